@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs pres_dist with its development tools and runs every check.
+# Arguments go to pytest, e.g. launch/test.sh -m "not slow" tests/config
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+prepare data,report,dev
+cd "$repository"
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+exec "$venv/bin/python" -m pytest "$@"

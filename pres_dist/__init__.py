@@ -1,0 +1,38 @@
+"""Trains memory-based dynamic graph neural networks (TGN with PRES) on event streams.
+
+Importing the package imports neither torch nor numpy, Ray or DGL: the public
+names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pres_dist.config.run import RunConfig
+    from pres_dist.evaluation.run import evaluate_run
+    from pres_dist.events.stream import EventStream
+    from pres_dist.training.run import resume, train
+
+__version__ = "0.1.0"
+
+__all__ = ["EventStream", "RunConfig", "__version__", "evaluate_run", "resume", "train"]
+
+_HOMES = {
+    "EventStream": "pres_dist.events.stream",
+    "RunConfig": "pres_dist.config.run",
+    "evaluate_run": "pres_dist.evaluation.run",
+    "resume": "pres_dist.training.run",
+    "train": "pres_dist.training.run",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

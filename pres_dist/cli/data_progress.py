@@ -1,0 +1,49 @@
+"""Progress of long data commands: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[int, int, int], None]
+"""Called with events so far, and work done and work in all, both in the same unit."""
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def show_progress(title: str) -> Iterator[Report]:
+    """Show on stderr how far a command is."""
+    if not sys.stderr.isatty():
+        yield _line_printer(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f}% {task.fields[events]:,} events"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, events=0)
+
+        def report(events: int, done: int, total: int) -> None:
+            progress.update(task, events=events, completed=done, total=total)
+
+        yield report
+
+
+def _line_printer(title: str) -> Report:
+    last = time.monotonic()
+
+    def report(events: int, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"{title}: {done / total:.0%}, {events:,} events", file=sys.stderr)
+
+    return report

@@ -1,0 +1,92 @@
+"""The `pres-dist` command: finds the subcommand, and turns errors into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from pres_dist import __version__
+from pres_dist.errors import ConfigError, PresDistError
+
+COMMANDS = {
+    "train": "train a model on an event stream",
+    "resume": "continue a run from its last checkpoint",
+    "evaluate": "evaluate a trained run again, e.g. with other negatives",
+    "data": "import, describe, synthesize or verify event streams",
+}
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 2 where the user can put something right, 130 when interrupted and
+        141 when the reader of the output went away.
+    """
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except PresDistError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"pres-dist {__version__}")
+        return 0
+    command = _command(argv[0])
+    try:
+        return command(argv[1:])
+    except SystemExit as stop:  # argparse leaves this way after --help
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """The main function of a subcommand, whose module is imported only now."""
+    if name not in COMMANDS:
+        from pres_dist.config.suggest import suggest
+
+        raise ConfigError(f"unknown command {name!r}; {suggest(name, list(COMMANDS))}")
+    command: Callable[[list[str]], int] = import_module(f"pres_dist.cli.{name}").main
+    return command
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    return f"""usage: pres-dist COMMAND ...
+
+Trains memory-based dynamic graph neural networks (TGN with PRES) on event streams.
+
+commands:
+{commands}
+
+  pres-dist COMMAND --help  tells more about one of them
+  pres-dist --version       prints the version
+
+example:
+  pres-dist train configs/quickstart.yaml --training.epochs 1"""
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining about the broken pipe once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

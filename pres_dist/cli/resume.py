@@ -1,0 +1,29 @@
+"""`pres-dist resume RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pres_dist.config.options import OptionParser
+from pres_dist.report.run_folder import read_config
+
+
+def main(argv: list[str]) -> int:
+    """Continue a run from its last checkpoint."""
+    parser = OptionParser(
+        prog="pres-dist resume",
+        description="Continue a run, with its own configuration, from its last checkpoint.",
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    run_dir: Path = parser.parse_args(argv).run
+    read_config(run_dir)  # A wrong folder should not cost the import of torch.
+
+    from pres_dist.report.progress import make_progress
+    from pres_dist.training.run import resume
+
+    progress = make_progress()
+    try:
+        resume(run_dir, console=progress)
+    finally:
+        progress.stop()
+    return 0

@@ -1,0 +1,59 @@
+"""`pres-dist train CONFIG`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pres_dist.config.load import dump_yaml, load_config
+from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+
+MISSING_CONFIG = """train needs a configuration file
+  start from one that is there:  pres-dist train configs/quickstart.yaml
+  or write one of your own:      pres-dist train configs/quickstart.yaml --print-config > my.yaml
+  all options:                   pres-dist train --help"""
+
+
+def main(argv: list[str]) -> int:
+    """Train what a configuration file and overrides describe."""
+    argv = normalised(argv)
+    if not argv:
+        raise ConfigError(MISSING_CONFIG)
+    arguments, unknown = _parser().parse_known_args(argv)
+    config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
+    if arguments.print_config:
+        print(dump_yaml(config, with_help=True), end="")
+        return 0
+
+    from pres_dist.report.progress import make_progress
+    from pres_dist.training.run import train
+
+    progress = make_progress()
+    try:
+        train(config, arguments.run_dir, console=progress)
+    finally:
+        progress.stop()
+    return 0
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser(
+        prog="pres-dist train",
+        usage="pres-dist train CONFIG [--run-dir DIR] [--print-config] [--SECTION.FIELD VALUE ...]",
+        description="Train a model. Every field of the configuration is also an option.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        type=Path,
+        help="new or empty folder for the run (default: runs/NAME-DATE-TIME)",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the resolved configuration with help, and train nothing",
+    )
+    add_overrides(parser, RunConfig)
+    return parser

@@ -1,0 +1,112 @@
+"""The fields of a configuration class: full name, allowed values, help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+KeyPath = tuple[str, ...]
+
+_TYPE_NAMES = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true | false",
+    type(None): "null",
+}
+_SIGNS = {
+    annotated_types.Ge: (">=", "ge"),
+    annotated_types.Gt: (">", "gt"),
+    annotated_types.Le: ("<=", "le"),
+    annotated_types.Lt: ("<", "lt"),
+}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A field that holds a value rather than other fields."""
+
+    path: KeyPath
+    field: FieldInfo
+
+    @property
+    def key(self) -> str:
+        """Its name in full, e.g. `training.batch_size`."""
+        return ".".join(self.path)
+
+    @property
+    def help(self) -> str:
+        """Its docstring on one line."""
+        return " ".join((self.field.description or "").split())
+
+    @property
+    def allowed(self) -> str:
+        """What it accepts, e.g. `integer >= 1` or `mean | sample`."""
+        bounds = " and ".join(text for part in self.field.metadata if (text := _bound(part)))
+        kinds = [kind for kind in _alternatives(self.field.annotation) if kind is not type(None)]
+        text = f"{' | '.join(_type_name(kind) for kind in kinds)} {bounds}".strip()
+        return f"{text}, or null" if self.optional else text
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be null."""
+        return type(None) in _alternatives(self.field.annotation)
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether text is a value of it as it stands."""
+        choices = [c for kind in _alternatives(self.field.annotation) for c in get_args(kind)]
+        return str in _alternatives(self.field.annotation) or any(
+            isinstance(choice, str) for choice in choices
+        )
+
+
+def leaves(model: type[BaseModel], path: KeyPath = ()) -> Iterator[Leaf]:
+    """Every field that holds a value, depth first, in the order of definition."""
+    for name, field in model.model_fields.items():
+        inner = section_model(field)
+        if inner is None:
+            yield Leaf((*path, name), field)
+        else:
+            yield from leaves(inner, (*path, name))
+
+
+def section_model(field: FieldInfo | None) -> type[BaseModel] | None:
+    """The configuration class that a field holds, if it holds one."""
+    kind = field.annotation if field else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
+    """The configuration class at `path`, or None where there is none."""
+    for name in path:
+        inner = section_model(model.model_fields.get(name))
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; a type that is no union is the only one."""
+    return (kind,) if get_origin(kind) in (None, Literal) else get_args(kind)
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " | ".join(str(choice) for choice in get_args(kind))
+    return _TYPE_NAMES.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _bound(part: Any) -> str:
+    """A bound or pattern in words; empty for metadata that is neither."""
+    if type(part) in _SIGNS:
+        sign, attribute = _SIGNS[type(part)]
+        return f"{sign} {getattr(part, attribute)}"
+    pattern = getattr(part, "pattern", None)
+    return f"matching {pattern}" if pattern else ""

@@ -1,0 +1,85 @@
+"""From a YAML file and command-line overrides to a checked configuration."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pres_dist.config.dump import dump_yaml
+from pres_dist.config.fields import KeyPath, Leaf, leaves
+from pres_dist.config.options import parse_overrides
+from pres_dist.config.run import RunConfig
+from pres_dist.config.source import Source, read_source
+from pres_dist.config.suggest import suggest_key
+from pres_dist.errors import ConfigError
+
+__all__ = ["dump_yaml", "load_config"]
+
+
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), base: RunConfig | None = None
+) -> RunConfig:
+    """The configuration that `path` and `overrides` lay over `base`.
+
+    Args:
+        path: YAML file; it may name another that it `extends`. None for no file.
+        overrides: As typed, e.g. `["--training.batch-size", "800"]`.
+        base: What holds where neither says otherwise; the defaults when None.
+
+    Raises:
+        ConfigError: Lists every problem, one a line, with its place.
+    """
+    source = _read(path) if path else Source()
+    source.put(parse_overrides(RunConfig, overrides))
+    below = Source((base or RunConfig()).model_dump())
+    below.put(source)
+    return _validated(below, default_place=str(path) if path else "configuration")
+
+
+def _read(path: Path) -> Source:
+    """The file, or what is wrong with it: a misspelt option is worth telling all the same."""
+    try:
+        return read_source(path)
+    except ConfigError as error:
+        return Source(problems=[str(error)])
+
+
+def _validated(source: Source, default_place: str) -> RunConfig:
+    problems = list(source.problems)
+    try:
+        config = RunConfig.model_validate(source.values)
+    except ValidationError as error:
+        for problem in error.errors():
+            path = tuple(str(part) for part in problem["loc"])
+            problems.append(f"{source.place(path, default_place)}: {_describe(path, problem)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _describe(path: KeyPath, problem: Any) -> str:
+    """One of pydantic's errors in the project's words: what, what is allowed, what came."""
+    key, got = ".".join(path), reprlib.repr(problem["input"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key}; {suggest_key(RunConfig, path)}"
+    if problem["type"] == "invalid_key":
+        return f"keys must be text, got {key}"
+    if problem["type"] == "model_type":
+        return f"{key} must hold `key: value` lines, got {got}"
+    if problem["type"] == "value_error":
+        return ": ".join(part for part in (key, str(problem["ctx"]["error"])) if part)
+    leaf = _leaf(path)
+    message = f"must be {leaf.allowed}" if leaf else problem["msg"]
+    return f"{key} {message}, got {got}"
+
+
+def _leaf(path: KeyPath) -> Leaf | None:
+    """The field at `path`; a path into a field's value means the field."""
+    known = {leaf.path: leaf for leaf in leaves(RunConfig)}
+    while path and path not in known:
+        path = path[:-1]
+    return known.get(path)

@@ -1,0 +1,28 @@
+"""The configuration of a run: one field for each part of the system."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pres_dist.config.base import Config
+from pres_dist.evaluation.config import EvaluationConfig
+from pres_dist.events.config import DataConfig
+from pres_dist.memory.config import MemoryConfig
+from pres_dist.model.config import ModelConfig
+from pres_dist.pres.config import PresConfig
+from pres_dist.sampling.config import SamplingConfig
+from pres_dist.training.config import TrainingConfig
+
+
+class RunConfig(Config):
+    """Everything that decides what a run computes."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
+    """Start of the run folder's name."""
+    data: DataConfig = DataConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    memory: MemoryConfig = MemoryConfig()
+    model: ModelConfig = ModelConfig()
+    pres: PresConfig = PresConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

@@ -1,0 +1,27 @@
+"""What pres_dist raises when something a user can put right is wrong.
+
+Every message says what was wrong, what is allowed, what came and where. The
+command line prints the message and exits with code 2, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class PresDistError(Exception):
+    """Base of every error that a user can cause and put right."""
+
+
+class ConfigError(PresDistError):
+    """A configuration that cannot be used; lists every problem at once."""
+
+
+class DataError(PresDistError):
+    """Events that cannot be used: a file, a line or a stored stream is wrong."""
+
+
+class CheckpointError(PresDistError):
+    """A checkpoint that is missing, damaged or of another configuration."""
+
+
+class NonFiniteError(PresDistError):
+    """The loss became NaN or infinite; raised before the optimiser step."""

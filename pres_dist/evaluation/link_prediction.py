@@ -1,0 +1,94 @@
+"""Link prediction on a part of a stream.
+
+Shapes: n events of the part, M negatives an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
+from pres_dist.sampling.negatives import NegativeSampler
+from pres_dist.step.batches import Sweep
+from pres_dist.step.compute import TemporalStep
+
+Metrics = dict[str, Any]
+
+
+@dataclass
+class ScoredEvents:
+    """Scores of events and of their negatives, batch by batch."""
+
+    positive: list[Tensor] = field(default_factory=list)
+    negative: list[Tensor] = field(default_factory=list)
+    endpoints: list[Tensor] = field(default_factory=list)
+
+    def metrics(self, unseen_N: np.ndarray) -> Metrics:
+        """AP, AUC and MRR of all events, and of those with a node that training never saw.
+
+        AP and AUC use the first negative of each event, so that they do not depend
+        on how many there are for MRR.
+        """
+        if not self.positive:
+            return {"num_events": 0}
+        positive_n = torch.cat(self.positive).numpy()
+        negative_nM = torch.cat(self.negative).numpy()
+        inductive_n = unseen_N[torch.cat(self.endpoints, dim=1).numpy()].any(0)
+        batches = [
+            (one.numpy(), many[:, 0].numpy())
+            for one, many in zip(self.positive, self.negative, strict=True)
+        ]
+        return {
+            **_ranking(positive_n, negative_nM),
+            "ap_per_batch": float(np.mean([average_precision(*batch) for batch in batches])),
+            "auc_per_batch": float(np.mean([roc_auc(*batch) for batch in batches])),
+            "inductive": _ranking(positive_n[inductive_n], negative_nM[inductive_n]),
+            "transductive": _ranking(positive_n[~inductive_n], negative_nM[~inductive_n]),
+        }
+
+
+def _ranking(positive_n: np.ndarray, negative_nM: np.ndarray) -> Metrics:
+    if positive_n.size == 0:
+        return {"num_events": 0}
+    return {
+        "num_events": int(positive_n.size),
+        "ap": average_precision(positive_n, negative_nM[:, 0]),
+        "auc": roc_auc(positive_n, negative_nM[:, 0]),
+        "mrr": float(reciprocal_ranks(positive_n, negative_nM).mean()),
+    }
+
+
+@torch.no_grad()
+def replay(step: TemporalStep, sweep: Sweep) -> None:
+    """Rebuild memory and statistics from the start of the stream, with the present weights."""
+    step.model.eval()
+    step.store.reset()
+    for batch in sweep.batches(step.tables):
+        step.commit(batch, step.replay(batch), learn=True)
+
+
+@torch.no_grad()
+def score(
+    step: TemporalStep, sweep: Sweep, negatives: NegativeSampler, num_negatives: int
+) -> ScoredEvents:
+    """Score a part of the stream against negatives, and carry the memory through it.
+
+    Statistics of transitions are not touched: they come from training events only.
+    """
+    step.model.eval()
+    scored = ScoredEvents()
+    for batch in sweep.batches(step.tables):
+        negatives_BM = negatives.sample(
+            batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch=0
+        )
+        forward = step.forward(batch, negatives_BM)
+        step.commit(batch, forward, learn=False)
+        scored.positive.append(forward.positive_B.cpu())
+        scored.negative.append(forward.negative_BM.cpu())
+        scored.endpoints.append(torch.stack([batch.src_B, batch.dst_B]).cpu())
+    return scored

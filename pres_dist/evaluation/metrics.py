@@ -1,0 +1,56 @@
+"""Ranking metrics of link prediction.
+
+Shapes: n events, M negatives an event.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
+    """Area under the precision-recall curve as a sum over thresholds; nan without positives.
+
+    AP = sum_i (R_i - R_{i-1}) P_i over the distinct scores, highest first: equal
+    scores count as one threshold (as in scikit-learn).
+    """
+    true_positives, false_positives = _cumulated(positive_n, negative_m)
+    if true_positives.size == 0 or true_positives[-1] == 0:
+        return float("nan")
+    precision = true_positives / (true_positives + false_positives)
+    return float(np.sum(np.diff(true_positives, prepend=0) * precision) / true_positives[-1])
+
+
+def roc_auc(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
+    """Probability that a positive outscores a negative, ties counting one half.
+
+    nan without positives or without negatives.
+    """
+    true_positives, false_positives = _cumulated(positive_n, negative_m)
+    if true_positives.size == 0 or true_positives[-1] == 0 or false_positives[-1] == 0:
+        return float("nan")
+    height = true_positives + np.concatenate([[0], true_positives[:-1]])
+    area = np.sum(np.diff(false_positives, prepend=0) * height) / 2
+    return float(area / (true_positives[-1] * false_positives[-1]))
+
+
+def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndarray:
+    """[n] 1 / rank of each event among its own negatives.
+
+    The rank is the mean of the best and the worst that ties allow (TGB, Huang et
+    al., NeurIPS 2023), so that a model which scores everything alike gains nothing.
+    """
+    better_n = (negative_nM > positive_n[:, None]).sum(1)
+    not_worse_n = (negative_nM >= positive_n[:, None]).sum(1)
+    return 1 / (1 + (better_n + not_worse_n) / 2)
+
+
+def _cumulated(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives at or above each distinct score, highest first."""
+    scores = np.concatenate([positive, negative]).astype(np.float64)
+    is_positive = np.concatenate([np.ones(positive.size), np.zeros(negative.size)])
+    order = np.argsort(-scores, kind="stable")
+    last_of_score = np.append(np.diff(scores[order]) != 0, scores.size > 0)[: scores.size]
+    true_positives = np.cumsum(is_positive[order])[last_of_score]
+    false_positives = np.cumsum(1 - is_positive[order])[last_of_score]
+    return true_positives, false_positives

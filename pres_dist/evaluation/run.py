@@ -1,0 +1,45 @@
+"""`evaluate`: the metrics of a trained run, under its own or other settings."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from pres_dist.evaluation.config import EvaluationConfig
+from pres_dist.evaluation.final import final_metrics
+from pres_dist.files import write_atomically
+from pres_dist.report.run_folder import read_config
+from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.identity import load_model
+from pres_dist.training.setup import assemble, choose_device, load_data
+
+EVALUATION = "evaluation.json"
+
+Results = dict[str, Any]
+
+
+def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
+    """Evaluate the best epoch of a run; also writes evaluation.json into its folder.
+
+    Raises:
+        CheckpointError: no usable checkpoint, or one of other events.
+        DataError: the stream cannot be opened.
+    """
+    started = time.perf_counter()
+    config = read_config(run_dir).model_copy(update={"evaluation": evaluation})
+    device = choose_device(config)
+    state = Checkpoints(run_dir).load(BEST, device)
+    parts = assemble(config, load_data(config, device))
+    load_model(parts, state)
+    results: Results = {
+        **final_metrics(parts, evaluation),
+        "best_epoch": state["position"]["epoch"],
+        "seconds": time.perf_counter() - started,
+        "num_negatives": evaluation.num_negatives,
+        "negatives": evaluation.negatives,
+        "settings": evaluation.model_dump(mode="json"),
+    }
+    write_atomically(run_dir / EVALUATION, json.dumps(results, indent=1) + "\n")
+    return results

@@ -1,0 +1,63 @@
+"""Finding a stream by path or by the name of a built-in one."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pres_dist.errors import DataError
+from pres_dist.events.nycflights import build_nycflights13
+from pres_dist.events.stream import EventStream
+from pres_dist.events.writer import StreamExistsError
+
+BUILT_IN: dict[str, Callable[[Path], None]] = {"nycflights13": build_nycflights13}
+CACHE_VERSION = 1
+"""Part of the cached name; raise it when a built-in stream changes."""
+
+
+def load_stream(name_or_path: str | Path, max_events: int | None = None) -> EventStream:
+    """Open a stored stream, or a built-in one that the first use builds into the cache.
+
+    The cache is ``$PRES_DIST_CACHE``, by default ``~/.cache/pres_dist``.
+    ``max_events`` keeps only the first so many events. Raises ``DataError``.
+    """
+    stream = _open(name_or_path)
+    return stream if max_events is None else stream.head(max_events)
+
+
+def cache_directory() -> Path:
+    """Where built-in streams are kept."""
+    configured = os.environ.get("PRES_DIST_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "pres_dist"
+
+
+def _open(name_or_path: str | Path) -> EventStream:
+    name = str(name_or_path)
+    if name in BUILT_IN:
+        return _built_in(name)
+    if Path(name).is_dir():
+        return EventStream.open(name)
+    raise DataError(_unknown(name))
+
+
+def _built_in(name: str) -> EventStream:
+    directory = cache_directory() / f"{name}-v{CACHE_VERSION}"
+    if not directory.is_dir():
+        # Another process may build it at the same time and be quicker.
+        with contextlib.suppress(StreamExistsError):
+            BUILT_IN[name](directory)
+    return EventStream.open(directory)
+
+
+def _unknown(name: str) -> str:
+    if Path(name).is_file():
+        return f"{name}: is a file; import it first: pres-dist data import {name} --out DIRECTORY"
+    close = difflib.get_close_matches(name, BUILT_IN, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return (
+        "stream must be the directory of an imported stream or a built-in name "
+        f"({', '.join(sorted(BUILT_IN))}), got {name!r}{hint}"
+    )

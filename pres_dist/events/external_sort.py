@@ -1,0 +1,89 @@
+"""Sorting a stream by time in bounded memory.
+
+Sorted runs, then a merge by ranges of time: the times that split the output into
+parts of bounded size are taken from the sorted runs, and each part is the
+concatenation of one slice of every run. Stable: events of equal time keep their
+order. Needs the size of the stream on disk once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pres_dist.events.columns import ColumnFile, ColumnReader
+
+MEMORY_BYTES = 256 << 20
+SAMPLES_A_PART = 64
+
+
+def sort_by_time(directory: Path, columns: list[str], memory_bytes: int = MEMORY_BYTES) -> None:
+    """Sort the .npy ``columns`` of ``directory`` by column ``t``, in place."""
+    readers = {column: ColumnReader(directory / f"{column}.npy") for column in columns}
+    row_bytes = sum(reader.row_bytes for reader in readers.values())
+    # A part is held three times: as slices, concatenated, and permuted.
+    part = max(1, memory_bytes // (3 * row_bytes))
+    runs = _sort_runs(readers, part)
+    times = readers["t"]
+    parts = list(_parts(times, runs, _splitters(times, runs, part)))
+    for column, reader in readers.items():
+        _merge(reader, times, parts, directory / f"{column}.sorted")
+    for column in columns:
+        (directory / f"{column}.sorted").replace(directory / f"{column}.npy")
+
+
+def _sort_runs(readers: dict[str, ColumnReader], size: int) -> list[slice]:
+    events = readers["t"].num_rows
+    runs = [slice(start, min(start + size, events)) for start in range(0, events, size)]
+    for run in runs:
+        order = np.argsort(readers["t"].read(run), kind="stable")
+        for reader in readers.values():
+            reader.overwrite(run.start, reader.read(run)[order])
+    return runs
+
+
+def _merge(
+    reader: ColumnReader, times: ColumnReader, parts: list[list[slice]], output_file: Path
+) -> None:
+    """Write one column in the order of time."""
+    output = ColumnFile(output_file, reader.dtype, reader.width)
+    try:
+        for slices in parts:
+            # Events of one time, however many, are in order already.
+            if times.one_value(slices):
+                for rows in slices:
+                    output.append(reader.read(rows))
+                continue
+            order = np.argsort(times.read_all(slices), kind="stable")
+            output.append(reader.read_all(slices)[order])
+        output.flush()
+    finally:
+        output.close()
+
+
+def _parts(times: ColumnReader, runs: list[slice], splitters: list[int]) -> Iterator[list[slice]]:
+    """The slices of the runs, in the order of the runs, that make up each output part."""
+    starts = [run.start for run in runs]
+    for splitter in [*splitters, None]:
+        ends = [run.stop if splitter is None else times.search(run, splitter) for run in runs]
+        slices = [slice(a, b) for a, b in zip(starts, ends, strict=True) if b > a]
+        starts = ends
+        if slices:
+            yield slices
+
+
+def _splitters(times: ColumnReader, runs: list[slice], part: int) -> list[int]:
+    """Times that cut the output into parts of about half of ``part`` events.
+
+    With one sample every ``part // (64 * runs)`` events of a run a part is off by
+    at most that many events for each run. A time with very many events becomes a
+    part of its own (the cut before it and the cut after it).
+    """
+    step = max(1, part // (SAMPLES_A_PART * len(runs)))
+    samples = np.sort(np.concatenate([times.read(run)[::step] for run in runs]))
+    chosen = samples[:: max(1, part // (2 * step))][1:]
+    repeated = np.unique(chosen[1:][chosen[1:] == chosen[:-1]])
+    after = repeated[repeated < np.iinfo(np.int64).max] + 1
+    return [int(time) for time in np.unique(np.concatenate([chosen, after]))]

@@ -1,0 +1,79 @@
+"""What `pres-dist data import` can be told; imports nothing heavy."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Literal
+
+from pydantic import field_validator
+
+from pres_dist.config.base import Config
+
+Format = Literal["auto", "csv", "parquet", "jodie", "tgl", "dyglib"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+COLUMN_OPTIONS = ("src", "dst", "time", "label", "features", "feature_file", "bipartite")
+"""What only sources with freely named columns can be told."""
+
+
+class ImportConfig(Config):
+    """Import events from a file into a stream that pres-dist can train on."""
+
+    source: Path
+    """A .csv, .tsv or .parquet file (.csv.gz too), or a TGL or DyGLib folder."""
+    out: Path
+    """Directory to create."""
+    format: Format = "auto"
+    """Format of the source; auto goes by the name and the header."""
+    src: str = "src"
+    """Column of source ids."""
+    dst: str = "dst"
+    """Column of destination ids."""
+    time: str = "t"
+    """Column of times."""
+    label: str | None = None
+    """Column of integer labels; `label` where there is one."""
+    features: str | None = None
+    """Columns of edge features; f0, f1, ... where there are any."""
+    feature_file: Path | None = None
+    """Edge features as a .npy file [events, features], instead of columns."""
+    node_features: Path | None = None
+    """Node features as a .npy file [nodes, features]."""
+    name: str | None = None
+    """Name of the stream; that of the directory when unset."""
+    bipartite: bool = False
+    """Source and destination ids are two separate sets, both counted from 0 or named."""
+    ids: Literal["auto", "keep", "map"] = "auto"
+    """keep integer ids as they are, or map any ids to 0, 1, ...; auto keeps integers."""
+    time_scale: str = "1"
+    """Multiply times by this, exactly; the results must be whole numbers."""
+    time_unit: TimeUnit | None = None
+    """Unit to turn timestamps into, ms when unset; for plain numbers it is only noted."""
+    sort: bool = False
+    """Sort by time, stably; without it, events out of order are refused."""
+    force: bool = False
+    """Replace a stream that is already there."""
+
+    @field_validator("time_scale")
+    @classmethod
+    def _time_scale_is_exact(cls, value: str) -> str:
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal(0)
+        if not number.is_finite():
+            number = Decimal(0)
+        # Beyond these the exact product would not fit into 76 decimal digits.
+        if not (Decimal("1e-12") <= number <= Decimal("1e12") and number == round(number, 12)):
+            raise ValueError("must be a number from 1e-12 to 1e12 with at most 12 decimals")
+        return value
+
+    @property
+    def time_factor(self) -> Decimal | None:
+        """What to multiply times by; None for 1."""
+        factor = Decimal(self.time_scale)
+        return None if factor == 1 else round(factor, 12).normalize()
+
+    def is_default(self, option: str) -> bool:
+        """Whether the option was left as it is."""
+        return bool(getattr(self, option) == type(self).model_fields[option].default)

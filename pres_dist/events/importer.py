@@ -1,0 +1,207 @@
+"""Importing: read a source in batches, convert every value exactly, write a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pres_dist.errors import DataError
+from pres_dist.events.chunk import EventChunk, Locate
+from pres_dist.events.convert import is_number, is_timestamp, to_floats, to_integers, to_times
+from pres_dist.events.ids import PairMap, raw_column
+from pres_dist.events.import_config import ImportConfig
+from pres_dist.events.readers.source import Source, open_source
+from pres_dist.events.stream import EventStream
+from pres_dist.events.writer import StreamWriter
+
+Progress = Callable[[int, int, int], None]
+"""Called with events so far, bytes read so far and bytes of the file."""
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """The stored stream and what the user should know about the import."""
+
+    stream: EventStream
+    notes: list[str]
+
+
+def import_stream(config: ImportConfig, progress: Progress | None = None) -> ImportResult:
+    """Import ``config.source`` as the directory ``config.out``, in bounded memory.
+
+    What grows with the data in memory are the distinct ids (only where ids are
+    mapped) and arrays of node features. Raises ``DataError``; nothing is left then.
+    """
+    source = open_source(config)
+    with StreamWriter(
+        config.out,
+        name=config.name,
+        edge_dim=source.edge_dim,
+        labelled=source.label is not None,
+        separate_ids=source.separate_ids,
+        detect_bipartite=not source.separate_ids,
+        sort=config.sort,
+        metadata={"source": config.source.name, "format": source.format},
+        locate=source.table.locate,
+        force=config.force,
+    ) as writer:
+        converter = _Converter(source, config)
+        for batch in source.table.batches(source.columns):
+            if batch.num_rows:
+                writer.append_chunk(converter.convert(batch))
+            if progress is not None:
+                progress(writer.num_events, source.table.position, source.table.size)
+        converter.finish(writer)
+    stream = EventStream.open(config.out)
+    return ImportResult(stream, [*source.notes, *converter.notes, *_remarks(stream, source)])
+
+
+class _Converter:
+    """Turns batches of a table into events; keeps what spans batches."""
+
+    def __init__(self, source: Source, config: ImportConfig) -> None:
+        self.notes: list[str] = []
+        self._source, self._config = source, config
+        self._num_events = 0
+        self._map: PairMap | None = None
+        self._text_ids = self._times_are_timestamps = False
+
+    def convert(self, batch: pa.RecordBatch) -> EventChunk:
+        """The events of the next batch; ``DataError`` names the first bad value."""
+        if not self._num_events:
+            self._decide(batch)
+        first = self._num_events
+        table = self._source.table
+
+        def locate(row: int) -> str:
+            return table.locate(first + row)
+
+        src, dst = self._nodes(batch, locate)
+        chunk = EventChunk(
+            src,
+            dst,
+            self._times(batch, locate),
+            self._features(batch, locate),
+            self._labels(batch, locate),
+        )
+        self._num_events += batch.num_rows
+        return chunk
+
+    def finish(self, writer: StreamWriter) -> None:
+        """Check what only the end shows, and hand over what belongs to nodes."""
+        source = self._source
+        array = source.feature_array
+        if array is not None and source.feature_row is None and len(array) != self._num_events:
+            raise DataError(
+                f"{source.table.path}: edge features must have one row for each of the "
+                f"{self._num_events} events, got {len(array)} rows"
+            )
+        if self._map is not None:
+            writer.set_node_ids(self._map.raw_ids())
+        if source.node_features is not None:
+            writer.set_node_features(source.node_features)
+        writer.metadata.update(self._metadata())
+
+    def _decide(self, batch: pa.RecordBatch) -> None:
+        """The first event shows whether ids are numbers and times are timestamps."""
+        source, config = self._source, self._config
+        columns = [batch.column(name) for name in (source.src, source.dst)]
+        numbers = all(is_number(column, "ids") for column in columns)
+        if config.ids == "map" or (config.ids == "auto" and not numbers):
+            if source.first_id:
+                raise DataError(f"--ids map is not for the format {source.format}")
+            self._map = PairMap(source.separate_ids)
+            self._text_ids = not all(pa.types.is_integer(column.type) for column in columns)
+            self.notes.append("ids mapped to 0, 1, ... in the order of their first appearance")
+        self._times_are_timestamps = is_timestamp(batch.column(source.time))
+        if self._times_are_timestamps and config.time_factor is not None:
+            raise DataError(
+                f"{source.table.path}: --time-scale is for plain numbers, but column "
+                f"{source.time!r} holds timestamps; use --time-unit"
+            )
+
+    def _nodes(self, batch: pa.RecordBatch, locate: Locate) -> tuple[np.ndarray, np.ndarray]:
+        src, dst = batch.column(self._source.src), batch.column(self._source.dst)
+        if self._map is not None:
+            return self._map.number(
+                raw_column(src, self._source.src, locate, not self._text_ids),
+                raw_column(dst, self._source.dst, locate, not self._text_ids),
+            )
+        return self._kept(src, self._source.src, locate), self._kept(dst, self._source.dst, locate)
+
+    def _kept(self, column: pa.Array, what: str, locate: Locate) -> np.ndarray:
+        smallest = self._source.first_id
+        allowed = f"an integer >= {smallest}"
+        ids = to_integers(column, what, locate, allowed=allowed)
+        if len(ids) and ids.min() < smallest:
+            row = int(np.argmax(ids < smallest))
+            raise DataError(f"{locate(row)}: {what} must be {allowed}, got {ids[row]}")
+        return ids - smallest if smallest else ids
+
+    def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
+        column, config = batch.column(self._source.time), self._config
+        if self._times_are_timestamps:
+            return to_times(column, "time", locate, config.time_unit or "ms")
+        return to_integers(column, "time", locate, factor=config.time_factor)
+
+    def _labels(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
+        label = self._source.label
+        return None if label is None else to_integers(batch.column(label), label, locate)
+
+    def _features(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
+        source = self._source
+        if source.feature_array is not None:
+            return self._feature_rows(batch, locate, source.feature_array)
+        if not source.features:
+            return None
+        features = np.empty((batch.num_rows, len(source.features)), dtype=np.float32)
+        for index, name in enumerate(source.features):
+            features[:, index] = to_floats(batch.column(name), name, locate)
+        return features
+
+    def _feature_rows(self, batch: pa.RecordBatch, locate: Locate, array: np.ndarray) -> np.ndarray:
+        name, first = self._source.feature_row, self._num_events
+        if name is None:
+            rows = np.arange(first, first + batch.num_rows)
+        else:
+            rows = to_integers(batch.column(name), name, locate)
+        outside = (rows < 0) | (rows >= len(array))
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise DataError(
+                f"{locate(row)}: edge features have rows 0..{len(array) - 1}, "
+                f"but the event needs row {rows[row]}"
+            )
+        with np.errstate(over="ignore"):
+            return array[rows].astype(np.float32)
+
+    def _metadata(self) -> dict[str, Any]:
+        config = self._config
+        known: dict[str, Any] = {"feature_names": self._source.features}
+        if self._times_are_timestamps:
+            known["time_unit"] = config.time_unit or "ms"
+        elif config.time_unit is not None:
+            known["time_unit"] = config.time_unit
+        if config.time_factor is not None:
+            known["time_scale"] = config.time_scale
+        return known
+
+
+def _remarks(stream: EventStream, source: Source) -> list[str]:
+    """What the events themselves made clear."""
+    remarks = []
+    if stream.bipartite and not source.separate_ids:
+        remarks.append(
+            f"every src is below every dst: bipartite, {stream.num_sources} sources "
+            f"and {stream.num_nodes - (stream.num_sources or 0)} destinations"
+        )
+    if stream.num_nodes > 2 * stream.num_events:
+        remarks.append(
+            f"most of the {stream.num_nodes} node ids are unused and take memory in training; "
+            "--ids map numbers them without gaps"
+        )
+    return remarks

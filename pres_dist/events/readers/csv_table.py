@@ -1,0 +1,145 @@
+"""CSV and TSV, plain or compressed with gzip.
+
+pyarrow reads in bulk and every value as text, to be converted exactly. Only once
+something is wrong is the file read a second time, slowly, to find the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from pres_dist.errors import DataError
+from pres_dist.events.readers.table import check_source
+
+BLOCK_BYTES = 8 << 20
+DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+class CsvTable:
+    """A CSV file with a header; ``columns`` replaces a header that does not fit."""
+
+    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
+        self.path = path
+        self.size = check_source(path)
+        self._file: pa.NativeFile | None = None
+        self._header_line, header = first_rows(path, 1)[0]
+        self.delimiter = "\t" if any("\t" in name for name in header) else ","
+        if self.delimiter == "\t":
+            header = first_rows(path, 1, self.delimiter)[0][1]
+        self.columns = header if columns is None else columns
+
+    @property
+    def position(self) -> int:
+        return 0 if self._file is None or self._file.closed else int(self._file.tell())
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in order, all values as texts."""
+        try:
+            with pa.OSFile(str(self.path), "rb") as self._file:
+                source = pa.CompressedInputStream(self._file, "gzip") if self._gzipped else None
+                yield from self._open(source or self._file, columns)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise self._explain(error) from None
+
+    def locate(self, row: int) -> str:
+        """``events.csv:812``."""
+        try:
+            records = read_rows(self.path, self.delimiter)
+            for number, (line, _) in enumerate(records, start=-1):
+                if number == row:
+                    return f"{self.path}:{line}"
+        except (DataError, csv.Error):
+            pass
+        return f"{self.path}: event {row}"
+
+    @property
+    def _gzipped(self) -> bool:
+        return is_gzip(self.path)
+
+    def _open(self, source: pa.NativeFile, columns: list[str]) -> pa_csv.CSVStreamingReader:
+        return pa_csv.open_csv(
+            source,
+            pa_csv.ReadOptions(
+                use_threads=False,
+                block_size=BLOCK_BYTES,
+                skip_rows=self._header_line,
+                column_names=self.columns,
+            ),
+            pa_csv.ParseOptions(delimiter=self.delimiter),
+            pa_csv.ConvertOptions(
+                include_columns=columns, column_types=dict.fromkeys(columns, pa.string())
+            ),
+        )
+
+    def _explain(self, error: Exception) -> DataError:
+        """Find the line that pyarrow stumbled over; falls back on what it said."""
+        width = len(self.columns)
+        try:
+            for number, (line, row) in enumerate(read_rows(self.path, self.delimiter)):
+                if number and len(row) != width:
+                    where = f"{self.path}:{line}"
+                    return DataError(f"{where}: must have {width} fields, got {len(row)}")
+        except DataError as found:
+            return found
+        except csv.Error as found:
+            return DataError(f"{self.path}: is not CSV: {found}")
+        return DataError(f"{self.path}: cannot be read as CSV: {str(error).splitlines()[0]}")
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the file starts like a gzip file."""
+    with path.open("rb") as opened:
+        return opened.read(2) == b"\x1f\x8b"
+
+
+def first_rows(path: Path, count: int, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """The first ``count`` rows, header included; ``DataError`` when there are fewer."""
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for row in read_rows(path, delimiter):
+            rows.append(row)
+            if len(rows) == count:
+                return rows
+    except csv.Error as error:
+        raise DataError(f"{path}: is not CSV: {error}") from None
+    raise DataError(f"{path}: there must be a header and at least one event, got {len(rows)} rows")
+
+
+def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number (from 1) and fields of each row that is not blank, slowly."""
+    try:
+        with _open_binary(path) as opened:
+            reader = csv.reader(_decoded_lines(opened, path), delimiter=delimiter)
+            start = 1
+            for row in reader:
+                if row:
+                    yield start, row
+                start = reader.line_num + 1
+    except DAMAGED_GZIP as error:
+        raise DataError(f"{path}: the compressed data is damaged or cut off: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def _open_binary(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path) if is_gzip(path) else path.open("rb"))
+
+
+def _decoded_lines(opened: IO[bytes], path: Path) -> Iterator[str]:
+    text = io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="")
+    for number, line in enumerate(text, start=1):
+        if not line.isascii():
+            try:
+                line.encode("utf-8")
+            except UnicodeEncodeError:
+                raise DataError(f"{path}:{number}: must be UTF-8 text") from None
+        yield line.removeprefix("\ufeff") if number == 1 else line

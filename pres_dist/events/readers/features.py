@@ -1,0 +1,45 @@
+"""Feature arrays that come in files of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pres_dist.errors import DataError
+
+
+def read_array(file: Path) -> np.ndarray:
+    """Memory-map the two-dimensional numbers of a .npy file; never unpickles."""
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # numpy's header parser raises many kinds
+        raise DataError(f"{file}: cannot be read as .npy: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{file}: must be a .npy file, got an .npz archive")
+    return _numbers(array, file)
+
+
+def read_tensor(file: Path) -> np.ndarray:
+    """The two-dimensional tensor of a .pt file, loaded without running its pickle."""
+    import torch
+
+    try:
+        tensor = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive raises many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{file}: cannot be read as a tensor: {reason}") from None
+    if not isinstance(tensor, torch.Tensor):
+        raise DataError(f"{file}: must hold one tensor, got {type(tensor).__name__}")
+    return _numbers(tensor.detach().to(torch.float32).numpy(), file)
+
+
+def _numbers(array: np.ndarray, file: Path) -> np.ndarray:
+    if array.ndim != 2 or array.dtype.kind not in "iufb" or 0 in array.shape:
+        raise DataError(
+            f"{file}: must hold numbers of shape [rows, features], "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array

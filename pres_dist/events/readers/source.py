@@ -1,0 +1,185 @@
+"""The formats: which file of a source holds the events, and which column means what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pres_dist.errors import DataError
+from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
+from pres_dist.events.readers.csv_table import CsvTable, first_rows
+from pres_dist.events.readers.features import read_array, read_tensor
+from pres_dist.events.readers.parquet_table import ParquetTable
+from pres_dist.events.readers.table import Table, require_columns
+
+JODIE_HEADER = ["user_id", "item_id", "timestamp", "state_label"]
+
+
+@dataclass
+class Source:
+    """A table of events and the meaning of its columns."""
+
+    table: Table
+    format: str
+    src: str = "src"
+    dst: str = "dst"
+    time: str = "t"
+    label: str | None = None
+    features: list[str] = field(default_factory=list)
+    separate_ids: bool = False
+    first_id: int = 0
+    """Smallest valid id, which becomes node 0."""
+    feature_row: str | None = None
+    """Column with the row of ``feature_array`` that belongs to the event."""
+    feature_array: np.ndarray | None = None
+    """[E, d_e], or any number of rows where ``feature_row`` picks them."""
+    node_features: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+    """What the user should know about how the source was read."""
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are needed."""
+        optional = [column for column in (self.label, self.feature_row) if column]
+        return [self.src, self.dst, self.time, *optional, *self.features]
+
+    @property
+    def edge_dim(self) -> int:
+        return len(self.features) if self.feature_array is None else self.feature_array.shape[1]
+
+
+def open_source(config: ImportConfig) -> Source:
+    """Find out the format and check that the columns are there; ``DataError`` if not."""
+    kind = _detect_format(config.source) if config.format == "auto" else config.format
+    if kind in ("csv", "parquet"):
+        source = _named_columns(config, kind)
+    else:
+        given = [option for option in COLUMN_OPTIONS if not config.is_default(option)]
+        if given:
+            option = given[0].replace("_", "-")
+            raise DataError(f"--{option} is for csv and parquet, not for the format {kind}")
+        readers = {"jodie": _jodie, "tgl": _tgl, "dyglib": _dyglib}
+        source = readers[kind](config.source)
+    if config.node_features is not None:
+        source.node_features = read_array(config.node_features)
+    require_columns(source.table, source.columns)
+    return source
+
+
+def _detect_format(path: Path) -> str:
+    if path.is_dir():
+        if (path / "edges.csv").exists():
+            return "tgl"
+        if list(path.glob("ml_*.csv")):
+            return "dyglib"
+        raise DataError(f"{path}: must be a file, or a folder with edges.csv (TGL) or ml_*.csv")
+    if path.suffix in (".parquet", ".pq"):
+        return "parquet"
+    if path.name.startswith("ml_") and path.suffix == ".csv":
+        return "dyglib"
+    return "jodie" if CsvTable(path).columns[:4] == JODIE_HEADER else "csv"
+
+
+def _named_columns(config: ImportConfig, kind: str) -> Source:
+    """CSV and Parquet: the columns are those named, or those of the usual names."""
+    table: Table = CsvTable(config.source) if kind == "csv" else ParquetTable(config.source)
+    source = Source(
+        table=table,
+        format=kind,
+        src=config.src,
+        dst=config.dst,
+        time=config.time,
+        label=config.label or ("label" if "label" in table.columns else None),
+        separate_ids=config.bipartite,
+    )
+    if config.feature_file is not None:
+        if config.features is not None:
+            raise DataError("--features and --feature-file exclude each other, got both")
+        source.feature_array = read_array(config.feature_file)
+    elif config.features is not None:
+        source.features = [name for name in config.features.split(",") if name]
+    else:
+        taken = source.columns
+        source.features = [name for name in _numbered(table.columns) if name not in taken]
+    ignored = [column for column in table.columns if column not in source.columns]
+    if ignored:
+        shown = ", ".join(ignored[:8]) + (", ..." if len(ignored) > 8 else "")
+        source.notes.append(f"columns not used: {shown}")
+    return source
+
+
+def _numbered(columns: list[str]) -> list[str]:
+    """The columns f0, f1, ... in the order of their numbers."""
+    found = [column for column in columns if re.fullmatch(r"f\d+", column)]
+    return sorted(found, key=lambda column: int(column[1:]))
+
+
+def _jodie(path: Path) -> Source:
+    """JODIE: users and items both from 0, and one header field for all features."""
+    rows = first_rows(path, 2)
+    width = len(rows[1][1])
+    if width < 4:
+        raise DataError(f"{path}:{rows[1][0]}: must have at least 4 fields, got {width}")
+    features = [f"f{number}" for number in range(width - 4)]
+    return Source(
+        table=CsvTable(path, [*JODIE_HEADER, *features]),
+        format="jodie",
+        src="user_id",
+        dst="item_id",
+        time="timestamp",
+        label="state_label",
+        features=features,
+        separate_ids=True,
+    )
+
+
+def _tgl(path: Path) -> Source:
+    """TGL: a folder with edges.csv and maybe features as tensors."""
+    folder = path if path.is_dir() else path.parent
+    source = Source(table=CsvTable(folder / "edges.csv"), format="tgl", time="time")
+    if (folder / "edge_features.pt").exists():
+        source.feature_array = read_tensor(folder / "edge_features.pt")
+    if (folder / "node_features.pt").exists():
+        source.node_features = read_tensor(folder / "node_features.pt")
+    if (folder / "labels.csv").exists():
+        source.notes.append("labels.csv not used: its labels belong to nodes, not to events")
+    if "ext_roll" in source.table.columns:
+        source.notes.append("ext_roll not used: shares of a run's configuration make the split")
+    return source
+
+
+def _dyglib(path: Path) -> Source:
+    """DyGLib: ids and feature rows from 1; row 0 of either feature file is padding."""
+    file = path if path.is_file() else _only(path, "ml_*.csv")
+    source = Source(
+        table=CsvTable(file),
+        format="dyglib",
+        src="u",
+        dst="i",
+        time="ts",
+        label="label",
+        feature_row="idx",
+        first_id=1,
+    )
+    edges, nodes = file.with_suffix(".npy"), file.with_name(f"{file.stem}_node.npy")
+    if edges.exists():
+        source.feature_array = read_array(edges)
+    else:
+        source.feature_row = None
+    if nodes.exists():
+        features = read_array(nodes)[1:]
+        if features.any():
+            source.node_features = features
+        else:
+            source.notes.append(f"{nodes.name} not used: all node features are 0")
+    return source
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise DataError(f"{folder}: must hold one file {pattern}, got {len(found)}")
+    return found[0]

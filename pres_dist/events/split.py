@@ -1,0 +1,131 @@
+"""The chronological split of a stream into training, validation and test events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pres_dist.errors import DataError
+from pres_dist.events.stream import CHUNK_EVENTS, EventStream
+
+
+@dataclass(frozen=True)
+class Split:
+    """Event ids [0, train_end), [train_end, validation_end), [validation_end, num_events)."""
+
+    train_end: int
+    validation_end: int
+    num_events: int
+    held_out: np.ndarray | None = None
+    """Sorted int64 nodes hidden from training; None when none are."""
+
+    @property
+    def train(self) -> range:
+        return range(self.train_end)
+
+    @property
+    def validation(self) -> range:
+        return range(self.train_end, self.validation_end)
+
+    @property
+    def test(self) -> range:
+        return range(self.validation_end, self.num_events)
+
+    def training_mask(self, stream: EventStream) -> np.ndarray | None:
+        """[train_end] bool, False where an event touches a held-out node.
+
+        None when nothing is held out.
+        """
+        if self.held_out is None:
+            return None
+        hidden = np.zeros(stream.num_nodes, dtype=bool)
+        hidden[self.held_out] = True
+        mask = np.empty(self.train_end, dtype=bool)
+        for rows in _slices(0, self.train_end):
+            mask[rows] = ~(hidden[stream.src[rows]] | hidden[stream.dst[rows]])
+        return mask
+
+
+def chronological_split(
+    stream: EventStream,
+    train_share: float = 0.70,
+    validation_share: float = 0.15,
+    held_out_share: float = 0.0,
+    seed: int = 2020,
+) -> Split:
+    """Cut the stream by time, never between events of equal time.
+
+    A cut that falls inside a tie moves to the start of the tie (to its end where
+    the part before would be empty). ``held_out_share`` of the nodes of validation
+    and test, chosen by ``seed``, are hidden from training (the inductive split of
+    TGN, Rossi et al. 2020). ``DataError`` when a part would be empty; validation
+    may be only with ``validation_share`` 0.
+    """
+    _check_shares(train_share, validation_share, held_out_share)
+    events = stream.num_events
+    train_end = _cut(stream.t, int(events * train_share), 0)
+    validation_end = train_end
+    if validation_share:
+        wanted = int(events * (train_share + validation_share))
+        validation_end = _cut(stream.t, wanted, train_end)
+    if validation_end >= events:
+        raise DataError(
+            f"{stream.name}: train_share {train_share} and validation_share {validation_share} "
+            f"of {events} events leave no test events, since events of equal time stay together"
+        )
+    held_out = _held_out_nodes(stream, train_end, held_out_share, seed)
+    split = Split(train_end, validation_end, events, held_out)
+    mask = split.training_mask(stream)
+    if mask is not None and not mask.any():
+        raise DataError(f"{stream.name}: held_out_share {held_out_share} leaves no training events")
+    return split
+
+
+def unseen_nodes(stream: EventStream, split: Split) -> np.ndarray:
+    """[N] bool: nodes without an event in the training part (held-out events left out)."""
+    unseen = np.ones(stream.num_nodes, dtype=bool)
+    mask = split.training_mask(stream)
+    for rows in _slices(0, split.train_end):
+        kept = slice(None) if mask is None else mask[rows]
+        unseen[stream.src[rows][kept]] = False
+        unseen[stream.dst[rows][kept]] = False
+    return unseen
+
+
+def _check_shares(train_share: float, validation_share: float, held_out_share: float) -> None:
+    if not (0 < train_share < 1 and 0 <= validation_share < 1 - train_share):
+        raise DataError(
+            "train_share must be in (0, 1) and validation_share in [0, 1 - train_share), "
+            f"got {train_share} and {validation_share}"
+        )
+    if not 0 <= held_out_share < 1:
+        raise DataError(f"held_out_share must be in [0, 1), got {held_out_share}")
+
+
+def _cut(t: np.ndarray, wanted: int, start: int) -> int:
+    """The border of a tie nearest before ``wanted`` and after ``start``."""
+    wanted = min(max(wanted, start), len(t) - 1)
+    cut = int(np.searchsorted(t, t[wanted], side="left"))
+    return cut if cut > start else int(np.searchsorted(t, t[wanted], side="right"))
+
+
+def _held_out_nodes(
+    stream: EventStream, train_end: int, share: float, seed: int
+) -> np.ndarray | None:
+    if not share:
+        return None
+    seen = np.zeros(stream.num_nodes, dtype=bool)
+    for rows in _slices(train_end, stream.num_events):
+        seen[stream.src[rows]] = True
+        seen[stream.dst[rows]] = True
+    candidates = np.flatnonzero(seen)
+    count = max(1, round(share * len(candidates)))
+    chosen = np.random.default_rng(seed).choice(candidates, size=count, replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
+def _slices(start: int, end: int) -> list[slice]:
+    return [
+        slice(first, min(first + CHUNK_EVENTS, end)) for first in range(start, end, CHUNK_EVENTS)
+    ]

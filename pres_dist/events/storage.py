@@ -1,0 +1,146 @@
+"""The layout of a stored stream: meta.json and one flat .npy file a column.
+
+Every .npy file starts with a header of fixed size whose bytes follow from the
+dtype and the shape, so that a reader compares bytes instead of parsing a header
+it does not trust, and a writer can fill it in last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from pres_dist.config.base import Config
+from pres_dist.errors import DataError
+
+META_FILE = "meta.json"
+NODE_IDS_FILE = "node_ids.arrow"
+HEADER_BYTES = 128
+MAX_COUNT = 2**63 - 1
+INT: np.dtype = np.dtype("<i8")
+FLOAT: np.dtype = np.dtype("<f4")
+
+
+class StoredFile(Config):
+    """What meta.json says about one file of the stream."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class StreamMeta(Config):
+    """The content of meta.json."""
+
+    format: Literal["pres_dist.events"] = "pres_dist.events"
+    version: Literal[1] = 1
+    name: str
+    num_events: int = Field(ge=1, le=MAX_COUNT)
+    num_nodes: int = Field(ge=1, le=MAX_COUNT)
+    edge_dim: int = Field(ge=0, le=2**31)
+    node_dim: int = Field(ge=0, le=2**31)
+    num_sources: int | None = Field(None, ge=1, le=MAX_COUNT)
+    labelled: bool = False
+    mapped_ids: bool = False
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, StoredFile] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sources_are_nodes(self) -> StreamMeta:
+        if self.num_sources is not None and self.num_sources > self.num_nodes:
+            raise ValueError("num_sources must not exceed num_nodes")
+        return self
+
+    def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+        """Dtype and shape of each .npy file that the stream has, by column."""
+        events = self.num_events
+        columns: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        columns.update(dict.fromkeys(("src", "dst", "t"), (INT, (events,))))
+        if self.edge_dim:
+            columns["edge_features"] = (FLOAT, (events, self.edge_dim))
+        if self.node_dim:
+            columns["node_features"] = (FLOAT, (self.num_nodes, self.node_dim))
+        if self.labelled:
+            columns["labels"] = (INT, (events,))
+        return columns
+
+    def file_names(self) -> list[str]:
+        """The files, besides meta.json, that make up the stream."""
+        names = [f"{column}.npy" for column in self.arrays()]
+        return [*names, NODE_IDS_FILE] if self.mapped_ids else names
+
+
+def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """The first ``HEADER_BYTES`` bytes of a version 1.0 .npy file."""
+    text = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    body = text.encode().ljust(HEADER_BYTES - 11) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body
+
+
+def read_meta(directory: Path) -> StreamMeta:
+    """Read and check meta.json; ``DataError`` when it is missing or damaged."""
+    file = directory / META_FILE
+    try:
+        return StreamMeta.model_validate_json(file.read_bytes())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{directory}: not a stored event stream: {META_FILE}: {reason}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        shown = repr(first.get("input"))[:60]
+        raise DataError(f"{file}: {where}: {first['msg']}, got {shown}") from None
+
+
+def is_stream(directory: Path) -> bool:
+    """Whether the directory holds a readable meta.json of this format."""
+    try:
+        read_meta(directory)
+    except DataError:
+        return False
+    return True
+
+
+def sha256(file: Path) -> str:
+    """The hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sizes(directory: Path, meta: StreamMeta) -> None:
+    """Compare the files with meta.json by name and size, without reading them."""
+    expected = meta.file_names()
+    if sorted(expected) != sorted(meta.files):
+        raise DataError(
+            f"{directory / META_FILE}: files must be {sorted(expected)}, got {sorted(meta.files)}"
+        )
+    for name, stored in meta.files.items():
+        try:
+            size = (directory / name).stat().st_size
+        except OSError as error:
+            raise DataError(f"{directory / name}: {error.strerror or error}") from None
+        if size != stored.bytes:
+            raise DataError(f"{directory / name}: must have {stored.bytes} bytes, got {size}")
+
+
+def open_array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Memory-map one column, read-only; ``DataError`` unless the header fits."""
+    expected = npy_header(dtype, shape)
+    try:
+        with file.open("rb") as opened:
+            header = opened.read(HEADER_BYTES)
+        size = file.stat().st_size
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror or error}") from None
+    wanted = HEADER_BYTES + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if header != expected or size != wanted:
+        raise DataError(f"{file}: must hold {dtype.str} of shape {shape} in {wanted} bytes")
+    array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    return array

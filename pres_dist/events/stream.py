@@ -1,0 +1,289 @@
+"""An event stream: columns of timestamped interactions, in memory or memory-mapped.
+
+Shapes: E events, N nodes, d_e edge features, d_n node features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pres_dist.errors import DataError
+from pres_dist.events.chunk import (
+    EventChunk,
+    as_float32,
+    as_int64,
+    check_finite,
+    check_ids,
+    check_order,
+    event_number,
+)
+from pres_dist.events.storage import (
+    META_FILE,
+    NODE_IDS_FILE,
+    check_sizes,
+    open_array,
+    read_meta,
+    sha256,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_EVENTS = 1 << 20
+
+
+@dataclass(frozen=True)
+class EventStream:
+    """Events in time order; an event's place is its event id.
+
+    Columns of a stream opened from disk are read-only memory maps, so that all
+    processes of a machine share one copy.
+    """
+
+    name: str
+    src: np.ndarray
+    """[E] int64 source node."""
+    dst: np.ndarray
+    """[E] int64 destination node."""
+    t: np.ndarray
+    """[E] int64 time, non-decreasing, in the unit that ``metadata`` names."""
+    num_nodes: int
+    edge_features: np.ndarray | None = None
+    """[E, d_e] float32."""
+    node_features: np.ndarray | None = None
+    """[N, d_n] float32."""
+    labels: np.ndarray | None = None
+    """[E] int64."""
+    num_sources: int | None = None
+    """Bipartite streams: sources are 0..num_sources-1 and destinations the rest."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Where the stream came from: source, time unit, feature names."""
+    path: Path | None = None
+    """Where it is stored; None in memory."""
+    node_ids: pa.ChunkedArray | None = None
+    """[N] the user's own ids, row = node; None when they were kept as they came."""
+
+    @property
+    def num_events(self) -> int:
+        return len(self.src)
+
+    @property
+    def edge_dim(self) -> int:
+        return 0 if self.edge_features is None else int(self.edge_features.shape[1])
+
+    @property
+    def node_dim(self) -> int:
+        return 0 if self.node_features is None else int(self.node_features.shape[1])
+
+    @property
+    def bipartite(self) -> bool:
+        return self.num_sources is not None
+
+    def head(self, num_events: int) -> EventStream:
+        """Views on exactly the first ``num_events`` events; nodes stay as they are."""
+        if num_events < 1:
+            raise DataError(f"num_events must be >= 1, got {num_events}")
+        if num_events >= self.num_events:
+            return self
+        columns: dict[str, Any] = {
+            column: values[:num_events]
+            for column in ("src", "dst", "t", "edge_features", "labels")
+            if (values := getattr(self, column)) is not None
+        }
+        return replace(self, **columns)
+
+    def chunks(self, size: int = CHUNK_EVENTS) -> Iterator[EventChunk]:
+        """Go through the events in order, ``size`` at a time."""
+        for start in range(0, self.num_events, size):
+            rows = slice(start, start + size)
+            yield EventChunk(
+                self.src[rows],
+                self.dst[rows],
+                self.t[rows],
+                None if self.edge_features is None else self.edge_features[rows],
+                None if self.labels is None else self.labels[rows],
+            )
+
+    @classmethod
+    def open(cls, path: str | Path) -> EventStream:
+        """Open a stored stream in milliseconds, whatever its size.
+
+        Checks format, version, file names, sizes and headers, not the content:
+        ``verify`` does that. Raises ``DataError``.
+        """
+        directory = Path(path)
+        meta = read_meta(directory)
+        check_sizes(directory, meta)
+        columns: dict[str, Any] = {
+            column: open_array(directory / f"{column}.npy", dtype, shape)
+            for column, (dtype, shape) in meta.arrays().items()
+        }
+        return cls(
+            name=meta.name,
+            num_nodes=meta.num_nodes,
+            num_sources=meta.num_sources,
+            metadata=meta.metadata,
+            path=directory,
+            node_ids=_open_node_ids(directory, meta.num_nodes) if meta.mapped_ids else None,
+            **columns,
+        )
+
+    @classmethod
+    def verify(cls, path: str | Path) -> EventStream:
+        """Open a stored stream and check every byte of it; ``DataError`` on damage."""
+        stream = cls.open(path)
+        directory = Path(path)
+        for name, stored in read_meta(directory).files.items():
+            digest = sha256(directory / name)
+            if digest != stored.sha256:
+                raise DataError(
+                    f"{directory / name}: sha256 must be {stored.sha256} as in {META_FILE}, "
+                    f"got {digest}"
+                )
+        stream.check()
+        if stream.node_ids is not None:
+            stream.raw_ids(np.empty(0, np.int64))
+        return stream
+
+    @classmethod
+    def from_arrays(
+        cls,
+        src: object,
+        dst: object,
+        t: object,
+        *,
+        name: str = "stream",
+        num_nodes: int | None = None,
+        edge_features: object = None,
+        node_features: object = None,
+        labels: object = None,
+        num_sources: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> EventStream:
+        """Make a stream of arrays; ``DataError`` unless they form a valid one."""
+        sources, destinations = as_int64(src, "src"), as_int64(dst, "dst")
+        events = len(sources)
+        if not events:
+            raise DataError("a stream must have at least one event, got 0")
+        if num_nodes is None:
+            num_nodes = max(int(sources.max()), int(destinations.max(initial=0))) + 1
+        stream = cls(
+            name=name,
+            src=sources,
+            dst=destinations,
+            t=as_int64(t, "t"),
+            num_nodes=num_nodes,
+            edge_features=_features(edge_features, "edge_features", events),
+            node_features=_features(node_features, "node_features", num_nodes),
+            labels=None if labels is None else as_int64(labels, "labels"),
+            num_sources=num_sources,
+            metadata=dict(metadata or {}),
+        )
+        stream.check()
+        return stream
+
+    def check(self) -> None:
+        """Check every event, chunk by chunk; ``DataError`` names the first bad one."""
+        for column in ("dst", "t", "labels"):
+            values = getattr(self, column)
+            if values is not None and len(values) != self.num_events:
+                raise DataError(f"{column} must have {self.num_events} rows, got {len(values)}")
+        if self.node_features is not None:
+            check_finite(self.node_features, "node feature", 0, lambda node: f"node {node}")
+        first_row, previous = 0, None
+        for chunk in self.chunks():
+            self._check_chunk(chunk, first_row, previous)
+            first_row, previous = first_row + len(chunk), int(chunk.t[-1])
+
+    def _check_chunk(self, chunk: EventChunk, first_row: int, previous: int | None) -> None:
+        check_ids(chunk.src, "src", first_row, event_number)
+        check_ids(chunk.dst, "dst", first_row, event_number)
+        check_order(chunk.t, previous, first_row, event_number)
+        largest = max(int(chunk.src.max()), int(chunk.dst.max()))
+        if largest >= self.num_nodes:
+            raise DataError(f"node ids must be below num_nodes {self.num_nodes}, got {largest}")
+        sources = self.num_sources
+        if sources is not None and not chunk.src.max() < sources <= chunk.dst.min():
+            raise DataError(
+                f"in a bipartite stream src must be below num_sources {sources} and dst not, "
+                f"got src up to {chunk.src.max()} and dst from {chunk.dst.min()}"
+            )
+        if chunk.edge_features is not None:
+            check_finite(chunk.edge_features, "edge feature", first_row, event_number)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Store the stream as the directory ``path``, completely or not at all."""
+        from pres_dist.events.writer import StreamWriter  # the writer returns streams
+
+        with StreamWriter(
+            path,
+            name=self.name,
+            edge_dim=self.edge_dim,
+            labelled=self.labels is not None,
+            num_nodes=self.num_nodes,
+            num_sources=self.num_sources,
+            metadata=self.metadata,
+            force=force,
+        ) as writer:
+            for chunk in self.chunks():
+                writer.append_chunk(chunk)
+            if self.node_features is not None:
+                writer.set_node_features(self.node_features)
+            if self.node_ids is not None:
+                writer.set_node_ids(self._checked_node_ids)
+
+    def raw_ids(self, nodes: object) -> list[str] | np.ndarray:
+        """The user's own ids of ``nodes`` [n]: texts, or [n] int64."""
+        wanted = as_int64(nodes, "nodes")
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.num_nodes:
+            raise DataError(f"nodes must be in 0..{self.num_nodes - 1}")
+        if self.node_ids is None:
+            return self._kept_ids(wanted)
+        taken = self._checked_node_ids.take(wanted)
+        if str(taken.type) == "int64":
+            return np.asarray(taken.to_numpy())
+        texts: list[str] = taken.to_pylist()
+        return texts
+
+    def _kept_ids(self, nodes: np.ndarray) -> np.ndarray:
+        """Kept ids are the nodes, less what made two id spaces one."""
+        offset = self.metadata.get("destination_offset", 0)
+        return np.where(nodes >= offset, nodes - offset, nodes) if offset else nodes.copy()
+
+    @cached_property
+    def _checked_node_ids(self) -> Any:
+        """The ids, checked once in full: Arrow does not survive damaged offsets."""
+        import pyarrow as pa
+
+        assert self.node_ids is not None
+        try:
+            self.node_ids.validate(full=True)
+        except pa.ArrowException as error:
+            raise DataError(f"{self.path}/{NODE_IDS_FILE}: damaged: {error}") from None
+        return self.node_ids
+
+
+def _features(values: object, what: str, num_rows: int) -> np.ndarray | None:
+    return None if values is None else as_float32(values, what, num_rows)
+
+
+def _open_node_ids(directory: Path, num_nodes: int) -> pa.ChunkedArray:
+    """Memory-map the column of the user's own ids."""
+    import pyarrow as pa
+
+    file = directory / NODE_IDS_FILE
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: damaged: {error}") from None
+    if table.column_names != ["raw_id"] or table.num_rows != num_nodes:
+        raise DataError(f"{file}: must hold one column raw_id of {num_nodes} rows")
+    if str(table.schema.field(0).type) not in ("int64", "large_string"):
+        raise DataError(f"{file}: raw_id must be int64 or text")
+    return table.column(0)

@@ -1,0 +1,327 @@
+"""Writing a stream in chunks: checked as it comes, published completely or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pres_dist.errors import DataError
+from pres_dist.events.chunk import (
+    MAX_ID,
+    EventChunk,
+    Locate,
+    as_float32,
+    as_int64,
+    check_finite,
+    check_ids,
+    check_order,
+    event_number,
+)
+from pres_dist.events.columns import ColumnFile, fsync
+from pres_dist.events.external_sort import sort_by_time
+from pres_dist.events.storage import (
+    FLOAT,
+    INT,
+    META_FILE,
+    NODE_IDS_FILE,
+    StoredFile,
+    StreamMeta,
+    is_stream,
+    sha256,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+OFFSET_EVENTS = 1 << 22
+
+
+class StreamExistsError(DataError):
+    """The directory to write to is already there."""
+
+
+class StreamWriter:
+    """A context manager that stores a stream as the directory ``path``.
+
+    Everything goes to a hidden directory beside it, which is renamed when the
+    ``with`` block ends well and removed when it does not. ``separate_ids`` says
+    that src and dst are numbered independently: destinations are moved behind the
+    sources. ``sort`` sorts by time, stably, in bounded memory. ``locate`` turns a
+    row (from 0) into what an error shows. Raises ``DataError``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        edge_dim: int = 0,
+        labelled: bool = False,
+        num_nodes: int | None = None,
+        num_sources: int | None = None,
+        separate_ids: bool = False,
+        detect_bipartite: bool = False,
+        sort: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        locate: Locate = event_number,
+        force: bool = False,
+    ) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self._name = name or self.path.name
+        self._edge_dim, self._labelled = edge_dim, labelled
+        self._num_nodes, self._num_sources = num_nodes, num_sources
+        self._separate_ids, self._detect_bipartite = separate_ids, detect_bipartite
+        self._sort, self._force, self._locate = sort, force, locate
+        self._node_features: np.ndarray | None = None
+        self._node_ids: pa.ChunkedArray | None = None
+        self._num_events, self._in_order = 0, True
+        self._last_t: int | None = None
+        self._max_src, self._max_dst, self._min_dst = -1, -1, MAX_ID + 1
+        self._columns: dict[str, ColumnFile] = {}
+        self._partial = self.path.parent / f"{self._partial_prefix}{os.getpid()}"
+
+    @property
+    def _partial_prefix(self) -> str:
+        return f".{self.path.name}.partial-{socket.gethostname()}-"
+
+    @property
+    def num_events(self) -> int:
+        """Events written so far."""
+        return self._num_events
+
+    def __enter__(self) -> StreamWriter:
+        self._refuse_existing()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+            self._partial.mkdir()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot write here: {error.strerror or error}") from None
+        for column, dtype, width in self._layout():
+            self._columns[column] = ColumnFile(self._partial / f"{column}.npy", dtype, width)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        except OSError as failure:
+            raise self._cannot_write(failure) from failure
+        finally:
+            for column in self._columns.values():
+                with contextlib.suppress(OSError):  # the disk may be full
+                    column.close()
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def append(
+        self,
+        src: object,
+        dst: object,
+        t: object,
+        edge_features: object = None,
+        labels: object = None,
+    ) -> None:
+        """Write the next [n] events; ``DataError`` names the first that is not valid."""
+        sources = as_int64(src, "src")
+        self.append_chunk(
+            EventChunk(
+                sources,
+                as_int64(dst, "dst"),
+                as_int64(t, "t"),
+                None
+                if edge_features is None
+                else as_float32(edge_features, "edge_features", len(sources)),
+                None if labels is None else as_int64(labels, "labels"),
+            )
+        )
+
+    def append_chunk(self, chunk: EventChunk) -> None:
+        """Write the next events; ``DataError`` names the first that is not valid."""
+        if not len(chunk):
+            return
+        self._check(chunk)
+        try:
+            for column, file in self._columns.items():
+                file.append(getattr(chunk, column))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._num_events += len(chunk)
+        self._last_t = int(chunk.t[-1])
+        self._max_src = max(self._max_src, int(chunk.src.max()))
+        self._max_dst = max(self._max_dst, int(chunk.dst.max()))
+        self._min_dst = min(self._min_dst, int(chunk.dst.min()))
+
+    def set_node_features(self, features: object) -> None:
+        """Give the [N, d_n] node features, row = node."""
+        self._node_features = np.asarray(features)
+
+    def set_node_ids(self, raw_ids: pa.ChunkedArray) -> None:
+        """Give the user's own ids [N], int64 or text, row = node."""
+        self._node_ids = raw_ids
+
+    def _cannot_write(self, error: OSError) -> DataError:
+        return DataError(f"{self.path}: cannot be written: {error.strerror or error}")
+
+    def _layout(self) -> list[tuple[str, np.dtype, int]]:
+        layout = [("src", INT, 0), ("dst", INT, 0), ("t", INT, 0)]
+        if self._edge_dim:
+            layout.append(("edge_features", FLOAT, self._edge_dim))
+        if self._labelled:
+            layout.append(("labels", INT, 0))
+        return layout
+
+    def _check(self, chunk: EventChunk) -> None:
+        first = self._num_events
+        self._check_shapes(chunk)
+        check_ids(chunk.src, "src", first, self._locate)
+        check_ids(chunk.dst, "dst", first, self._locate)
+        if chunk.edge_features is not None:
+            check_finite(chunk.edge_features, "feature", first, self._locate)
+        if not self._sort:
+            check_order(chunk.t, self._last_t, first, self._locate)
+        elif self._in_order:
+            previous = chunk.t[0] if self._last_t is None else self._last_t
+            self._in_order = bool(chunk.t[0] >= previous and (chunk.t[1:] >= chunk.t[:-1]).all())
+
+    def _check_shapes(self, chunk: EventChunk) -> None:
+        width = 0 if chunk.edge_features is None else chunk.edge_features.shape[1]
+        if width != self._edge_dim:
+            raise DataError(f"events must have {self._edge_dim} edge features, got {width}")
+        if (chunk.labels is not None) != self._labelled:
+            raise DataError("either every event has a label or none has")
+        for column in self._columns:
+            rows = len(getattr(chunk, column))
+            if rows != len(chunk):
+                raise DataError(f"{column} must have {len(chunk)} rows, got {rows}")
+
+    def _publish(self) -> None:
+        if not self._num_events:
+            raise DataError("there must be at least one event, got none")
+        for column in self._columns.values():
+            column.flush()
+        if not self._in_order:
+            sort_by_time(self._partial, list(self._columns))
+        self._number_nodes()
+        self._write_node_files()
+        self._write_meta()
+        fsync(self._partial)
+        self._move_into_place()
+
+    def _number_nodes(self) -> None:
+        """Settle the number of nodes, and of sources where the stream is bipartite."""
+        if self._separate_ids:
+            self._num_sources = offset = self._max_src + 1
+            if offset + self._max_dst > MAX_ID:
+                raise DataError(
+                    f"sources and destinations together must be at most {MAX_ID + 1}, "
+                    f"got {offset + self._max_dst + 1}"
+                )
+            destinations = np.load(self._partial / "dst.npy", mmap_mode="r+")
+            for start in range(0, self._num_events, OFFSET_EVENTS):
+                destinations[start : start + OFFSET_EVENTS] += offset
+            destinations.flush()
+            self._max_dst += offset
+            if self._node_ids is None:
+                self.metadata["destination_offset"] = offset
+        elif self._detect_bipartite and self._max_src < self._min_dst:
+            self._num_sources = self._min_dst
+        largest = max(self._max_src, self._max_dst)
+        self._num_nodes = largest + 1 if self._num_nodes is None else self._num_nodes
+        if largest >= self._num_nodes:
+            raise DataError(f"node ids must be below {self._num_nodes}, got {largest}")
+
+    def _write_node_files(self) -> None:
+        assert self._num_nodes is not None
+        if self._node_features is not None:
+            features = as_float32(self._node_features, "node features", self._num_nodes)
+            check_finite(features, "node feature", 0, lambda node: f"node {node}")
+            column = ColumnFile(self._partial / "node_features.npy", FLOAT, features.shape[1])
+            column.append(features)
+            column.flush()
+            column.close()
+        if self._node_ids is not None:
+            _write_node_ids(self._partial / NODE_IDS_FILE, self._node_ids)
+
+    def _write_meta(self) -> None:
+        node_dim = 0 if self._node_features is None else self._node_features.shape[1]
+        meta = StreamMeta(
+            name=self._name,
+            num_events=self._num_events,
+            num_nodes=self._num_nodes or 0,
+            edge_dim=self._edge_dim,
+            node_dim=node_dim,
+            num_sources=self._num_sources,
+            labelled=self._labelled,
+            mapped_ids=self._node_ids is not None,
+            metadata=self.metadata,
+        )
+        files = {name: _describe(self._partial / name) for name in meta.file_names()}
+        complete = meta.model_copy(update={"files": files})
+        file = self._partial / META_FILE
+        file.write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        fsync(file)
+
+    def _refuse_existing(self) -> None:
+        if not os.path.lexists(self.path):
+            return
+        if not self._force:
+            raise StreamExistsError(f"{self.path}: already exists; use --force to replace it")
+        if not is_stream(self.path):
+            raise StreamExistsError(
+                f"{self.path}: already exists and is not a stored stream; --force replaces "
+                "only streams"
+            )
+
+    def _move_into_place(self) -> None:
+        replaced = self._partial.with_name(self._partial.name + ".replaced")
+        if os.path.lexists(self.path):
+            self._refuse_existing()
+            os.rename(self.path, replaced)
+        os.rename(self._partial, self.path)
+        fsync(self.path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed writer of the same stream left on this machine."""
+        for leftover in self.path.parent.glob(f"{self._partial_prefix}*"):
+            owner = leftover.name.removeprefix(self._partial_prefix).split(".")[0]
+            if owner.isdigit() and not _runs(int(owner)):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process_id != os.getpid()
+
+
+def _describe(file: Path) -> StoredFile:
+    fsync(file)
+    return StoredFile(bytes=file.stat().st_size, sha256=sha256(file))
+
+
+def _write_node_ids(file: Path, raw_ids: pa.ChunkedArray) -> None:
+    import pyarrow as pa
+
+    kind = pa.int64() if pa.types.is_integer(raw_ids.type) else pa.large_string()
+    table = pa.table({"raw_id": raw_ids.cast(kind)})
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)

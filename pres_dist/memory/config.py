@@ -1,0 +1,20 @@
+"""Size and home of the node memory."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pres_dist.config.base import Config
+
+
+class MemoryConfig(Config):
+    """Per-node memory and the mailbox of raw messages not yet applied."""
+
+    store: Literal["local"] = "local"
+    """Where node state lives: `local` is the memory of this process."""
+    dim: int = Field(100, ge=1)
+    """Numbers in a node's memory."""
+    mailbox_slots: int = Field(1, ge=1)
+    """Last messages of a node within a temporal batch that are kept, in time order."""

@@ -1,0 +1,86 @@
+"""The memory store of one process, and the reference for all others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, TransitionRows, elapsed_since
+from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
+
+
+class LocalStore:
+    """Node state as dense tensors in this process. See `MemoryStore` for the verbs.
+
+    Args:
+        num_nodes: rows.
+        dim: memory size D.
+        num_slots: mailbox slots R.
+        statistics: transition statistics to keep beside the memory; None keeps none.
+        device: where the tensors live.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        dim: int,
+        num_slots: int,
+        statistics: TransitionStatistics | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.num_nodes, self.dim, self.num_slots = num_nodes, dim, num_slots
+        self.statistics = statistics
+        self._rows = NodeState(
+            memory_UD=torch.zeros(num_nodes, dim, device=device),
+            last_update_U=torch.full((num_nodes,), NEVER, device=device),
+            mail_memory_URD=torch.zeros(num_nodes, num_slots, dim, device=device),
+            mail_event_UR=torch.full((num_nodes, num_slots), NO_EVENT, device=device),
+            mail_count_U=torch.zeros(num_nodes, dtype=torch.int64, device=device),
+        )
+
+    def pull(self, nodes_U: Tensor) -> NodeState:
+        return NodeState(
+            **{name: table.index_select(0, nodes_U) for name, table in vars(self._rows).items()}
+        )
+
+    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
+        return None if self.statistics is None else self.statistics.rows(nodes_U, with_mixture)
+
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+        if learn:
+            self._observe(nodes_U, POSITIVE, state.memory_UD, state.last_update_U)
+        for name, table in vars(self._rows).items():
+            table.index_copy_(0, nodes_U, getattr(state, name))
+
+    def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
+        if self.statistics is not None and self.statistics.num_components > NEGATIVE:
+            self._observe(nodes_U, NEGATIVE, memory_UD, last_update_U)
+
+    def _observe(
+        self, nodes_U: Tensor, component: int, memory_UD: Tensor, last_update_U: Tensor
+    ) -> None:
+        if self.statistics is None:
+            return
+        elapsed_U = elapsed_since(self._rows.last_update_U.index_select(0, nodes_U), last_update_U)
+        before_UD = self._rows.memory_UD.index_select(0, nodes_U)
+        self.statistics.observe(nodes_U, component, before_UD, memory_UD, elapsed_U)
+
+    def reset(self) -> None:
+        for table in vars(self._rows).values():
+            table.zero_()
+        self._rows.mail_event_UR.fill_(NO_EVENT)
+        self._rows.last_update_U.fill_(NEVER)
+        if self.statistics is not None:
+            self.statistics.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        statistics = {} if self.statistics is None else self.statistics.state_dict()
+        return {"rows": dict(vars(self._rows)), "statistics": statistics}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, table in vars(self._rows).items():
+            table.copy_(state["rows"][name])
+        if self.statistics is not None:
+            self.statistics.load_state_dict(state["statistics"])

@@ -1,0 +1,117 @@
+"""The state of a node, and the protocol of whatever keeps it.
+
+A node has a memory, the time it was last updated, and a mailbox of the raw
+messages of the last temporal batch that touched it, not yet applied. A raw
+message is kept in its compact form: the other endpoint's memory and the event
+id. What else a TGN message holds is known elsewhere: the node's own memory is
+the stored one, the features and the time of the event are looked up by its id.
+
+Shapes: N nodes of the stream, U nodes of a request, D memory size, R mailbox slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+NO_EVENT = -1
+"""Event id of an empty mailbox slot."""
+NEVER = -(1 << 63)
+"""Last update of a node whose memory was never written."""
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """Rows of node state, as a store hands them out and takes them back.
+
+    Attributes:
+        memory_UD: float32.
+        last_update_U: int64 time of the newest event in the memory, or NEVER.
+        mail_memory_URD: float32, the other endpoint's memory when the event happened.
+        mail_event_UR: int64 event ids, oldest first, full slots before empty ones.
+        mail_count_U: int64, events that the mailbox stands for; those beyond R are
+            counted, and their messages lost.
+    """
+
+    memory_UD: Tensor
+    last_update_U: Tensor
+    mail_memory_URD: Tensor
+    mail_event_UR: Tensor
+    mail_count_U: Tensor
+
+
+@dataclass(frozen=True)
+class TransitionRows:
+    """What a store knows of the past transitions of nodes (PRES prediction).
+
+    Attributes:
+        num_observed_U: int64 transitions seen; without one there is no prediction.
+        rate_UD: mean of the mixture over transition rates, per unit of the clock.
+        mixture: its components, when asked for.
+    """
+
+    num_observed_U: Tensor
+    rate_UD: Tensor
+    mixture: Mixture | None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A Gaussian mixture over transition rates for each node, C components.
+
+    Attributes:
+        weight_UC: float32 shares of the components; zeros without a transition.
+        mean_UCD: per unit of the clock.
+        variance_UCD: likewise, squared.
+    """
+
+    weight_UC: Tensor
+    mean_UCD: Tensor
+    variance_UCD: Tensor
+
+
+def elapsed_since(last_update: Tensor, t: Tensor) -> Tensor:
+    """int64 time from a node's last update to t; 0 for a node never updated."""
+    return torch.where(last_update == NEVER, 0, t - last_update)
+
+
+class MemoryStore(Protocol):
+    """Keeps the state of all nodes. Ids in a request are distinct."""
+
+    num_nodes: int
+    dim: int
+    num_slots: int
+
+    def pull(self, nodes_U: Tensor) -> NodeState:
+        """State of the nodes, as copies."""
+
+    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
+        """Transition statistics of the nodes; None when the store keeps none."""
+
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+        """Replace the rows of the nodes.
+
+        Mailboxes are replaced as a whole: applying a mail empties it, and the rows
+        hold the messages of the present batch.
+
+        Args:
+            nodes_U: distinct ids.
+            state: their new rows.
+            learn: whether the step from the old memory to the new one enters the
+                transition statistics (training events only).
+        """
+
+    def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
+        """Count transitions of the second mixture component without writing the memory."""
+
+    def reset(self) -> None:
+        """Forget everything: memory and mail empty, statistics zero."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors that restore the store to the last bit."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of a store of the same layout."""

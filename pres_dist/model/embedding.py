@@ -1,0 +1,152 @@
+"""Embedding modules: a node's embedding at a time (TGN, section 3.3).
+
+Shapes: Q queries, K neighbours, U distinct nodes, D memory size, A embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pres_dist.memory.state import elapsed_since
+from pres_dist.model.attention import TemporalAttention
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.time_encoding import TimeEncoding
+
+
+class AttentionLayer(nn.Module):
+    """Temporal attention, merged with the query's own state by a two-layer perceptron."""
+
+    def __init__(self, config: ModelConfig, state_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        out_dim = config.embedding_dim
+        self.dropout = config.dropout
+        self.attention = TemporalAttention(
+            state_dim, edge_dim, config.time_dim, out_dim, config.num_heads
+        )
+        self.merge_in = nn.Linear(out_dim + state_dim, out_dim)
+        self.merge_out = nn.Linear(out_dim, out_dim)
+
+    def forward(self, own_QS: Tensor, states_QKS: Tensor, hop: Hop, time: TimeEncoding) -> Tensor:
+        """[Q, A] embeddings of the hop's queries."""
+        times_QKT = time(hop.t_Q[:, None] - hop.t_QK)
+        now_QT = time(torch.zeros_like(hop.t_Q[:1])).expand(own_QS.shape[0], -1)
+        attended_QA = self.attention(
+            torch.cat([own_QS, now_QT], dim=1),
+            states_QKS,
+            hop.edge_features_QKd,
+            times_QKT,
+            hop.mask_QK,
+        )
+        attended_QA = F.dropout(attended_QA, self.dropout, self.training)
+        merged_QA = torch.relu(self.merge_in(torch.cat([attended_QA, own_QS], dim=1)))
+        return self.merge_out(merged_QA)
+
+
+class SumLayer(nn.Module):
+    """Sum over projected neighbours, then merged with the query (TGN's graph sum).
+
+    The projection is linear, so neighbours are summed first and projected once.
+    """
+
+    def __init__(self, config: ModelConfig, state_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        out_dim, time_dim = config.embedding_dim, config.time_dim
+        self.dropout = config.dropout
+        self.project = nn.Linear(state_dim + edge_dim + time_dim, out_dim, bias=False)
+        self.merge = nn.Linear(out_dim + state_dim + time_dim, out_dim)
+
+    def forward(self, own_QS: Tensor, states_QKS: Tensor, hop: Hop, time: TimeEncoding) -> Tensor:
+        """[Q, A] embeddings of the hop's queries."""
+        parts = [states_QKS, time(hop.t_Q[:, None] - hop.t_QK)]
+        if hop.edge_features_QKd is not None:
+            parts.insert(1, hop.edge_features_QKd)
+        weight_Q1K = hop.mask_QK[:, None].to(states_QKS.dtype)
+        sums_Qx = torch.cat([torch.bmm(weight_Q1K, part)[:, 0] for part in parts], dim=1)
+        summed_QA = torch.relu(self.project(sums_Qx))
+        summed_QA = F.dropout(summed_QA, self.dropout, self.training)
+        now_QT = time(torch.zeros_like(hop.t_Q[:1])).expand(own_QS.shape[0], -1)
+        return self.merge(torch.cat([summed_QA, own_QS, now_QT], dim=1))
+
+
+class GraphEmbedding(nn.Module):
+    """One or two hops of attention or sum over temporal neighbours.
+
+    The innermost layer reads memory; the outer one reads what the inner one made
+    of the queries and of their neighbours, each at its own event's time.
+    """
+
+    def __init__(self, config: ModelConfig, memory_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        layer = AttentionLayer if config.embedding == "attention" else SumLayer
+        dims = [memory_dim] + [config.embedding_dim] * (config.num_layers - 1)
+        self.layers = nn.ModuleList(layer(config, dim, edge_dim) for dim in dims)
+
+    def forward(
+        self, states_UD: Tensor, nodes: NodeInputs, hops: Sequence[Hop], time: TimeEncoding
+    ) -> Tensor:
+        """[Q, A] embeddings of the queries of the first hop.
+
+        Args:
+            states_UD: memory plus node features.
+            nodes: not read here.
+            hops: outermost first; the queries of a later hop are those of the one
+                before followed by its neighbours.
+            time: phi.
+        """
+        innermost = hops[-1]
+        own = states_UD.index_select(0, innermost.index_Q)
+        neighbours = _rows(states_UD, innermost.index_QK)
+        embedded = self.layers[0](own, neighbours, innermost, time)
+        for layer, hop in zip(self.layers[1:], reversed(hops[:-1]), strict=True):
+            num_queries, num_neighbours = hop.index_QK.shape
+            own, around = embedded.split([num_queries, num_queries * num_neighbours])
+            embedded = layer(own, around.view(num_queries, num_neighbours, -1), hop, time)
+        return embedded
+
+
+class MemoryEmbedding(nn.Module):
+    """The memory itself, or drifted in time (JODIE's projection: (1 + w dt) * s).
+
+    The time since the last update enters as log(1 + units), so that a node which
+    was silent for years is not thrown out of range.
+    """
+
+    def __init__(self, config: ModelConfig, memory_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        self.drift = nn.Linear(1, memory_dim) if config.embedding == "time" else None
+        same = memory_dim == config.embedding_dim
+        self.project = nn.Identity() if same else nn.Linear(memory_dim, config.embedding_dim)
+
+    def forward(
+        self, states_UD: Tensor, nodes: NodeInputs, hops: Sequence[Hop], time: TimeEncoding
+    ) -> Tensor:
+        """[Q, A] embeddings of the queries of the first hop."""
+        index_Q = hops[0].index_Q
+        states_QD = states_UD.index_select(0, index_Q)
+        if self.drift is not None:
+            silent_Q = elapsed_since(nodes.last_update_U.index_select(0, index_Q), hops[0].t_Q)
+            units_Q = torch.log1p(silent_Q.to(torch.float32) / time.time_unit)
+            states_QD = states_QD * (1 + self.drift(units_Q[:, None]))
+        return self.project(states_QD)
+
+
+def build_embedding(config: ModelConfig, memory_dim: int, edge_dim: int) -> nn.Module:
+    """The embedding module that the configuration names."""
+    if config.embedding in ("attention", "sum"):
+        return GraphEmbedding(config, memory_dim, edge_dim)
+    return MemoryEmbedding(config, memory_dim, edge_dim)
+
+
+def num_hops(config: ModelConfig) -> int:
+    """Hops of neighbours that the embedding reads."""
+    return config.num_layers if config.embedding in ("attention", "sum") else 0
+
+
+def _rows(states_UD: Tensor, index_QK: Tensor) -> Tensor:
+    """[Q, K, D]; index_select, whose backward is far cheaper than that of indexing."""
+    return states_UD.index_select(0, index_QK.flatten()).view(*index_QK.shape, -1)

@@ -1,0 +1,55 @@
+"""From mail to message: the raw message of TGN and its message functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.time_encoding import TimeEncoding
+
+
+class MessageFunction(nn.Module):
+    """Builds messages from the parts of raw messages (TGN, section 3.1).
+
+    The raw message of an event for one endpoint is
+    [own memory | other's memory | edge features | phi(t - last update)].
+
+    Args:
+        config: which function, and the size of its result.
+        memory_dim: D.
+        edge_dim: edge features, 0 for none.
+        time_encoding: phi.
+    """
+
+    def __init__(
+        self, config: ModelConfig, memory_dim: int, edge_dim: int, time_encoding: TimeEncoding
+    ) -> None:
+        super().__init__()
+        self.time_encoding = time_encoding
+        raw_dim = 2 * memory_dim + edge_dim + time_encoding.dim
+        self.mlp: nn.Module | None = None
+        self.out_dim = raw_dim
+        if config.message == "mlp":
+            self.out_dim = config.message_dim
+            self.mlp = nn.Sequential(
+                nn.Linear(raw_dim, raw_dim // 2),
+                nn.ReLU(),
+                nn.Linear(raw_dim // 2, config.message_dim),
+            )
+
+    def forward(
+        self, own: Tensor, other: Tensor, edge_features: Tensor | None, elapsed: Tensor
+    ) -> Tensor:
+        """Messages [..., out_dim] of raw messages.
+
+        Args:
+            own: [..., D] memory of the receiving node.
+            other: [..., D] memory of the other endpoint when the event happened.
+            edge_features: [..., d_e] of the event, or None.
+            elapsed: [...] int64 time from the receiver's last update to the event.
+        """
+        encoded = self.time_encoding(elapsed)
+        parts = [own, other] if edge_features is None else [own, other, edge_features]
+        raw = torch.cat([*parts, encoded], dim=-1)
+        return raw if self.mlp is None else self.mlp(raw)

@@ -1,0 +1,46 @@
+"""What the embedding of a query reads, as indices into the batch's distinct nodes.
+
+Shapes: Q queries, K neighbours, U distinct nodes of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One hop: queries and the neighbours sampled for them.
+
+    Attributes:
+        index_Q: row of the query's node among the batch's distinct nodes.
+        t_Q: int64 time of the query.
+        index_QK: rows of the neighbours.
+        t_QK: int64 times of the events that made them neighbours.
+        edge_features_QKd: features of those events, or None.
+        mask_QK: False for empty slots.
+    """
+
+    index_Q: Tensor
+    t_Q: Tensor
+    index_QK: Tensor
+    t_QK: Tensor
+    edge_features_QKd: Tensor | None
+    mask_QK: Tensor
+
+
+@dataclass(frozen=True)
+class NodeInputs:
+    """What is known of the batch's distinct nodes.
+
+    Attributes:
+        memory_UD: updated memory, with gradient.
+        last_update_U: int64 time of that memory, or NEVER.
+        features_Ud: static node features, or None.
+    """
+
+    memory_UD: Tensor
+    last_update_U: Tensor
+    features_Ud: Tensor | None

@@ -1,0 +1,132 @@
+"""TGN with PRES: the modules of one training step, in the order in which they run.
+
+Rossi et al., Temporal Graph Networks for Deep Learning on Dynamic Graphs (2020).
+The model knows nodes, times and messages. It knows no files, ranks or stores.
+
+Shapes: U distinct nodes of a batch, D memory size, B events, M candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pres_dist.memory.config import MemoryConfig
+from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_since
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.decoder import LinkDecoder
+from pres_dist.model.embedding import build_embedding
+from pres_dist.model.message import MessageFunction
+from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.time_encoding import TimeEncoding
+from pres_dist.model.updater import MailContext, MemoryUpdater
+from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.config import PresConfig
+from pres_dist.pres.correction import Corrected, PresCorrection
+
+
+@dataclass(frozen=True)
+class UpdatedMemory:
+    """Memory of a batch's distinct nodes after their mail.
+
+    Attributes:
+        memory_UD: what the embedding reads and the store is given; with gradient.
+        last_update_U: int64 time of the newest applied event, or NEVER.
+        previous_UD: memory before the mail.
+        measured_UD: the updater's own result, before the correction.
+        updated_U: bool, nodes whose mail moved an earlier state forward.
+        corrected: the prediction and correction; None when switched off.
+    """
+
+    memory_UD: Tensor
+    last_update_U: Tensor
+    previous_UD: Tensor
+    measured_UD: Tensor
+    updated_U: Tensor
+    corrected: Corrected | None
+
+
+@dataclass(frozen=True)
+class StreamShape:
+    """What of a stream decides the model's shapes."""
+
+    edge_dim: int
+    node_dim: int
+    time_unit: float
+
+
+class TGN(nn.Module):
+    """Message, updater, correction, embedding and decoder.
+
+    Args:
+        model: which parts.
+        memory: memory size.
+        pres: prediction and correction.
+        shape: sizes and time unit of the stream.
+    """
+
+    def __init__(
+        self, model: ModelConfig, memory: MemoryConfig, pres: PresConfig, shape: StreamShape
+    ) -> None:
+        super().__init__()
+        self.time_encoding = TimeEncoding(
+            model.time_dim, shape.time_unit, model.time_encoding == "learnable"
+        )
+        messages = MessageFunction(model, memory.dim, shape.edge_dim, self.time_encoding)
+        self.updater = MemoryUpdater(model, messages, memory.dim)
+        self.correction: PresCorrection | None = None
+        if pres.prediction:
+            clock = TransitionClock(pres.clock, shape.time_unit)
+            self.correction = PresCorrection(clock, pres.initial_gate)
+        self.features = (
+            nn.Linear(shape.node_dim, memory.dim, bias=False) if shape.node_dim else None
+        )
+        self.embedding = build_embedding(model, memory.dim, shape.edge_dim)
+        self.decoder = LinkDecoder(model.embedding_dim, model.dropout)
+
+    def update_memory(
+        self,
+        state: NodeState,
+        context: MailContext,
+        transitions: TransitionRows | None = None,
+        rate_UD: Tensor | None = None,
+    ) -> UpdatedMemory:
+        """Apply each node's mail to its memory, and correct the result by PRES.
+
+        Args:
+            state: rows of the distinct nodes.
+            context: times and features of the events in their mail.
+            transitions: statistics to predict from; required with PRES prediction.
+            rate_UD: rates drawn from the mixture, in place of its mean.
+        """
+        measured = self.updater(state, context)
+        elapsed_U = elapsed_since(state.last_update_U, measured.last_update_U)
+        # Neither a node's first update nor one without mail moves an earlier state.
+        updated_U = (elapsed_U > 0) & (state.mail_event_UR[:, 0] != NO_EVENT)
+        memory_UD, corrected = measured.memory_UD, None
+        if self.correction is not None and transitions is not None:
+            corrected = self.correction(
+                state.memory_UD, measured.memory_UD, elapsed_U, transitions, rate_UD
+            )
+            memory_UD = corrected.memory_UD
+        return UpdatedMemory(
+            memory_UD,
+            measured.last_update_U,
+            state.memory_UD,
+            measured.memory_UD,
+            updated_U,
+            corrected,
+        )
+
+    def embed(self, nodes: NodeInputs, hops: Sequence[Hop]) -> Tensor:
+        """[Q, A] embeddings of the queries of the first hop."""
+        states_UD = nodes.memory_UD
+        if self.features is not None and nodes.features_Ud is not None:
+            states_UD = states_UD + self.features(nodes.features_Ud)
+        return self.embedding(states_UD, nodes, hops, self.time_encoding)
+
+    def score(self, sources_BA: Tensor, destinations_BMA: Tensor) -> Tensor:
+        """[B, M] logits that each source meets each of its candidates."""
+        return self.decoder(sources_BA, destinations_BMA)

@@ -1,0 +1,142 @@
+"""Applying mail: aggregation of a node's messages and the recurrent memory updater.
+
+Shapes: U nodes, R mailbox slots, D memory size, d_e edge features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pres_dist.memory.state import NO_EVENT, NodeState, elapsed_since
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.message import MessageFunction
+
+
+@dataclass(frozen=True)
+class MailContext:
+    """What the compact mail leaves out, looked up by event id.
+
+    Attributes:
+        t_UR: int64 times of the mailbox's events; anything in empty slots.
+        edge_features_URd: float32, or None for a stream without.
+    """
+
+    t_UR: Tensor
+    edge_features_URd: Tensor | None
+
+
+@dataclass(frozen=True)
+class MeasuredMemory:
+    """Memory after applying the mail.
+
+    Attributes:
+        memory_UD: float32, with gradient; unchanged where there was no mail.
+        last_update_U: int64 time of the newest applied event.
+    """
+
+    memory_UD: Tensor
+    last_update_U: Tensor
+
+
+class MemoryUpdater(nn.Module):
+    """Applies the mailbox of each node to its memory (TGN, sections 3.1 and 3.2).
+
+    `last` uses the newest message; `mean` averages the messages of the mailbox;
+    `sequential` applies them one after the other, oldest first, each to the memory
+    that the one before left.
+
+    Args:
+        config: aggregator and recurrent cell.
+        message_function: builds messages.
+        memory_dim: D.
+    """
+
+    def __init__(
+        self, config: ModelConfig, message_function: MessageFunction, memory_dim: int
+    ) -> None:
+        super().__init__()
+        self.message_function = message_function
+        self.aggregator = config.aggregator
+        cell = nn.GRUCell if config.updater == "gru" else nn.RNNCell
+        self.cell = cell(message_function.out_dim, memory_dim)
+
+    def forward(self, state: NodeState, context: MailContext) -> MeasuredMemory:
+        """Memory of the nodes after their mail."""
+        if self.aggregator == "sequential":
+            return self._sequential(state, context)
+        if self.aggregator == "mean":
+            return self._mean(state, context)
+        return self._last(state, context)
+
+    def _last(self, state: NodeState, context: MailContext) -> MeasuredMemory:
+        full_UR = state.mail_event_UR != NO_EVENT
+        slot_U = (full_UR.sum(1) - 1).clamp(min=0)
+        return self._apply_slot(state.memory_UD, state.last_update_U, state, context, slot_U)
+
+    def _sequential(self, state: NodeState, context: MailContext) -> MeasuredMemory:
+        measured = MeasuredMemory(state.memory_UD, state.last_update_U)
+        for slot in range(state.mail_event_UR.shape[1]):
+            slot_U = torch.full_like(state.last_update_U, slot)
+            measured = self._apply_slot(
+                measured.memory_UD, measured.last_update_U, state, context, slot_U
+            )
+        return measured
+
+    def _apply_slot(
+        self,
+        memory_UD: Tensor,
+        last_update_U: Tensor,
+        state: NodeState,
+        context: MailContext,
+        slot_U: Tensor,
+    ) -> MeasuredMemory:
+        """Apply one slot of each mailbox; an empty slot changes nothing."""
+        t_U = _slot(context.t_UR, slot_U)
+        features = context.edge_features_URd
+        message = self.message_function(
+            memory_UD,
+            _slot(state.mail_memory_URD, slot_U),
+            None if features is None else _slot(features, slot_U),
+            elapsed_since(last_update_U, t_U),
+        )
+        full_U = _slot(state.mail_event_UR, slot_U) != NO_EVENT
+        return self._where_full(
+            full_U, self.cell(message, memory_UD), t_U, memory_UD, last_update_U
+        )
+
+    def _mean(self, state: NodeState, context: MailContext) -> MeasuredMemory:
+        full_UR = state.mail_event_UR != NO_EVENT
+        own_URD = state.memory_UD[:, None].expand_as(state.mail_memory_URD)
+        last_UR = state.last_update_U[:, None].expand_as(context.t_UR)
+        messages_URM = self.message_function(
+            own_URD,
+            state.mail_memory_URD,
+            context.edge_features_URd,
+            elapsed_since(last_UR, context.t_UR),
+        )
+        weight_UR = full_UR / full_UR.sum(1, keepdim=True).clamp(min=1)
+        message_UM = (messages_URM * weight_UR[:, :, None]).sum(1)
+        newest_U = _slot(context.t_UR, (full_UR.sum(1) - 1).clamp(min=0))
+        updated_UD = self.cell(message_UM, state.memory_UD)
+        return self._where_full(
+            full_UR.any(1), updated_UD, newest_U, state.memory_UD, state.last_update_U
+        )
+
+    @staticmethod
+    def _where_full(
+        full_U: Tensor, updated_UD: Tensor, t_U: Tensor, memory_UD: Tensor, last_update_U: Tensor
+    ) -> MeasuredMemory:
+        return MeasuredMemory(
+            torch.where(full_U[:, None], updated_UD, memory_UD),
+            torch.where(full_U, t_U, last_update_U),
+        )
+
+
+def _slot(rows: Tensor, slot_U: Tensor) -> Tensor:
+    """The chosen slot of each node: [U, R, ...] -> [U, ...]."""
+    if rows.shape[1] == 1:
+        return rows[:, 0]
+    return rows[torch.arange(rows.shape[0], device=rows.device), slot_U]

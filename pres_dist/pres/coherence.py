@@ -1,0 +1,23 @@
+"""The memory-coherence loss of PRES."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def incoherence(previous_UD: Tensor, updated_UD: Tensor, counts_U: Tensor) -> Tensor:
+    """[U] 1 - cosine(s(t1), s(t2)) of each node, 0 where it does not count.
+
+    The loss of PRES (ICLR 2024, section 5) is beta times its mean over the
+    endpoints of a batch's events. Gradient flows through s(t2) alone; s(t1) is a
+    value that an earlier step wrote.
+
+    Args:
+        previous_UD: memory before the update.
+        updated_UD: memory after it.
+        counts_U: bool, nodes whose memory was updated from an earlier one.
+    """
+    cosine_U = F.cosine_similarity(previous_UD, updated_UD, dim=1)
+    return torch.where(counts_U, 1 - cosine_U, 0.0)

@@ -1,0 +1,97 @@
+"""The filter of PRES: per-node statistics of memory transitions.
+
+For a step of a node's memory from s(t1) to s(t2), d = (s(t2) - s(t1)) / (t2 - t1),
+and n += 1, sum += d, sumsq += d^2 (Su, Zou, Wu, ICLR 2024, section 5; the clock
+says what t2 - t1 means). The sums of two parts of a stream add up to those of
+the whole, so that they merge exactly across shards, replicas and restarts.
+
+Shapes: N nodes, U nodes of a request, C mixture components, D memory size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pres_dist.memory.state import Mixture, TransitionRows
+from pres_dist.pres.clock import TransitionClock
+
+POSITIVE, NEGATIVE = 0, 1
+"""Mixture components: transitions by events that happened, and by negative ones."""
+
+
+class TransitionStatistics:
+    """Counts, sums and sums of squares of transition rates of every node.
+
+    Args:
+        num_nodes: rows.
+        dim: memory size.
+        num_components: 1, or 2 to keep transitions of negative events apart.
+        clock: length of a transition.
+        device: where the sums live.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        dim: int,
+        num_components: int,
+        clock: TransitionClock,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.clock = clock
+        self.num_components = num_components
+        self.count_NC = torch.zeros(num_nodes, num_components, dtype=torch.int64, device=device)
+        self.sum_NCD = torch.zeros(num_nodes, num_components, dim, device=device)
+        self.sum_squares_NCD = torch.zeros(num_nodes, num_components, dim, device=device)
+
+    def observe(
+        self,
+        nodes_U: Tensor,
+        component: int,
+        before_UD: Tensor,
+        after_UD: Tensor,
+        elapsed_U: Tensor,
+    ) -> None:
+        """Add one transition of each of the distinct nodes; those of length 0 do not count."""
+        length_U = self.clock(elapsed_U)
+        moved_U = length_U > 0
+        rate_UD = (after_UD - before_UD) / torch.where(moved_U, length_U, 1.0)[:, None]
+        rate_UD = torch.where(moved_U[:, None], rate_UD, 0.0)
+        self.count_NC[:, component].index_add_(0, nodes_U, moved_U.long())
+        self.sum_NCD[:, component].index_add_(0, nodes_U, rate_UD)
+        self.sum_squares_NCD[:, component].index_add_(0, nodes_U, rate_UD.square())
+
+    def rows(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows:
+        """The mixture over components of the nodes, and its mean.
+
+        Components weigh by their share of the node's transitions, so that the mean
+        of the mixture is that of all transitions taken together.
+        """
+        count_UC = self.count_NC.index_select(0, nodes_U)
+        sum_UCD = self.sum_NCD.index_select(0, nodes_U)
+        num_U = count_UC.sum(1)
+        all_U1 = num_U.clamp(min=1).to(torch.float32)[:, None]
+        rate_UD = sum_UCD.sum(1) / all_U1
+        if not with_mixture:
+            return TransitionRows(num_U, rate_UD, None)
+        each_UC1 = count_UC.clamp(min=1).to(torch.float32)[:, :, None]
+        mean_UCD = sum_UCD / each_UC1
+        squares_UCD = self.sum_squares_NCD.index_select(0, nodes_U) / each_UC1
+        variance_UCD = (squares_UCD - mean_UCD.square()).clamp(min=0)
+        return TransitionRows(num_U, rate_UD, Mixture(count_UC / all_U1, mean_UCD, variance_UCD))
+
+    def reset(self) -> None:
+        for sums in (self.count_NC, self.sum_NCD, self.sum_squares_NCD):
+            sums.zero_()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            "count": self.count_NC,
+            "sum": self.sum_NCD,
+            "sum_squares": self.sum_squares_NCD,
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, own in self.state_dict().items():
+            own.copy_(state[name])

@@ -1,0 +1,101 @@
+"""What a run was computed with: versions, hardware, source revision, command line."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pres_dist
+
+PACKAGES = ("torch", "numpy", "pyarrow", "ray", "dgl")
+
+
+def describe_environment(seed: int) -> dict[str, Any]:
+    """What is needed to tell why two runs differ; values are None where unknown."""
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "seed": seed,
+        "git_commit": git_commit(),
+        "versions": {
+            "pres_dist": pres_dist.__version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "hardware": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cpu": _cpu_model(),
+            "cores": os.cpu_count(),
+            "usable_cores": _usable_cores(),
+            "memory_gib": _memory_gib(),
+            "gpus": _gpus(),
+        },
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package runs from, `-modified` if it differs from it.
+
+    None for an installed package, even one inside somebody else's repository.
+    """
+    if _git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git("rev-parse", "HEAD")
+    modified = _git("status", "--porcelain", "--untracked-files=no", "--", ".")
+    return f"{commit}-modified" if commit and modified else commit
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(pres_dist.__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    """Version without importing the package, which may take seconds."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int | None:
+    """Cores this process may run on, which a container often limits."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs, if torch is loaded: a run has it loaded, a report must not load it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -1,0 +1,220 @@
+"""The plots of a run's report, as plain plotly descriptions.
+
+Colours are roles (`series-1` and so on), which the page turns into colours of its
+light or dark theme. A plot without data is not made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pres_dist.report.metrics_log import Record
+
+MAX_POINTS = 1500
+STAGES = ("sample", "pull", "update", "embed", "loss", "backward", "optimiser", "push")
+Value = Callable[[Record], Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot: `traces` and `layout` as plotly takes them."""
+
+    name: str
+    title: str
+    caption: str
+    traces: list[dict[str, Any]]
+    layout: dict[str, Any] = field(default_factory=dict)
+
+
+def figures(records: Sequence[Record]) -> list[Figure]:
+    """The plots that the records have data for."""
+    steps = [record for record in records if record["kind"] == "step"]
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    made = [
+        _loss(steps, epochs),
+        _validation(epochs),
+        _throughput(steps, epochs),
+        _gate(steps, epochs),
+        _coherence(steps, epochs),
+        _prediction_error(epochs),
+        _pending(epochs),
+        _stages(epochs),
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def _loss(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+    traces = [
+        *_step_line(steps, "link_loss", "link loss", 1),
+        *_step_line(steps, "loss", "loss with coherence", 2),
+    ]
+    if all(step.get("coherence") is None for step in steps):
+        traces = _step_line(steps, "loss", "loss", 1)
+    traces = traces or _epoch_line(epochs, "step", lambda e: e.get("loss"), "loss", 1)
+    return _figure("loss", "Training loss", "Over optimiser steps.", traces, "step", "loss")
+
+
+def _validation(epochs: Sequence[Record]) -> Figure | None:
+    traces = [
+        *_epoch_line(epochs, "epoch", lambda e: _validated(e).get("ap"), "AP", 1),
+        *_epoch_line(epochs, "epoch", lambda e: _validated(e).get("auc"), "AUC", 2),
+        *_epoch_line(
+            epochs,
+            "epoch",
+            lambda e: (_validated(e).get("inductive") or {}).get("ap"),
+            "AP, unseen nodes",
+            3,
+        ),
+    ]
+    return _figure(
+        "validation",
+        "Validation",
+        "Link prediction on the validation part after each epoch.",
+        traces,
+        "epoch",
+        "metric",
+        whole_x=True,
+    )
+
+
+def _throughput(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+    traces = _step_line(steps, "events_per_second", "events/s", 1)
+    traces += _epoch_line(epochs, "step", lambda e: e.get("events_per_second"), "epoch", 3)
+    traces += _epoch_line(
+        epochs, "step", lambda e: e.get("events_per_cpu_second"), "per CPU second", 2
+    )
+    caption = "Training events a second, evaluation not counted."
+    figure = _figure("throughput", "Throughput", caption, traces, "step", "events/s")
+    if figure is not None:
+        figure.layout["yaxis"]["rangemode"] = "tozero"
+    return figure
+
+
+def _gate(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+    traces = _step_line(steps, "gate", "gate", 1) or _epoch_line(
+        epochs, "step", lambda e: e.get("gate"), "gate", 1
+    )
+    caption = "Weight of the measured state in the PRES correction; 1 ignores the prediction."
+    return _figure("gate", "PRES gate", caption, traces, "step", "gate")
+
+
+def _coherence(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+    traces = _step_line(steps, "coherence", "coherence loss", 1) or _epoch_line(
+        epochs, "step", lambda e: e.get("coherence"), "coherence loss", 1
+    )
+    caption = "Mean of 1 - cosine between a node's memory before and after its update."
+    return _figure("coherence", "Memory coherence", caption, traces, "step", "1 - cosine")
+
+
+def _prediction_error(epochs: Sequence[Record]) -> Figure | None:
+    traces = _epoch_line(epochs, "epoch", prediction_ratio, "prediction / persistence", 1)
+    caption = (
+        "Mean squared error of the predicted memory over that of predicting no change; "
+        "1 is no better than predicting no change."
+    )
+    figure = _figure(
+        "prediction", "Prediction error", caption, traces, "epoch", "ratio", whole_x=True
+    )
+    if figure is not None:
+        line = {"color": "muted", "width": 1, "dash": "dash"}
+        figure.layout["shapes"] = [
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}
+        ]
+    return figure
+
+
+def _pending(epochs: Sequence[Record]) -> Figure | None:
+    traces = [
+        *_epoch_line(epochs, "epoch", lambda e: e.get("pending_events_mean"), "mean", 1),
+        *_epoch_line(epochs, "epoch", lambda e: e.get("pending_events_max"), "largest", 2),
+    ]
+    share = next((e["pending_share"] for e in epochs if e.get("pending_share") is not None), None)
+    caption = "Events of a node earlier in the same temporal batch, not yet in its memory."
+    if share is not None:
+        caption += f" {share:.0%} of the reads had some."
+    figure = _figure("pending", "Pending events", caption, traces, "epoch", "events", whole_x=True)
+    if figure is not None:
+        # A mean below ten beside a largest of hundreds shows only on a logarithmic axis.
+        figure.layout["yaxis"].update(type="log", dtick=1)
+    return figure
+
+
+def _stages(epochs: Sequence[Record]) -> Figure | None:
+    timed = [epoch for epoch in epochs if epoch.get("stage_seconds")]
+    named = {name for epoch in timed for name in epoch["stage_seconds"]}
+    stages = [name for name in STAGES if name in named] + sorted(named - set(STAGES))
+    traces = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": stage,
+            "y": [f"epoch {epoch['epoch']}" for epoch in timed],
+            "x": [epoch["stage_seconds"].get(stage) for epoch in timed],
+            "marker": {"color": f"series-{position}"},
+            "hovertemplate": f"{stage}: %{{x:.2f}} s<extra></extra>",
+        }
+        for position, stage in enumerate(stages, start=1)
+    ]
+    caption = "Seconds of an epoch's training by stage of the step."
+    figure = _figure("stages", "Where a step's time goes", caption, traces, "seconds", "")
+    if figure is not None:
+        figure.layout.update(barmode="stack", bargap=0.35)
+        figure.layout["yaxis"].update(autorange="reversed", type="category")
+    return figure
+
+
+def prediction_ratio(epoch: Record) -> float | None:
+    """Prediction error over persistence error; None where either is missing."""
+    prediction, persistence = epoch.get("prediction_error"), epoch.get("persistence_error")
+    return prediction / persistence if prediction is not None and persistence else None
+
+
+def _validated(epoch: Record) -> dict[str, Any]:
+    return epoch.get("validation") or {}
+
+
+def _figure(
+    name: str,
+    title: str,
+    caption: str,
+    traces: list[dict[str, Any]],
+    x_title: str,
+    y_title: str,
+    whole_x: bool = False,
+) -> Figure | None:
+    """A figure, or None without traces; `whole_x` puts ticks on whole numbers only."""
+    if not traces:
+        return None
+    ticks = {"tickformat": "d", "dtick": 1} if whole_x and len(traces[0]["x"]) <= 12 else {}
+    layout = {
+        "xaxis": {"title": {"text": x_title}, **ticks},
+        "yaxis": {"title": {"text": y_title}},
+        "showlegend": len(traces) > 1,
+    }
+    return Figure(name, title, caption, traces, layout)
+
+
+def _step_line(steps: Sequence[Record], key: str, name: str, series: int) -> list[dict[str, Any]]:
+    """One line over steps, thinned to what a screen can show; nothing without data."""
+    there = [step for step in steps if step.get(key) is not None]
+    thin = there[:: max(1, len(there) // MAX_POINTS)]
+    return _line([s["step"] for s in thin], [s[key] for s in thin], name, series, "lines", 1.0)
+
+
+def _epoch_line(
+    epochs: Sequence[Record], x: str, value: Value, name: str, series: int
+) -> list[dict[str, Any]]:
+    """One line with a marker for each epoch; nothing without data."""
+    there = [epoch for epoch in epochs if value(epoch) is not None]
+    return _line([e[x] for e in there], [value(e) for e in there], name, series, "lines+markers", 2)
+
+
+def _line(
+    x: list[Any], y: list[Any], name: str, series: int, mode: str, width: float
+) -> list[dict[str, Any]]:
+    if not x:
+        return []
+    trace = {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y}
+    return [{**trace, "line": {"color": f"series-{series}", "width": width}}]

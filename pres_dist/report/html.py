@@ -1,0 +1,129 @@
+"""report.html: a run on one page that opens without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pres_dist.errors import DataError
+from pres_dist.files import write_atomically
+from pres_dist.report.figures import figures
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.report.progress import duration, number
+from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
+
+Rows = list[tuple[str, str]]
+
+
+def write_report(run_dir: Path) -> Path | None:
+    """Write report.html from what the run folder holds; parts that it lacks are left out.
+
+    Returns:
+        The report, or None, with a note, where plotly or jinja2 is not installed.
+
+    Raises:
+        DataError: A file of the run folder is damaged.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        print(f"no report.html: {error.name} is missing: pip install 'pres-dist[report]'")
+        return None
+    environment = Environment(
+        loader=PackageLoader("pres_dist.report"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters.update(number=number, plain=asdict)
+    page = environment.get_template("report.html.j2").render(
+        **report_content(run_dir),
+        plotly=Markup(get_plotlyjs()),
+        style=Markup(_template("report.css")),
+        script=Markup(_template("report.js")),
+    )
+    write_atomically(run_dir / REPORT, page)
+    return run_dir / REPORT
+
+
+def report_content(run_dir: Path) -> dict[str, Any]:
+    """What the page shows, read from the run folder."""
+    config = _read(run_dir / CONFIG, yaml.safe_load)
+    environment = _read(run_dir / ENVIRONMENT, json.loads)
+    results = _read(run_dir / RESULTS, json.loads)
+    records = read_metrics(run_dir / METRICS)
+    return {
+        "name": config.get("name", run_dir.name),
+        "facts": _facts(config, environment, results),
+        "results": results,
+        "parts": [name for name in ("test", "validation") if results.get(name)],
+        "inductive": any(
+            (results.get(name) or {}).get("inductive") for name in ("test", "validation")
+        ),
+        "figures": figures(records),
+        "config": _sections(config, "run"),
+        "environment": _sections(environment, "run"),
+    }
+
+
+def _facts(
+    config: Mapping[str, Any], environment: Mapping[str, Any], results: Mapping[str, Any]
+) -> Rows:
+    """What identifies a run at a glance."""
+    training, pres = config.get("training", {}), config.get("pres", {})
+    on = pres.get("prediction") or pres.get("coherence_weight")
+    facts = {
+        "stream": config.get("data", {}).get("stream"),
+        "temporal batch": training.get("batch_size"),
+        "epochs": training.get("epochs"),
+        "best epoch": results.get("best_epoch"),
+        "PRES": "on" if on else "off",
+        "seed": training.get("seed"),
+        "date": str(environment["date"]).replace("T", " ") if environment.get("date") else None,
+        "took": duration(results["seconds"]) if results.get("seconds") else None,
+    }
+    return [(name, _text(value)) for name, value in facts.items() if value is not None]
+
+
+def _sections(values: Mapping[str, Any], first: str) -> list[tuple[str, Rows]]:
+    """Two levels of a mapping as tables: one for the plain values, one for each section."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
+    inner = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    sections = {first: plain, **inner} if plain else inner
+    return [
+        (title, [(name, _text(value)) for name, value in section.items()])
+        for title, section in sections.items()
+    ]
+
+
+def _text(value: Any) -> str:
+    """A value for a table cell; `-` for none."""
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _read(path: Path, parse: Any) -> dict[str, Any]:
+    """A mapping from a file; an empty one where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        values = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: must hold a mapping, got {type(values).__name__}")
+    return values
+
+
+def _template(name: str) -> str:
+    return (files("pres_dist.report") / "templates" / name).read_text(encoding="utf-8")

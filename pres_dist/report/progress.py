@@ -1,0 +1,222 @@
+"""What a run tells whoever is watching: a bar on a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+LINES_PER_EPOCH = 10
+NOTHING = "-"
+
+
+class Progress(Protocol):
+    """Follows a run; epochs are counted from 1."""
+
+    def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        """A run, or the rest of a resumed one, begins."""
+
+    def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        """A temporal batch is trained; `events_done` counts within the epoch."""
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch ended; `record` is its line of metrics.jsonl."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line of its own."""
+
+    def results(self, results: Mapping[str, Any]) -> None:
+        """The final metrics, as in results.json."""
+
+    def stop(self) -> None:
+        """The run ended, whether well or not; may be called more than once."""
+
+
+def make_progress() -> Progress:
+    """A progress bar where standard output is a terminal, lines where it is not."""
+    return TerminalProgress() if sys.stdout.isatty() else LineProgress()
+
+
+class SilentProgress:
+    """Says nothing; for tests, for use as a library, and for all workers but the first."""
+
+    def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        pass
+
+    def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        pass
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def results(self, results: Mapping[str, Any]) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class LineProgress:
+    """A line for every tenth of an epoch."""
+
+    def __init__(self) -> None:
+        self._total_epochs = 0
+        self._events_per_epoch = 1
+        self._shown = (0, 0)
+
+    def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        self._total_epochs = total_epochs
+        self._events_per_epoch = max(events_per_epoch, 1)
+
+    def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        tenth = events_done * LINES_PER_EPOCH // self._events_per_epoch
+        if (epoch, tenth) <= self._shown or tenth == 0:
+            return
+        self._shown = (epoch, tenth)
+        left = max(self._events_per_epoch - events_done, 0)
+        self.note(
+            f"epoch {epoch}/{self._total_epochs}  {events_done / self._events_per_epoch:4.0%}  "
+            f"loss {loss:.4f}  {events_per_second:,.0f} events/s  "
+            f"{duration(left / events_per_second if events_per_second else None)} left in epoch"
+        )
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        self.note(epoch_line(record, self._total_epochs))
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+    def results(self, results: Mapping[str, Any]) -> None:
+        rows = results_rows(results)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for name, *cells in rows:
+            right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+            self.note("  ".join([name.ljust(widths[0]), *right]))
+        self.note(results_summary(results))
+
+    def stop(self) -> None:
+        pass
+
+
+class TerminalProgress:
+    """A bar for the epoch that is running; a line stays for every one that ended."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[rate]} events/s"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", visible=False, epoch=0, epochs=0, loss="", rate="")
+        self._epoch = 0
+
+    def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        self._bar.update(self._task, total=events_per_epoch, epochs=total_epochs)
+        self._bar.start()
+
+    def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._bar.reset(self._task)
+            self._bar.update(self._task, visible=True, epoch=epoch)
+        self._bar.update(
+            self._task,
+            completed=events_done,
+            loss=f"{loss:.4f}",
+            rate=f"{events_per_second:,.0f}",
+        )
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        self._bar.update(self._task, visible=False, refresh=True)
+        self.note(epoch_line(record, self._bar.tasks[0].fields["epochs"]))
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def results(self, results: Mapping[str, Any]) -> None:
+        self._bar.stop()
+        header, *rows = results_rows(results)
+        table = Table(header[0], title="Results", title_justify="left")
+        for name in header[1:]:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+        self.note(results_summary(results))
+
+    def stop(self) -> None:
+        self._bar.stop()
+
+
+def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
+    """An epoch in one line."""
+    validation = record.get("validation") or {}
+    parts = [
+        f"epoch {record.get('epoch', NOTHING)}/{total_epochs}",
+        f"loss {number(record.get('loss'))}",
+        f"validation AP {number(validation.get('ap'))}",
+        f"AUC {number(validation.get('auc'))}",
+        f"{number(record.get('events_per_second'), 0)} events/s",
+        duration(record.get("seconds")),
+    ]
+    return "  ".join(parts)
+
+
+def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Validation and test metrics as a table: a header row, then a row for each part.
+
+    The inductive columns are there only if something was measured inductively.
+    """
+    parts = [name for name in ("validation", "test") if results.get(name)]
+    metrics = ("ap", "auc", "mrr")
+    inductive = any(results[name].get("inductive") for name in parts)
+    header = ["", "AP", "AUC", "MRR"]
+    header += ["inductive AP", "inductive AUC", "inductive MRR"] if inductive else []
+    rows = [header]
+    for name in parts:
+        groups = [results[name], results[name].get("inductive") or {}][: 1 + inductive]
+        rows.append([name, *(number(group.get(metric)) for group in groups for metric in metrics)])
+    return rows
+
+
+def results_summary(results: Mapping[str, Any]) -> str:
+    """How the results came about, in one line."""
+    parts = []
+    if results.get("num_negatives") is not None:
+        kind = results.get("negatives", "")
+        parts.append(f"MRR among {results['num_negatives']} {kind} negatives".replace("  ", " "))
+    if results.get("best_epoch") is not None:
+        parts.append(f"best epoch {results['best_epoch']}")
+    if results.get("seconds") is not None:
+        parts.append(f"took {duration(results['seconds'])}")
+    return "; ".join(parts)
+
+
+def number(value: Any, decimals: int = 4) -> str:
+    """A number for people; `-` for one that is missing."""
+    return NOTHING if value is None else f"{value:,.{decimals}f}"
+
+
+def duration(value: float | None) -> str:
+    """12.3 s, 4:05 min or 2:03:04 h."""
+    if value is None:
+        return NOTHING
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"

@@ -1,0 +1,77 @@
+"""The folder of a run: its name, its configuration and where it was computed."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from pres_dist.config.load import dump_yaml, load_config
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.files import write_atomically
+from pres_dist.report.environment import describe_environment
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+RESULTS = "results.json"
+REPORT = "report.html"
+
+
+def create_run_folder(config: RunConfig, run_dir: Path | None = None) -> Path:
+    """Make the folder of a new run, with config.yaml and environment.json in it.
+
+    Args:
+        config: What will be computed.
+        run_dir: A new or empty folder; runs/NAME-DATE-TIME when None.
+
+    Raises:
+        ConfigError: `run_dir` holds something already, or cannot be made.
+    """
+    try:
+        folder = _fresh_folder(config.name) if run_dir is None else _given_folder(run_dir)
+        environment = describe_environment(config.training.seed)
+        write_atomically(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+        write_atomically(folder / CONFIG, dump_yaml(config))
+    except OSError as error:
+        place = error.filename or run_dir or "runs"
+        raise ConfigError(f"{place}: cannot make a run folder: {error.strerror}") from None
+    return folder
+
+
+def read_config(run_dir: Path) -> RunConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        ConfigError: `run_dir` is not the folder of a run, or its config.yaml is damaged.
+    """
+    if not (run_dir / CONFIG).is_file():
+        raise ConfigError(f"{run_dir}: not the folder of a run: there is no {CONFIG} in it")
+    return load_config(run_dir / CONFIG)
+
+
+def _given_folder(run_dir: Path) -> Path:
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir}: the run folder must be a folder, this is a file")
+    if run_dir.is_dir() and any(run_dir.iterdir()):
+        raise ConfigError(
+            f"{run_dir}: the run folder must be new or empty; "
+            f"`pres-dist resume {run_dir}` continues a run"
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return run_dir
+
+
+def _fresh_folder(name: str) -> Path:
+    """runs/NAME-DATE-TIME, numbered where two runs start in the same second."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in count(1):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("count() does not end")

@@ -1,0 +1,87 @@
+"""Temporal neighbours of queries, most recent or uniform.
+
+Shapes: Q queries, K neighbours a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.config import SamplingConfig
+from pres_dist.sampling.counter_rng import CounterRNG
+
+# What separates the draws for neighbours from all others of the same seed.
+_PURPOSE = 0x6E65
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Sampled neighbours, oldest first; empty slots come first and are masked out.
+
+    An empty slot repeats the query's own node (so that it adds no node to a
+    batch), with event 0 and the query's bound, and must not be read.
+    """
+
+    nodes_QK: Tensor
+    events_QK: Tensor
+    mask_QK: Tensor
+
+
+Sampler = Callable[[Tensor, Tensor], Neighbours]
+
+
+class NeighbourSampler:
+    """Draws up to K neighbours of each (node, before) query.
+
+    `recent` takes the last K events. `uniform` takes the whole history when it
+    has at most K events and else a systematic sample: K evenly spaced positions
+    with one random offset a query, so that each earlier event is drawn with
+    probability K / length and none twice.
+
+    Args:
+        adjacency: histories to draw from.
+        config: number of neighbours and strategy.
+        seed: of the uniform draws.
+    """
+
+    def __init__(self, adjacency: TemporalAdjacency, config: SamplingConfig, seed: int) -> None:
+        self.adjacency = adjacency
+        self.num_neighbours = config.num_neighbours
+        self._uniform = config.strategy == "uniform"
+        self._seed = seed
+
+    def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbours:
+        """Neighbours of each node among its events with id < before."""
+        start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
+        if self._uniform:
+            rng = CounterRNG(self._seed, _PURPOSE, epoch)
+            positions_QK = _systematic(
+                start_Q, end_Q, self.num_neighbours, rng.uniform(nodes_Q, before_Q)
+            )
+        else:
+            positions_QK = _last(end_Q, self.num_neighbours)
+        mask_QK = positions_QK >= start_Q[:, None]
+        own_QK = nodes_Q[:, None].expand_as(positions_QK)
+        safe_QK = torch.where(mask_QK, positions_QK, 0)
+        events_QK = torch.where(mask_QK, self.adjacency.event_at(own_QK, safe_QK), 0)
+        other_QK = self.adjacency.other_endpoint(own_QK, events_QK)
+        return Neighbours(torch.where(mask_QK, other_QK, own_QK), events_QK, mask_QK)
+
+
+def _last(end_Q: Tensor, num: int) -> Tensor:
+    back_K = torch.arange(num, 0, -1, device=end_Q.device)
+    return end_Q[:, None] - back_K
+
+
+def _systematic(start_Q: Tensor, end_Q: Tensor, num: int, offset_Q: Tensor) -> Tensor:
+    """Positions floor((k + offset) * length / num); the last `num` where length <= num."""
+    length_Q = (end_Q - start_Q)[:, None]
+    slot_K = torch.arange(num, device=end_Q.device)
+    spread_QK = ((slot_K + offset_Q[:, None]) * (length_Q.double() / num)).long()
+    spread_QK = start_Q[:, None] + torch.minimum(spread_QK, length_Q - 1)
+    return torch.where(length_Q > num, spread_QK, _last(end_Q, num))

@@ -1,0 +1,86 @@
+"""Cutting a sweep of events into temporal batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.events.tables import EventTables
+
+
+@dataclass(frozen=True)
+class TemporalBatch:
+    """Consecutive events whose memory reads all see the state from before them.
+
+    Attributes:
+        events_B: event ids, ascending.
+        src_B: sources.
+        dst_B: destinations.
+        t_B: int64 times.
+    """
+
+    events_B: Tensor
+    src_B: Tensor
+    dst_B: Tensor
+    t_B: Tensor
+
+
+class Sweep:
+    """A pass over events in temporal batches that never part equal timestamps.
+
+    An event must not see another one of its own time. Were a batch to end inside a
+    run of equal timestamps, the rest of the run would read memory that its first
+    part had written. So a cut moves back to the start of the run, or, when the
+    batch would then be empty, on to its end.
+
+    Args:
+        events: ids to sweep, ascending.
+        t: [E] times of all events of the stream, non-decreasing.
+        batch_size: events in a batch, before a cut is moved.
+    """
+
+    def __init__(self, events: range | np.ndarray, t: np.ndarray, batch_size: int) -> None:
+        self._events = events
+        self._bounds = _cuts(_times(t, events), batch_size)
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    @property
+    def num_events(self) -> int:
+        return len(self._events)
+
+    def events_before(self, batch: int) -> int:
+        """Events of the sweep in batches before the given one."""
+        return self._bounds[batch]
+
+    def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
+        """The batches from number `first` on."""
+        for start, stop in zip(self._bounds[first:], self._bounds[first + 1 :], strict=False):
+            events_B = torch.as_tensor(np.asarray(self._events[start:stop])).to(tables.device)
+            yield batch_of(tables, events_B)
+
+
+def batch_of(tables: EventTables, events_B: Tensor) -> TemporalBatch:
+    """The temporal batch of the given events."""
+    columns = (tables.src_E, tables.dst_E, tables.t_E)
+    return TemporalBatch(events_B, *(column.index_select(0, events_B) for column in columns))
+
+
+def _times(t: np.ndarray, events: range | np.ndarray) -> np.ndarray:
+    return t[events.start : events.stop] if isinstance(events, range) else t[events]
+
+
+def _cuts(t: np.ndarray, batch_size: int) -> list[int]:
+    bounds = [0]
+    while bounds[-1] < t.size:
+        cut = bounds[-1] + batch_size
+        if cut < t.size and t[cut - 1] == t[cut]:
+            run_start = int(np.searchsorted(t, t[cut], side="left"))
+            cut = run_start if run_start > bounds[-1] else int(np.searchsorted(t, t[cut], "right"))
+        bounds.append(min(cut, t.size))
+    return bounds

@@ -1,0 +1,107 @@
+"""From a temporal batch to the distinct nodes that it reads, and who reads them.
+
+Shapes: B events, M negatives an event, Q = B * (2 + M) queries, K neighbours,
+U distinct nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.events.tables import EventTables
+from pres_dist.model.neighbourhood import Hop
+from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
+from pres_dist.step.batches import TemporalBatch
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The distinct nodes of a batch, and indices into them.
+
+    Attributes:
+        nodes_U: sorted ids.
+        index_2B: rows of the sources, then of the destinations.
+        index_BM: rows of the negatives; M is 0 where nothing is scored.
+        hops: what the embedding reads, outermost first; empty where nothing is scored.
+    """
+
+    nodes_U: Tensor
+    index_2B: Tensor
+    index_BM: Tensor
+    hops: Sequence[Hop]
+
+
+def gather_endpoints(batch: TemporalBatch) -> Gathered:
+    """Only the nodes that the batch writes: enough to replay memory."""
+    nodes_U, index_2B = torch.unique(torch.cat([batch.src_B, batch.dst_B]), return_inverse=True)
+    return Gathered(nodes_U, index_2B, index_2B.new_empty(batch.src_B.numel(), 0), [])
+
+
+def gather(
+    batch: TemporalBatch,
+    negatives_BM: Tensor,
+    sampler: NeighbourSampler,
+    tables: EventTables,
+    num_hops: int,
+    epoch: int,
+) -> Gathered:
+    """Sample the hops of sources, destinations and negatives and index their nodes.
+
+    Every query stands at its event's time. Neighbours of a neighbour are sampled
+    at the time of the event that made it one.
+    """
+    num_events, num_negatives = negatives_BM.shape
+    roots_Q = torch.cat([batch.src_B, batch.dst_B, negatives_BM.flatten()])
+    t_Q = torch.cat([batch.t_B, batch.t_B, batch.t_B.repeat_interleave(num_negatives)])
+    sampled = _sample_hops(roots_Q, t_Q, sampler, tables, num_hops, epoch)
+    ids = [roots_Q, *(neighbours.nodes_QK.flatten() for _, neighbours in sampled)]
+    nodes_U, index = torch.unique(torch.cat(ids), return_inverse=True)
+    index_Q, *index_hops = index.split([part.numel() for part in ids])
+    hops = _index_hops(index_Q, t_Q, sampled, index_hops, tables)
+    index_BM = index_Q[2 * num_events :].view(num_events, num_negatives)
+    return Gathered(nodes_U, index_Q[: 2 * num_events], index_BM, hops)
+
+
+def _sample_hops(
+    nodes_Q: Tensor,
+    t_Q: Tensor,
+    sampler: NeighbourSampler,
+    tables: EventTables,
+    num_hops: int,
+    epoch: int,
+) -> list[tuple[Tensor, Neighbours]]:
+    """Times of queries and their neighbours, for each hop."""
+    sampled = []
+    for _ in range(num_hops):
+        before_Q = sampler.adjacency.first_event_at(t_Q)
+        neighbours = sampler.sample(nodes_Q, before_Q, epoch)
+        sampled.append((t_Q, neighbours))
+        # An empty slot stands at the time of event 0, when no node has a history.
+        nodes_Q = torch.cat([nodes_Q, neighbours.nodes_QK.flatten()])
+        t_Q = torch.cat([t_Q, tables.times(neighbours.events_QK).flatten()])
+    return sampled
+
+
+def _index_hops(
+    index_Q: Tensor,
+    t_Q: Tensor,
+    sampled: list[tuple[Tensor, Neighbours]],
+    index_hops: Sequence[Tensor],
+    tables: EventTables,
+) -> list[Hop]:
+    if not sampled:
+        nothing_QK = index_Q.new_empty(index_Q.numel(), 0)
+        return [Hop(index_Q, t_Q, nothing_QK, nothing_QK, None, nothing_QK.bool())]
+    hops = []
+    for (t_hop_Q, neighbours), index_flat in zip(sampled, index_hops, strict=True):
+        events_QK = neighbours.events_QK
+        index_QK = index_flat.view(events_QK.shape)
+        features_QKd = tables.edge_features(events_QK)
+        t_QK = tables.times(events_QK)
+        hops.append(Hop(index_Q, t_hop_Q, index_QK, t_QK, features_QKd, neighbours.mask_QK))
+        index_Q = torch.cat([index_Q, index_flat])
+    return hops

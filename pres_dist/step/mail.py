@@ -1,0 +1,80 @@
+"""The mail that a temporal batch leaves behind.
+
+Shapes: B events, P distinct endpoints, R mailbox slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.memory.state import NO_EVENT
+
+
+@dataclass(frozen=True)
+class BatchMail:
+    """The last R events of each endpoint within a batch.
+
+    Attributes:
+        event_PR: event ids, oldest first, full slots before empty ones (NO_EVENT).
+        other_PR: the other endpoint, as given in `index_2B`; 0 in empty slots.
+        count_P: events of each endpoint in the batch; a self-loop counts once.
+        pending_2B: events of each endpoint of each event that precede it in the
+            batch, sources first: those that its memory does not know yet.
+    """
+
+    event_PR: Tensor
+    other_PR: Tensor
+    count_P: Tensor
+    pending_2B: Tensor
+
+
+def collect_mail(
+    endpoint_2B: Tensor, index_2B: Tensor, events_B: Tensor, num_endpoints: int, num_slots: int
+) -> BatchMail:
+    """Sort a batch's events by endpoint and keep the last R of each.
+
+    Args:
+        endpoint_2B: number of each endpoint, 0 to P - 1, sources first.
+        index_2B: what to note as the other endpoint of a message.
+        events_B: event ids, ascending.
+        num_endpoints: P.
+        num_slots: R.
+    """
+    num_events = events_B.numel()
+    src_B, dst_B = endpoint_2B.split(num_events)
+    # The second endpoint of a self-loop goes to a row that is cut off again.
+    dst_B = torch.where(src_B == dst_B, num_endpoints, dst_B)
+    owner_2B = torch.stack([src_B, dst_B], dim=1).flatten()
+    other_2B = index_2B.view(2, num_events).flip(0).t().flatten()
+    event_2B = events_B.repeat_interleave(2)
+
+    order_2B = torch.argsort(owner_2B, stable=True)
+    count_P = torch.bincount(owner_2B, minlength=num_endpoints + 1)
+    first_P = count_P.cumsum(0) - count_P
+    sorted_owner_2B = owner_2B[order_2B]
+    place_2B = torch.arange(2 * num_events, device=events_B.device) - first_P[sorted_owner_2B]
+    num_2B = count_P[sorted_owner_2B]
+    slot_2B = place_2B - (num_2B - num_slots).clamp(min=0)
+    # Those that came too early to be kept go to a slot that is cut off again.
+    slot_2B = torch.where(slot_2B < 0, num_slots, slot_2B)
+
+    shape = (num_endpoints + 1, num_slots + 1)
+    event_PR = torch.full(shape, NO_EVENT, device=events_B.device)
+    other_PR = torch.zeros(shape, dtype=torch.int64, device=events_B.device)
+    event_PR[sorted_owner_2B, slot_2B] = event_2B[order_2B]
+    other_PR[sorted_owner_2B, slot_2B] = other_2B[order_2B]
+    pending_2B = torch.empty_like(place_2B)
+    pending_2B[order_2B] = place_2B
+    pending_B2 = pending_2B.view(num_events, 2)
+    pending_B2 = torch.where(
+        (src_B == endpoint_2B[num_events:])[:, None], pending_B2[:, :1], pending_B2
+    )
+    return BatchMail(
+        event_PR[:num_endpoints, :num_slots],
+        other_PR[:num_endpoints, :num_slots],
+        count_P[:num_endpoints],
+        pending_B2.t().flatten(),
+    )

@@ -1,0 +1,34 @@
+"""Taking over a checkpoint, if it is of the same events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pres_dist.errors import CheckpointError
+from pres_dist.training.setup import Parts
+
+
+def fingerprint(parts: Parts) -> dict[str, Any]:
+    """What a checkpoint and a stream must agree on."""
+    stream = parts.data.stream
+    return {
+        "stream": stream.name,
+        "num_events": stream.num_events,
+        "num_nodes": stream.num_nodes,
+        "edge_dim": stream.edge_dim,
+        "first_time": int(stream.t[0]),
+        "last_time": int(stream.t[-1]),
+    }
+
+
+def load_model(parts: Parts, state: Mapping[str, Any]) -> None:
+    """Take over weights and node state; CheckpointError if they are of other events."""
+    for name, value in fingerprint(parts).items():
+        saved = state["fingerprint"][name]
+        if saved != value:
+            raise CheckpointError(
+                f"the checkpoint is of other events: {name} was {saved}, and is {value} now"
+            )
+    parts.model.load_state_dict(state["model"])
+    parts.store.load_state_dict(state["store"])

@@ -1,0 +1,36 @@
+"""The optimiser and its learning rate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pres_dist.training.config import TrainingConfig
+
+_EXPONENTS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+
+
+def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay over all parameters of the model."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Learning rate of optimiser step `step`, counted from 0.
+
+    Scaled by (batch_size / scaling_base) to the power 0, 1/2 or 1, and risen
+    linearly over the first `warmup_steps` steps.
+    """
+    ratio = config.batch_size / config.scaling_base
+    peak = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
+    return peak * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else peak
+
+
+def gradient_norm(model: nn.Module, largest: float) -> Tensor:
+    """Norm of the whole gradient; clipped to `largest` unless that is 0."""
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    if largest:
+        return nn.utils.clip_grad_norm_(parameters, largest)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -1,0 +1,95 @@
+"""`train` and `resume`: a run from its configuration to its results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pres_dist.config.run import RunConfig
+from pres_dist.evaluation.final import final_metrics
+from pres_dist.files import write_atomically
+from pres_dist.report.html import write_report
+from pres_dist.report.metrics_log import MetricsLog
+from pres_dist.report.progress import Progress, SilentProgress
+from pres_dist.report.run_folder import RESULTS, create_run_folder, read_config
+from pres_dist.training.checkpoint import Checkpoints
+from pres_dist.training.setup import Parts, assemble, choose_device, load_data
+from pres_dist.training.trainer import Trainer
+
+Results = dict[str, Any]
+
+
+def train(
+    config: RunConfig, run_dir: Path | None = None, console: Progress | None = None
+) -> Results:
+    """Train a model from scratch and evaluate its best epoch.
+
+    Args:
+        config: what to compute.
+        run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
+        console: what whoever is watching sees; nothing when None.
+
+    Returns:
+        What results.json holds: metrics of validation and test, and how they came about.
+
+    Raises:
+        ConfigError: a setting that cannot be used here, or a folder in use.
+        DataError: the stream cannot be used.
+        NonFiniteError: the loss became NaN or infinite.
+    """
+    parts = assemble(config, load_data(config, choose_device(config)))
+    return _run(parts, create_run_folder(config, run_dir), console or SilentProgress(), None)
+
+
+def resume(run_dir: Path, console: Progress | None = None) -> Results:
+    """Go on with a run from its newest checkpoint; on the CPU it ends in the same bits.
+
+    Raises:
+        CheckpointError: no usable checkpoint, or one of other events.
+        ConfigError: not the folder of a run.
+    """
+    config = read_config(run_dir)
+    device = choose_device(config)
+    state = Checkpoints(run_dir).load(device=device)
+    parts = assemble(config, load_data(config, device))
+    return _run(parts, run_dir, console or SilentProgress(), state)
+
+
+def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] | None) -> Results:
+    config = parts.config
+    log = MetricsLog(folder, config.training.tensorboard)
+    try:
+        trainer = Trainer(
+            parts, Checkpoints(folder, config.training.keep_checkpoints), log, progress
+        )
+        progress.note(f"run folder: {folder}")
+        if state is not None:
+            trainer.load_state_dict(state)
+            log.truncate_after(trainer.position.step)
+            where = trainer.position
+            progress.note(f"resumed at epoch {where.epoch}, batch {where.batch}, step {where.step}")
+        trainer.fit()
+        results = _finish(trainer)
+        log.write({"kind": "final", "step": trainer.position.step, **results})
+    finally:
+        log.close()
+    write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+    progress.results(results)
+    report = write_report(folder)
+    if report is not None:
+        progress.note(f"report: {report}")
+    return results
+
+
+def _finish(trainer: Trainer) -> Results:
+    """Evaluate the best epoch."""
+    trainer.restore_best()
+    evaluation = trainer.parts.config.evaluation
+    return {
+        **final_metrics(trainer.parts, evaluation),
+        "best_epoch": trainer.position.best_epoch,
+        "seconds": trainer.seconds(),
+        "num_negatives": evaluation.num_negatives,
+        "negatives": evaluation.negatives,
+    }

@@ -1,0 +1,167 @@
+"""Putting a run together: from a configuration to the parts that train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.evaluation.config import EvaluationConfig
+from pres_dist.events.builtin import load_stream
+from pres_dist.events.split import Split, chronological_split, unseen_nodes
+from pres_dist.events.stream import EventStream
+from pres_dist.events.tables import EventTables
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.state import MemoryStore
+from pres_dist.model.embedding import num_hops
+from pres_dist.model.tgn import TGN, StreamShape
+from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.statistics import TransitionStatistics
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.step.batches import Sweep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.stages import StageClock
+
+
+@dataclass(frozen=True)
+class Data:
+    """The stream of a run, split, and its columns on the device.
+
+    Attributes:
+        kept: ids of training events; a range unless nodes are held out.
+        unseen_N: bool, nodes without a training event.
+    """
+
+    stream: EventStream
+    split: Split
+    tables: EventTables
+    kept: range | np.ndarray
+    unseen_N: np.ndarray
+
+    @property
+    def time_unit(self) -> float:
+        """Mean gap between training events, in the stream's own units; at least 1."""
+        t, end = self.stream.t, self.split.train_end
+        return max(float(int(t[end - 1]) - int(t[0])) / max(end - 1, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that takes part in training and evaluation.
+
+    Attributes:
+        train_step: sees the histories that training may see.
+        evaluation_step: the same model and store over all histories.
+    """
+
+    config: RunConfig
+    data: Data
+    device: torch.device
+    model: TGN
+    store: MemoryStore
+    train_step: TemporalStep
+    evaluation_step: TemporalStep
+    train_negatives: NegativeSampler
+    clock: StageClock = field(default_factory=StageClock)
+
+    @property
+    def train_sweep(self) -> Sweep:
+        return Sweep(self.data.kept, self.data.stream.t, self.config.training.batch_size)
+
+    def evaluation_sweep(self, events: range | np.ndarray, batch_size: int) -> Sweep:
+        return Sweep(events, self.data.stream.t, batch_size)
+
+    def evaluation_negatives(self, config: EvaluationConfig) -> NegativeSampler:
+        """Negatives among all destinations of the stream."""
+        return NegativeSampler(
+            config.negatives,
+            self.data.stream,
+            destinations_of(self.data.stream),
+            self.evaluation_step.sampler.adjacency,
+            self.data.split.train_end,
+            config.seed,
+        )
+
+
+def load_data(config: RunConfig, device: torch.device) -> Data:
+    """Open and split the stream; DataError when it cannot be used."""
+    stream = load_stream(config.data.stream, config.data.max_events)
+    split = chronological_split(
+        stream,
+        config.data.train_share,
+        config.data.validation_share,
+        config.data.held_out_share,
+        config.data.split_seed,
+    )
+    mask = split.training_mask(stream)
+    kept = split.train if mask is None else np.flatnonzero(mask)
+    return Data(stream, split, EventTables(stream, device), kept, unseen_nodes(stream, split))
+
+
+def assemble(config: RunConfig, data: Data) -> Parts:
+    """Build model, store, samplers and steps; weights are drawn from the run's seed."""
+    device, clock = data.tables.device, StageClock()
+    torch.manual_seed(config.training.seed)
+    shape = StreamShape(data.stream.edge_dim, data.stream.node_dim, data.time_unit)
+    model = TGN(config.model, config.memory, config.pres, shape).to(device)
+    store = _build_store(config, data, device)
+    adjacency = TemporalAdjacency(data.stream, data.tables)
+    training_adjacency = adjacency
+    if isinstance(data.kept, np.ndarray):
+        keep_E = np.zeros(data.stream.num_events, dtype=bool)
+        keep_E[data.kept] = True
+        training_adjacency = TemporalAdjacency(data.stream, data.tables, keep_E)
+    steps = [
+        TemporalStep(
+            model,
+            store,
+            data.tables,
+            NeighbourSampler(visible, config.sampling, config.training.seed),
+            num_hops(config.model),
+            config.training.seed if config.pres.transition == "sample" else None,
+            clock,
+        )
+        for visible in (training_adjacency, adjacency)
+    ]
+    negatives = NegativeSampler(
+        config.sampling.negatives,
+        data.stream,
+        destinations_of(data.stream, data.kept),
+        training_adjacency,
+        data.split.train_end,
+        config.training.seed,
+    )
+    return Parts(config, data, device, model, store, steps[0], steps[1], negatives, clock)
+
+
+def _build_store(config: RunConfig, data: Data, device: torch.device) -> LocalStore:
+    statistics = None
+    num_nodes, dim = data.stream.num_nodes, config.memory.dim
+    if config.pres.prediction:
+        clock = TransitionClock(config.pres.clock, data.time_unit)
+        statistics = TransitionStatistics(num_nodes, dim, config.pres.components, clock, device)
+    return LocalStore(num_nodes, dim, config.memory.mailbox_slots, statistics, device)
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The torch device of the configuration; also sets the number of CPU threads."""
+    if config.training.num_threads:
+        torch.set_num_threads(config.training.num_threads)
+    name = config.training.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"training.device must be auto or a device torch can use here (cpu, cuda, cuda:1), "
+            f"got {name!r}: {reason}"
+        ) from None
+    return device

@@ -1,0 +1,103 @@
+"""What an epoch adds up, batch by batch, without waiting for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pres_dist.model.tgn import UpdatedMemory
+from pres_dist.step.compute import Forward
+from pres_dist.step.mail import BatchMail
+from pres_dist.training.loss import Loss
+
+_SUMS = (
+    "batches",
+    "events",
+    "loss",
+    "link_loss",
+    "incoherence",
+    "gradient_norm",
+    "pending",
+    "pending_endpoints",
+    "predicted_nodes",
+    "prediction_error",
+    "persistence_error",
+)
+
+
+class EpochTotals:
+    """Sums over the batches of an epoch, and the largest number of pending events.
+
+    Args:
+        device: where the sums are kept.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=device)
+        self._pending_max = torch.zeros((), dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def add(self, forward: Forward, loss: Loss, norm: Tensor, mail: BatchMail) -> None:
+        """Add one trained batch."""
+        num_events = mail.pending_2B.numel() // 2
+        values = {
+            "batches": 1,
+            "events": num_events,
+            "loss": loss.total * num_events,
+            "link_loss": loss.link * num_events,
+            "incoherence": loss.incoherence * num_events,
+            "gradient_norm": norm,
+            "pending": mail.pending_2B.sum(),
+            "pending_endpoints": (mail.pending_2B > 0).sum(),
+            **_prediction_errors(forward.updated),
+        }
+        device = self._sums.device
+        self._sums += torch.stack(
+            [torch.as_tensor(values[name], dtype=torch.float64, device=device) for name in _SUMS]
+        )
+        self._pending_max = torch.maximum(self._pending_max, mail.pending_2B.max())
+
+    def means(self) -> dict[str, float | None]:
+        """Means over events, batches or nodes, under the names of metrics.jsonl."""
+        sums = dict(zip(_SUMS, self._sums.tolist(), strict=True))
+        events, nodes = max(sums["events"], 1), sums["predicted_nodes"]
+        return {
+            "loss": sums["loss"] / events,
+            "link_loss": sums["link_loss"] / events,
+            "coherence": 1 - sums["incoherence"] / events,
+            "gradient_norm": sums["gradient_norm"] / max(sums["batches"], 1),
+            "pending_events_mean": sums["pending"] / (2 * events),
+            "pending_events_max": int(self._pending_max),
+            "pending_share": sums["pending_endpoints"] / (2 * events),
+            "prediction_error": sums["prediction_error"] / nodes if nodes else None,
+            "persistence_error": sums["persistence_error"] / nodes if nodes else None,
+        }
+
+    @property
+    def num_batches(self) -> int:
+        return int(self._sums[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self._sums, "pending_max": self._pending_max}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums.copy_(state["sums"])
+        self._pending_max.copy_(state["pending_max"])
+
+
+def _prediction_errors(updated: UpdatedMemory) -> Mapping[str, Tensor | int]:
+    """Squared distance from the measured state, of the prediction and of no change at all."""
+    if updated.corrected is None:
+        return {"predicted_nodes": 0, "prediction_error": 0, "persistence_error": 0}
+    known_U = updated.corrected.known_U
+    errors = {
+        "prediction_error": updated.corrected.predicted_UD,
+        "persistence_error": updated.previous_UD,
+    }
+    return {"predicted_nodes": known_U.sum()} | {
+        name: ((guess_UD - updated.measured_UD).square().mean(1) * known_U).sum()
+        for name, guess_UD in errors.items()
+    }

@@ -1,0 +1,245 @@
+"""The training loop: sweep, step, checkpoint, validate, stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pres_dist.errors import NonFiniteError
+from pres_dist.evaluation.link_prediction import Metrics, score
+from pres_dist.report.metrics_log import MetricsLog
+from pres_dist.report.progress import Progress
+from pres_dist.step.batches import TemporalBatch
+from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.identity import fingerprint, load_model
+from pres_dist.training.loss import Loss, batch_loss
+from pres_dist.training.optimiser import build_optimiser, gradient_norm, learning_rate
+from pres_dist.training.setup import Parts
+from pres_dist.training.timing import EpochTimer, Throughput
+from pres_dist.training.totals import EpochTotals
+
+_LOG_SHARE = 50
+"""Step records are written about this many times an epoch."""
+
+
+@dataclass
+class Position:
+    """Where a run is, and how it fared so far. Epochs are counted from 1.
+
+    Attributes:
+        epoch: the epoch that is running.
+        batch: temporal batches of it that are done.
+        step: optimiser steps of the whole run.
+        best_ap: best validation AP of the epochs before, and its epoch.
+        seconds: wall-clock seconds of training and evaluation before this process.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+    best_ap: float = -1.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains the parts of a run and leaves metrics and checkpoints in its folder.
+
+    Every epoch starts from empty memory, ends with a checkpoint, and is validated
+    on the memory that its training left behind.
+
+    Args:
+        parts: model, store, steps and data.
+        checkpoints: where to save.
+        log: metrics.jsonl.
+        progress: what whoever is watching sees.
+    """
+
+    def __init__(
+        self, parts: Parts, checkpoints: Checkpoints, log: MetricsLog, progress: Progress
+    ) -> None:
+        self.parts, self.checkpoints, self.log, self.progress = parts, checkpoints, log, progress
+        self.config = parts.config.training
+        self.optimiser = build_optimiser(parts.model, self.config)
+        self.sweep = parts.train_sweep
+        self.totals = EpochTotals(parts.device)
+        self.position = Position()
+        self._started = time.perf_counter()
+
+    def fit(self) -> None:
+        """Train until the last epoch, or until validation AP stops rising."""
+        self.progress.start(self.config.epochs, self.sweep.num_events)
+        while self.position.epoch <= self.config.epochs and not self._exhausted():
+            timer = EpochTimer(self.parts.clock)
+            resumed_at = self._train_epoch()
+            timer.training_ended()
+            validation = self._validate()
+            self._log_epoch(validation, timer, resumed_at)
+            self._next_epoch(validation)
+
+    def seconds(self) -> float:
+        """Wall-clock seconds of the run, those before a resume included."""
+        return self.position.seconds + time.perf_counter() - self._started
+
+    def restore_best(self) -> None:
+        """Take over weights and memory of the best epoch."""
+        state = self.checkpoints.load(BEST, self.parts.device)
+        load_model(self.parts, state)
+
+    def _exhausted(self) -> bool:
+        position, patience = self.position, self.config.patience
+        return bool(patience) and position.epoch - 1 - position.best_epoch >= patience
+
+    def _train_epoch(self) -> int:
+        """The rest of the epoch; returns the batch it went on from."""
+        position, first = self.position, self.position.batch
+        if first == 0:
+            self.parts.store.reset()
+            self.totals = EpochTotals(self.parts.device)
+        if first == len(self.sweep):  # resumed between training and validation
+            return first
+        self.parts.model.train()
+        meter = Throughput(self.sweep.events_before(first))
+        for batch in self.sweep.batches(self.parts.data.tables, first):
+            loss = self._train_batch(batch)
+            position.batch += 1
+            position.step += 1
+            self._report(loss, meter)
+            every = self.config.checkpoint_every
+            if every and position.step % every == 0 and position.batch < len(self.sweep):
+                self._save()
+        self._save()
+        return first
+
+    def _train_batch(self, batch: TemporalBatch) -> Loss:
+        """One step: forward, loss, backward, optimiser, commit."""
+        parts, step, clock = self.parts, self.parts.train_step, self.parts.clock
+        epoch = self.position.epoch
+        num_negatives = parts.config.sampling.num_negatives
+        with clock("sample"):
+            negatives_BM = parts.train_negatives.sample(
+                batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch
+            )
+        with torch.autocast(
+            parts.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
+            forward = step.forward(batch, negatives_BM, epoch)
+        with clock("loss"):
+            loss = batch_loss(forward, parts.config.pres.coherence_weight)
+        with clock("backward"):
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()
+        with clock("optimiser"):
+            norm = gradient_norm(parts.model, self.config.gradient_clip)
+            self._stop_if_not_finite(loss, norm, batch)
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(self.config, self.position.step)
+            self.optimiser.step()
+        mail = step.commit(batch, forward, learn=True)
+        self.totals.add(forward, loss, norm, mail)
+        return loss.detach()
+
+    def _stop_if_not_finite(self, loss: Loss, norm: torch.Tensor, batch: TemporalBatch) -> None:
+        if bool(torch.isfinite(loss.total + norm)):
+            return
+        first, last = int(batch.events_B[0]), int(batch.events_B[-1])
+        raise NonFiniteError(
+            f"{self.parts.data.stream.name}: loss must be finite, got {float(loss.total)} "
+            f"(gradient norm {float(norm)}) in epoch {self.position.epoch}, step "
+            f"{self.position.step}, events {first} to {last}; weights and memory were left "
+            f"as they were before that batch"
+        )
+
+    def _report(self, loss: Loss, meter: Throughput) -> None:
+        """A step record every so often; reading the loss waits for the device."""
+        position = self.position
+        if position.batch % max(len(self.sweep) // _LOG_SHARE, 1):
+            return
+        done, total = self.sweep.events_before(position.batch), float(loss.total)
+        rate = meter.rate(done)
+        self.progress.batch(position.epoch, done, total, rate)
+        self.log.write(
+            {
+                "kind": "step",
+                "step": position.step,
+                "epoch": position.epoch,
+                "events": done,
+                "loss": total,
+                "link_loss": float(loss.link),
+                "coherence": 1 - float(loss.incoherence),
+                "gate": self._gate(),
+                "learning_rate": learning_rate(self.config, position.step - 1),
+                "events_per_second": rate,
+            }
+        )
+
+    def _validate(self) -> Metrics:
+        """AP and AUC on the validation part, on the memory that training left."""
+        evaluation = self.parts.config.evaluation
+        sweep = self.parts.evaluation_sweep(self.parts.data.split.validation, evaluation.batch_size)
+        negatives = self.parts.evaluation_negatives(evaluation)
+        scored = score(self.parts.evaluation_step, sweep, negatives, num_negatives=1)
+        return without_mrr(scored.metrics(self.parts.data.unseen_N))
+
+    def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
+        events = self.sweep.num_events - self.sweep.events_before(resumed_at)
+        record = {
+            "kind": "epoch",
+            "step": self.position.step,
+            "epoch": self.position.epoch,
+            **self.totals.means(),
+            "gate": self._gate(),
+            **timer.record(events),
+            "validation": validation,
+        }
+        self.log.write(record)
+        self.progress.epoch(record)
+
+    def _next_epoch(self, validation: Metrics) -> None:
+        """Note the result; without a validation part the newest epoch is the best."""
+        position = self.position
+        ap = validation.get("ap", position.best_ap)
+        if ap > position.best_ap or "ap" not in validation:
+            position.best_ap, position.best_epoch = ap, position.epoch
+            self.checkpoints.mark_best()
+        position.epoch, position.batch = position.epoch + 1, 0
+
+    def _gate(self) -> float | None:
+        correction = self.parts.model.correction
+        return None if correction is None else float(correction.gate)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.position.step, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a resumed run needs to end in the same bits."""
+        position = asdict(self.position) | {"seconds": self.seconds()}
+        return {
+            "fingerprint": fingerprint(self.parts),
+            "model": self.parts.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "store": self.parts.store.state_dict(),
+            "totals": self.totals.state_dict(),
+            "position": position,
+            "random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint of the same run."""
+        load_model(self.parts, state)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.totals.load_state_dict(state["totals"])
+        self.position = Position(**state["position"])
+        torch.set_rng_state(state["random"].cpu())
+
+
+def without_mrr(metrics: Metrics) -> Metrics:
+    """Metrics less MRR, which says nothing among one negative."""
+    return {
+        name: without_mrr(value) if isinstance(value, dict) else value
+        for name, value in metrics.items()
+        if name != "mrr"
+    }

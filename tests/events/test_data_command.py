@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pres_dist.cli.main import main
+
+
+@pytest.fixture
+def events(tmp_path):
+    file = tmp_path / "events.csv"
+    file.write_text(
+        "src,dst,t,extra\n" + "".join(f"{i % 3},{3 + i % 5},{i},x\n" for i in range(50))
+    )
+    return file
+
+
+def test_import_describe_verify(events, tmp_path, capsys):
+    out = str(tmp_path / "s")
+    assert main(["data", "import", str(events), "--out", out, "--name", "toy"]) == 0
+    shown = capsys.readouterr().out
+    assert "note: every src is below every dst: bipartite, 3 sources and 5 dest" in shown
+    assert "note: columns not used: extra" in shown
+    assert f"{out}: 50 events, 8 nodes, 0 edge features, no labels" in shown
+    assert main(["data", "verify", out]) == 0
+    assert "intact, 50 events" in capsys.readouterr().out
+    assert main(["data", "describe", out]) == 0
+    assert "3 sources + 5 destinations" in capsys.readouterr().out
+    assert main(["data", "describe", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "toy"
+
+
+def test_synthesize(tmp_path, capsys):
+    out = str(tmp_path / "s")
+    assert main(["data", "synthesize", "--out", out, "--events", "100", "--users", "5"]) == 0
+    assert "100 events, 10,005 nodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import", "{events}"], "arguments are required: --out"),
+        (["import", "{events}", "--out", "{out}", "--ids", "x"], "--ids must be auto | keep | map"),
+        (["import", "{events}", "--out", "{out}", "--time-scale", "-1"], "--time-scale must be a"),
+        (["import", "{events}", "--out", "{out}", "--src", "u"], "column 'u' is missing"),
+        (["import", "{events}", "--out", "{out}", "--dst", "extra", "--ids", "keep"], "csv:2: "),
+        (["synthesize", "--out", "{out}", "--events", "0"], "--events must be integer >= 1, got"),
+        (["describe", "{out}"], "stream must be the directory of an imported stream"),
+        (["verify", "{out}"], "not a stored event stream"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(arguments, message, events, tmp_path, capsys):
+    filled = [argument.format(events=events, out=tmp_path / "out") for argument in arguments]
+    assert main(["data", *filled]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert os.listdir(tmp_path) == ["events.csv"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_leaves_nothing(stop, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    command = [sys.executable, "-m", "pres_dist", "data", "synthesize"]
+    command += ["--out", str(folder / "s"), "--events", "2000000000"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if any(folder.iterdir()):
+                break
+            time.sleep(0.05)
+        process.send_signal(stop)
+        assert process.wait(timeout=60) in (143, 130)
+    finally:
+        process.kill()
+        process.wait()
+    assert os.listdir(folder) == []

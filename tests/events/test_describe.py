@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pres_dist.events.describe import _degrees, _num_pairs, describe
+from pres_dist.events.stream import EventStream
+from pres_dist.events.summary_table import print_summary
+
+
+@pytest.fixture
+def stream():
+    return EventStream.from_arrays(
+        src=[0, 0, 1, 2, 0, 3],
+        dst=[1, 1, 0, 2, 3, 0],
+        t=[1, 2, 2, 2, 5, 6],
+        labels=[0, 0, 0, 0, 7, 0],
+        num_nodes=6,
+        metadata={"time_unit": "s"},
+    )
+
+
+def test_figures(stream):
+    summary = describe(stream)
+    assert (summary.num_events, summary.num_nodes, summary.active_nodes) == (6, 6, 4)
+    assert (summary.first_t, summary.last_t, summary.time_unit) == (1, 6, "s")
+    assert summary.tied_share == 3 / 6
+    assert summary.largest_tie == 3
+    assert summary.repeat_share == pytest.approx(1 / 6)
+    assert summary.self_loops == 1
+    assert summary.max_degree == 5
+    assert summary.top_percent_share == 5 / 12
+    assert summary.label_counts == {0: 5, 7: 1}
+    assert json.loads(json.dumps(summary.to_dict()))["num_events"] == 6
+
+
+def test_unseen_test_nodes():
+    stream = EventStream.from_arrays([0] * 20, [1] * 18 + [2, 1], np.arange(20))
+    assert describe(stream).unseen_test_share == pytest.approx(1 / 3)
+
+
+def test_one_event_cannot_be_split():
+    assert describe(EventStream.from_arrays([0], [1], [0])).unseen_test_share is None
+
+
+def test_ids_that_are_sparse_and_large():
+    src, dst = np.random.default_rng(0).integers(0, 30, (2, 500))
+    factor = 10**17
+    dense = EventStream.from_arrays(src, dst, np.arange(500))
+    sparse = EventStream.from_arrays(src * factor, dst * factor, np.arange(500))
+    assert sorted(_degrees(sparse)) == sorted(_degrees(dense))
+    assert _num_pairs(sparse) == _num_pairs(dense) == len(np.unique(src * 30 + dst))
+
+
+def test_tables(stream, capsys):
+    print_summary(describe(stream, batch_sizes=[2, 5]), Console(width=100))
+    shown = capsys.readouterr().out
+    assert "temporal discontinuity" in shown
+    assert "events sharing their time" in shown

@@ -1,0 +1,111 @@
+"""metrics.jsonl: appending, crashes, truncation at a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.report.metrics_log import MetricsLog, read_metrics
+
+
+def step(number: int, **more: object) -> dict[str, object]:
+    return {"kind": "step", "step": number, **more}
+
+
+def steps(path: Path) -> list[int]:
+    return [record["step"] for record in read_metrics(path)]
+
+
+def test_records_come_back_as_written(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    records = [step(1, loss=0.5, validation={"ap": 0.9}), step(2, gate=None)]
+    for record in records:
+        log.write(record)
+    assert read_metrics(log.path) == records  # before close: every line is flushed
+
+
+def test_what_json_cannot_hold_becomes_null(tmp_path: Path) -> None:
+    import numpy as np
+
+    log = MetricsLog(tmp_path)
+    log.write(step(1, loss=math.nan, inner={"ap": math.inf}, some=[-math.inf], one=np.float32(2)))
+    assert "NaN" not in log.path.read_text()
+    assert read_metrics(log.path) == [step(1, loss=None, inner={"ap": None}, some=[None], one=2.0)]
+
+
+def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
+    for number in (1, 2):
+        log = MetricsLog(tmp_path)
+        log.write(step(number))
+        log.close()
+    assert steps(log.path) == [1, 2]
+
+
+def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(step(1)) + '\n{"kind": "st')
+    assert steps(path) == [1]
+    MetricsLog(tmp_path).write(step(2))
+    assert steps(path) == [1, 2]
+
+
+def test_a_first_line_cut_short_is_dropped_too(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind"')
+    MetricsLog(tmp_path).write(step(1))
+    assert steps(tmp_path / "metrics.jsonl") == [1]
+
+
+def test_a_resumed_run_forgets_what_lies_beyond_its_checkpoint(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    for number in range(1, 6):
+        log.write(step(number))
+    log.write({"kind": "epoch", "step": 3})
+    log.write({"kind": "final", "step": 3})
+    log.truncate_after(3)
+    assert [(r["kind"], r["step"]) for r in read_metrics(log.path)] == [
+        ("step", 1),
+        ("step", 2),
+        ("step", 3),
+        ("epoch", 3),
+    ]
+    log.write(step(4))
+    assert steps(log.path) == [1, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"kind": "step"}', '{"step": 1}', "", "\xff"])
+def test_a_damaged_line_is_told_with_its_number(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{json.dumps(step(1))}\n{line}\n{json.dumps(step(3))}\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"metrics\.jsonl:2: not a JSON object with kind and step"):
+        read_metrics(path)
+
+
+def test_no_log_has_no_records(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = MetricsLog(tmp_path, tensorboard=True)
+    log.write(step(1, loss=0.5, gate=None))
+    log.write({"kind": "epoch", "step": 1, "validation": {"ap": 0.75}})
+    log.write(step(2, loss=0.25))
+    log.truncate_after(1)
+    log.write(step(2, loss=0.125))
+    log.close()
+    accumulator = accumulators.EventAccumulator(str(tmp_path / "tensorboard"))
+    accumulator.Reload()
+    assert [event.value for event in accumulator.Scalars("step/loss")] == [0.5, 0.125]
+    assert [event.value for event in accumulator.Scalars("epoch/validation/ap")] == [0.75]
+
+
+def test_missing_tensorboard_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match="needs TensorBoard: pip install"):
+        MetricsLog(tmp_path, tensorboard=True)
