@@ -30,7 +30,6 @@ REQUIRED = [
     "pydantic>=2.7",
     "pyyaml>=6",
     "rich>=13",
-    "tyro>=0.9",
     "ray>=2.40",
     # The last release that imports beside a current torch; wheels up to Python 3.11.
     'dgl==1.1.3; python_version < "3.12"',

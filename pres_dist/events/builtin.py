@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pres_dist.errors import DataError
 from pres_dist.events.nycflights import build_nycflights13
+from pres_dist.events.publish import StreamExistsError
 from pres_dist.events.stream import EventStream
-from pres_dist.events.writer import StreamExistsError
 
 BUILT_IN: dict[str, Callable[[Path], None]] = {"nycflights13": build_nycflights13}
 CACHE_VERSION = 1

@@ -86,8 +86,8 @@ def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Loc
     else:
         return
     raise DataError(
-        f"{locate(first_row + row)}: time must not decrease (sort the events first), "
-        f"got {t[row]} after {before}"
+        f"{locate(first_row + row)}: time must not decrease (import with --sort, or sort the "
+        f"events first), got {t[row]} after {before}"
     )
 
 

@@ -48,10 +48,10 @@ class ColumnReader:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-        self.dtype = self._mapped.dtype
-        self.num_rows = len(self._mapped)
-        self.width = self._mapped.shape[1] if self._mapped.ndim == 2 else 0
+        mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+        self.dtype = mapped.dtype
+        self.num_rows = len(mapped)
+        self.width = mapped.shape[1] if mapped.ndim == 2 else 0
 
     @property
     def row_bytes(self) -> int:
@@ -74,14 +74,10 @@ class ColumnReader:
             opened.seek(HEADER_BYTES + start * self.row_bytes)
             opened.write(np.ascontiguousarray(values).data.cast("B"))
 
-    def search(self, rows: slice, value: int) -> int:
-        """The first row of sorted ``rows`` that is not below ``value``."""
-        return rows.start + int(np.searchsorted(self._mapped[rows], value, side="left"))
-
     def one_value(self, slices: list[slice]) -> bool:
         """Whether all rows of slices that are each sorted are equal."""
-        ends = {int(self._mapped[row]) for rows in slices for row in (rows.start, rows.stop - 1)}
-        return len(ends) == 1
+        ends = [row for rows in slices for row in (rows.start, rows.stop - 1)]
+        return len({int(self.read(slice(row, row + 1))[0]) for row in ends}) == 1
 
 
 def fsync(path: Path) -> None:

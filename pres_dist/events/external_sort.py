@@ -8,7 +8,6 @@ order. Needs the size of the stream on disk once more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ def sort_by_time(directory: Path, columns: list[str], memory_bytes: int = MEMORY
     part = max(1, memory_bytes // (3 * row_bytes))
     runs = _sort_runs(readers, part)
     times = readers["t"]
-    parts = list(_parts(times, runs, _splitters(times, runs, part)))
+    parts = [slices for slices in _parts(times, runs, _splitters(times, runs, part)) if slices]
     for column, reader in readers.items():
         _merge(reader, times, parts, directory / f"{column}.sorted")
     for column in columns:
@@ -63,18 +62,19 @@ def _merge(
         output.close()
 
 
-def _parts(times: ColumnReader, runs: list[slice], splitters: list[int]) -> Iterator[list[slice]]:
+def _parts(times: ColumnReader, runs: list[slice], splitters: np.ndarray) -> list[list[slice]]:
     """The slices of the runs, in the order of the runs, that make up each output part."""
-    starts = [run.start for run in runs]
-    for splitter in [*splitters, None]:
-        ends = [run.stop if splitter is None else times.search(run, splitter) for run in runs]
-        slices = [slice(a, b) for a, b in zip(starts, ends, strict=True) if b > a]
-        starts = ends
-        if slices:
-            yield slices
+    cuts = [
+        [run.start, *(run.start + np.searchsorted(times.read(run), splitters)), run.stop]
+        for run in runs
+    ]
+    return [
+        [slice(int(cut[i]), int(cut[i + 1])) for cut in cuts if cut[i + 1] > cut[i]]
+        for i in range(len(splitters) + 1)
+    ]
 
 
-def _splitters(times: ColumnReader, runs: list[slice], part: int) -> list[int]:
+def _splitters(times: ColumnReader, runs: list[slice], part: int) -> np.ndarray:
     """Times that cut the output into parts of about half of ``part`` events.
 
     With one sample every ``part // (64 * runs)`` events of a run a part is off by
@@ -82,8 +82,9 @@ def _splitters(times: ColumnReader, runs: list[slice], part: int) -> list[int]:
     part of its own (the cut before it and the cut after it).
     """
     step = max(1, part // (SAMPLES_A_PART * len(runs)))
-    samples = np.sort(np.concatenate([times.read(run)[::step] for run in runs]))
+    # Copies: a view would keep all of its run in memory.
+    samples = np.sort(np.concatenate([times.read(run)[::step].copy() for run in runs]))
     chosen = samples[:: max(1, part // (2 * step))][1:]
     repeated = np.unique(chosen[1:][chosen[1:] == chosen[:-1]])
     after = repeated[repeated < np.iinfo(np.int64).max] + 1
-    return [int(time) for time in np.unique(np.concatenate([chosen, after]))]
+    return np.unique(np.concatenate([chosen, after]))

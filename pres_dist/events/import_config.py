@@ -32,9 +32,9 @@ class ImportConfig(Config):
     time: str = "t"
     """Column of times."""
     label: str | None = None
-    """Column of integer labels; `label` where there is one."""
+    """Column of integer labels; `label` where there is one; '' for none."""
     features: str | None = None
-    """Columns of edge features; f0, f1, ... where there are any."""
+    """Columns of edge features, as a,b,c; f0, f1, ... where there are any; '' for none."""
     feature_file: Path | None = None
     """Edge features as a .npy file [events, features], instead of columns."""
     node_features: Path | None = None

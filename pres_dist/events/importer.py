@@ -199,9 +199,20 @@ def _remarks(stream: EventStream, source: Source) -> list[str]:
             f"every src is below every dst: bipartite, {stream.num_sources} sources "
             f"and {stream.num_nodes - (stream.num_sources or 0)} destinations"
         )
+    if stream.node_ids is not None and not stream.bipartite and _sides_are_disjoint(stream):
+        remarks.append("no id is both a source and a destination; is the stream --bipartite?")
     if stream.num_nodes > 2 * stream.num_events:
         remarks.append(
             f"most of the {stream.num_nodes} node ids are unused and take memory in training; "
             "--ids map numbers them without gaps"
         )
     return remarks
+
+
+def _sides_are_disjoint(stream: EventStream) -> bool:
+    is_source = np.zeros(stream.num_nodes, dtype=bool)
+    is_destination = np.zeros(stream.num_nodes, dtype=bool)
+    for chunk in stream.chunks():
+        is_source[chunk.src] = True
+        is_destination[chunk.dst] = True
+    return not (is_source & is_destination).any()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +25,7 @@ from pres_dist.events.chunk import (
 )
 from pres_dist.events.columns import ColumnFile, fsync
 from pres_dist.events.external_sort import sort_by_time
+from pres_dist.events.publish import PartialDirectory
 from pres_dist.events.storage import (
     FLOAT,
     INT,
@@ -34,7 +33,6 @@ from pres_dist.events.storage import (
     NODE_IDS_FILE,
     StoredFile,
     StreamMeta,
-    is_stream,
     sha256,
 )
 
@@ -42,10 +40,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OFFSET_EVENTS = 1 << 22
-
-
-class StreamExistsError(DataError):
-    """The directory to write to is already there."""
 
 
 class StreamWriter:
@@ -80,18 +74,15 @@ class StreamWriter:
         self._edge_dim, self._labelled = edge_dim, labelled
         self._num_nodes, self._num_sources = num_nodes, num_sources
         self._separate_ids, self._detect_bipartite = separate_ids, detect_bipartite
-        self._sort, self._force, self._locate = sort, force, locate
+        self._sort, self._locate = sort, locate
         self._node_features: np.ndarray | None = None
         self._node_ids: pa.ChunkedArray | None = None
         self._num_events, self._in_order = 0, True
         self._last_t: int | None = None
         self._max_src, self._max_dst, self._min_dst = -1, -1, MAX_ID + 1
         self._columns: dict[str, ColumnFile] = {}
-        self._partial = self.path.parent / f"{self._partial_prefix}{os.getpid()}"
-
-    @property
-    def _partial_prefix(self) -> str:
-        return f".{self.path.name}.partial-{socket.gethostname()}-"
+        self._directory = PartialDirectory(self.path, force)
+        self._partial = self._directory.path
 
     @property
     def num_events(self) -> int:
@@ -99,13 +90,7 @@ class StreamWriter:
         return self._num_events
 
     def __enter__(self) -> StreamWriter:
-        self._refuse_existing()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
-            self._partial.mkdir()
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot write here: {error.strerror or error}") from None
+        self._directory.create()
         for column, dtype, width in self._layout():
             self._columns[column] = ColumnFile(self._partial / f"{column}.npy", dtype, width)
         return self
@@ -125,7 +110,7 @@ class StreamWriter:
             for column in self._columns.values():
                 with contextlib.suppress(OSError):  # the disk may be full
                     column.close()
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self._directory.remove()
 
     def append(
         self,
@@ -218,8 +203,7 @@ class StreamWriter:
         self._number_nodes()
         self._write_node_files()
         self._write_meta()
-        fsync(self._partial)
-        self._move_into_place()
+        self._directory.publish()
 
     def _number_nodes(self) -> None:
         """Settle the number of nodes, and of sources where the stream is bipartite."""
@@ -274,43 +258,6 @@ class StreamWriter:
         file = self._partial / META_FILE
         file.write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
         fsync(file)
-
-    def _refuse_existing(self) -> None:
-        if not os.path.lexists(self.path):
-            return
-        if not self._force:
-            raise StreamExistsError(f"{self.path}: already exists; use --force to replace it")
-        if not is_stream(self.path):
-            raise StreamExistsError(
-                f"{self.path}: already exists and is not a stored stream; --force replaces "
-                "only streams"
-            )
-
-    def _move_into_place(self) -> None:
-        replaced = self._partial.with_name(self._partial.name + ".replaced")
-        if os.path.lexists(self.path):
-            self._refuse_existing()
-            os.rename(self.path, replaced)
-        os.rename(self._partial, self.path)
-        fsync(self.path.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed writer of the same stream left on this machine."""
-        for leftover in self.path.parent.glob(f"{self._partial_prefix}*"):
-            owner = leftover.name.removeprefix(self._partial_prefix).split(".")[0]
-            if owner.isdigit() and not _runs(int(owner)):
-                shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _runs(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process_id != os.getpid()
 
 
 def _describe(file: Path) -> StoredFile:

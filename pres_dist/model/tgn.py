@@ -48,6 +48,12 @@ class UpdatedMemory:
     corrected: Corrected | None
 
 
+def _initialise(module: nn.Module) -> None:
+    """Glorot normal weights for linear layers, as in the authors' TGN."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_normal_(module.weight)
+
+
 @dataclass(frozen=True)
 class StreamShape:
     """What of a stream decides the model's shapes."""
@@ -85,6 +91,7 @@ class TGN(nn.Module):
         )
         self.embedding = build_embedding(model, memory.dim, shape.edge_dim)
         self.decoder = LinkDecoder(model.embedding_dim, model.dropout)
+        self.apply(_initialise)
 
     def update_memory(
         self,

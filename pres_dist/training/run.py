@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
@@ -38,8 +39,11 @@ def train(
         DataError: the stream cannot be used.
         NonFiniteError: the loss became NaN or infinite.
     """
+    progress = console or SilentProgress()
     parts = assemble(config, load_data(config, choose_device(config)))
-    return _run(parts, create_run_folder(config, run_dir), console or SilentProgress(), None)
+    for line in ineffective(config):
+        progress.note(f"warning: {line}")
+    return _run(parts, create_run_folder(config, run_dir), progress, None)
 
 
 def resume(run_dir: Path, console: Progress | None = None) -> Results:

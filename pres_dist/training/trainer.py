@@ -134,7 +134,7 @@ class Trainer:
             loss.total.backward()
         with clock("optimiser"):
             norm = gradient_norm(parts.model, self.config.gradient_clip)
-            self._stop_if_not_finite(loss, norm, batch)
+            self._stop_if_not_finite(loss.detach(), norm, batch)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self.config, self.position.step)
             self.optimiser.step()
@@ -209,7 +209,7 @@ class Trainer:
 
     def _gate(self) -> float | None:
         correction = self.parts.model.correction
-        return None if correction is None else float(correction.gate)
+        return None if correction is None else float(correction.gate.detach())
 
     def _save(self) -> None:
         self.checkpoints.save(self.position.step, self.state_dict())

@@ -176,6 +176,17 @@ def test_unused_ids_are_pointed_out(run_import):
     assert any("--ids map" in note for note in result.notes)
 
 
+def test_columns_of_the_usual_names_can_be_left_out(run_import):
+    stream = run_import("src,dst,t,label,f0\n0,1,2,good,x\n", label="", features="").stream
+    assert stream.labels is None
+    assert stream.edge_dim == 0
+
+
+def test_named_ids_that_look_bipartite_are_pointed_out(run_import):
+    result = run_import("src,dst,t\nann,x,1\nbob,x,2\n")
+    assert "no id is both a source and a destination; is the stream --bipartite?" in result.notes
+
+
 ids = st.integers(0, 2**40)
 
 

@@ -22,8 +22,8 @@ from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
 
-CASES = {"csv": 8_000, "text ids": 3_000, "gzip": 2_000, "jodie": 2_000, "parquet": 4_000}
-NATIVE_CASES = 4_000
+CASES = {"csv": 3_500, "text ids": 1_500, "gzip": 1_500, "jodie": 1_500, "parquet": 2_000}
+NATIVE_CASES = 2_000
 ran = 0
 
 TOKENS = [
@@ -90,7 +90,8 @@ JODIE = b"user_id,item_id,timestamp,state_label,comma_separated_list_of_features
 @pytest.fixture(autouse=True)
 def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Durability is not what is tested here, and takes most of the time."""
-    monkeypatch.setattr("pres_dist.events.writer.fsync", lambda path: None)
+    for module in ("writer", "publish"):
+        monkeypatch.setattr(f"pres_dist.events.{module}.fsync", lambda path: None)
 
 
 @pytest.mark.parametrize("kind", list(CASES))

@@ -43,7 +43,7 @@ def test_full_repeats_stay_with_the_first_items(tmp_path, monkeypatch):
 def test_returns_are_to_the_last_eight_items(tmp_path, monkeypatch):
     """With uniform draws from many items, almost every repeat is a return."""
     monkeypatch.setattr("pres_dist.events.synthesize.CHUNK_EVENTS", 333)
-    stream = make(tmp_path, repeats=0.6, popularity=0, items=10**8, users=5)
+    stream = make(tmp_path, repeats=0.6, popularity=0, items=10**6, users=5)
     for user in range(5):
         items = stream.dst[stream.src == user].tolist()
         seen = [item in items[max(0, place - 8) : place] for place, item in enumerate(items)]

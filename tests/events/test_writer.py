@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pres_dist.errors import DataError
+from pres_dist.events.publish import StreamExistsError
 from pres_dist.events.stream import EventStream
-from pres_dist.events.writer import StreamExistsError, StreamWriter
+from pres_dist.events.writer import StreamWriter
 
 
 def write(path, **options):
@@ -29,19 +30,26 @@ def test_chunks_make_one_stream(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 def test_nothing_stays_after_an_exception(error, tmp_path):
-    with pytest.raises(error), StreamWriter(tmp_path / "s") as writer:
-        writer.append([0], [1], [1])
-        raise error
+    def interrupted() -> None:
+        with StreamWriter(tmp_path / "s") as writer:
+            writer.append([0], [1], [1])
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert os.listdir(tmp_path) == []
 
 
 def test_order_is_checked_across_chunks(tmp_path):
-    with (
-        pytest.raises(DataError, match=r"row 1: time must not decrease .* got 1 after 2"),
-        StreamWriter(tmp_path / "s", locate=lambda row: f"row {row}") as writer,
-    ):
+    with StreamWriter(tmp_path / "s", locate=lambda row: f"row {row}") as writer:
         writer.append([0], [1], [2])
-        writer.append([0], [1], [1])
+        with pytest.raises(DataError, match=r"row 1: time must not decrease .* got 1 after 2"):
+            writer.append([0], [1], [1])
+
+
+def test_nothing_stays_after_a_data_error(tmp_path):
+    with pytest.raises(DataError), StreamWriter(tmp_path / "s") as writer:
+        writer.append([-1], [1], [2])
     assert os.listdir(tmp_path) == []
 
 

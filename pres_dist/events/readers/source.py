@@ -92,7 +92,7 @@ def _named_columns(config: ImportConfig, kind: str) -> Source:
         src=config.src,
         dst=config.dst,
         time=config.time,
-        label=config.label or ("label" if "label" in table.columns else None),
+        label=_label(config.label, table),
         separate_ids=config.bipartite,
     )
     if config.feature_file is not None:
@@ -109,6 +109,13 @@ def _named_columns(config: ImportConfig, kind: str) -> Source:
         shown = ", ".join(ignored[:8]) + (", ..." if len(ignored) > 8 else "")
         source.notes.append(f"columns not used: {shown}")
     return source
+
+
+def _label(chosen: str | None, table: Table) -> str | None:
+    """The column chosen, none where it is the empty text, or ``label`` by default."""
+    if chosen is None:
+        return "label" if "label" in table.columns else None
+    return chosen or None
 
 
 def _numbered(columns: list[str]) -> list[str]:

@@ -1,0 +1,58 @@
+"""Settings that change nothing in the chosen mode: said, never passed over in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pres_dist.config.base import Config
+from pres_dist.config.run import RunConfig
+
+Rule = tuple[str, Callable[[RunConfig], bool], str]
+
+_RULES: list[Rule] = [
+    ("model.message_dim", lambda c: c.model.message == "identity", "model.message is identity"),
+    (
+        "model.aggregator",
+        lambda c: c.memory.mailbox_slots == 1,
+        "memory.mailbox_slots is 1, and one message is the last, the mean and the sequence",
+    ),
+    (
+        "memory.mailbox_slots",
+        lambda c: c.model.aggregator == "last",
+        "model.aggregator is last, which reads one slot",
+    ),
+    *(
+        (name, lambda c: c.model.embedding not in ("attention", "sum"), "no neighbours are read")
+        for name in ("model.num_layers", "sampling.num_neighbours", "sampling.strategy")
+    ),
+    ("model.num_heads", lambda c: c.model.embedding != "attention", "there is no attention"),
+    *(
+        (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
+        for name in ("transition", "components", "clock", "initial_gate")
+    ),
+    (
+        "training.scaling_base",
+        lambda c: c.training.learning_rate_scaling == "none",
+        "training.learning_rate_scaling is none",
+    ),
+    ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation part"),
+    ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
+]
+
+
+def ineffective(config: RunConfig) -> list[str]:
+    """A line for each setting that differs from its default and has no effect."""
+    return [
+        f"{name} = {_value(config, name)} has no effect: {reason}"
+        for name, idle, reason in _RULES
+        if _value(config, name) != _value(_DEFAULT, name) and idle(config)
+    ]
+
+
+_DEFAULT = RunConfig()
+
+
+def _value(config: RunConfig, name: str) -> object:
+    section, field = name.split(".")
+    part: Config = getattr(config, section)
+    return getattr(part, field)

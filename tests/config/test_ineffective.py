@@ -1,0 +1,47 @@
+"""Settings without effect are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from pres_dist.config.ineffective import _RULES, ineffective
+from pres_dist.config.load import load_config
+from pres_dist.config.run import RunConfig
+
+
+def test_defaults_say_nothing() -> None:
+    assert ineffective(RunConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["--memory.mailbox_slots", "4"], ["memory.mailbox_slots"]),
+        (["--model.aggregator", "mean"], ["model.aggregator"]),
+        (["--model.aggregator", "mean", "--memory.mailbox_slots", "4"], []),
+        (["--pres.prediction", "False", "--pres.clock", "time"], ["pres.clock"]),
+        (
+            [
+                "--model.embedding",
+                "time",
+                "--model.num_heads",
+                "4",
+                "--sampling.strategy",
+                "uniform",
+            ],
+            ["sampling.strategy", "model.num_heads"],
+        ),
+        (["--model.message_dim", "7"], ["model.message_dim"]),
+        (["--model.message_dim", "7", "--model.message", "mlp"], []),
+    ],
+)
+def test_a_setting_without_effect_is_named(overrides: list[str], expected: list[str]) -> None:
+    lines = ineffective(load_config(None, overrides))
+    assert [line.split(" = ")[0] for line in lines] == expected
+    assert all("has no effect: " in line for line in lines)
+
+
+def test_every_rule_names_a_setting() -> None:
+    for name, _, _ in _RULES:
+        section, field = name.split(".")
+        assert field in type(getattr(RunConfig(), section)).model_fields

@@ -1,0 +1,336 @@
+"""TGN with PRES written from the papers in float64, one node and one event at a time.
+
+Takes nothing from the code under test but weights by name. Used by the tests as
+the reference for modules and for whole temporal batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pres_dist.events.stream import EventStream
+from pres_dist.model.config import ModelConfig
+from pres_dist.pres.config import PresConfig
+
+Vector = np.ndarray
+Query = tuple[int, int]
+"""Node and time."""
+
+
+@dataclass(frozen=True)
+class SlowMail:
+    """One raw message: the other endpoint's memory, edge features and time."""
+
+    other: Vector
+    edge: Vector
+    t: int
+
+
+class SlowModel:
+    """The modules of a TGN, with the weights of the model under test."""
+
+    def __init__(self, weights: dict[str, Vector], config: ModelConfig, time_unit: float) -> None:
+        self.weights, self.config, self.time_unit = weights, config, time_unit
+
+    def phi(self, dt: int) -> Vector:
+        dim = self.config.time_dim
+        frequencies = np.array([math.sqrt(dim) ** (-i / math.sqrt(dim)) for i in range(dim)])
+        phases = np.zeros(dim)
+        if self.config.time_encoding == "learnable":
+            frequencies = self.weights["time_encoding.frequencies"]
+            phases = self.weights["time_encoding.phases"]
+        return np.cos(dt / self.time_unit * frequencies + phases)
+
+    def linear(self, name: str, x: Vector) -> Vector:
+        result = self.weights[f"{name}.weight"] @ x
+        return result + self.weights.get(f"{name}.bias", 0.0)
+
+    def message(self, own: Vector, mail: SlowMail, last_update: int | None) -> Vector:
+        elapsed = 0 if last_update is None else mail.t - last_update
+        raw = np.concatenate([own, mail.other, mail.edge, self.phi(elapsed)])
+        if self.config.message == "identity":
+            return raw
+        hidden = np.maximum(self.linear("updater.message_function.mlp.0", raw), 0)
+        return self.linear("updater.message_function.mlp.2", hidden)
+
+    def cell(self, message: Vector, memory: Vector) -> Vector:
+        w = {
+            name: self.weights[f"updater.cell.{name}"]
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        of_message = w["weight_ih"] @ message + w["bias_ih"]
+        of_memory = w["weight_hh"] @ memory + w["bias_hh"]
+        if self.config.updater == "rnn":
+            return np.tanh(of_message + of_memory)
+        reset_m, update_m, new_m = np.split(of_message, 3)
+        reset_s, update_s, new_s = np.split(of_memory, 3)
+        reset, update = _sigmoid(reset_m + reset_s), _sigmoid(update_m + update_s)
+        new = np.tanh(new_m + reset * new_s)
+        return (1 - update) * new + update * memory
+
+    def measure(
+        self, memory: Vector, last_update: int | None, mails: Sequence[SlowMail]
+    ) -> tuple[Vector, int | None]:
+        """Memory and last update after mail, oldest first."""
+        if not mails:
+            return memory, last_update
+        if self.config.aggregator == "sequential":
+            for mail in mails:
+                memory = self.cell(self.message(memory, mail, last_update), memory)
+                last_update = mail.t
+            return memory, last_update
+        if self.config.aggregator == "last":
+            mails = mails[-1:]
+        messages = [self.message(memory, mail, last_update) for mail in mails]
+        return self.cell(sum(messages) / len(messages), memory), mails[-1].t
+
+    def logit(self, source: Vector, destination: Vector) -> float:
+        hidden = self.linear("decoder.source", source)
+        hidden = np.maximum(hidden + self.linear("decoder.destination", destination), 0)
+        return float(self.linear("decoder.out", hidden)[0])
+
+
+class SlowEmbedding:
+    """Embeds a node at a time by recursion over its history in the stream.
+
+    Args:
+        state: memory plus node features of a node.
+        last_update: of a node's memory.
+    """
+
+    def __init__(
+        self,
+        model: SlowModel,
+        stream: EventStream,
+        num_neighbours: int,
+        state: Callable[[int], Vector],
+        last_update: Callable[[int], int | None],
+    ) -> None:
+        self.model, self.stream, self.num_neighbours = model, stream, num_neighbours
+        self.state, self.last_update = state, last_update
+
+    def embed(self, node: int, t: int) -> Vector:
+        config = self.model.config
+        if config.embedding in ("attention", "sum"):
+            return self._layer(node, t, config.num_layers)
+        state = self.state(node)
+        if config.embedding == "time":
+            last = self.last_update(node)
+            silent = 0 if last is None else t - last
+            units = math.log1p(silent / self.model.time_unit)
+            state = state * (1 + self.model.linear("embedding.drift", np.array([units])))
+        if "embedding.project.weight" in self.model.weights:
+            return self.model.linear("embedding.project", state)
+        return state
+
+    def history(self, node: int, t: int) -> list[int]:
+        """The last K events of a node before t."""
+        stream = self.stream
+        events = [
+            event
+            for event in range(stream.num_events)
+            if stream.t[event] < t and node in (stream.src[event], stream.dst[event])
+        ]
+        return events[-self.num_neighbours :]
+
+    def _layer(self, node: int, t: int, layer: int) -> Vector:
+        if layer == 0:
+            return self.state(node)
+        stream, model = self.stream, self.model
+        own = self._layer(node, t, layer - 1)
+        around = []
+        for event in self.history(node, t):
+            src, dst, t_event = int(stream.src[event]), int(stream.dst[event]), int(stream.t[event])
+            state = self._layer(dst if src == node else src, t_event, layer - 1)
+            around.append(np.concatenate([state, edge_of(stream, event), model.phi(t - t_event)]))
+        name = f"embedding.layers.{layer - 1}"
+        if model.config.embedding == "attention":
+            return self._attention(name, own, around)
+        return self._sum(name, own, around)
+
+    def _attention(self, name: str, own: Vector, around: list[Vector]) -> Vector:
+        model = self.model
+        attended = np.zeros(model.config.embedding_dim)
+        if around:
+            query = model.linear(f"{name}.attention.query", np.concatenate([own, model.phi(0)]))
+            keys = [model.weights[f"{name}.attention.key"] @ x for x in around]
+            values = [model.weights[f"{name}.attention.value"] @ x for x in around]
+            width = len(attended) // model.config.num_heads
+            for head in range(0, len(attended), width):
+                part = slice(head, head + width)
+                scores = np.array([query[part] @ key[part] for key in keys]) / math.sqrt(width)
+                weights = np.exp(scores) / np.exp(scores).sum()
+                attended[part] = sum(
+                    w * value[part] for w, value in zip(weights, values, strict=True)
+                )
+        hidden = model.linear(f"{name}.merge_in", np.concatenate([attended, own]))
+        return model.linear(f"{name}.merge_out", np.maximum(hidden, 0))
+
+    def _sum(self, name: str, own: Vector, around: list[Vector]) -> Vector:
+        model = self.model
+        summed = np.zeros(model.config.embedding_dim)
+        for x in around:
+            summed = summed + model.linear(f"{name}.project", x)
+        joined = np.concatenate([np.maximum(summed, 0), own, model.phi(0)])
+        return model.linear(f"{name}.merge", joined)
+
+
+@dataclass
+class SlowNode:
+    """State of a node. `rates` are its transition rates, one list a component."""
+
+    memory: Vector
+    last_update: int | None = None
+    mail: list[tuple[int, Vector]] = field(default_factory=list)
+    """Event and the other endpoint's memory, oldest first."""
+    count: int = 0
+    rates: tuple[list[Vector], list[Vector]] = field(default_factory=lambda: ([], []))
+
+
+@dataclass
+class SlowUpdate:
+    """A node after its mail; `moved` says whether an earlier state went forward."""
+
+    previous: Vector
+    memory: Vector
+    last_update: int | None
+    elapsed: int
+    moved: bool
+
+
+@dataclass
+class SlowScores:
+    positive: Vector
+    negative: Vector
+    link_loss: float
+    incoherence: float
+
+
+class SlowStep:
+    """Temporal batches in TGN's order: apply mail, score, write memory and mail."""
+
+    def __init__(
+        self,
+        model: SlowModel,
+        stream: EventStream,
+        pres: PresConfig,
+        memory_dim: int,
+        num_slots: int,
+        num_neighbours: int,
+        draw: Callable[[int, int, SlowNode], Vector] | None = None,
+    ) -> None:
+        self.model, self.stream, self.pres = model, stream, pres
+        self.num_slots, self.num_neighbours, self.draw = num_slots, num_neighbours, draw
+        self.nodes = [SlowNode(np.zeros(memory_dim)) for _ in range(stream.num_nodes)]
+
+    def forward(self, events: Sequence[int], negatives: Sequence[Sequence[int]]) -> SlowScores:
+        self.updates: dict[int, SlowUpdate] = {}
+        embedding = SlowEmbedding(
+            self.model,
+            self.stream,
+            self.num_neighbours,
+            self._state,
+            lambda node: self._updated(node).last_update,
+        )
+        positive, negative, incoherence = [], [], []
+        for event, drawn in zip(events, negatives, strict=True):
+            t = int(self.stream.t[event])
+            ends = int(self.stream.src[event]), int(self.stream.dst[event])
+            source, true = (embedding.embed(node, t) for node in ends)
+            positive.append(self.model.logit(source, true))
+            negative.append([self.model.logit(source, embedding.embed(n, t)) for n in drawn])
+            incoherence += [_incoherence(self._updated(node)) for node in ends]
+        link = np.mean(np.logaddexp(0, -np.array(positive)))
+        link += np.mean(np.logaddexp(0, np.array(negative)))
+        return SlowScores(
+            np.array(positive), np.array(negative), float(link), float(np.mean(incoherence))
+        )
+
+    def commit(
+        self, events: Sequence[int], negatives: Sequence[Sequence[int]], learn: bool
+    ) -> None:
+        src, dst = self.stream.src, self.stream.dst
+        ends = {int(node) for event in events for node in (src[event], dst[event])}
+        updates = {node: self._updated(node) for node in ends}
+        if learn and self.pres.prediction:
+            if self.pres.components == 2:
+                for node in {int(node) for drawn in negatives for node in drawn}:
+                    self._observe(node, 1)
+            for node in ends:
+                self._observe(node, 0)
+        for node, update in updates.items():
+            state = self.nodes[node]
+            state.memory, state.last_update = update.memory, update.last_update
+            own = [event for event in events if node in (src[event], dst[event])]
+            state.count = len(own)
+            state.mail = [
+                (event, updates[int(dst[event] if src[event] == node else src[event])].memory)
+                for event in own[-self.num_slots :]
+            ]
+
+    def _state(self, node: int) -> Vector:
+        memory = self._updated(node).memory
+        if self.stream.node_features is None:
+            return memory
+        return memory + self.model.weights["features.weight"] @ self.stream.node_features[node]
+
+    def _updated(self, node: int) -> SlowUpdate:
+        if node not in self.updates:
+            self.updates[node] = self._update(self.nodes[node])
+        return self.updates[node]
+
+    def _update(self, state: SlowNode) -> SlowUpdate:
+        node = next(n for n, candidate in enumerate(self.nodes) if candidate is state)
+        mails = [
+            SlowMail(other, edge_of(self.stream, event), int(self.stream.t[event]))
+            for event, other in state.mail
+        ]
+        measured, last_update = self.model.measure(state.memory, state.last_update, mails)
+        elapsed = 0
+        if mails and state.last_update is not None and last_update is not None:
+            elapsed = last_update - state.last_update
+        memory = measured
+        rates = state.rates[0] + state.rates[1]
+        length = self._length(elapsed)
+        if self.pres.prediction and rates and length > 0:
+            rate = sum(rates) / len(rates)
+            if self.draw is not None:
+                rate = self.draw(node, state.mail[-1][0], state)
+            gate = _sigmoid(self.model.weights["correction.gate_logit"])
+            memory = (1 - gate) * (state.memory + length * rate) + gate * measured
+        return SlowUpdate(state.memory, memory, last_update, elapsed, elapsed > 0)
+
+    def _observe(self, node: int, component: int) -> None:
+        update = self._updated(node)
+        length = self._length(update.elapsed)
+        if length > 0:
+            rate = (update.memory - update.previous) / length
+            self.nodes[node].rates[component].append(rate)
+
+    def _length(self, elapsed: int) -> float:
+        units = elapsed / self.model.time_unit
+        if self.pres.clock == "event":
+            return float(elapsed > 0)
+        return math.log1p(units) if self.pres.clock == "log" else units
+
+
+def edge_of(stream: EventStream, event: int) -> Vector:
+    """float64 features of an event; empty for a stream without."""
+    if stream.edge_features is None:
+        return np.zeros(0)
+    return stream.edge_features[event].astype(np.float64)
+
+
+def _incoherence(update: SlowUpdate) -> float:
+    if not update.moved:
+        return 0.0
+    before, after = update.previous, update.memory
+    return 1 - float(before @ after / (np.linalg.norm(before) * np.linalg.norm(after)))
+
+
+def _sigmoid(x: Vector) -> Vector:
+    return 1 / (1 + np.exp(-x))

@@ -1,0 +1,164 @@
+"""A small random stream, and a model, store and step over it beside their slow reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pres_dist.events.stream import EventStream
+from pres_dist.events.tables import EventTables
+from pres_dist.memory.config import MemoryConfig
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.state import NEVER
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.embedding import num_hops
+from pres_dist.model.tgn import TGN, StreamShape
+from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.config import PresConfig
+from pres_dist.pres.correction import draw_rates
+from pres_dist.pres.statistics import TransitionStatistics
+from pres_dist.memory.state import Mixture
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.config import SamplingConfig
+from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.step.batches import Sweep, TemporalBatch
+from pres_dist.step.compute import TemporalStep
+from slow_tgn import SlowModel, SlowNode, SlowStep
+
+MEMORY_DIM, TIME_UNIT, NUM_NEIGHBOURS, SEED = 6, 4.0, 3, 17
+SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}
+"""Sizes of the parts, all different from each other and from the memory's."""
+
+
+def random_stream(
+    seed: int = 0,
+    num_events: int = 90,
+    num_nodes: int = 12,
+    edge_dim: int = 3,
+    node_dim: int = 0,
+    start: int = 0,
+) -> EventStream:
+    """A stream with equal timestamps, repeated pairs, self-loops and busy nodes."""
+    random = np.random.default_rng(seed)
+    src, dst = (random.integers(0, num_nodes, (2, num_events)) ** 2) // num_nodes
+    edges = random.standard_normal((num_events, edge_dim)).astype(np.float32)
+    features = random.standard_normal((num_nodes, node_dim)).astype(np.float32)
+    return EventStream.from_arrays(
+        src,
+        dst,
+        start + np.cumsum(random.integers(0, 4, num_events)),
+        num_nodes=num_nodes,
+        edge_features=edges if edge_dim else None,
+        node_features=features if node_dim else None,
+    )
+
+
+@dataclass
+class World:
+    """Both implementations over one stream, with the same weights."""
+
+    stream: EventStream
+    model: TGN
+    store: LocalStore
+    step: TemporalStep
+    slow: SlowStep
+
+    def batches(self, size: int = 15) -> list[TemporalBatch]:
+        sweep = Sweep(range(self.stream.num_events), self.stream.t, size)
+        return list(sweep.batches(self.step.tables))
+
+    def negatives(self, batch: TemporalBatch, num: int = 2) -> torch.Tensor:
+        """[B, M] any nodes, the true destination and the source among them."""
+        generator = torch.Generator().manual_seed(int(batch.events_B[0]))
+        shape = (batch.events_B.numel(), num)
+        return torch.randint(0, self.stream.num_nodes, shape, generator=generator)
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.double().numpy() for name, value in model.state_dict().items()}
+
+
+def build_world(
+    stream: EventStream,
+    model_config: ModelConfig,
+    pres: PresConfig,
+    num_slots: int = 1,
+    seed: int = 3,
+) -> World:
+    torch.manual_seed(seed)
+    memory = MemoryConfig(dim=MEMORY_DIM, mailbox_slots=num_slots)
+    shape = StreamShape(stream.edge_dim, stream.node_dim, TIME_UNIT)
+    model = TGN(model_config, memory, pres, shape).eval()
+    statistics = None
+    if pres.prediction:
+        statistics = TransitionStatistics(
+            stream.num_nodes, MEMORY_DIM, pres.components, TransitionClock(pres.clock, TIME_UNIT)
+        )
+    store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics)
+    sampled = pres.prediction and pres.transition == "sample"
+    step = build_step(stream, model, store, model_config, SEED if sampled else None)
+    slow = SlowStep(
+        SlowModel(weights_of(model), model_config, TIME_UNIT),
+        stream,
+        pres,
+        MEMORY_DIM,
+        num_slots,
+        NUM_NEIGHBOURS,
+        (lambda node, event, state: draw_one(node, event, state, pres)) if sampled else None,
+    )
+    return World(stream, model, store, step, slow)
+
+
+def build_step(
+    stream: EventStream,
+    model: TGN,
+    store: LocalStore,
+    config: ModelConfig,
+    rates_seed: int | None = None,
+) -> TemporalStep:
+    tables = EventTables(stream)
+    sampler = NeighbourSampler(
+        TemporalAdjacency(stream, tables), SamplingConfig(num_neighbours=NUM_NEIGHBOURS), seed=0
+    )
+    return TemporalStep(model, store, tables, sampler, num_hops(config), rates_seed)
+
+
+def rebuilt_on(world: World, stream: EventStream, config: ModelConfig) -> TemporalStep:
+    """The world's model and a copy of its store over another stream."""
+    store = LocalStore(
+        stream.num_nodes, MEMORY_DIM, world.store.num_slots, fresh_statistics(world.store)
+    )
+    store.load_state_dict(world.store.state_dict())
+    return build_step(stream, world.model, store, config)
+
+
+def fresh_statistics(store: LocalStore) -> TransitionStatistics | None:
+    own = store.statistics
+    if own is None:
+        return None
+    return TransitionStatistics(store.num_nodes, store.dim, own.num_components, own.clock)
+
+
+def draw_one(node: int, event: int, state: SlowNode, pres: PresConfig) -> np.ndarray:
+    """A draw for one node alone from the mixture of its transition rates."""
+    components = [state.rates[0], state.rates[1]][: pres.components]
+    total = sum(len(rates) for rates in components)
+    nothing = np.zeros((1, MEMORY_DIM))
+    tables = [np.array(rates) if rates else nothing for rates in components]
+    mixture = Mixture(
+        torch.tensor([[len(rates) / total for rates in components]], dtype=torch.float32),
+        torch.tensor(np.array([[table.mean(0) for table in tables]])),
+        torch.tensor(np.array([[table.var(0) for table in tables]])),
+    )
+    return draw_rates(mixture, torch.tensor([node]), torch.tensor([event]), SEED)[0].numpy()
+
+
+def last_update_of(slow: SlowStep) -> list[int]:
+    return [NEVER if node.last_update is None else node.last_update for node in slow.nodes]
+
+
+def changed(stream: EventStream, **columns: Any) -> EventStream:
+    return replace(stream, **columns)

@@ -1,0 +1,235 @@
+"""Whole temporal batches against a slow TGN with PRES in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_world import (
+    SMALL,
+    World,
+    build_world,
+    changed,
+    last_update_of,
+    random_stream,
+    rebuilt_on,
+)
+
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.state import NO_EVENT
+from pres_dist.model.config import ModelConfig
+from pres_dist.pres.config import PresConfig
+from pres_dist.step.compute import Forward
+from pres_dist.training.loss import batch_loss
+
+OFF = PresConfig(prediction=False)
+PAPER = PresConfig(clock="time", components=2, initial_gate=0.6)
+
+CASES = {
+    "plain": (ModelConfig(**SMALL), OFF, 1, {}),
+    "plain-two-layers-three-slots": (ModelConfig(**SMALL, num_layers=2), OFF, 3, {}),
+    "pres-default": (ModelConfig(**SMALL), PresConfig(initial_gate=0.6), 1, {}),
+    "pres-paper": (ModelConfig(**SMALL), PAPER, 1, {"node_dim": 2}),
+    "pres-sequential-event-clock": (
+        ModelConfig(**SMALL, aggregator="sequential", embedding="time"),
+        PresConfig(clock="event", components=1, initial_gate=0.3),
+        3,
+        {"edge_dim": 0},
+    ),
+    "pres-sequential-two-layers": (
+        ModelConfig(**SMALL, aggregator="sequential", num_layers=2, time_encoding="learnable"),
+        PresConfig(initial_gate=0.5),
+        3,
+        {"node_dim": 2},
+    ),
+    "pres-mean-sum-rnn-mlp": (
+        ModelConfig(**SMALL, aggregator="mean", embedding="sum", updater="rnn", message="mlp"),
+        PresConfig(components=1, initial_gate=0.7),
+        3,
+        {},
+    ),
+    "pres-sampled": (
+        ModelConfig(**SMALL, embedding="identity"),
+        PresConfig(transition="sample", initial_gate=0.5),
+        1,
+        {},
+    ),
+    "pres-sampled-one-component": (
+        ModelConfig(**SMALL, embedding="sum", num_layers=2),
+        PresConfig(transition="sample", initial_gate=0.5, components=1, clock="event"),
+        2,
+        {},
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def world(request: pytest.FixtureRequest) -> World:
+    model, pres, num_slots, stream = CASES[request.param]
+    return build_world(random_stream(**stream), model, pres, num_slots)
+
+
+def close(actual: torch.Tensor, expected: Any, tolerance: float = 1e-4) -> None:
+    expected = torch.as_tensor(np.asarray(expected, dtype=np.float64))
+    torch.testing.assert_close(
+        actual.detach().double(), expected, rtol=tolerance, atol=tolerance
+    )
+
+
+def run_batch(world: World, batch: Any, learn: bool = True) -> Forward:
+    forward = world.step.forward(batch, world.negatives(batch))
+    world.step.commit(batch, forward, learn)
+    return forward
+
+
+def bits(state: Any) -> dict[str, torch.Tensor]:
+    """Copies of all tensors of a store, by name."""
+    tables = {**state.state_dict()["rows"], **state.state_dict()["statistics"]}
+    return {name: table.clone() for name, table in tables.items()}
+
+
+def assert_same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, table in left.items():
+        assert torch.equal(table, right[name]), name
+
+
+def assert_state(world: World) -> None:
+    rows = world.store.state_dict()["rows"]
+    slow = world.slow
+    close(rows["memory_UD"], [node.memory for node in slow.nodes])
+    assert rows["last_update_U"].tolist() == last_update_of(slow)
+    assert rows["mail_count_U"].tolist() == [node.count for node in slow.nodes]
+    for number, node in enumerate(slow.nodes):
+        empty = world.store.num_slots - len(node.mail)
+        events = [event for event, _ in node.mail] + [NO_EVENT] * empty
+        assert rows["mail_event_UR"][number].tolist() == events
+        others = [other for _, other in node.mail] + [np.zeros(world.store.dim)] * empty
+        close(rows["mail_memory_URD"][number], others)
+
+
+def assert_statistics(world: World) -> None:
+    statistics = world.store.statistics
+    if statistics is None:
+        return
+    for number, node in enumerate(world.slow.nodes):
+        for component in range(statistics.num_components):
+            rates = np.array(node.rates[component]).reshape(-1, world.store.dim)
+            assert int(statistics.count_NC[number, component]) == len(rates)
+            close(statistics.sum_NCD[number, component], rates.sum(0), 1e-3)
+            close(statistics.sum_squares_NCD[number, component], (rates**2).sum(0), 1e-3)
+
+
+def test_agrees_with_the_slow_step(world):
+    for batch in world.batches():
+        negatives_BM = world.negatives(batch)
+        events, negatives = batch.events_B.tolist(), negatives_BM.tolist()
+        forward = world.step.forward(batch, negatives_BM)
+        scores = world.slow.forward(events, negatives)
+        close(forward.positive_B, scores.positive)
+        close(forward.negative_BM, scores.negative)
+        loss = batch_loss(forward, coherence_weight=0.5)
+        close(loss.link, scores.link_loss)
+        close(loss.incoherence, scores.incoherence)
+        close(loss.total, scores.link_loss + 0.5 * scores.incoherence)
+        world.step.commit(batch, forward, learn=True)
+        world.slow.commit(events, negatives, learn=True)
+        assert_state(world)
+        assert_statistics(world)
+    counts = [len(rates) for node in world.slow.nodes for rates in node.rates]
+    assert (world.store.statistics is None) == (sum(counts) == 0)
+
+
+def test_evaluation_batches_agree_with_the_slow_step(world):
+    first, second, *rest = world.batches()
+    for batch, learn in [(first, True), (second, True), *((batch, False) for batch in rest)]:
+        negatives_BM = world.negatives(batch)
+        events, negatives = batch.events_B.tolist(), negatives_BM.tolist()
+        forward = run_batch(world, batch, learn)
+        scores = world.slow.forward(events, negatives)
+        world.slow.commit(events, negatives, learn)
+        close(forward.positive_B, scores.positive)
+    assert_state(world)
+    assert_statistics(world)
+
+
+def test_only_endpoints_are_written(world):
+    for batch in world.batches():
+        before = bits(world.store)
+        forward = run_batch(world, batch, learn=False)
+        after = bits(world.store)
+        untouched = torch.ones(world.stream.num_nodes, dtype=torch.bool)
+        untouched[batch.src_B] = untouched[batch.dst_B] = False
+        for name in world.store.state_dict()["rows"]:
+            assert torch.equal(before[name][untouched], after[name][untouched]), name
+        assert not torch.equal(before["mail_event_UR"], after["mail_event_UR"])
+        assert len(forward.gathered.nodes_U) >= int((~untouched).sum())
+
+
+def test_forward_writes_nothing(world):
+    batches = world.batches()
+    run_batch(world, batches[0])
+    before = bits(world.store)
+    for batch in batches[1:]:
+        world.step.forward(batch, world.negatives(batch))
+        world.step.replay(batch)
+    assert_same_bits(before, bits(world.store))
+
+
+def test_without_learning_statistics_stay_as_they_are(world):
+    batches = world.batches()
+    for batch in batches[:3]:
+        run_batch(world, batch, learn=True)
+    before = world.store.state_dict()["statistics"]
+    before = {name: table.clone() for name, table in before.items()}
+    if before:
+        assert int(before["count"].sum()) > 0
+    for batch in batches[3:]:
+        run_batch(world, batch, learn=False)
+        world.step.commit(batch, world.step.replay(batch), learn=False)
+    assert_same_bits(before, dict(world.store.state_dict()["statistics"]))
+
+
+def test_replay_writes_what_forward_and_commit_write(world):
+    batches = world.batches()
+    for batch in batches[:3]:
+        run_batch(world, batch, learn=True)
+    start = world.store.state_dict()
+    copy = LocalStore(world.store.num_nodes, world.store.dim, world.store.num_slots)
+    for learnt in (world.store.statistics,):
+        copy.statistics = learnt
+    copy.load_state_dict({"rows": start["rows"], "statistics": start["statistics"]})
+    step = rebuilt_on(world, world.stream, CASES["plain"][0])
+    step._rates_seed = world.step._rates_seed
+    for batch in batches[3:]:
+        run_batch(world, batch, learn=False)
+        step.commit(batch, step.replay(batch), learn=False)
+        assert_same_bits(bits(world.store), bits(step.store))
+
+
+def test_previous_memory_has_no_gradient(world):
+    for batch in world.batches():
+        forward = run_batch(world, batch)
+        assert not forward.updated.previous_UD.requires_grad
+    assert forward.updated.memory_UD.requires_grad
+
+
+def test_shifting_all_times_changes_no_bit(world):
+    """Times at the scale of epoch milliseconds lose nothing: only differences become float."""
+    shift = 1_700_000_000_000
+    later = changed(world.stream, t=world.stream.t + shift)
+    slow = world.slow
+    step = rebuilt_on(world, later, slow.model.config)
+    step._rates_seed = world.step._rates_seed
+    other = World(later, world.model, step.store, step, slow)
+    for left, right in zip(world.batches(), other.batches(), strict=True):
+        first, second = run_batch(world, left), run_batch(other, right)
+        assert torch.equal(first.positive_B, second.positive_B)
+        assert torch.equal(first.negative_BM, second.negative_BM)
+    before, after = bits(world.store), bits(step.store)
+    written = before["last_update_U"] >= 0
+    assert written.any()
+    before["last_update_U"] = before["last_update_U"] + shift * written
+    assert_same_bits(before, after)

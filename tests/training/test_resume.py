@@ -1,0 +1,205 @@
+"""A run that died goes on from its checkpoint and ends in the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import MakeConfig
+
+from pres_dist.config.load import dump_yaml
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import CheckpointError
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.checkpoint import BEST, LATEST, STATE, Checkpoints
+from pres_dist.training.run import resume, train
+from pres_dist.training.trainer import Trainer
+
+TIMES = {"seconds", "events_per_second", "events_per_cpu_second", "stage_seconds", "peak_rss_bytes"}
+
+
+class Died(Exception):
+    """Stands for whatever ended a run."""
+
+
+@pytest.fixture
+def config(make_config: MakeConfig) -> RunConfig:
+    config: RunConfig = make_config(
+        training__epochs=3,
+        training__checkpoint_every=3,
+        model__dropout=0.1,  # draws from torch's own generator
+        model__aggregator="sequential",
+        memory__mailbox_slots=2,
+        sampling__strategy="uniform",
+        pres__transition="sample",
+    )
+    return config
+
+
+@pytest.mark.parametrize("die_at", [2, 3, 8, 11, 12, 27])
+def test_a_resumed_run_ends_in_the_same_bits(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_at: int
+) -> None:
+    whole = train(config, tmp_path / "whole")
+    original = Trainer._train_batch
+
+    def dying(self: Trainer, batch: Any) -> Any:
+        if self.position.step == die_at:
+            raise Died
+        return original(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_batch", dying)
+        with pytest.raises(Died):
+            train(config, tmp_path / "broken")
+    if die_at < 3:  # before the first checkpoint
+        with pytest.raises(CheckpointError, match="no latest checkpoint"):
+            resume(tmp_path / "broken")
+        return
+    resumed = resume(tmp_path / "broken")
+    assert _without_times(resumed) == _without_times(whole)
+    _assert_same_states(tmp_path / "whole", tmp_path / "broken")
+    _assert_same_metrics(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_dying_between_training_and_validation_loses_nothing(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config, tmp_path / "whole")
+    original = Trainer._validate
+
+    def dying(self: Trainer) -> Any:
+        if self.position.epoch == 2:
+            raise Died
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_validate", dying)
+        with pytest.raises(Died):
+            train(config, tmp_path / "broken")
+    assert _without_times(resume(tmp_path / "broken")) == _without_times(whole)
+    _assert_same_metrics(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_killed_process_can_be_resumed(config: RunConfig, tmp_path: Path) -> None:
+    slow = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 6})})
+    whole = train(slow, tmp_path / "whole")
+    (tmp_path / "config.yaml").write_text(dump_yaml(slow))
+    run_dir = tmp_path / "killed"
+    command = [sys.executable, "-m", "pres_dist", "train", str(tmp_path / "config.yaml")]
+    process = subprocess.Popen(
+        [*command, "--run-dir", str(run_dir)], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (run_dir / "checkpoints" / LATEST).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert _without_times(resume(run_dir)) == _without_times(whole)
+    _assert_same_states(tmp_path / "whole", run_dir)
+
+
+def test_resuming_a_finished_run_repeats_its_results(config: RunConfig, tmp_path: Path) -> None:
+    results = train(config, tmp_path / "run")
+    assert _without_times(resume(tmp_path / "run")) == _without_times(results)
+    kinds = [record["kind"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert kinds.count("final") == 1
+    assert kinds.count("epoch") == 3
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
+def test_a_damaged_checkpoint_is_never_used(config: RunConfig, tmp_path: Path, damage: str) -> None:
+    train(config, tmp_path / "run")
+    folder = Checkpoints(tmp_path / "run").folder
+    newest = folder / (folder / LATEST).read_text().strip()
+    data = bytearray((newest / STATE).read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        (newest / STATE).write_bytes(data)
+    elif damage == "truncate":
+        (newest / STATE).write_bytes(data[:-1])
+    elif damage == "no manifest":
+        (newest / "manifest.json").unlink()
+    else:
+        (newest / "manifest.json").write_text("[]")
+    with pytest.raises(CheckpointError):
+        resume(tmp_path / "run")
+
+
+def test_only_the_newest_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 7):
+        checkpoints.save(step, {"step": step})
+        if step == 2:
+            checkpoints.mark_best()
+    names = sorted(path.name for path in checkpoints.folder.glob("step-*"))
+    assert names == ["step-00000002", "step-00000005", "step-00000006"]
+    assert checkpoints.load()["step"] == 6
+    assert checkpoints.load(BEST)["step"] == 2
+
+
+def test_a_save_that_fails_leaves_the_last_checkpoint_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": 1})
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            checkpoints.save(2, {"step": 2})
+    assert checkpoints.load()["step"] == 1
+    checkpoints.save(2, {"step": 2})
+    assert checkpoints.load()["step"] == 2
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"payload": Payload()})
+    with pytest.raises(Exception, match=r"(?i)weights.only"):
+        checkpoints.load()
+    assert not (tmp_path / "ran").exists()
+
+
+def _without_times(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in results.items() if name not in TIMES}
+
+
+def _assert_same_metrics(first: Path, second: Path) -> None:
+    logs = [read_metrics(folder / "metrics.jsonl") for folder in (first, second)]
+    assert [_without_times(r) for r in logs[0]] == [_without_times(r) for r in logs[1]]
+
+
+def _assert_same_states(first: Path, second: Path) -> None:
+    for which in (LATEST, BEST):
+        _assert_same(*(Checkpoints(folder).load(which) for folder in (first, second)))
+
+
+def _assert_same(first: Any, second: Any, path: str = "") -> None:
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), path
+        for name in first.keys() - TIMES:
+            _assert_same(first[name], second[name], f"{path}/{name}")
+    elif isinstance(first, list):
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            _assert_same(*pair, f"{path}[{number}]")
+    else:
+        assert first == second, path

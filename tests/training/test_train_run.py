@@ -1,0 +1,210 @@
+"""A run from configuration to results, in one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import MakeConfig
+
+from pres_dist.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from pres_dist.evaluation.run import evaluate_run
+from pres_dist.events.stream import EventStream
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.run import train
+from pres_dist.training.setup import assemble, choose_device, load_data
+from pres_dist.training.trainer import Trainer
+
+
+def test_a_run_learns_and_leaves_everything_in_its_folder(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    results = train(make_config(training__epochs=4), tmp_path / "run")
+    assert results["test"]["ap"] > 0.65  # chance is 0.5
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "results.json",
+        "report.html",
+        "checkpoints",
+    }
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
+    kinds = [record["kind"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert kinds.count("epoch") == 4
+    assert kinds[-1] == "final"
+    assert "step" in kinds
+
+
+def test_epoch_records_say_what_pres_did(make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config(), tmp_path / "run")
+    epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
+    for record in epochs:
+        assert 0 < record["gate"] < 1
+        assert -1 <= record["coherence"] <= 1
+        assert record["prediction_error"] > 0
+        assert record["persistence_error"] > 0
+        assert 0 < record["pending_share"] <= 1
+        assert record["pending_events_max"] >= record["pending_events_mean"] > 0
+        assert record["events_per_second"] > 0
+        assert set(record["stage_seconds"]) >= {"sample", "pull", "embed", "backward", "push"}
+
+
+def test_without_pres_nothing_of_it_is_computed(make_config: MakeConfig) -> None:
+    config = make_config(pres__prediction=False, pres__coherence_weight=0)
+    parts = assemble(config, load_data(config, torch.device("cpu")))
+    assert parts.model.correction is None
+    assert parts.store.state_dict()["statistics"] == {}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model__num_layers": 2},
+        {"model__embedding": "sum", "model__updater": "rnn"},
+        {"model__embedding": "identity", "model__aggregator": "mean", "memory__mailbox_slots": 3},
+        {"model__embedding": "time", "model__message": "mlp", "model__message_dim": 5},
+        {"model__aggregator": "sequential", "memory__mailbox_slots": 3},
+        {"model__time_encoding": "learnable", "model__dropout": 0.2},
+        {"sampling__strategy": "uniform", "sampling__num_negatives": 3},
+        {"sampling__negatives": "historical", "evaluation__negatives": "inductive"},
+        {"pres__transition": "sample", "pres__clock": "time"},
+        {"pres__components": 1, "pres__clock": "event"},
+        {"pres__prediction": False},
+        {"training__precision": "bf16"},
+        {
+            "training__gradient_clip": 1.0,
+            "training__warmup_steps": 5,
+            "training__weight_decay": 0.1,
+        },
+        {"data__held_out_share": 0.2},
+        {"evaluation__memory": "replay"},
+        {"training__batch_size": 5000},
+    ],
+    ids=str,
+)
+def test_every_setting_trains(
+    make_config: MakeConfig, tmp_path: Path, overrides: dict[str, object]
+) -> None:
+    results = train(make_config(training__epochs=1, **overrides), tmp_path / "run")
+    assert 0 < results["test"]["ap"] <= 1
+
+
+def test_evaluate_repeats_the_run_s_own_figures(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training__epochs=3)
+    results = train(config, tmp_path / "run")
+    again = evaluate_run(tmp_path / "run", config.evaluation)
+    assert again["test"] == results["test"]
+    assert again["validation"] == results["validation"]
+    assert again["best_epoch"] == results["best_epoch"]
+
+
+def test_evaluation_leaves_the_checkpoint_alone(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training__epochs=1)
+    train(config, tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run")
+    before = checkpoints.load(BEST)
+    evaluate_run(tmp_path / "run", config.evaluation)
+    after = checkpoints.load(BEST)
+    for name, rows in before["store"]["rows"].items():
+        assert torch.equal(rows, after["store"]["rows"][name])
+
+
+def test_validation_does_not_touch_transition_statistics(make_config: MakeConfig) -> None:
+    config = make_config()
+    parts = assemble(config, load_data(config, torch.device("cpu")))
+    trainer = _trainer_without_files(parts)
+    trainer._train_epoch()
+    before = {k: v.clone() for k, v in parts.store.state_dict()["statistics"].items()}
+    assert before["count"].sum() > 0
+    trainer._validate()
+    for name, sums in parts.store.state_dict()["statistics"].items():
+        assert torch.equal(sums, before[name]), name
+
+
+def test_training_does_not_see_held_out_nodes(make_config: MakeConfig) -> None:
+    config = make_config(data__held_out_share=0.3)
+    data = load_data(config, torch.device("cpu"))
+    parts = assemble(config, data)
+    trainer = _trainer_without_files(parts)
+    trainer._train_epoch()
+    hidden = torch.from_numpy(data.split.held_out)
+    rows = parts.store.state_dict()["rows"]
+    assert (rows["mail_count_U"][hidden] == 0).all()
+    assert (rows["memory_UD"][hidden] == 0).all()
+    histories = parts.train_step.sampler.adjacency
+    end = torch.full_like(hidden, data.split.train_end)
+    start_Q, end_Q = histories.history(hidden, end)
+    assert torch.equal(start_Q, end_Q)
+
+
+def test_patience_stops_early_and_keeps_the_best(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training__epochs=30, training__patience=2, training__learning_rate=0.03)
+    results = train(config, tmp_path / "run")
+    epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
+    aps = [record["validation"]["ap"] for record in epochs]
+    assert len(epochs) < 30
+    assert results["best_epoch"] == aps.index(max(aps)) + 1 == len(aps) - 2
+    assert results["validation"]["ap"] == max(aps)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    parts = assemble(config, load_data(config, torch.device("cpu")))
+    trainer = _trainer_without_files(parts)
+    batches = list(trainer.sweep.batches(parts.data.tables))
+    trainer._train_batch(batches[0])
+    weights = {k: v.clone() for k, v in parts.model.state_dict().items()}
+    memory = parts.store.state_dict()["rows"]["mail_event_UR"].clone()
+    monkeypatch.setattr(
+        parts.model, "score", lambda *a: type(parts.model).score(parts.model, *a) * float("nan")
+    )
+    first, last = int(batches[1].events_B[0]), int(batches[1].events_B[-1])
+    with pytest.raises(NonFiniteError, match=f"events {first} to {last}"):
+        trainer._train_batch(batches[1])
+    assert all(torch.equal(v, weights[k]) for k, v in parts.model.state_dict().items())
+    assert torch.equal(parts.store.state_dict()["rows"]["mail_event_UR"], memory)
+
+
+def test_a_stream_that_cannot_be_used_leaves_no_folder(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError):
+        train(make_config(data__stream=tmp_path / "nowhere"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_other_events_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training__epochs=1)
+    train(config, tmp_path / "run")
+    stream = EventStream.open(config.data.stream)
+    stream.head(1400).save(config.data.stream, force=True)
+    with pytest.raises(CheckpointError, match="num_events was 1500, and is 1400"):
+        evaluate_run(tmp_path / "run", config.evaluation)
+
+
+def test_an_impossible_device_is_one_clear_error(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"training\.device must be"):
+        choose_device(make_config(training__device="quantum"))
+
+
+class _NoLog:
+    def write(self, record: object) -> None:
+        pass
+
+
+class _NoCheckpoints:
+    def save(self, step: int, state: object) -> None:
+        pass
+
+
+def _trainer_without_files(parts: object) -> Trainer:
+    from pres_dist.report.progress import SilentProgress
+
+    return Trainer(parts, _NoCheckpoints(), _NoLog(), SilentProgress())  # type: ignore[arg-type]
