@@ -23,8 +23,8 @@ def long_description() -> str:
 
 
 REQUIRED = [
-    # Pinned: a looser range can replace an installed CPU build by gigabytes of CUDA.
-    "torch==2.13.0",
+    # requirements/constraints.txt pins the version that is tested; a GPU machine keeps its own.
+    "torch>=2.6",
     "numpy>=2.0",
     "pyarrow>=17",
     "pydantic>=2.7",

@@ -101,11 +101,11 @@ def _gate(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
 
 
 def _coherence(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
-    traces = _step_line(steps, "coherence", "coherence loss", 1) or _epoch_line(
-        epochs, "step", lambda e: e.get("coherence"), "coherence loss", 1
+    traces = _step_line(steps, "coherence", "coherence", 1) or _epoch_line(
+        epochs, "step", lambda e: e.get("coherence"), "coherence", 1
     )
-    caption = "Mean of 1 - cosine between a node's memory before and after its update."
-    return _figure("coherence", "Memory coherence", caption, traces, "step", "1 - cosine")
+    caption = "Mean cosine of a node's memory before and after its update; 1 where it had none."
+    return _figure("coherence", "Memory coherence", caption, traces, "step", "cosine")
 
 
 def _prediction_error(epochs: Sequence[Record]) -> Figure | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from slow_tgn import SlowModel, SlowNode, SlowStep
 
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.state import NEVER
+from pres_dist.memory.state import NEVER, Mixture
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
@@ -20,13 +20,11 @@ from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.statistics import TransitionStatistics
-from pres_dist.memory.state import Mixture
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import TemporalStep
-from slow_tgn import SlowModel, SlowNode, SlowStep
 
 MEMORY_DIM, TIME_UNIT, NUM_NEIGHBOURS, SEED = 6, 4.0, 3, 17
 SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}
@@ -65,6 +63,19 @@ class World:
     store: LocalStore
     step: TemporalStep
     slow: SlowStep
+    rates_seed: int | None
+
+    def over(self, stream: EventStream) -> World:
+        """The same model, and a copy of the store, over another stream of the same shape."""
+        own, config = self.store, self.slow.model.config
+        statistics = None
+        if own.statistics is not None:
+            components, clock = own.statistics.num_components, own.statistics.clock
+            statistics = TransitionStatistics(own.num_nodes, own.dim, components, clock)
+        store = LocalStore(own.num_nodes, own.dim, own.num_slots, statistics)
+        store.load_state_dict(own.state_dict())
+        step = build_step(stream, self.model, store, config, self.rates_seed)
+        return World(stream, self.model, store, step, self.slow, self.rates_seed)
 
     def batches(self, size: int = 15) -> list[TemporalBatch]:
         sweep = Sweep(range(self.stream.num_events), self.stream.t, size)
@@ -98,8 +109,8 @@ def build_world(
             stream.num_nodes, MEMORY_DIM, pres.components, TransitionClock(pres.clock, TIME_UNIT)
         )
     store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics)
-    sampled = pres.prediction and pres.transition == "sample"
-    step = build_step(stream, model, store, model_config, SEED if sampled else None)
+    rates_seed = SEED if pres.prediction and pres.transition == "sample" else None
+    step = build_step(stream, model, store, model_config, rates_seed)
     slow = SlowStep(
         SlowModel(weights_of(model), model_config, TIME_UNIT),
         stream,
@@ -107,9 +118,9 @@ def build_world(
         MEMORY_DIM,
         num_slots,
         NUM_NEIGHBOURS,
-        (lambda node, event, state: draw_one(node, event, state, pres)) if sampled else None,
+        (lambda node, event, state: draw_one(node, event, state, pres)) if rates_seed else None,
     )
-    return World(stream, model, store, step, slow)
+    return World(stream, model, store, step, slow, rates_seed)
 
 
 def build_step(
@@ -117,29 +128,13 @@ def build_step(
     model: TGN,
     store: LocalStore,
     config: ModelConfig,
-    rates_seed: int | None = None,
+    rates_seed: int | None,
 ) -> TemporalStep:
     tables = EventTables(stream)
     sampler = NeighbourSampler(
         TemporalAdjacency(stream, tables), SamplingConfig(num_neighbours=NUM_NEIGHBOURS), seed=0
     )
     return TemporalStep(model, store, tables, sampler, num_hops(config), rates_seed)
-
-
-def rebuilt_on(world: World, stream: EventStream, config: ModelConfig) -> TemporalStep:
-    """The world's model and a copy of its store over another stream."""
-    store = LocalStore(
-        stream.num_nodes, MEMORY_DIM, world.store.num_slots, fresh_statistics(world.store)
-    )
-    store.load_state_dict(world.store.state_dict())
-    return build_step(stream, world.model, store, config)
-
-
-def fresh_statistics(store: LocalStore) -> TransitionStatistics | None:
-    own = store.statistics
-    if own is None:
-        return None
-    return TransitionStatistics(store.num_nodes, store.dim, own.num_components, own.clock)
 
 
 def draw_one(node: int, event: int, state: SlowNode, pres: PresConfig) -> np.ndarray:
@@ -158,7 +153,3 @@ def draw_one(node: int, event: int, state: SlowNode, pres: PresConfig) -> np.nda
 
 def last_update_of(slow: SlowStep) -> list[int]:
     return [NEVER if node.last_update is None else node.last_update for node in slow.nodes]
-
-
-def changed(stream: EventStream, **columns: Any) -> EventStream:
-    return replace(stream, **columns)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_world import (
-    SMALL,
-    World,
-    build_world,
-    changed,
-    last_update_of,
-    random_stream,
-    rebuilt_on,
-)
+from small_world import SMALL, World, build_world, last_update_of, random_stream
 
-from pres_dist.memory.local import LocalStore
 from pres_dist.memory.state import NO_EVENT
 from pres_dist.model.config import ModelConfig
 from pres_dist.pres.config import PresConfig
@@ -73,9 +65,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 def close(actual: torch.Tensor, expected: Any, tolerance: float = 1e-4) -> None:
     expected = torch.as_tensor(np.asarray(expected, dtype=np.float64))
-    torch.testing.assert_close(
-        actual.detach().double(), expected, rtol=tolerance, atol=tolerance
-    )
+    torch.testing.assert_close(actual.detach().double(), expected, rtol=tolerance, atol=tolerance)
 
 
 def run_batch(world: World, batch: Any, learn: bool = True) -> Forward:
@@ -196,17 +186,15 @@ def test_replay_writes_what_forward_and_commit_write(world):
     batches = world.batches()
     for batch in batches[:3]:
         run_batch(world, batch, learn=True)
-    start = world.store.state_dict()
-    copy = LocalStore(world.store.num_nodes, world.store.dim, world.store.num_slots)
-    for learnt in (world.store.statistics,):
-        copy.statistics = learnt
-    copy.load_state_dict({"rows": start["rows"], "statistics": start["statistics"]})
-    step = rebuilt_on(world, world.stream, CASES["plain"][0])
-    step._rates_seed = world.step._rates_seed
+    other = world.over(world.stream)
     for batch in batches[3:]:
         run_batch(world, batch, learn=False)
-        step.commit(batch, step.replay(batch), learn=False)
-        assert_same_bits(bits(world.store), bits(step.store))
+        other.step.commit(batch, other.step.replay(batch), learn=False)
+        left, right = bits(world.store), bits(other.store)
+        # A matrix product over fewer nodes may round the last bit in another way.
+        for name in ("memory_UD", "mail_memory_URD"):
+            close(left.pop(name), right.pop(name), 2e-6)
+        assert_same_bits(left, right)
 
 
 def test_previous_memory_has_no_gradient(world):
@@ -216,19 +204,52 @@ def test_previous_memory_has_no_gradient(world):
     assert forward.updated.memory_UD.requires_grad
 
 
+def test_gradient_agrees_with_differences_of_the_slow_loss(world):
+    """Of the gate and of weights in every part of the model."""
+    *before, batch = world.batches()[:5]
+    for earlier in before:
+        run_batch(world, earlier)
+        events, drawn = earlier.events_B.tolist(), world.negatives(earlier).tolist()
+        world.slow.forward(events, drawn)
+        world.slow.commit(events, drawn, learn=True)
+    negatives_BM = world.negatives(batch)
+    batch_loss(world.step.forward(batch, negatives_BM), 0.5).total.backward()
+    random = np.random.default_rng(0)
+    for name, parameter in world.model.named_parameters():
+        assert parameter.grad is not None, name
+        largest = int(parameter.grad.abs().flatten().argmax())
+        for entry in {largest, int(random.integers(parameter.numel()))}:
+            expected = slow_derivative(world, name, entry, batch, negatives_BM.tolist())
+            actual = float(parameter.grad.flatten()[entry])
+            assert actual == pytest.approx(expected, rel=2e-3, abs=2e-5), (name, entry)
+    if world.model.correction is not None:
+        gate = world.model.correction.gate_logit.grad
+        assert gate is not None
+        assert abs(float(gate)) > 1e-4
+
+
+def slow_derivative(world: World, name: str, entry: int, batch: Any, negatives: Any) -> float:
+    weights = world.slow.model.weights
+    original, losses = weights[name], []
+    for step in (1e-5, -1e-5):
+        moved = original.copy()
+        moved.reshape(-1)[entry] += step
+        weights[name] = moved
+        scores = world.slow.forward(batch.events_B.tolist(), negatives)
+        losses.append(scores.link_loss + 0.5 * scores.incoherence)
+    weights[name] = original
+    return (losses[0] - losses[1]) / 2e-5
+
+
 def test_shifting_all_times_changes_no_bit(world):
     """Times at the scale of epoch milliseconds lose nothing: only differences become float."""
     shift = 1_700_000_000_000
-    later = changed(world.stream, t=world.stream.t + shift)
-    slow = world.slow
-    step = rebuilt_on(world, later, slow.model.config)
-    step._rates_seed = world.step._rates_seed
-    other = World(later, world.model, step.store, step, slow)
+    other = world.over(replace(world.stream, t=world.stream.t + shift))
     for left, right in zip(world.batches(), other.batches(), strict=True):
         first, second = run_batch(world, left), run_batch(other, right)
         assert torch.equal(first.positive_B, second.positive_B)
         assert torch.equal(first.negative_BM, second.negative_BM)
-    before, after = bits(world.store), bits(step.store)
+    before, after = bits(world.store), bits(other.store)
     written = before["last_update_U"] >= 0
     assert written.any()
     before["last_update_U"] = before["last_update_U"] + shift * written

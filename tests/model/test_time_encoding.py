@@ -34,7 +34,9 @@ def test_equals_cosine(learnable, unit):
 
 @KINDS
 def test_no_difference_is_all_ones(learnable):
-    assert torch.equal(TimeEncoding(DIM, UNIT, learnable)(torch.zeros(3).long()), torch.ones(3, DIM))
+    assert torch.equal(
+        TimeEncoding(DIM, UNIT, learnable)(torch.zeros(3).long()), torch.ones(3, DIM)
+    )
 
 
 @KINDS

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from pres_dist.events.chunk import MAX_ID
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
@@ -51,14 +52,14 @@ def cases(draw: st.DrawFn, max_events: int = 30) -> Case:
 def _id_ranges(num_events: int) -> list[tuple[int, list[int]]]:
     """Number of nodes and ids to draw from, around the bound of the composite key.
 
-    The first id of each pool never has an event.
+    The first id of each pool has no event (but where the stream has only one).
     """
     largest = INT64_MAX // num_events
     return [
         (6, [5, 0, 1, 2, 3, 4]),
         (largest, [largest - 2, 0, 1, largest - 1]),
-        (largest + 1, [largest - 1, 0, 1, min(largest, INT64_MAX)]),
-        (INT64_MAX, [1, 0, 1 << 61, 1 << 62, 3 << 61, INT64_MAX - 1]),
+        (largest + 1, [largest - 1, 0, 1, min(largest, MAX_ID)]),
+        (INT64_MAX, [1, 0, 1 << 61, 1 << 62, 3 << 61, MAX_ID]),
     ]
 
 

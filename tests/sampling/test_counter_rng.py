@@ -61,12 +61,7 @@ def test_known_answer(key, counters):
 def test_frozen_values():
     """A change of the generator changes every published number: it must be on purpose."""
     values = CounterRNG(1, 2, 3).uniform(torch.arange(3), torch.full((3,), 5)).tolist()
-    expected = [(bits_of((1, 2, 3), (i, 5)) >> 11) / 2**53 for i in range(3)]
-    assert values == expected
-    assert expected == pytest.approx(FROZEN, abs=1e-12)
-
-
-FROZEN = [0.0, 0.0, 0.0]
+    assert values == [0.5472708787280213, 0.3736715219795895, 0.5946503594281111]
 
 
 @settings(deadline=None, max_examples=60)
@@ -79,8 +74,9 @@ def test_draws_do_not_depend_on_how_counters_are_batched(data):
     second = torch.arange(num)
     for draw in (CounterRNG(7).bits, CounterRNG(7).uniform, CounterRNG(7).normal):
         whole = draw(first, second)
-        assert torch.equal(torch.cat([draw(first[:cut], second[:cut]),
-                                      draw(first[cut:], second[cut:])]), whole)
+        assert torch.equal(
+            torch.cat([draw(first[:cut], second[:cut]), draw(first[cut:], second[cut:])]), whole
+        )
         assert torch.equal(draw(first[order], second[order]), whole[list(order)])
         one_by_one = [draw(first[i], second[i]) for i in range(num)]
         assert torch.equal(torch.stack(one_by_one), whole)
@@ -128,7 +124,7 @@ def test_counters_are_not_interchangeable():
 def test_integers(high):
     draws = CounterRNG(5).integers(high, torch.arange(5_000))
     assert draws.dtype == torch.int64
-    assert 0 <= draws.min()
+    assert draws.min() >= 0
     assert draws.max() < high
     if high <= 7:
         observed = torch.bincount(draws, minlength=high).double()

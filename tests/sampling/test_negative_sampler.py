@@ -252,7 +252,7 @@ def test_every_partner_is_drawn_by_its_number_of_events():
     sampler = sampler_of(Case(stream, None, []), "historical", 4 * num)
     drawn = draw_all(sampler, stream, events=list(range(4 * num, 5 * num)))[:, 0]
     share = (drawn == num).double().mean()
-    assert (drawn == num + 1).double().mean() == 1 - share
+    assert drawn.unique().tolist() == [num, num + 1]
     assert share == pytest.approx(0.75, abs=4.5 * math.sqrt(0.1875 / num))
 
 
@@ -272,9 +272,7 @@ def test_historical_partners_by_hand():
 
 
 def test_a_partner_met_at_the_time_of_the_query_does_not_count():
-    drawn = scenario(
-        "historical", 3, 2, [0, 0, 0], [10, 11, 12], [0, 1, 1], list(range(10, 60))
-    )
+    drawn = scenario("historical", 3, 2, [0, 0, 0], [10, 11, 12], [0, 1, 1], list(range(10, 60)))
     assert drawn == {10}
     drawn = scenario(
         "inductive", 1, 4, [1, 0, 0, 0, 0], [9, 20, 21, 22, 23], [0, 1, 2, 3, 3],
@@ -284,17 +282,12 @@ def test_a_partner_met_at_the_time_of_the_query_does_not_count():
 
 
 def test_inductive_partners_by_hand():
-    # 10 is a training pair (with 0 as destination), also met again later; 20 and 21 are new.
+    # 0 met 20 and 21 after training, also as the destination; 10 only in training.
     drawn = scenario(
         "inductive", 2, 7, [10, 1, 20, 0, 0, 0, 0, 0], [0, 22, 0, 21, 20, 21, 20, 23],
         [0, 0, 1, 2, 3, 4, 5, 6], list(range(10, 60)),
     )  # fmt: skip
     assert drawn == {20, 21}
-    with_training_pair = scenario(
-        "inductive", 2, 5, [10, 1, 0, 0, 0, 0], [0, 22, 10, 21, 21, 23],
-        [0, 0, 1, 2, 3, 4], list(range(20, 60)) + [10],
-    )  # fmt: skip
-    assert 21 in with_training_pair
 
 
 def test_a_training_pair_is_never_inductive_except_by_chance():
@@ -305,7 +298,10 @@ def test_a_training_pair_is_never_inductive_except_by_chance():
         dst = [10] * (event_shift + 1) + [10, 10, 11]
         stream = EventStream.from_arrays(src, dst, np.arange(len(src)), num_nodes=1000)
         sampler = sampler_of(
-            Case(stream, None, []), "inductive", event_shift + 1, destinations=torch.arange(10, 1000)
+            Case(stream, None, []),
+            "inductive",
+            event_shift + 1,
+            destinations=torch.arange(10, 1000),
         )
         drawn += draw_all(sampler, stream, 5, events=[len(src) - 1])[0].tolist()
     assert drawn.count(10) <= 5

@@ -79,7 +79,7 @@ def test_number_of_half_edges(case):
 
 def test_ids_whose_keys_would_be_equal_modulo_2_to_64():
     """With 4 events the keys of nodes 0 and 2^62 fall together when they overflow."""
-    stream, adjacency = stream_of([0, 1 << 62, 0, 1 << 62], [7, 8, 9, 7], [0, 1, 2, 3])
+    _, adjacency = stream_of([0, 1 << 62, 0, 1 << 62], [7, 8, 9, 7], [0, 1, 2, 3])
     sampled = sampler_of(adjacency, 4).sample(ids([0, 1 << 62, 7, 5]), ids([4, 4, 4, 4]))
     assert [events_of(sampled, row) for row in range(4)] == [[0, 2], [1, 3], [0, 3], []]
     assert sampled.nodes_QK[1].tolist() == [1 << 62, 1 << 62, 8, 7]
@@ -87,7 +87,7 @@ def test_ids_whose_keys_would_be_equal_modulo_2_to_64():
 
 def test_node_ids_up_to_the_largest():
     top = INT64_MAX - 1
-    stream, adjacency = stream_of([top, 3, top], [3, top, top], [5, 5, 6])
+    _, adjacency = stream_of([top, 3, top], [3, top, top], [5, 5, 6])
     sampled = sampler_of(adjacency, 3).sample(ids([top, 3, top - 1]), ids([3, 3, 3]))
     assert [events_of(sampled, row) for row in range(3)] == [[0, 1, 2], [0, 1], []]
     assert sampled.nodes_QK[0].tolist() == [3, 3, top]
@@ -158,7 +158,14 @@ def test_the_oldest_edge_is_returned(strategy, node):
 def test_events_at_the_time_of_the_query_take_no_slot(strategy):
     """The positive's own event must not push one of its neighbours out."""
     _, adjacency = stream_of([0, 0, 0, 0, 0], [1, 2, 3, 4, 5], [10, 20, 30, 30, 40])
-    for t, expected in ((30, [0, 1]), (31, [2, 3]), (29, [0, 1]), (20, [0]), (10, []), (50, [3, 4])):
+    for t, expected in (
+        (30, [0, 1]),
+        (31, [2, 3]),
+        (29, [0, 1]),
+        (20, [0]),
+        (10, []),
+        (50, [3, 4]),
+    ):
         sampled = sampler_of(adjacency, 2).sample(ids([0]), adjacency.first_event_at(ids([t])))
         assert events_of(sampled) == expected
     at_30 = sampler_of(adjacency, 2, strategy).sample(ids([0]), adjacency.first_event_at(ids([30])))
@@ -242,7 +249,10 @@ def test_uniform_draws_depend_on_seed_and_epoch_only():
     ]
     assert torch.equal(torch.cat(halves), whole)
     other_seed = sampler_of(adjacency, 3, "uniform", seed=2)
-    for other in (sampler.sample(nodes_Q, before_Q, epoch=5), other_seed.sample(nodes_Q, before_Q, 4)):
+    for other in (
+        sampler.sample(nodes_Q, before_Q, epoch=5),
+        other_seed.sample(nodes_Q, before_Q, 4),
+    ):
         assert (other.events_QK != whole).any(1).double().mean() > 0.5
 
 
