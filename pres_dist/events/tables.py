@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.events.standardise import Affine
 from pres_dist.events.stream import EventStream
 
 
@@ -17,14 +18,22 @@ class EventTables:
     Args:
         stream: the events.
         device: where look-ups take place.
+        edge_scaling: applied to edge features as they are looked up; none when None.
+        node_scaling: likewise for node features.
     """
 
-    def __init__(self, stream: EventStream, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        stream: EventStream,
+        device: torch.device | str = "cpu",
+        edge_scaling: Affine | None = None,
+        node_scaling: Affine | None = None,
+    ) -> None:
         self.src_E = _tensor(stream.src, device)
         self.dst_E = _tensor(stream.dst, device)
         self.t_E = _tensor(stream.t, device)
-        self._edge_Ed = _optional(stream.edge_features, device)
-        self._node_Nd = _optional(stream.node_features, device)
+        self._edges = _Features(stream.edge_features, edge_scaling, device)
+        self._nodes = _Features(stream.node_features, node_scaling, device)
 
     @property
     def device(self) -> torch.device:
@@ -36,21 +45,32 @@ class EventTables:
 
     def edge_features(self, events: Tensor) -> Tensor | None:
         """[..., d_e] features of events; None for a stream without."""
-        return _rows(self._edge_Ed, events)
+        return self._edges.rows(events)
 
     def node_features(self, nodes: Tensor) -> Tensor | None:
         """[..., d_n] features of nodes; None for a stream without."""
-        return _rows(self._node_Nd, nodes)
+        return self._nodes.rows(nodes)
 
 
-def _rows(table: Tensor | None, ids: Tensor) -> Tensor | None:
-    if table is None:
-        return None
-    return table.index_select(0, ids.flatten()).view(*ids.shape, -1)
+class _Features:
+    """A table of features, scaled as it is read: the stored table stays shared and as it is."""
 
+    def __init__(
+        self, table: np.ndarray | None, scaling: Affine | None, device: torch.device | str
+    ) -> None:
+        self._table = None if table is None else _tensor(table, device)
+        self._scaling: tuple[Tensor, Tensor] | None = None
+        if scaling is not None:
+            self._scaling = _tensor(scaling.scale, device), _tensor(scaling.shift, device)
 
-def _optional(column: np.ndarray | None, device: torch.device | str) -> Tensor | None:
-    return None if column is None else _tensor(column, device)
+    def rows(self, ids: Tensor) -> Tensor | None:
+        if self._table is None:
+            return None
+        rows = self._table.index_select(0, ids.flatten()).view(*ids.shape, -1)
+        if self._scaling is None:
+            return rows
+        scale, shift = self._scaling
+        return torch.addcmul(shift, rows, scale)
 
 
 def _tensor(column: np.ndarray, device: torch.device | str) -> Tensor:

@@ -12,6 +12,7 @@ from pres_dist.errors import ConfigError
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.split import Split, chronological_split, unseen_nodes
+from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.local import LocalStore
@@ -100,7 +101,23 @@ def load_data(config: RunConfig, device: torch.device) -> Data:
     )
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
-    return Data(stream, split, EventTables(stream, device), kept, unseen_nodes(stream, split))
+    tables = _tables(stream, kept, config.data.standardise, device)
+    return Data(stream, split, tables, kept, unseen_nodes(stream, split))
+
+
+def _tables(
+    stream: EventStream, kept: range | np.ndarray, scaled: bool, device: torch.device
+) -> EventTables:
+    """Columns on the device, features scaled by what training events say."""
+    edges, nodes = stream.edge_features, stream.node_features
+    if edges is not None:
+        edges = edges[kept.start : kept.stop] if isinstance(kept, range) else edges[kept]
+    return EventTables(
+        stream,
+        device,
+        standardise(edges) if scaled and edges is not None else None,
+        standardise(nodes) if scaled and nodes is not None else None,
+    )
 
 
 def assemble(config: RunConfig, data: Data) -> Parts:

@@ -17,8 +17,6 @@ from pres_dist.model.config import ModelConfig
 from pres_dist.pres.config import PresConfig
 
 Vector = np.ndarray
-Query = tuple[int, int]
-"""Node and time."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,12 @@ class SlowEmbedding:
     ) -> None:
         self.model, self.stream, self.num_neighbours = model, stream, num_neighbours
         self.state, self.last_update = state, last_update
+        self._known: dict[tuple[int, int, int], Vector] = {}
 
     def embed(self, node: int, t: int) -> Vector:
         config = self.model.config
         if config.embedding in ("attention", "sum"):
-            return self._layer(node, t, config.num_layers)
+            return self._remembered(node, t, config.num_layers)
         state = self.state(node)
         if config.embedding == "time":
             last = self.last_update(node)
@@ -137,15 +136,21 @@ class SlowEmbedding:
         ]
         return events[-self.num_neighbours :]
 
+    def _remembered(self, node: int, t: int, layer: int) -> Vector:
+        key = (node, t, layer)
+        if key not in self._known:
+            self._known[key] = self._layer(node, t, layer)
+        return self._known[key]
+
     def _layer(self, node: int, t: int, layer: int) -> Vector:
         if layer == 0:
             return self.state(node)
         stream, model = self.stream, self.model
-        own = self._layer(node, t, layer - 1)
+        own = self._remembered(node, t, layer - 1)
         around = []
         for event in self.history(node, t):
             src, dst, t_event = int(stream.src[event]), int(stream.dst[event]), int(stream.t[event])
-            state = self._layer(dst if src == node else src, t_event, layer - 1)
+            state = self._remembered(dst if src == node else src, t_event, layer - 1)
             around.append(np.concatenate([state, edge_of(stream, event), model.phi(t - t_event)]))
         name = f"embedding.layers.{layer - 1}"
         if model.config.embedding == "attention":
@@ -280,11 +285,11 @@ class SlowStep:
 
     def _updated(self, node: int) -> SlowUpdate:
         if node not in self.updates:
-            self.updates[node] = self._update(self.nodes[node])
+            self.updates[node] = self._update(node)
         return self.updates[node]
 
-    def _update(self, state: SlowNode) -> SlowUpdate:
-        node = next(n for n, candidate in enumerate(self.nodes) if candidate is state)
+    def _update(self, node: int) -> SlowUpdate:
+        state = self.nodes[node]
         mails = [
             SlowMail(other, edge_of(self.stream, event), int(self.stream.t[event]))
             for event, other in state.mail

@@ -88,14 +88,14 @@ def test_measured_state_is_kept_where_nothing_is_known(clock):
 @pytest.mark.parametrize("gate", [1e-6, 0.1, 0.5, 0.9, 0.999])
 def test_gate_starts_as_configured_and_stays_between_0_and_1(gate):
     correction = build(gate=gate)
-    assert float(correction.gate) == pytest.approx(gate, rel=1e-3)
+    assert correction.gate.item() == pytest.approx(gate, rel=1e-3)
     optimiser = torch.optim.SGD(correction.parameters(), lr=1.0)
     for sign in (1, -1):
         for _ in range(8):
             optimiser.zero_grad()
             (sign * correction.gate).backward()
             optimiser.step()
-            assert 0 < float(correction.gate) < 1
+            assert 0 < correction.gate.item() < 1
 
 
 def test_gradient_of_the_gate():
