@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
 from pres_dist.sampling.negatives import NegativeSampler
-from pres_dist.step.batches import Sweep
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.batches import Sweep, TemporalBatch
+from pres_dist.step.compute import Forward, TemporalStep
 
 Metrics = dict[str, Any]
 
@@ -79,6 +80,9 @@ def score(
     """Score a part of the stream against negatives, and carry the memory through it.
 
     Statistics of transitions are not touched: they come from training events only.
+
+    Raises:
+        NonFiniteError: a score is nan or infinite; no metric would mean anything.
     """
     step.model.eval()
     scored = ScoredEvents()
@@ -87,8 +91,16 @@ def score(
             batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch=0
         )
         forward = step.forward(batch, negatives_BM)
+        _check_finite(forward, batch)
         step.commit(batch, forward, learn=False)
         scored.positive.append(forward.positive_B.cpu())
         scored.negative.append(forward.negative_BM.cpu())
         scored.endpoints.append(torch.stack([batch.src_B, batch.dst_B]).cpu())
     return scored
+
+
+def _check_finite(forward: Forward, batch: TemporalBatch) -> None:
+    if bool(torch.isfinite(forward.positive_B.sum() + forward.negative_BM.sum())):
+        return
+    first, last = int(batch.events_B[0]), int(batch.events_B[-1])
+    raise NonFiniteError(f"scores must be finite, those of events {first} to {last} are not")

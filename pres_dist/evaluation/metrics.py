@@ -12,7 +12,8 @@ def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
     """Area under the precision-recall curve as a sum over thresholds; nan without positives.
 
     AP = sum_i (R_i - R_{i-1}) P_i over the distinct scores, highest first: equal
-    scores count as one threshold (as in scikit-learn).
+    scores count as one threshold (as in scikit-learn). A score that is nan makes
+    the metric nan.
     """
     true_positives, false_positives = _cumulated(positive_n, negative_m)
     if true_positives.size == 0 or true_positives[-1] == 0:
@@ -24,7 +25,7 @@ def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
 def roc_auc(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
     """Probability that a positive outscores a negative, ties counting one half.
 
-    nan without positives or without negatives.
+    nan without positives or without negatives, or where a score is nan.
     """
     true_positives, false_positives = _cumulated(positive_n, negative_m)
     if true_positives.size == 0 or true_positives[-1] == 0 or false_positives[-1] == 0:
@@ -39,18 +40,26 @@ def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndar
 
     The rank is the mean of the best and the worst that ties allow (TGB, Huang et
     al., NeurIPS 2023), so that a model which scores everything alike gains nothing.
+    nan where a score is nan: every comparison with it would count in the model's favour.
     """
     better_n = (negative_nM > positive_n[:, None]).sum(1)
     not_worse_n = (negative_nM >= positive_n[:, None]).sum(1)
-    return 1 / (1 + (better_n + not_worse_n) / 2)
+    undefined_n = np.isnan(positive_n) | np.isnan(negative_nM).any(1)
+    return np.where(undefined_n, np.nan, 1 / (1 + (better_n + not_worse_n) / 2))
 
 
 def _cumulated(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positives and negatives at or above each distinct score, highest first."""
+    """Positives and negatives at or above each distinct score, highest first.
+
+    Nothing, as for no scores at all, where one is nan: it has no place in an order.
+    """
     scores = np.concatenate([positive, negative]).astype(np.float64)
+    if np.isnan(scores).any():
+        return np.empty(0), np.empty(0)
     is_positive = np.concatenate([np.ones(positive.size), np.zeros(negative.size)])
     order = np.argsort(-scores, kind="stable")
-    last_of_score = np.append(np.diff(scores[order]) != 0, scores.size > 0)[: scores.size]
+    last_of_score = np.ones(scores.size, dtype=bool)
+    last_of_score[:-1] = scores[order][1:] != scores[order][:-1]
     true_positives = np.cumsum(is_positive[order])[last_of_score]
     false_positives = np.cumsum(1 - is_positive[order])[last_of_score]
     return true_positives, false_positives

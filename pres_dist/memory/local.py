@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pres_dist.errors import CheckpointError
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, TransitionRows, elapsed_since
 from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
 
@@ -80,6 +81,10 @@ class LocalStore:
         return {"rows": dict(vars(self._rows)), "statistics": statistics}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if bool(state["statistics"]) != (self.statistics is not None):
+            raise CheckpointError(
+                "the saved state must have transition statistics if the store has"
+            )
         for name, table in vars(self._rows).items():
             table.copy_(state["rows"][name])
         if self.statistics is not None:

@@ -111,7 +111,7 @@ class MemoryStore(Protocol):
         """Forget everything: memory and mail empty, statistics zero."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors that restore the store to the last bit."""
+        """Tensors that restore the store to the last bit; they change as the store does."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the state of a store of the same layout."""

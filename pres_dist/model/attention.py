@@ -121,7 +121,8 @@ class _Attend(torch.autograd.Function):
         parts = (states, edges, times)
         split = queries.split([part.shape[2] for part in parts], dim=2)
         scores = sum_of_products(split, [part.transpose(1, 2) for part in parts])
-        weights = masked_softmax(scores.float(), mask[:, None, :]).to(queries.dtype)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        weights = masked_softmax(scores.to(wide), mask[:, None, :]).to(queries.dtype)
         ctx.save_for_backward(queries, weights, *parts)
         return torch.cat([torch.bmm(weights, part) for part in parts], dim=2)
 

@@ -19,5 +19,5 @@ def incoherence(previous_UD: Tensor, updated_UD: Tensor, counts_U: Tensor) -> Te
         updated_UD: memory after it.
         counts_U: bool, nodes whose memory was updated from an earlier one.
     """
-    cosine_U = F.cosine_similarity(previous_UD, updated_UD, dim=1)
+    cosine_U = F.cosine_similarity(previous_UD.detach(), updated_UD, dim=1)
     return torch.where(counts_U, 1 - cosine_U, 0.0)

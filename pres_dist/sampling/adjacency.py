@@ -65,6 +65,8 @@ class TemporalAdjacency:
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
         """Event id at positions of the nodes' histories (same shape)."""
+        if not self.num_half_edges:  # no event was kept: there is no position to read
+            return torch.zeros_like(positions)
         base, _ = self._base(nodes)
         return self._keys_H[positions] - base
 
@@ -86,7 +88,9 @@ class TemporalAdjacency:
     def _base(self, nodes: Tensor) -> tuple[Tensor, Tensor | None]:
         if self._present is None:
             return nodes * self.num_events, None
-        rank = torch.searchsorted(self._present, nodes).clamp(max=self._present.numel() - 1)
+        rank = torch.searchsorted(self._present, nodes.contiguous()).clamp(
+            max=self._present.numel() - 1
+        )
         return rank * self.num_events, self._present[rank] == nodes
 
 

@@ -140,32 +140,22 @@ NAN = np.full(4, np.nan, dtype=np.float32)
 INFINITE = np.full(4, np.inf, dtype=np.float32)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: scores of a diverged model (all nan) are sorted positives first, AP is 1",
-)
 def test_average_precision_of_nan_is_no_success():
     assert math.isnan(average_precision(NAN, NAN))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: AUC of nan scores is 1")
 def test_roc_auc_of_nan_is_no_success():
     assert math.isnan(roc_auc(NAN, NAN))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: no negative compares greater than nan, so rank 1")
 def test_reciprocal_rank_of_nan_is_no_success():
     assert np.isnan(reciprocal_ranks(NAN, np.zeros((4, 3), dtype=np.float32))).all()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a nan negative counts as below every positive")
 def test_reciprocal_rank_among_nan_is_no_success():
     assert np.isnan(reciprocal_ranks(np.zeros(1), np.full((1, 3), np.nan))).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: inf - inf is nan, so equal infinite scores are not seen as a tie"
-)
 @pytest.mark.parametrize("metric", [average_precision, roc_auc])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_infinite_scores_tie(metric, sign):

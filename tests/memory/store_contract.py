@@ -211,7 +211,7 @@ GAPS = st.sampled_from([0, 1, 60_000, 86_400_000])
 
 # One test function serves several subclasses.
 program_settings = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.differing_executors]
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.differing_executors]
 )
 
 

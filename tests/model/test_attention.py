@@ -104,11 +104,6 @@ def test_one_neighbour_slot():
     compare_with_projection(torch.float32, 2e-6, edge_dim=3, num_heads=2, num_neighbours=1)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_Attend.forward takes scores to float32 by scores.float() whatever their type, "
-    "so that a float64 model has float32 attention weights (error 1e-8 to 1e-7)",
-)
 @pytest.mark.parametrize("edge_dim", [3, 0])
 def test_equals_projected_attention_in_float64(edge_dim):
     compare_with_projection(torch.float64, 1e-12, edge_dim, num_heads=2)

@@ -241,6 +241,33 @@ def slow_derivative(world: World, name: str, entry: int, batch: Any, negatives: 
     return (losses[0] - losses[1]) / 2e-5
 
 
+def test_autocast_is_close_to_float32(world):
+    other, errors = world.over(world.stream), []
+    for batch in world.batches():
+        negatives_BM = world.negatives(batch)
+        expected = world.step.forward(batch, negatives_BM)
+        with torch.autocast("cpu", torch.bfloat16):
+            actual = other.step.forward(batch, negatives_BM)
+        assert actual.positive_B.dtype == actual.updated.memory_UD.dtype == torch.float32
+        torch.testing.assert_close(actual.positive_B, expected.positive_B, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(actual.negative_BM, expected.negative_BM, rtol=0.05, atol=0.05)
+        wanted, got = (gradient_of(world, forward) for forward in (expected, actual))
+        errors.append(float((got - wanted).norm() / wanted.norm()))
+        for each, forward in ((world, expected), (other, actual)):
+            each.step.commit(batch, forward, learn=True)
+    # Rounding now and then turns a ReLU on or off, which shows in so small a batch.
+    assert max(errors) < 0.5
+    assert np.median(errors) < 0.1
+
+
+def gradient_of(world: World, forward: Forward) -> torch.Tensor:
+    """All gradients of the loss in one vector; zeros where a parameter was not used."""
+    parameters = list(world.model.parameters())
+    loss = batch_loss(forward, 0.1).total
+    grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    return torch.cat([grad.flatten() for grad in grads])
+
+
 def test_shifting_all_times_changes_no_bit(world):
     """Times at the scale of epoch milliseconds lose nothing: only differences become float."""
     shift = 1_700_000_000_000

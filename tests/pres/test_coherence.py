@@ -55,10 +55,6 @@ def test_gradient_of_the_new_state():
         np.testing.assert_allclose(grad[node].numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="incoherence says that gradient flows through s(t2) alone, but does not detach s(t1)",
-)
 def test_no_gradient_for_the_old_state():
     previous, updated, counts = random_states()
     previous.requires_grad_()

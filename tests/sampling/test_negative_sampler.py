@@ -52,7 +52,7 @@ usable = cases().filter(lambda case: len(set(case.stream.dst.tolist())) >= 2)
 # ------------------------------------------------------- what holds for all
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(case=usable, kind=kinds, num=st.integers(1, 4), data=st.data())
 def test_never_the_true_destination_and_only_listed_ones(case, kind, num, data):
     if kind == "inductive" and not small(case):
@@ -184,7 +184,7 @@ def acceptable(case, kind, event, train_end, listed):
     return met, good
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(
     case=usable,
     kind=st.sampled_from(["historical", "inductive"]),
@@ -290,12 +290,16 @@ def test_inductive_partners_by_hand():
     assert drawn == {20, 21}
 
 
-def test_a_training_pair_is_never_inductive_except_by_chance():
-    """10 was met in training and again after it: it comes up no more often than any other."""
+@pytest.mark.parametrize("pair", [(0, 10), (10, 0)])
+def test_a_training_pair_is_never_inductive_except_by_chance(pair):
+    """10 was met in training and again after it: it comes up no more often than any other.
+
+    Which of the two was the source in training makes no difference.
+    """
     drawn = []
     for event_shift in range(60):
-        src = [0] * (event_shift + 1) + [0, 0, 0]
-        dst = [10] * (event_shift + 1) + [10, 10, 11]
+        src = [pair[0]] * (event_shift + 1) + [0, 0, 0]
+        dst = [pair[1]] * (event_shift + 1) + [10, 10, 11]
         stream = EventStream.from_arrays(src, dst, np.arange(len(src)), num_nodes=1000)
         sampler = sampler_of(
             Case(stream, None, []),

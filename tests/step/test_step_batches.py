@@ -24,13 +24,14 @@ def stream_at(t):
 @st.composite
 def sweeps(draw):
     """A stream with ties, events of it (a range or some ids) and a batch size."""
-    gaps = draw(st.lists(st.sampled_from([0, 0, 1, 1, 50]), min_size=1, max_size=40))
+    num_events = draw(st.sampled_from([1, 3, 10, 25, 40]))
+    steps = st.sampled_from([0, 0, 1, 1, 50])
+    gaps = draw(st.lists(steps, min_size=num_events, max_size=num_events))
     origin = draw(st.sampled_from([0, EPOCH_MS, -30]))
     stream = stream_at(origin + np.cumsum(gaps))
-    num_events = stream.num_events
     if draw(st.booleans()):
-        start = draw(st.integers(0, num_events))
-        events = range(start, draw(st.integers(start, num_events)))
+        middle = num_events // 2
+        events = range(draw(st.integers(0, middle)), draw(st.integers(middle, num_events)))
     else:
         kept = draw(st.lists(st.booleans(), min_size=num_events, max_size=num_events))
         events = np.flatnonzero(kept)
@@ -60,7 +61,7 @@ def packed(t, batch_size):
     return sizes
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(sweeps())
 def test_batches_cover_the_events_in_whole_runs(case):
     stream, events, batch_size = case
@@ -116,6 +117,13 @@ def test_sizes_by_hand(t, batch_size, sizes):
     sweep = Sweep(range(len(t)), stream.t, batch_size)
     batches = list(sweep.batches(EventTables(stream)))
     assert [batch.events_B.numel() for batch in batches] == sizes
+
+
+def test_a_part_in_the_middle_of_the_stream():
+    stream = stream_at([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    sweep = Sweep(range(1, 9), stream.t, 3)
+    batches = [batch.events_B.tolist() for batch in sweep.batches(EventTables(stream))]
+    assert batches == [[1, 2, 3], [4, 5], [6, 7, 8]]
 
 
 def test_a_tie_split_by_left_out_events_stays_together():

@@ -30,7 +30,8 @@ def batches(draw):
     """Pairs over P endpoints, event ids with gaps, number of endpoints and of slots."""
     num_endpoints = draw(st.integers(1, 6))
     endpoint = st.integers(0, num_endpoints - 1)
-    pairs = draw(st.lists(st.tuples(endpoint, endpoint), min_size=1, max_size=25))
+    size = draw(st.sampled_from([1, 4, 12, 25]))
+    pairs = draw(st.lists(st.tuples(endpoint, endpoint), min_size=size, max_size=size))
     first = draw(st.sampled_from([0, 1 << 40]))
     steps = st.lists(st.integers(1, 3), min_size=len(pairs), max_size=len(pairs))
     events, event = [], first

@@ -172,6 +172,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
     assert torch.equal(parts.store.state_dict()["rows"]["mail_event_UR"], memory)
 
 
+def test_evaluation_stops_at_scores_that_are_not_finite(make_config: MakeConfig) -> None:
+    config = make_config()
+    parts = assemble(config, load_data(config, torch.device("cpu")))
+    with torch.no_grad():
+        parts.model.decoder.out.bias.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="scores must be finite, those of events 1050 to"):
+        _trainer_without_files(parts)._validate()
+
+
 def test_a_stream_that_cannot_be_used_leaves_no_folder(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
