@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -46,7 +47,8 @@ class TemporalAttention(nn.Module):
 
     def forward(
         self,
-        queries_Qq: Tensor,
+        own_QS: Tensor,
+        now_1T: Tensor,
         states_QKS: Tensor,
         edges_QKd: Tensor | None,
         times_QKT: Tensor,
@@ -55,19 +57,22 @@ class TemporalAttention(nn.Module):
         """[Q, A] attended values; zero for a query without neighbours.
 
         Args:
-            queries_Qq: [own state | phi(0)].
+            own_QS: state of the querying nodes.
+            now_1T: phi(0), the time part that all queries share.
             states_QKS: state of each neighbour.
             edges_QKd: features of the event that made it a neighbour, or None.
             times_QKT: phi(time of query - time of event).
             mask_QK: False for empty slots.
         """
-        queries_QHx = self._into_neighbour_space(queries_Qq)
+        queries_QHx = self._into_neighbour_space(own_QS, now_1T)
         edges = states_QKS[:, :, :0] if edges_QKd is None else edges_QKd
         return self._values(attend(queries_QHx, states_QKS, edges, times_QKT, mask_QK))
 
-    def _into_neighbour_space(self, queries_Qq: Tensor) -> Tensor:
-        """q' = Wk^T q for each head, scaled: [Q, H, d_x]."""
-        projected_QA = self.query(queries_Qq)
+    def _into_neighbour_space(self, own_QS: Tensor, now_1T: Tensor) -> Tensor:
+        """q' = Wk^T q for each head, scaled: [Q, H, d_x]; q = Wq [own state | phi(0)]."""
+        state_AS, time_AT = self.query.weight.split([own_QS.shape[1], now_1T.shape[1]], dim=1)
+        shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
+        projected_QA = F.linear(own_QS, state_AS, shared_A)
         head_dim = projected_QA.shape[1] // self.num_heads
         projected_HQh = projected_QA.view(-1, self.num_heads, head_dim).transpose(0, 1)
         key_Hhx = self.key.view(self.num_heads, head_dim, -1) / math.sqrt(head_dim)

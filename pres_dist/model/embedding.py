@@ -34,9 +34,9 @@ class AttentionLayer(nn.Module):
     def forward(self, own_QS: Tensor, states_QKS: Tensor, hop: Hop, time: TimeEncoding) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         times_QKT = time(hop.t_Q[:, None] - hop.t_QK)
-        now_QT = time(torch.zeros_like(hop.t_Q[:1])).expand(own_QS.shape[0], -1)
         attended_QA = self.attention(
-            torch.cat([own_QS, now_QT], dim=1),
+            own_QS,
+            time(torch.zeros_like(hop.t_Q[:1])),
             states_QKS,
             hop.edge_features_QKd,
             times_QKT,

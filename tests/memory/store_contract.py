@@ -214,6 +214,10 @@ program_settings = settings(
     deadline=None, max_examples=80, suppress_health_check=[HealthCheck.differing_executors]
 )
 
+random_programs = given(
+    layout=LAYOUTS, verbs=st.lists(VERBS, min_size=2, max_size=14), data=st.data()
+)
+
 
 class StoreContract:
     """Tests of a store; subclasses say how it is made."""
@@ -522,10 +526,13 @@ class StoreContract:
     # -------------------------------------------------- random programs
 
     @program_settings
-    @given(layout=LAYOUTS, verbs=st.lists(VERBS, min_size=2, max_size=14), data=st.data())
+    @random_programs
     def test_random_programs_against_a_dict(
         self, layout: Layout, verbs: list[str], data: st.DataObject
     ) -> None:
+        self.run_program(layout, verbs, data)
+
+    def run_program(self, layout: Layout, verbs: list[str], data: st.DataObject) -> None:
         store, reference = self.make_store(layout), Reference(layout)
         everyone = list(range(layout.num_nodes))
         for verb in verbs:
