@@ -1,0 +1,193 @@
+"""The memory store whose rows are spread over the workers of a process group.
+
+Each node's row is kept by one worker, its owner, in a `LocalStore` over the rows
+of that worker: the shard. All verbs that read or write nodes are collectives.
+
+Shapes: N nodes of the stream, U nodes of a request, X rows that arrive at an owner,
+P distinct rows among them, G contested ones, D memory size, R mailbox slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pres_dist.errors import CheckpointError
+from pres_dist.memory.exchange import Placement, RowExchange, Traffic
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.state import NO_EVENT, Mixture, NodeState, TransitionRows
+from pres_dist.pres.statistics import NEGATIVE
+
+
+class ShardedStore:
+    """Node state held by the workers of a process group. See `MemoryStore` for the verbs.
+
+    `pull`, `pull_transitions`, `push` and `observe` are collectives: all workers call
+    them in the same order, with the same flags, each with its own distinct ids, which
+    may be none, on the device of the shard. An id outside the stream raises at the
+    worker that would own it, as in `LocalStore`.
+
+    In one push several workers may write the same node, each with the events of its own
+    time slice: see `merge_pushes`. It counts as one transition, and so does an
+    observation by several workers.
+
+    Args:
+        shard: the rows of this worker: `placement.nodes_of(rank)`, with statistics of
+            as many rows, or none.
+        placement: who keeps what.
+        group: process group of the workers; None is the default one.
+
+    Raises:
+        ValueError: the placement is for another number of workers or rows.
+    """
+
+    def __init__(
+        self, shard: LocalStore, placement: Placement, group: dist.ProcessGroup | None = None
+    ) -> None:
+        self._exchange = RowExchange(placement, group)
+        self._nodes_S = placement.nodes_of(self._exchange.rank)
+        if shard.num_nodes != len(self._nodes_S):
+            raise ValueError(
+                f"the shard of worker {self._exchange.rank} must have {len(self._nodes_S)} rows, "
+                f"got one of {shard.num_nodes}"
+            )
+        self.num_nodes, self.dim, self.num_slots = placement.num_nodes, shard.dim, shard.num_slots
+        self.shard = shard
+        self.traffic = Traffic()
+
+    def pull(self, nodes_U: Tensor) -> NodeState:
+        request = self._exchange.request(nodes_U, self.traffic.pull)
+        columns = vars(self.shard.pull(request.rows_X))
+        received = self._exchange.reply(request, [*columns.values()], self.traffic.pull)
+        return NodeState(**dict(zip(columns, received, strict=True)))
+
+    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
+        if self.shard.statistics is None:
+            return None
+        volume = self.traffic.pull_transitions
+        request = self._exchange.request(nodes_U, volume)
+        rows = self.shard.statistics.rows(request.rows_X, with_mixture)
+        mixture = [] if rows.mixture is None else [*vars(rows.mixture).values()]
+        columns = [rows.num_observed_U, rows.rate_UD, *mixture]
+        num_U, rate_UD, *mixture = self._exchange.reply(request, columns, volume)
+        return TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
+
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+        columns = vars(state)
+        rows_X, received = self._exchange.deliver(nodes_U, [*columns.values()], self.traffic.push)
+        arrived = NodeState(**dict(zip(columns, received, strict=True)))
+        self.shard.push(*merge_pushes(rows_X, arrived), learn)
+
+    def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
+        statistics = self.shard.statistics
+        if statistics is None or statistics.num_components <= NEGATIVE:
+            return  # on all workers alike
+        rows_X, (memory_XD, last_update_X) = self._exchange.deliver(
+            nodes_U, [memory_UD, last_update_U], self.traffic.observe
+        )
+        rows_P, first_P, _, _ = _distinct(rows_X)
+        self.shard.observe(
+            rows_P, memory_XD.index_select(0, first_P), last_update_X.index_select(0, first_P)
+        )
+
+    def reset(self) -> None:
+        self.shard.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows of this worker, and what they are of the whole."""
+        return {**self._layout(), "nodes": self._nodes_S, "shard": self.shard.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the rows of this worker back.
+
+        Raises:
+            CheckpointError: they are of another layout, worker or placement.
+        """
+        own = self._layout()
+        saved = {name: state.get(name) for name in own}
+        if saved != own:
+            raise CheckpointError(f"a memory shard must be of {own}, got one of {saved}")
+        if not torch.equal(state["nodes"].cpu(), self._nodes_S.cpu()):
+            raise CheckpointError(
+                f"a memory shard must hold the nodes that worker {own['rank']} keeps, "
+                "got one of another placement"
+            )
+        self.shard.load_state_dict(state["shard"])
+
+    def _layout(self) -> dict[str, int]:
+        statistics = self.shard.statistics
+        return {
+            "world": self._exchange.world,
+            "rank": self._exchange.rank,
+            "num_nodes": self.num_nodes,
+            "dim": self.dim,
+            "num_slots": self.num_slots,
+            "num_components": 0 if statistics is None else statistics.num_components,
+        }
+
+
+def whole_state(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The state of a `LocalStore` out of the states of all shards of a `ShardedStore`."""
+    num_nodes = shards[0]["num_nodes"]
+    whole: dict[str, Any] = {"rows": {}, "statistics": {}}
+    for part, tables in whole.items():
+        for name, table in shards[0]["shard"][part].items():
+            tables[name] = table.new_empty(num_nodes, *table.shape[1:])
+            for shard in shards:
+                tables[name][shard["nodes"]] = shard["shard"][part][name]
+    return whole
+
+
+def merge_pushes(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
+    """What the pushes of several workers make of each row.
+
+    Memory and time of a row are the same from all who push it, up to rounding; those
+    of the lowest rank are taken. Its mailbox holds the newest R events of all pushed,
+    by event id and not by arrival, and counts add up. A row that one worker pushes
+    stays as it is.
+
+    Args:
+        rows_X: rows of the shard, in rank order.
+        state: what is pushed, X rows.
+
+    Returns:
+        distinct rows [P], and their new state.
+    """
+    rows_P, first_P, number_X, count_P = _distinct(rows_X)
+    merged = {name: column.index_select(0, first_P) for name, column in vars(state).items()}
+    merged["mail_count_U"].zero_().index_add_(0, number_X, state.mail_count_U)
+    contested_G = (count_P > 1).nonzero().flatten()
+    newest_GR = _newest_slots(number_X, count_P, state.mail_event_UR).index_select(0, contested_G)
+    for name in ("mail_event_UR", "mail_memory_URD"):
+        slots = getattr(state, name).flatten(0, 1)
+        merged[name].index_copy_(0, contested_G, slots[newest_GR])
+    return rows_P, NodeState(**merged)
+
+
+def _newest_slots(number_X: Tensor, count_P: Tensor, event_XR: Tensor) -> Tensor:
+    """The newest R of all slots pushed for each row, oldest first, empty ones last.
+
+    Returns:
+        indices into the X * R slots [P, R].
+    """
+    num_slots = event_XR.shape[1]
+    event = event_XR.flatten()
+    # Empty slots have the lowest event id, and every row has R slots at least.
+    by_event = torch.argsort(event, stable=True)
+    number = number_X.repeat_interleave(num_slots).index_select(0, by_event)
+    by_row = by_event.index_select(0, torch.argsort(number, stable=True))
+    end_P1 = (count_P.cumsum(0) * num_slots)[:, None]
+    newest_PR = by_row[end_P1 - num_slots + torch.arange(num_slots, device=event.device)]
+    full_first_PR = torch.argsort(event[newest_PR] == NO_EVENT, dim=1, stable=True)
+    return newest_PR.gather(1, full_first_PR)
+
+
+def _distinct(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distinct rows [P], the first place of each [P], each place's number [X], places a row [P]."""
+    rows_P, number_X, count_P = torch.unique(rows_X, return_inverse=True, return_counts=True)
+    first_P = torch.argsort(number_X, stable=True)[count_P.cumsum(0) - count_P]
+    return rows_P, first_P, number_X, count_P
