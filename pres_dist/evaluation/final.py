@@ -16,11 +16,15 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> dict[str, Metrics]:
     """
     split, step = parts.data.split, parts.evaluation_step
     if config.memory == "replay":
-        replay(parts.train_step, parts.evaluation_sweep(parts.data.kept, config.batch_size))
+        replay(
+            parts.train_step,
+            parts.evaluation_sweep(parts.data.kept, config.batch_size),
+            parts.world,
+        )
     negatives = parts.evaluation_negatives(config)
     metrics = {}
     for name, events in (("validation", split.validation), ("test", split.test)):
         sweep = parts.evaluation_sweep(events, config.batch_size)
-        scored = score(step, sweep, negatives, config.num_negatives)
+        scored = score(step, sweep, negatives, config.num_negatives, parts.world)
         metrics[name] = scored.metrics(parts.data.unseen_N)
     return metrics

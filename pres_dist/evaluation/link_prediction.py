@@ -5,6 +5,7 @@ Shapes: n events of the part, M negatives an event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
+from pres_dist.parallel.world import World
 from pres_dist.sampling.negatives import NegativeSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import Forward, TemporalStep
@@ -65,19 +67,26 @@ def _ranking(positive_n: np.ndarray, negative_nM: np.ndarray) -> Metrics:
 
 
 @torch.no_grad()
-def replay(step: TemporalStep, sweep: Sweep) -> None:
+def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
     """Rebuild memory and statistics from the start of the stream, with the present weights."""
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
-        step.commit(batch, step.replay(batch), learn=True)
+        part = batch.part(world.slice(batch.events_B.numel()))
+        step.commit(part, step.replay(part), learn=True)
 
 
 @torch.no_grad()
 def score(
-    step: TemporalStep, sweep: Sweep, negatives: NegativeSampler, num_negatives: int
+    step: TemporalStep,
+    sweep: Sweep,
+    negatives: NegativeSampler,
+    num_negatives: int,
+    world: World,
 ) -> ScoredEvents:
     """Score a part of the stream against negatives, and carry the memory through it.
+
+    Each worker scores its time slice of every batch; all get all scores.
 
     Statistics of transitions are not touched: they come from training events only.
 
@@ -86,7 +95,8 @@ def score(
     """
     step.model.eval()
     scored = ScoredEvents()
-    for batch in sweep.batches(step.tables):
+    for whole in sweep.batches(step.tables):
+        batch = whole.part(world.slice(whole.events_B.numel()))
         negatives_BM = negatives.sample(
             batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch=0
         )
@@ -96,7 +106,20 @@ def score(
         scored.positive.append(forward.positive_B.cpu())
         scored.negative.append(forward.negative_BM.cpu())
         scored.endpoints.append(torch.stack([batch.src_B, batch.dst_B]).cpu())
-    return scored
+    return merge_slices(world.gather(scored))
+
+
+def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:
+    """The scores of whole batches from those of their time slices, in the order of workers."""
+
+    def merge(columns: Sequence[list[Tensor]], dim: int) -> list[Tensor]:
+        return [torch.cat(slices, dim=dim) for slices in zip(*columns, strict=True)]
+
+    return ScoredEvents(
+        merge([part.positive for part in parts], 0),
+        merge([part.negative for part in parts], 0),
+        merge([part.endpoints for part in parts], 1),
+    )
 
 
 def _check_finite(forward: Forward, batch: TemporalBatch) -> None:

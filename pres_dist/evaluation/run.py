@@ -10,6 +10,7 @@ from typing import Any
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
+from pres_dist.parallel.world import join_world
 from pres_dist.report.run_folder import read_config
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import load_model
@@ -30,16 +31,19 @@ def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
     started = time.perf_counter()
     config = read_config(run_dir).model_copy(update={"evaluation": evaluation})
     device = choose_device(config)
-    state = Checkpoints(run_dir).load(BEST, device)
-    parts = assemble(config, load_data(config, device))
-    load_model(parts, state)
+    with join_world(device) as world:
+        state = Checkpoints(run_dir).load(BEST, device)
+        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
+        load_model(parts, state)
+        metrics = final_metrics(parts, evaluation)
     results: Results = {
-        **final_metrics(parts, evaluation),
+        **metrics,
         "best_epoch": state["position"]["epoch"],
         "seconds": time.perf_counter() - started,
         "num_negatives": evaluation.num_negatives,
         "negatives": evaluation.negatives,
         "settings": evaluation.model_dump(mode="json"),
     }
-    write_atomically(run_dir / EVALUATION, json.dumps(results, indent=1) + "\n")
+    if world.leads:
+        write_atomically(run_dir / EVALUATION, json.dumps(results, indent=1) + "\n")
     return results

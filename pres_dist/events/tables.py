@@ -66,7 +66,7 @@ class _Features:
     def rows(self, ids: Tensor) -> Tensor | None:
         if self._table is None:
             return None
-        rows = self._table.index_select(0, ids.flatten()).view(*ids.shape, -1)
+        rows = self._table.index_select(0, ids.flatten()).view(*ids.shape, self._table.shape[1])
         if self._scaling is None:
             return rows
         scale, shift = self._scaling

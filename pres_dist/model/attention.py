@@ -74,7 +74,7 @@ class TemporalAttention(nn.Module):
         shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
         projected_QA = F.linear(own_QS, state_AS, shared_A)
         head_dim = projected_QA.shape[1] // self.num_heads
-        projected_HQh = projected_QA.view(-1, self.num_heads, head_dim).transpose(0, 1)
+        projected_HQh = projected_QA.unflatten(1, (self.num_heads, head_dim)).transpose(0, 1)
         key_Hhx = self.key.view(self.num_heads, head_dim, -1) / math.sqrt(head_dim)
         return torch.bmm(projected_HQh, key_Hhx).transpose(0, 1)
 

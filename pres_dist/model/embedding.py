@@ -36,7 +36,7 @@ class AttentionLayer(nn.Module):
         times_QKT = time(hop.t_Q[:, None] - hop.t_QK)
         attended_QA = self.attention(
             own_QS,
-            time(torch.zeros_like(hop.t_Q[:1])),
+            time(hop.t_Q.new_zeros(1)),
             states_QKS,
             hop.edge_features_QKd,
             times_QKT,
@@ -69,7 +69,7 @@ class SumLayer(nn.Module):
         sums_Qx = torch.cat([torch.bmm(weight_Q1K, part)[:, 0] for part in parts], dim=1)
         summed_QA = torch.relu(self.project(sums_Qx))
         summed_QA = F.dropout(summed_QA, self.dropout, self.training)
-        now_QT = time(torch.zeros_like(hop.t_Q[:1])).expand(own_QS.shape[0], -1)
+        now_QT = time(hop.t_Q.new_zeros(1)).expand(own_QS.shape[0], -1)
         return self.merge(torch.cat([summed_QA, own_QS, now_QT], dim=1))
 
 
@@ -105,7 +105,7 @@ class GraphEmbedding(nn.Module):
         for layer, hop in zip(self.layers[1:], reversed(hops[:-1]), strict=True):
             num_queries, num_neighbours = hop.index_QK.shape
             own, around = embedded.split([num_queries, num_queries * num_neighbours])
-            embedded = layer(own, around.view(num_queries, num_neighbours, -1), hop, time)
+            embedded = layer(own, around.view(num_queries, num_neighbours, own.shape[1]), hop, time)
         return embedded
 
 
@@ -149,4 +149,4 @@ def num_hops(config: ModelConfig) -> int:
 
 def _rows(states_UD: Tensor, index_QK: Tensor) -> Tensor:
     """[Q, K, D]; index_select, whose backward is far cheaper than that of indexing."""
-    return states_UD.index_select(0, index_QK.flatten()).view(*index_QK.shape, -1)
+    return states_UD.index_select(0, index_QK.flatten()).view(*index_QK.shape, states_UD.shape[1])

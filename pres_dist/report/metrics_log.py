@@ -67,6 +67,19 @@ class MetricsLog:
             self._mirror.close()
 
 
+class NoLog:
+    """Forgets every record: the log of all workers but the first."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def truncate_after(self, step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read_metrics(path: Path) -> list[Record]:
     """The records of a metrics.jsonl; a last line that a crash cut short is left out.
 

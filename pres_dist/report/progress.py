@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -38,7 +39,12 @@ class Progress(Protocol):
 
 
 def make_progress() -> Progress:
-    """A progress bar where standard output is a terminal, lines where it is not."""
+    """A progress bar where standard output is a terminal, lines where it is not.
+
+    Of several workers under torchrun only the first speaks.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return SilentProgress()
     return TerminalProgress() if sys.stdout.isatty() else LineProgress()
 
 

@@ -28,6 +28,12 @@ class TemporalBatch:
     dst_B: Tensor
     t_B: Tensor
 
+    def part(self, events: slice) -> TemporalBatch:
+        """A time slice of the batch."""
+        return TemporalBatch(
+            self.events_B[events], self.src_B[events], self.dst_B[events], self.t_B[events]
+        )
+
 
 class Sweep:
     """A pass over events in temporal batches that never part equal timestamps.

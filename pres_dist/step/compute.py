@@ -136,7 +136,7 @@ class TemporalStep:
         source_BA, true_BA, negative_A = embedded_QA.split(
             [num_events, num_events, num_events * num_negatives]
         )
-        negative_BMA = negative_A.view(num_events, num_negatives, -1)
+        negative_BMA = negative_A.view(num_events, num_negatives, embedded_QA.shape[1])
         scores = self.model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
         return scores[:, 0].float(), scores[:, 1:].float()
 
@@ -151,7 +151,7 @@ class TemporalStep:
     def _new_state(self, rows_P: Tensor, updated: UpdatedMemory, mail: BatchMail) -> NodeState:
         memory_UD = updated.memory_UD.float()
         mail_memory_PRD = memory_UD.index_select(0, mail.other_PR.flatten())
-        mail_memory_PRD = mail_memory_PRD.view(*mail.other_PR.shape, -1)
+        mail_memory_PRD = mail_memory_PRD.view(*mail.other_PR.shape, memory_UD.shape[1])
         return NodeState(
             memory_UD=memory_UD.index_select(0, rows_P),
             last_update_U=updated.last_update_U.index_select(0, rows_P),

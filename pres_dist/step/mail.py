@@ -44,7 +44,7 @@ def collect_mail(
         num_slots: R.
     """
     num_events = events_B.numel()
-    src_B, dst_B = endpoint_2B.split(num_events)
+    src_B, dst_B = endpoint_2B.view(2, num_events)
     # The second endpoint of a self-loop goes to a row that is cut off again.
     dst_B = torch.where(src_B == dst_B, num_endpoints, dst_B)
     owner_2B = torch.stack([src_B, dst_B], dim=1).flatten()
@@ -78,3 +78,10 @@ def collect_mail(
         count_P[:num_endpoints],
         pending_B2.t().flatten(),
     )
+
+
+def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
+    """[2B] earlier events of the batch that touch each endpoint, sources first."""
+    nodes_P, endpoint_2B = torch.unique(torch.cat([src_B, dst_B]), return_inverse=True)
+    order_B = torch.arange(src_B.numel(), device=src_B.device)
+    return collect_mail(endpoint_2B, endpoint_2B, order_B, nodes_P.numel(), 1).pending_2B

@@ -6,7 +6,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STAGES = ("sample", "pull", "update", "embed", "loss", "backward", "optimiser", "push")
+STAGES = (
+    "sample",
+    "pull",
+    "update",
+    "embed",
+    "loss",
+    "backward",
+    "all_reduce",
+    "optimiser",
+    "push",
+)
 
 
 class StageClock:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pres_dist.errors import CheckpointError
+from pres_dist.parallel.whole_memory import load_memory
 from pres_dist.training.setup import Parts
 
 
@@ -31,4 +32,4 @@ def load_model(parts: Parts, state: Mapping[str, Any]) -> None:
                 f"the checkpoint is of other events: {name} was {saved}, and is {value} now"
             )
     parts.model.load_state_dict(state["model"])
-    parts.store.load_state_dict(state["store"])
+    load_memory(parts.store, state["store"])

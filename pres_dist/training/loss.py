@@ -26,26 +26,35 @@ class Loss:
     link: Tensor
     incoherence: Tensor
 
-    def detach(self) -> Loss:
-        """The same values without their graph."""
-        return Loss(self.total.detach(), self.link.detach(), self.incoherence.detach())
+    def values(self) -> Tensor:
+        """[3] total, link, incoherence, without their graph."""
+        return torch.stack([self.total.detach(), self.link.detach(), self.incoherence.detach()])
 
 
-def batch_loss(forward: Forward, coherence_weight: float) -> Loss:
+def batch_loss(forward: Forward, coherence_weight: float, num_events: int) -> Loss:
     """Binary cross-entropy (positives and negatives weigh alike) and PRES coherence.
 
-    Both are means over the batch's events, so that the gradient of a batch is the
-    weighted mean of those of its time slices.
+    Both are means over the events of the whole temporal batch, of which `forward`
+    may be a time slice: the losses of all slices, and their gradients, add up to
+    those of the batch.
+
+    Args:
+        forward: scores and memory of the batch or of a slice of it.
+        coherence_weight: beta of PRES.
+        num_events: events in the whole batch.
     """
-    link = _cross_entropy(forward.positive_B, 1.0) + _cross_entropy(forward.negative_BM, 0.0)
+    num_negatives = max(forward.negative_BM.shape[-1], 1)
+    link = _cross_entropy(forward.positive_B, 1.0) / num_events
+    link = link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
     updated = forward.updated
     with torch.set_grad_enabled(coherence_weight > 0):
         incoherence_U = incoherence(
             updated.previous_UD, updated.memory_UD.float(), updated.updated_U
         )
-        mean = incoherence_U.index_select(0, forward.gathered.index_2B).mean()
+        mean = incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
     return Loss(link + coherence_weight * mean if coherence_weight else link, link, mean)
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+    target_like = torch.full_like(logits, target)
+    return F.binary_cross_entropy_with_logits(logits, target_like, reduction="sum")

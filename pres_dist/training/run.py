@@ -10,8 +10,9 @@ from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
+from pres_dist.parallel.world import World, join_world
 from pres_dist.report.html import write_report
-from pres_dist.report.metrics_log import MetricsLog
+from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress, SilentProgress
 from pres_dist.report.run_folder import RESULTS, create_run_folder, read_config
 from pres_dist.training.checkpoint import Checkpoints
@@ -39,11 +40,14 @@ def train(
         DataError: the stream cannot be used.
         NonFiniteError: the loss became NaN or infinite.
     """
-    progress = console or SilentProgress()
-    parts = assemble(config, load_data(config, choose_device(config)))
-    for line in ineffective(config):
-        progress.note(f"warning: {line}")
-    return _run(parts, create_run_folder(config, run_dir), progress, None)
+    device = choose_device(config)
+    with join_world(device) as world:
+        progress = _progress(console, world)
+        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
+        for line in ineffective(config):
+            progress.note(f"warning: {line}")
+        folder = world.leader_does(lambda: create_run_folder(config, run_dir))
+        return _run(parts, folder, progress, None)
 
 
 def resume(run_dir: Path, console: Progress | None = None) -> Results:
@@ -55,19 +59,29 @@ def resume(run_dir: Path, console: Progress | None = None) -> Results:
     """
     config = read_config(run_dir)
     device = choose_device(config)
-    state = Checkpoints(run_dir).load(device=device)
-    parts = assemble(config, load_data(config, device))
-    return _run(parts, run_dir, console or SilentProgress(), state)
+    with join_world(device) as world:
+        state = Checkpoints(run_dir).load(device=device)
+        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
+        return _run(parts, run_dir, _progress(console, world), state)
+
+
+def _progress(console: Progress | None, world: World) -> Progress:
+    """Only the leader speaks."""
+    return console if console is not None and world.leads else SilentProgress()
 
 
 def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] | None) -> Results:
-    config = parts.config
-    log = MetricsLog(folder, config.training.tensorboard)
+    config, world = parts.config, parts.world
+    log: MetricsLog | NoLog = NoLog()
+    if world.leads:
+        log = MetricsLog(folder, config.training.tensorboard)
     try:
         trainer = Trainer(
             parts, Checkpoints(folder, config.training.keep_checkpoints), log, progress
         )
         progress.note(f"run folder: {folder}")
+        if world.size > 1:
+            progress.note(f"{world.size} workers, each with a time slice of every temporal batch")
         if state is not None:
             trainer.load_state_dict(state)
             log.truncate_after(trainer.position.step)
@@ -78,6 +92,8 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
         log.write({"kind": "final", "step": trainer.position.step, **results})
     finally:
         log.close()
+    if not world.leads:
+        return results
     write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
     progress.results(results)
     report = write_report(folder)

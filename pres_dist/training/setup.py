@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +16,13 @@ from pres_dist.events.split import Split, chronological_split, unseen_nodes
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
+from pres_dist.memory.exchange import ModuloPlacement
 from pres_dist.memory.local import LocalStore
+from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import MemoryStore
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
+from pres_dist.parallel.world import World
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.statistics import TransitionStatistics
 from pres_dist.sampling.adjacency import TemporalAdjacency
@@ -68,6 +72,7 @@ class Parts:
     train_step: TemporalStep
     evaluation_step: TemporalStep
     train_negatives: NegativeSampler
+    world: World
     clock: StageClock = field(default_factory=StageClock)
 
     @property
@@ -120,13 +125,17 @@ def _tables(
     )
 
 
-def assemble(config: RunConfig, data: Data) -> Parts:
-    """Build model, store, samplers and steps; weights are drawn from the run's seed."""
+def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts:
+    """Build model, store, samplers and steps; weights are drawn from the run's seed.
+
+    With several workers, each holds a shard of the memory.
+    """
+    world = world or World()
     device, clock = data.tables.device, StageClock()
     torch.manual_seed(config.training.seed)
     shape = StreamShape(data.stream.edge_dim, data.stream.node_dim, data.time_unit)
     model = TGN(config.model, config.memory, config.pres, shape).to(device)
-    store = _build_store(config, data, device)
+    store = _build_store(config, data, device, world)
     adjacency = TemporalAdjacency(data.stream, data.tables)
     training_adjacency = adjacency
     if isinstance(data.kept, np.ndarray):
@@ -153,12 +162,19 @@ def assemble(config: RunConfig, data: Data) -> Parts:
         data.split.train_end,
         config.training.seed,
     )
-    return Parts(config, data, device, model, store, steps[0], steps[1], negatives, clock)
+    return Parts(config, data, device, model, store, steps[0], steps[1], negatives, world, clock)
 
 
-def _build_store(config: RunConfig, data: Data, device: torch.device) -> LocalStore:
-    statistics = None
-    num_nodes, dim = data.stream.num_nodes, config.memory.dim
+def _build_store(config: RunConfig, data: Data, device: torch.device, world: World) -> MemoryStore:
+    if world.size == 1:
+        return _local_store(config, data, device, data.stream.num_nodes)
+    placement = ModuloPlacement(data.stream.num_nodes, world.size)
+    num_rows = len(placement.nodes_of(world.rank))
+    return ShardedStore(_local_store(config, data, device, num_rows), placement, world.group)
+
+
+def _local_store(config: RunConfig, data: Data, device: torch.device, num_nodes: int) -> LocalStore:
+    statistics, dim = None, config.memory.dim
     if config.pres.prediction:
         clock = TransitionClock(config.pres.clock, data.time_unit)
         statistics = TransitionStatistics(num_nodes, dim, config.pres.components, clock, device)
@@ -171,7 +187,9 @@ def choose_device(config: RunConfig) -> torch.device:
         torch.set_num_threads(config.training.num_threads)
     name = config.training.device
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        # torchrun numbers the workers of a machine: each takes a GPU of its own.
+        local_rank = os.environ.get("LOCAL_RANK", "0")
+        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

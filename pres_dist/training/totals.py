@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.model.tgn import UpdatedMemory
-from pres_dist.step.compute import Forward
-from pres_dist.step.mail import BatchMail
+from pres_dist.parallel.world import World
 from pres_dist.training.loss import Loss
 
 _SUMS = (
@@ -40,9 +39,16 @@ class EpochTotals:
         self._pending_max = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def add(self, forward: Forward, loss: Loss, norm: Tensor, mail: BatchMail) -> None:
-        """Add one trained batch."""
-        num_events = mail.pending_2B.numel() // 2
+    def add(self, updated: UpdatedMemory, loss: Loss, norm: Tensor, pending_2B: Tensor) -> None:
+        """Add one trained batch, or a time slice of it.
+
+        Args:
+            updated: memory of the slice's distinct nodes.
+            loss: of the whole batch.
+            norm: of the whole gradient.
+            pending_2B: pending events of each endpoint of the slice, within the batch.
+        """
+        num_events = pending_2B.numel() // 2
         values = {
             "batches": 1,
             "events": num_events,
@@ -50,15 +56,21 @@ class EpochTotals:
             "link_loss": loss.link * num_events,
             "incoherence": loss.incoherence * num_events,
             "gradient_norm": norm,
-            "pending": mail.pending_2B.sum(),
-            "pending_endpoints": (mail.pending_2B > 0).sum(),
-            **_prediction_errors(forward.updated),
+            "pending": pending_2B.sum(),
+            "pending_endpoints": (pending_2B > 0).sum(),
+            **_prediction_errors(updated),
         }
         device = self._sums.device
         self._sums += torch.stack(
             [torch.as_tensor(values[name], dtype=torch.float64, device=device) for name in _SUMS]
         )
-        self._pending_max = torch.maximum(self._pending_max, mail.pending_2B.max())
+        if num_events:
+            self._pending_max = torch.maximum(self._pending_max, pending_2B.max())
+
+    def add_up(self, world: World) -> None:
+        """Replace the sums of this worker by those of all."""
+        world.add_up(self._sums)
+        world.largest(self._pending_max)
 
     def means(self) -> dict[str, float | None]:
         """Means over events, batches or nodes, under the names of metrics.jsonl."""
@@ -75,10 +87,6 @@ class EpochTotals:
             "prediction_error": sums["prediction_error"] / nodes if nodes else None,
             "persistence_error": sums["persistence_error"] / nodes if nodes else None,
         }
-
-    @property
-    def num_batches(self) -> int:
-        return int(self._sums[0])
 
     def state_dict(self) -> dict[str, Any]:
         return {"sums": self._sums, "pending_max": self._pending_max}

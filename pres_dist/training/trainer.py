@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 
 from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.link_prediction import Metrics, score
-from pres_dist.report.metrics_log import MetricsLog
+from pres_dist.parallel.whole_memory import save_memory
+from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress
 from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.mail import pending_events
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import fingerprint, load_model
 from pres_dist.training.loss import Loss, batch_loss
@@ -59,7 +62,7 @@ class Trainer:
     """
 
     def __init__(
-        self, parts: Parts, checkpoints: Checkpoints, log: MetricsLog, progress: Progress
+        self, parts: Parts, checkpoints: Checkpoints, log: MetricsLog | NoLog, progress: Progress
     ) -> None:
         self.parts, self.checkpoints, self.log, self.progress = parts, checkpoints, log, progress
         self.config = parts.config.training
@@ -76,6 +79,7 @@ class Trainer:
             timer = EpochTimer(self.parts.clock)
             resumed_at = self._train_epoch()
             timer.training_ended()
+            self.totals.add_up(self.parts.world)
             validation = self._validate()
             self._log_epoch(validation, timer, resumed_at)
             self._next_epoch(validation)
@@ -117,8 +121,10 @@ class Trainer:
     def _train_batch(self, batch: TemporalBatch) -> Loss:
         """One step: forward, loss, backward, optimiser, commit."""
         parts, step, clock = self.parts, self.parts.train_step, self.parts.clock
-        epoch = self.position.epoch
+        epoch, world = self.position.epoch, self.parts.world
         num_negatives = parts.config.sampling.num_negatives
+        whole, own = batch, world.slice(batch.events_B.numel())
+        batch = whole.part(own)
         with clock("sample"):
             negatives_BM = parts.train_negatives.sample(
                 batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch
@@ -128,19 +134,24 @@ class Trainer:
         ):
             forward = step.forward(batch, negatives_BM, epoch)
         with clock("loss"):
-            loss = batch_loss(forward, parts.config.pres.coherence_weight)
+            loss = batch_loss(forward, parts.config.pres.coherence_weight, whole.events_B.numel())
         with clock("backward"):
             self.optimiser.zero_grad(set_to_none=True)
             loss.total.backward()
+        with clock("all_reduce"):
+            loss = Loss(*world.add_up_gradients(parts.model, loss.values()))
         with clock("optimiser"):
             norm = gradient_norm(parts.model, self.config.gradient_clip)
-            self._stop_if_not_finite(loss.detach(), norm, batch)
+            self._stop_if_not_finite(loss, norm, whole)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self.config, self.position.step)
             self.optimiser.step()
         mail = step.commit(batch, forward, learn=True)
-        self.totals.add(forward, loss, norm, mail)
-        return loss.detach()
+        pending_2B = mail.pending_2B
+        if world.size > 1:  # what is pending in the batch begins before the slice does
+            pending_2B = pending_events(whole.src_B, whole.dst_B).view(2, -1)[:, own].flatten()
+        self.totals.add(forward.updated, loss, norm, pending_2B)
+        return loss
 
     def _stop_if_not_finite(self, loss: Loss, norm: torch.Tensor, batch: TemporalBatch) -> None:
         if bool(torch.isfinite(loss.total + norm)):
@@ -181,7 +192,7 @@ class Trainer:
         evaluation = self.parts.config.evaluation
         sweep = self.parts.evaluation_sweep(self.parts.data.split.validation, evaluation.batch_size)
         negatives = self.parts.evaluation_negatives(evaluation)
-        scored = score(self.parts.evaluation_step, sweep, negatives, num_negatives=1)
+        scored = score(self.parts.evaluation_step, sweep, negatives, 1, self.parts.world)
         return without_mrr(scored.metrics(self.parts.data.unseen_N))
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
@@ -204,7 +215,7 @@ class Trainer:
         ap = validation.get("ap", position.best_ap)
         if ap > position.best_ap or "ap" not in validation:
             position.best_ap, position.best_epoch = ap, position.epoch
-            self.checkpoints.mark_best()
+            self.parts.world.leader_does(self.checkpoints.mark_best)
         position.epoch, position.batch = position.epoch + 1, 0
 
     def _gate(self) -> float | None:
@@ -212,28 +223,51 @@ class Trainer:
         return None if correction is None else float(correction.gate.detach())
 
     def _save(self) -> None:
-        self.checkpoints.save(self.position.step, self.state_dict())
+        state = self.state_dict()
+        self.parts.world.leader_does(lambda: self.checkpoints.save(self.position.step, state))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs to end in the same bits."""
+        """Everything that a resumed run needs to end in the same bits.
+
+        All workers take part; only the leader's is complete.
+        """
         position = asdict(self.position) | {"seconds": self.seconds()}
+        world = self.parts.world
+        totals = deepcopy(self.totals)
+        totals.add_up(world)
         return {
             "fingerprint": fingerprint(self.parts),
             "model": self.parts.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "store": self.parts.store.state_dict(),
-            "totals": self.totals.state_dict(),
+            "store": save_memory(self.parts.store, world),
+            "totals": totals.state_dict(),
             "position": position,
-            "random": torch.get_rng_state(),
+            "random": world.gather_at_leader(self._random_state()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of the same run."""
         load_model(self.parts, state)
         self.optimiser.load_state_dict(state["optimiser"])
-        self.totals.load_state_dict(state["totals"])
+        if self.parts.world.leads:  # sums of all workers: one carries them on
+            self.totals.load_state_dict(state["totals"])
         self.position = Position(**state["position"])
-        torch.set_rng_state(state["random"].cpu())
+        self._set_random_state(state["random"])
+
+    def _random_state(self) -> dict[str, torch.Tensor]:
+        """Torch's generators, which dropout draws from."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.parts.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.parts.device)
+        return states
+
+    def _set_random_state(self, workers: list[dict[str, torch.Tensor]]) -> None:
+        """This worker's generators; those of the first where there were fewer workers."""
+        rank = self.parts.world.rank
+        states = workers[rank if rank < len(workers) else 0]
+        torch.set_rng_state(states["cpu"].cpu())
+        if "cuda" in states and self.parts.device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"].cpu(), self.parts.device)
 
 
 def without_mrr(metrics: Metrics) -> Metrics:

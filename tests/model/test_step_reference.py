@@ -120,7 +120,7 @@ def test_agrees_with_the_slow_step(world):
         scores = world.slow.forward(events, negatives)
         close(forward.positive_B, scores.positive)
         close(forward.negative_BM, scores.negative)
-        loss = batch_loss(forward, coherence_weight=0.5)
+        loss = batch_loss(forward, 0.5, forward.positive_B.numel())
         close(loss.link, scores.link_loss)
         close(loss.incoherence, scores.incoherence)
         close(loss.total, scores.link_loss + 0.5 * scores.incoherence)
@@ -213,7 +213,9 @@ def test_gradient_agrees_with_differences_of_the_slow_loss(world):
         world.slow.forward(events, drawn)
         world.slow.commit(events, drawn, learn=True)
     negatives_BM = world.negatives(batch)
-    batch_loss(world.step.forward(batch, negatives_BM), 0.5).total.backward()
+    batch_loss(
+        world.step.forward(batch, negatives_BM), 0.5, batch.events_B.numel()
+    ).total.backward()
     random = np.random.default_rng(0)
     for name, parameter in world.model.named_parameters():
         assert parameter.grad is not None, name
@@ -263,7 +265,7 @@ def test_autocast_is_close_to_float32(world):
 def gradient_of(world: World, forward: Forward) -> torch.Tensor:
     """All gradients of the loss in one vector; zeros where a parameter was not used."""
     parameters = list(world.model.parameters())
-    loss = batch_loss(forward, 0.1).total
+    loss = batch_loss(forward, 0.1, forward.positive_B.numel()).total
     grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     return torch.cat([grad.flatten() for grad in grads])
 

@@ -12,7 +12,7 @@ from small_run import MakeConfig
 from pres_dist.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
-from pres_dist.report.metrics_log import read_metrics
+from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
@@ -203,11 +203,6 @@ def test_an_impossible_device_is_one_clear_error(make_config: MakeConfig) -> Non
         choose_device(make_config(training__device="quantum"))
 
 
-class _NoLog:
-    def write(self, record: object) -> None:
-        pass
-
-
 class _NoCheckpoints:
     def save(self, step: int, state: object) -> None:
         pass
@@ -216,4 +211,4 @@ class _NoCheckpoints:
 def _trainer_without_files(parts: object) -> Trainer:
     from pres_dist.report.progress import SilentProgress
 
-    return Trainer(parts, _NoCheckpoints(), _NoLog(), SilentProgress())  # type: ignore[arg-type]
+    return Trainer(parts, _NoCheckpoints(), NoLog(), SilentProgress())  # type: ignore[arg-type]

@@ -1,0 +1,147 @@
+"""The law: W workers on time slices compute what one worker computes on whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gloo_world import GlooWorld, Worker
+from small_run import habitual_stream
+
+from pres_dist.config.load import load_config
+from pres_dist.config.run import RunConfig
+from pres_dist.parallel.whole_memory import save_memory
+from pres_dist.parallel.world import World
+from pres_dist.report.metrics_log import NoLog
+from pres_dist.report.progress import SilentProgress
+from pres_dist.training.setup import assemble, load_data
+from pres_dist.training.trainer import Trainer
+
+STEPS = 12
+
+VARIANTS = {
+    "pres": [],
+    "no pres": ["--pres.prediction", "false", "--pres.coherence_weight", "0"],
+    "two hops": ["--model.num_layers", "2", "--sampling.num_neighbours", "2"],
+    "mean of 3": ["--model.aggregator", "mean", "--memory.mailbox_slots", "3"],
+    "3 in order": ["--model.aggregator", "sequential", "--memory.mailbox_slots", "3"],
+    "drawn rates": ["--pres.transition", "sample", "--sampling.strategy", "uniform"],
+    "tiny batches": ["--training.batch_size", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
+    with GlooWorld(4, tmp_path_factory.mktemp("law")) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def stream_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stream") / "habits"
+    habitual_stream(num_events=600).save(path)
+    return path
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_slices_equal_whole_batches(gloo: GlooWorld, stream_path: Path, variant: str) -> None:
+    config = _config(stream_path, VARIANTS[variant])
+    expected = _train(config, World())
+    for size in (2, 3, 4):
+        actual = gloo.run(size, _train_as, config)[0]
+        _assert_close(expected, actual, f"{variant}, {size} workers")
+
+
+def test_epoch_figures_and_validation_agree(gloo: GlooWorld, stream_path: Path) -> None:
+    config = _config(stream_path, [])
+    expected = _epoch(config, World())
+    for actual in gloo.run(3, _epoch_as, config):
+        for name in ("loss", "link_loss", "coherence", "gradient_norm"):
+            assert actual["means"][name] == pytest.approx(expected["means"][name], abs=1e-5)
+        for name in ("pending_events_mean", "pending_events_max", "pending_share"):
+            assert actual["means"][name] == expected["means"][name]
+        for name in ("ap", "auc", "ap_per_batch", "auc_per_batch", "num_events"):
+            assert actual["validation"][name] == pytest.approx(
+                expected["validation"][name], abs=1e-5
+            )
+
+
+def _config(stream_path: Path, overrides: list[str]) -> RunConfig:
+    small = {
+        "data.stream": stream_path,
+        "memory.dim": 8,
+        "model.embedding_dim": 8,
+        "model.time_dim": 6,
+        "sampling.num_neighbours": 4,
+        "training.batch_size": 32,
+        "training.learning_rate": 0.001,
+        "evaluation.batch_size": 25,
+    }
+    arguments = [text for name, value in small.items() for text in (f"--{name}", str(value))]
+    return load_config(None, [*arguments, *overrides])
+
+
+def _trainer(config: RunConfig, world: World) -> Trainer:
+    torch.set_num_threads(1)
+    parts = assemble(config, load_data(config, torch.device("cpu")), world)
+    return Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
+
+
+def _train(config: RunConfig, world: World) -> list[dict[str, Any]]:
+    """Loss, gradients and all node state after each of a few steps."""
+    trainer = _trainer(config, world)
+    trainer.parts.model.train()
+    states = []
+    for number, batch in enumerate(trainer.sweep.batches(trainer.parts.data.tables)):
+        if number == STEPS:
+            break
+        loss = trainer._train_batch(batch)
+        trainer.position.step += 1
+        grads = {
+            name: parameter.grad.numpy().copy()
+            for name, parameter in trainer.parts.model.named_parameters()
+            if parameter.grad is not None
+        }
+        memory = save_memory(trainer.parts.store, world)
+        tables = {
+            f"{part}.{name}": table.numpy().copy()
+            for part, named in memory.items()
+            for name, table in named.items()
+        }
+        states.append({"loss": loss.values().numpy(), **grads, **tables})
+    return states
+
+
+def _train_as(worker: Worker, config: RunConfig) -> list[dict[str, Any]]:
+    return _train(config, World(worker.rank, worker.world, worker.group))
+
+
+def _epoch(config: RunConfig, world: World) -> dict[str, Any]:
+    trainer = _trainer(config, world)
+    trainer._save = lambda: None  # type: ignore[method-assign]
+    trainer._train_epoch()
+    trainer.totals.add_up(world)
+    return {"means": trainer.totals.means(), "validation": trainer._validate()}
+
+
+def _epoch_as(worker: Worker, config: RunConfig) -> dict[str, Any]:
+    return _epoch(config, World(worker.rank, worker.world, worker.group))
+
+
+def _assert_close(
+    expected: list[dict[str, Any]], actual: list[dict[str, Any]], where: str
+) -> None:
+    for step, (one, many) in enumerate(zip(expected, actual, strict=True)):
+        for name, value in many.items():
+            message = f"{where}, step {step}: {name}"
+            if name not in one:  # a parameter that no slice touched has a gradient of zero
+                assert not value.any(), message
+            elif value.dtype.kind == "f":
+                np.testing.assert_allclose(value, one[name], atol=1e-5, rtol=1e-4, err_msg=message)
+            else:
+                np.testing.assert_array_equal(value, one[name], err_msg=message)
+        assert one.keys() <= many.keys(), f"{where}, step {step}"
