@@ -132,9 +132,7 @@ def _epoch_as(worker: Worker, config: RunConfig) -> dict[str, Any]:
     return _epoch(config, World(worker.rank, worker.world, worker.group))
 
 
-def _assert_close(
-    expected: list[dict[str, Any]], actual: list[dict[str, Any]], where: str
-) -> None:
+def _assert_close(expected: list[dict[str, Any]], actual: list[dict[str, Any]], where: str) -> None:
     for step, (one, many) in enumerate(zip(expected, actual, strict=True)):
         for name, value in many.items():
             message = f"{where}, step {step}: {name}"

@@ -1,11 +1,13 @@
-"""A small stream that can be learnt."""
+"""A small stream that can be learnt, and a configuration that trains it in seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 
@@ -28,3 +30,27 @@ def habitual_stream(num_events: int = 1500, features: int = 3, seed: int = 0) ->
         num_sources=40,
         edge_features=rng.normal(size=(num_events, features)) if features else None,
     )
+
+
+def small_config(stream_path: Path) -> MakeConfig:
+    """Makes configurations; keyword arguments override, with __ for dots."""
+
+    def make(**overrides: object) -> RunConfig:
+        values: dict[str, object] = {
+            "data.stream": stream_path,
+            "memory.dim": 8,
+            "model.embedding_dim": 8,
+            "model.time_dim": 6,
+            "sampling.num_neighbours": 4,
+            "training.epochs": 2,
+            "training.batch_size": 100,
+            "training.learning_rate": 0.01,
+            "training.num_threads": 1,
+            "evaluation.batch_size": 50,
+            "evaluation.num_negatives": 5,
+        }
+        values |= {name.replace("__", "."): value for name, value in overrides.items()}
+        arguments = [text for name, value in values.items() for text in (f"--{name}", str(value))]
+        return load_config(None, arguments)
+
+    return make

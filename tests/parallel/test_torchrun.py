@@ -1,0 +1,100 @@
+"""`torchrun -m pres_dist train`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_run import MakeConfig
+
+from pres_dist.config.load import dump_yaml
+from pres_dist.config.run import RunConfig
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.run import resume, train
+
+TIMEOUT_S = 100
+
+
+def torchrun(workers: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pres_dist under torchrun on the loopback interface; nothing outlives the call."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={workers}", "-m", "pres_dist", *arguments]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def test_two_workers_train_what_one_trains(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config()
+    alone = train(config, tmp_path / "alone")
+    result = torchrun(2, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "two"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("report: ") == 1  # one worker speaks
+    _assert_alike(_results(tmp_path / "two"), alone)
+    steps = [record["step"] for record in _epochs(tmp_path / "two")]
+    assert steps == [record["step"] for record in _epochs(tmp_path / "alone")]
+
+
+def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config()
+    result = torchrun(3, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    by_three = _results(tmp_path / "run")
+    # The last epoch is validated again, and the best one tested, on the memory of three.
+    _assert_alike(resume(tmp_path / "run"), by_three)
+    result = torchrun(2, "resume", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    _assert_alike(_results(tmp_path / "run"), by_three)
+    result = torchrun(2, "evaluate", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    _assert_alike(json.loads((tmp_path / "run" / "evaluation.json").read_text()), by_three)
+
+
+def test_an_error_of_the_user_ends_all_workers(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(data__stream=tmp_path / "nowhere")
+    result = torchrun(2, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
+    assert result.returncode != 0
+    assert "nowhere" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def _file(config: RunConfig, folder: Path) -> str:
+    path = folder / "config.yaml"
+    path.write_text(dump_yaml(config))
+    return str(path)
+
+
+def _results(run_dir: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+    return results
+
+
+def _epochs(run_dir: Path) -> list[dict[str, Any]]:
+    return [r for r in read_metrics(run_dir / "metrics.jsonl") if r["kind"] == "epoch"]
+
+
+def _assert_alike(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """The same up to what rounding can do to a ranking of 225 events."""
+    assert first["best_epoch"] == second["best_epoch"]
+    for part in ("validation", "test"):
+        for metric in ("ap", "auc", "mrr"):
+            assert first[part][metric] == pytest.approx(second[part][metric], abs=5e-3)
