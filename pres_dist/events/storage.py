@@ -7,7 +7,6 @@ it does not trust, and a writer can fill it in last.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from pathlib import Path
 from typing import Any, Literal
@@ -103,15 +102,6 @@ def is_stream(directory: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def sha256(file: Path) -> str:
-    """The hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_sizes(directory: Path, meta: StreamMeta) -> None:

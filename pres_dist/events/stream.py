@@ -29,8 +29,8 @@ from pres_dist.events.storage import (
     check_sizes,
     open_array,
     read_meta,
-    sha256,
 )
+from pres_dist.files import sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa

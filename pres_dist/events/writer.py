@@ -33,8 +33,8 @@ from pres_dist.events.storage import (
     NODE_IDS_FILE,
     StoredFile,
     StreamMeta,
-    sha256,
 )
+from pres_dist.files import sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
