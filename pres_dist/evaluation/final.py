@@ -26,5 +26,8 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> dict[str, Metrics]:
     for name, events in (("validation", split.validation), ("test", split.test)):
         sweep = parts.evaluation_sweep(events, config.batch_size)
         scored = score(step, sweep, negatives, config.num_negatives, parts.world)
+        drawn, found = parts.world.add_up(negatives.counts).tolist()
+        negatives.counts.zero_()
         metrics[name] = scored.metrics(parts.data.unseen_N)
+        metrics[name]["negatives_found"] = found / drawn if drawn else None
     return metrics

@@ -205,6 +205,9 @@ def results_summary(results: Mapping[str, Any]) -> str:
     if results.get("num_negatives") is not None:
         kind = results.get("negatives", "")
         parts.append(f"MRR among {results['num_negatives']} {kind} negatives".replace("  ", " "))
+        found = (results.get("test") or {}).get("negatives_found")
+        if found is not None and found < 1:
+            parts.append(f"{found:.1%} of the test negatives are {kind}, random ones stand in")
     if results.get("best_epoch") is not None:
         parts.append(f"best epoch {results['best_epoch']}")
     if results.get("seconds") is not None:

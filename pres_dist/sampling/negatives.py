@@ -29,6 +29,9 @@ _ATTEMPTS = 4
 class NegativeSampler:
     """Draws M destinations other than the true one for each event.
 
+    Where a source has no historical or inductive negative, a random one stands in;
+    `counts` tells how many are what was asked for.
+
     Args:
         kind: random, historical or inductive.
         stream: the events.
@@ -60,6 +63,8 @@ class NegativeSampler:
         self._train_end = train_end
         self._seed = seed
         self._num_nodes = stream.num_nodes
+        self.counts = torch.zeros(2, dtype=torch.int64, device=adjacency.device)
+        """Negatives drawn so far, and those of them that are of the kind asked for."""
         if kind == "inductive":
             pairs = torch.from_numpy(np.stack([stream.src[:train_end], stream.dst[:train_end]]))
             self._train_pairs = self._pair_keys(pairs[0], pairs[1]).unique().to(adjacency.device)
@@ -73,6 +78,7 @@ class NegativeSampler:
         rng = CounterRNG(self._seed, _PURPOSE, epoch)
         negatives_BM = self._random(rng, dst_B[:, None], event_BM, slot_BM)
         if self._kind == "random":
+            self._count(torch.ones_like(negatives_BM))
             return negatives_BM
         found_BM = torch.zeros_like(slot_BM, dtype=torch.bool)
         for attempt in range(_ATTEMPTS):
@@ -81,7 +87,12 @@ class NegativeSampler:
             take_BM = valid_BM & ~found_BM
             negatives_BM = torch.where(take_BM, candidate_BM, negatives_BM)
             found_BM |= valid_BM
+        self._count(found_BM)
         return negatives_BM
+
+    def _count(self, found_BM: Tensor) -> None:
+        self.counts[0] += found_BM.numel()
+        self.counts[1] += found_BM.sum()
 
     def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:
         """Uniform over the destinations but the true one, by leaving out its place."""

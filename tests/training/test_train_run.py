@@ -212,3 +212,17 @@ def _trainer_without_files(parts: object) -> Trainer:
     from pres_dist.report.progress import SilentProgress
 
     return Trainer(parts, _NoCheckpoints(), NoLog(), SilentProgress())  # type: ignore[arg-type]
+
+
+def test_the_share_of_negatives_of_the_kind_asked_for_is_told(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(training__epochs=1)
+    results = train(config, tmp_path / "run")
+    assert results["test"]["negatives_found"] == 1
+    inductive = config.evaluation.model_copy(update={"negatives": "inductive"})
+    found = evaluate_run(tmp_path / "run", inductive)["test"]["negatives_found"]
+    assert 0 < found < 1  # most pairs of the test part were met in training
+    historical = config.evaluation.model_copy(update={"negatives": "historical"})
+    found = evaluate_run(tmp_path / "run", historical)["test"]["negatives_found"]
+    assert 0.5 < found <= 1
