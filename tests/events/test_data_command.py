@@ -73,14 +73,21 @@ def test_stopping_leaves_nothing(stop, tmp_path):
     folder.mkdir()
     command = [sys.executable, "-m", "pres_dist", "data", "synthesize"]
     command += ["--out", str(folder / "s"), "--events", "2000000000"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.DEVNULL,
+        # A shell's background job ignores SIGINT and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         for _ in range(600):
             if any(folder.iterdir()):
                 break
             time.sleep(0.05)
         process.send_signal(stop)
-        assert process.wait(timeout=60) in (143, 130)
+        # CPython ends itself by SIGINT where the interrupt came inside an exec() of a text, as
+        # when a dataclass is made during an import, although it was caught further up.
+        assert process.wait(timeout=60) in (143, 130, -signal.SIGINT)
     finally:
         process.kill()
         process.wait()
