@@ -7,8 +7,8 @@ from pres_dist.evaluation.link_prediction import Metrics, replay, score
 from pres_dist.training.setup import Parts
 
 
-def final_metrics(parts: Parts, config: EvaluationConfig) -> dict[str, Metrics]:
-    """Metrics of the validation part and then of the test part.
+def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
+    """Metrics of the validation part and then of the test part, and of what negatives.
 
     The store must hold the memory from the end of the training part; with
     `memory: replay` it is rebuilt, in temporal batches of evaluation's own size.
@@ -22,7 +22,10 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> dict[str, Metrics]:
             parts.world,
         )
     negatives = parts.evaluation_negatives(config)
-    metrics = {}
+    metrics: Metrics = {
+        "num_negatives": config.num_negatives,
+        "negatives": config.negatives,
+    }
     for name, events in (("validation", split.validation), ("test", split.test)):
         sweep = parts.evaluation_sweep(events, config.batch_size)
         scored = score(step, sweep, negatives, config.num_negatives, parts.world)

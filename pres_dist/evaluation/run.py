@@ -40,8 +40,6 @@ def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
         **metrics,
         "best_epoch": state["position"]["epoch"],
         "seconds": time.perf_counter() - started,
-        "num_negatives": evaluation.num_negatives,
-        "negatives": evaluation.negatives,
         "settings": evaluation.model_dump(mode="json"),
     }
     if world.leads:

@@ -81,9 +81,10 @@ class NegativeSampler:
             self._count(torch.ones_like(negatives_BM))
             return negatives_BM
         found_BM = torch.zeros_like(slot_BM, dtype=torch.bool)
+        start_B, end_B = self._window(src_B, events_B)
         for attempt in range(_ATTEMPTS):
             draw_BM = rng.uniform(event_BM, slot_BM, torch.full_like(slot_BM, attempt))
-            candidate_BM, valid_BM = self._from_history(src_B, dst_B, events_B, draw_BM)
+            candidate_BM, valid_BM = self._from_history(src_B, dst_B, start_B, end_B, draw_BM)
             take_BM = valid_BM & ~found_BM
             negatives_BM = torch.where(take_BM, candidate_BM, negatives_BM)
             found_BM |= valid_BM
@@ -96,18 +97,14 @@ class NegativeSampler:
 
     def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:
         """Uniform over the destinations but the true one, by leaving out its place."""
-        place = torch.searchsorted(self._destinations, dst)
-        place = place.clamp(max=self._destinations.numel() - 1)
-        listed = self._destinations[place] == dst
+        place, listed = _find(self._destinations, dst)
         drawn_BM = rng.integers(self._destinations.numel() - listed.long(), event_BM, slot_BM)
         return self._destinations[drawn_BM + (listed & (drawn_BM >= place)).long()]
 
     def _from_history(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, draw_BM: Tensor
+        self, src_B: Tensor, dst_B: Tensor, start_B: Tensor, end_B: Tensor, draw_BM: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A past partner of each source by a uniform draw, and whether it will do."""
-        before_B = self._adjacency.first_event_at(self._adjacency.times(events_B))
-        start_B, end_B = self._window(src_B, before_B)
         length_B = (end_B - start_B)[:, None]
         position_BM = start_B[:, None] + (draw_BM * length_B).long()
         position_BM = torch.where(length_B > 0, position_BM, 0)
@@ -116,12 +113,14 @@ class NegativeSampler:
         event_BM = torch.where(length_B > 0, event_BM, 0)
         partner_BM = self._adjacency.other_endpoint(source_BM, event_BM)
         valid_BM = (length_B > 0) & (partner_BM != dst_B[:, None])
-        valid_BM &= _contains(self._destinations, partner_BM)
+        valid_BM &= _find(self._destinations, partner_BM)[1]
         if self._kind == "inductive":
-            valid_BM &= ~_contains(self._train_pairs, self._pair_keys(source_BM, partner_BM))
+            valid_BM &= ~_find(self._train_pairs, self._pair_keys(source_BM, partner_BM))[1]
         return partner_BM, valid_BM
 
-    def _window(self, src_B: Tensor, before_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _window(self, src_B: Tensor, events_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions of the sources' histories that the kind allows, before their events."""
+        before_B = self._adjacency.first_event_at(self._adjacency.times(events_B))
         if self._kind == "inductive":
             return self._adjacency.history(src_B, before_B, since=self._train_end)
         return self._adjacency.history(src_B, before_B.clamp(max=self._train_end))
@@ -136,12 +135,12 @@ class NegativeSampler:
         return torch.minimum(first, second) * self._num_nodes + torch.maximum(first, second)
 
 
-def _contains(sorted_ids: Tensor, ids: Tensor) -> Tensor:
-    """Whether each id is among the sorted ones."""
+def _find(sorted_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Place of each id among the sorted ones, and whether it is there."""
     if sorted_ids.numel() == 0:
-        return torch.zeros_like(ids, dtype=torch.bool)
+        return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     place = torch.searchsorted(sorted_ids, ids.contiguous()).clamp(max=sorted_ids.numel() - 1)
-    return sorted_ids[place] == ids
+    return place, sorted_ids[place] == ids
 
 
 def destinations_of(stream: EventStream, events: range | np.ndarray | None = None) -> Tensor:

@@ -5,7 +5,6 @@ Shapes: Q queries, K neighbours a query.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +29,6 @@ class Neighbours:
     nodes_QK: Tensor
     events_QK: Tensor
     mask_QK: Tensor
-
-
-Sampler = Callable[[Tensor, Tensor], Neighbours]
 
 
 class NeighbourSampler:

@@ -105,11 +105,8 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
 def _finish(trainer: Trainer) -> Results:
     """Evaluate the best epoch."""
     trainer.restore_best()
-    evaluation = trainer.parts.config.evaluation
     return {
-        **final_metrics(trainer.parts, evaluation),
+        **final_metrics(trainer.parts, trainer.parts.config.evaluation),
         "best_epoch": trainer.position.best_epoch,
         "seconds": trainer.seconds(),
-        "num_negatives": evaluation.num_negatives,
-        "negatives": evaluation.negatives,
     }

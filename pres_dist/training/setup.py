@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -66,14 +66,17 @@ class Parts:
 
     config: RunConfig
     data: Data
-    device: torch.device
     model: TGN
     store: MemoryStore
     train_step: TemporalStep
     evaluation_step: TemporalStep
     train_negatives: NegativeSampler
     world: World
-    clock: StageClock = field(default_factory=StageClock)
+    clock: StageClock
+
+    @property
+    def device(self) -> torch.device:
+        return self.data.tables.device
 
     @property
     def train_sweep(self) -> Sweep:
@@ -162,7 +165,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         data.split.train_end,
         config.training.seed,
     )
-    return Parts(config, data, device, model, store, steps[0], steps[1], negatives, world, clock)
+    return Parts(config, data, model, store, steps[0], steps[1], negatives, world, clock)
 
 
 def _build_store(config: RunConfig, data: Data, device: torch.device, world: World) -> MemoryStore:

@@ -68,6 +68,11 @@ class Trainer:
         self.config = parts.config.training
         self.optimiser = build_optimiser(parts.model, self.config)
         self.sweep = parts.train_sweep
+        evaluation = parts.config.evaluation
+        self._validation_sweep = parts.evaluation_sweep(
+            parts.data.split.validation, evaluation.batch_size
+        )
+        self._validation_negatives = parts.evaluation_negatives(evaluation)
         self.totals = EpochTotals(parts.device)
         self.position = Position()
         self._started = time.perf_counter()
@@ -189,10 +194,8 @@ class Trainer:
 
     def _validate(self) -> Metrics:
         """AP and AUC on the validation part, on the memory that training left."""
-        evaluation = self.parts.config.evaluation
-        sweep = self.parts.evaluation_sweep(self.parts.data.split.validation, evaluation.batch_size)
-        negatives = self.parts.evaluation_negatives(evaluation)
-        scored = score(self.parts.evaluation_step, sweep, negatives, 1, self.parts.world)
+        step, world = self.parts.evaluation_step, self.parts.world
+        scored = score(step, self._validation_sweep, self._validation_negatives, 1, world)
         return without_mrr(scored.metrics(self.parts.data.unseen_N))
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
