@@ -90,7 +90,6 @@ class Traffic:
     """What one worker sent and asked for, by the verb of the store."""
 
     pull: Volume = field(default_factory=Volume)
-    pull_transitions: Volume = field(default_factory=Volume)
     push: Volume = field(default_factory=Volume)
     observe: Volume = field(default_factory=Volume)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, TransitionRows, elapsed_since
+from pres_dist.memory.merge import merge_rows
+from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, elapsed_since
 from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
 
 
@@ -40,20 +42,38 @@ class LocalStore:
             mail_event_UR=torch.full((num_nodes, num_slots), NO_EVENT, device=device),
             mail_count_U=torch.zeros(num_nodes, dtype=torch.int64, device=device),
         )
+        self.version = 0
+        # Version that wrote a row: not saved, since after a load all of it has been seen.
+        self._written_N = torch.zeros(num_nodes, dtype=torch.int64, device=device)
 
-    def pull(self, nodes_U: Tensor) -> NodeState:
-        return NodeState(
-            **{name: table.index_select(0, nodes_U) for name, table in vars(self._rows).items()}
-        )
+    def pull(
+        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+    ) -> Pulled:
+        columns = {name: table.index_select(0, nodes_U) for name, table in vars(self._rows).items()}
+        known = None if self.statistics is None else self.statistics.rows(nodes_U, with_mixture)
+        return Pulled(NodeState(**columns), known, self.version)
 
-    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
-        return None if self.statistics is None else self.statistics.rows(nodes_U, with_mixture)
-
-    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         if learn:
             self._observe(nodes_U, POSITIVE, state.memory_UD, state.last_update_U)
+        if seen is not None and seen < self.version:
+            state = self._keep_unread(nodes_U, state, seen)
         for name, table in vars(self._rows).items():
             table.index_copy_(0, nodes_U, getattr(state, name))
+        self.version += 1
+        self._written_N.index_fill_(0, nodes_U, self.version)
+
+    def _keep_unread(self, nodes_U: Tensor, state: NodeState, seen: int) -> NodeState:
+        """The new rows, with the mail that was pushed since version `seen` before their own."""
+        unread_U = (self._written_N.index_select(0, nodes_U) > seen).nonzero().flatten()
+        stored = self.pull(nodes_U.index_select(0, unread_U)).state
+        rows = torch.cat([unread_U, torch.arange(nodes_U.numel(), device=nodes_U.device)])
+        both = {
+            name: torch.cat([getattr(stored, name), column]) for name, column in vars(state).items()
+        }
+        merged = merge_rows(rows, NodeState(**both))[1]
+        # Rows that nobody wrote since keep their own; all others take the memory that is pushed.
+        return replace(merged, memory_UD=state.memory_UD, last_update_U=state.last_update_U)
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
         if self.statistics is not None and self.statistics.num_components > NEGATIVE:
@@ -75,6 +95,11 @@ class LocalStore:
         self._rows.last_update_U.fill_(NEVER)
         if self.statistics is not None:
             self.statistics.reset()
+        self._all_seen()
+
+    def _all_seen(self) -> None:
+        self.version = 0
+        self._written_N.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         statistics = {} if self.statistics is None else self.statistics.state_dict()
@@ -89,3 +114,4 @@ class LocalStore:
             table.copy_(state["rows"][name])
         if self.statistics is not None:
             self.statistics.load_state_dict(state["statistics"])
+        self._all_seen()

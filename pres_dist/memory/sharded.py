@@ -4,7 +4,7 @@ Each node's row is kept by one worker, its owner, in a `LocalStore` over the row
 of that worker: the shard. All verbs that read or write nodes are collectives.
 
 Shapes: N nodes of the stream, U nodes of a request, X rows that arrive at an owner,
-P distinct rows among them, G contested ones, D memory size, R mailbox slots.
+P distinct rows among them, D memory size, R mailbox slots.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from torch import Tensor
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.exchange import Placement, RowExchange, Traffic
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.state import NO_EVENT, Mixture, NodeState, TransitionRows
+from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.state import Mixture, NodeState, Pulled, TransitionRows
 from pres_dist.pres.statistics import NEGATIVE
 
 
 class ShardedStore:
     """Node state held by the workers of a process group. See `MemoryStore` for the verbs.
 
-    `pull`, `pull_transitions`, `push` and `observe` are collectives: all workers call
+    `pull`, `push` and `observe` are collectives: all workers call
     them in the same order, with the same flags, each with its own distinct ids, which
     may be none, on the device of the shard. An id outside the stream raises at the
     worker that would own it, as in `LocalStore`.
 
     In one push several workers may write the same node, each with the events of its own
-    time slice: see `merge_pushes`. It counts as one transition, and so does an
+    time slice: see `merge_rows`. It counts as one transition, and so does an
     observation by several workers.
 
     Args:
@@ -59,28 +60,32 @@ class ShardedStore:
         self.shard = shard
         self.traffic = Traffic()
 
-    def pull(self, nodes_U: Tensor) -> NodeState:
+    def pull(
+        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+    ) -> Pulled:
         request = self._exchange.request(nodes_U, self.traffic.pull)
-        columns = vars(self.shard.pull(request.rows_X))
-        received = self._exchange.reply(request, [*columns.values()], self.traffic.pull)
-        return NodeState(**dict(zip(columns, received, strict=True)))
+        found = self.shard.pull(request.rows_X, with_mixture)
+        columns, rows = [*vars(found.state).values()], found.transitions
+        if rows is not None:
+            columns += [rows.num_observed_U, rows.rate_UD]
+            columns += [] if rows.mixture is None else [*vars(rows.mixture).values()]
+        received = self._exchange.reply(request, columns, self.traffic.pull)
+        state = NodeState(*received[:5])
+        if rows is None:
+            return Pulled(state, None, self.version)
+        num_U, rate_UD, *mixture = received[5:]
+        known = TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
+        return Pulled(state, known, self.version)
 
-    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
-        if self.shard.statistics is None:
-            return None
-        volume = self.traffic.pull_transitions
-        request = self._exchange.request(nodes_U, volume)
-        rows = self.shard.statistics.rows(request.rows_X, with_mixture)
-        mixture = [] if rows.mixture is None else [*vars(rows.mixture).values()]
-        columns = [rows.num_observed_U, rows.rate_UD, *mixture]
-        num_U, rate_UD, *mixture = self._exchange.reply(request, columns, volume)
-        return TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
-
-    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         columns = vars(state)
         rows_X, received = self._exchange.deliver(nodes_U, [*columns.values()], self.traffic.push)
         arrived = NodeState(**dict(zip(columns, received, strict=True)))
-        self.shard.push(*merge_pushes(rows_X, arrived), learn)
+        self.shard.push(*merge_rows(rows_X, arrived), learn, seen)
+
+    @property
+    def version(self) -> int:
+        return self.shard.version
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
         statistics = self.shard.statistics
@@ -89,7 +94,7 @@ class ShardedStore:
         rows_X, (memory_XD, last_update_X) = self._exchange.deliver(
             nodes_U, [memory_UD, last_update_U], self.traffic.observe
         )
-        rows_P, first_P, _, _ = _distinct(rows_X)
+        rows_P, first_P, _, _ = distinct(rows_X)
         self.shard.observe(
             rows_P, memory_XD.index_select(0, first_P), last_update_X.index_select(0, first_P)
         )
@@ -140,54 +145,3 @@ def whole_state(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for shard in shards:
                 tables[name][shard["nodes"]] = shard["shard"][part][name]
     return whole
-
-
-def merge_pushes(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
-    """What the pushes of several workers make of each row.
-
-    Memory and time of a row are the same from all who push it, up to rounding; those
-    of the lowest rank are taken. Its mailbox holds the newest R events of all pushed,
-    by event id and not by arrival, and counts add up. A row that one worker pushes
-    stays as it is.
-
-    Args:
-        rows_X: rows of the shard, in rank order.
-        state: what is pushed, X rows.
-
-    Returns:
-        distinct rows [P], and their new state.
-    """
-    rows_P, first_P, number_X, count_P = _distinct(rows_X)
-    merged = {name: column.index_select(0, first_P) for name, column in vars(state).items()}
-    merged["mail_count_U"].zero_().index_add_(0, number_X, state.mail_count_U)
-    contested_G = (count_P > 1).nonzero().flatten()
-    newest_GR = _newest_slots(number_X, count_P, state.mail_event_UR).index_select(0, contested_G)
-    for name in ("mail_event_UR", "mail_memory_URD"):
-        slots = getattr(state, name).flatten(0, 1)
-        merged[name].index_copy_(0, contested_G, slots[newest_GR])
-    return rows_P, NodeState(**merged)
-
-
-def _newest_slots(number_X: Tensor, count_P: Tensor, event_XR: Tensor) -> Tensor:
-    """The newest R of all slots pushed for each row, oldest first, empty ones last.
-
-    Returns:
-        indices into the X * R slots [P, R].
-    """
-    num_slots = event_XR.shape[1]
-    event = event_XR.flatten()
-    # Empty slots have the lowest event id, and every row has R slots at least.
-    by_event = torch.argsort(event, stable=True)
-    number = number_X.repeat_interleave(num_slots).index_select(0, by_event)
-    by_row = by_event.index_select(0, torch.argsort(number, stable=True))
-    end_P1 = (count_P.cumsum(0) * num_slots)[:, None]
-    newest_PR = by_row[end_P1 - num_slots + torch.arange(num_slots, device=event.device)]
-    full_first_PR = torch.argsort(event[newest_PR] == NO_EVENT, dim=1, stable=True)
-    return newest_PR.gather(1, full_first_PR)
-
-
-def _distinct(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Distinct rows [P], the first place of each [P], each place's number [X], places a row [P]."""
-    rows_P, number_X, count_P = torch.unique(rows_X, return_inverse=True, return_counts=True)
-    first_P = torch.argsort(number_X, stable=True)[count_P.cumsum(0) - count_P]
-    return rows_P, first_P, number_X, count_P

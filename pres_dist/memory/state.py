@@ -73,6 +73,21 @@ class Mixture:
     variance_UCD: Tensor
 
 
+@dataclass(frozen=True)
+class Pulled:
+    """What a store hands out for a request.
+
+    Attributes:
+        state: rows of the nodes, as copies.
+        transitions: their statistics; None when the store keeps none.
+        version: pushes that the rows have seen.
+    """
+
+    state: NodeState
+    transitions: TransitionRows | None
+    version: int
+
+
 def elapsed_since(last_update: Tensor, t: Tensor) -> Tensor:
     """int64 time from a node's last update to t; 0 for a node never updated."""
     return torch.where(last_update == NEVER, 0, t - last_update)
@@ -85,23 +100,41 @@ class MemoryStore(Protocol):
     dim: int
     num_slots: int
 
-    def pull(self, nodes_U: Tensor) -> NodeState:
-        """State of the nodes, as copies."""
+    @property
+    def version(self) -> int:
+        """Pushes since the last reset or load."""
 
-    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
-        """Transition statistics of the nodes; None when the store keeps none."""
+    def pull(
+        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+    ) -> Pulled:
+        """State of the nodes, and what is known of their transitions.
 
-    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+        It has seen all pushes that this worker has made before, and those of the same
+        steps of all others.
+
+        Args:
+            nodes_U: distinct ids.
+            with_mixture: whether the components of the transitions are wanted too.
+            writes_U: bool, the rows that a later push of this worker will write, exactly
+                and in this order. Pushes must then follow in the order of their pulls;
+                in return ids need not travel again. None announces nothing. All workers
+                announce alike.
+        """
+
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         """Replace the rows of the nodes.
 
         Mailboxes are replaced as a whole: applying a mail empties it, and the rows
-        hold the messages of the present batch.
+        hold the messages of the present batch. Mail that came after the pull which the
+        rows were computed from is unread: it stays, as far as there is room for the
+        newest R messages.
 
         Args:
             nodes_U: distinct ids.
             state: their new rows.
             learn: whether the step from the old memory to the new one enters the
                 transition statistics (training events only).
+            seen: version of the pull; None for the present one, so that no mail is unread.
         """
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:

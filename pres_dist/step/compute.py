@@ -109,12 +109,9 @@ class TemporalStep:
             return mail
 
     def _update(self, nodes_U: Tensor) -> UpdatedMemory:
-        correction = self.model.correction
         with self.clock("pull"):
-            state = self.store.pull(nodes_U)
-            transitions = rate_UD = None
-            if correction is not None:
-                transitions = self.store.pull_transitions(nodes_U, self._rates_seed is not None)
+            pulled = self.store.pull(nodes_U, self._rates_seed is not None)
+            state, transitions, rate_UD = pulled.state, pulled.transitions, None
             events_UR = state.mail_event_UR.clamp(min=0)
             context = MailContext(
                 self.tables.times(events_UR), self.tables.edge_features(events_UR)

@@ -149,19 +149,19 @@ def assert_same_transitions(one: TransitionRows | None, other: TransitionRows | 
 
 
 def assert_same_store(one: MemoryStore, other: MemoryStore, layout: Layout) -> None:
-    assert_same_rows(one.pull(layout.everyone), other.pull(layout.everyone))
+    assert_same_rows(one.pull(layout.everyone).state, other.pull(layout.everyone).state)
     assert_same_transitions(
-        one.pull_transitions(layout.everyone, True), other.pull_transitions(layout.everyone, True)
+        one.pull(layout.everyone, True).transitions, other.pull(layout.everyone, True).transitions
     )
 
 
 def assert_like_reference(store: MemoryStore, reference: Reference, nodes: list[int]) -> None:
     """Rows to the last bit, statistics up to summation order."""
-    pulled = store.pull(ids(*nodes))
+    pulled = store.pull(ids(*nodes)).state
     for place, node in enumerate(nodes):
         for name, expected in reference.row(node).items():
             np.testing.assert_array_equal(getattr(pulled, name)[place].numpy(), expected, name)
-    rows = store.pull_transitions(ids(*nodes), True)
+    rows = store.pull(ids(*nodes), True).transitions
     if not reference.layout.num_components:
         assert rows is None
         return
@@ -256,14 +256,14 @@ class StoreContract:
 
     def test_defaults_of_a_new_store(self, layout: Layout) -> None:
         store = self.make_store(layout)
-        state = store.pull(ids(4, 0))
+        state = store.pull(ids(4, 0)).state
         assert state.memory_UD.tolist() == [[0.0] * layout.dim] * 2
         assert state.last_update_U.tolist() == [NEVER, NEVER]
         assert state.mail_memory_URD.shape == (2, layout.num_slots, layout.dim)
         assert not state.mail_memory_URD.any()
         assert state.mail_event_UR.tolist() == [[NO_EVENT] * layout.num_slots] * 2
         assert state.mail_count_U.tolist() == [0, 0]
-        rows = store.pull_transitions(ids(4, 0), True)
+        rows = store.pull(ids(4, 0), True).transitions
         assert rows is not None
         assert rows.mixture is not None
         assert rows.num_observed_U.tolist() == [0, 0]
@@ -272,7 +272,7 @@ class StoreContract:
 
     def test_types(self, layout: Layout) -> None:
         for store in (self.make_store(layout), self.written(layout)):
-            types = {name: getattr(store.pull(ids(1)), name).dtype for name in FIELDS}
+            types = {name: getattr(store.pull(ids(1)).state, name).dtype for name in FIELDS}
             assert types == {
                 "memory_UD": torch.float32,
                 "last_update_U": torch.int64,
@@ -280,19 +280,19 @@ class StoreContract:
                 "mail_event_UR": torch.int64,
                 "mail_count_U": torch.int64,
             }
-            rows = store.pull_transitions(ids(1), True)
+            rows = store.pull(ids(1), True).transitions
             assert rows is not None
             assert rows.num_observed_U.dtype == torch.int64
             assert rows.rate_UD.dtype == torch.float32
 
     def test_rows_come_in_the_order_of_the_request(self, layout: Layout) -> None:
         store = self.written(layout)
-        whole, order = store.pull(layout.everyone), ids(5, 0, 6, 2)
-        some = store.pull(order)
+        whole, order = store.pull(layout.everyone).state, ids(5, 0, 6, 2)
+        some = store.pull(order).state
         for name in FIELDS:
             assert torch.equal(getattr(some, name), getattr(whole, name)[order])
-        whole_rows = store.pull_transitions(layout.everyone, True)
-        rows = store.pull_transitions(order, True)
+        whole_rows = store.pull(layout.everyone, True).transitions
+        rows = store.pull(order, True).transitions
         assert rows is not None
         assert whole_rows is not None
         assert torch.equal(rows.rate_UD, whole_rows.rate_UD[order])
@@ -302,10 +302,10 @@ class StoreContract:
 
     def test_nobody_can_be_asked_for_and_written(self, layout: Layout) -> None:
         store, untouched = self.written(layout), self.written(layout)
-        nobody = store.pull(ids())
+        nobody = store.pull(ids()).state
         assert nobody.memory_UD.shape == (0, layout.dim)
         assert nobody.mail_memory_URD.shape == (0, layout.num_slots, layout.dim)
-        rows = store.pull_transitions(ids(), True)
+        rows = store.pull(ids(), True).transitions
         assert rows is not None
         assert rows.rate_UD.shape == (0, layout.dim)
         store.push(ids(), nobody, learn=True)
@@ -314,8 +314,8 @@ class StoreContract:
 
     def test_pull_returns_copies(self, layout: Layout) -> None:
         store, untouched = self.written(layout), self.written(layout)
-        pulled = [store.pull(nodes) for nodes in (layout.everyone, ids(3))]
-        rows = store.pull_transitions(layout.everyone, True)
+        pulled = [store.pull(nodes).state for nodes in (layout.everyone, ids(3))]
+        rows = store.pull(layout.everyone, True).transitions
         assert rows is not None
         assert rows.mixture is not None
         tensors = [getattr(state, name) for state in pulled for name in FIELDS]
@@ -326,22 +326,19 @@ class StoreContract:
 
     def test_later_writes_do_not_reach_what_was_pulled(self, layout: Layout) -> None:
         store = self.written(layout)
-        pulled, rows = store.pull(layout.everyone), store.pull_transitions(layout.everyone, True)
-        expected, expected_rows = (
-            self.written(layout).pull(layout.everyone),
-            self.written(layout).pull_transitions(layout.everyone, True),
-        )
+        pulled = store.pull(layout.everyone, True)
+        expected = self.written(layout).pull(layout.everyone, True)
         later = [EPOCH_MS * 2] * layout.num_nodes
         state = random_state(layout, layout.num_nodes, 9, later)
         store.push(layout.everyone, state, learn=True)
         store.observe(layout.everyone, state.memory_UD, state.last_update_U + 5)
         store.reset()
-        assert_same_rows(pulled, expected)
-        assert_same_transitions(rows, expected_rows)
+        assert_same_rows(pulled.state, expected.state)
+        assert_same_transitions(pulled.transitions, expected.transitions)
 
     def test_a_mixture_is_given_only_when_asked_for(self, layout: Layout) -> None:
         store = self.written(layout)
-        plain, full = (store.pull_transitions(layout.everyone, wish) for wish in (False, True))
+        plain, full = (store.pull(layout.everyone, wish).transitions for wish in (False, True))
         assert plain is not None
         assert full is not None
         assert plain.mixture is None
@@ -352,32 +349,34 @@ class StoreContract:
     def test_without_statistics(self, layout: Layout) -> None:
         bare = replace(layout, num_components=0)
         store = self.written(bare)
-        assert store.pull_transitions(layout.everyone, True) is None
-        assert store.pull_transitions(layout.everyone, False) is None
-        assert_same_rows(store.pull(layout.everyone), self.written(layout).pull(layout.everyone))
+        assert store.pull(layout.everyone, True).transitions is None
+        assert store.pull(layout.everyone, False).transitions is None
+        assert_same_rows(
+            store.pull(layout.everyone).state, self.written(layout).pull(layout.everyone).state
+        )
 
     # ------------------------------------------------------------ push
 
     def test_push_replaces_whole_rows_and_no_others(self, layout: Layout) -> None:
         """The mailbox too: messages that it held before are gone, not appended to."""
-        store, before = self.written(layout), self.written(layout).pull(layout.everyone)
+        store, before = self.written(layout), self.written(layout).pull(layout.everyone).state
         nodes, others = ids(4, 1), ids(0, 2, 3, 5, 6)
         state = random_state(layout, 2, 50, [EPOCH_MS * 2, NEVER])
         state.mail_event_UR[:, 1:] = NO_EVENT
         state.mail_memory_URD[:, 1:] = 0
         store.push(nodes, state, learn=False)
-        assert_same_rows(store.pull(nodes), state)
+        assert_same_rows(store.pull(nodes).state, state)
         kept = {name: getattr(before, name)[others] for name in FIELDS}
-        assert_same_rows(store.pull(others), NodeState(**kept))
+        assert_same_rows(store.pull(others).state, NodeState(**kept))
 
     def test_a_push_without_mail_empties_the_mailbox(self, layout: Layout) -> None:
         store = self.written(layout)
-        state = store.pull(ids(2))
+        state = store.pull(ids(2)).state
         state.mail_memory_URD.zero_()
         state.mail_event_UR.fill_(NO_EVENT)
         state.mail_count_U.zero_()
         store.push(ids(2), state, learn=False)
-        assert_same_rows(store.pull(ids(2)), state)
+        assert_same_rows(store.pull(ids(2)).state, state)
 
     def test_the_last_writer_wins(self, layout: Layout) -> None:
         """Whatever the times and event ids in the rows say."""
@@ -386,9 +385,10 @@ class StoreContract:
         second = random_state(layout, 2, 2, [EPOCH_MS] * 2)
         store.push(ids(0, 1, 2), first, learn=False)
         store.push(ids(2, 1), second, learn=False)
-        assert_same_rows(store.pull(ids(2, 1)), second)
+        assert_same_rows(store.pull(ids(2, 1)).state, second)
         assert_same_rows(
-            store.pull(ids(0)), NodeState(**{name: getattr(first, name)[:1] for name in FIELDS})
+            store.pull(ids(0)).state,
+            NodeState(**{name: getattr(first, name)[:1] for name in FIELDS}),
         )
 
     def test_the_store_keeps_nothing_of_what_it_was_given(self, layout: Layout) -> None:
@@ -400,7 +400,7 @@ class StoreContract:
         for name in FIELDS:
             getattr(state, name).fill_(5)
         nodes.fill_(0)
-        assert_same_rows(store.pull(ids(1, 3)), same)
+        assert_same_rows(store.pull(ids(1, 3)).state, same)
 
     def test_int64_to_the_last_digit(self, layout: Layout) -> None:
         store = self.make_store(layout)
@@ -408,12 +408,62 @@ class StoreContract:
         state.mail_event_UR.fill_((1 << 60) + 1)
         state.mail_count_U.fill_((1 << 53) + 1)
         store.push(ids(0), state, learn=False)
-        assert_same_rows(store.pull(ids(0)), state)
+        assert_same_rows(store.pull(ids(0)).state, state)
+
+    # ---------------------------------------------------------- staleness
+
+    def test_version_counts_pushes(self, layout: Layout) -> None:
+        store = self.make_store(layout)
+        assert store.version == store.pull(ids(0)).version == 0
+        self.fill(store, ids(1, 2), 1)
+        self.fill(store, ids(), 2)
+        assert store.version == store.pull(ids(0)).version == 2
+        store.load_state_dict(through_a_file(store.state_dict()))
+        assert store.version == 0
+        self.fill(store, ids(3), 3)
+        store.reset()
+        assert store.version == store.pull(ids(0)).version == 0
+
+    def fill(self, store: MemoryStore, nodes: Tensor, event: int, seen: int | None = None) -> None:
+        """Push rows with one mail, of the given event, whose numbers are those of the event."""
+        state = random_state(
+            Layout(dim=store.dim, num_slots=store.num_slots), nodes.numel(), event, [0] * len(nodes)
+        )
+        state.memory_UD.fill_(event)
+        state.last_update_U.fill_(EPOCH_MS + event)
+        state.mail_memory_URD.zero_()
+        state.mail_memory_URD[:, 0] = event
+        state.mail_event_UR.fill_(NO_EVENT)
+        state.mail_event_UR[:, 0] = event
+        state.mail_count_U.fill_(1)
+        store.push(nodes, state, learn=False, seen=seen)
+
+    def test_unread_mail_stays_as_far_as_there_is_room(self, layout: Layout) -> None:
+        store = self.make_store(layout)
+        self.fill(store, ids(0, 1), 5)
+        seen = store.pull(ids(0, 1, 2)).version
+        self.fill(store, ids(1, 2), 6, seen)
+        self.fill(store, ids(0, 1, 2), 7, seen)  # knows event 5, and not event 6
+        state = store.pull(ids(0, 1, 2)).state
+        assert state.memory_UD[:, 0].tolist() == [7, 7, 7]
+        assert state.mail_count_U.tolist() == [1, 2, 2]
+        kept = [[7], [6, 7], [6, 7]]
+        for slot, events in enumerate(kept):
+            events = events[-layout.num_slots :]
+            full = events + [NO_EVENT] * (layout.num_slots - len(events))
+            assert state.mail_event_UR[slot].tolist() == full
+            assert state.mail_memory_URD[slot, : len(events), 0].tolist() == events
+
+    def test_mail_that_was_seen_is_replaced(self, layout: Layout) -> None:
+        store = self.make_store(layout)
+        self.fill(store, ids(1, 2), 6)
+        self.fill(store, ids(1, 2), 7, store.pull(ids(1, 2)).version)
+        assert store.pull(ids(1, 2)).state.mail_count_U.tolist() == [1, 1]
 
     # ------------------------------------------------------ statistics
 
     def observed(self, store: MemoryStore, layout: Layout) -> list[int]:
-        rows = store.pull_transitions(layout.everyone, False)
+        rows = store.pull(layout.everyone, False).transitions
         assert rows is not None
         counts: list[int] = rows.num_observed_U.tolist()
         return counts
@@ -433,7 +483,7 @@ class StoreContract:
             state = random_state(layout, 1, 0, [EPOCH_MS + t])
             state.memory_UD.fill_(value)
             store.push(ids(3), state, learn)
-        rows = store.pull_transitions(ids(3), True)
+        rows = store.pull(ids(3), True).transitions
         assert rows is not None
         assert rows.num_observed_U.tolist() == [1]
         assert rows.rate_UD.tolist() == [[3.0] * dim]  # (10 - 4) in two units of time
@@ -450,7 +500,7 @@ class StoreContract:
         assert self.observed(store, layout) == [0, 1, 0, 0, 0, 0, 0]  # length 0; moved; unwritten
         store.push(ids(0, 1, 2), later, learn=True)
         assert self.observed(store, layout) == [0, 2, 0, 0, 0, 0, 0]
-        rows = store.pull_transitions(ids(0, 2), True)
+        rows = store.pull(ids(0, 2), True).transitions
         assert rows is not None
         assert not rows.rate_UD.any()
         assert rows.rate_UD.isfinite().all()
@@ -459,7 +509,7 @@ class StoreContract:
         store, untouched = self.written(layout), self.written(layout)
         state = random_state(layout, 2, 8, [EPOCH_MS * 2] * 2)
         store.observe(ids(6, 0), state.memory_UD, state.last_update_U)
-        assert_same_rows(store.pull(layout.everyone), untouched.pull(layout.everyone))
+        assert_same_rows(store.pull(layout.everyone).state, untouched.pull(layout.everyone).state)
         before, after = self.observed(untouched, layout), self.observed(store, layout)
         assert [b - a for a, b in zip(before, after, strict=True)] == [1, 0, 0, 0, 0, 0, 1]
 
@@ -472,7 +522,7 @@ class StoreContract:
             store.observe(ids(0), torch.full((1, dim), -6.0 * step), ids(EPOCH_MS + step))
         state = replace(state, memory_UD=torch.full((1, dim), 2.0), last_update_U=ids(EPOCH_MS + 9))
         store.push(ids(0), state, learn=True)
-        rows = store.pull_transitions(ids(0), True)
+        rows = store.pull(ids(0), True).transitions
         assert rows is not None
         assert rows.mixture is not None
         assert rows.num_observed_U.tolist() == [4]
@@ -485,7 +535,7 @@ class StoreContract:
         single = replace(layout, num_components=1)
         store = self.written(single)
         assert self.observed(store, single) == [1] * 7
-        rows = store.pull_transitions(ids(0), True)
+        rows = store.pull(ids(0), True).transitions
         assert rows is not None
         assert rows.mixture is not None
         assert rows.mixture.weight_UC.tolist() == [[1.0]]
@@ -494,7 +544,7 @@ class StoreContract:
 
     def test_reset_forgets_everything(self, layout: Layout) -> None:
         store = self.written(layout)
-        assert store.pull(layout.everyone).memory_UD.any()
+        assert store.pull(layout.everyone).state.memory_UD.any()
         assert all(self.observed(store, layout))
         store.reset()
         assert_same_store(store, self.make_store(layout), layout)

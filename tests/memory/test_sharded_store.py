@@ -35,8 +35,16 @@ from torch import Tensor
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.exchange import ModuloPlacement, Placement, pack_rows, unpack_rows
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.sharded import ShardedStore, merge_pushes, whole_state
-from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, TransitionRows
+from pres_dist.memory.merge import merge_rows
+from pres_dist.memory.sharded import ShardedStore, whole_state
+from pres_dist.memory.state import (
+    NEVER,
+    NO_EVENT,
+    MemoryStore,
+    NodeState,
+    Pulled,
+    TransitionRows,
+)
 from pres_dist.step.mail import collect_mail
 
 WORLDS = [1, 2, 3, 4]
@@ -105,19 +113,23 @@ class StoreOfAll:
     def _call(self, function: Any, *args: Any) -> list[Any]:
         return self._gloo.run(self._world, function, self._key, *args)
 
-    def pull(self, nodes_U: Tensor) -> NodeState:
-        first, *others = self._call(pull_rotated, nodes_U)
+    @property
+    def version(self) -> int:
+        first, *others = self._call(version)
+        assert all(other == first for other in others)
+        return int(first)
+
+    def pull(
+        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+    ) -> Pulled:
+        first, *others = self._call(pull_rotated, nodes_U, with_mixture)
         for other in others:
-            assert_same_rows(first, other)
-        state: NodeState = first
-        return state
+            assert_same_rows(first.state, other.state)
+        pulled: Pulled = first
+        return pulled
 
-    def pull_transitions(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows | None:
-        rows: list[TransitionRows | None] = self._call(pull_transitions, nodes_U, with_mixture)
-        return rows[0]
-
-    def push(self, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
-        self._call(push_share, nodes_U, state, learn)
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
+        self._call(push_share, nodes_U, state, learn, seen)
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
         self._call(observe_share, nodes_U, memory_UD, last_update_U)
@@ -136,22 +148,24 @@ def keep_store(worker: Worker, key: int, layout: Layout) -> None:
     worker.kept[key] = make_store(worker, layout)
 
 
-def pull_rotated(worker: Worker, key: int, nodes_U: Tensor) -> NodeState:
-    state = worker.kept[key].pull(nodes_U.roll(worker.rank))
-    return NodeState(**{name: getattr(state, name).roll(-worker.rank, 0) for name in FIELDS})
+def version(worker: Worker, key: int) -> int:
+    number: int = worker.kept[key].version
+    return number
 
 
-def pull_transitions(
-    worker: Worker, key: int, nodes_U: Tensor, with_mixture: bool
-) -> TransitionRows | None:
-    rows: TransitionRows | None = worker.kept[key].pull_transitions(nodes_U, with_mixture)
-    return rows
+def pull_rotated(worker: Worker, key: int, nodes_U: Tensor, with_mixture: bool) -> Pulled:
+    """What worker 0 asked for; the state of all others put into its order."""
+    pulled: Pulled = worker.kept[key].pull(nodes_U.roll(worker.rank), with_mixture)
+    rows = {name: getattr(pulled.state, name).roll(-worker.rank, 0) for name in FIELDS}
+    return replace(pulled, state=NodeState(**rows))
 
 
-def push_share(worker: Worker, key: int, nodes_U: Tensor, state: NodeState, learn: bool) -> None:
+def push_share(
+    worker: Worker, key: int, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None
+) -> None:
     share = slice(worker.rank, None, worker.world)
     part = NodeState(**{name: getattr(state, name)[share] for name in FIELDS})
-    worker.kept[key].push(nodes_U[share], part, learn)
+    worker.kept[key].push(nodes_U[share], part, learn, seen)
 
 
 def observe_share(
@@ -279,8 +293,8 @@ def run_step(store: MemoryStore, batch: Batch, step: int) -> None:
     """Pull, update, observe and push, with numbers that do not depend on the slice."""
     endpoints_2B = torch.cat([batch.src_B, batch.dst_B])
     nodes_U, index = torch.unique(torch.cat([endpoints_2B, batch.negatives_B]), return_inverse=True)
-    state = store.pull(nodes_U)
-    rows = store.pull_transitions(nodes_U, with_mixture=step % 2 == 0)
+    pulled = store.pull(nodes_U, with_mixture=step % 2 == 0)
+    state, rows = pulled.state, pulled.transitions
     memory_UD, last_update_U = updated(nodes_U, state, rows, step)
     negative_V = torch.unique(index[len(endpoints_2B) :])
     store.observe(nodes_U[negative_V], memory_UD[negative_V], last_update_U[negative_V])
@@ -404,7 +418,7 @@ def test_the_newest_events_of_all_pushes_stay() -> None:
     first = state_of(layout, [[1, 5, 9], [4, -1, -1]], [7, 1], seed=1)
     second = state_of(layout, [[2, 6, -1], [3, -1, -1]], [2, 1], seed=2)
     third = state_of(layout, [[8, 10, -1]], [2], seed=3)
-    rows_P, merged = merge_pushes(ids(6, 2, 6, 2, 6), joined([first, second, third]))
+    rows_P, merged = merge_rows(ids(6, 2, 6, 2, 6), joined([first, second, third]))
     assert rows_P.tolist() == [2, 6]
     assert merged.mail_event_UR.tolist() == [[3, 4, -1], [8, 9, 10]]
     assert merged.mail_count_U.tolist() == [2, 11]
@@ -426,17 +440,17 @@ def test_the_order_of_arrival_decides_only_which_of_equal_memories_is_taken() ->
     state = state_of(layout, events.tolist(), [3] * 10, seed=4)
     state = replace(state, memory_UD=torch.zeros(10, 3))
     rows = torch.randint(4, (10,), generator=random)
-    _, merged = merge_pushes(rows, state)
+    _, merged = merge_rows(rows, state)
     for _ in range(5):
         order = torch.randperm(10, generator=random)
         again = NodeState(**{name: getattr(state, name)[order] for name in FIELDS})
-        assert_same_rows(merge_pushes(rows[order], again)[1], merged)
+        assert_same_rows(merge_rows(rows[order], again)[1], merged)
 
 
 def test_a_row_of_one_push_stays_as_it_is() -> None:
     layout = Layout(num_slots=3)
     state = state_of(layout, [[9, 2, 5], [-1, 3, -1], [7, -1, -1], [6, -1, -1]], [1] * 4, seed=6)
-    rows_P, merged = merge_pushes(ids(3, 0, 1, 1), state)
+    rows_P, merged = merge_rows(ids(3, 0, 1, 1), state)
     assert rows_P.tolist() == [0, 1, 3]
     assert merged.mail_event_UR.tolist() == [[-1, 3, -1], [6, 7, -1], [9, 2, 5]]
 
@@ -490,12 +504,10 @@ def count_exchanges(worker: Worker) -> dict[str, tuple[int, int]]:
     """Exchanges of counts and of data for each verb."""
     store, seen = make_store(worker, Layout()), {}
     nodes = ids(0, 1, 4) if worker.rank else ids(2)
-    state = store.pull(nodes)
+    state = store.pull(nodes).state
     verbs = {
-        "pull": lambda: store.pull(nodes.flip(0)),
-        "transitions_after_pull": lambda: store.pull_transitions(nodes.flip(0), True),
-        "transitions_of_others": lambda: store.pull_transitions(nodes, True),
-        "repeated_by_some": lambda: store.pull(nodes if worker.rank else ids(3)),
+        "pull": lambda: store.pull(nodes.flip(0), True),
+        "repeated": lambda: store.pull(nodes.flip(0)),
         "push": lambda: store.push(nodes, state, learn=True),
         "observe": lambda: store.observe(nodes, state.memory_UD, state.last_update_U),
     }
@@ -511,9 +523,7 @@ def test_number_of_exchanges(gloo: GlooWorld) -> None:
     zero, one = gloo.run(2, count_exchanges)
     assert zero == one
     assert zero["pull"] == (1, 2)
-    assert zero["transitions_after_pull"] == (1, 1)
-    assert zero["transitions_of_others"] == (1, 2)
-    assert zero["repeated_by_some"] == (1, 2)
+    assert zero["repeated"] == (1, 1)
     assert zero["push"] == (1, 1)
     assert zero["observe"] == (1, 1)
 
@@ -521,8 +531,7 @@ def test_number_of_exchanges(gloo: GlooWorld) -> None:
 def measure_traffic(worker: Worker) -> dict[str, tuple[int, ...]]:
     store = make_store(worker, Layout(num_nodes=7, dim=3, num_slots=1))
     nodes = ids(0, 1, 2, 4) if worker.rank == 0 else ids()
-    state = store.pull(nodes)
-    store.pull_transitions(nodes, False)
+    state = store.pull(nodes).state
     store.push(nodes, state, learn=True)
     store.observe(nodes[:1], state.memory_UD[:1], state.last_update_U[:1])
     seen = {verb: tuple(vars(volume).values()) for verb, volume in vars(store.traffic).items()}
@@ -534,8 +543,8 @@ def measure_traffic(worker: Worker) -> dict[str, tuple[int, ...]]:
 def test_traffic_counts_rows_and_bytes(gloo: GlooWorld) -> None:
     asked, silent = gloo.run(2, measure_traffic)
     row = 8 + 3 * 4 + 8 + 3 * 4 + 8 + 8  # id, memory, time, message, event, count
-    assert asked["pull"] == (3, 1, 3 * row, row)
-    assert asked["pull_transitions"] == (3, 1, 3 * 20, 20)  # count and rate; ids are known
+    pulled = row + 8 + 3 * 4  # and transitions: count, rate
+    assert asked["pull"] == (3, 1, 3 * pulled, pulled)
     assert asked["push"] == (3, 1, 3 * row, row)
     assert asked["observe"] == (1, 0, 8 + 12 + 8, 0)
     assert not any(any(volume) for volume in silent.values())
