@@ -125,11 +125,17 @@ class World:
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """The world that torchrun set up, or a world of one where it did not.
+    """The workers that a launcher started, or a world of one where none did.
+
+    A process group that is there already (Ray Train makes one, and so does an outer
+    call) is joined and left as it is.
 
     Raises:
         ConfigError: torchrun's variables are incomplete.
     """
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size())
+        return
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World()
         return

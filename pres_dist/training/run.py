@@ -14,7 +14,12 @@ from pres_dist.parallel.world import World, join_world
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress, SilentProgress
-from pres_dist.report.run_folder import RESULTS, create_run_folder, read_config
+from pres_dist.report.run_folder import (
+    RESULTS,
+    begun_run_folder,
+    create_run_folder,
+    read_config,
+)
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.setup import Parts, assemble, choose_device, load_data
 from pres_dist.training.trainer import Trainer
@@ -50,6 +55,35 @@ def train(
         return _run(parts, folder, progress, None)
 
 
+def start_or_resume(
+    config: RunConfig, run_dir: Path | None, console: Progress | None = None
+) -> Results:
+    """Train in a folder that an earlier attempt at the same run may have begun.
+
+    What a launcher calls that starts workers again after one of them died: it goes on
+    from the newest checkpoint, or from the beginning where there is none yet.
+
+    Args:
+        config: what to compute.
+        run_dir: folder of the run; None for the one that this launch of torchrun has
+            made, or a new one.
+        console: what whoever is watching sees; nothing when None.
+
+    Raises:
+        ConfigError, DataError, NonFiniteError: as in `train`.
+        CheckpointError: the newest checkpoint fails its check.
+    """
+    device = choose_device(config)
+    with join_world(device) as world:
+        begun = world.leader_does(lambda: begun_run_folder(run_dir))
+        if begun is None:
+            return train(config, run_dir, console)
+        checkpoints = Checkpoints(begun)
+        state = world.leader_does(lambda: checkpoints.load() if checkpoints.any() else None)
+        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
+        return _run(parts, begun, _progress(console, world), state)
+
+
 def resume(run_dir: Path, console: Progress | None = None) -> Results:
     """Go on with a run from its newest checkpoint; on the CPU it ends in the same bits.
 
@@ -60,7 +94,7 @@ def resume(run_dir: Path, console: Progress | None = None) -> Results:
     config = read_config(run_dir)
     device = choose_device(config)
     with join_world(device) as world:
-        state = Checkpoints(run_dir).load(device=device)
+        state = world.leader_does(Checkpoints(run_dir).load)
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         return _run(parts, run_dir, _progress(console, world), state)
 
@@ -87,6 +121,8 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
             log.truncate_after(trainer.position.step)
             where = trainer.position
             progress.note(f"resumed at epoch {where.epoch}, batch {where.batch}, step {where.step}")
+        else:
+            log.truncate_after(-1)
         trainer.fit()
         results = _finish(trainer)
         log.write({"kind": "final", "step": trainer.position.step, **results})
