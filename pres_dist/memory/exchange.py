@@ -170,9 +170,7 @@ class RowExchange:
             nodes_P = nodes_U.index_select(0, places_P)
             return Delivery(nodes_P, way, _cut_blocks(blocks, heard_WK, kinds))
 
-        return Request(
-            route, rows_X, delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED)
-        )
+        return Request(route, rows_X, delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED))
 
     def reply(self, request: Request, columns: Sequence[Tensor], volume: Volume) -> list[Tensor]:
         """Send the rows that were asked for back.

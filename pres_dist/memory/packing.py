@@ -37,7 +37,9 @@ class RowLayout:
     def columns(self, rows_UY: Tensor) -> list[Tensor]:
         """The columns [U, ...] of packed rows, as views of them."""
         flat = self._flat_columns(rows_UY)
-        return [part.view(len(part), *shape) for part, shape in zip(flat, self._shapes, strict=True)]
+        return [
+            part.view(len(part), *shape) for part, shape in zip(flat, self._shapes, strict=True)
+        ]
 
     def pack(self, columns: Sequence[Tensor], order_U: Tensor | None, into_UY: Tensor) -> None:
         """Write columns into rows, each copied once.
@@ -58,11 +60,14 @@ class RowLayout:
         """Copies of the columns, with rows in the order given [V, ...]."""
         # One copy a column: `index_select` turns strided rows into dense ones as it goes.
         flat = [part.index_select(0, order_V) for part in self._flat_columns(rows_UY)]
-        return [part.view(len(part), *shape) for part, shape in zip(flat, self._shapes, strict=True)]
+        return [
+            part.view(len(part), *shape) for part, shape in zip(flat, self._shapes, strict=True)
+        ]
 
     def _flat_columns(self, rows_UY: Tensor) -> list[Tensor]:
         return [
-            rows_UY[:, span].view(dtype) for span, dtype in zip(self._spans, self._types, strict=True)
+            rows_UY[:, span].view(dtype)
+            for span, dtype in zip(self._spans, self._types, strict=True)
         ]
 
 

@@ -86,7 +86,7 @@ class TablePlacement:
             raise ValueError(
                 f"owners must be ranks of the {self.world} workers, got {int(strangers[0])}"
             )
-        place_N = self.owner_N.long().cpu()
+        place_N = torch.empty(self.num_nodes, dtype=torch.int64)
         for rank in range(self.world):
             nodes_S = self.nodes_of(rank)
             place_N[nodes_S] = rank + self.world * torch.arange(len(nodes_S))
