@@ -18,3 +18,5 @@ class MemoryConfig(Config):
     """Numbers in a node's memory."""
     mailbox_slots: int = Field(1, ge=1)
     """Last messages of a node within a temporal batch that are kept, in time order."""
+    staleness: int = Field(0, ge=0)
+    """Steps that memory may lag behind in training, so that it is read while a step computes."""
