@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ class Work:
 
 def time_slices(batch: TemporalBatch, world: int) -> list[TemporalBatch]:
     cuts = [batch.events_B.numel() * rank // world for rank in range(world + 1)]
-    return [batch.part(slice(*ends)) for ends in zip(cuts, cuts[1:], strict=False)]
+    return [batch.part(slice(*ends)) for ends in pairwise(cuts)]
 
 
 def by_source(batch: TemporalBatch, placement: Placement) -> list[TemporalBatch]:

@@ -25,14 +25,13 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
         state: what is written, X rows.
 
     Returns:
-        distinct rows [P], and their new state: ascending, or just what was given where
-        every row is written once.
+        distinct rows [P], ascending, and their new state.
     """
     rows_P, count_P, order_X = _grouped(rows_X)
-    if rows_P.numel() == rows_X.numel():
-        return rows_X, state
     first_P = order_X.index_select(0, count_P.cumsum(0) - count_P)
     merged = {name: column.index_select(0, first_P) for name, column in vars(state).items()}
+    if rows_P.numel() == rows_X.numel():
+        return rows_P, NodeState(**merged)
     contested_G = (count_P > 1).nonzero().flatten()
     count_G = count_P.index_select(0, contested_G)
     write_M = order_X[(count_P > 1).repeat_interleave(count_P)]
@@ -69,10 +68,13 @@ def _newest_slots(group_M: Tensor, count_G: Tensor, event_MR: Tensor) -> Tensor:
     return newest_GR.gather(1, full_first_GR)
 
 
-def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows [P], ascending, and the first place of each [P]."""
+def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distinct rows [P], the first place of each [P], each place's number [X], places a row [P]."""
     rows_P, count_P, order_X = _grouped(rows_X)
-    return rows_P, order_X.index_select(0, count_P.cumsum(0) - count_P)
+    number_X = torch.empty_like(rows_X)
+    ascending_X = torch.arange(rows_P.numel(), device=rows_X.device).repeat_interleave(count_P)
+    number_X.index_copy_(0, order_X, ascending_X)
+    return rows_P, order_X.index_select(0, count_P.cumsum(0) - count_P), number_X, count_P
 
 
 def _grouped(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,8 +20,9 @@ SLACK = 0.03
 """Share by which a part may have more nodes than its equal share, while others have fewer."""
 PREFIX_EVENTS = 1 << 23
 """Later events are not looked at. About 100 bytes an event are needed to look."""
-_PASSES = 6
-_CHUNK = 64
+_PASSES = 10
+_CHUNKS, _LARGEST_CHUNK = 128, 64
+"""Small streams are placed in this many chunks: the smaller a chunk, the better its choices."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ def _place(meetings: _Meetings, world: int) -> np.ndarray:
     # Nodes not yet placed are in a part of their own, which `_met` cuts off.
     part_V = np.full(num_nodes, world, dtype=np.int64)
     sizes_W = np.zeros(world, dtype=np.int64)
+    step = min(max(num_nodes // _CHUNKS, 1), _LARGEST_CHUNK)
     for turn in range(_PASSES):
-        for first in range(0, num_nodes, _CHUNK):
-            chunk = slice(first, min(first + _CHUNK, num_nodes))
+        for first in range(0, num_nodes, step):
+            chunk = slice(first, min(first + step, num_nodes))
             if turn:  # it leaves its place before it looks for another
                 sizes_W -= np.bincount(part_V[chunk], minlength=world)
             met_CW = _met(meetings, part_V, chunk, world)

@@ -6,16 +6,15 @@ Shapes: N nodes of the stream, W workers, U nodes of a request, S rows of a shar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pres_dist.events.stream import EventStream
+from pres_dist.memory.config import PlacementKind
 from pres_dist.memory.partition import streaming_partition
-
-PlacementKind = Literal["modulo", "streaming"]
 
 
 class Placement(Protocol):

@@ -129,7 +129,7 @@ class ShardedStore:
         rows_X, (memory_XD, last_update_X) = self._deliver(
             self._announced.observed, nodes_U, [memory_UD, last_update_U], self.traffic.observe
         )
-        rows_P, first_P = distinct(rows_X)
+        rows_P, first_P, _, _ = distinct(rows_X)
         self.shard.observe(
             rows_P, memory_XD.index_select(0, first_P), last_update_X.index_select(0, first_P)
         )

@@ -19,28 +19,24 @@ class Volume:
     Attributes:
         local_rows: those of its own shard; they do not leave the process.
         remote_rows: those of other workers' shards.
-        exchanges: collectives that it took.
     """
 
     local_rows: int = 0
     remote_rows: int = 0
     local_bytes: int = 0
     remote_bytes: int = 0
-    exchanges: int = 0
 
     def add_rows(self, counts_W: Sequence[int], rank: int, bytes_per_row: int) -> None:
-        """Count rows, given by owner, and their bytes, all moved by one exchange."""
+        """Count rows, given by owner, and their bytes."""
         self.local_rows += counts_W[rank]
         self.remote_rows += sum(counts_W) - counts_W[rank]
         self.local_bytes += counts_W[rank] * bytes_per_row
         self.remote_bytes += (sum(counts_W) - counts_W[rank]) * bytes_per_row
-        self.exchanges += 1
 
     def add_blocks(self, world: int, bytes_per_block: int) -> None:
-        """Count an exchange that sends a block of ids to every worker."""
+        """Count a block of ids to every worker."""
         self.local_bytes += bytes_per_block
         self.remote_bytes += (world - 1) * bytes_per_block
-        self.exchanges += 1
 
 
 @dataclass

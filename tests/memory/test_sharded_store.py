@@ -143,11 +143,12 @@ def pull_rotated(
 ) -> Pulled:
     """What worker 0 asked for; the state of all others put into its order.
 
-    What is announced to be written, each announces its share of, and in its own order.
+    Of what is announced, each announces the share that it will push.
     """
-    marks = [None if mask is None else share_of(mask, worker) for mask in (writes_U, observes_U)]
-    shift = 0 if any(mask is not None for mask in marks) else worker.rank
-    pulled: Pulled = worker.kept[key].pull(nodes_U.roll(shift), with_mixture, *marks)
+    marks = {"writes_U": writes_U, "observes_U": observes_U}
+    shares = {name: share_of(mask, worker) for name, mask in marks.items() if mask is not None}
+    shift = 0 if shares else worker.rank
+    pulled: Pulled = worker.kept[key].pull(nodes_U.roll(shift), with_mixture, **shares)
     rows = {name: getattr(pulled.state, name).roll(-shift, 0) for name in FIELDS}
     return replace(pulled, state=NodeState(**rows))
 
@@ -535,13 +536,13 @@ def test_traffic_counts_rows_and_bytes(gloo: GlooWorld) -> None:
     block = 8 * (6 + 64)
     row = 3 * 4 + 8 + 3 * 4 + 8 + 8  # memory, time, message, event, count
     pulled = row + 8 + 3 * 4 + 4  # and transitions: count, rate; rows end on 8 bytes
-    assert asked["pull"] == (3, 1, block + 3 * pulled, block + pulled, 2)
-    assert asked["push"] == (3, 1, 3 * row, row, 1)
-    assert asked["observe"] == (1, 0, block + 12 + 8 + 4, block, 2)
+    assert asked["pull"] == (3, 1, block + 3 * pulled, block + pulled)
+    assert asked["push"] == (3, 1, 3 * row, row)
+    assert asked["observe"] == (1, 0, block + 12 + 8 + 4, block)
     assert silent == {
-        "pull": (0, 0, block, block, 2),
-        "push": (0, 0, 0, 0, 1),
-        "observe": (0, 0, block, block, 2),
+        "pull": (0, 0, block, block),
+        "push": (0, 0, 0, 0),
+        "observe": (0, 0, block, block),
     }
 
 
