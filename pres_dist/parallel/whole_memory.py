@@ -56,7 +56,7 @@ def load_memory(store: MemoryStore, saved: Mapping[str, Any], world: World) -> N
         store.load_state_dict(dict(whole))
         return
     own = store.state_dict()["nodes"]
-    store.shard.load_state_dict(
+    store.load_shard(
         {
             part: {name: table[own.to(table.device)] for name, table in tables.items()}
             for part, tables in whole.items()
