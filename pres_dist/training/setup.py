@@ -16,8 +16,8 @@ from pres_dist.events.split import Split, chronological_split, unseen_nodes
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.exchange import ModuloPlacement
 from pres_dist.memory.local import LocalStore
+from pres_dist.memory.placement import make_placement
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import MemoryStore
 from pres_dist.model.embedding import num_hops
@@ -176,7 +176,9 @@ def _build_store(config: RunConfig, data: Data, device: torch.device, world: Wor
     sharers, num_nodes = world.own_replica(), data.stream.num_nodes
     if sharers.size == 1:
         return _local_store(config, data, device, num_nodes)
-    placement = ModuloPlacement(num_nodes, sharers.size)
+    placement = make_placement(
+        config.memory.placement, data.stream, data.split.train_end, sharers.size
+    )
     num_rows = len(placement.nodes_of(sharers.rank))
     return ShardedStore(_local_store(config, data, device, num_rows), placement, sharers.group)
 
