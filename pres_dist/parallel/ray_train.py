@@ -1,0 +1,236 @@
+"""A run on Ray: its workers are the worker group of Ray Train."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.train import ControllerError, FailureConfig, LoggingConfig, ScalingConfig, WorkerGroupError
+from ray.train import RunConfig as RayRunConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError, PresDistError
+from pres_dist.parallel.ray_failures import FailureNotes, WorkersFailedError, describe
+from pres_dist.parallel.ray_options import RayOptions
+from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
+from pres_dist.parallel.ray_run import FAILURE_LOG
+from pres_dist.report.progress import Progress
+
+Results = dict[str, Any]
+
+COLLECTIVE_TIMEOUT_S = 600
+"""No collective waits longer for a worker that has stopped answering."""
+_POLL_S = 0.1
+_SHARED = "shared"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told.
+
+    Attributes:
+        folder: of the run, as the launcher names it.
+        storage: folder beside it that Ray Train uses while the run goes on.
+        mailbox: where worker 0 sends its progress.
+        arguments: command line of the launcher, which environment.json notes.
+        working_dir: of the launcher; relative paths mean the same in workers.
+    """
+
+    config: RunConfig
+    folder: Path
+    storage: Path
+    mailbox: ActorHandle
+    arguments: tuple[str, ...]
+    working_dir: Path
+
+
+class Outbox:
+    """Sends calls to a mailbox without waiting for it."""
+
+    def __init__(self, mailbox: ActorHandle) -> None:
+        self._mailbox = mailbox
+        self._last: ray.ObjectRef | None = None
+
+    def __call__(self, calls: list[Call]) -> None:
+        self._last = self._mailbox.put.remote(calls)
+
+    def wait(self) -> None:
+        """Until the mailbox has everything."""
+        if self._last is not None:
+            ray.get(self._last)
+
+
+def launch(
+    config: RunConfig, options: RayOptions, folder: Path, storage: Path, console: Progress
+) -> Results:
+    """Train on the Ray cluster that this process has joined.
+
+    Args:
+        config: what to compute.
+        options: how many workers, where, and how often they may fail.
+        folder: of the run; workers make it, and nothing of theirs is in it yet.
+        storage: an existing folder of its own for Ray Train; all nodes must see it.
+        console: what whoever is watching sees.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        PresDistError: what a worker raised that trying again would not mend.
+        WorkersFailedError: workers failed more than `options.max_failures` times.
+    """
+    on_gpu = _on_gpu(config, options, console)
+    _tell_what_is_missing(options, console)
+    (storage / _SHARED).touch()
+    mailbox = _make_mailbox()
+    job = Job(config, folder, storage, mailbox, tuple(sys.argv), Path.cwd())
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(
+            num_workers=options.num_workers,
+            use_gpu=on_gpu,
+            resources_per_worker={"CPU": options.cpus_per_worker(config), "GPU": int(on_gpu)},
+            placement_strategy=options.placement,
+        ),
+        run_config=RayRunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            failure_config=FailureConfig(max_failures=options.max_failures),
+            callbacks=[FailureNotes(options.max_failures, folder.absolute(), Outbox(mailbox))],
+            worker_runtime_env={"env_vars": _worker_environment(config, on_gpu)},
+            logging_config=LoggingConfig(log_level="CRITICAL"),
+        ),
+    )
+    try:
+        result = _follow(_in_thread(trainer), mailbox, console)
+    except ControllerError as error:
+        if isinstance(error.controller_failure, PresDistError):
+            raise error.controller_failure from None
+        raise
+    except WorkerGroupError as error:
+        raise _used_up(error, options, folder, storage) from None
+    return result.return_value
+
+
+def _work(settings: dict[str, Any]) -> Results:
+    """What each worker runs, in a process group that Ray Train has made."""
+    from pres_dist.training.run import start_or_resume
+
+    job: Job = settings["job"]
+    folder = _settle(job)
+    outbox = Outbox(job.mailbox)
+    relay = RelayProgress(outbox)
+    try:
+        return start_or_resume(job.config, folder, relay)
+    finally:
+        relay.stop()
+        outbox.wait()
+
+
+def _settle(job: Job) -> Path:
+    """Make the worker's process resemble the launcher's; returns the run's folder."""
+    sys.argv[:] = job.arguments
+    if not (job.storage / _SHARED).exists():
+        raise ConfigError(
+            f"{job.storage.parent}: the run folder must be on a file system that all nodes share, "
+            f"but {socket.gethostname()} does not see it"
+        )
+    try:
+        os.chdir(job.working_dir)
+    except OSError:  # not on this node: absolute paths may still be right
+        return job.working_dir / job.folder
+    return job.folder
+
+
+def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
+    variables = {}
+    if config.training.num_threads:
+        variables["OMP_NUM_THREADS"] = str(config.training.num_threads)
+    if "PRES_DIST_CACHE" in os.environ:
+        variables["PRES_DIST_CACHE"] = os.environ["PRES_DIST_CACHE"]
+    if not on_gpu:  # or else torch takes GPUs that Ray has not assigned
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    return variables
+
+
+def _on_gpu(config: RunConfig, options: RayOptions, console: Progress) -> bool:
+    """Whether workers take a GPU each."""
+    device = config.training.device
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            f"training.device must be auto, cpu or cuda under Ray, which assigns GPUs itself; "
+            f"got {device!r}"
+        )
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if device == "auto" and 0 < gpus < options.num_workers:
+        console.note(f"the cluster has {gpus} GPUs for {options.num_workers} workers: CPUs it is")
+    return device == "cuda" or (device == "auto" and gpus >= options.num_workers)
+
+
+def _tell_what_is_missing(options: RayOptions, console: Progress) -> None:
+    """Ray waits for resources, for a cluster may grow; say so instead of standing still."""
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if options.placement == "STRICT_SPREAD" and nodes < options.num_workers:
+        console.note(f"waiting for the cluster to have {options.num_workers} nodes, now {nodes}")
+    elif cpus < options.num_workers:
+        console.note(f"waiting for the cluster to have {options.num_workers} CPUs, now {cpus}")
+
+
+def _make_mailbox() -> ActorHandle:
+    """The mailbox, on this node so that it lives as long as the launcher."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+def _in_thread(trainer: TorchTrainer) -> Future[ray.train.Result]:
+    """Run the trainer beside the main thread, which shows progress and takes signals.
+
+    Ray Train handles Ctrl-C itself when it runs in the main thread.
+    """
+    outcome: Future[ray.train.Result] = Future()
+
+    def fit() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # handed on: the main thread raises it
+            outcome.set_exception(error)
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    return outcome
+
+
+def _follow(
+    outcome: Future[ray.train.Result], mailbox: ActorHandle, console: Progress
+) -> ray.train.Result:
+    """Show what comes until the run has ended."""
+    while not outcome.done():
+        replay(ray.get(mailbox.take.remote()), console)
+        time.sleep(_POLL_S)
+    replay(ray.get(mailbox.take.remote()), console)
+    return outcome.result()
+
+
+def _used_up(
+    error: WorkerGroupError, options: RayOptions, folder: Path, storage: Path
+) -> WorkersFailedError:
+    """The last failure in a line; what Ray knows of it is left in a file."""
+    log = storage / FAILURE_LOG
+    log.write_text(f"{error}\n", encoding="utf-8")
+    return WorkersFailedError(
+        f"{describe(error.worker_failures)}; --max-failures allows {options.max_failures}; "
+        f"{log} tells more, `pres-dist resume {folder}` continues"
+    )
