@@ -59,7 +59,10 @@ def _require_ray() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that what was started is ended."""
+    """Let SIGTERM unwind the stack, so that what was started is ended.
+
+    Ray changes the exit code on the way.
+    """
 
     def leave(_number: int, _frame: object) -> NoReturn:
         sys.exit(TERMINATED)
@@ -67,6 +70,8 @@ def _terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
+    except SystemExit:
+        sys.exit(TERMINATED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -10,10 +10,12 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pres_dist.errors import ConfigError
 
@@ -22,6 +24,7 @@ OBJECT_STORE_BYTES = 80 * 2**20
 """About the least that Ray takes; node state does not travel through the object store."""
 
 _LOOPBACK = "127.0.0.1"
+_PATIENCE_S = 5.0
 _LONGEST_FOLDER = 20
 """Characters of the temporary folder: Ray puts sockets below it, whose paths are limited to 107."""
 
@@ -79,7 +82,17 @@ def _local(num_cpus: int, folder: Path) -> Iterator[None]:
             raise RuntimeError("Ray was imported before pres_dist could keep it on loopback")
         yield
     finally:
-        ray.shutdown(wait_for_processes=True)
+        with _uninterrupted():
+            processes = psutil.Process().children(recursive=True)
+            ray.shutdown(wait_for_processes=True)
+            _end(processes)
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """Wait for processes of the cluster: actors notice its end late."""
+    for process in psutil.wait_procs(processes, timeout=_PATIENCE_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager
@@ -98,13 +111,31 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _init(**settings: Any) -> None:
-    """`ray.init` that leaves the handler of SIGTERM as it was."""
+    """`ray.init` as a whole; the handler of SIGTERM that Ray sets would abort the process."""
     import ray
 
-    before = signal.getsignal(signal.SIGTERM)
-    ray.init(**settings)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    with _uninterrupted():
+        ray.init(**settings)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block has ended: Ray bears neither halfway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextmanager

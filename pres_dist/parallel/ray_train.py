@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import socket
 import sys
 import threading
-import time
-from concurrent.futures import Future
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def launch(
     (storage / _SHARED).touch()
     mailbox = _make_mailbox()
     job = Job(config, folder, storage, mailbox, tuple(sys.argv), Path.cwd())
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
@@ -115,14 +116,14 @@ def launch(
         ),
     )
     try:
-        result = _follow(_in_thread(trainer), mailbox, console)
+        with _showing(mailbox, console):
+            return trainer.fit().return_value
     except ControllerError as error:
         if isinstance(error.controller_failure, PresDistError):
             raise error.controller_failure from None
         raise
     except WorkerGroupError as error:
         raise _used_up(error, options, folder, storage) from None
-    return result.return_value
 
 
 def _work(settings: dict[str, Any]) -> Results:
@@ -196,32 +197,46 @@ def _make_mailbox() -> ActorHandle:
     return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-def _in_thread(trainer: TorchTrainer) -> Future[ray.train.Result]:
-    """Run the trainer beside the main thread, which shows progress and takes signals.
+class _Trainer(TorchTrainer):
+    """TorchTrainer that leaves Ctrl-C alone, for the launcher ends Ray in its own way."""
 
-    Ray Train handles Ctrl-C itself when it runs in the main thread.
+    def _register_sigint_handler(self, controller: ActorHandle) -> None:
+        pass
+
+
+@contextmanager
+def _showing(mailbox: ActorHandle, console: Progress) -> Iterator[None]:
+    """Show what comes while the block runs, and what has come when it ends.
+
+    What showing raises, such as BrokenPipeError, ends the block.
     """
-    outcome: Future[ray.train.Result] = Future()
+    ended = threading.Event()
+    failures: list[BaseException] = []
 
-    def fit() -> None:
+    def show() -> None:
         try:
-            outcome.set_result(trainer.fit())
+            last = False
+            while not last:
+                last = ended.wait(_POLL_S)
+                replay(ray.get(mailbox.take.remote()), console)
         except BaseException as error:  # handed on: the main thread raises it
-            outcome.set_exception(error)
+            failures.append(error)
+            if not ended.is_set():
+                _thread.interrupt_main()
 
-    threading.Thread(target=fit, name="ray-train", daemon=True).start()
-    return outcome
-
-
-def _follow(
-    outcome: Future[ray.train.Result], mailbox: ActorHandle, console: Progress
-) -> ray.train.Result:
-    """Show what comes until the run has ended."""
-    while not outcome.done():
-        replay(ray.get(mailbox.take.remote()), console)
-        time.sleep(_POLL_S)
-    replay(ray.get(mailbox.take.remote()), console)
-    return outcome.result()
+    thread = threading.Thread(target=show, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if failures:
+            raise failures[0] from None
+        raise
+    finally:
+        ended.set()
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _used_up(
