@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch.distributed as dist
 from ray.actor import ActorHandle
 from ray.train import ControllerError, FailureConfig, LoggingConfig, ScalingConfig, WorkerGroupError
 from ray.train import RunConfig as RayRunConfig
@@ -135,6 +136,7 @@ def _work(settings: dict[str, Any]) -> Results:
     outbox = Outbox(job.mailbox)
     relay = RelayProgress(outbox)
     try:
+        _tell_of_nodes(relay)
         return start_or_resume(job.config, folder, relay)
     finally:
         relay.stop()
@@ -154,6 +156,14 @@ def _settle(job: Job) -> Path:
     except OSError:  # not on this node: absolute paths may still be right
         return job.working_dir / job.folder
     return job.folder
+
+
+def _tell_of_nodes(progress: Progress) -> None:
+    """Say over how many nodes the workers are spread, if it is more than one."""
+    nodes: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
+    if dist.get_rank() == 0 and len(set(nodes)) > 1:
+        progress.note(f"{len(nodes)} workers on {len(set(nodes))} nodes")
 
 
 def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
