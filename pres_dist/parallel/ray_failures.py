@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayActorError
-from ray.train import UserCallback
+from ray.train import UserCallback, WorkerGroupError
 
 from pres_dist.errors import PresDistError
 from pres_dist.parallel.ray_relay import Call
@@ -47,6 +47,17 @@ class FailureNotes(UserCallback):
                 f"attempt {self._failures + 1} of {self._max_failures + 1}"
             )
             self._send([("note", (text,))])
+
+
+def used_up(
+    error: WorkerGroupError, max_failures: int, folder: Path, log: Path
+) -> WorkersFailedError:
+    """The last failure in a line; what else Ray knows of it is left in a file."""
+    log.write_text(f"{error}\n", encoding="utf-8")
+    return WorkersFailedError(
+        f"{describe(error.worker_failures)}; --max-failures allows {max_failures}; "
+        f"{log} tells more, `pres-dist resume {folder}` continues"
+    )
 
 
 def describe(errors: Mapping[int, Exception]) -> str:

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, PresDistError
-from pres_dist.parallel.ray_failures import FailureNotes, WorkersFailedError, describe
+from pres_dist.parallel.ray_failures import FailureNotes, used_up
 from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.parallel.ray_run import FAILURE_LOG
@@ -124,7 +124,7 @@ def launch(
             raise error.controller_failure from None
         raise
     except WorkerGroupError as error:
-        raise _used_up(error, options, folder, storage) from None
+        raise used_up(error, options.max_failures, folder, storage / FAILURE_LOG) from None
 
 
 def _work(settings: dict[str, Any]) -> Results:
@@ -247,15 +247,3 @@ def _showing(mailbox: ActorHandle, console: Progress) -> Iterator[None]:
         thread.join()
     if failures:
         raise failures[0]
-
-
-def _used_up(
-    error: WorkerGroupError, options: RayOptions, folder: Path, storage: Path
-) -> WorkersFailedError:
-    """The last failure in a line; what Ray knows of it is left in a file."""
-    log = storage / FAILURE_LOG
-    log.write_text(f"{error}\n", encoding="utf-8")
-    return WorkersFailedError(
-        f"{describe(error.worker_failures)}; --max-failures allows {options.max_failures}; "
-        f"{log} tells more, `pres-dist resume {folder}` continues"
-    )
