@@ -54,7 +54,9 @@ def _require_ray() -> None:
     except ImportError:
         found = None
     if found is None:
-        raise ConfigError("`pres-dist ray` needs Ray, which is not installed: pip install ray")
+        raise ConfigError(
+            "`pres-dist ray` needs Ray, which is not installed: pip install 'ray>=2.52'"
+        )
 
 
 @contextmanager

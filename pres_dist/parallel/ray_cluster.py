@@ -103,8 +103,11 @@ def _joined(address: str) -> Iterator[None]:
         try:
             _init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"{address}: cannot join the Ray cluster: {reason}") from None
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"{address}: cannot join the Ray cluster: {reason}; does it run, and is its token "
+                "in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token?"
+            ) from None
         yield
     finally:
         ray.shutdown()

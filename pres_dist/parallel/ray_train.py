@@ -93,7 +93,7 @@ def launch(
         WorkersFailedError: workers failed more than `options.max_failures` times.
     """
     on_gpu = _on_gpu(config, options, console)
-    _tell_what_is_missing(options, console)
+    _warn(options, console)
     (storage / _SHARED).touch()
     mailbox = _make_mailbox()
     job = Job(config, folder, storage, mailbox, tuple(sys.argv), Path.cwd())
@@ -191,8 +191,16 @@ def _on_gpu(config: RunConfig, options: RayOptions, console: Progress) -> bool:
     return device == "cuda" or (device == "auto" and gpus >= options.num_workers)
 
 
-def _tell_what_is_missing(options: RayOptions, console: Progress) -> None:
-    """Ray waits for resources, for a cluster may grow; say so instead of standing still."""
+def _warn(options: RayOptions, console: Progress) -> None:
+    """Say what may be wrong with the cluster.
+
+    Ray waits for resources that are missing, for a cluster may grow.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        console.note(
+            "warning: this Ray cluster takes requests from anybody who reaches it; "
+            "start it with RAY_AUTH_MODE=token"
+        )
     nodes = sum(node["Alive"] for node in ray.nodes())
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if options.placement == "STRICT_SPREAD" and nodes < options.num_workers:

@@ -42,8 +42,8 @@ with cluster("local", 1):
     ask(None)
     ask("0" * 64)
     ours = psutil.Process().children(recursive=True)
-    hosts = {c.laddr.ip for p in ours for c in p.net_connections("inet") if c.status == "LISTEN"}
-    print(sorted(host.removeprefix("::ffff:") for host in hosts))
+    open_ports = [c for p in ours for c in p.net_connections("inet") if c.status == "LISTEN"]
+    print({c.laddr.ip.removeprefix("::ffff:") for c in open_ports})
 """
 
 SEVERAL_NODES = """
@@ -68,7 +68,7 @@ def test_a_local_cluster_listens_to_those_with_its_token_only(tmp_path: Path) ->
     assert with_token == "True 0 1 False"
     assert without.endswith("True")
     assert with_another.endswith("True")
-    assert hosts == "['127.0.0.1']"
+    assert hosts == "{'127.0.0.1'}"
 
 
 @dataclass(frozen=True)
@@ -137,5 +137,6 @@ def test_a_cluster_cannot_be_joined_with_another_token(
         environment=two_nodes.environment | {"RAY_AUTH_TOKEN": "b" * 64},
     )
     assert done.code == 2
-    assert done.err.startswith(f"error: {two_nodes.address}: cannot join the Ray cluster")
-    assert len(done.err.splitlines()) == 1
+    error = done.err.splitlines()[-1]  # Ray's own log may say so before
+    assert error.startswith(f"error: {two_nodes.address}: cannot join the Ray cluster")
+    assert "Traceback" not in done.err
