@@ -134,7 +134,8 @@ def test_a_cluster_cannot_be_joined_with_another_token(
         "--address",
         two_nodes.address,
         cwd=tmp_path,
-        environment=two_nodes.environment | {"RAY_AUTH_TOKEN": "b" * 64},
+        environment=two_nodes.environment
+        | {"RAY_AUTH_TOKEN": "b" * 64, "RAY_NUM_REDIS_GET_RETRIES": "2"},
     )
     assert done.code == 2
     error = done.err.splitlines()[-1]  # Ray's own log may say so before

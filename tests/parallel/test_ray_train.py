@@ -118,6 +118,19 @@ def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> No
     assert list((undisturbed.folder / "runs").glob("bad*")) == []
 
 
+def test_a_terminated_run_leaves_nothing_behind(undisturbed: Undisturbed) -> None:
+    run_dir = undisturbed.folder / "runs" / "ended"
+    arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/ended"]
+    with started(*arguments, cwd=undisturbed.folder) as run:
+        run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
+        run.process.send_signal(signal.SIGTERM)
+        terminated = ended(run)
+    assert terminated.code == 143
+    assert terminated.err == ""
+    assert terminated.left == []
+    assert [path.name for path in (undisturbed.folder / "runs").glob("ended*")] == ["ended"]
+
+
 def _results(run_dir: Path) -> dict[str, Any]:
     results: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
     return results
