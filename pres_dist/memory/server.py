@@ -19,10 +19,11 @@ from torch import Tensor
 from pres_dist.errors import CheckpointError, StoreError
 from pres_dist.memory.exchange import Placement, Traffic, Volume
 from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
+from pres_dist.memory.rendezvous import Group
 from pres_dist.memory.shard_layout import ShardLayout, pulled_of, table_columns
 from pres_dist.memory.shard_service import Columns
 from pres_dist.memory.state import NodeState, Pulled
-from pres_dist.memory.wire import Answer, Group, Header, Kind, Link
+from pres_dist.memory.wire import Answer, Header, Kind, Link
 from pres_dist.pres.statistics import NEGATIVE
 
 _GRACE_S = 5.0

@@ -9,9 +9,16 @@ from torch import Tensor
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.frames import pack_columns, unpack_columns
+from pres_dist.memory.rendezvous import Group, Rendezvous, join_group
 from pres_dist.memory.shard_layout import ShardLayout, like_rows, pulled_columns, table_columns
 from pres_dist.memory.shard_server import Part, ShardServer, WriteKind
-from pres_dist.memory.wire import Group, Header, Kind, receive_message, send_answer, send_error
+from pres_dist.memory.wire import (
+    Header,
+    Kind,
+    receive_message,
+    send_answer,
+    send_error,
+)
 
 _ROWS = [torch.empty(0, dtype=torch.int64)]
 
@@ -105,3 +112,31 @@ def _read(
         return
     # No write can have happened since: it would need a part of this worker.
     send_answer(group, worker, header, server.shard.version, pack_columns(found))
+
+
+def host_shard(
+    rendezvous: Rendezvous,
+    layout: ShardLayout,
+    num_rows: int,
+    shard: int,
+    world: int,
+    num_shards: int,
+    timeout_s: float,
+    address: str | None = None,
+) -> None:
+    """The life of a shard: meet the workers, answer them until all have left.
+
+    Args:
+        rendezvous: where to meet.
+        layout: sizes of the rows.
+        num_rows: of this shard.
+        shard: its number among `num_shards`.
+        world: workers, W.
+        num_shards: S.
+        timeout_s: seconds to wait for the others, and for writes that a read needs.
+        address: of this process, for the others; see `join_group`.
+    """
+    size = world + num_shards
+    group = join_group(rendezvous, world + shard, size, timeout_s, address)
+    server = ShardServer(layout.make(num_rows), world, rendezvous.incarnation, timeout_s)
+    serve_shard(server, layout, group)

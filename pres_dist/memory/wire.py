@@ -1,33 +1,26 @@
-"""The way between workers and memory shards: point to point, in a group of their own.
+"""Messages between workers and memory shards.
 
-Of the W + S ranks of the group the workers are the first W and the shards the last S.
 A message is a header of fixed size and, if that says so, a payload of bytes. Messages
 of a worker to a shard arrive in the order in which they were sent. A worker that wants
 an answer says how long that may be, and gets one of exactly that length: it can wait
 for the answer before the shard knows it.
-
-Who can reach the ports of the group can read and write node memory: they are bound to
-one address, the loopback unless told otherwise.
 """
 
 from __future__ import annotations
 
-import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore, Work
+from torch.distributed import Work
 
 from pres_dist.errors import StoreError
+from pres_dist.memory.rendezvous import Group, first_line
 
-LOOPBACK = "127.0.0.1"
 FOREVER_S = 10 * 365 * 86_400.0
 """For a shard that waits for the next message; the end of its worker ends the wait."""
 TEXT_ROOM = 1024
@@ -79,87 +72,6 @@ class Header:
 _HEADER_NUMBERS = len(Header.__dataclass_fields__)
 _ANSWER_NUMBERS = 2
 _ANSWER_HEADER = _ANSWER_NUMBERS * 8
-
-
-class Group(Protocol):
-    """What is used of a process group."""
-
-    def rank(self) -> int: ...
-
-    def size(self) -> int: ...
-
-    def send(self, tensors: list[Tensor], peer: int, tag: int) -> Work: ...
-
-    def recv(self, tensors: list[Tensor], peer: int, tag: int) -> Work: ...
-
-
-@dataclass(frozen=True)
-class Rendezvous:
-    """Where workers and shards of one incarnation find each other."""
-
-    host: str
-    port: int
-    incarnation: int
-
-
-def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, Rendezvous]:
-    """A meeting point in this process, at an address of it that all others reach.
-
-    It must live until all have joined.
-    """
-    listener = socket.create_server((host, 0), backlog=256)
-    port = listener.getsockname()[1]
-    # Left to itself the store would listen at all addresses of the machine.
-    store = TCPStore(
-        host,
-        port,
-        is_master=True,
-        wait_for_workers=False,
-        timeout=timedelta(seconds=timeout_s),
-        master_listen_fd=listener.detach(),
-    )
-    return store, Rendezvous(host, port, secrets.randbits(62))
-
-
-def join_group(
-    rendezvous: Rendezvous, rank: int, size: int, timeout_s: float, address: str | None = None
-) -> Group:
-    """The process group of all workers and shards; it needs no default group beside it.
-
-    Args:
-        rendezvous: where to meet.
-        rank: in the group: workers first, then shards.
-        size: workers and shards.
-        timeout_s: seconds to wait for the others.
-        address: of this process, for the others; None takes the one from which it
-            reaches the rendezvous.
-
-    Raises:
-        StoreError: somebody did not come in time.
-    """
-    host, port = rendezvous.host, rendezvous.port
-    timeout = timedelta(seconds=timeout_s)
-    try:
-        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
-        options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-        options._timeout = timeout
-        options._devices = [ProcessGroupGloo.create_device(hostname=address or _own_address(host))]
-        prefix = f"memory-{rendezvous.incarnation}"
-        group: Any = ProcessGroupGloo(PrefixStore(prefix, store), rank, size, options)
-        return cast(Group, group)
-    except RuntimeError as error:
-        raise StoreError(
-            f"all {size} workers and memory shards must meet at {host}:{port} within "
-            f"{timeout_s:g} s; rank {rank} could not: {_first_line(error)}"
-        ) from error
-
-
-def _own_address(host: str) -> str:
-    """The address from which this process reaches the host."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))  # sends nothing
-        address: str = probe.getsockname()[0]
-    return address
 
 
 class Link:
@@ -230,7 +142,7 @@ class Link:
             yield
         except RuntimeError as error:
             raise StoreError(
-                f"{self._name} does not answer ({_first_line(error)}); what it held is lost, "
+                f"{self._name} does not answer ({first_line(error)}); what it held is lost, "
                 "and the run must start again from its last checkpoint"
             ) from error
 
@@ -292,7 +204,3 @@ def _answer(
 
 def _take(group: Group, buffer: Tensor, worker: int) -> None:
     group.recv([buffer], worker, _TAG).wait(timedelta(seconds=FOREVER_S))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
