@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, Protocol, cast
 
 from torch import Tensor
-from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore, Work
+from torch.distributed import PrefixStore, ProcessGroupGloo, Store, TCPStore, Work
 
 from pres_dist.errors import StoreError
 
@@ -33,16 +33,43 @@ class Group(Protocol):
     def recv(self, tensors: list[Tensor], peer: int, tag: int) -> Work: ...
 
 
+class Rendezvous(Protocol):
+    """Where workers and shards of one incarnation find each other.
+
+    Attributes:
+        host: whose address towards this process is the one that others reach it at.
+        incarnation: a number that no other shards have.
+    """
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def incarnation(self) -> int: ...
+
+    def connect(self, timeout_s: float) -> Store:
+        """A store that all of them share."""
+
+
 @dataclass(frozen=True)
-class Rendezvous:
-    """Where workers and shards of one incarnation find each other."""
+class TCPRendezvous:
+    """A meeting point in some process of the network."""
 
     host: str
     port: int
     incarnation: int
 
+    def connect(self, timeout_s: float) -> Store:
+        return TCPStore(
+            self.host,
+            self.port,
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=timeout_s),
+        )
 
-def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, Rendezvous]:
+
+def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, TCPRendezvous]:
     """A meeting point in this process, at an address of it that all others reach.
 
     It must live until all have joined.
@@ -58,7 +85,7 @@ def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, Rendezvous]:
         timeout=timedelta(seconds=timeout_s),
         master_listen_fd=listener.detach(),
     )
-    return store, Rendezvous(host, port, secrets.randbits(62))
+    return store, TCPRendezvous(host, port, secrets.randbits(62))
 
 
 def join_group(
@@ -77,19 +104,19 @@ def join_group(
     Raises:
         StoreError: somebody did not come in time.
     """
-    host, port = rendezvous.host, rendezvous.port
-    timeout = timedelta(seconds=timeout_s)
     try:
-        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
+        store = rendezvous.connect(timeout_s)
         options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-        options._timeout = timeout
-        options._devices = [ProcessGroupGloo.create_device(hostname=address or _own_address(host))]
+        options._timeout = timedelta(seconds=timeout_s)
+        options._devices = [
+            ProcessGroupGloo.create_device(hostname=address or _own_address(rendezvous.host))
+        ]
         prefix = f"memory-{rendezvous.incarnation}"
         group: Any = ProcessGroupGloo(PrefixStore(prefix, store), rank, size, options)
         return cast(Group, group)
     except RuntimeError as error:
         raise StoreError(
-            f"all {size} workers and memory shards must meet at {host}:{port} within "
+            f"all {size} workers and memory shards must meet at {rendezvous} within "
             f"{timeout_s:g} s; rank {rank} could not: {first_line(error)}"
         ) from error
 

@@ -103,13 +103,19 @@ class Link:
                 self._send(payload)
 
     def ask(self, header: Header, payload: Tensor | None, num_bytes: int) -> Answer:
-        """Send a message that wants an answer of so many bytes."""
+        """Send a message that wants an answer of so many bytes.
+
+        Raises nothing, so that who asks many can wait for those that do answer.
+        """
         header = replace(header, answer_bytes=max(num_bytes, TEXT_ROOM))
         frame = torch.empty(_ANSWER_HEADER + header.answer_bytes, dtype=torch.uint8)
-        with self._clear_errors():
-            # First of all, so that the answer finds its place when it comes.
-            work = self._group.recv([frame], self._peer, _TAG)
-        self.tell(header, payload)
+        try:
+            with self._clear_errors():
+                # First of all, so that the answer finds its place when it comes.
+                work = self._group.recv([frame], self._peer, _TAG)
+            self.tell(header, payload)
+        except StoreError as error:
+            return Answer(self, error, frame, num_bytes)
         return Answer(self, work, frame, num_bytes)
 
     def receive(self, work: Work, frame: Tensor, num_bytes: int) -> tuple[int, Tensor]:
@@ -149,10 +155,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was asked for and may not be there yet."""
+    """An answer that was asked for and may not be there yet, or why it will not come."""
 
     link: Link
-    work: Work
+    work: Work | StoreError
     frame: Tensor
     num_bytes: int
 
@@ -162,6 +168,8 @@ class Answer:
         Raises:
             StoreError: with the text of the shard, or that it does not answer.
         """
+        if isinstance(self.work, StoreError):
+            raise self.work
         return self.link.receive(self.work, self.frame, self.num_bytes)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
+import torch.distributed as dist
 from gloo_world import GlooWorld, Worker
 from store_contract import Layout
 
 from pres_dist.memory.exchange import Placement
-from pres_dist.memory.rendezvous import Rendezvous, join_group, open_rendezvous
+from pres_dist.memory.rendezvous import Rendezvous, join_group
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.shard_server import Part, ShardServer
@@ -19,6 +23,7 @@ from pres_dist.memory.shard_service import serve_shard
 from pres_dist.pres.clock import TransitionClock
 
 TIMEOUT_S = 10.0
+INCARNATIONS = itertools.count(1000)
 TIME_UNIT = 60_000.0
 
 MakeServer = Callable[..., ShardServer]
@@ -37,6 +42,18 @@ class SlowServer(ShardServer):
         super().write(worker, number, incarnation, part)
 
 
+@dataclass(frozen=True)
+class FileRendezvous:
+    """A meeting point for one machine, where no name server can hold a test up."""
+
+    path: str
+    incarnation: int
+    host: str = "127.0.0.1"
+
+    def connect(self, timeout_s: float) -> dist.Store:
+        return dist.FileStore(self.path)
+
+
 class Shards:
     """Shards of a store, for a world of workers; they end when all workers have left."""
 
@@ -48,7 +65,8 @@ class Shards:
         make_server: MakeServer = ShardServer,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._meeting_point, self.rendezvous = open_rendezvous("127.0.0.1", TIMEOUT_S)
+        self._folder = tempfile.TemporaryDirectory()
+        self.rendezvous = FileRendezvous(f"{self._folder.name}/rendezvous", next(INCARNATIONS))
         self.servers: dict[int, ShardServer] = {}
         self._args = world, layout, placement, make_server, timeout_s
         self.threads = [
@@ -72,6 +90,7 @@ class Shards:
         for thread in self.threads:
             thread.join(TIMEOUT_S)
             assert not thread.is_alive()
+        self._folder.cleanup()
 
 
 def keep_server_store(
