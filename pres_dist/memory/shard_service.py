@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.memory.frames import pack_columns, unpack_columns
+from pres_dist.memory.frames import unpack_columns
 from pres_dist.memory.rendezvous import Group, Rendezvous, join_group
 from pres_dist.memory.shard_layout import ShardLayout, like_rows, pulled_columns, table_columns
 from pres_dist.memory.shard_server import Part, ShardServer, WriteKind
@@ -111,7 +111,7 @@ def _read(
         send_error(group, worker, header, str(error))
         return
     # No write can have happened since: it would need a part of this worker.
-    send_answer(group, worker, header, server.shard.version, pack_columns(found))
+    send_answer(group, worker, header, server.shard.version, found)
 
 
 def host_shard(

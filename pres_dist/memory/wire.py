@@ -8,7 +8,7 @@ for the answer before the shard knows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributed import Work
 
 from pres_dist.errors import StoreError
+from pres_dist.memory.frames import fill_frame
 from pres_dist.memory.rendezvous import Group, first_line
 
 FOREVER_S = 10 * 365 * 86_400.0
@@ -184,29 +185,31 @@ def receive_message(group: Group, worker: int) -> tuple[Header, Tensor]:
     return header, payload
 
 
-def send_answer(group: Group, worker: int, header: Header, version: int, frame: Tensor) -> None:
-    """Answer a message with the bytes it asked for."""
-    _answer(group, worker, header, version, 0, frame)
+def send_answer(
+    group: Group, worker: int, header: Header, version: int, columns: Sequence[Tensor]
+) -> None:
+    """Answer a message with the columns it asked for."""
+    message, body = _answer(header, version, text_bytes=0)
+    fill_frame(body, columns)
+    _send_answer(group, worker, message)
 
 
 def send_error(group: Group, worker: int, header: Header, text: str) -> None:
     """Answer a message with an error instead."""
     encoded = text.encode()[:TEXT_ROOM].decode(errors="ignore").encode()
-    frame = torch.tensor([*encoded], dtype=torch.uint8)
-    _answer(group, worker, header, 0, len(frame), frame)
+    message, body = _answer(header, version=0, text_bytes=len(encoded))
+    body[: len(encoded)] = torch.tensor([*encoded], dtype=torch.uint8)
+    _send_answer(group, worker, message)
 
 
-def _answer(
-    group: Group,
-    worker: int,
-    header: Header,
-    version: int,
-    text_bytes: int,
-    frame: Tensor,
-) -> None:
+def _answer(header: Header, version: int, text_bytes: int) -> tuple[Tensor, Tensor]:
+    """An answer of the length that was asked for, and the part after its header."""
     message = torch.empty(_ANSWER_HEADER + header.answer_bytes, dtype=torch.uint8)
     message[:_ANSWER_HEADER].view(torch.int64).copy_(torch.tensor([version, text_bytes]))
-    message[_ANSWER_HEADER : _ANSWER_HEADER + len(frame)] = frame
+    return message, message[_ANSWER_HEADER:]
+
+
+def _send_answer(group: Group, worker: int, message: Tensor) -> None:
     group.send([message], worker, _TAG).wait(timedelta(seconds=FOREVER_S))
 
 

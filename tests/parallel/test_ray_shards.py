@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,17 +32,21 @@ LAYOUT = ShardLayout(3, 1, 2, TransitionClock("log", 1.0))
 def cluster() -> Iterator[None]:
     """Two CPUs, all of which workers take."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
+        # Ray turns authentication on by itself, unless it is told anything about that.
+        patch.setenv("RAY_AUTH_MODE", "")
+        patch.delenv("RAY_AUTH_MODE")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Actors find this module and the package as the tests do.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         ray.init(
             address="local",
             num_cpus=2,
             include_dashboard=False,
             object_store_memory=80 << 20,
             log_to_driver=False,
-            _node_ip_address="127.0.0.1",
         )
+        assert os.environ["RAY_AUTH_MODE"] == "token"
         try:
             yield
         finally:
