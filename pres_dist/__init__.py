@@ -13,17 +13,26 @@ if TYPE_CHECKING:
     from pres_dist.config.run import RunConfig
     from pres_dist.evaluation.run import evaluate_run
     from pres_dist.events.stream import EventStream
-    from pres_dist.training.run import resume, train
+    from pres_dist.training.run import resume, start_or_resume, train
 
 __version__ = "0.1.0"
 
-__all__ = ["EventStream", "RunConfig", "__version__", "evaluate_run", "resume", "train"]
+__all__ = [
+    "EventStream",
+    "RunConfig",
+    "__version__",
+    "evaluate_run",
+    "resume",
+    "start_or_resume",
+    "train",
+]
 
 _HOMES = {
     "EventStream": "pres_dist.events.stream",
     "RunConfig": "pres_dist.config.run",
     "evaluate_run": "pres_dist.evaluation.run",
     "resume": "pres_dist.training.run",
+    "start_or_resume": "pres_dist.training.run",
     "train": "pres_dist.training.run",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pres_dist.config.load import dump_yaml, load_config
@@ -27,14 +28,20 @@ def main(argv: list[str]) -> int:
         return 0
 
     from pres_dist.report.progress import make_progress
-    from pres_dist.training.run import train
+    from pres_dist.training.run import start_or_resume, train
 
     progress = make_progress()
     try:
-        train(config, arguments.run_dir, console=progress)
+        begin = start_or_resume if _restarted() else train
+        begin(config, arguments.run_dir, progress)
     finally:
         progress.stop()
     return 0
+
+
+def _restarted() -> bool:
+    """Whether torchrun has started the workers again after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def _parser() -> OptionParser:

@@ -22,6 +22,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
+        "launch": launch_id(),
         "seed": seed,
         "git_commit": git_commit(),
         "versions": {
@@ -38,6 +39,11 @@ def describe_environment(seed: int) -> dict[str, Any]:
             "gpus": _gpus(),
         },
     }
+
+
+def launch_id() -> str | None:
+    """What torchrun calls all attempts of one launch; None outside torchrun."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
 def git_commit() -> str | None:

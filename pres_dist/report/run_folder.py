@@ -11,7 +11,7 @@ from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import write_atomically
-from pres_dist.report.environment import describe_environment
+from pres_dist.report.environment import describe_environment, launch_id
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -39,6 +39,32 @@ def create_run_folder(config: RunConfig, run_dir: Path | None = None) -> Path:
         place = error.filename or run_dir or "runs"
         raise ConfigError(f"{place}: cannot make a run folder: {error.strerror}") from None
     return folder
+
+
+def begun_run_folder(run_dir: Path | None) -> Path | None:
+    """The folder in which an earlier attempt of this launch began a run; None if none did.
+
+    Args:
+        run_dir: where the run is to be; when None, the folder that notes the id which
+            torchrun gives all attempts of one launch.
+    """
+    if run_dir is not None:
+        return run_dir if (run_dir / CONFIG).is_file() else None
+    launch = launch_id()
+    begun = [path.parent for path in Path("runs").glob(f"*/{CONFIG}")] if launch else []
+    return max(
+        (folder for folder in begun if _noted_launch(folder) == launch),
+        key=lambda folder: (folder / CONFIG).stat().st_mtime,
+        default=None,
+    )
+
+
+def _noted_launch(folder: Path) -> str | None:
+    try:
+        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return environment.get("launch") if isinstance(environment, dict) else None
 
 
 def read_config(run_dir: Path) -> RunConfig:

@@ -52,6 +52,10 @@ class Checkpoints:
         write_atomically(self.folder / LATEST, final.name + "\n")
         self._prune()
 
+    def any(self) -> bool:
+        """Whether there is a newest checkpoint."""
+        return (self.folder / LATEST).exists()
+
     def mark_best(self) -> None:
         """Let BEST name the newest checkpoint."""
         write_atomically(self.folder / BEST, self._name(LATEST) + "\n")

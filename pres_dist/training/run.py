@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,17 @@ from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
+from pres_dist.parallel.grid import Grid, training_grid
 from pres_dist.parallel.world import World, join_world
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress, SilentProgress
-from pres_dist.report.run_folder import RESULTS, create_run_folder, read_config
+from pres_dist.report.run_folder import (
+    RESULTS,
+    begun_run_folder,
+    create_run_folder,
+    read_config,
+)
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.setup import Parts, assemble, choose_device, load_data
 from pres_dist.training.trainer import Trainer
@@ -41,13 +48,42 @@ def train(
         NonFiniteError: the loss became NaN or infinite.
     """
     device = choose_device(config)
-    with join_world(device) as world:
+    with join_world(device, partial(training_grid, config.parallel)) as world:
         progress = _progress(console, world)
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         for line in ineffective(config):
             progress.note(f"warning: {line}")
         folder = world.leader_does(lambda: create_run_folder(config, run_dir))
         return _run(parts, folder, progress, None)
+
+
+def start_or_resume(
+    config: RunConfig, run_dir: Path | None, console: Progress | None = None
+) -> Results:
+    """Train in a folder that an earlier attempt at the same run may have begun.
+
+    What a launcher calls that starts workers again after one of them died: it goes on
+    from the newest checkpoint, or from the beginning where there is none yet.
+
+    Args:
+        config: what to compute.
+        run_dir: folder of the run; None for the one that this launch of torchrun has
+            made, or a new one.
+        console: what whoever is watching sees; nothing when None.
+
+    Raises:
+        ConfigError, DataError, NonFiniteError: as in `train`.
+        CheckpointError: the newest checkpoint fails its check.
+    """
+    device = choose_device(config)
+    with join_world(device, partial(training_grid, config.parallel)) as world:
+        begun = world.leader_does(lambda: begun_run_folder(run_dir))
+        if begun is None:
+            return train(config, run_dir, console)
+        checkpoints = Checkpoints(begun)
+        state = world.leader_does(lambda: checkpoints.load() if checkpoints.any() else None)
+        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
+        return _run(parts, begun, _progress(console, world), state)
 
 
 def resume(run_dir: Path, console: Progress | None = None) -> Results:
@@ -59,8 +95,8 @@ def resume(run_dir: Path, console: Progress | None = None) -> Results:
     """
     config = read_config(run_dir)
     device = choose_device(config)
-    with join_world(device) as world:
-        state = Checkpoints(run_dir).load(device=device)
+    with join_world(device, partial(training_grid, config.parallel)) as world:
+        state = world.leader_does(Checkpoints(run_dir).load)
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         return _run(parts, run_dir, _progress(console, world), state)
 
@@ -81,12 +117,14 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
         )
         progress.note(f"run folder: {folder}")
         if world.size > 1:
-            progress.note(f"{world.size} workers, each with a time slice of every temporal batch")
+            progress.note(_describe(world.grid))
         if state is not None:
             trainer.load_state_dict(state)
             log.truncate_after(trainer.position.step)
             where = trainer.position
             progress.note(f"resumed at epoch {where.epoch}, batch {where.batch}, step {where.step}")
+        else:
+            log.truncate_after(-1)
         trainer.fit()
         results = _finish(trainer)
         log.write({"kind": "final", "step": trainer.position.step, **results})
@@ -100,6 +138,14 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
     if report is not None:
         progress.note(f"report: {report}")
     return results
+
+
+def _describe(grid: Grid) -> str:
+    """The workers in one line."""
+    text = f"{grid.size} workers, {grid.slices} time slices of every temporal batch"
+    if grid.epochs > 1:
+        text += f", {grid.epochs} groups with negatives of their own"
+    return text + (f", {grid.replicas} memory replicas" if grid.replicas > 1 else "")
 
 
 def _finish(trainer: Trainer) -> Results:
