@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError, StoreError
-from pres_dist.memory.exchange import Placement, Traffic, Volume
 from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import Group
 from pres_dist.memory.shard_layout import ShardLayout, pulled_of, table_columns
 from pres_dist.memory.shard_service import Columns
 from pres_dist.memory.state import NodeState, Pulled
+from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.memory.wire import Answer, Header, Kind, Link
 from pres_dist.pres.statistics import NEGATIVE
 
@@ -84,9 +85,13 @@ class ServerStore:
         self._turn = threading.Lock()
 
     def pull(
-        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+        self,
+        nodes_U: Tensor,
+        with_mixture: bool = False,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
     ) -> Pulled:
-        # What will be written is no help: ids are a hundredth of what a push sends.
+        # What is announced is no help: ids are a hundredth of what a push sends.
         like = self._columns.pulled[with_mixture]
         with self._turn:
             found = self._read(Kind.PULL, nodes_U, like, self.traffic.pull, with_mixture)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pres_dist.errors import StoreError
-from pres_dist.memory.exchange import Placement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import LOOPBACK, TCPRendezvous, join_group, open_rendezvous
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout
@@ -70,7 +70,7 @@ def start_shards(
     Ray must run in the leader: in a Ray actor it does, elsewhere after `ray.init`.
 
     Args:
-        world: the workers.
+        world: the workers that share the memory: `World.own_replica`.
         placement: which shard keeps which node.
         layout: sizes of the rows.
         timeout_s: seconds to wait for Ray to place the shards, for all to meet, and

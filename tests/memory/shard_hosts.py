@@ -14,7 +14,7 @@ import torch.distributed as dist
 from gloo_world import GlooWorld, Worker
 from store_contract import Layout
 
-from pres_dist.memory.exchange import Placement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import Rendezvous, join_group
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout

@@ -13,10 +13,11 @@ import torch
 import torch.distributed as dist
 
 from pres_dist.errors import StoreError
-from pres_dist.memory.exchange import ModuloPlacement
+from pres_dist.memory.placement import ModuloPlacement
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.state import NodeState
+from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.ray_shards import ShardResources, start_shards
 from pres_dist.parallel.world import World
 from pres_dist.pres.clock import TransitionClock
@@ -62,7 +63,7 @@ class Worker:
         dist.init_process_group(
             "gloo", store=dist.FileStore(rendezvous, size), rank=rank, world_size=size
         )
-        self.world = World(rank, size)
+        self.world = World(Grid(rank, size, size))
 
     def start(self, num_nodes: int, num_shards: int) -> None:
         placement = ModuloPlacement(num_nodes, num_shards)
@@ -95,6 +96,12 @@ def push_one(store: ServerStore, node: int, value: float) -> None:
         mail_count_U=torch.tensor([0]),
     )
     store.push(torch.tensor([node]), state, learn=True)
+
+
+def test_without_ray_running_the_error_says_what_to_do() -> None:
+    """Comes first: the cluster of the others stays until the end of the module."""
+    with pytest.raises(StoreError, match="start the run by pres-dist ray"):
+        start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -131,10 +138,3 @@ def test_shards_that_do_not_fit_are_a_clear_error() -> None:
     resources = ShardResources(num_cpus=64)
     with pytest.raises(StoreError, match=r"room for 2 memory shards .*'CPU': 64"):
         start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0, resources)
-
-
-def test_without_ray_running_the_error_says_what_to_do() -> None:
-    if ray.is_initialized():
-        pytest.skip("Ray runs")
-    with pytest.raises(StoreError, match="start the run by pres-dist ray"):
-        start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0)
