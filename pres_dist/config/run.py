@@ -9,6 +9,7 @@ from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.events.config import DataConfig
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.model.config import ModelConfig
+from pres_dist.parallel.config import ParallelConfig
 from pres_dist.pres.config import PresConfig
 from pres_dist.sampling.config import SamplingConfig
 from pres_dist.training.config import TrainingConfig
@@ -24,5 +25,6 @@ class RunConfig(Config):
     memory: MemoryConfig = MemoryConfig()
     model: ModelConfig = ModelConfig()
     pres: PresConfig = PresConfig()
+    parallel: ParallelConfig = ParallelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -14,13 +14,15 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
     `memory: replay` it is rebuilt, in temporal batches of evaluation's own size.
     The memory is carried through validation into the test part.
     """
-    split, step = parts.data.split, parts.evaluation_step
+    return parts.world.last_replica_does(lambda: _final_metrics(parts, config))
+
+
+def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
+    """Of the workers that share the memory at the end of the training part."""
+    split, step, world = parts.data.split, parts.evaluation_step, parts.world.own_replica()
     if config.memory == "replay":
-        replay(
-            parts.train_step,
-            parts.evaluation_sweep(parts.data.kept, config.batch_size),
-            parts.world,
-        )
+        sweep = parts.evaluation_sweep(parts.data.kept, config.batch_size)
+        replay(parts.train_step, sweep, world)
     negatives = parts.evaluation_negatives(config)
     metrics: Metrics = {
         "num_negatives": config.num_negatives,
@@ -28,8 +30,8 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
     }
     for name, events in (("validation", split.validation), ("test", split.test)):
         sweep = parts.evaluation_sweep(events, config.batch_size)
-        scored = score(step, sweep, negatives, config.num_negatives, parts.world)
-        drawn, found = parts.world.add_up(negatives.counts).tolist()
+        scored = score(step, sweep, negatives, config.num_negatives, world)
+        drawn, found = world.add_up(negatives.counts).tolist()
         negatives.counts.zero_()
         metrics[name] = scored.metrics(parts.data.unseen_N)
         metrics[name]["negatives_found"] = found / drawn if drawn else None

@@ -72,8 +72,10 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
-        part = batch.part(world.slice(batch.events_B.numel()))
-        step.commit(part, step.replay(part), learn=True)
+        plan = step.plan_replay(_own_parts(batch, world))
+        pulled = step.read(plan)
+        forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
+        step.commit(plan, pulled, forwards, learn=True)
 
 
 @torch.no_grad()
@@ -86,9 +88,16 @@ def score(
 ) -> ScoredEvents:
     """Score a part of the stream against negatives, and carry the memory through it.
 
-    Each worker scores its time slice of every batch; all get all scores.
+    Each worker scores its time slices of every batch; all get all scores.
 
     Statistics of transitions are not touched: they come from training events only.
+
+    Args:
+        step: model and store.
+        sweep: the part of the stream, in temporal batches.
+        negatives: what events are ranked among.
+        num_negatives: M.
+        world: the workers that share the store.
 
     Raises:
         NonFiniteError: a score is nan or infinite; no metric would mean anything.
@@ -96,17 +105,30 @@ def score(
     step.model.eval()
     scored = ScoredEvents()
     for whole in sweep.batches(step.tables):
-        batch = whole.part(world.slice(whole.events_B.numel()))
-        negatives_BM = negatives.sample(
-            batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch=0
-        )
-        forward = step.forward(batch, negatives_BM)
-        _check_finite(forward, batch)
-        step.commit(batch, forward, learn=False)
-        scored.positive.append(forward.positive_B.cpu())
-        scored.negative.append(forward.negative_BM.cpu())
-        scored.endpoints.append(torch.stack([batch.src_B, batch.dst_B]).cpu())
+        parts = _own_parts(whole, world)
+        drawn = [
+            negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
+            for part in parts
+        ]
+        plan = step.plan(parts, drawn)
+        pulled = step.read(plan)
+        forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
+        for forward, part in zip(forwards, parts, strict=True):
+            _check_finite(forward, part)
+        step.commit(plan, pulled, forwards, learn=False)
+        scored.positive.append(torch.cat([forward.positive_B for forward in forwards]).cpu())
+        scored.negative.append(torch.cat([forward.negative_BM for forward in forwards]).cpu())
+        ends = [torch.stack([part.src_B, part.dst_B]) for part in parts]
+        scored.endpoints.append(torch.cat(ends, dim=1).cpu())
     return merge_slices(world.gather(scored))
+
+
+def _own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
+    """This worker's slices; empty ones where its events are those of another group."""
+    own = world.grid.own_slices(whole.num_events)
+    if world.grid.epoch > 0:
+        own = [slice(0)] * len(own)
+    return [whole.part(events) for events in own]
 
 
 def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
+from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import join_world
 from pres_dist.report.run_folder import read_config
 from pres_dist.training.checkpoint import BEST, Checkpoints
@@ -31,8 +33,8 @@ def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
     started = time.perf_counter()
     config = read_config(run_dir).model_copy(update={"evaluation": evaluation})
     device = choose_device(config)
-    with join_world(device) as world:
-        state = Checkpoints(run_dir).load(BEST, device)
+    with join_world(device, partial(evaluation_grid, config.parallel)) as world:
+        state = world.leader_does(lambda: Checkpoints(run_dir).load(BEST))
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         load_model(parts, state)
         metrics = final_metrics(parts, evaluation)

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pres_dist.config.base import Config
 
+PlacementKind = Literal["modulo", "streaming"]
+
 
 class MemoryConfig(Config):
     """Per-node memory and the mailbox of raw messages not yet applied."""
@@ -18,3 +20,7 @@ class MemoryConfig(Config):
     """Numbers in a node's memory."""
     mailbox_slots: int = Field(1, ge=1)
     """Last messages of a node within a temporal batch that are kept, in time order."""
+    placement: PlacementKind = "modulo"
+    """Who keeps a node's row: node ids dealt out in turn, or nodes that often meet together."""
+    staleness: int = Field(0, ge=0)
+    """Steps that memory may lag behind in training, so that it is read while a step computes."""

@@ -3,134 +3,56 @@
 Every exchange is a collective of the process group: all workers take part in it,
 in the same order, with as many rows as they have, none included.
 
-Shapes: N nodes of the stream, W workers, U rows that this worker sends or asks for,
-X rows that arrive, S rows of this worker's shard, Y bytes of a row.
+A request goes to each owner as a block of ids with a header. All blocks have room for
+as many ids, so that nobody must be told first how many will come. Where some worker
+needs more room, all learn it from the headers and ask again with larger blocks; later
+requests find the room. Within a block, ids stand in the order of what the worker will
+deliver for them later, so that a delivery needs no ids of its own.
+
+Shapes: W workers, U rows that this worker asks for, X rows that it is asked for, P rows
+that it delivers, C ids that a block has room for, Y bytes of a row.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pres_dist.memory.packing import Buffer, RowLayout, pack_rows, unpack_rows
+from pres_dist.memory.placement import ModuloPlacement, Placement
+from pres_dist.memory.traffic import Traffic, Volume
+
+__all__ = [
+    "ModuloPlacement",
+    "Placement",
+    "RowExchange",
+    "Traffic",
+    "Volume",
+    "pack_rows",
+    "unpack_rows",
+]
+
 ID_BYTES = 8
 
-
-class Placement(Protocol):
-    """Which worker keeps the row of a node, and where. The same on all workers."""
-
-    @property
-    def num_nodes(self) -> int:
-        """Nodes of the stream, N."""
-
-    @property
-    def world(self) -> int:
-        """Workers, W."""
-
-    def owner(self, nodes_U: Tensor) -> Tensor:
-        """Rank of the worker that keeps each node."""
-
-    def row(self, nodes_U: Tensor) -> Tensor:
-        """Each node's row in the shard of its owner."""
-
-    def nodes_of(self, rank: int) -> Tensor:
-        """Ids of the nodes in a shard, in row order [S]."""
-
-
-@dataclass(frozen=True)
-class ModuloPlacement:
-    """Deals the nodes out in turn: node n is row n // W of worker n % W."""
-
-    num_nodes: int
-    world: int
-
-    def owner(self, nodes_U: Tensor) -> Tensor:
-        return nodes_U % self.world
-
-    def row(self, nodes_U: Tensor) -> Tensor:
-        return nodes_U // self.world
-
-    def nodes_of(self, rank: int) -> Tensor:
-        return torch.arange(rank, max(self.num_nodes, rank), self.world)
-
-
-@dataclass
-class Volume:
-    """Rows that one worker sent or asked for, and their bytes, ids included.
-
-    Attributes:
-        local_rows: those of its own shard; they do not leave the process.
-        remote_rows: those of other workers' shards.
-    """
-
-    local_rows: int = 0
-    remote_rows: int = 0
-    local_bytes: int = 0
-    remote_bytes: int = 0
-
-    def add_rows(self, counts_W: Sequence[int], rank: int, bytes_per_row: int) -> None:
-        """Count rows, given by owner, and their bytes."""
-        self.local_rows += counts_W[rank]
-        self.remote_rows += sum(counts_W) - counts_W[rank]
-        self.add_bytes(counts_W, rank, bytes_per_row)
-
-    def add_bytes(self, counts_W: Sequence[int], rank: int, bytes_per_row: int) -> None:
-        """Count more bytes of rows that are counted elsewhere."""
-        self.local_bytes += counts_W[rank] * bytes_per_row
-        self.remote_bytes += (sum(counts_W) - counts_W[rank]) * bytes_per_row
-
-
-@dataclass
-class Traffic:
-    """What one worker sent and asked for, by the verb of the store."""
-
-    pull: Volume = field(default_factory=Volume)
-    push: Volume = field(default_factory=Volume)
-    observe: Volume = field(default_factory=Volume)
-
-    def reset(self) -> None:
-        for verb in vars(self):
-            setattr(self, verb, Volume())
-
-
-def pack_rows(columns: Sequence[Tensor]) -> Tensor:
-    """Columns [U, ...] of any types, side by side as the bytes of one row [U, Y]."""
-    return torch.cat([_bytes(column.detach()) for column in columns], dim=1)
-
-
-def unpack_rows(rows_UY: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Columns out of packed rows, as copies, with the types and row shapes of `like`."""
-    parts = rows_UY.split([_row_bytes(column) for column in like], dim=1)
-    # A copy starts at an aligned address; a part of a row need not.
-    return [
-        part.clone(memory_format=torch.contiguous_format)
-        .view(column.dtype)
-        .view(len(part), *column.shape[1:])
-        for part, column in zip(parts, like, strict=True)
-    ]
-
-
-def _bytes(column: Tensor) -> Tensor:
-    flat = column.reshape(len(column), math.prod(column.shape[1:]))
-    # `contiguous` would keep the odd strides of a single row.
-    return flat.clone(memory_format=torch.contiguous_format).view(torch.uint8)
-
-
-def _row_bytes(column: Tensor) -> int:
-    return math.prod(column.shape[1:]) * column.element_size()
+_PARTS = 4
+"""Kinds of ids in a block: written, written and observed, observed, neither."""
+_WRITTEN, _OBSERVED = slice(0, 2), slice(1, 3)
+_HEADER = _PARTS + 2
+"""Numbers before the ids of a block: ids of each kind, room needed, what is announced."""
+_NEED, _ANNOUNCED = _PARTS, _PARTS + 1
+_FIRST_ROOM = 64
 
 
 @dataclass(frozen=True)
 class Route:
-    """The way of U rows to their owners, and of X rows to this one.
+    """The way of rows of this worker to their owners, and of others' rows to this one.
 
     Attributes:
-        order_U: places of the rows in the request, owner by owner.
+        order_U: places of the rows in what this worker has, owner by owner.
         sent_W: rows of this worker that each owner keeps.
         received_W: rows of each worker that this one keeps.
     """
@@ -141,22 +63,57 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """Rows that workers have told that they will deliver.
+
+    Attributes:
+        nodes_P: ids that this worker will deliver, owner by owner.
+        route: their way.
+        rows_X: rows of this shard that will be delivered, in rank order.
+    """
+
+    nodes_P: Tensor
+    route: Route
+    rows_X: Tensor
+
+    def check(self, nodes_P: Tensor) -> None:
+        """Whether these ids are the announced ones; on a GPU only as many.
+
+        Raises:
+            ValueError: they are not.
+        """
+        same = nodes_P.numel() == self.nodes_P.numel()
+        if same and not nodes_P.is_cuda:  # there, looking would wait for the device
+            same = torch.equal(nodes_P.index_select(0, self.route.order_U), self.nodes_P)
+        if not same:
+            raise ValueError(
+                f"rows must be delivered for the {self.nodes_P.numel()} nodes that the pull "
+                f"announced, in its order, got {nodes_P.numel()} or others"
+            )
+
+
+@dataclass(frozen=True)
 class Request:
     """Rows that workers asked for.
 
     Attributes:
-        nodes_U: ids that this worker asked for.
-        route: their way to the owners.
+        route: their way to the owners, which the rows come back by.
         rows_X: rows of this shard that were asked for, in rank order.
+        written: what was announced to be written, if anything was.
+        observed: what was announced to be observed, if anything was.
     """
 
-    nodes_U: Tensor
     route: Route
     rows_X: Tensor
+    written: Delivery | None
+    observed: Delivery | None
 
 
 class RowExchange:
     """Moves rows between workers and the owners of nodes, over a process group.
+
+    Calls must come one at a time, on one stream of the device; from which thread does
+    not matter.
 
     Args:
         placement: who keeps what.
@@ -171,77 +128,190 @@ class RowExchange:
                 f"got one for {placement.world}"
             )
         self.placement, self._group = placement, group
-        self._last: Request | None = None
+        self._room = _FIRST_ROOM
+        self._out, self._in = Buffer(), Buffer()
 
-    def deliver(
-        self, nodes_U: Tensor, columns: Sequence[Tensor], volume: Volume
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Send rows to their owners.
+    def request(
+        self,
+        nodes_U: Tensor,
+        volume: Volume,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
+    ) -> Request:
+        """Ask the owners for rows: one exchange, once the blocks have room enough.
 
         Args:
-            nodes_U: whose rows.
-            columns: the rows [U, ...]; types and row shapes are the same on all workers.
-            volume: where to count them.
+            nodes_U: distinct ids.
+            volume: where to count the ids.
+            writes_U: bool, which of the rows this worker will deliver to be written.
+            observes_U: bool, likewise to be observed.
 
-        Returns:
-            rows of this shard that came, rank by rank [X], and their columns [X, ...].
+        Raises:
+            ValueError: not all workers announce alike.
         """
-        route, _ = self._route(nodes_U, repeated=False)
-        columns = [self.placement.row(nodes_U), *columns]
-        packed_UY = pack_rows(columns).index_select(0, route.order_U)
-        volume.add_rows(route.sent_W, self.rank, packed_UY.shape[1])
-        packed_XY = self._all_to_all(packed_UY, route.sent_W, route.received_W)
-        rows_X, *received = unpack_rows(packed_XY, columns)
-        return rows_X, received
+        # By owner and, within an owner, by kind.
+        key_U = self.placement.owner(nodes_U) * _PARTS + _kinds(nodes_U, writes_U, observes_U)
+        order_U = torch.argsort(key_U, stable=True)
+        own_WK = torch.bincount(key_U, minlength=self.world * _PARTS).view(self.world, _PARTS)
+        announced = (writes_U is not None) + 2 * (observes_U is not None)
+        blocks, headers = self._swap_blocks(nodes_U, key_U, order_U, own_WK, announced, volume)
+        heard_WK = [header[:_PARTS] for header in headers[self.world :]]
+        sent_WK = [header[:_PARTS] for header in headers[: self.world]]
+        whole = slice(0, _PARTS)
+        route = Route(order_U, _counts(sent_WK, whole), _counts(heard_WK, whole))
+        rows_X = _cut_blocks(blocks, heard_WK, whole)
 
-    def request(self, nodes_U: Tensor, volume: Volume) -> Request:
-        """Ask the owners for rows. Ids do not travel again when no worker's have changed."""
-        last = self._last
-        repeated = last is not None and torch.equal(last.nodes_U, nodes_U)
-        route, all_repeated = self._route(nodes_U, repeated)
-        if last is not None and all_repeated:
-            return last
-        rows_U = self.placement.row(nodes_U).index_select(0, route.order_U)
-        volume.add_bytes(route.sent_W, self.rank, ID_BYTES)
-        rows_X = self._all_to_all(rows_U, route.sent_W, route.received_W)
-        self._last = Request(nodes_U.clone(), route, rows_X)
-        return self._last
+        def delivery(mask_U: Tensor | None, kinds: slice) -> Delivery | None:
+            if mask_U is None:
+                return None
+            places_P = _cut_rows(order_U, sent_WK, kinds)
+            order_P = (mask_U.cumsum(0) - 1).index_select(0, places_P)
+            way = Route(order_P, _counts(sent_WK, kinds), _counts(heard_WK, kinds))
+            nodes_P = nodes_U.index_select(0, places_P)
+            return Delivery(nodes_P, way, _cut_blocks(blocks, heard_WK, kinds))
+
+        return Request(route, rows_X, delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED))
 
     def reply(self, request: Request, columns: Sequence[Tensor], volume: Volume) -> list[Tensor]:
         """Send the rows that were asked for back.
 
         Args:
             request: who asked for what.
-            columns: the X rows of this shard.
+            columns: the X rows of this shard; types and row shapes are the same on all
+                workers.
             volume: where to count the rows that this worker gets.
 
         Returns:
             columns of the U rows that this worker asked for, in the order of its request.
         """
-        route, packed_XY = request.route, pack_rows(columns)
-        volume.add_rows(route.sent_W, self.rank, packed_XY.shape[1])
-        packed_UY = self._all_to_all(packed_XY, route.received_W, route.sent_W)
-        # Not `index_copy_`, which is ten times slower than `index_select` on bytes.
-        return unpack_rows(packed_UY.index_select(0, torch.argsort(route.order_U)), columns)
+        route, layout = request.route, RowLayout(columns)
+        volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
+        rows_UY = self._move(layout, columns, None, route.received_W, route.sent_W)
+        return layout.unpack(rows_UY, torch.argsort(route.order_U))
 
-    def _route(self, nodes_U: Tensor, repeated: bool) -> tuple[Route, bool]:
-        """Tell all workers how many rows will come; whether all of them repeat themselves.
+    def announce(self, nodes_P: Tensor, volume: Volume) -> Delivery:
+        """Tell the owners which rows the next delivery will bring."""
+        everything = torch.ones_like(nodes_P, dtype=torch.bool)
+        delivery = self.request(nodes_P, volume, writes_U=everything).written
+        assert delivery is not None
+        return delivery
 
-        Whether ids must travel is for all workers to know together: one that left an
-        exchange out by itself would hang the others.
+    def deliver(
+        self, delivery: Delivery, columns: Sequence[Tensor], volume: Volume
+    ) -> list[Tensor]:
+        """Send rows that were announced to their owners: one exchange.
+
+        Args:
+            delivery: what was announced.
+            columns: the rows [P, ...]; types and row shapes are the same on all workers.
+            volume: where to count them.
+
+        Returns:
+            columns [X, ...] of `delivery.rows_X`; they last until the next exchange.
         """
-        owner_U = self.placement.owner(nodes_U)
-        sent_W = torch.bincount(owner_U, minlength=self.world)
-        told_W2 = torch.stack([sent_W, torch.full_like(sent_W, repeated)], dim=1)
-        heard_W2 = torch.empty_like(told_W2)
-        dist.all_to_all_single(heard_W2, told_W2, group=self._group)
-        # One copy to the host for both: the sizes of the exchanges that follow.
-        counts = torch.cat([sent_W, heard_W2.flatten()]).tolist()
-        sent, heard = counts[: self.world], counts[self.world :]
-        route = Route(torch.argsort(owner_U, stable=True), sent, heard[::2])
-        return route, all(heard[1::2])
+        route, layout = delivery.route, RowLayout(columns)
+        volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
+        rows_XY = self._move(layout, columns, route.order_U, route.sent_W, route.received_W)
+        return layout.columns(rows_XY)
 
-    def _all_to_all(self, rows: Tensor, sent_W: list[int], received_W: list[int]) -> Tensor:
-        received = rows.new_empty(sum(received_W), *rows.shape[1:])
-        dist.all_to_all_single(received, rows, received_W, sent_W, group=self._group)
-        return received
+    def _move(
+        self,
+        layout: RowLayout,
+        columns: Sequence[Tensor],
+        order_U: Tensor | None,
+        sent_W: list[int],
+        received_W: list[int],
+    ) -> Tensor:
+        """Rows of these columns to other workers; those that came [X, Y], in the buffer."""
+        device, num_bytes = columns[0].device, layout.num_bytes
+        sent_UY = self._out.rows(sum(sent_W), num_bytes, device)
+        layout.pack(columns, order_U, sent_UY)
+        received_XY = self._in.rows(sum(received_W), num_bytes, device)
+        dist.all_to_all_single(received_XY, sent_UY, received_W, sent_W, group=self._group)
+        return received_XY
+
+    def _swap_blocks(
+        self,
+        nodes_U: Tensor,
+        key_U: Tensor,
+        order_U: Tensor,
+        own_WK: Tensor,
+        announced: int,
+        volume: Volume,
+    ) -> tuple[Tensor, list[list[int]]]:
+        """Send each owner its block of rows, again with more room if any worker needs it.
+
+        Returns:
+            the blocks that came [W, C] without their headers, and the headers that were
+            sent and then those that came, [W + W] lists of numbers.
+        """
+        owner_U = key_U.index_select(0, order_U) // _PARTS
+        sent_W = own_WK.sum(1)
+        start_U = (sent_W.cumsum(0) - sent_W).index_select(0, owner_U)
+        place_U = torch.arange(nodes_U.numel(), device=nodes_U.device) - start_U
+        rows_U = self.placement.row(nodes_U).index_select(0, order_U)
+        while True:
+            told = nodes_U.new_zeros(self.world, _HEADER + self._room)
+            told[:, :_PARTS] = own_WK
+            told[:, _NEED] = sent_W.max()
+            told[:, _ANNOUNCED] = announced
+            # Where the room does not do, what is cut off goes over the last place: no one
+            # will read it, and no one must wait for the device to know.
+            told[owner_U, _HEADER + place_U.clamp(max=self._room - 1)] = rows_U
+            heard = torch.empty_like(told)
+            dist.all_to_all_single(heard, told, group=self._group)
+            volume.add_blocks(self.world, told.shape[1] * ID_BYTES)
+            # One copy to the host: the sizes of all that follows.
+            headers = torch.cat([told[:, :_HEADER], heard[:, :_HEADER]]).tolist()
+            if not self._grow(max(header[_NEED] for header in headers)):
+                _check_alike(headers)
+                return heard[:, _HEADER:], headers
+
+    def _grow(self, need: int) -> bool:
+        """Whether blocks had too little room for what some worker needed; if so, make it."""
+        if need <= self._room:
+            return False
+        # A quarter to spare, so that requests which grow slowly do not meet it each time.
+        self._room = need + need // 4
+        return True
+
+
+def _kinds(nodes_U: Tensor, writes_U: Tensor | None, observes_U: Tensor | None) -> Tensor:
+    """Kind of each id, such that those written and those observed are runs of kinds."""
+    no = torch.zeros_like(nodes_U, dtype=torch.bool)
+    writes_U = no if writes_U is None else writes_U
+    observes_U = no if observes_U is None else observes_U
+    return torch.where(observes_U, 2 - writes_U.long(), 3 - 3 * writes_U.long())
+
+
+def _check_alike(headers: list[list[int]]) -> None:
+    """All workers raise or none does: they see the same headers."""
+    announced = [header[_ANNOUNCED] for header in headers]
+    if len(set(announced)) > 1:
+        raise ValueError(
+            "all workers must announce the same kinds of deliveries, got "
+            f"{announced[len(announced) // 2 :]} (1: writes_U, 2: observes_U, 3: both)"
+        )
+
+
+def _counts(counts_WK: list[list[int]], kinds: slice) -> list[int]:
+    return [sum(counts_K[kinds]) for counts_K in counts_WK]
+
+
+def _cut_rows(rows_U: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tensor:
+    """Rows of some kinds, out of rows in the order of owners and kinds."""
+    parts, start = [], 0
+    for counts_K in counts_WK:
+        first = start + sum(counts_K[: kinds.start])
+        parts.append(rows_U[first : first + sum(counts_K[kinds])])
+        start += sum(counts_K)
+    return torch.cat(parts)
+
+
+def _cut_blocks(blocks_WC: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tensor:
+    """Ids of some kinds out of blocks, in rank order."""
+    parts = []
+    for block_C, counts_K in zip(blocks_WC, counts_WK, strict=True):
+        first = sum(counts_K[: kinds.start])
+        parts.append(block_C[first : first + sum(counts_K[kinds])])
+    return torch.cat(parts)

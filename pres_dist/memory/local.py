@@ -47,7 +47,11 @@ class LocalStore:
         self._written_N = torch.zeros(num_nodes, dtype=torch.int64, device=device)
 
     def pull(
-        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+        self,
+        nodes_U: Tensor,
+        with_mixture: bool = False,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
     ) -> Pulled:
         columns = {name: table.index_select(0, nodes_U) for name, table in vars(self._rows).items()}
         known = None if self.statistics is None else self.statistics.rows(nodes_U, with_mixture)

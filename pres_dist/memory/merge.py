@@ -1,7 +1,7 @@
 """Several writes of one row made into one.
 
-Shapes: X rows that are written, P distinct ones among them, G contested ones, D memory
-size, R mailbox slots.
+Shapes: X rows that are written, P distinct ones among them, G contested ones, M writes of
+contested ones, D memory size, R mailbox slots.
 """
 
 from __future__ import annotations
@@ -25,39 +25,60 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
         state: what is written, X rows.
 
     Returns:
-        distinct rows [P], and their new state.
+        distinct rows [P], ascending, and their new state.
     """
-    rows_P, first_P, number_X, count_P = distinct(rows_X)
+    rows_P, count_P, order_X = _grouped(rows_X)
+    first_P = order_X.index_select(0, count_P.cumsum(0) - count_P)
     merged = {name: column.index_select(0, first_P) for name, column in vars(state).items()}
-    merged["mail_count_U"].zero_().index_add_(0, number_X, state.mail_count_U)
+    if rows_P.numel() == rows_X.numel():
+        return rows_P, NodeState(**merged)
     contested_G = (count_P > 1).nonzero().flatten()
-    newest_GR = _newest_slots(number_X, count_P, state.mail_event_UR).index_select(0, contested_G)
+    count_G = count_P.index_select(0, contested_G)
+    write_M = order_X[(count_P > 1).repeat_interleave(count_P)]
+    group_M = torch.arange(count_G.numel(), device=rows_X.device).repeat_interleave(count_G)
+    mail_count_G = count_G.new_zeros(count_G.numel())
+    mail_count_G.index_add_(0, group_M, state.mail_count_U.index_select(0, write_M))
+    merged["mail_count_U"].index_copy_(0, contested_G, mail_count_G)
+    event_MR = state.mail_event_UR.index_select(0, write_M)
+    newest_GR = _newest_slots(group_M, count_G, event_MR)
+    # From slots of the contested writes to slots of all.
+    num_slots = event_MR.shape[1]
+    newest_GR = write_M[newest_GR // num_slots] * num_slots + newest_GR % num_slots
     for name in ("mail_event_UR", "mail_memory_URD"):
         slots = getattr(state, name).flatten(0, 1)
         merged[name].index_copy_(0, contested_G, slots[newest_GR])
     return rows_P, NodeState(**merged)
 
 
-def _newest_slots(number_X: Tensor, count_P: Tensor, event_XR: Tensor) -> Tensor:
-    """The newest R of all slots pushed for each row, oldest first, empty ones last.
+def _newest_slots(group_M: Tensor, count_G: Tensor, event_MR: Tensor) -> Tensor:
+    """The newest R of all slots written for each row, oldest first, empty ones last.
 
     Returns:
-        indices into the X * R slots [P, R].
+        indices into the M * R slots [G, R].
     """
-    num_slots = event_XR.shape[1]
-    event = event_XR.flatten()
+    num_slots = event_MR.shape[1]
+    event = event_MR.flatten()
     # Empty slots have the lowest event id, and every row has R slots at least.
     by_event = torch.argsort(event, stable=True)
-    number = number_X.repeat_interleave(num_slots).index_select(0, by_event)
-    by_row = by_event.index_select(0, torch.argsort(number, stable=True))
-    end_P1 = (count_P.cumsum(0) * num_slots)[:, None]
-    newest_PR = by_row[end_P1 - num_slots + torch.arange(num_slots, device=event.device)]
-    full_first_PR = torch.argsort(event[newest_PR] == NO_EVENT, dim=1, stable=True)
-    return newest_PR.gather(1, full_first_PR)
+    group = group_M.repeat_interleave(num_slots).index_select(0, by_event)
+    by_row = by_event.index_select(0, torch.argsort(group, stable=True))
+    end_G1 = (count_G.cumsum(0) * num_slots)[:, None]
+    newest_GR = by_row[end_G1 - num_slots + torch.arange(num_slots, device=event.device)]
+    full_first_GR = torch.argsort(event[newest_GR] == NO_EVENT, dim=1, stable=True)
+    return newest_GR.gather(1, full_first_GR)
 
 
 def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Distinct rows [P], the first place of each [P], each place's number [X], places a row [P]."""
-    rows_P, number_X, count_P = torch.unique(rows_X, return_inverse=True, return_counts=True)
-    first_P = torch.argsort(number_X, stable=True)[count_P.cumsum(0) - count_P]
-    return rows_P, first_P, number_X, count_P
+    rows_P, count_P, order_X = _grouped(rows_X)
+    number_X = torch.empty_like(rows_X)
+    ascending_X = torch.arange(rows_P.numel(), device=rows_X.device).repeat_interleave(count_P)
+    number_X.index_copy_(0, order_X, ascending_X)
+    return rows_P, order_X.index_select(0, count_P.cumsum(0) - count_P), number_X, count_P
+
+
+def _grouped(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct rows [P], ascending, places of each [P], and all places by row [X]."""
+    sorted_X, order_X = torch.sort(rows_X, stable=True)
+    rows_P, count_P = torch.unique_consecutive(sorted_X, return_counts=True)
+    return rows_P, count_P, order_X

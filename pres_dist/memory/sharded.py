@@ -9,7 +9,9 @@ P distinct rows among them, D memory size, R mailbox slots.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,11 +19,30 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.exchange import Placement, RowExchange, Traffic
+from pres_dist.memory.exchange import Delivery, Request, RowExchange
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.state import Mixture, NodeState, Pulled, TransitionRows
+from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.pres.statistics import NEGATIVE
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """What pulls have announced and nobody has delivered yet, oldest first."""
+
+    written: deque[Delivery] = field(default_factory=deque)
+    observed: deque[Delivery] = field(default_factory=deque)
+
+    def take(self, request: Request) -> None:
+        for queue, delivery in ((self.written, request.written), (self.observed, request.observed)):
+            if delivery is not None:
+                queue.append(delivery)
+
+    def forget(self) -> None:
+        self.written.clear()
+        self.observed.clear()
 
 
 class ShardedStore:
@@ -31,6 +52,10 @@ class ShardedStore:
     them in the same order, with the same flags, each with its own distinct ids, which
     may be none, on the device of the shard. An id outside the stream raises at the
     worker that would own it, as in `LocalStore`.
+
+    A pull is two exchanges. A push and an observation are one each where a pull announced
+    them, and two where none did. They may be called from any thread, one at a time: what
+    holds all workers to one order must hold all threads of a worker to it.
 
     In one push several workers may write the same node, each with the events of its own
     time slice: see `merge_rows`. It counts as one transition, and so does an
@@ -59,11 +84,18 @@ class ShardedStore:
         self.num_nodes, self.dim, self.num_slots = placement.num_nodes, shard.dim, shard.num_slots
         self.shard = shard
         self.traffic = Traffic()
+        self._announced = _Announced()
 
     def pull(
-        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+        self,
+        nodes_U: Tensor,
+        with_mixture: bool = False,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
     ) -> Pulled:
-        request = self._exchange.request(nodes_U, self.traffic.pull)
+        observes_U = observes_U if self._observes else None
+        request = self._exchange.request(nodes_U, self.traffic.pull, writes_U, observes_U)
+        self._announced.take(request)
         found = self.shard.pull(request.rows_X, with_mixture)
         columns, rows = [*vars(found.state).values()], found.transitions
         if rows is not None:
@@ -78,8 +110,11 @@ class ShardedStore:
         return Pulled(state, known, self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
+        """As in `MemoryStore`; ValueError where the nodes are not those announced."""
         columns = vars(state)
-        rows_X, received = self._exchange.deliver(nodes_U, [*columns.values()], self.traffic.push)
+        rows_X, received = self._deliver(
+            self._announced.written, nodes_U, [*columns.values()], self.traffic.push
+        )
         arrived = NodeState(**dict(zip(columns, received, strict=True)))
         self.shard.push(*merge_rows(rows_X, arrived), learn, seen)
 
@@ -88,18 +123,39 @@ class ShardedStore:
         return self.shard.version
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
-        statistics = self.shard.statistics
-        if statistics is None or statistics.num_components <= NEGATIVE:
+        """As in `MemoryStore`; ValueError where the nodes are not those announced."""
+        if not self._observes:
             return  # on all workers alike
-        rows_X, (memory_XD, last_update_X) = self._exchange.deliver(
-            nodes_U, [memory_UD, last_update_U], self.traffic.observe
+        rows_X, (memory_XD, last_update_X) = self._deliver(
+            self._announced.observed, nodes_U, [memory_UD, last_update_U], self.traffic.observe
         )
         rows_P, first_P, _, _ = distinct(rows_X)
         self.shard.observe(
             rows_P, memory_XD.index_select(0, first_P), last_update_X.index_select(0, first_P)
         )
 
+    def _deliver(
+        self,
+        announced: deque[Delivery],
+        nodes_U: Tensor,
+        columns: Sequence[Tensor],
+        volume: Volume,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Send rows to their owners: the oldest that were announced, or any where none were."""
+        if announced:
+            announced[0].check(nodes_U)
+            delivery = announced.popleft()
+        else:
+            delivery = self._exchange.announce(nodes_U, volume)
+        return delivery.rows_X, self._exchange.deliver(delivery, columns, volume)
+
+    @property
+    def _observes(self) -> bool:
+        statistics = self.shard.statistics
+        return statistics is not None and statistics.num_components > NEGATIVE
+
     def reset(self) -> None:
+        self._announced.forget()
         self.shard.reset()
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +177,12 @@ class ShardedStore:
                 f"a memory shard must hold the nodes that worker {own['rank']} keeps, "
                 "got one of another placement"
             )
-        self.shard.load_state_dict(state["shard"])
+        self.load_shard(state["shard"])
+
+    def load_shard(self, state: dict[str, Any]) -> None:
+        """Take the state of a `LocalStore` of this worker's rows."""
+        self._announced.forget()
+        self.shard.load_state_dict(state)
 
     def _layout(self) -> dict[str, int]:
         statistics = self.shard.statistics

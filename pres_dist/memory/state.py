@@ -105,7 +105,11 @@ class MemoryStore(Protocol):
         """Pushes since the last reset or load."""
 
     def pull(
-        self, nodes_U: Tensor, with_mixture: bool = False, writes_U: Tensor | None = None
+        self,
+        nodes_U: Tensor,
+        with_mixture: bool = False,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
     ) -> Pulled:
         """State of the nodes, and what is known of their transitions.
 
@@ -119,6 +123,7 @@ class MemoryStore(Protocol):
                 and in this order. Pushes must then follow in the order of their pulls;
                 in return ids need not travel again. None announces nothing. All workers
                 announce alike.
+            observes_U: bool, likewise the rows that a later `observe` will name.
         """
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:

@@ -9,12 +9,13 @@ Shapes: U distinct nodes of a batch, D memory size, B events, M candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from pres_dist.memory.config import MemoryConfig
-from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_since
+from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, TransitionRows, elapsed_since
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import build_embedding
@@ -32,7 +33,8 @@ class UpdatedMemory:
     """Memory of a batch's distinct nodes after their mail.
 
     Attributes:
-        memory_UD: what the embedding reads and the store is given; with gradient.
+        memory_UD: what the store is given; with gradient.
+        read_UD: what the embedding reads: the same, but for nodes with unread mail.
         last_update_U: int64 time of the newest applied event, or NEVER.
         previous_UD: memory before the mail.
         measured_UD: the updater's own result, before the correction.
@@ -41,6 +43,7 @@ class UpdatedMemory:
     """
 
     memory_UD: Tensor
+    read_UD: Tensor
     last_update_U: Tensor
     previous_UD: Tensor
     measured_UD: Tensor
@@ -120,6 +123,7 @@ class TGN(nn.Module):
             memory_UD = corrected.memory_UD
         return UpdatedMemory(
             memory_UD,
+            memory_UD,
             measured.last_update_U,
             state.memory_UD,
             measured.memory_UD,
@@ -137,3 +141,27 @@ class TGN(nn.Module):
     def score(self, sources_BA: Tensor, destinations_BMA: Tensor) -> Tensor:
         """[B, M] logits that each source meets each of its candidates."""
         return self.decoder(sources_BA, destinations_BMA)
+
+
+def predict_unread(
+    correction: PresCorrection,
+    updated: UpdatedMemory,
+    transitions: TransitionRows,
+    newest_t_U: Tensor,
+) -> UpdatedMemory:
+    """Predict what memory will be once mail that is still under way has been applied.
+
+    Where reads lag, a node may have events between its last update and the batch whose
+    mail the read could not see. It is taken to drift over that time as it did before.
+    What is written is not predicted: the mail will be applied when it has come.
+
+    Args:
+        correction: its clock is that of the rates.
+        updated: memory after the mail that was seen.
+        transitions: rates of the nodes.
+        newest_t_U: int64 time of each node's newest event before the batch, or NEVER.
+    """
+    unread_U = (newest_t_U > updated.last_update_U) & (updated.last_update_U != NEVER)
+    length_U = correction.clock(torch.where(unread_U, newest_t_U - updated.last_update_U, 0))
+    drift_UD = length_U[:, None] * transitions.rate_UD
+    return replace(updated, read_UD=updated.memory_UD + drift_UD)

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from pres_dist.errors import ConfigError
+from pres_dist.parallel.grid import Grid
 
 Result = TypeVar("Result")
 
@@ -21,26 +23,51 @@ _TIMEOUT = timedelta(minutes=10)
 """No collective waits longer for a worker that has stopped answering."""
 
 
+ALONE = Grid(0, 1, 1)
+
+# Its new name, where torch has it: the old one warns.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+
+
 @dataclass(frozen=True)
 class World:
-    """One worker among `size`, each computing a time slice of every temporal batch.
+    """One worker among all that train together.
 
     With one worker every method leaves its argument as it is and no process group
     is needed.
+
+    Attributes:
+        grid: who computes what.
+        group: all workers; None is the default group.
+        memory_group: those that share a memory, for the store alone: it may be used by
+            a thread of its own.
     """
 
-    rank: int = 0
-    size: int = 1
+    grid: Grid = ALONE
     group: dist.ProcessGroup | None = None
+    memory_group: dist.ProcessGroup | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.grid.rank
+
+    @property
+    def size(self) -> int:
+        return self.grid.size
 
     @property
     def leads(self) -> bool:
         """Whether this worker writes the files and speaks to whoever is watching."""
         return self.rank == 0
 
-    def slice(self, num_events: int) -> slice:
-        """The contiguous part of a temporal batch that this worker computes."""
-        return slice(num_events * self.rank // self.size, num_events * (self.rank + 1) // self.size)
+    def own_replica(self) -> World:
+        """Those that share a memory, as a world of their own."""
+        return World(self.grid.own_replica(), self.memory_group, self.memory_group)
+
+    def wait(self) -> None:
+        """Until all workers are here."""
+        if self.size > 1:
+            dist.barrier(group=self.group)
 
     def add_up(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
@@ -54,28 +81,32 @@ class World:
             dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
-    def add_up_gradients(self, model: nn.Module, also: Tensor) -> Tensor:
-        """Sum gradients and a few scalars over workers, in one collective.
+    def add_up_parts(self, parts_Ln: Tensor) -> Tensor:
+        """Sum of the parts of all workers, one after the other in the order of ranks.
 
-        A worker whose slice did not touch a parameter counts as zero, so that all
-        take part alike; a parameter that no worker touched gets a zero gradient.
+        The order makes the sum the same to the last bit however the parts are spread over
+        workers, which an all-reduce does not promise. It moves as many bytes as a ring
+        all-reduce does when each worker has one part: every worker sums one share of the
+        numbers, and all gather the shares.
 
         Args:
-            model: its gradients are replaced by their sums.
-            also: [n] float32 to sum besides.
+            parts_Ln: float32, L parts of this worker, as many as of any other.
 
         Returns:
-            [n] sums of `also`.
+            [n] the sum, on all workers.
         """
         if self.size == 1:
-            return also
-        parameters = list(model.parameters())
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = self.add_up(torch.cat([*(grad.flatten() for grad in grads), also]))
-        *parts, sums = flat.split([*(grad.numel() for grad in grads), also.numel()])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        return sums
+            return _sum_in_order(parts_Ln)
+        num_parts, length = parts_Ln.shape
+        share = -(-length // self.size)
+        padded = F.pad(parts_Ln, (0, share * self.size - length))
+        sent = padded.view(num_parts, self.size, share).transpose(0, 1).contiguous()
+        received = torch.empty_like(sent)
+        dist.all_to_all_single(received, sent, group=self.group)
+        own = _sum_in_order(received.view(-1, share))
+        whole = own.new_empty(self.size * share)
+        _all_gather(whole, own, group=self.group)
+        return whole[:length]
 
     def gather(self, value: Any) -> list[Any]:
         """What every worker gave, in the order of ranks; on all workers."""
@@ -84,6 +115,15 @@ class World:
         gathered: list[Any] = [None] * self.size
         dist.all_gather_object(gathered, value, group=self.group)
         return gathered
+
+    def last_replica_does(self, what: Callable[[], Result]) -> Result:
+        """What the workers of the last replica computed together, on all workers."""
+        told = [what() if self.grid.in_last_replica else None]
+        if self.grid.replicas > 1:
+            leader = self.grid.last_replica_leader
+            dist.broadcast_object_list(told, group_src=leader, group=self.group)
+        result: Any = told[0]
+        return result
 
     def gather_at_leader(self, value: Any) -> list[Any]:
         """What every worker gave, in the order of ranks; empty on all but the leader."""
@@ -123,30 +163,57 @@ class World:
         return result
 
 
+def _sum_in_order(parts_Ln: Tensor) -> Tensor:
+    total = parts_Ln[0].clone()
+    for part in parts_Ln[1:]:
+        total += part
+    return total
+
+
 @contextmanager
-def join_world(device: torch.device) -> Iterator[World]:
+def join_world(
+    device: torch.device, grid_of: Callable[[int, int], Grid] | None = None
+) -> Iterator[World]:
     """The workers that a launcher started, or a world of one where none did.
 
     A process group that is there already (Ray Train makes one, and so does an outer
     call) is joined and left as it is.
 
+    Args:
+        device: NCCL for a GPU, gloo for a CPU.
+        grid_of: the grid of a rank among so many workers; a slice a worker when None.
+
     Raises:
-        ConfigError: torchrun's variables are incomplete.
+        ConfigError: torchrun's variables are incomplete, or the grid does not fit.
     """
-    if dist.is_initialized():
-        yield World(dist.get_rank(), dist.get_world_size())
+    grid_of = grid_of or (lambda rank, size: Grid(rank, size, size))
+    outer = dist.is_initialized()
+    if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(grid_of(0, 1))
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World()
-        return
+    if not outer:
+        _check_torchrun()
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield _world_of(grid_of(dist.get_rank(), dist.get_world_size()))
+    finally:
+        if not outer:
+            dist.destroy_process_group()
+
+
+def _world_of(grid: Grid) -> World:
+    """The world in the default group, with a group for each memory."""
+    groups = [
+        dist.new_group(grid.memory_ranks(replica), timeout=_TIMEOUT)
+        for replica in range(grid.replicas)
+    ]
+    return World(grid, None, groups[grid.replica])
+
+
+def _check_torchrun() -> None:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ConfigError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set; "
             "start several workers by torchrun --nproc-per-node=N -m pres_dist train CONFIG"
         )
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
-    try:
-        yield World(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()

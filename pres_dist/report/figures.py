@@ -1,31 +1,17 @@
-"""The plots of a run's report, as plain plotly descriptions.
-
-Colours are roles (`series-1` and so on), which the page turns into colours of its
-light or dark theme. A plot without data is not made.
-"""
+"""The plots of a run's report. A plot without data is not made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from pres_dist.report.figure import Figure, bars, make_figure
 from pres_dist.report.metrics_log import Record
+from pres_dist.report.worker_figures import worker_figures
+from pres_dist.step.stages import STAGES
 
 MAX_POINTS = 1500
-STAGES = ("sample", "pull", "update", "embed", "loss", "backward", "optimiser", "push")
 Value = Callable[[Record], Any]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot: `traces` and `layout` as plotly takes them."""
-
-    name: str
-    title: str
-    caption: str
-    traces: list[dict[str, Any]]
-    layout: dict[str, Any] = field(default_factory=dict)
 
 
 def figures(records: Sequence[Record]) -> list[Figure]:
@@ -41,6 +27,7 @@ def figures(records: Sequence[Record]) -> list[Figure]:
         _prediction_error(epochs),
         _pending(epochs),
         _stages(epochs),
+        *worker_figures(epochs),
     ]
     return [figure for figure in made if figure is not None]
 
@@ -53,7 +40,7 @@ def _loss(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
     if all(step.get("coherence") is None for step in steps):
         traces = _step_line(steps, "loss", "loss", 1)
     traces = traces or _epoch_line(epochs, "step", lambda e: e.get("loss"), "loss", 1)
-    return _figure("loss", "Training loss", "Over optimiser steps.", traces, "step", "loss")
+    return make_figure("loss", "Training loss", "Over optimiser steps.", traces, "step", "loss")
 
 
 def _validation(epochs: Sequence[Record]) -> Figure | None:
@@ -68,7 +55,7 @@ def _validation(epochs: Sequence[Record]) -> Figure | None:
             3,
         ),
     ]
-    return _figure(
+    return make_figure(
         "validation",
         "Validation",
         "Link prediction on the validation part after each epoch.",
@@ -86,7 +73,7 @@ def _throughput(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | N
         epochs, "step", lambda e: e.get("events_per_cpu_second"), "per CPU second", 2
     )
     caption = "Training events a second, evaluation not counted."
-    figure = _figure("throughput", "Throughput", caption, traces, "step", "events/s")
+    figure = make_figure("throughput", "Throughput", caption, traces, "step", "events/s")
     if figure is not None:
         figure.layout["yaxis"]["rangemode"] = "tozero"
     return figure
@@ -97,7 +84,7 @@ def _gate(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
         epochs, "step", lambda e: e.get("gate"), "gate", 1
     )
     caption = "Weight of the measured state in the PRES correction; 1 ignores the prediction."
-    return _figure("gate", "PRES gate", caption, traces, "step", "gate")
+    return make_figure("gate", "PRES gate", caption, traces, "step", "gate")
 
 
 def _coherence(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
@@ -105,7 +92,7 @@ def _coherence(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | No
         epochs, "step", lambda e: e.get("coherence"), "coherence", 1
     )
     caption = "Mean cosine of a node's memory before and after its update; 1 where it had none."
-    return _figure("coherence", "Memory coherence", caption, traces, "step", "cosine")
+    return make_figure("coherence", "Memory coherence", caption, traces, "step", "cosine")
 
 
 def _prediction_error(epochs: Sequence[Record]) -> Figure | None:
@@ -114,7 +101,7 @@ def _prediction_error(epochs: Sequence[Record]) -> Figure | None:
         "Mean squared error of the predicted memory over that of predicting no change; "
         "1 is no better than predicting no change."
     )
-    figure = _figure(
+    figure = make_figure(
         "prediction", "Prediction error", caption, traces, "epoch", "ratio", whole_x=True
     )
     if figure is not None:
@@ -134,7 +121,9 @@ def _pending(epochs: Sequence[Record]) -> Figure | None:
     caption = "Events of a node earlier in the same temporal batch, not yet in its memory."
     if share is not None:
         caption += f" {share:.0%} of the reads had some."
-    figure = _figure("pending", "Pending events", caption, traces, "epoch", "events", whole_x=True)
+    figure = make_figure(
+        "pending", "Pending events", caption, traces, "epoch", "events", whole_x=True
+    )
     if figure is not None:
         # A mean below ten beside a largest of hundreds shows only on a logarithmic axis.
         figure.layout["yaxis"].update(type="log", dtick=1)
@@ -145,20 +134,13 @@ def _stages(epochs: Sequence[Record]) -> Figure | None:
     timed = [epoch for epoch in epochs if epoch.get("stage_seconds")]
     named = {name for epoch in timed for name in epoch["stage_seconds"]}
     stages = [name for name in STAGES if name in named] + sorted(named - set(STAGES))
+    labels = [f"epoch {epoch['epoch']}" for epoch in timed]
     traces = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": stage,
-            "y": [f"epoch {epoch['epoch']}" for epoch in timed],
-            "x": [epoch["stage_seconds"].get(stage) for epoch in timed],
-            "marker": {"color": f"series-{position}"},
-            "hovertemplate": f"{stage}: %{{x:.2f}} s<extra></extra>",
-        }
-        for position, stage in enumerate(stages, start=1)
+        bars(stage, labels, [epoch["stage_seconds"].get(stage) for epoch in timed], series, " s")
+        for series, stage in enumerate(stages, start=1)
     ]
     caption = "Seconds of an epoch's training by stage of the step."
-    figure = _figure("stages", "Where a step's time goes", caption, traces, "seconds", "")
+    figure = make_figure("stages", "Where a step's time goes", caption, traces, "seconds", "")
     if figure is not None:
         figure.layout.update(barmode="stack", bargap=0.35)
         figure.layout["yaxis"].update(autorange="reversed", type="category")
@@ -173,27 +155,6 @@ def prediction_ratio(epoch: Record) -> float | None:
 
 def _validated(epoch: Record) -> dict[str, Any]:
     return epoch.get("validation") or {}
-
-
-def _figure(
-    name: str,
-    title: str,
-    caption: str,
-    traces: list[dict[str, Any]],
-    x_title: str,
-    y_title: str,
-    whole_x: bool = False,
-) -> Figure | None:
-    """A figure, or None without traces; `whole_x` puts ticks on whole numbers only."""
-    if not traces:
-        return None
-    ticks = {"tickformat": "d", "dtick": 1} if whole_x and len(traces[0]["x"]) <= 12 else {}
-    layout = {
-        "xaxis": {"title": {"text": x_title}, **ticks},
-        "yaxis": {"title": {"text": y_title}},
-        "showlegend": len(traces) > 1,
-    }
-    return Figure(name, title, caption, traces, layout)
 
 
 def _step_line(steps: Sequence[Record], key: str, name: str, series: int) -> list[dict[str, Any]]:

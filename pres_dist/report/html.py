@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ import yaml
 from pres_dist.errors import DataError
 from pres_dist.files import write_atomically
 from pres_dist.report.figures import figures
-from pres_dist.report.metrics_log import read_metrics
+from pres_dist.report.metrics_log import Record, read_metrics
 from pres_dist.report.progress import duration, number
 from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
 
@@ -59,7 +59,7 @@ def report_content(run_dir: Path) -> dict[str, Any]:
     records = read_metrics(run_dir / METRICS)
     return {
         "name": config.get("name", run_dir.name),
-        "facts": _facts(config, environment, results),
+        "facts": _facts(config, environment, results, _num_workers(records)),
         "results": results,
         "parts": [name for name in ("test", "validation") if results.get(name)],
         "inductive": any(
@@ -71,8 +71,17 @@ def report_content(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def _num_workers(records: Sequence[Record]) -> int | None:
+    """How many workers the last epoch had; None where no epoch has ended."""
+    told = [len(record["workers"]) for record in records if record.get("workers")]
+    return told[-1] if told else None
+
+
 def _facts(
-    config: Mapping[str, Any], environment: Mapping[str, Any], results: Mapping[str, Any]
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    results: Mapping[str, Any],
+    workers: int | None,
 ) -> Rows:
     """What identifies a run at a glance."""
     training, pres = config.get("training", {}), config.get("pres", {})
@@ -80,6 +89,7 @@ def _facts(
     facts = {
         "stream": config.get("data", {}).get("stream"),
         "temporal batch": training.get("batch_size"),
+        "workers": workers,
         "epochs": training.get("epochs"),
         "best epoch": results.get("best_epoch"),
         "PRES": "on" if on else "off",

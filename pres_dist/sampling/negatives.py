@@ -70,10 +70,11 @@ class NegativeSampler:
             self._train_pairs = self._pair_keys(pairs[0], pairs[1]).unique().to(adjacency.device)
 
     def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
     ) -> Tensor:
-        """[B, M] negative destinations of the given events."""
-        slot_BM = torch.arange(num, device=src_B.device).expand(src_B.numel(), num)
+        """[B, M] negative destinations of the given events, in slots from `first` on."""
+        slot_BM = torch.arange(first, first + num, device=src_B.device)
+        slot_BM = slot_BM.expand(src_B.numel(), num)
         event_BM = events_B[:, None].expand_as(slot_BM)
         rng = CounterRNG(self._seed, _PURPOSE, epoch)
         negatives_BM = self._random(rng, dst_B[:, None], event_BM, slot_BM)

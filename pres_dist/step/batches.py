@@ -28,6 +28,10 @@ class TemporalBatch:
     dst_B: Tensor
     t_B: Tensor
 
+    @property
+    def num_events(self) -> int:
+        return self.events_B.numel()
+
     def part(self, events: slice) -> TemporalBatch:
         """A time slice of the batch."""
         return TemporalBatch(
@@ -64,11 +68,15 @@ class Sweep:
         """Events of the sweep in batches before the given one."""
         return self._bounds[batch]
 
+    def batch(self, tables: EventTables, number: int) -> TemporalBatch:
+        """The batch of the given number."""
+        start, stop = self._bounds[number : number + 2]
+        events_B = torch.as_tensor(np.asarray(self._events[start:stop])).to(tables.device)
+        return batch_of(tables, events_B)
+
     def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
         """The batches from number `first` on."""
-        for start, stop in zip(self._bounds[first:], self._bounds[first + 1 :], strict=False):
-            events_B = torch.as_tensor(np.asarray(self._events[start:stop])).to(tables.device)
-            yield batch_of(tables, events_B)
+        return (self.batch(tables, number) for number in range(first, len(self)))
 
 
 def batch_of(tables: EventTables, events_B: Tensor) -> TemporalBatch:

@@ -1,36 +1,39 @@
-"""One step over a temporal batch: read, compute, write.
+"""One step over a temporal batch: plan, read, compute, write.
 
 Training, evaluation and replay all go through here, so that they cannot differ
 in what a query sees. Only training adds a backward pass between `forward` and
 `commit`.
 
-Shapes: B events, M negatives an event, U distinct nodes, P endpoints, D memory
-size, R mailbox slots, A embedding size.
+Shapes: B events, M negatives an event, U distinct nodes of a part, V of all parts, P
+endpoints, D memory size, R mailbox slots, A embedding size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState
+from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled
 from pres_dist.model.neighbourhood import NodeInputs
-from pres_dist.model.tgn import TGN, UpdatedMemory
+from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
 from pres_dist.model.updater import MailContext
 from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
+from pres_dist.step.plan import Plan, plan_parts, pulled_by
 from pres_dist.step.stages import StageClock
 
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass computed.
+    """What a forward pass over one part of a step computed.
 
     Attributes:
         gathered: the distinct nodes and who reads them.
@@ -50,12 +53,13 @@ class TemporalStep:
 
     Args:
         model: the TGN.
-        store: node state; read in `forward`, written in `commit`.
+        store: node state; read in `read`, written in `commit`.
         tables: columns of the stream.
         sampler: temporal neighbours.
         num_hops: hops that the embedding reads.
         sample_rates_seed: seed of draws from the transition mixture; None takes its mean.
         clock: adds up the time of the stages.
+        reads_lag: whether state may be read before the batches before are written.
     """
 
     def __init__(
@@ -67,67 +71,129 @@ class TemporalStep:
         num_hops: int,
         sample_rates_seed: int | None = None,
         clock: StageClock | None = None,
+        reads_lag: bool = False,
     ) -> None:
         self.model, self.store, self.tables, self.sampler = model, store, tables, sampler
         self.clock = clock or StageClock()
         self._num_hops = num_hops
         self._rates_seed = sample_rates_seed
+        self._reads_lag = reads_lag
 
-    def forward(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: int = 0) -> Forward:
-        """Score the events and their negatives on the state from before the batch."""
-        with self.clock("sample"):
-            gathered = gather(batch, negatives_BM, self.sampler, self.tables, self._num_hops, epoch)
-        updated = self._update(gathered.nodes_U)
+    def plan(
+        self,
+        parts: Sequence[TemporalBatch],
+        negatives: Sequence[Tensor],
+        epoch: int = 0,
+        first_event: int | None = None,
+        writes: bool = True,
+    ) -> Plan:
+        """What a step over some time slices of a temporal batch reads and writes.
+
+        Args:
+            parts: the slices.
+            negatives: [B, M] destinations for each.
+            epoch: key of uniform neighbour draws.
+            first_event: of the whole batch; needed where reads lag.
+            writes: whether this worker writes the endpoints' state.
+        """
+        gathered = [
+            gather(batch, negatives_BM, self.sampler, self.tables, self._num_hops, epoch)
+            for batch, negatives_BM in zip(parts, negatives, strict=True)
+        ]
+        plan = plan_parts(parts, gathered, writes)
+        if self._reads_lag and first_event is not None:
+            plan = replace(plan, newest_t_V=self._newest_times(plan.nodes_V, first_event))
+        return plan
+
+    def plan_replay(self, parts: Sequence[TemporalBatch]) -> Plan:
+        """What is needed to bring the memory of endpoints up to date without scoring anything."""
+        return plan_parts(parts, [gather_endpoints(batch) for batch in parts], writes=True)
+
+    def read(self, plan: Plan) -> Pulled:
+        """State of the plan's nodes from before its batch."""
+        return self.store.pull(plan.nodes_V, self._rates_seed is not None, plan.writes_V)
+
+    def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+        """Update memory and score the events and negatives of one part."""
+        part = plan.parts[number]
+        gathered, shape = part.gathered, part.gathered.index_BM.shape
+        newest_t_U = plan.newest_t_V
+        if newest_t_U is not None and part.rows_U is not None:
+            newest_t_U = newest_t_U.index_select(0, part.rows_U)
+        updated = self._update(gathered.nodes_U, pulled_by(part, pulled), newest_t_U)
+        if not gathered.hops:  # a replay scores nothing
+            nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
+            return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            positive_B, negative_BM = self._score(gathered, updated, negatives_BM.shape)
+            positive_B, negative_BM = self._score(gathered, updated, shape)
         return Forward(gathered, updated, positive_B, negative_BM)
 
-    def replay(self, batch: TemporalBatch) -> Forward:
-        """Bring the memory of the batch's endpoints up to date without scoring anything."""
-        with self.clock("sample"):
-            gathered = gather_endpoints(batch)
-        nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
-        return Forward(gathered, self._update(gathered.nodes_U), nothing, nothing)
-
     @torch.no_grad()
-    def commit(self, batch: TemporalBatch, forward: Forward, learn: bool) -> BatchMail:
-        """Write the endpoints' memory and mail; with `learn`, also transition statistics."""
-        with self.clock("push"):
-            gathered, updated = forward.gathered, forward.updated
-            if learn:
-                self._observe_negatives(gathered, updated)
-            rows_P, endpoint_2B = torch.unique(gathered.index_2B, return_inverse=True)
-            mail = collect_mail(
-                endpoint_2B,
-                gathered.index_2B,
-                batch.events_B,
-                rows_P.numel(),
-                self.store.num_slots,
-            )
-            state = self._new_state(rows_P, updated, mail)
-            self.store.push(gathered.nodes_U.index_select(0, rows_P), state, learn)
-            return mail
+    def commit(
+        self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool
+    ) -> list[BatchMail]:
+        """Write the endpoints' memory and mail; with `learn`, also transition statistics.
 
-    def _update(self, nodes_U: Tensor) -> UpdatedMemory:
-        with self.clock("pull"):
-            pulled = self.store.pull(nodes_U, self._rates_seed is not None)
-            state, transitions, rate_UD = pulled.state, pulled.transitions, None
+        Returns:
+            the mail of each part.
+        """
+        with self.clock("push"):
+            if learn:
+                self._observe_negatives(forwards)
+            mails, written = [], []
+            for part, forward in zip(plan.parts, forwards, strict=True):
+                mail, nodes_P, state = self._written(part.batch, forward)
+                mails.append(mail)
+                written.append((nodes_P, state))
+            nodes, state = _joined(written)
+            if len(written) > 1:
+                nodes, state = merge_rows(nodes, state)
+            if not plan.writes:
+                nodes, state = nodes[:0], _rows(state, slice(0))
+            self.store.push(nodes, state, learn, pulled.version)
+            return mails
+
+    def _written(
+        self, batch: TemporalBatch, forward: Forward
+    ) -> tuple[BatchMail, Tensor, NodeState]:
+        """Mail, nodes and new rows of the endpoints of a part."""
+        gathered = forward.gathered
+        rows_P, endpoint_2B = torch.unique(gathered.index_2B, return_inverse=True)
+        mail = collect_mail(
+            endpoint_2B, gathered.index_2B, batch.events_B, rows_P.numel(), self.store.num_slots
+        )
+        state = self._new_state(rows_P, forward.updated, mail)
+        return mail, gathered.nodes_U.index_select(0, rows_P), state
+
+    def _newest_times(self, nodes_V: Tensor, first_event: int) -> Tensor:
+        """Time of each node's newest event before the given one, or NEVER."""
+        adjacency = self.sampler.adjacency
+        start_V, end_V = adjacency.history(nodes_V, torch.full_like(nodes_V, first_event))
+        known_V = end_V > start_V
+        events_V = adjacency.event_at(nodes_V, torch.where(known_V, end_V - 1, 0))
+        return torch.where(known_V, self.tables.times(torch.where(known_V, events_V, 0)), NEVER)
+
+    def _update(self, nodes_U: Tensor, pulled: Pulled, newest_t_U: Tensor | None) -> UpdatedMemory:
+        state, transitions, rate_UD = pulled.state, pulled.transitions, None
+        with self.clock("update"):
             events_UR = state.mail_event_UR.clamp(min=0)
             context = MailContext(
                 self.tables.times(events_UR), self.tables.edge_features(events_UR)
             )
-        with self.clock("update"):
             if transitions is not None and transitions.mixture is not None:
                 assert self._rates_seed is not None
                 newest_U = state.mail_event_UR.amax(1)
                 rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self._rates_seed)
-            return self.model.update_memory(state, context, transitions, rate_UD)
+            updated = self.model.update_memory(state, context, transitions, rate_UD)
+            if newest_t_U is None or self.model.correction is None or transitions is None:
+                return updated
+            return predict_unread(self.model.correction, updated, transitions, newest_t_U)
 
     def _score(
         self, gathered: Gathered, updated: UpdatedMemory, shape: torch.Size
     ) -> tuple[Tensor, Tensor]:
         features_Ud = self.tables.node_features(gathered.nodes_U)
-        nodes = NodeInputs(updated.memory_UD, updated.last_update_U, features_Ud)
+        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features_Ud)
         embedded_QA = self.model.embed(nodes, gathered.hops)
         num_events, num_negatives = shape
         source_BA, true_BA, negative_A = embedded_QA.split(
@@ -137,13 +203,24 @@ class TemporalStep:
         scores = self.model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
         return scores[:, 0].float(), scores[:, 1:].float()
 
-    def _observe_negatives(self, gathered: Gathered, updated: UpdatedMemory) -> None:
-        rows = torch.unique(gathered.index_BM)
-        self.store.observe(
-            gathered.nodes_U.index_select(0, rows),
-            updated.memory_UD.index_select(0, rows),
-            updated.last_update_U.index_select(0, rows),
-        )
+    def _observe_negatives(self, forwards: Sequence[Forward]) -> None:
+        """Tell the store of the negatives' transitions, once a node."""
+        seen = []
+        for forward in forwards:
+            rows = torch.unique(forward.gathered.index_BM)
+            updated = forward.updated
+            seen.append(
+                (
+                    forward.gathered.nodes_U.index_select(0, rows),
+                    updated.memory_UD.index_select(0, rows),
+                    updated.last_update_U.index_select(0, rows),
+                )
+            )
+        nodes, memory, last_update = (torch.cat(column) for column in zip(*seen, strict=True))
+        if len(forwards) > 1:
+            nodes, first, _, _ = distinct(nodes)
+            memory, last_update = memory.index_select(0, first), last_update.index_select(0, first)
+        self.store.observe(nodes, memory, last_update)
 
     def _new_state(self, rows_P: Tensor, updated: UpdatedMemory, mail: BatchMail) -> NodeState:
         memory_UD = updated.memory_UD.float()
@@ -156,3 +233,18 @@ class TemporalStep:
             mail_event_UR=mail.event_PR,
             mail_count_U=mail.count_P,
         )
+
+
+def _joined(written: Sequence[tuple[Tensor, NodeState]]) -> tuple[Tensor, NodeState]:
+    """The rows of several parts, one after the other."""
+    if len(written) == 1:
+        return written[0]
+    columns = {
+        name: torch.cat([getattr(state, name) for _, state in written])
+        for name in vars(written[0][1])
+    }
+    return torch.cat([nodes for nodes, _ in written]), NodeState(**columns)
+
+
+def _rows(state: NodeState, rows: slice) -> NodeState:
+    return NodeState(**{name: column[rows] for name, column in vars(state).items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 STAGES = (
@@ -13,10 +13,19 @@ STAGES = (
     "embed",
     "loss",
     "backward",
+    "wait",
     "all_reduce",
     "optimiser",
     "push",
 )
+
+COMPUTE = ("update", "embed", "loss", "backward", "optimiser")
+
+
+def split_of(seconds: Mapping[str, float]) -> dict[str, float]:
+    """A worker's time as sample, pull, compute, push, all_reduce and wait."""
+    split = {stage: value for stage, value in seconds.items() if stage not in COMPUTE}
+    return {**split, "compute": sum(seconds[stage] for stage in COMPUTE)}
 
 
 class StageClock:

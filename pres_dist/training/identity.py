@@ -32,4 +32,4 @@ def load_model(parts: Parts, state: Mapping[str, Any]) -> None:
                 f"the checkpoint is of other events: {name} was {saved}, and is {value} now"
             )
     parts.model.load_state_dict(state["model"])
-    load_memory(parts.store, state["store"])
+    load_memory(parts.store, state, parts.world)

@@ -34,15 +34,16 @@ class Loss:
 def batch_loss(forward: Forward, coherence_weight: float, num_events: int) -> Loss:
     """Binary cross-entropy (positives and negatives weigh alike) and PRES coherence.
 
-    Both are means over the events of the whole temporal batch, of which `forward`
-    may be a time slice: the losses of all slices, and their gradients, add up to
-    those of the batch.
+    Both are means over the events of a step, of which `forward` may be a part: the
+    losses of all parts, and their gradients, add up to those of the step.
 
     Args:
-        forward: scores and memory of the batch or of a slice of it.
+        forward: scores and memory of the step or of a part of it.
         coherence_weight: beta of PRES.
-        num_events: events in the whole batch.
+        num_events: events of the whole step; an event that several groups of workers
+            train on counts once for each.
     """
+    num_events = max(num_events, 1)
     num_negatives = max(forward.negative_BM.shape[-1], 1)
     link = _cross_entropy(forward.positive_B, 1.0) / num_events
     link = link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)

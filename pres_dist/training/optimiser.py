@@ -17,13 +17,14 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     )
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: TrainingConfig, step: int, replicas: int = 1) -> float:
     """Learning rate of optimiser step `step`, counted from 0.
 
-    Scaled by (batch_size / scaling_base) to the power 0, 1/2 or 1, and risen
-    linearly over the first `warmup_steps` steps.
+    Scaled by (events a step / scaling_base) to the power 0, 1/2 or 1, and risen
+    linearly over the first `warmup_steps` steps. A step takes a temporal batch of
+    each memory replica.
     """
-    ratio = config.batch_size / config.scaling_base
+    ratio = config.batch_size * replicas / config.scaling_base
     peak = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
     return peak * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else peak
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
+from pres_dist.parallel.grid import Grid, training_grid
 from pres_dist.parallel.world import World, join_world
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
@@ -46,7 +48,7 @@ def train(
         NonFiniteError: the loss became NaN or infinite.
     """
     device = choose_device(config)
-    with join_world(device) as world:
+    with join_world(device, partial(training_grid, config.parallel)) as world:
         progress = _progress(console, world)
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         for line in ineffective(config):
@@ -74,7 +76,7 @@ def start_or_resume(
         CheckpointError: the newest checkpoint fails its check.
     """
     device = choose_device(config)
-    with join_world(device) as world:
+    with join_world(device, partial(training_grid, config.parallel)) as world:
         begun = world.leader_does(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
@@ -93,7 +95,7 @@ def resume(run_dir: Path, console: Progress | None = None) -> Results:
     """
     config = read_config(run_dir)
     device = choose_device(config)
-    with join_world(device) as world:
+    with join_world(device, partial(training_grid, config.parallel)) as world:
         state = world.leader_does(Checkpoints(run_dir).load)
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         return _run(parts, run_dir, _progress(console, world), state)
@@ -115,7 +117,7 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
         )
         progress.note(f"run folder: {folder}")
         if world.size > 1:
-            progress.note(f"{world.size} workers, each with a time slice of every temporal batch")
+            progress.note(_describe(world.grid))
         if state is not None:
             trainer.load_state_dict(state)
             log.truncate_after(trainer.position.step)
@@ -136,6 +138,14 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
     if report is not None:
         progress.note(f"report: {report}")
     return results
+
+
+def _describe(grid: Grid) -> str:
+    """The workers in one line."""
+    text = f"{grid.size} workers, {grid.slices} time slices of every temporal batch"
+    if grid.epochs > 1:
+        text += f", {grid.epochs} groups with negatives of their own"
+    return text + (f", {grid.replicas} memory replicas" if grid.replicas > 1 else "")
 
 
 def _finish(trainer: Trainer) -> Results:

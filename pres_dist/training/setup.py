@@ -154,8 +154,12 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
             num_hops(config.model),
             config.training.seed if config.pres.transition == "sample" else None,
             clock,
+            lags,
         )
-        for visible in (training_adjacency, adjacency)
+        for visible, lags in (
+            (training_adjacency, config.memory.staleness > 0),
+            (adjacency, False),
+        )
     ]
     negatives = NegativeSampler(
         config.sampling.negatives,
@@ -169,11 +173,12 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
 
 
 def _build_store(config: RunConfig, data: Data, device: torch.device, world: World) -> MemoryStore:
-    if world.size == 1:
-        return _local_store(config, data, device, data.stream.num_nodes)
-    placement = ModuloPlacement(data.stream.num_nodes, world.size)
-    num_rows = len(placement.nodes_of(world.rank))
-    return ShardedStore(_local_store(config, data, device, num_rows), placement, world.group)
+    sharers, num_nodes = world.own_replica(), data.stream.num_nodes
+    if sharers.size == 1:
+        return _local_store(config, data, device, num_nodes)
+    placement = ModuloPlacement(num_nodes, sharers.size)
+    num_rows = len(placement.nodes_of(sharers.rank))
+    return ShardedStore(_local_store(config, data, device, num_rows), placement, sharers.group)
 
 
 def _local_store(config: RunConfig, data: Data, device: torch.device, num_nodes: int) -> LocalStore:

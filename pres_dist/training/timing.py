@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import resource
 import sys
 import time
 from typing import Any
 
-from pres_dist.step.stages import StageClock
+from pres_dist.step.stages import split_of
+from pres_dist.training.setup import Parts
 
 
 class Throughput:
@@ -22,30 +24,49 @@ class Throughput:
 
 
 class EpochTimer:
-    """Wall-clock and CPU time of an epoch, by stage; validation is left out of the rates."""
+    """Wall-clock and CPU time of an epoch, by stage and worker; validation is left out of rates."""
 
-    def __init__(self, clock: StageClock) -> None:
-        self._clock = clock
-        clock.reset()
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        parts.clock.reset()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._trained: tuple[float, float] | None = None
+        self._workers: list[dict[str, Any]] = []
 
     def training_ended(self) -> None:
-        """Call between training and validation."""
+        """Call between training and validation, on all workers."""
         self._trained = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        self._stages = dict(self._clock.seconds)
+        self._stages = dict(self._parts.clock.seconds)
+        self._workers = self._parts.world.gather(self._worker(self._trained[1]))
 
     def record(self, events: int) -> dict[str, Any]:
-        """What an epoch record says of time and memory."""
+        """What an epoch record says of time, memory and traffic."""
         assert self._trained is not None
-        wall, cpu = (max(seconds, 1e-9) for seconds in self._trained)
+        wall = max(self._trained[0], 1e-9)
+        cpu = max(sum(worker["cpu_seconds"] for worker in self._workers), 1e-9)
         return {
             "events_per_second": events / wall,
             "events_per_cpu_second": events / cpu,
             "seconds": time.perf_counter() - self._wall,
             "stage_seconds": self._stages,
             "peak_rss_bytes": peak_rss_bytes(),
+            "workers": self._workers,
         }
+
+    def _worker(self, cpu_seconds: float) -> dict[str, Any]:
+        """Where this worker's time went, and what it moved."""
+        record: dict[str, Any] = {
+            "rank": self._parts.world.rank,
+            "host": platform.node(),
+            "seconds": split_of(self._stages),
+            "cpu_seconds": cpu_seconds,
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+        traffic = getattr(self._parts.store, "traffic", None)
+        if traffic is not None:
+            record["traffic"] = {verb: dict(vars(volume)) for verb, volume in vars(traffic).items()}
+            traffic.reset()
+        return record
 
 
 def peak_rss_bytes() -> int:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.link_prediction import Metrics, score
-from pres_dist.parallel.whole_memory import save_memory
+from pres_dist.memory.state import Pulled
+from pres_dist.parallel.whole_memory import begin_epoch, save_memory
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress
-from pres_dist.step.batches import TemporalBatch
-from pres_dist.step.mail import pending_events
+from pres_dist.step.plan import Plan
+from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import fingerprint, load_model
-from pres_dist.training.loss import Loss, batch_loss
-from pres_dist.training.optimiser import build_optimiser, gradient_norm, learning_rate
+from pres_dist.training.loss import Loss
+from pres_dist.training.optimiser import learning_rate
+from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
+from pres_dist.training.step import TrainingStep
 from pres_dist.training.timing import EpochTimer, Throughput
 from pres_dist.training.totals import EpochTotals
 
@@ -34,7 +37,7 @@ class Position:
 
     Attributes:
         epoch: the epoch that is running.
-        batch: temporal batches of it that are done.
+        batch: steps of it that are done.
         step: optimiser steps of the whole run.
         best_ap: best validation AP of the epochs before, and its epoch.
         seconds: wall-clock seconds of training and evaluation before this process.
@@ -66,8 +69,10 @@ class Trainer:
     ) -> None:
         self.parts, self.checkpoints, self.log, self.progress = parts, checkpoints, log, progress
         self.config = parts.config.training
-        self.optimiser = build_optimiser(parts.model, self.config)
-        self.sweep = parts.train_sweep
+        self.schedule = Schedule(parts.train_sweep, parts.world.grid.replicas)
+        self.prefetch = Prefetch(parts.train_step, parts.config.memory.staleness)
+        self.step = TrainingStep(parts, self.schedule, self.prefetch)
+        self.optimiser = self.step.optimiser
         evaluation = parts.config.evaluation
         self._validation_sweep = parts.evaluation_sweep(
             parts.data.split.validation, evaluation.batch_size
@@ -79,9 +84,9 @@ class Trainer:
 
     def fit(self) -> None:
         """Train until the last epoch, or until validation AP stops rising."""
-        self.progress.start(self.config.epochs, self.sweep.num_events)
+        self.progress.start(self.config.epochs, self.schedule.num_events)
         while self.position.epoch <= self.config.epochs and not self._exhausted():
-            timer = EpochTimer(self.parts.clock)
+            timer = EpochTimer(self.parts)
             resumed_at = self._train_epoch()
             timer.training_ended()
             self.totals.add_up(self.parts.world)
@@ -95,7 +100,7 @@ class Trainer:
 
     def restore_best(self) -> None:
         """Take over weights and memory of the best epoch."""
-        state = self.checkpoints.load(BEST, self.parts.device)
+        state = self.parts.world.leader_does(lambda: self.checkpoints.load(BEST))
         load_model(self.parts, state)
 
     def _exhausted(self) -> bool:
@@ -103,78 +108,37 @@ class Trainer:
         return bool(patience) and position.epoch - 1 - position.best_epoch >= patience
 
     def _train_epoch(self) -> int:
-        """The rest of the epoch; returns the batch it went on from."""
-        position, first = self.position, self.position.batch
+        """The rest of the epoch; returns the step of it that it went on from."""
+        position, first, end = self.position, self.position.batch, self.schedule.num_steps
         if first == 0:
-            self.parts.store.reset()
+            begin_epoch(self.parts)
             self.totals = EpochTotals(self.parts.device)
-        if first == len(self.sweep):  # resumed between training and validation
-            return first
+            self.prefetch.staleness.clear()
         self.parts.model.train()
-        meter = Throughput(self.sweep.events_before(first))
-        for batch in self.sweep.batches(self.parts.data.tables, first):
-            loss = self._train_batch(batch)
-            position.batch += 1
-            position.step += 1
-            self._report(loss, meter)
-            every = self.config.checkpoint_every
-            if every and position.step % every == 0 and position.batch < len(self.sweep):
-                self._save()
-        self._save()
+        meter = Throughput(self.schedule.events_before(first))
+        # Nothing is read ahead over a checkpoint: a run that goes on from there reads the same.
+        for steps in stretches(first, end, position.step, self.config.checkpoint_every):
+            plans = [partial(self.step.plan, number, position.epoch) for number in steps]
+            for number, (plan, pulled) in zip(steps, self.prefetch.steps(plans), strict=True):
+                self._train_step(plan, pulled, number, meter)
+            self._save()
         return first
 
-    def _train_batch(self, batch: TemporalBatch) -> Loss:
-        """One step: forward, loss, backward, optimiser, commit."""
-        parts, step, clock = self.parts, self.parts.train_step, self.parts.clock
-        epoch, world = self.position.epoch, self.parts.world
-        num_negatives = parts.config.sampling.num_negatives
-        whole, own = batch, world.slice(batch.events_B.numel())
-        batch = whole.part(own)
-        with clock("sample"):
-            negatives_BM = parts.train_negatives.sample(
-                batch.src_B, batch.dst_B, batch.events_B, num_negatives, epoch
-            )
-        with torch.autocast(
-            parts.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-        ):
-            forward = step.forward(batch, negatives_BM, epoch)
-        with clock("loss"):
-            loss = batch_loss(forward, parts.config.pres.coherence_weight, whole.events_B.numel())
-        with clock("backward"):
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()
-        with clock("all_reduce"):
-            loss = Loss(*world.add_up_gradients(parts.model, loss.values()))
-        with clock("optimiser"):
-            norm = gradient_norm(parts.model, self.config.gradient_clip)
-            self._stop_if_not_finite(loss, norm, whole)
-            for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate(self.config, self.position.step)
-            self.optimiser.step()
-        mail = step.commit(batch, forward, learn=True)
-        pending_2B = mail.pending_2B
-        if world.size > 1:  # what is pending in the batch begins before the slice does
-            pending_2B = pending_events(whole.src_B, whole.dst_B).view(2, -1)[:, own].flatten()
-        self.totals.add(forward.updated, loss, norm, pending_2B)
-        return loss
-
-    def _stop_if_not_finite(self, loss: Loss, norm: torch.Tensor, batch: TemporalBatch) -> None:
-        if bool(torch.isfinite(loss.total + norm)):
-            return
-        first, last = int(batch.events_B[0]), int(batch.events_B[-1])
-        raise NonFiniteError(
-            f"{self.parts.data.stream.name}: loss must be finite, got {float(loss.total)} "
-            f"(gradient norm {float(norm)}) in epoch {self.position.epoch}, step "
-            f"{self.position.step}, events {first} to {last}; weights and memory were left "
-            f"as they were before that batch"
-        )
+    def _train_step(self, plan: Plan, pulled: Pulled, number: int, meter: Throughput) -> None:
+        position = self.position
+        done = self.step.run(plan, pulled, number, position.epoch, position.step)
+        for forward, pending_2B in zip(done.forwards, done.pending, strict=True):
+            self.totals.add(forward.updated, done.loss, done.norm, pending_2B)
+        position.batch += 1
+        position.step += 1
+        self._report(done.loss, meter)
 
     def _report(self, loss: Loss, meter: Throughput) -> None:
         """A step record every so often; reading the loss waits for the device."""
         position = self.position
-        if position.batch % max(len(self.sweep) // _LOG_SHARE, 1):
+        if position.batch % max(self.schedule.num_steps // _LOG_SHARE, 1):
             return
-        done, total = self.sweep.events_before(position.batch), float(loss.total)
+        done, total = self.schedule.events_before(position.batch), float(loss.total)
         rate = meter.rate(done)
         self.progress.batch(position.epoch, done, total, rate)
         self.log.write(
@@ -187,26 +151,38 @@ class Trainer:
                 "link_loss": float(loss.link),
                 "coherence": 1 - float(loss.incoherence),
                 "gate": self._gate(),
-                "learning_rate": learning_rate(self.config, position.step - 1),
+                "learning_rate": learning_rate(
+                    self.config, position.step - 1, self.parts.world.grid.replicas
+                ),
                 "events_per_second": rate,
             }
         )
 
     def _validate(self) -> Metrics:
         """AP and AUC on the validation part, on the memory that training left."""
-        step, world = self.parts.evaluation_step, self.parts.world
-        scored = score(step, self._validation_sweep, self._validation_negatives, 1, world)
-        return without_mrr(scored.metrics(self.parts.data.unseen_N))
+        parts = self.parts
+
+        def metrics() -> Metrics:
+            scored = score(
+                parts.evaluation_step,
+                self._validation_sweep,
+                self._validation_negatives,
+                1,
+                parts.world.own_replica(),
+            )
+            return without_mrr(scored.metrics(parts.data.unseen_N))
+
+        return parts.world.last_replica_does(metrics)
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
-        events = self.sweep.num_events - self.sweep.events_before(resumed_at)
         record = {
             "kind": "epoch",
             "step": self.position.step,
             "epoch": self.position.epoch,
             **self.totals.means(),
             "gate": self._gate(),
-            **timer.record(events),
+            **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
+            "staleness": {str(lag): n for lag, n in sorted(self.prefetch.staleness.items())},
             "validation": validation,
         }
         self.log.write(record)
@@ -242,8 +218,9 @@ class Trainer:
             "fingerprint": fingerprint(self.parts),
             "model": self.parts.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "store": save_memory(self.parts.store, world),
+            **save_memory(self.parts.store, world),
             "totals": totals.state_dict(),
+            "staleness": dict(self.prefetch.staleness),
             "position": position,
             "random": world.gather_at_leader(self._random_state()),
         }
@@ -254,6 +231,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         if self.parts.world.leads:  # sums of all workers: one carries them on
             self.totals.load_state_dict(state["totals"])
+        self.prefetch.staleness.update(state["staleness"])
         self.position = Position(**state["position"])
         self._set_random_state(state["random"])
 

@@ -45,12 +45,14 @@ class Worker:
     Attributes:
         groups: process groups by the number of their workers.
         group: the group of the present call.
+        second_group: another of the same workers, for what runs beside it on a thread.
         kept: objects that later calls find again.
     """
 
     rank: int
     groups: dict[int, dist.ProcessGroup]
     group: dist.ProcessGroup
+    second_group: dist.ProcessGroup
     kept: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -156,13 +158,15 @@ def _serve(rank: int, size: int, rendezvous: str, connection: Connection) -> Non
     limit = timedelta(seconds=COLLECTIVE_S)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
     groups = {world: dist.new_group(list(range(world))) for world in range(1, size + 1)}
+    second = {world: dist.new_group(list(range(world))) for world in range(1, size + 1)}
     kept: dict[Any, Any] = {}
     while True:
         try:
             world, function, args = pickle.loads(connection.recv_bytes())
         except EOFError:
             return
-        connection.send_bytes(_answer(Worker(rank, groups, groups[world], kept), function, args))
+        worker = Worker(rank, groups, groups[world], second[world], kept)
+        connection.send_bytes(_answer(worker, function, args))
 
 
 def _answer(worker: Worker, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:

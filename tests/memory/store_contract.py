@@ -460,6 +460,40 @@ class StoreContract:
         self.fill(store, ids(1, 2), 7, store.pull(ids(1, 2)).version)
         assert store.pull(ids(1, 2)).state.mail_count_U.tolist() == [1, 1]
 
+    # ------------------------------------------------------ announcements
+
+    def test_what_a_pull_announces_changes_nothing_but_the_way(self, layout: Layout) -> None:
+        """Two pulls under way at once, then a push that none has announced."""
+        store, plain = self.written(layout), self.written(layout)
+        random, pulls = np.random.default_rng(3), []
+        for nodes in (ids(6, 0, 3, 5), ids(1, 0, 6, 2, 4), ids()):
+            writes, observes = (
+                torch.from_numpy(random.random(nodes.numel()) < 0.6) for _ in range(2)
+            )
+            pulled = store.pull(nodes, False, writes, observes)
+            assert_same_rows(pulled.state, plain.pull(nodes).state)
+            pulls.append((nodes[writes], nodes[observes]))
+        assert any(len(written) for written, _ in pulls)
+        for step, (written, observed) in enumerate([*pulls, (ids(2, 1), ids(4))]):
+            t = EPOCH_MS * 2 + 60_000 * step
+            new = random_state(layout, len(written), step, [t] * len(written))
+            other = random_state(layout, len(observed), 9 + step, [t + 1] * len(observed))
+            for each in (store, plain):
+                each.observe(observed, other.memory_UD, other.last_update_U)
+                each.push(written, new, learn=True)
+        assert_same_store(store, plain, layout)
+
+    @pytest.mark.parametrize("afresh", ["reset", "load"])
+    def test_starting_afresh_forgets_what_was_announced(self, layout: Layout, afresh: str) -> None:
+        store, nodes = self.written(layout), ids(3, 1)
+        saved = through_a_file(store.state_dict())
+        store.pull(nodes, False, nodes > 1, nodes > 1)
+        store.reset() if afresh == "reset" else store.load_state_dict(saved)
+        state = random_state(layout, 2, 5, [EPOCH_MS * 2] * 2)
+        store.observe(nodes, state.memory_UD, state.last_update_U)
+        store.push(nodes, state, learn=False)
+        assert_same_rows(store.pull(nodes).state, state)
+
     # ------------------------------------------------------ statistics
 
     def observed(self, store: MemoryStore, layout: Layout) -> list[int]:

@@ -12,7 +12,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.state import NEVER, Mixture
+from pres_dist.memory.state import NEVER, Mixture, Pulled
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
@@ -24,7 +24,8 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.plan import Plan
 
 MEMORY_DIM, TIME_UNIT, NUM_NEIGHBOURS, SEED = 6, 4.0, 3, 17
 SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}
@@ -54,6 +55,30 @@ def random_stream(
     )
 
 
+class SingleSteps:
+    """Steps over one part, the whole batch."""
+
+    def __init__(self, step: TemporalStep) -> None:
+        self._step = step
+        self._read: dict[int, tuple[Plan, Pulled]] = {}
+
+    def forward(self, batch: TemporalBatch, negatives_BM: torch.Tensor) -> Forward:
+        return self._run(self._step.plan([batch], [negatives_BM]))
+
+    def replay(self, batch: TemporalBatch) -> Forward:
+        return self._run(self._step.plan_replay([batch]))
+
+    def commit(self, forward: Forward, learn: bool) -> None:
+        plan, pulled = self._read[id(forward)]
+        self._step.commit(plan, pulled, [forward], learn)
+
+    def _run(self, plan: Plan) -> Forward:
+        pulled = self._step.read(plan)
+        forward = self._step.forward(plan, pulled)
+        self._read[id(forward)] = plan, pulled
+        return forward
+
+
 @dataclass
 class World:
     """Both implementations over one stream, with the same weights."""
@@ -64,6 +89,9 @@ class World:
     step: TemporalStep
     slow: SlowStep
     rates_seed: int | None
+
+    def __post_init__(self) -> None:
+        self.single = SingleSteps(self.step)
 
     def over(self, stream: EventStream) -> World:
         """The same model, and a copy of the store, over another stream of the same shape."""

@@ -27,13 +27,13 @@ GRAPH = ("attention", "two-layers", "sum")
 def build(kind: str) -> World:
     world = build_world(random_stream(seed=1), CONFIGS[kind], PresConfig(initial_gate=0.5), 3)
     for batch in world.batches()[:3]:
-        world.step.commit(batch, world.step.forward(batch, world.negatives(batch)), learn=True)
+        world.single.commit(world.single.forward(batch, world.negatives(batch)), learn=True)
     return world
 
 
 def scores(world: World, batch: TemporalBatch, negatives_BM: torch.Tensor) -> torch.Tensor:
     """[B, 1 + M] logits of a batch on the present state."""
-    forward: Forward = world.step.forward(batch, negatives_BM)
+    forward: Forward = world.single.forward(batch, negatives_BM)
     return torch.cat([forward.positive_B[:, None], forward.negative_BM], dim=1).detach()
 
 

@@ -69,8 +69,8 @@ def close(actual: torch.Tensor, expected: Any, tolerance: float = 1e-4) -> None:
 
 
 def run_batch(world: World, batch: Any, learn: bool = True) -> Forward:
-    forward = world.step.forward(batch, world.negatives(batch))
-    world.step.commit(batch, forward, learn)
+    forward = world.single.forward(batch, world.negatives(batch))
+    world.single.commit(forward, learn)
     return forward
 
 
@@ -116,7 +116,7 @@ def test_agrees_with_the_slow_step(world):
     for batch in world.batches():
         negatives_BM = world.negatives(batch)
         events, negatives = batch.events_B.tolist(), negatives_BM.tolist()
-        forward = world.step.forward(batch, negatives_BM)
+        forward = world.single.forward(batch, negatives_BM)
         scores = world.slow.forward(events, negatives)
         close(forward.positive_B, scores.positive)
         close(forward.negative_BM, scores.negative)
@@ -124,7 +124,7 @@ def test_agrees_with_the_slow_step(world):
         close(loss.link, scores.link_loss)
         close(loss.incoherence, scores.incoherence)
         close(loss.total, scores.link_loss + 0.5 * scores.incoherence)
-        world.step.commit(batch, forward, learn=True)
+        world.single.commit(forward, learn=True)
         world.slow.commit(events, negatives, learn=True)
         assert_state(world)
         assert_statistics(world)
@@ -163,8 +163,8 @@ def test_forward_writes_nothing(world):
     run_batch(world, batches[0])
     before = bits(world.store)
     for batch in batches[1:]:
-        world.step.forward(batch, world.negatives(batch))
-        world.step.replay(batch)
+        world.single.forward(batch, world.negatives(batch))
+        world.single.replay(batch)
     assert_same_bits(before, bits(world.store))
 
 
@@ -178,7 +178,7 @@ def test_without_learning_statistics_stay_as_they_are(world):
         assert int(before["count"].sum()) > 0
     for batch in batches[3:]:
         run_batch(world, batch, learn=False)
-        world.step.commit(batch, world.step.replay(batch), learn=False)
+        world.single.commit(world.single.replay(batch), learn=False)
     assert_same_bits(before, dict(world.store.state_dict()["statistics"]))
 
 
@@ -189,7 +189,7 @@ def test_replay_writes_what_forward_and_commit_write(world):
     other = world.over(world.stream)
     for batch in batches[3:]:
         run_batch(world, batch, learn=False)
-        other.step.commit(batch, other.step.replay(batch), learn=False)
+        other.single.commit(other.single.replay(batch), learn=False)
         left, right = bits(world.store), bits(other.store)
         # A matrix product over fewer nodes may round the last bit in another way.
         for name in ("memory_UD", "mail_memory_URD"):
@@ -214,7 +214,7 @@ def test_gradient_agrees_with_differences_of_the_slow_loss(world):
         world.slow.commit(events, drawn, learn=True)
     negatives_BM = world.negatives(batch)
     batch_loss(
-        world.step.forward(batch, negatives_BM), 0.5, batch.events_B.numel()
+        world.single.forward(batch, negatives_BM), 0.5, batch.events_B.numel()
     ).total.backward()
     random = np.random.default_rng(0)
     for name, parameter in world.model.named_parameters():
@@ -247,16 +247,16 @@ def test_autocast_is_close_to_float32(world):
     other, errors = world.over(world.stream), []
     for batch in world.batches():
         negatives_BM = world.negatives(batch)
-        expected = world.step.forward(batch, negatives_BM)
+        expected = world.single.forward(batch, negatives_BM)
         with torch.autocast("cpu", torch.bfloat16):
-            actual = other.step.forward(batch, negatives_BM)
+            actual = other.single.forward(batch, negatives_BM)
         assert actual.positive_B.dtype == actual.updated.memory_UD.dtype == torch.float32
         torch.testing.assert_close(actual.positive_B, expected.positive_B, rtol=0.05, atol=0.05)
         torch.testing.assert_close(actual.negative_BM, expected.negative_BM, rtol=0.05, atol=0.05)
         wanted, got = (gradient_of(world, forward) for forward in (expected, actual))
         errors.append(float((got - wanted).norm() / wanted.norm()))
         for each, forward in ((world, expected), (other, actual)):
-            each.step.commit(batch, forward, learn=True)
+            each.single.commit(forward, learn=True)
     # Rounding now and then turns a ReLU on or off, which shows in so small a batch.
     assert max(errors) < 0.5
     assert np.median(errors) < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from small_run import habitual_stream
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
-from pres_dist.parallel.whole_memory import save_memory
+from pres_dist.parallel.grid import training_grid
+from pres_dist.parallel.whole_memory import begin_epoch, save_memory
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
@@ -50,15 +52,53 @@ def stream_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_slices_equal_whole_batches(gloo: GlooWorld, stream_path: Path, variant: str) -> None:
     config = _config(stream_path, VARIANTS[variant])
-    expected = _train(config, World())
+    expected = _train(config, _alone(config))
     for size in (2, 3, 4):
         actual = gloo.run(size, _train_as, config)[0]
         _assert_close(expected, actual, f"{variant}, {size} workers")
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_same_slices_give_the_same_bits(
+    gloo: GlooWorld, stream_path: Path, variant: str
+) -> None:
+    """However they are spread over workers."""
+    config = _config(stream_path, [*VARIANTS[variant], "--parallel.slices", "4"])
+    expected = _train(config, _alone(config))
+    for size in (2, 4):
+        _assert_equal(expected, gloo.run(size, _train_as, config)[0], f"{variant}, {size} workers")
+
+
+@pytest.mark.parametrize("bound", [1, 3])
+def test_reads_that_lag_lag_alike_on_all_workers(
+    gloo: GlooWorld, stream_path: Path, bound: int
+) -> None:
+    lag = ["--memory.staleness", str(bound), "--memory.mailbox_slots", "2"]
+    lag += ["--model.aggregator", "sequential", "--parallel.slices", "2"]
+    config = _config(stream_path, lag)
+    expected = _train(config, _alone(config))
+    _assert_equal(expected, gloo.run(2, _train_as, config)[0], f"bound {bound}")
+    in_time = _config(stream_path, [*lag, "--memory.staleness", "0"])
+    prompt = _train(in_time, _alone(in_time))
+    for step, (late, early) in enumerate(zip(expected, prompt, strict=True)):
+        differs = not np.array_equal(late["rows.memory_UD"], early["rows.memory_UD"])
+        assert differs == (step > 0), step  # the first read has nothing to miss
+
+
+def test_groups_with_negatives_of_their_own_are_more_negatives(
+    gloo: GlooWorld, stream_path: Path
+) -> None:
+    config = _config(stream_path, ["--sampling.num_negatives", "2"])
+    expected = _train(config, _alone(config))
+    shared = _config(stream_path, ["--parallel.epochs", "2"])
+    for size in (2, 4):
+        actual = gloo.run(size, _train_as, shared)[0]
+        _assert_close(expected, actual, f"{size} workers in 2 groups")
+
+
 def test_epoch_figures_and_validation_agree(gloo: GlooWorld, stream_path: Path) -> None:
     config = _config(stream_path, [])
-    expected = _epoch(config, World())
+    expected = _epoch(config, _alone(config))
     for actual in gloo.run(3, _epoch_as, config):
         for name in ("loss", "link_loss", "coherence", "gradient_norm"):
             assert actual["means"][name] == pytest.approx(expected["means"][name], abs=1e-5)
@@ -91,33 +131,42 @@ def _trainer(config: RunConfig, world: World) -> Trainer:
     return Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
 
 
-def _train(config: RunConfig, world: World) -> list[dict[str, Any]]:
+def _alone(config: RunConfig) -> World:
+    return World(training_grid(config.parallel, 0, 1))
+
+
+def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str, Any]]:
     """Loss, gradients and all node state after each of a few steps."""
     trainer = _trainer(config, world)
     trainer.parts.model.train()
+    begin_epoch(trainer.parts)
+    plans = [partial(trainer.step.plan, number, 1) for number in range(steps)]
     states = []
-    for number, batch in enumerate(trainer.sweep.batches(trainer.parts.data.tables)):
-        if number == STEPS:
-            break
-        loss = trainer._train_batch(batch)
-        trainer.position.step += 1
+    for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):
+        done = trainer.step.run(plan, pulled, number, 1, number)
         grads = {
             name: parameter.grad.numpy().copy()
             for name, parameter in trainer.parts.model.named_parameters()
             if parameter.grad is not None
         }
-        memory = save_memory(trainer.parts.store, world)
+        memory = save_memory(trainer.parts.store, world).get("store", {})
         tables = {
             f"{part}.{name}": table.numpy().copy()
             for part, named in memory.items()
             for name, table in named.items()
         }
-        states.append({"loss": loss.values().numpy(), **grads, **tables})
+        states.append({"loss": done.loss.values().numpy(), **grads, **tables})
     return states
 
 
 def _train_as(worker: Worker, config: RunConfig) -> list[dict[str, Any]]:
-    return _train(config, World(worker.rank, worker.world, worker.group))
+    return _train(config, world_of(worker, config))
+
+
+def world_of(worker: Worker, config: RunConfig) -> World:
+    """The workers of a world that share one memory."""
+    grid = training_grid(config.parallel, worker.rank, worker.world)
+    return World(grid, worker.group, worker.second_group)
 
 
 def _epoch(config: RunConfig, world: World) -> dict[str, Any]:
@@ -129,7 +178,15 @@ def _epoch(config: RunConfig, world: World) -> dict[str, Any]:
 
 
 def _epoch_as(worker: Worker, config: RunConfig) -> dict[str, Any]:
-    return _epoch(config, World(worker.rank, worker.world, worker.group))
+    return _epoch(config, world_of(worker, config))
+
+
+def _assert_equal(expected: list[dict[str, Any]], actual: list[dict[str, Any]], where: str) -> None:
+    """To the last bit."""
+    for step, (one, many) in enumerate(zip(expected, actual, strict=True)):
+        assert one.keys() == many.keys()
+        for name, value in many.items():
+            np.testing.assert_array_equal(value, one[name], err_msg=f"{where}, step {step}: {name}")
 
 
 def _assert_close(expected: list[dict[str, Any]], actual: list[dict[str, Any]], where: str) -> None:

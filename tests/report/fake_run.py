@@ -53,7 +53,7 @@ def step_record(step: int, pres: bool, noise: random.Random) -> dict[str, Any]:
     }
 
 
-def epoch_record(epoch: int, pres: bool) -> dict[str, Any]:
+def epoch_record(epoch: int, pres: bool, workers: int = 1) -> dict[str, Any]:
     return {
         "kind": "epoch",
         "step": epoch * STEPS,
@@ -73,11 +73,26 @@ def epoch_record(epoch: int, pres: bool) -> dict[str, Any]:
         "stage_seconds": {name: 24.1 * share for name, share in SHARES.items()},
         "peak_rss_bytes": 812_000_000,
         "gradient_norm": 0.31,
+        "workers": [worker_record(rank) for rank in range(workers)],
+        "staleness": {"0": 1, "1": STEPS - 1} if workers > 1 else {"0": STEPS},
         "validation": validation(epoch),
     }
 
 
-def make_run(folder: Path, pres: bool = True, **config: Any) -> Path:
+def worker_record(rank: int) -> dict[str, Any]:
+    split = {"sample": 1.4, "pull": 2.2, "compute": 14.0, "push": 1.3, "all_reduce": 0.6}
+    volume = {"local_rows": 900, "remote_rows": 1100, "local_bytes": 1.1e6, "remote_bytes": 1.4e6}
+    return {
+        "rank": rank,
+        "host": "one",
+        "seconds": {**split, "wait": 1.0 + rank},
+        "cpu_seconds": 19.0,
+        "peak_rss_bytes": 400_000_000,
+        "traffic": dict.fromkeys(("pull", "push", "observe"), volume),
+    }
+
+
+def make_run(folder: Path, pres: bool = True, workers: int = 1, **config: Any) -> Path:
     """A run folder with everything but report.html."""
     if not pres:
         config["pres"] = {"prediction": False, "coherence_weight": 0.0}
@@ -86,7 +101,7 @@ def make_run(folder: Path, pres: bool = True, **config: Any) -> Path:
     for step in range(1, EPOCHS * STEPS + 1):
         log.write(step_record(step, pres, noise))
         if step % STEPS == 0:
-            log.write(epoch_record(step // STEPS, pres))
+            log.write(epoch_record(step // STEPS, pres, workers))
     results = {
         "validation": validation(5),
         "test": validation(5, shift=0.004),

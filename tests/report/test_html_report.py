@@ -66,6 +66,24 @@ def test_the_report_shows_the_run(run_dir: Path) -> None:
     assert drawn >= PRES_FIGURES | {"loss", "validation", "throughput", "pending", "stages"}
 
 
+def test_several_workers_are_shown_each(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "run", workers=3)
+    figures = {figure.name: figure for figure in report_content(run_dir)["figures"]}
+    time = {trace["name"]: trace for trace in figures["workers"].traces}
+    assert time["wait"]["y"] == ["worker 0", "worker 1", "worker 2"]
+    assert time["wait"]["x"] == [1.0, 2.0, 3.0]
+    assert set(time) == {"sample", "pull", "compute", "push", "all_reduce", "wait"}
+    remote, local = figures["traffic"].traces
+    assert remote["x"] == pytest.approx([3 * 1.4] * 3)
+    assert local["x"] == pytest.approx([3 * 1.1] * 3)
+    assert figures["staleness"].traces[0]["x"] == [5, 5 * 289]
+    assert ("workers", "3") in report_content(run_dir)["facts"]
+
+
+def test_one_worker_needs_no_plots_of_workers(run_dir: Path) -> None:
+    assert not figure_names(run_dir) & {"workers", "traffic", "staleness"}
+
+
 def test_the_report_loads_nothing(run_dir: Path) -> None:
     page = written(run_dir)
     assert page.loads == []

@@ -22,16 +22,24 @@ from pres_dist.training.checkpoint import BEST, LATEST, STATE, Checkpoints
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
 
-TIMES = {"seconds", "events_per_second", "events_per_cpu_second", "stage_seconds", "peak_rss_bytes"}
+TIMES = {
+    "seconds",
+    "events_per_second",
+    "events_per_cpu_second",
+    "stage_seconds",
+    "peak_rss_bytes",
+    "workers",
+}
 
 
 class Died(Exception):
     """Stands for whatever ended a run."""
 
 
-@pytest.fixture
-def config(make_config: MakeConfig) -> RunConfig:
+@pytest.fixture(params=[0, 2], ids=["prompt", "lagging"])
+def config(make_config: MakeConfig, request: pytest.FixtureRequest) -> RunConfig:
     config: RunConfig = make_config(
+        memory__staleness=request.param,
         training__epochs=3,
         training__checkpoint_every=3,
         model__dropout=0.1,  # draws from torch's own generator
@@ -48,15 +56,15 @@ def test_a_resumed_run_ends_in_the_same_bits(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_at: int
 ) -> None:
     whole = train(config, tmp_path / "whole")
-    original = Trainer._train_batch
+    original = Trainer._train_step
 
-    def dying(self: Trainer, batch: Any) -> Any:
+    def dying(self: Trainer, *step: Any) -> Any:
         if self.position.step == die_at:
             raise Died
-        return original(self, batch)
+        return original(self, *step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_batch", dying)
+        patch.setattr(Trainer, "_train_step", dying)
         with pytest.raises(Died):
             train(config, tmp_path / "broken")
     if die_at < 3:  # before the first checkpoint

@@ -12,7 +12,9 @@ from small_run import MakeConfig
 from pres_dist.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
+from pres_dist.memory.state import Pulled
 from pres_dist.report.metrics_log import NoLog, read_metrics
+from pres_dist.step.plan import Plan
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
@@ -158,18 +160,25 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
     config = make_config()
     parts = assemble(config, load_data(config, torch.device("cpu")))
     trainer = _trainer_without_files(parts)
-    batches = list(trainer.sweep.batches(parts.data.tables))
-    trainer._train_batch(batches[0])
+    step = trainer.step
+    step.run(*_planned(trainer, 0), 0, 1, 0)
     weights = {k: v.clone() for k, v in parts.model.state_dict().items()}
     memory = parts.store.state_dict()["rows"]["mail_event_UR"].clone()
     monkeypatch.setattr(
         parts.model, "score", lambda *a: type(parts.model).score(parts.model, *a) * float("nan")
     )
-    first, last = int(batches[1].events_B[0]), int(batches[1].events_B[-1])
+    events_B = step.batch(1).events_B
+    first, last = int(events_B[0]), int(events_B[-1])
     with pytest.raises(NonFiniteError, match=f"events {first} to {last}"):
-        trainer._train_batch(batches[1])
+        step.run(*_planned(trainer, 1), 1, 1, 1)
     assert all(torch.equal(v, weights[k]) for k, v in parts.model.state_dict().items())
     assert torch.equal(parts.store.state_dict()["rows"]["mail_event_UR"], memory)
+
+
+def _planned(trainer: Trainer, number: int) -> tuple[Plan, Pulled]:
+    """A step's plan, and the state that it reads."""
+    plan = trainer.step.plan(number, 1)
+    return plan, trainer.parts.train_step.read(plan)
 
 
 def test_evaluation_stops_at_scores_that_are_not_finite(make_config: MakeConfig) -> None:

@@ -1,0 +1,106 @@
+"""Who computes what: time slices x epochs x replicas, laid over the ranks.
+
+Ranks go through slices first, then epochs, then replicas, and a worker's slices follow
+each other: so the parts of a step, taken in the order of ranks, are in the order
+(replica, epoch, slice) whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pres_dist.errors import ConfigError
+from pres_dist.parallel.config import ParallelConfig
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The place of one worker among all.
+
+    Attributes:
+        rank, size: of the worker, and of all.
+        slices: time slices of a temporal batch.
+        epochs: groups of workers with the same events and different negatives.
+        replicas: copies of the memory.
+    """
+
+    rank: int
+    size: int
+    slices: int
+    epochs: int = 1
+    replicas: int = 1
+
+    @property
+    def slice_workers(self) -> int:
+        """Workers that share the slices of one temporal batch."""
+        return self.size // (self.epochs * self.replicas)
+
+    @property
+    def memory_workers(self) -> int:
+        """Workers that share one memory."""
+        return self.size // self.replicas
+
+    @property
+    def slices_each(self) -> int:
+        return self.slices // self.slice_workers
+
+    @property
+    def replica(self) -> int:
+        return self.rank // self.memory_workers
+
+    @property
+    def epoch(self) -> int:
+        return self.rank % self.memory_workers // self.slice_workers
+
+    @property
+    def in_last_replica(self) -> bool:
+        """Whether this worker's memory is the one at the end of the training part."""
+        return self.replica == self.replicas - 1
+
+    @property
+    def last_replica_leader(self) -> int:
+        """Rank of the first worker of the last replica."""
+        return self.size - self.memory_workers
+
+    def own_slices(self, num_events: int) -> list[slice]:
+        """The parts of a temporal batch that this worker computes, some perhaps empty."""
+        first = self.rank % self.slice_workers * self.slices_each
+        return [
+            slice(num_events * part // self.slices, num_events * (part + 1) // self.slices)
+            for part in range(first, first + self.slices_each)
+        ]
+
+    def memory_ranks(self, replica: int) -> list[int]:
+        """Ranks of the workers that share a memory."""
+        return list(range(replica * self.memory_workers, (replica + 1) * self.memory_workers))
+
+    def own_replica(self) -> Grid:
+        """The same worker among those that share its memory; epochs stay as they are."""
+        return Grid(self.rank % self.memory_workers, self.memory_workers, self.slices, self.epochs)
+
+
+def training_grid(config: ParallelConfig, rank: int, size: int) -> Grid:
+    """The grid of a training run.
+
+    Raises:
+        ConfigError: so many workers cannot share the work in this way.
+    """
+    groups = config.epochs * config.replicas
+    if size % groups:
+        raise ConfigError(
+            f"parallel: the number of workers must be a multiple of epochs x replicas = "
+            f"{config.epochs} x {config.replicas} = {groups}, got {size} workers"
+        )
+    slices = config.slices or size // groups
+    if slices % (size // groups):
+        raise ConfigError(
+            f"parallel.slices must be a multiple of the {size // groups} workers that share a "
+            f"temporal batch, got {slices}"
+        )
+    return Grid(rank, size, slices, config.epochs, config.replicas)
+
+
+def evaluation_grid(config: ParallelConfig, rank: int, size: int) -> Grid:
+    """Slices only; those of training where so many workers can share them."""
+    slices = config.slices or size
+    return Grid(rank, size, slices if slices % size == 0 else size)

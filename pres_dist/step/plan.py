@@ -1,0 +1,99 @@
+"""What a step will read and write, known before any state is: from the stream and the draws.
+
+A worker computes one or several parts (time slices) of a temporal batch. It pulls the
+nodes of all its parts at once.
+
+Shapes: B events of a part, U distinct nodes of a part, V distinct nodes of all parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.memory.state import Pulled, TransitionRows
+from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.gather import Gathered
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """One time slice.
+
+    Attributes:
+        batch: its events.
+        gathered: its nodes, and who reads them.
+        rows_U: where its nodes are among those of the plan; None where it is the only part.
+    """
+
+    batch: TemporalBatch
+    gathered: Gathered
+    rows_U: Tensor | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts that a worker computes in a step.
+
+    Attributes:
+        parts: in the order of time.
+        nodes_V: sorted ids.
+        writes: whether this worker pushes the endpoints of its events.
+        writes_V: bool, nodes whose rows the step will push.
+        newest_t_V: int64 time of each node's newest event before the whole batch, or NEVER;
+            None where reads are not stale, and the state itself is as new.
+    """
+
+    parts: Sequence[PlannedPart]
+    nodes_V: Tensor
+    writes: bool
+    writes_V: Tensor
+    newest_t_V: Tensor | None = None
+
+
+def plan_parts(
+    batches: Sequence[TemporalBatch], gathered: Sequence[Gathered], writes: bool
+) -> Plan:
+    """Put the parts of a step together.
+
+    Args:
+        batches: the time slices.
+        gathered: the nodes of each.
+        writes: whether this worker pushes the endpoints of its events.
+    """
+    if len(batches) == 1:
+        nodes_V, rows = gathered[0].nodes_U, [None]
+    else:
+        nodes_V, index = torch.unique(
+            torch.cat([part.nodes_U for part in gathered]), return_inverse=True
+        )
+        rows = list(index.split([part.nodes_U.numel() for part in gathered]))
+    parts = [PlannedPart(*part) for part in zip(batches, gathered, rows, strict=True)]
+    writes_V = torch.zeros_like(nodes_V, dtype=torch.bool)
+    for part in parts if writes else []:
+        written = part.gathered.index_2B
+        writes_V[written if part.rows_U is None else part.rows_U[written]] = True
+    return Plan(parts, nodes_V, writes, writes_V)
+
+
+def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:
+    """The rows of one part out of those of the plan."""
+    rows_U = part.rows_U
+    if rows_U is None:
+        return pulled
+    state = {name: column.index_select(0, rows_U) for name, column in vars(pulled.state).items()}
+    known = pulled.transitions
+    if known is not None:
+        mixture = known.mixture
+        if mixture is not None:
+            columns = {name: each.index_select(0, rows_U) for name, each in vars(mixture).items()}
+            mixture = type(mixture)(**columns)
+        known = TransitionRows(
+            known.num_observed_U.index_select(0, rows_U),
+            known.rate_UD.index_select(0, rows_U),
+            mixture,
+        )
+    return Pulled(type(pulled.state)(**state), known, pulled.version)

@@ -1,0 +1,163 @@
+"""One optimiser step of all workers together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pres_dist.errors import NonFiniteError
+from pres_dist.memory.state import Pulled
+from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.compute import Forward
+from pres_dist.step.mail import BatchMail, pending_events
+from pres_dist.step.plan import Plan
+from pres_dist.step.prefetch import Prefetch
+from pres_dist.training.loss import Loss, batch_loss
+from pres_dist.training.optimiser import build_optimiser, gradient_norm, learning_rate
+from pres_dist.training.schedule import Schedule
+from pres_dist.training.setup import Parts
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step did.
+
+    Attributes:
+        loss: of all workers' events.
+        norm: of the gradient, before clipping.
+        forwards: of this worker's parts.
+        pending: for each part, pending events of each endpoint, within the whole batch [2B].
+    """
+
+    loss: Loss
+    norm: Tensor
+    forwards: Sequence[Forward]
+    pending: Sequence[Tensor]
+
+
+class TrainingStep:
+    """Plans and runs the steps of an epoch.
+
+    Args:
+        parts: model, store, data and the place of this worker.
+        schedule: which batch is whose.
+        prefetch: reads under way, which must be settled before a push.
+    """
+
+    def __init__(self, parts: Parts, schedule: Schedule, prefetch: Prefetch) -> None:
+        self._parts, self._schedule, self._prefetch = parts, schedule, prefetch
+        self._config = parts.config.training
+        self._sweep = parts.train_sweep
+        self.optimiser = build_optimiser(parts.model, self._config)
+
+    def batch(self, number: int) -> TemporalBatch:
+        """The temporal batch of this worker's replica in a step of the epoch; perhaps empty."""
+        tables = self._parts.data.tables
+        own = self._schedule.batch_number(number, self._parts.world.grid.replica)
+        if own is None:
+            return self._sweep.batch(tables, 0).part(slice(0))
+        return self._sweep.batch(tables, own)
+
+    def plan(self, number: int, epoch: int) -> Plan:
+        """What this worker's slices of the batch will read and write."""
+        parts, grid = self._parts, self._parts.world.grid
+        whole = self.batch(number)
+        slices = [whole.part(own) for own in grid.own_slices(whole.num_events)]
+        num = parts.config.sampling.num_negatives
+        negatives = [
+            parts.train_negatives.sample(
+                one.src_B, one.dst_B, one.events_B, num, epoch, first=grid.epoch * num
+            )
+            for one in slices
+        ]
+        first = int(whole.events_B[0]) if whole.num_events else None
+        return parts.train_step.plan(slices, negatives, epoch, first, writes=grid.epoch == 0)
+
+    def run(self, plan: Plan, pulled: Pulled, number: int, epoch: int, step: int) -> Stepped:
+        """Forward, backward, sum of gradients, optimiser, commit.
+
+        Args:
+            plan, pulled: what `plan` and its read gave.
+            number: of the step within the epoch.
+            epoch: counted from 1.
+            step: optimiser steps before.
+
+        Raises:
+            NonFiniteError: loss or gradient; weights and memory are as before.
+        """
+        parts, clock, world = self._parts, self._parts.clock, self._parts.world
+        num_events = self._schedule.events_in(number) * world.grid.epochs
+        computed = [
+            self._backward(plan, pulled, part, num_events) for part in range(len(plan.parts))
+        ]
+        forwards = [forward for forward, _ in computed]
+        with clock("wait"):
+            world.wait()
+        with clock("all_reduce"):
+            summed = world.add_up_parts(torch.stack([row for _, row in computed]))
+            loss = Loss(*_take_gradients(parts.model, summed))
+        with clock("optimiser"):
+            norm = gradient_norm(parts.model, self._config.gradient_clip)
+            self._stop_if_not_finite(loss, norm, number, epoch, step)
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(self._config, step, world.grid.replicas)
+            self.optimiser.step()
+        self._prefetch.settle()
+        mails = parts.train_step.commit(plan, pulled, forwards, learn=True)
+        return Stepped(loss, norm, forwards, self._pending(number, mails))
+
+    def _backward(
+        self, plan: Plan, pulled: Pulled, part: int, num_events: int
+    ) -> tuple[Forward, Tensor]:
+        """Forward and backward of one part: its gradient and losses in one row."""
+        parts, clock = self._parts, self._parts.clock
+        with torch.autocast(
+            parts.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"
+        ):
+            forward = parts.train_step.forward(plan, pulled, part)
+        with clock("loss"):
+            loss = batch_loss(forward, parts.config.pres.coherence_weight, num_events)
+        with clock("backward"):
+            parts.model.zero_grad(set_to_none=True)
+            loss.total.backward()
+            return forward, _gradient_row(parts.model, loss)
+
+    def _pending(self, number: int, mails: Sequence[BatchMail]) -> list[Tensor]:
+        """What is pending in the batch begins before a slice does."""
+        grid = self._parts.world.grid
+        if grid.slices == 1:
+            return [mail.pending_2B for mail in mails]
+        whole = self.batch(number)
+        pending_2B = pending_events(whole.src_B, whole.dst_B).view(2, -1)
+        return [pending_2B[:, own].flatten() for own in grid.own_slices(whole.num_events)]
+
+    def _stop_if_not_finite(
+        self, loss: Loss, norm: Tensor, number: int, epoch: int, step: int
+    ) -> None:
+        if bool(torch.isfinite(loss.total + norm)):
+            return
+        events_B = self.batch(number).events_B.tolist() or [-1]
+        raise NonFiniteError(
+            f"{self._parts.data.stream.name}: loss must be finite, got {float(loss.total)} "
+            f"(gradient norm {float(norm)}) in epoch {epoch}, step {step}, events "
+            f"{events_B[0]} to {events_B[-1]}; weights and memory were left as they were "
+            f"before that batch"
+        )
+
+
+def _gradient_row(model: nn.Module, loss: Loss) -> Tensor:
+    """[n + 3] all gradients, zero where a part did not touch a parameter, then the losses."""
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return torch.cat([*(grad.flatten() for grad in grads), loss.values()])
+
+
+def _take_gradients(model: nn.Module, row: Tensor) -> Tensor:
+    """Put summed gradients into the parameters; returns the [3] losses behind them."""
+    parameters = list(model.parameters())
+    *parts, losses = row.split([*(p.numel() for p in parameters), 3])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+    return losses
