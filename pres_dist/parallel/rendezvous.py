@@ -1,4 +1,4 @@
-"""Where the workers that torchrun started find one another: the store of an attempt."""
+"""How the workers that torchrun started find one another."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ import torch.distributed as dist
 from pres_dist.errors import ConfigError
 
 
-def worker_store(timeout: timedelta) -> dist.Store | None:
-    """A store that only this attempt's workers write to, for `init_process_group`.
-
-    Torch's own choice has two faults. A store that the agent of torchrun shares with the
-    workers outlives a restart, so that a quick worker reads the address of one that died.
-    And a store of the workers listens on all interfaces, wherever MASTER_ADDR points.
+def init_process_group(backend: str, timeout: timedelta) -> None:
+    """`torch.distributed.init_process_group` for a worker of torchrun, with a store of its attempt.
 
     Args:
-        timeout: how long to wait for the other workers.
-
-    Returns:
-        A store, or None where torch's choice is as good: several machines that share the
-        agent's store, or an address that other machines must reach.
+        backend: gloo or nccl.
+        timeout: how long to wait for the other workers, here and in collectives.
 
     Raises:
-        ConfigError: MASTER_ADDR and MASTER_PORT cannot be listened on.
+        ConfigError: worker 0 cannot listen on MASTER_ADDR and MASTER_PORT.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _attempt_store(rank, size, timeout)
+    dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)
+
+
+def _attempt_store(rank: int, size: int, timeout: timedelta) -> dist.Store | None:
+    """A store that only this attempt's workers write to; None where torch's own is as good.
+
+    Torch's own has two faults. One that torchrun's agent shares with the workers outlives a
+    restart, so that a quick worker reads the address of one that has died. And one that the
+    workers open listens on all interfaces, wherever MASTER_ADDR points.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         if os.environ.get("GROUP_WORLD_SIZE") != "1":
-            return None  # the machines count their restarts apart, see launch/torchrun_nodes.sh
+            return None  # machines count their restarts apart: launch/torchrun_nodes.sh shares none
         store = dist.TCPStore(host, port, size, is_master=False, timeout=timeout)
         return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     if not _is_loopback(host):
