@@ -1,6 +1,6 @@
 """torchrun as launch/ starts it: the same arguments, and a line where torchrun leaves a traceback.
 
-    python -m pres_dist.parallel.agent --standalone --nproc-per-node=2 -m pres_dist train CONFIG
+python -m pres_dist.parallel.agent --standalone --nproc-per-node=2 -m pres_dist train CONFIG
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ its workers wherever they hang in the tree of processes, orphans included::
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -47,7 +46,8 @@ class Launched:
     ) -> None:
         self.mark = uuid.uuid4().hex
         self._segments = _segments()
-        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self._out = tempfile.TemporaryFile("w+")  # noqa: SIM115 # read after the command has ended
+        self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115
         variables = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", MARK: self.mark}
         self.process = subprocess.Popen(
             command,
@@ -63,10 +63,8 @@ class Launched:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self.process.poll() is not None:
-            left = self.left_behind()
-        else:
-            left = []  # the test has failed already
+        passed = kind is None and self.process.poll() is not None
+        left = self.left_behind() if passed else []
         for process in _marked(self.mark):
             process.kill()
         self.process.wait(10)
@@ -81,6 +79,10 @@ class Launched:
 
     def errors(self) -> str:
         return _content(self._err)
+
+    def processes(self) -> list[psutil.Process]:
+        """All living processes of the launch."""
+        return _marked(self.mark)
 
     def worker(self, rank: int) -> psutil.Process:
         """The living worker of a rank, by the RANK that its launcher gave it."""
@@ -162,8 +164,3 @@ def _held(process: Path, names: set[str]) -> set[str]:
 def _content(file: tempfile._TemporaryFileWrapper[str]) -> str:
     file.seek(0)
     return file.read()
-
-
-def interrupt(launched: Launched, number: signal.Signals = signal.SIGTERM) -> None:
-    """Send a signal to the launcher alone, as a scheduler does."""
-    launched.process.send_signal(number)
