@@ -30,6 +30,9 @@ check_config() {
     "$python" -m pres_dist train "$@" --print-config >"$scratch/config.yaml" || exit $?
 }
 
+# A stopped or hung worker does not answer SIGTERM: how long to wait before SIGKILL.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-10}"
+
 # Runs torchrun and hands signals on to it, which ends all workers; its exit code is ours.
 torchrun() {
     "$python" -m pres_dist.parallel.agent --max-restarts="$max_restarts" --log-dir="$scratch" "$@" &

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
@@ -44,7 +45,5 @@ def _is_first_to_tell(message: str) -> bool:
 def _write_error_file(path: Path, message: str) -> None:
     """What torchrun reads of a worker that failed, in its own format."""
     details = {"py_callstack": message, "timestamp": str(int(time.time()))}
-    try:
+    with suppress(OSError):  # the summary is a convenience: the message has been printed
         path.write_text(json.dumps({"message": {"message": message, "extraInfo": details}}))
-    except OSError:
-        pass  # the summary is a convenience: the message has been printed
