@@ -59,7 +59,6 @@ def test_scripts_are_valid_bash(script: Path) -> None:
     assert os.access(script, os.X_OK) != sourced or script.suffix == ".sbatch"
 
 
-@pytest.mark.xfail(strict=True, reason="join_world does not use parallel/rendezvous.py yet")
 def test_torchrun_trains_and_leaves_nothing(config_file: Path, tmp_path: Path) -> None:
     """One worker speaks, everything listens on loopback, and torchrun's own files go."""
     command = [str(LAUNCH / "torchrun.sh"), "2", str(config_file), "--run-dir", "run"]

@@ -22,7 +22,7 @@ from pres_dist.training.checkpoint import Checkpoints
 
 HERE = str(Path(__file__).parent)
 
-# Without it torchrun's store outlives a restart, and new workers may read old addresses.
+# On several machines torchrun's store outlives a restart: new workers may read old addresses.
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
@@ -38,7 +38,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(config_file: Path) -> Path:
     run = config_file.parent / "undisturbed"
-    with torchrun(_train(config_file, run), environment=OWN_STORE) as launched:
+    with torchrun(_train(config_file, run)) as launched:
         assert launched.wait() == 0, launched.errors()
     return run
 
@@ -111,7 +111,6 @@ def test_a_restart_leaves_the_run_of_another_launch_alone(
         _train(config_file, tmp_path / "run"),
         "--max-restarts=1",
         launcher="pres_dist.parallel.agent",
-        environment=OWN_STORE,
     ) as launched:
         assert launched.wait() == 2
         assert launched.errors().count("must be new or empty") == 1  # one worker, one attempt
@@ -123,7 +122,7 @@ def test_a_worker_of_one_machine_dies_and_both_go_on(
     dies_on: int, config_file: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """Two agents with a worker each: they count restarts apart, and must do the same."""
-    run, halted = tmp_path / "run", _halting("checkpoint", tmp_path)
+    run, halted = tmp_path / "run", OWN_STORE | _halting("checkpoint", tmp_path)
     with ExitStack() as stack:
         nodes = [stack.enter_context(node) for node in _two_nodes(config_file, run, halted)]
         wait_until(lambda: (tmp_path / "halted").exists(), *nodes)
@@ -162,8 +161,7 @@ def _train(config_file: Path, run: Path) -> list[str]:
 
 def _halting(place: str, folder: Path) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
-    halt = {"HALT_AT": place, "HALTED": str(folder / "halted"), "PYTHONPATH": path}
-    return OWN_STORE | halt
+    return {"HALT_AT": place, "HALTED": str(folder / "halted"), "PYTHONPATH": path}
 
 
 def _leave_another_run(folder: Path, pattern: Path) -> None:
