@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from pres_dist import __version__
+from pres_dist.cli.tell import tell
 from pres_dist.errors import ConfigError, PresDistError
 
 COMMANDS = {
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PresDistError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

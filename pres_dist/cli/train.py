@@ -9,6 +9,7 @@ from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.report.environment import launch_id
 
 MISSING_CONFIG = """train needs a configuration file
   start from one that is there:  pres-dist train configs/quickstart.yaml
@@ -32,16 +33,22 @@ def main(argv: list[str]) -> int:
 
     progress = make_progress()
     try:
-        begin = start_or_resume if _restarted() else train
+        begin = start_or_resume if _may_have_begun() else train
         begin(config, arguments.run_dir, progress)
     finally:
         progress.stop()
     return 0
 
 
-def _restarted() -> bool:
-    """Whether torchrun has started the workers again after one of them died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def _may_have_begun() -> bool:
+    """Whether an earlier attempt of this launch may have begun the run.
+
+    All workers must answer alike, and torchrun's count of restarts differs between
+    machines: only the one where a worker died counts. So any launch with an id looks
+    into the run folder, and the count serves a launch without one.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return launch_id() is not None or restarts > 0
 
 
 def _parser() -> OptionParser:

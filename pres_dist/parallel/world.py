@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.grid import Grid
+from pres_dist.parallel.rendezvous import init_process_group
 
 Result = TypeVar("Result")
 
@@ -193,7 +194,7 @@ def join_world(
         return
     if not outer:
         _check_torchrun()
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        init_process_group("nccl" if device.type == "cuda" else "gloo", _TIMEOUT)
     try:
         yield _world_of(grid_of(dist.get_rank(), dist.get_world_size()))
     finally:

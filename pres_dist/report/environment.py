@@ -42,8 +42,13 @@ def describe_environment(seed: int) -> dict[str, Any]:
 
 
 def launch_id() -> str | None:
-    """What torchrun calls all attempts of one launch; None outside torchrun."""
-    return os.environ.get("TORCHELASTIC_RUN_ID")
+    """What torchrun calls all attempts of one launch; None outside torchrun.
+
+    None also where torchrun was told an address and no --rdzv-id: it then calls every
+    launch "none".
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return None if name == "none" else name
 
 
 def git_commit() -> str | None:

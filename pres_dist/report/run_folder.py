@@ -45,16 +45,19 @@ def create_run_folder(config: RunConfig, run_dir: Path | None = None) -> Path:
 def begun_run_folder(run_dir: Path | None) -> Path | None:
     """The folder in which an earlier attempt of this launch began a run; None if none did.
 
+    Under torchrun that is a folder that notes the id which all attempts of one launch
+    share: a run that another launch left in `run_dir` is none of this one's business.
+
     Args:
-        run_dir: where the run is to be; when None, the folder that notes the id which
-            torchrun gives all attempts of one launch.
+        run_dir: where the run is to be; None to look through runs/.
     """
-    if run_dir is not None:
-        return run_dir if (run_dir / CONFIG).is_file() else None
     launch = launch_id()
-    begun = [path.parent for path in Path("runs").glob(f"*/{CONFIG}")] if launch else []
+    if run_dir is not None:
+        begun = (run_dir / CONFIG).is_file() and launch in (None, _noted_launch(run_dir))
+        return run_dir if begun else None
+    folders = [path.parent for path in Path("runs").glob(f"*/{CONFIG}")] if launch else []
     return max(
-        (folder for folder in begun if _noted_launch(folder) == launch),
+        (folder for folder in folders if _noted_launch(folder) == launch),
         key=lambda folder: (folder / CONFIG).stat().st_mtime,
         default=None,
     )

@@ -1,0 +1,49 @@
+"""Telling the user's error: once, although every worker of torchrun raises it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+
+
+def tell(message: str) -> None:
+    """Print an error on stderr, under torchrun only from the first worker that meets it.
+
+    That need not be worker 0: torchrun ends all workers once one has failed, and an
+    error may be of one machine alone. Of the workers of a machine, one prints.
+    Besides, torchrun puts the message into the summary with which it ends.
+    """
+    if _is_first_to_tell(message):
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    if ERROR_FILE in os.environ:
+        _write_error_file(Path(os.environ[ERROR_FILE]), message)
+
+
+def _is_first_to_tell(message: str) -> bool:
+    """Whether no worker of this machine has told this in this launch; notes that one has now."""
+    if ERROR_FILE not in os.environ:
+        return True
+    # Torchrun's folders: LAUNCH/attempt_N/LOCAL_RANK/error.json
+    launch = Path(os.environ[ERROR_FILE]).absolute().parents[2]
+    digest = hashlib.sha256(message.encode()).hexdigest()[:16]
+    try:
+        (launch / f"told-{digest}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # better told twice than never
+        return True
+    return True
+
+
+def _write_error_file(path: Path, message: str) -> None:
+    """What torchrun reads of a worker that failed, in its own format."""
+    details = {"py_callstack": message, "timestamp": str(int(time.time()))}
+    with suppress(OSError):  # the summary is a convenience: the message has been printed
+        path.write_text(json.dumps({"message": {"message": message, "extraInfo": details}}))

@@ -1,0 +1,68 @@
+"""How the workers that torchrun started find one another."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from pres_dist.errors import ConfigError
+
+
+def init_process_group(backend: str, timeout: timedelta) -> None:
+    """`torch.distributed.init_process_group` for a worker of torchrun, with a store of its attempt.
+
+    Args:
+        backend: gloo or nccl.
+        timeout: how long to wait for the other workers, here and in collectives.
+
+    Raises:
+        ConfigError: worker 0 cannot listen on MASTER_ADDR and MASTER_PORT.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _attempt_store(rank, size, timeout)
+    dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)
+
+
+def _attempt_store(rank: int, size: int, timeout: timedelta) -> dist.Store | None:
+    """A store that only this attempt's workers write to; None where torch's own is as good.
+
+    Torch's own has two faults. One that torchrun's agent shares with the workers outlives a
+    restart, so that a quick worker reads the address of one that has died. And one that the
+    workers open listens on all interfaces, wherever MASTER_ADDR points.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        if os.environ.get("GROUP_WORLD_SIZE") != "1":
+            return None  # machines count their restarts apart: launch/torchrun_nodes.sh shares none
+        store = dist.TCPStore(host, port, size, is_master=False, timeout=timeout)
+        return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    if not _is_loopback(host):
+        return None
+    listening = _listen(host, port) if rank == 0 else None
+    return dist.TCPStore(host, port, size, rank == 0, timeout, master_listen_fd=listening)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> int:
+    """Descriptor of a socket bound to this address alone; the store takes it over."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    server = socket.socket(family, kind, protocol)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind(address)
+    except OSError as error:
+        server.close()
+        raise ConfigError(
+            f"worker 0 cannot listen on MASTER_ADDR {host}, MASTER_PORT {port}: {error.strerror}"
+        ) from None
+    return server.detach()

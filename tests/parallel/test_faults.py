@@ -1,0 +1,212 @@
+"""Workers that die under torchrun: the run goes on and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from faults import Launched, torchrun, wait_until
+from small_run import habitual_stream, small_config
+
+from pres_dist.config.load import dump_yaml
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.checkpoint import Checkpoints
+
+HERE = str(Path(__file__).parent)
+
+# On several machines torchrun's store outlives a restart: new workers may read old addresses.
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    habitual_stream(900).save(folder / "habits")
+    config = small_config(folder / "habits")(training__checkpoint_every=3)
+    (folder / "config.yaml").write_text(dump_yaml(config))
+    return folder / "config.yaml"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config_file: Path) -> Path:
+    run = config_file.parent / "undisturbed"
+    with torchrun(_train(config_file, run)) as launched:
+        assert launched.wait() == 0, launched.errors()
+    return run
+
+
+@pytest.fixture(params=["step", "checkpoint", "epoch"])
+def place(request: pytest.FixtureRequest) -> str:
+    """Where the first attempt is killed, see halting.py."""
+    return str(request.param)
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    place: str, config_file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    halted = _halting(place, tmp_path)
+    with torchrun(
+        _train(config_file, run), "--max-restarts=2", module="halting", environment=halted
+    ) as launched:
+        wait_until(lambda: (tmp_path / "halted").exists(), launched)
+        assert Checkpoints(run).any() == (place != "step")
+        launched.worker({"step": 0, "checkpoint": 1, "epoch": 1}[place]).kill()
+        assert launched.wait() == 0, launched.errors()
+        assert ("resumed at" in launched.output()) == (place != "step")
+    _assert_same_end(run, undisturbed)
+
+
+def test_without_a_run_dir_the_folder_of_the_launch_is_found(
+    config_file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    _leave_another_run(tmp_path / "runs" / "older", undisturbed)
+    halted = _halting("checkpoint", tmp_path)
+    with torchrun(
+        ["train", str(config_file)],
+        "--max-restarts=1",
+        module="halting",
+        environment=halted,
+        folder=tmp_path,
+    ) as launched:
+        wait_until(lambda: (tmp_path / "halted").exists(), launched)
+        launched.worker(0).kill()
+        assert launched.wait() == 0, launched.errors()
+    (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name != "older")
+    _assert_same_end(run, undisturbed)
+
+
+def test_when_no_restart_is_left_the_launch_fails(config_file: Path, tmp_path: Path) -> None:
+    halted = _halting("checkpoint", tmp_path)
+    with torchrun(
+        _train(config_file, tmp_path / "run"),
+        "--max-restarts=0",
+        module="halting",
+        launcher="pres_dist.parallel.agent",
+        environment=halted,
+    ) as launched:
+        wait_until(lambda: (tmp_path / "halted").exists(), launched)
+        launched.worker(1).kill()
+        assert launched.wait() == 1
+        assert "worker 1 was ended by SIGKILL, and no restart is left" in launched.errors()
+        assert "ChildFailedError" not in launched.errors()
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_restart_leaves_the_run_of_another_launch_alone(
+    config_file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """The folder in use is an error of the user, at the first attempt and at the second."""
+    _leave_another_run(tmp_path / "run", undisturbed)
+    before = _files(tmp_path / "run")
+    with torchrun(
+        _train(config_file, tmp_path / "run"),
+        "--max-restarts=1",
+        launcher="pres_dist.parallel.agent",
+    ) as launched:
+        assert launched.wait() == 2
+        assert launched.errors().count("must be new or empty") == 1  # one worker, one attempt
+    assert _files(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("dies_on", [0, 1])
+def test_a_worker_of_one_machine_dies_and_both_go_on(
+    dies_on: int, config_file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Two agents with a worker each: they count restarts apart, and must do the same."""
+    run, halted = tmp_path / "run", OWN_STORE | _halting("checkpoint", tmp_path)
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(node) for node in _two_nodes(config_file, run, halted)]
+        wait_until(lambda: (tmp_path / "halted").exists(), *nodes)
+        _only_worker(nodes[dies_on]).kill()
+        for node in nodes:
+            assert node.wait() == 0, node.errors()
+    _assert_same_end(run, undisturbed)
+
+
+def _two_nodes(config_file: Path, run: Path, environment: dict[str, str]) -> Iterator[Launched]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for node in range(2):
+        command = [sys.executable, "-m", "pres_dist.parallel.agent", "--nnodes=2"]
+        command += ["--nproc-per-node=1", "--max-restarts=3", "--rdzv-backend=c10d"]
+        command += [f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
+        command += [f"--rdzv-conf=is_host={1 - node}", "-m", "halting", *_train(config_file, run)]
+        yield Launched(command, environment)
+
+
+def _only_worker(node: Launched) -> Any:
+    ranks = []
+    for rank in (0, 1):
+        try:
+            ranks.append(node.worker(rank))
+        except AssertionError:
+            continue
+    (worker,) = ranks
+    return worker
+
+
+def _train(config_file: Path, run: Path) -> list[str]:
+    return ["train", str(config_file), "--run-dir", str(run)]
+
+
+def _halting(place: str, folder: Path) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
+    return {"HALT_AT": place, "HALTED": str(folder / "halted"), "PYTHONPATH": path}
+
+
+def _leave_another_run(folder: Path, pattern: Path) -> None:
+    """A run of this very configuration that some other launch has made."""
+    folder.mkdir(parents=True)
+    for name in ("config.yaml", "environment.json"):
+        (folder / name).write_bytes((pattern / name).read_bytes())
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _assert_same_end(run: Path, undisturbed: Path) -> None:
+    """Weights, memory, results and the record of every step, to the last bit."""
+    for which in ("LATEST", "BEST"):
+        first, second = (Checkpoints(folder).load(which) for folder in (run, undisturbed))
+        _assert_equal(_timeless(first), _timeless(second), which)
+    results = [json.loads((folder / "results.json").read_text()) for folder in (run, undisturbed)]
+    _assert_equal(_timeless(results[0]), _timeless(results[1]), "results")
+    steps, expected = (
+        [(r["step"], r["loss"]) for r in read_metrics(folder / "metrics.jsonl") if "loss" in r]
+        for folder in (run, undisturbed)
+    )
+    assert [step for step, _ in steps] == [step for step, _ in expected]
+    assert [loss for _, loss in steps] == pytest.approx([loss for _, loss in expected], rel=1e-6)
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(inner) for key, inner in value.items() if key != "seconds"}
+    return value
+
+
+def _assert_equal(first: Any, second: Any, where: str) -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            _assert_equal(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            _assert_equal(*pair, f"{where}[{number}]")
+    else:
+        assert first == second, where
