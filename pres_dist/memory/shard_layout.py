@@ -27,20 +27,24 @@ class ShardLayout:
         num_slots: mailbox slots R.
         num_components: of the transition statistics; 0 keeps none.
         clock: length of a transition; needed with statistics.
+        device: where the rows live.
     """
 
     dim: int
     num_slots: int
     num_components: int = 0
     clock: TransitionClock | None = None
+    device: torch.device | str = "cpu"
 
     def make(self, num_rows: int) -> LocalStore:
         """A shard of so many rows, all empty."""
         statistics = None
         if self.num_components:
             assert self.clock is not None
-            statistics = TransitionStatistics(num_rows, self.dim, self.num_components, self.clock)
-        return LocalStore(num_rows, self.dim, self.num_slots, statistics)
+            statistics = TransitionStatistics(
+                num_rows, self.dim, self.num_components, self.clock, self.device
+            )
+        return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device)
 
     def num_bytes(self, num_rows: int) -> int:
         """Host memory that a shard of so many rows takes."""
