@@ -20,7 +20,9 @@ from gloo_world import GlooWorld, Worker
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from shard_hosts import (
+    INCARNATIONS,
     TIMEOUT_S,
+    FileRendezvous,
     MakeServer,
     Shards,
     SlowServer,
@@ -380,8 +382,8 @@ def pull_from_the_dead(worker: Worker, key: str) -> str:
     return str(caught.value)
 
 
-def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld) -> None:
-    _meeting_point, rendezvous = open_rendezvous("127.0.0.1", TIMEOUT_S)
+def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld, tmp_path: Path) -> None:
+    rendezvous = FileRendezvous(str(tmp_path / "rendezvous"), next(INCARNATIONS))
     placement, layout = ModuloPlacement(7, 2), Layout()
     processes = [
         mp.get_context("forkserver").Process(
@@ -410,7 +412,7 @@ def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld) -> None:
             process.join(TIMEOUT_S)
 
 
-def test_who_does_not_come_is_missed(tmp_path: Path) -> None:
+def test_who_does_not_come_is_missed() -> None:
     _meeting_point, rendezvous = open_rendezvous("127.0.0.1", TIMEOUT_S)
     with pytest.raises(StoreError, match=r"all 2 workers and memory shards must meet.* 0\.5 s"):
         join_group(rendezvous, 0, 2, timeout_s=0.5)
