@@ -29,7 +29,9 @@ TIME_UNIT = 60_000.0
 MakeServer = Callable[..., ShardServer]
 
 
-def shard_layout(layout: Layout) -> ShardLayout:
+def shard_layout(layout: Layout | ShardLayout) -> ShardLayout:
+    if isinstance(layout, ShardLayout):
+        return layout
     clock = TransitionClock(layout.clock, TIME_UNIT)
     return ShardLayout(layout.dim, layout.num_slots, layout.num_components, clock)
 
@@ -60,7 +62,7 @@ class Shards:
     def __init__(
         self,
         world: int,
-        layout: Layout,
+        layout: Layout | ShardLayout,
         placement: Placement,
         make_server: MakeServer = ShardServer,
         timeout_s: float = TIMEOUT_S,
@@ -98,7 +100,7 @@ def keep_server_store(
     key: Any,
     rendezvous: Rendezvous,
     placement: Placement,
-    layout: Layout,
+    layout: Layout | ShardLayout,
     timeout_s: float,
 ) -> None:
     """Make this worker's side of a store and keep it under a key."""
@@ -117,7 +119,7 @@ def with_shards(
     gloo: GlooWorld,
     world: int,
     placement: Placement,
-    layout: Layout,
+    layout: Layout | ShardLayout,
     function: Callable[..., Any],
     *args: Any,
     make_server: MakeServer = ShardServer,

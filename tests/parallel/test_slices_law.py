@@ -6,21 +6,28 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from gloo_world import GlooWorld, Worker
+from shard_hosts import MakeServer, SlowServer, with_shards
 from small_run import habitual_stream
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
+from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.shard_server import ShardServer
+from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.whole_memory import begin_epoch, save_memory
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
+from pres_dist.training import setup
 from pres_dist.training.setup import assemble, load_data
+from pres_dist.training.stores import layout_of
 from pres_dist.training.trainer import Trainer
 
 STEPS = 12
@@ -67,6 +74,28 @@ def test_the_same_slices_give_the_same_bits(
     expected = _train(config, _alone(config))
     for size in (2, 4):
         _assert_equal(expected, gloo.run(size, _train_as, config)[0], f"{variant}, {size} workers")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_slices_equal_whole_batches_on_memory_servers(
+    gloo: GlooWorld, stream_path: Path, variant: str
+) -> None:
+    """Whatever the number of shards; and to the last bit what a store in the workers gives."""
+    config = _config(stream_path, VARIANTS[variant])
+    expected = _train(config, _alone(config))
+    for size, num_shards in ((2, 3), (3, 2), (4, 1)):
+        actual = _train_on_servers(gloo, size, num_shards, config)
+        _assert_close(expected, actual, f"{variant}, {size} workers, {num_shards} shards")
+        _assert_equal(gloo.run(size, _train_as, config)[0], actual, f"{variant}, {size} workers")
+
+
+def test_servers_that_answer_late_are_waited_for(gloo: GlooWorld, stream_path: Path) -> None:
+    """A read lags by what the bound says, and not by more."""
+    for bound in ("0", "2"):
+        config = _config(stream_path, ["--memory.staleness", bound, "--parallel.slices", "2"])
+        expected = _train(config, _alone(config))
+        actual = _train_on_servers(gloo, 2, 2, config, SlowServer)
+        _assert_equal(expected, actual, f"bound {bound}")
 
 
 @pytest.mark.parametrize("bound", [1, 3])
@@ -161,6 +190,27 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
 
 def _train_as(worker: Worker, config: RunConfig) -> list[dict[str, Any]]:
     return _train(config, world_of(worker, config))
+
+
+def _train_on_servers(
+    gloo: GlooWorld,
+    size: int,
+    num_shards: int,
+    config: RunConfig,
+    make_server: MakeServer = ShardServer,
+) -> list[dict[str, Any]]:
+    data = load_data(config, torch.device("cpu"))
+    placement = ModuloPlacement(data.stream.num_nodes, num_shards)
+    layout = layout_of(config, data.time_unit, torch.device("cpu"))
+    results: list[list[dict[str, Any]]] = with_shards(
+        gloo, size, placement, layout, _train_on, config, make_server=make_server
+    )
+    return results[0]
+
+
+def _train_on(worker: Worker, store: MemoryStore, config: RunConfig) -> list[dict[str, Any]]:
+    with mock.patch.object(setup, "open_store", return_value=(store, lambda: None)):
+        return _train_as(worker, config)
 
 
 def world_of(worker: Worker, config: RunConfig) -> World:
