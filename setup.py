@@ -30,7 +30,10 @@ REQUIRED = [
     "pydantic>=2.7",
     "pyyaml>=6",
     "rich>=13",
-    "ray>=2.40",
+    # Ray Train's second version, and token authentication; pandas is what ray.train imports.
+    "ray>=2.52",
+    "pandas>=2",
+    "psutil>=5.9",
     # The last release that imports beside a current torch; wheels up to Python 3.11.
     'dgl==1.1.3; python_version < "3.12"',
 ]
@@ -44,7 +47,6 @@ EXTRAS = {
     "dev": [
         "hypothesis>=6",
         "mypy>=1.11",
-        "psutil>=5.9",
         "pytest>=8",
         "pytest-timeout>=2.3",
         "ruff>=0.6",

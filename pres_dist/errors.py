@@ -25,3 +25,7 @@ class CheckpointError(PresDistError):
 
 class NonFiniteError(PresDistError):
     """The loss became NaN or infinite; raised before the optimiser step."""
+
+
+class StoreError(PresDistError):
+    """Node memory that is held by other processes cannot be read or written."""

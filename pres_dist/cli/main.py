@@ -12,6 +12,7 @@ from pres_dist.errors import ConfigError, PresDistError
 
 COMMANDS = {
     "train": "train a model on an event stream",
+    "ray": "train on workers of a Ray cluster, started here or there already",
     "resume": "continue a run from its last checkpoint",
     "evaluate": "evaluate a trained run again, e.g. with other negatives",
     "data": "import, describe, synthesize or verify event streams",

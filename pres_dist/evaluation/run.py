@@ -16,7 +16,8 @@ from pres_dist.parallel.world import join_world
 from pres_dist.report.run_folder import read_config
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import load_model
-from pres_dist.training.setup import assemble, choose_device, load_data
+from pres_dist.training.setup import assembled, choose_device
+from pres_dist.training.stores import without_servers
 
 EVALUATION = "evaluation.json"
 
@@ -35,9 +36,9 @@ def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
     device = choose_device(config)
     with join_world(device, partial(evaluation_grid, config.parallel)) as world:
         state = world.leader_does(lambda: Checkpoints(run_dir).load(BEST))
-        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
-        load_model(parts, state)
-        metrics = final_metrics(parts, evaluation)
+        with assembled(without_servers(config), device, world) as parts:
+            load_model(parts, state)
+            metrics = final_metrics(parts, evaluation)
     results: Results = {
         **metrics,
         "best_epoch": state["position"]["epoch"],

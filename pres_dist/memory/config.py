@@ -14,13 +14,17 @@ PlacementKind = Literal["modulo", "streaming"]
 class MemoryConfig(Config):
     """Per-node memory and the mailbox of raw messages not yet applied."""
 
-    store: Literal["local"] = "local"
-    """Where node state lives: `local` is the memory of this process."""
+    store: Literal["auto", "local", "sharded", "server"] = "auto"
+    """Where node state lives: in the process (`local`, for one worker), with the workers
+    (`sharded`), or in Ray actors with host memory of their own (`server`). `auto` is
+    `local` for one worker and `sharded` for several."""
     dim: int = Field(100, ge=1)
     """Numbers in a node's memory."""
     mailbox_slots: int = Field(1, ge=1)
     """Last messages of a node within a temporal batch that are kept, in time order."""
     placement: PlacementKind = "modulo"
     """Who keeps a node's row: node ids dealt out in turn, or nodes that often meet together."""
+    shards: int = Field(0, ge=0)
+    """Ray actors that hold the memory, with `store: server`; 0 is as many as workers."""
     staleness: int = Field(0, ge=0)
     """Steps that memory may lag behind in training, so that it is read while a step computes."""

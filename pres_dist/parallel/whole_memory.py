@@ -13,12 +13,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
+from pres_dist.memory.server import ServerStore
 from pres_dist.memory.sharded import ShardedStore, whole_state
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.world import World
 
 if TYPE_CHECKING:
     from pres_dist.training.setup import Parts
+
+_KINDS = ("rows", "statistics")
 
 
 def save_memory(store: MemoryStore, world: World) -> dict[str, Any]:
@@ -31,9 +34,11 @@ def save_memory(store: MemoryStore, world: World) -> dict[str, Any]:
     states = world.gather_at_leader(store.state_dict())
     if not world.leads:
         return {}
+    each = world.grid.memory_workers
     if isinstance(store, ShardedStore):
-        each = world.grid.memory_workers
         states = [whole_state(states[first : first + each]) for first in range(0, world.size, each)]
+    elif isinstance(store, ServerStore):
+        states = states[::each]  # the first worker of a replica has all of its memory
     return {"store": states[-1], "earlier": states[:-1]}
 
 
@@ -100,15 +105,15 @@ def _shift(tables: list[Tensor], world: World) -> list[Tensor] | None:
 
 
 def _tables(state: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors of a store's state that hold memory, in a fixed order."""
+    """The tensors of a store's state that hold memory, in a fixed order; there may be none."""
     part = state.get("shard", state)
-    return [part[kind][name] for kind in ("rows", "statistics") for name in sorted(part[kind])]
+    return [part[kind][name] for kind in _KINDS if kind in part for name in sorted(part[kind])]
 
 
 def _with_tables(state: dict[str, Any], tables: list[Tensor]) -> dict[str, Any]:
     """The state of a store with other tables in it."""
     part, left = state.get("shard", state), iter(tables)
     new = {
-        kind: {name: next(left) for name in sorted(part[kind])} for kind in ("rows", "statistics")
+        kind: {name: next(left) for name in sorted(part[kind])} for kind in _KINDS if kind in part
     }
     return {**state, "shard": new} if "shard" in state else new

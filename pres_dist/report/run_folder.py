@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -78,7 +79,8 @@ def read_config(run_dir: Path) -> RunConfig:
     return load_config(run_dir / CONFIG)
 
 
-def _given_folder(run_dir: Path) -> Path:
+def check_given_folder(run_dir: Path) -> None:
+    """Raise ConfigError unless `run_dir` is new or empty."""
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir}: the run folder must be a folder, this is a file")
     if run_dir.is_dir() and any(run_dir.iterdir()):
@@ -86,18 +88,26 @@ def _given_folder(run_dir: Path) -> Path:
             f"{run_dir}: the run folder must be new or empty; "
             f"`pres-dist resume {run_dir}` continues a run"
         )
+
+
+def fresh_folders(name: str) -> Iterator[Path]:
+    """runs/NAME-DATE-TIME, then numbered ones, for runs that start in the same second."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in count(1):
+        yield Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+
+
+def _given_folder(run_dir: Path) -> Path:
+    check_given_folder(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     return run_dir
 
 
 def _fresh_folder(name: str) -> Path:
-    """runs/NAME-DATE-TIME, numbered where two runs start in the same second."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    for number in count(1):
-        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+    for folder in fresh_folders(name):
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         return folder
-    raise AssertionError("count() does not end")
+    raise AssertionError("fresh_folders() does not end")

@@ -86,6 +86,7 @@ class TemporalStep:
         epoch: int = 0,
         first_event: int | None = None,
         writes: bool = True,
+        observes: bool = False,
     ) -> Plan:
         """What a step over some time slices of a temporal batch reads and writes.
 
@@ -95,12 +96,13 @@ class TemporalStep:
             epoch: key of uniform neighbour draws.
             first_event: of the whole batch; needed where reads lag.
             writes: whether this worker writes the endpoints' state.
+            observes: whether the step will learn from the negatives' transitions.
         """
         gathered = [
             gather(batch, negatives_BM, self.sampler, self.tables, self._num_hops, epoch)
             for batch, negatives_BM in zip(parts, negatives, strict=True)
         ]
-        plan = plan_parts(parts, gathered, writes)
+        plan = plan_parts(parts, gathered, writes, observes)
         if self._reads_lag and first_event is not None:
             plan = replace(plan, newest_t_V=self._newest_times(plan.nodes_V, first_event))
         return plan
@@ -111,7 +113,8 @@ class TemporalStep:
 
     def read(self, plan: Plan) -> Pulled:
         """State of the plan's nodes from before its batch."""
-        return self.store.pull(plan.nodes_V, self._rates_seed is not None, plan.writes_V)
+        with_mixture = self._rates_seed is not None
+        return self.store.pull(plan.nodes_V, with_mixture, plan.writes_V, plan.observes_V)
 
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
@@ -132,13 +135,15 @@ class TemporalStep:
     def commit(
         self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool
     ) -> list[BatchMail]:
-        """Write the endpoints' memory and mail; with `learn`, also transition statistics.
+        """Write the endpoints' memory and mail; with `learn`, also their transitions.
+
+        Those of negatives are told where the plan says so.
 
         Returns:
             the mail of each part.
         """
         with self.clock("push"):
-            if learn:
+            if plan.observes_V is not None:
                 self._observe_negatives(forwards)
             mails, written = [], []
             for part, forward in zip(plan.parts, forwards, strict=True):

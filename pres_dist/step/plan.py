@@ -33,6 +33,10 @@ class PlannedPart:
     gathered: Gathered
     rows_U: Tensor | None
 
+    def in_plan(self, index: Tensor) -> Tensor:
+        """Places among the nodes of the plan, of places among those of the part."""
+        return index if self.rows_U is None else self.rows_U[index]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -43,6 +47,8 @@ class Plan:
         nodes_V: sorted ids.
         writes: whether this worker pushes the endpoints of its events.
         writes_V: bool, nodes whose rows the step will push.
+        observes_V: bool, negatives, whose transitions the step will tell; None where it tells
+            of none.
         newest_t_V: int64 time of each node's newest event before the whole batch, or NEVER;
             None where reads are not stale, and the state itself is as new.
     """
@@ -51,11 +57,15 @@ class Plan:
     nodes_V: Tensor
     writes: bool
     writes_V: Tensor
+    observes_V: Tensor | None = None
     newest_t_V: Tensor | None = None
 
 
 def plan_parts(
-    batches: Sequence[TemporalBatch], gathered: Sequence[Gathered], writes: bool
+    batches: Sequence[TemporalBatch],
+    gathered: Sequence[Gathered],
+    writes: bool,
+    observes: bool = False,
 ) -> Plan:
     """Put the parts of a step together.
 
@@ -63,6 +73,7 @@ def plan_parts(
         batches: the time slices.
         gathered: the nodes of each.
         writes: whether this worker pushes the endpoints of its events.
+        observes: whether the transitions of its negatives count.
     """
     if len(batches) == 1:
         nodes_V, rows = gathered[0].nodes_U, [None]
@@ -72,11 +83,22 @@ def plan_parts(
         )
         rows = list(index.split([part.nodes_U.numel() for part in gathered]))
     parts = [PlannedPart(*part) for part in zip(batches, gathered, rows, strict=True)]
-    writes_V = torch.zeros_like(nodes_V, dtype=torch.bool)
-    for part in parts if writes else []:
-        written = part.gathered.index_2B
-        writes_V[written if part.rows_U is None else part.rows_U[written]] = True
-    return Plan(parts, nodes_V, writes, writes_V)
+    endpoints = [part.in_plan(part.gathered.index_2B) for part in parts] if writes else []
+    negatives = [part.in_plan(part.gathered.index_BM.flatten()) for part in parts]
+    return Plan(
+        parts,
+        nodes_V,
+        writes,
+        _mask(nodes_V, endpoints),
+        _mask(nodes_V, negatives) if observes else None,
+    )
+
+
+def _mask(nodes_V: Tensor, places: Sequence[Tensor]) -> Tensor:
+    mask_V = torch.zeros_like(nodes_V, dtype=torch.bool)
+    for place in places:
+        mask_V[place] = True
+    return mask_V
 
 
 def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:

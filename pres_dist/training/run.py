@@ -23,7 +23,8 @@ from pres_dist.report.run_folder import (
     read_config,
 )
 from pres_dist.training.checkpoint import Checkpoints
-from pres_dist.training.setup import Parts, assemble, choose_device, load_data
+from pres_dist.training.setup import Parts, assembled, choose_device
+from pres_dist.training.stores import ray_runs_here, without_servers
 from pres_dist.training.trainer import Trainer
 
 Results = dict[str, Any]
@@ -50,11 +51,11 @@ def train(
     device = choose_device(config)
     with join_world(device, partial(training_grid, config.parallel)) as world:
         progress = _progress(console, world)
-        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
-        for line in ineffective(config):
-            progress.note(f"warning: {line}")
-        folder = world.leader_does(lambda: create_run_folder(config, run_dir))
-        return _run(parts, folder, progress, None)
+        with assembled(config, device, world) as parts:
+            for line in ineffective(config):
+                progress.note(f"warning: {line}")
+            folder = world.leader_does(lambda: create_run_folder(config, run_dir))
+            return _run(parts, folder, progress, None)
 
 
 def start_or_resume(
@@ -82,8 +83,8 @@ def start_or_resume(
             return train(config, run_dir, console)
         checkpoints = Checkpoints(begun)
         state = world.leader_does(lambda: checkpoints.load() if checkpoints.any() else None)
-        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
-        return _run(parts, begun, _progress(console, world), state)
+        with assembled(config, device, world) as parts:
+            return _run(parts, begun, _progress(console, world), state)
 
 
 def resume(run_dir: Path, console: Progress | None = None) -> Results:
@@ -96,9 +97,13 @@ def resume(run_dir: Path, console: Progress | None = None) -> Results:
     config = read_config(run_dir)
     device = choose_device(config)
     with join_world(device, partial(training_grid, config.parallel)) as world:
+        progress = _progress(console, world)
+        if config.memory.store == "server" and not ray_runs_here():
+            progress.note("no Ray runs here for memory.store: server; going on with store: auto")
+            config = without_servers(config)
         state = world.leader_does(Checkpoints(run_dir).load)
-        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
-        return _run(parts, run_dir, _progress(console, world), state)
+        with assembled(config, device, world) as parts:
+            return _run(parts, run_dir, progress, state)
 
 
 def _progress(console: Progress | None, world: World) -> Progress:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,21 +18,17 @@ from pres_dist.events.split import Split, chronological_split, unseen_nodes
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.exchange import ModuloPlacement
-from pres_dist.memory.local import LocalStore
-from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import MemoryStore
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.world import World
-from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.statistics import TransitionStatistics
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.stages import StageClock
+from pres_dist.training.stores import Close, layout_of, open_store
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class Parts:
     """Everything that takes part in training and evaluation.
 
     Attributes:
+        close: ends what holds the store; all workers call it when the run is over.
         train_step: sees the histories that training may see.
         evaluation_step: the same model and store over all histories.
     """
@@ -68,6 +67,7 @@ class Parts:
     data: Data
     model: TGN
     store: MemoryStore
+    close: Close
     train_step: TemporalStep
     evaluation_step: TemporalStep
     train_negatives: NegativeSampler
@@ -131,14 +131,15 @@ def _tables(
 def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts:
     """Build model, store, samplers and steps; weights are drawn from the run's seed.
 
-    With several workers, each holds a shard of the memory.
+    `Parts.close` must be called in the end, also after an error.
     """
     world = world or World()
     device, clock = data.tables.device, StageClock()
     torch.manual_seed(config.training.seed)
     shape = StreamShape(data.stream.edge_dim, data.stream.node_dim, data.time_unit)
     model = TGN(config.model, config.memory, config.pres, shape).to(device)
-    store = _build_store(config, data, device, world)
+    layout = layout_of(config, data.time_unit, device)
+    store, close = open_store(config, data.stream, data.split, layout, world)
     adjacency = TemporalAdjacency(data.stream, data.tables)
     training_adjacency = adjacency
     if isinstance(data.kept, np.ndarray):
@@ -169,24 +170,18 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         data.split.train_end,
         config.training.seed,
     )
-    return Parts(config, data, model, store, steps[0], steps[1], negatives, world, clock)
+    return Parts(config, data, model, store, close, steps[0], steps[1], negatives, world, clock)
 
 
-def _build_store(config: RunConfig, data: Data, device: torch.device, world: World) -> MemoryStore:
-    sharers, num_nodes = world.own_replica(), data.stream.num_nodes
-    if sharers.size == 1:
-        return _local_store(config, data, device, num_nodes)
-    placement = ModuloPlacement(num_nodes, sharers.size)
-    num_rows = len(placement.nodes_of(sharers.rank))
-    return ShardedStore(_local_store(config, data, device, num_rows), placement, sharers.group)
-
-
-def _local_store(config: RunConfig, data: Data, device: torch.device, num_nodes: int) -> LocalStore:
-    statistics, dim = None, config.memory.dim
-    if config.pres.prediction:
-        clock = TransitionClock(config.pres.clock, data.time_unit)
-        statistics = TransitionStatistics(num_nodes, dim, config.pres.components, clock, device)
-    return LocalStore(num_nodes, dim, config.memory.mailbox_slots, statistics, device)
+@contextmanager
+def assembled(config: RunConfig, device: torch.device, world: World) -> Iterator[Parts]:
+    """`assemble` over the run's own stream; the store ends with the block."""
+    data = world.leader_first(lambda: load_data(config, device))
+    parts = assemble(config, data, world)
+    try:
+        yield parts
+    finally:
+        parts.close()
 
 
 def choose_device(config: RunConfig) -> torch.device:

@@ -74,7 +74,9 @@ class TrainingStep:
             for one in slices
         ]
         first = int(whole.events_B[0]) if whole.num_events else None
-        return parts.train_step.plan(slices, negatives, epoch, first, writes=grid.epoch == 0)
+        return parts.train_step.plan(
+            slices, negatives, epoch, first, writes=grid.epoch == 0, observes=True
+        )
 
     def run(self, plan: Plan, pulled: Pulled, number: int, epoch: int, step: int) -> Stepped:
         """Forward, backward, sum of gradients, optimiser, commit.

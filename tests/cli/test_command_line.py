@@ -30,13 +30,17 @@ def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean `train`?"),
-        (["xyzzy"], "known: train, resume, evaluate, data"),
+        (["xyzzy"], "known: train, ray, resume, evaluate, data"),
         (["train"], "train needs a configuration file"),
         (["train", "missing.yaml"], "missing.yaml: no such configuration file"),
         (["train", QUICKSTART, "--training.batchsize", "5"], "did you mean `--training.batch-size"),
         (["train", "--training.epochs", "5"], "arguments are required: CONFIG"),
         (["train", QUICKSTART, "other.yaml"], "unexpected argument 'other.yaml'"),
         (["train", QUICKSTART, "--training.seed"], "--training.seed: expected one argument"),
+        (["ray"], "ray needs a configuration file"),
+        (["ray", QUICKSTART, "--num-workers", "0"], "--num-workers must be an integer >= 1, got 0"),
+        (["ray", QUICKSTART, "--address", "ray://x:1"], "HOST:PORT of a cluster that this machine"),
+        (["ray", QUICKSTART, "--placement", "STRICT_SPREAD"], "needs a node for each worker"),
         (["resume"], "arguments are required: RUN"),
         (["resume", "nowhere"], "nowhere: not the folder of a run"),
         (["evaluate", "nowhere"], "nowhere: not the folder of a run"),
@@ -77,7 +81,14 @@ def test_train_help_shows_every_field(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["evaluate", "--help"], ["resume", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["ray", "--help"],
+        ["evaluate", "--help"],
+        ["resume", "--help"],
+    ],
 )
 def test_help_imports_no_heavy_library(arguments: list[str]) -> None:
     script = (

@@ -77,3 +77,18 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_a_run_needs_neither_ray_nor_dgl(tmp_path: Path) -> None:
     python(BLOCK + TRAIN, tmp_path)
+
+
+def test_without_ray_its_command_says_what_to_install(tmp_path: Path) -> None:
+    quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    call = f"""
+from pres_dist.cli.main import main
+sys.exit(main(["ray", {str(quickstart)!r}]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK + call], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: `pres-dist ray` needs Ray, which is not installed: pip install 'ray>=2.52'\n"
+    )

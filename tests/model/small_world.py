@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -63,13 +63,15 @@ class SingleSteps:
         self._read: dict[int, tuple[Plan, Pulled]] = {}
 
     def forward(self, batch: TemporalBatch, negatives_BM: torch.Tensor) -> Forward:
-        return self._run(self._step.plan([batch], [negatives_BM]))
+        return self._run(self._step.plan([batch], [negatives_BM], observes=True))
 
     def replay(self, batch: TemporalBatch) -> Forward:
         return self._run(self._step.plan_replay([batch]))
 
     def commit(self, forward: Forward, learn: bool) -> None:
         plan, pulled = self._read[id(forward)]
+        if not learn:
+            plan = replace(plan, observes_V=None)
         self._step.commit(plan, pulled, [forward], learn)
 
     def _run(self, plan: Plan) -> Forward:

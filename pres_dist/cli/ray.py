@@ -1,0 +1,117 @@
+"""`pres-dist ray CONFIG`."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from pres_dist.config.load import load_config
+from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+
+MISSING_CONFIG = """ray needs a configuration file
+  start from one that is there:  pres-dist ray configs/quickstart.yaml --num-workers 2
+  all options:                   pres-dist ray --help"""
+TERMINATED = 143
+
+
+def main(argv: list[str]) -> int:
+    """Train what a configuration file and overrides describe, on workers of a Ray cluster."""
+    argv = normalised(argv)
+    if not argv:
+        raise ConfigError(MISSING_CONFIG)
+    arguments, unknown = _parser().parse_known_args(argv)
+    config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
+    _require_ray()
+
+    from pres_dist.parallel.ray_options import RayOptions
+    from pres_dist.parallel.ray_run import train_on_ray
+    from pres_dist.report.progress import make_progress
+
+    options = RayOptions(
+        num_workers=arguments.num_workers,
+        placement=arguments.placement,
+        max_failures=arguments.max_failures,
+    )
+    progress = make_progress()
+    try:
+        with _terminable():
+            train_on_ray(config, options, arguments.address, arguments.run_dir, progress)
+    finally:
+        progress.stop()
+    return 0
+
+
+def _require_ray() -> None:
+    try:
+        found = importlib.util.find_spec("ray")
+    except ImportError:
+        found = None
+    if found is None:
+        raise ConfigError(
+            "`pres-dist ray` needs Ray, which is not installed: pip install 'ray>=2.52'"
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that what was started is ended.
+
+    Ray changes the exit code on the way.
+    """
+
+    def leave(_number: int, _frame: object) -> NoReturn:
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except SystemExit:
+        sys.exit(TERMINATED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser(
+        prog="pres-dist ray",
+        usage="pres-dist ray CONFIG [--num-workers N] [--address ADDRESS] [--placement STRATEGY] "
+        "[--max-failures N] [--run-dir DIR] [--SECTION.FIELD VALUE ...]",
+        description="Train a model on several workers of a Ray cluster. Without an address (here "
+        "or in RAY_ADDRESS) the cluster is on this machine alone and ends with the run.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument(
+        "--num-workers", metavar="N", type=int, default=2, help="worker processes (default 2)"
+    )
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="HOST:PORT of a cluster to join, or auto"
+    )
+    parser.add_argument(
+        "--placement",
+        metavar="STRATEGY",
+        default="PACK",
+        help="PACK on few nodes, SPREAD over many, STRICT_PACK or STRICT_SPREAD (default PACK)",
+    )
+    parser.add_argument(
+        "--max-failures",
+        metavar="N",
+        type=int,
+        default=3,
+        help="failures of workers after which the run goes on from its checkpoint (default 3)",
+    )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        type=Path,
+        help="new or empty folder for the run, which all nodes must see "
+        "(default: runs/NAME-DATE-TIME)",
+    )
+    add_overrides(parser, RunConfig)
+    return parser

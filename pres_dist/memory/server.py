@@ -1,0 +1,270 @@
+"""The memory store whose rows are held by processes of their own.
+
+Each node's row is kept by one of S memory shards, which W workers read and write. Both
+numbers are free: shards may outnumber workers, or be fewer.
+
+Shapes: N nodes of the stream, U nodes of a request, S shards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pres_dist.errors import CheckpointError, StoreError
+from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
+from pres_dist.memory.placement import Placement
+from pres_dist.memory.rendezvous import Group
+from pres_dist.memory.shard_layout import ShardLayout, pulled_of, table_columns
+from pres_dist.memory.shard_service import Columns
+from pres_dist.memory.state import NodeState, Pulled
+from pres_dist.memory.traffic import Traffic, Volume
+from pres_dist.memory.wire import Answer, Header, Kind, Link
+from pres_dist.pres.statistics import NEGATIVE
+
+_GRACE_S = 5.0
+"""A shard that gives up waiting says why; that long the worker waits for its word."""
+_CHUNK_BYTES = 32 << 20
+"""The whole memory moves in messages of about this size."""
+
+
+class ServerStore:
+    """Node state held by memory shards. See `MemoryStore` for the verbs.
+
+    All workers call `push`, `observe`, `reset` and `load_state_dict` in the same order,
+    with the same flags, each with its own distinct ids, which may be none. Each worker
+    pulls as it likes: a pull has seen just the writes that this worker has made before,
+    and the same writes of all others, for which it waits. Writes are sent without
+    waiting; what goes wrong with one is raised by a later pull.
+
+    A pull may run in another thread as long as no write does. Tensors are taken and
+    given on whatever device the ids are on; the shards are in host memory.
+
+    In one push several workers may write the same node: see `merge_rows`.
+
+    Args:
+        group: of W workers and S shards, in this order; this worker's end of it.
+        placement: who keeps what, its world being S.
+        layout: sizes of the rows.
+        incarnation: of the shards.
+        timeout_s: seconds to wait for a shard, and for the writes of other workers.
+
+    Raises:
+        StoreError: by all verbs, when a shard died, does not answer, or refuses.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        placement: Placement,
+        layout: ShardLayout,
+        incarnation: int,
+        timeout_s: float,
+    ) -> None:
+        self.num_nodes, self.dim, self.num_slots = placement.num_nodes, layout.dim, layout.num_slots
+        self.version = 0
+        self.traffic = Traffic()
+        self._placement, self._layout, self._incarnation = placement, layout, incarnation
+        self._columns = Columns(layout)
+        self._num_writes = 0
+        self._rank, num_shards = group.rank(), placement.world
+        self._links = [
+            Link(
+                group,
+                group.size() - num_shards + shard,
+                f"memory shard {shard} of {num_shards}",
+                timeout_s + _GRACE_S,
+            )
+            for shard in range(num_shards)
+        ]
+        self._turn = threading.Lock()
+
+    def pull(
+        self,
+        nodes_U: Tensor,
+        with_mixture: bool = False,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
+    ) -> Pulled:
+        # What is announced is no help: ids are a hundredth of what a push sends.
+        like = self._columns.pulled[with_mixture]
+        with self._turn:
+            found = self._read(Kind.PULL, nodes_U, like, self.traffic.pull, with_mixture)
+            return pulled_of(found, self.version)
+
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
+        columns, version = [*vars(state).values()], -1 if seen is None else seen
+        with self._turn:
+            self._write(Kind.PUSH, nodes_U, columns, self.traffic.push, learn, version)
+            self.version += 1
+
+    def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
+        if self._layout.num_components <= NEGATIVE:
+            return  # on all workers alike
+        with self._turn:
+            columns = [memory_UD, last_update_U]
+            self._write(Kind.OBSERVE, nodes_U, columns, self.traffic.observe)
+
+    def reset(self) -> None:
+        with self._turn:
+            self._write(Kind.RESET, _nobody(), [], Volume())
+            self.version = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of a `LocalStore` of all nodes, at worker 0; nothing at the others.
+
+        At the present version of worker 0: the others must have made the same writes
+        and may go on meanwhile.
+        """
+        if self._rank:
+            return {}
+        like = self._columns.tables
+        whole = self._layout.make(self.num_nodes).state_dict()
+        for nodes_U in self._chunks():
+            with self._turn:
+                found = self._read(Kind.DUMP, nodes_U, like, Volume())
+            for table, column in zip(table_columns(whole), found, strict=True):
+                table[nodes_U[0] : nodes_U[-1] + 1] = column
+        return whole
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a `LocalStore` of all nodes: what worker 0 gives.
+
+        Raises:
+            CheckpointError: at worker 0, it is of another layout.
+        """
+        tables = self._columns.tables if self._rank else self._checked_tables(state)
+        self.reset()
+        for nodes_U in self._chunks():
+            if self._rank:  # takes part with nothing
+                part, nodes_U = tables, _nobody()
+            else:
+                part = [table[nodes_U[0] : nodes_U[-1] + 1].cpu() for table in tables]
+            with self._turn:
+                self._write(Kind.LOAD, nodes_U, part, Volume())
+
+    def leave(self) -> None:
+        """Tell the shards that this worker is done. They end when all are."""
+        for link in self._links:
+            try:
+                link.tell(Header(Kind.LEAVE, self._incarnation, self._num_writes))
+                link.settle()
+            except StoreError:  # is no more, which is as well
+                continue
+
+    def _checked_tables(self, state: Mapping[str, Any]) -> list[Tensor]:
+        tables, like = table_columns(state), self._columns.tables
+        own = [(self.num_nodes, *column.shape[1:]) for column in like]
+        saved = [tuple(table.shape) for table in tables]
+        if own != saved:
+            raise CheckpointError(f"the saved memory must have tables of {own}, got {saved}")
+        return tables
+
+    def _chunks(self) -> Iterator[Tensor]:
+        """All nodes, in pieces that fit a message; the same on all workers."""
+        row_bytes = frame_bytes(self._columns.tables, 1)
+        for nodes_U in torch.arange(self.num_nodes).split(max(_CHUNK_BYTES // row_bytes, 1)):
+            if len(nodes_U):
+                yield nodes_U
+
+    def _read(
+        self,
+        kind: Kind,
+        nodes_U: Tensor,
+        like: Sequence[Tensor],
+        volume: Volume,
+        flag: bool = False,
+    ) -> list[Tensor]:
+        """Rows of the nodes [U, ...], with the types and row shapes of `like`."""
+        nodes = nodes_U.cpu()
+        header = Header(kind, self._incarnation, self._num_writes, flag=flag)
+        row_U, places_S = self._placement.row(nodes), self._places(nodes)
+        # All shards look up their rows at once.
+        asked = [
+            (places, self._ask(link, header, row_U.index_select(0, places), like))
+            for link, places in zip(self._links, places_S, strict=True)
+            if len(places)
+        ]
+        found = []
+        for (places, _), (version, frame) in zip(asked, _all_of(asked), strict=True):
+            _count(volume, len(places), len(frame) + 8 * len(places))
+            if version != self.version:
+                raise StoreError(
+                    f"a memory shard must be at version {self.version}, which is what this "
+                    f"worker has pushed, got one at version {version}"
+                )
+            found.append(unpack_columns(frame, like, len(places)))
+        return [column.to(nodes_U.device) for column in _put_together(found, places_S, like)]
+
+    def _ask(self, link: Link, header: Header, rows: Tensor, like: Sequence[Tensor]) -> Answer:
+        header = replace(header, num_rows=len(rows))
+        return link.ask(header, pack_columns([rows]), frame_bytes(like, len(rows)))
+
+    def _write(
+        self,
+        kind: Kind,
+        nodes_U: Tensor,
+        columns: Sequence[Tensor],
+        volume: Volume,
+        flag: bool = False,
+        seen: int = -1,
+    ) -> None:
+        """Send each shard the rows that it keeps, none included."""
+        nodes = nodes_U.cpu()
+        header = Header(kind, self._incarnation, self._num_writes, flag=flag, seen=seen)
+        columns = [self._placement.row(nodes), *(column.cpu() for column in columns)]
+        for link, places in zip(self._links, self._places(nodes), strict=True):
+            payload = pack_columns(columns, places)
+            _count(volume, len(places), len(payload))
+            link.tell(replace(header, num_rows=len(places)), payload)
+        self._num_writes += 1
+
+    def _places(self, nodes_U: Tensor) -> list[Tensor]:
+        """Places in the request of the nodes that each shard keeps."""
+        owner_U, num_shards = self._placement.owner(nodes_U), len(self._links)
+        counts = torch.bincount(owner_U, minlength=num_shards).tolist()
+        return [*torch.argsort(owner_U, stable=True).split(counts)]
+
+
+def _all_of(asked: Sequence[tuple[Tensor, Answer]]) -> list[tuple[int, Tensor]]:
+    """All answers; what one of them raised is raised when all have come."""
+    found, errors = [], []
+    for _, answer in asked:
+        try:
+            found.append(answer.wait())
+        except StoreError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return found
+
+
+def _put_together(
+    parts: Sequence[Sequence[Tensor]], places_S: Sequence[Tensor], like: Sequence[Tensor]
+) -> list[Tensor]:
+    """Columns of all shards in the order of the request."""
+    if len(parts) < 2:
+        return [*(parts[0] if parts else like)]
+    num_rows, places_S = sum(map(len, places_S)), [places for places in places_S if len(places)]
+    columns = []
+    for like_column, *found in zip(like, *parts, strict=True):
+        column = torch.empty(num_rows, *like_column.shape[1:], dtype=like_column.dtype)
+        # Four times faster than to concatenate and reorder.
+        for places, part in zip(places_S, found, strict=True):
+            column.index_copy_(0, places, part)
+        columns.append(column)
+    return columns
+
+
+def _count(volume: Volume, num_rows: int, num_bytes: int) -> None:
+    volume.remote_rows += num_rows
+    volume.remote_bytes += num_bytes
+
+
+def _nobody() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)

@@ -1,0 +1,142 @@
+"""Lets workers use a `ShardServer` over the network, one thread for each of them."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import torch
+from torch import Tensor
+
+from pres_dist.errors import StoreError
+from pres_dist.memory.frames import unpack_columns
+from pres_dist.memory.rendezvous import Group, Rendezvous, join_group
+from pres_dist.memory.shard_layout import ShardLayout, like_rows, pulled_columns, table_columns
+from pres_dist.memory.shard_server import Part, ShardServer, WriteKind
+from pres_dist.memory.wire import (
+    Header,
+    Kind,
+    receive_message,
+    send_answer,
+    send_error,
+)
+
+_ROWS = [torch.empty(0, dtype=torch.int64)]
+
+
+class Columns:
+    """Types and row shapes of what messages carry, for both ends of a link."""
+
+    def __init__(self, layout: ShardLayout) -> None:
+        empty = layout.make(0)
+        nobody = torch.empty(0, dtype=torch.int64)
+        pulled = empty.pull(nobody)
+        state = pulled.state
+        self.pulled = [
+            like_rows(pulled_columns(empty.pull(nobody, with_mixture)))
+            for with_mixture in (False, True)
+        ]
+        self.tables = like_rows(table_columns(empty.state_dict()))
+        self.written: dict[int, list[Tensor]] = {
+            Kind.PUSH: like_rows([*vars(state).values()]),
+            Kind.OBSERVE: like_rows([state.memory_UD, state.last_update_U]),
+            Kind.LOAD: self.tables,
+            Kind.RESET: [],
+        }
+
+
+def serve_shard(server: ShardServer, layout: ShardLayout, group: Group) -> None:
+    """Answer all workers until the last of them has left or died."""
+    columns = Columns(layout)
+    threads = [
+        Thread(target=_serve_worker, args=(server, columns, group, worker), daemon=True)
+        for worker in range(server.world)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _serve_worker(server: ShardServer, columns: Columns, group: Group, worker: int) -> None:
+    lost_write: str | None = None
+    try:
+        while True:
+            header, payload = receive_message(group, worker)
+            if header.kind == Kind.LEAVE:
+                return
+            if not header.answer_bytes:
+                lost_write = lost_write or _write(server, columns, worker, header, payload)
+            elif lost_write is not None:
+                # Nobody waited for an answer to the write: the next read tells.
+                send_error(group, worker, header, lost_write)
+            else:
+                _read(server, columns, group, worker, header, payload)
+    except RuntimeError:
+        return  # the worker is gone; whoever needs it will be told
+    finally:
+        server.leave(worker)
+
+
+def _write(
+    server: ShardServer, columns: Columns, worker: int, header: Header, payload: Tensor
+) -> str | None:
+    """Take part in a write; what went wrong, if anything."""
+    try:
+        like = _ROWS + columns.written[header.kind]
+        rows_X, *written = unpack_columns(payload, like, header.num_rows)
+        seen = None if header.seen < 0 else header.seen
+        part = Part(WriteKind(header.kind), rows_X, written, bool(header.flag), seen)
+        server.write(worker, header.number, header.incarnation, part)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _read(
+    server: ShardServer,
+    columns: Columns,
+    group: Group,
+    worker: int,
+    header: Header,
+    payload: Tensor,
+) -> None:
+    (rows_X,) = unpack_columns(payload, _ROWS, header.num_rows)
+    number, incarnation = header.number, header.incarnation
+    try:
+        if header.kind == Kind.DUMP:
+            found = server.dump(number, incarnation, rows_X)
+        else:
+            found = pulled_columns(server.pull(number, incarnation, rows_X, bool(header.flag)))
+    except (StoreError, IndexError, RuntimeError) as error:
+        send_error(group, worker, header, str(error))
+        return
+    # No write can have happened since: it would need a part of this worker.
+    send_answer(group, worker, header, server.shard.version, found)
+
+
+def host_shard(
+    rendezvous: Rendezvous,
+    layout: ShardLayout,
+    num_rows: int,
+    shard: int,
+    world: int,
+    num_shards: int,
+    timeout_s: float,
+    address: str | None = None,
+) -> None:
+    """The life of a shard: meet the workers, answer them until all have left.
+
+    Args:
+        rendezvous: where to meet.
+        layout: sizes of the rows.
+        num_rows: of this shard.
+        shard: its number among `num_shards`.
+        world: workers, W.
+        num_shards: S.
+        timeout_s: seconds to wait for the others, and for writes that a read needs.
+        address: of this process, for the others; see `join_group`.
+    """
+    size = world + num_shards
+    group = join_group(rendezvous, world + shard, size, timeout_s, address)
+    server = ShardServer(layout.make(num_rows), world, rendezvous.incarnation, timeout_s)
+    serve_shard(server, layout, group)

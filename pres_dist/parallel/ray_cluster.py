@@ -1,0 +1,187 @@
+"""The Ray cluster of a run: one of its own on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pres_dist.errors import ConfigError
+
+LOCAL = "local"
+OBJECT_STORE_BYTES = 80 * 2**20
+"""About the least that Ray takes; node state does not travel through the object store."""
+
+_LOOPBACK = "127.0.0.1"
+_PATIENCE_S = 5.0
+_LONGEST_FOLDER = 20
+"""Characters of the temporary folder: Ray puts sockets below it, whose paths are limited to 107."""
+
+
+def cluster_address(address: str | None) -> str:
+    """Address of the cluster to use: as given, else $RAY_ADDRESS, else `local`.
+
+    Raises:
+        ConfigError: an address that a driver cannot join.
+    """
+    found = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    if "://" in found:
+        raise ConfigError(
+            f"the Ray address must be HOST:PORT of a cluster that this machine belongs to, auto "
+            f"or local, got {found!r}; from elsewhere, use "
+            "`ray job submit -- python -m pres_dist ray CONFIG`"
+        )
+    return found
+
+
+@contextmanager
+def cluster(address: str, num_cpus: int) -> Iterator[None]:
+    """Be the driver of a Ray cluster for a while.
+
+    Args:
+        address: `local` for a cluster that ends with the block; else one to join and leave.
+        num_cpus: logical CPUs of a local cluster; the machine may have fewer.
+
+    Raises:
+        ConfigError: the cluster cannot be joined.
+    """
+    if address == LOCAL:
+        with _local_environment(), _temporary_folder() as folder, _local(num_cpus, folder):
+            yield
+    else:
+        with _joined(address):
+            yield
+
+
+@contextmanager
+def _local(num_cpus: int, folder: Path) -> Iterator[None]:
+    import ray
+
+    try:
+        _init(
+            address=LOCAL,
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder),
+        )
+        if ray.util.get_node_ip_address() != _LOOPBACK:
+            raise RuntimeError("Ray was imported before pres_dist could keep it on loopback")
+        yield
+    finally:
+        with _uninterrupted():
+            processes = psutil.Process().children(recursive=True)
+            ray.shutdown(wait_for_processes=True)
+            _end(processes)
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """Wait for processes of the cluster: actors notice its end late."""
+    for process in psutil.wait_procs(processes, timeout=_PATIENCE_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        try:
+            _init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"{address}: cannot join the Ray cluster: {reason}; does it run, and is its token "
+                "in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token?"
+            ) from None
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _init(**settings: Any) -> None:
+    """`ray.init` as a whole; the handler of SIGTERM that Ray sets would abort the process."""
+    import ray
+
+    with _uninterrupted():
+        ray.init(**settings)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block has ended: Ray bears neither halfway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
+
+
+@contextmanager
+def _local_environment() -> Iterator[None]:
+    """What Ray reads when it is imported, and its processes inherit."""
+    loopback_device = "lo0" if sys.platform == "darwin" else "lo"
+    with environment(
+        {
+            # A token of this cluster alone: nobody else on this machine can use it.
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            # Ray then takes 127.0.0.1 for this node, as it does on macOS, and binds to it.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "GLOO_SOCKET_IFNAME": loopback_device,
+            "NCCL_SOCKET_IFNAME": loopback_device,
+        }
+    ):
+        yield
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for Ray's sockets and logs, removed afterwards."""
+    root = tempfile.gettempdir()
+    root = root if len(root) <= _LONGEST_FOLDER else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="pres-dist-ray-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,44 @@
+"""How a run is spread over a Ray cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+
+PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """What the launcher is asked for, beside the configuration of the run.
+
+    Attributes:
+        num_workers: processes that share the run.
+        placement: strategy of their placement group: on few nodes or on many.
+        max_failures: failures of workers after which the run goes on.
+    """
+
+    num_workers: int = 2
+    placement: str = "PACK"
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what Ray would not take."""
+        if self.num_workers < 1:
+            raise ConfigError(f"--num-workers must be an integer >= 1, got {self.num_workers}")
+        if self.placement not in PLACEMENTS:
+            raise ConfigError(
+                f"--placement must be one of {', '.join(PLACEMENTS)}, got {self.placement!r}"
+            )
+        if self.max_failures < 0:
+            raise ConfigError(f"--max-failures must be an integer >= 0, got {self.max_failures}")
+
+    def cpus_per_worker(self, config: RunConfig) -> int:
+        """Logical CPUs that a worker takes: one for each thread."""
+        return max(config.training.num_threads, 1)
+
+    def local_cpus(self, config: RunConfig) -> int:
+        """Logical CPUs of a local cluster: those of workers, and as many for actors of theirs."""
+        return 2 * self.num_workers * self.cpus_per_worker(config)

@@ -1,0 +1,219 @@
+"""Memory shards as Ray actors with host memory of their own.
+
+A shard that dies is not brought back: a new actor would have forgotten everything. Its
+workers raise `StoreError`, and whoever restarts the run starts new shards, which begin
+with what the checkpoint holds. The actors end with the worker that started them.
+
+Ray is imported when shards are started.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pres_dist.errors import StoreError
+from pres_dist.memory.placement import Placement
+from pres_dist.memory.rendezvous import LOOPBACK, TCPRendezvous, join_group, open_rendezvous
+from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_layout import ShardLayout
+from pres_dist.memory.shard_service import host_shard
+from pres_dist.parallel.world import World
+
+_LEAVE_S = 10.0
+"""Seconds for a shard to end by itself once all workers have left."""
+
+
+@dataclass(frozen=True)
+class ShardResources:
+    """What Ray sets aside for a shard, and where.
+
+    Attributes:
+        num_cpus: 0 by default: a shard works while its workers wait, so that workers
+            may take all CPUs of a machine.
+        memory_bytes: None takes what the rows need.
+        strategy: of the placement group; SPREAD keeps shards apart where it can.
+    """
+
+    num_cpus: float = 0.0
+    memory_bytes: int | None = None
+    strategy: str = "SPREAD"
+
+    def bundle(self, layout: ShardLayout, num_rows: int) -> dict[str, float]:
+        """Resources of one shard by Ray's names; never empty, which Ray refuses."""
+        memory = self.memory_bytes or max(layout.num_bytes(num_rows), 1 << 20)
+        return {"memory": float(memory)} | ({"CPU": self.num_cpus} if self.num_cpus else {})
+
+
+class ShardActor:
+    """A Ray actor that is one shard."""
+
+    def host(self, *args: Any) -> None:
+        """Serve the shard, with the arguments of `host_shard`, until all workers have left."""
+        torch.set_num_threads(1)
+        host_shard(*args)
+
+
+def start_shards(
+    world: World,
+    placement: Placement,
+    layout: ShardLayout,
+    timeout_s: float = 300.0,
+    resources: ShardResources | None = None,
+    host: str | None = None,
+) -> tuple[ServerStore, EndShards]:
+    """Start the shards of a store, one for each of the placement's world; by all workers.
+
+    Ray must run in the leader: in a Ray actor it does, elsewhere after `ray.init`.
+
+    Args:
+        world: the workers that share the memory: `World.own_replica`.
+        placement: which shard keeps which node.
+        layout: sizes of the rows.
+        timeout_s: seconds to wait for Ray to place the shards, for all to meet, and
+            later for every answer.
+        resources: what Ray sets aside for each shard.
+        host: address of the leader for all others; None takes the loopback if Ray has
+            one node, and else the address that Ray knows this node by.
+
+    Returns:
+        this worker's side of the store, and what all workers call to end it.
+
+    Raises:
+        StoreError: on all workers, the shards could not be placed or did not come.
+    """
+    shards = ActorShards()
+    try:
+        rendezvous = world.leader_does(
+            lambda: shards.start(
+                world.size, placement, layout, timeout_s, resources or ShardResources(), host
+            )
+        )
+        size = world.size + placement.world
+        group = join_group(rendezvous, world.rank, size, timeout_s)
+    except BaseException:
+        shards.stop(at_once=True)
+        raise
+    store = ServerStore(group, placement, layout, rendezvous.incarnation, timeout_s)
+    return store, EndShards(store, shards)
+
+
+@dataclass(frozen=True)
+class EndShards:
+    """Called by all workers when the run is over, well or not: ends the shards."""
+
+    store: ServerStore
+    shards: ActorShards
+
+    def __call__(self) -> None:
+        self.store.leave()
+        self.shards.stop()
+
+
+@dataclass
+class ActorShards:
+    """The actors, at the leader; nothing at the other workers."""
+
+    actors: list[Any] = field(default_factory=list)
+    ends: list[Any] = field(default_factory=list)
+    group: Any = None
+    meeting_point: Any = None
+
+    def start(
+        self,
+        num_workers: int,
+        placement: Placement,
+        layout: ShardLayout,
+        timeout_s: float,
+        resources: ShardResources,
+        host: str | None,
+    ) -> TCPRendezvous:
+        ray = _running_ray()
+        num_shards = placement.world
+        rows = [len(placement.nodes_of(shard)) for shard in range(num_shards)]
+        bundles = [resources.bundle(layout, num_rows) for num_rows in rows]
+        self._place(bundles, resources.strategy, timeout_s)
+        self.meeting_point, rendezvous = open_rendezvous(host or _own_host(), timeout_s)
+        for shard, num_rows in enumerate(rows):
+            actor = self._actor(shard, bundles[shard])
+            self.actors.append(actor)
+            self.ends.append(
+                actor.host.remote(
+                    rendezvous, layout, num_rows, shard, num_workers, num_shards, timeout_s
+                )
+            )
+        early, _ = ray.wait(self.ends, timeout=0)
+        if early:
+            ray.get(early)
+        return rendezvous
+
+    def stop(self, at_once: bool = False) -> None:
+        """End the actors; with time for them to end by themselves unless `at_once`."""
+        if self.group is None:
+            return
+        import ray
+        from ray.util import remove_placement_group
+
+        with suppress(ray.exceptions.RayError):
+            if self.ends and not at_once:
+                ray.wait(self.ends, num_returns=len(self.ends), timeout=_LEAVE_S)
+            for actor in self.actors:
+                ray.kill(actor)
+            remove_placement_group(self.group)
+        self.actors, self.ends, self.group, self.meeting_point = [], [], None, None
+
+    def _place(self, bundles: list[dict[str, float]], strategy: str, timeout_s: float) -> None:
+        import ray
+        from ray.util import placement_group
+
+        self.group = placement_group(bundles, strategy=strategy)
+        if not self.group.wait(timeout_s):
+            raise StoreError(
+                f"Ray must have room for {len(bundles)} memory shards of {bundles[0]} each, "
+                f"placed by {strategy}; after {timeout_s:g} s it has {ray.available_resources()}"
+            )
+
+    def _actor(self, shard: int, bundle: dict[str, float]) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        return (
+            ray.remote(ShardActor)
+            .options(
+                num_cpus=bundle.get("CPU", 0.0),
+                memory=bundle["memory"],
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    self.group, placement_group_bundle_index=shard
+                ),
+            )
+            .remote()
+        )
+
+
+def _running_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise StoreError(
+            "memory.store: server keeps shards in Ray actors, and Ray is not installed"
+        ) from error
+    if not ray.is_initialized():
+        raise StoreError(
+            "memory.store: server keeps shards in Ray actors, and Ray does not run here; "
+            "start the run by pres-dist ray, or take memory.store: sharded"
+        )
+    return ray
+
+
+def _own_host() -> str:
+    import ray
+
+    if sum(bool(node["Alive"]) for node in ray.nodes()) == 1:
+        return LOOPBACK
+    host: str = ray.util.get_node_ip_address()
+    return host

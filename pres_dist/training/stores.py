@@ -1,0 +1,88 @@
+"""The memory store of a run: in the process, with the workers, or in Ray actors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.events.split import Split
+from pres_dist.events.stream import EventStream
+from pres_dist.memory.placement import make_placement
+from pres_dist.memory.shard_layout import ShardLayout
+from pres_dist.memory.sharded import ShardedStore
+from pres_dist.memory.state import MemoryStore
+from pres_dist.parallel.world import World
+from pres_dist.pres.clock import TransitionClock
+
+Close = Callable[[], None]
+
+
+def open_store(
+    config: RunConfig, stream: EventStream, split: Split, layout: ShardLayout, world: World
+) -> tuple[MemoryStore, Close]:
+    """The store that this worker's replica shares, and what ends it.
+
+    Args:
+        config: which store.
+        stream, split: what a placement is computed from.
+        layout: sizes of a row, and where rows live.
+        world: all workers; each calls this.
+
+    Raises:
+        ConfigError: a local store cannot serve several workers.
+        StoreError: Ray does not run here, or its actors cannot be placed.
+    """
+    kind, sharers = config.memory.store, world.own_replica()
+    if kind == "local" and sharers.size > 1:
+        raise ConfigError(
+            f"memory.store must be auto, sharded or server where {sharers.size} workers share a "
+            "memory, got local"
+        )
+    if kind == "server":
+        return _on_servers(config, stream, split, layout, sharers)
+    if sharers.size == 1:
+        return layout.make(stream.num_nodes), _nothing
+    placement = make_placement(config.memory.placement, stream, split.train_end, sharers.size)
+    shard = layout.make(len(placement.nodes_of(sharers.rank)))
+    return ShardedStore(shard, placement, sharers.group), _nothing
+
+
+def _on_servers(
+    config: RunConfig, stream: EventStream, split: Split, layout: ShardLayout, sharers: World
+) -> tuple[MemoryStore, Close]:
+    from pres_dist.parallel.ray_shards import start_shards
+
+    num_shards = config.memory.shards or sharers.size
+    placement = make_placement(config.memory.placement, stream, split.train_end, num_shards)
+    return start_shards(sharers, placement, layout)
+
+
+def _nothing() -> None:
+    pass
+
+
+def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> ShardLayout:
+    """Sizes of a row of node state; shards in Ray actors are in host memory."""
+    components = config.pres.components if config.pres.prediction else 0
+    clock = TransitionClock(config.pres.clock, time_unit) if components else None
+    home = torch.device("cpu") if config.memory.store == "server" else device
+    return ShardLayout(config.memory.dim, config.memory.mailbox_slots, components, clock, home)
+
+
+def ray_runs_here() -> bool:
+    """Whether this process is part of a Ray cluster; does not import Ray."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def without_servers(config: RunConfig) -> RunConfig:
+    """The same run with its memory in the workers: what a checkpoint holds fits any store."""
+    if config.memory.store != "server":
+        return config
+    return config.model_copy(
+        update={"memory": config.memory.model_copy(update={"store": "auto", "shards": 0})}
+    )

@@ -1,0 +1,438 @@
+"""The server store: the contract, equality with one process, and what goes wrong.
+
+Shards live in threads of this process unless they are to die.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing as mp
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gloo_world import GlooWorld, Worker
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from shard_hosts import (
+    TIMEOUT_S,
+    MakeServer,
+    Shards,
+    SlowServer,
+    keep_server_store,
+    leave,
+    shard_layout,
+    with_shards,
+)
+from store_contract import (
+    FIELDS,
+    Layout,
+    StoreContract,
+    assert_same_rows,
+    ids,
+    program_settings,
+    random_programs,
+    random_state,
+)
+from test_sharded_store import (
+    SCENARIOS,
+    Scenario,
+    StoreOfAll,
+    batches,
+    copied,
+    cuts_of,
+    play_whole,
+    run_step,
+)
+
+from pres_dist.errors import CheckpointError, StoreError
+from pres_dist.memory.placement import ModuloPlacement, Placement, TablePlacement
+from pres_dist.memory.rendezvous import join_group, open_rendezvous
+from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_server import ShardServer
+from pres_dist.memory.shard_service import host_shard
+from pres_dist.memory.state import MemoryStore, NodeState
+
+WORLDS_AND_SHARDS = [(1, 2), (2, 1), (3, 2), (4, 3)]
+
+
+@pytest.fixture(scope="module")
+def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
+    with GlooWorld(4, tmp_path_factory.mktemp("gloo")) as world:
+        yield world
+
+
+# --------------------------------------------------------------- the contract
+
+
+class ServedStore(StoreOfAll):
+    """The stores of all workers, seen as one from outside, and the shards they share."""
+
+    def __init__(
+        self, gloo: GlooWorld, world: int, num_shards: int, layout: Layout, key: int
+    ) -> None:
+        self.num_nodes, self.dim, self.num_slots = layout.num_nodes, layout.dim, layout.num_slots
+        self._gloo, self._world, self._key = gloo, world, key
+        placement = ModuloPlacement(layout.num_nodes, num_shards)
+        self._shards = Shards(world, layout, placement)
+        self._call(keep_server_store, self._shards.rendezvous, placement, layout, TIMEOUT_S)
+
+    def state_dict(self) -> dict[str, Any]:
+        whole, *nothing = self._call(save)
+        assert not any(nothing)
+        return dict(whole)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._call(load, state)
+
+    def close(self) -> None:
+        self._call(leave)
+        self._shards.join()
+
+
+def save(worker: Worker, key: int) -> dict[str, Any]:
+    state: dict[str, Any] = worker.kept[key].state_dict()
+    return state
+
+
+def load(worker: Worker, key: int, whole: dict[str, Any]) -> None:
+    worker.kept[key].load_state_dict({} if worker.rank else whole)
+
+
+class ServerContract(StoreContract):
+    world: int
+    num_shards: int
+    gloo: GlooWorld
+    keys = itertools.count()
+    alive: deque[ServedStore]
+
+    @pytest.fixture(autouse=True)
+    def _in_gloo(self, gloo: GlooWorld) -> Iterator[None]:
+        type(self).gloo, type(self).alive = gloo, deque()
+        yield
+        while self.alive:
+            self.alive.popleft().close()
+
+    def make_store(self, layout: Layout) -> MemoryStore:
+        while len(self.alive) > 4:  # no test looks back further
+            self.alive.popleft().close()
+        self.alive.append(
+            ServedStore(self.gloo, self.world, self.num_shards, layout, next(self.keys))
+        )
+        return self.alive[-1]
+
+    @settings(program_settings, max_examples=8, suppress_health_check=list(HealthCheck))
+    @random_programs
+    def test_random_programs_against_a_dict(
+        self, layout: Layout, verbs: list[str], data: st.DataObject
+    ) -> None:
+        self.run_program(layout, verbs, data)
+
+
+class TestOneWorker(ServerContract):
+    world, num_shards = 1, 3
+
+
+class TestTwoWorkers(ServerContract):
+    world, num_shards = 2, 2
+
+
+class TestThreeWorkers(ServerContract):
+    world, num_shards = 3, 1
+
+
+class TestFourWorkers(ServerContract):
+    world, num_shards = 4, 2
+
+
+# ------------------------------------------------- equality with one process
+
+
+def play_slices(worker: Worker, store: ServerStore, scenario: Scenario) -> list[dict[str, Any]]:
+    """The state of all shards after each step, at worker 0."""
+    states = []
+    for step, batch in enumerate(batches(scenario)):
+        cuts = cuts_of(scenario, worker.world, step)
+        run_step(store, batch.slice_of(cuts, worker.rank), step)
+        states.append(copied(store.state_dict()))
+    return states
+
+
+def assert_slices_equal_whole(
+    gloo: GlooWorld,
+    world: int,
+    placement: Placement,
+    scenario: Scenario,
+    make_server: MakeServer = ShardServer,
+) -> None:
+    layout = scenario.layout
+    states, *_ = with_shards(
+        gloo, world, placement, layout, play_slices, scenario, make_server=make_server
+    )
+    for step, (one, other) in enumerate(zip(play_whole(scenario), states, strict=True)):
+        assert_same_state(one, other, str(step))
+
+
+def assert_same_state(one: dict[str, Any], other: dict[str, Any], where: str = "") -> None:
+    for part in ("rows", "statistics"):
+        assert one[part].keys() == other[part].keys()
+        for name, table in one[part].items():
+            assert torch.equal(table, other[part][name]), (where, part, name)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(("world", "num_shards"), WORLDS_AND_SHARDS)
+def test_slices_leave_the_state_of_the_whole_batch(
+    gloo: GlooWorld, world: int, num_shards: int, scenario: Scenario
+) -> None:
+    placement = ModuloPlacement(scenario.layout.num_nodes, num_shards)
+    assert_slices_equal_whole(gloo, world, placement, scenario)
+
+
+@pytest.mark.parametrize("owners", [[2, 0, 0, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1, 1]])
+def test_any_placement_gives_the_same_state(gloo: GlooWorld, owners: list[int]) -> None:
+    scenario = Scenario("placed", Layout(num_nodes=7, num_slots=3), seed=20)
+    placement = TablePlacement(torch.tensor(owners), 3)
+    assert_slices_equal_whole(gloo, 2, placement, scenario)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_slow_shards_change_nothing(gloo: GlooWorld, world: int) -> None:
+    """Whatever is late, no read is older or newer than it must be."""
+    scenario = Scenario("slow", Layout(num_nodes=7, num_slots=3), num_steps=20, seed=21)
+    assert_slices_equal_whole(gloo, world, ModuloPlacement(7, 2), scenario, SlowServer)
+
+
+# --------------------------------------------------------------- checkpoints
+
+
+def save_and_go_on(worker: Worker, store: ServerStore, seed: int) -> dict[str, Any]:
+    """Fill the store, take its state, and write more."""
+    layout, whole = Layout(num_nodes=41, num_slots=3), {}
+    for step in range(3):
+        if step == 2:
+            whole = copied(store.state_dict())
+        state = random_state(layout, 41, seed + step, [1000 * (step + 1)] * 41)
+        share = slice(worker.rank, None, worker.world)
+        part = NodeState(**{name: getattr(state, name)[share] for name in FIELDS})
+        store.push(torch.arange(41)[share], part, learn=True)
+    return whole
+
+
+def load_and_save(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> dict[str, Any]:
+    store.load_state_dict({} if worker.rank else whole)
+    assert store.version == 0
+    return copied(store.state_dict())
+
+
+@pytest.mark.parametrize("chunk", [1, 32 << 20])
+def test_a_checkpoint_loads_into_another_number_of_shards(
+    gloo: GlooWorld, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    layout = Layout(num_nodes=41, num_slots=3)
+    whole, _ = with_shards(gloo, 2, ModuloPlacement(41, 3), layout, save_and_go_on, 5)
+    again, *_ = with_shards(gloo, 3, ModuloPlacement(41, 2), layout, in_chunks, chunk, whole)
+    assert_same_state(whole, again)
+    assert whole["rows"]["memory_UD"].any()
+
+
+def in_chunks(
+    worker: Worker, store: ServerStore, chunk: int, whole: dict[str, Any]
+) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pres_dist.memory.server._CHUNK_BYTES", chunk)
+        return load_and_save(worker, store, whole)
+
+
+def load_wrong(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        store.load_state_dict(whole)
+    return str(caught.value)
+
+
+def test_a_state_of_another_layout_is_refused(gloo: GlooWorld) -> None:
+    layout = Layout(num_nodes=41, num_slots=3)
+    whole, _ = with_shards(gloo, 2, ModuloPlacement(41, 2), layout, save_and_go_on, 5)
+    for other in (
+        replace(layout, num_slots=1),
+        replace(layout, num_components=0),
+        replace(layout, num_nodes=40),
+    ):
+        placement = ModuloPlacement(other.num_nodes, 2)
+        (text,) = with_shards(gloo, 1, placement, other, load_wrong, whole)
+        assert "saved memory" in text
+
+
+# ------------------------------------------------------------------ staleness
+
+
+def pull_in_background(worker: Worker, store: ServerStore) -> list[tuple[int, float]]:
+    """Version and value of a pull that began before worker 1 had pushed."""
+    seen, layout = [], Layout(num_nodes=2, num_slots=1)
+    for step in range(4):
+        state = random_state(layout, 1, step, [step])
+        state.memory_UD.fill_(step + 1.0)
+        if worker.rank == 1:
+            time.sleep(0.05)
+        store.push(ids(worker.rank), state, learn=False)
+        pulled = store.pull(ids(1, 0))
+        assert pulled.state.memory_UD[0, 0] == pulled.state.memory_UD[1, 0]
+        seen.append((pulled.version, float(pulled.state.memory_UD[0, 0])))
+    return seen
+
+
+def test_a_pull_waits_for_the_pushes_of_all_workers(gloo: GlooWorld) -> None:
+    layout = Layout(num_nodes=2, num_slots=1)
+    results = with_shards(gloo, 2, ModuloPlacement(2, 2), layout, pull_in_background)
+    assert results == [[(step, float(step)) for step in range(1, 5)]] * 2
+
+
+# --------------------------------------------------------------------- errors
+
+
+def errors_of_strangers(worker: Worker, store: ServerStore) -> list[str]:
+    texts = []
+    for stranger in (7, -1):
+        with pytest.raises(StoreError) as caught:
+            store.pull(ids(0, stranger, 1))
+        texts.append(str(caught.value))
+        assert store.pull(ids(0, 1)).version == 0  # nothing of the answers is left over
+    return texts
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_a_node_outside_the_stream_raises(gloo: GlooWorld, num_shards: int) -> None:
+    placement = ModuloPlacement(7, num_shards)
+    (texts,) = with_shards(gloo, 1, placement, Layout(), errors_of_strangers)
+    assert all("memory shard" in text for text in texts)
+    assert all("out of range" in text for text in texts)
+
+
+def disagree(worker: Worker, store: ServerStore) -> str:
+    state = random_state(Layout(), 1, 1, [5])
+    store.push(ids(worker.rank), state, learn=worker.rank == 0)
+    with pytest.raises(StoreError) as caught:
+        store.pull(ids(0))
+    return str(caught.value)
+
+
+def test_workers_that_write_different_things_are_told(gloo: GlooWorld) -> None:
+    for text in with_shards(gloo, 2, ModuloPlacement(7, 1), Layout(), disagree):
+        assert "same writes in the same order" in text
+
+
+def push_alone(worker: Worker, store: ServerStore) -> str:
+    if worker.rank == 1:
+        store.leave()
+        return ""
+    store.push(ids(0), random_state(Layout(), 1, 1, [5]), learn=True)
+    with pytest.raises(StoreError) as caught:
+        store.pull(ids(0))
+    return str(caught.value)
+
+
+def test_who_waits_for_a_worker_that_has_left_is_told(gloo: GlooWorld) -> None:
+    shards = Shards(2, Layout(), ModuloPlacement(7, 2))
+    args = shards.rendezvous, ModuloPlacement(7, 2), Layout(), TIMEOUT_S
+    gloo.run(2, keep_server_store, "left", *args)
+    text, _ = gloo.run(2, call, "left", push_alone)
+    assert "workers [1] have left" in text
+    gloo.run(1, leave, "left")
+    shards.join()
+
+
+def call(worker: Worker, key: str, function: Any) -> Any:
+    return function(worker, worker.kept[key])
+
+
+def wait_in_vain(worker: Worker, store: ServerStore) -> str:
+    if worker.rank == 1:
+        return ""
+    store.push(ids(0), random_state(Layout(), 1, 1, [5]), learn=True)
+    with pytest.raises(StoreError) as caught:
+        store.pull(ids(0))
+    return str(caught.value)
+
+
+def test_a_wait_ends(gloo: GlooWorld) -> None:
+    shards = Shards(2, Layout(), ModuloPlacement(7, 2), timeout_s=0.2)
+    args = shards.rendezvous, ModuloPlacement(7, 2), Layout(), TIMEOUT_S
+    gloo.run(2, keep_server_store, "vain", *args)
+    text, _ = gloo.run(2, call, "vain", wait_in_vain)
+    assert "workers [1] have not made the next within 0.2 s" in text
+    gloo.run(2, leave, "vain")
+    shards.join()
+
+
+def pull_from_the_dead(worker: Worker, key: str) -> str:
+    store = worker.kept[key]
+    with pytest.raises(StoreError) as caught:
+        store.pull(ids(0, 1))
+    with pytest.raises(StoreError):
+        store.pull(ids(1))
+    assert store.pull(ids(0)).version == 0  # the other shard knows nothing of it
+    store.leave()
+    return str(caught.value)
+
+
+def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld) -> None:
+    _meeting_point, rendezvous = open_rendezvous("127.0.0.1", TIMEOUT_S)
+    placement, layout = ModuloPlacement(7, 2), Layout()
+    processes = [
+        mp.get_context("forkserver").Process(
+            target=host_shard,
+            args=(rendezvous, shard_layout(layout), 4 - shard, shard, 2, 2, TIMEOUT_S),
+            daemon=True,
+        )
+        for shard in range(2)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        gloo.run(2, keep_server_store, "dead", rendezvous, placement, layout, TIMEOUT_S)
+        processes[1].kill()
+        processes[1].join(TIMEOUT_S)
+        start = time.monotonic()
+        for text in gloo.run(2, pull_from_the_dead, "dead"):
+            assert text.startswith("memory shard 1 of 2 does not answer")
+            assert "last checkpoint" in text
+        assert time.monotonic() - start < TIMEOUT_S
+        processes[0].join(TIMEOUT_S)  # all its workers have left
+        assert processes[0].exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.join(TIMEOUT_S)
+
+
+def test_who_does_not_come_is_missed(tmp_path: Path) -> None:
+    _meeting_point, rendezvous = open_rendezvous("127.0.0.1", TIMEOUT_S)
+    with pytest.raises(StoreError, match=r"all 2 workers and memory shards must meet.* 0\.5 s"):
+        join_group(rendezvous, 0, 2, timeout_s=0.5)
+
+
+# -------------------------------------------------------------------- traffic
+
+
+def measure_traffic(worker: Worker, store: ServerStore) -> dict[str, tuple[int, ...]]:
+    nodes = ids(0, 1, 2, 4)
+    state = store.pull(nodes).state
+    store.push(nodes, state, learn=True)
+    store.observe(nodes[:1], state.memory_UD[:1], state.last_update_U[:1])
+    seen = {verb: tuple(vars(volume).values()) for verb, volume in vars(store.traffic).items()}
+    assert_same_rows(store.pull(nodes).state, state)
+    return seen
+
+
+def test_traffic_counts_rows_and_bytes(gloo: GlooWorld) -> None:
+    layout = Layout(num_nodes=7, dim=2, num_slots=1)
+    (seen,) = with_shards(gloo, 1, ModuloPlacement(7, 2), layout, measure_traffic)
+    row = 8 + 2 * 4 + 8 + 2 * 4 + 8 + 8  # id, memory, time, message, event, count
+    assert seen["pull"] == (0, 4, 0, 4 * (row + 8 + 2 * 4))  # and transitions: count, rate
+    assert seen["push"] == (0, 4, 0, 4 * row)
+    assert seen["observe"] == (0, 1, 0, 8 + 8 + 8)

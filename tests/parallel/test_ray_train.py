@@ -1,0 +1,146 @@
+"""`pres-dist ray` on a cluster of its own: same results, restarts, errors, nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray_runs import Ended, ended, ray_run, started
+from small_run import habitual_stream, small_config
+
+from pres_dist.config.load import dump_yaml
+from pres_dist.config.run import RunConfig
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.checkpoint import Checkpoints
+from pres_dist.training.run import train
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run of two workers, with the folder and the configuration that it was started with."""
+
+    folder: Path
+    config: RunConfig
+    ended: Ended
+
+    @property
+    def run_dir(self) -> Path:
+        return self.folder / "runs" / "two"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("ray")
+    habitual_stream().save(folder / "habits")
+    config = small_config(Path("habits"))(training__epochs=4, training__checkpoint_every=2)
+    (folder / "run.yaml").write_text(dump_yaml(config))
+    shared_memory = set(os.listdir("/dev/shm"))
+    run = ray_run("run.yaml", "--num-workers", "2", "--run-dir", "runs/two", cwd=folder)
+    assert set(os.listdir("/dev/shm")) <= shared_memory
+    return Undisturbed(folder, config, run)
+
+
+def test_two_workers_train_what_one_trains(
+    undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert undisturbed.ended.code == 0, undisturbed.ended.err
+    monkeypatch.chdir(undisturbed.folder)
+    alone = train(undisturbed.config, Path("runs/alone"))
+    two = _results(undisturbed.run_dir)
+    assert two["best_epoch"] == alone["best_epoch"]
+    for part in ("validation", "test"):
+        for metric in ("ap", "auc", "mrr"):
+            assert two[part][metric] == pytest.approx(alone[part][metric], abs=5e-3)
+    assert _epoch_steps(undisturbed.run_dir) == _epoch_steps(Path("runs/alone"))
+
+
+def test_it_looks_like_train(undisturbed: Undisturbed) -> None:
+    lines = undisturbed.ended.out.splitlines()
+    assert lines[0] == "run folder: runs/two"
+    assert lines[1].startswith("2 workers")
+    assert [line.split()[1] for line in lines if "validation AP" in line] == [
+        "1/4",
+        "2/4",
+        "3/4",
+        "4/4",
+    ]
+    assert lines[-1] == "report: runs/two/report.html"
+    assert undisturbed.ended.err == ""
+    command = json.loads((undisturbed.run_dir / "environment.json").read_text())["command"]
+    assert command.endswith("ray run.yaml --num-workers 2 --run-dir runs/two")
+
+
+def test_nothing_is_left(undisturbed: Undisturbed) -> None:
+    assert undisturbed.ended.left == []
+    assert [path.name for path in (undisturbed.folder / "runs").glob("two*")] == ["two"]
+
+
+def test_a_killed_worker_costs_nothing_but_time(undisturbed: Undisturbed) -> None:
+    checkpoints = undisturbed.folder / "runs" / "killed" / "checkpoints"
+    with started("run.yaml", "--run-dir", "runs/killed", cwd=undisturbed.folder) as run:
+        run.wait_until((undisturbed.folder / "runs" / "killed").exists)
+        victim = run.workers()[0]
+        run.wait_until((checkpoints / "LATEST").exists)
+        victim.send_signal(signal.SIGKILL)
+        killed = ended(run)
+    assert killed.code == 0, killed.err
+    note = "died; all workers start again from the newest checkpoint, attempt 2 of 4"
+    assert [line for line in killed.out.splitlines() if note in line], killed.out
+    assert "resumed at epoch 1, batch" in killed.out
+    assert killed.left == []
+    one, other = _results(undisturbed.run_dir), _results(checkpoints.parent)
+    assert one.pop("seconds") != other.pop("seconds")
+    assert one == other
+    _assert_same(
+        Checkpoints(undisturbed.run_dir).load()["model"],
+        Checkpoints(checkpoints.parent).load()["model"],
+    )
+
+
+def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> None:
+    run = ray_run(
+        "run.yaml", "--data.stream", "nowhere", "--run-dir", "runs/bad", cwd=undisturbed.folder
+    )
+    assert run.code == 2
+    assert run.err.startswith("error: stream must be the directory of an imported stream")
+    assert len(run.err.splitlines()) == 1
+    assert run.out == ""
+    assert run.left == []
+    assert list((undisturbed.folder / "runs").glob("bad*")) == []
+
+
+def test_a_terminated_run_leaves_nothing_behind(undisturbed: Undisturbed) -> None:
+    run_dir = undisturbed.folder / "runs" / "ended"
+    arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/ended"]
+    with started(*arguments, cwd=undisturbed.folder) as run:
+        run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
+        run.process.send_signal(signal.SIGTERM)
+        terminated = ended(run)
+    assert terminated.code == 143
+    assert terminated.err == ""
+    assert terminated.left == []
+    assert [path.name for path in (undisturbed.folder / "runs").glob("ended*")] == ["ended"]
+
+
+def _results(run_dir: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+    return results
+
+
+def _epoch_steps(run_dir: Path) -> list[int]:
+    return [r["step"] for r in read_metrics(run_dir / "metrics.jsonl") if r["kind"] == "epoch"]
+
+
+def _assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
