@@ -30,10 +30,18 @@ MARK = "measured: "
 
 @dataclass(frozen=True)
 class Setting:
-    """One bar of the comparison: workers, and events in a temporal batch of all."""
+    """One line of the comparison.
+
+    Attributes:
+        workers: processes.
+        batch: events in a temporal batch, of all workers together or, apart, of each.
+        apart: whether they have nothing to do with one another: what the machine makes of
+            so many processes at a time, and no fault of their working together.
+    """
 
     workers: int
     batch: int
+    apart: bool = False
 
 
 def main() -> None:
@@ -53,13 +61,15 @@ def main() -> None:
         return
     run = partial(_run, arguments.config, arguments.events, overrides)
     if arguments.inflation:
-        local = [Setting(w, w * arguments.local_batch) for w in arguments.workers]
-        whole = [
-            Setting(w, max(arguments.workers) * arguments.local_batch) for w in arguments.workers
-        ]
-        _inflation(
-            _measured(run, list(dict.fromkeys(local + whole)), arguments.repeats), local, whole
-        )
+        counts, size = arguments.workers, arguments.local_batch
+        local = [Setting(count, count * size) for count in counts]
+        apart = [Setting(count, size, apart=True) for count in counts]
+        whole = [Setting(count, max(counts) * size) for count in counts]
+        settings = list(dict.fromkeys(local + apart + whole))
+        results = _measured(run, settings, arguments.repeats)
+        _inflation(f"{size:,} events a worker", results, local)
+        _inflation(f"workers apart, {size:,} events each", results, apart)
+        _inflation(f"{max(counts) * size:,} events in all", results, whole)
     if arguments.speed_up:
         settings = [Setting(w, arguments.batch) for w in (1, 2)]
         _speed_up(_measured(run, settings, arguments.repeats), settings)
@@ -80,16 +90,24 @@ def _measured(run: Any, settings: Sequence[Setting], repeats: int) -> Results:
 
 def _run(config: str, events: int, overrides: Sequence[str], setting: Setting) -> dict[str, Any]:
     """Measure one setting in processes of its own."""
+    groups = setting.workers if setting.apart else 1
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={setting.workers}", __file__, config, "--measure"]
-    command += ["--events", str(events), "--training.batch_size", str(setting.batch), *overrides]
+    command += [f"--nproc-per-node={setting.workers // groups}", __file__, config, "--measure"]
+    command += ["--events", str(events // groups), "--training.batch_size", str(setting.batch)]
+    started = [_start([*command, *overrides]) for _ in range(groups)]
+    outcomes = [process.communicate() for process in started]
+    lines = [line for out, _ in outcomes for line in out.splitlines() if line.startswith(MARK)]
+    if len(lines) < groups:
+        sys.exit("".join(err for _, err in outcomes))
+    results = [json.loads(line.removeprefix(MARK)) for line in lines]
+    return {name: sum(result[name] for result in results) for name in results[0]}
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not lines:
-        sys.exit(done.stderr)
-    result: dict[str, Any] = json.loads(lines[0].removeprefix(MARK))
-    return result
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def measure(config_path: str, events: int, overrides: Sequence[str]) -> None:
@@ -146,19 +164,15 @@ def _median(results: Results, setting: Setting, value: Any) -> float:
     return statistics.median(value(result) for result in results[setting])
 
 
-def _inflation(results: Results, local: Sequence[Setting], whole: Sequence[Setting]) -> None:
-    for title, settings in (("local batch fixed", local), ("global batch fixed", whole)):
-        print(f"\n{title}")
-        print("| workers | global batch | CPU us an event | of one worker | KB sent an event |")
-        print("|---|---|---|---|---|")
-        base = _median(results, settings[0], lambda r: r["cpu"] / r["events"])
-        for setting in settings:
-            cpu = _median(results, setting, lambda r: r["cpu"] / r["events"])
-            sent = _median(results, setting, lambda r: r["remote_bytes"] / r["events"])
-            print(
-                f"| {setting.workers} | {setting.batch:,} | {cpu * 1e6:.0f} | {cpu / base:.2f} "
-                f"| {sent / 1e3:.2f} |"
-            )
+def _inflation(title: str, results: Results, settings: Sequence[Setting]) -> None:
+    print(f"\n{title}")
+    print("| workers | CPU us an event | of one worker | KB sent an event |")
+    print("|---|---|---|---|")
+    base = _median(results, settings[0], lambda r: r["cpu"] / r["events"])
+    for setting in settings:
+        cpu = _median(results, setting, lambda r: r["cpu"] / r["events"])
+        sent = _median(results, setting, lambda r: r["remote_bytes"] / r["events"])
+        print(f"| {setting.workers} | {cpu * 1e6:.0f} | {cpu / base:.2f} | {sent / 1e3:.2f} |")
 
 
 def _speed_up(results: Results, settings: Sequence[Setting]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pres_dist.errors import StoreError
+from pres_dist.errors import ConfigError
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import LOOPBACK, TCPRendezvous, join_group, open_rendezvous
 from pres_dist.memory.server import ServerStore
@@ -83,7 +83,8 @@ def start_shards(
         this worker's side of the store, and what all workers call to end it.
 
     Raises:
-        StoreError: on all workers, the shards could not be placed or did not come.
+        ConfigError: on all workers, Ray does not run here or has no room for the shards.
+        StoreError: on all workers, the shards did not come.
     """
     shards = ActorShards()
     try:
@@ -171,7 +172,7 @@ class ActorShards:
 
         self.group = placement_group(bundles, strategy=strategy)
         if not self.group.wait(timeout_s):
-            raise StoreError(
+            raise ConfigError(
                 f"Ray must have room for {len(bundles)} memory shards of {bundles[0]} each, "
                 f"placed by {strategy}; after {timeout_s:g} s it has {ray.available_resources()}"
             )
@@ -199,11 +200,11 @@ def _running_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise StoreError(
+        raise ConfigError(
             "memory.store: server keeps shards in Ray actors, and Ray is not installed"
         ) from error
     if not ray.is_initialized():
-        raise StoreError(
+        raise ConfigError(
             "memory.store: server keeps shards in Ray actors, and Ray does not run here; "
             "start the run by pres-dist ray, or take memory.store: sharded"
         )

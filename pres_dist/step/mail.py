@@ -81,7 +81,19 @@ def collect_mail(
 
 
 def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
-    """[2B] earlier events of the batch that touch each endpoint, sources first."""
-    nodes_P, endpoint_2B = torch.unique(torch.cat([src_B, dst_B]), return_inverse=True)
-    order_B = torch.arange(src_B.numel(), device=src_B.device)
-    return collect_mail(endpoint_2B, endpoint_2B, order_B, nodes_P.numel(), 1).pending_2B
+    """[2B] earlier events of the batch that touch each endpoint, sources first.
+
+    The same as `BatchMail.pending_2B`, for one who needs no mail. Ids must not be negative.
+    """
+    loops_B = src_B == dst_B
+    # The second endpoint of a self-loop counts for nobody.
+    owner_2B = torch.stack([src_B, torch.where(loops_B, -1, dst_B)], dim=1).flatten()
+    sorted_2B, order_2B = torch.sort(owner_2B, stable=True)
+    place_2B = torch.arange(sorted_2B.numel(), device=src_B.device)
+    begins_2B = torch.ones_like(sorted_2B, dtype=torch.bool)
+    begins_2B[1:] = sorted_2B[1:] != sorted_2B[:-1]
+    first_2B = torch.where(begins_2B, place_2B, 0).cummax(0).values
+    pending_2B = torch.empty_like(place_2B)
+    pending_2B[order_2B] = place_2B - first_2B
+    pending_B2 = pending_2B.view(-1, 2)
+    return torch.where(loops_B[:, None], pending_B2[:, :1], pending_B2).t().flatten()

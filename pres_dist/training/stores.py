@@ -33,8 +33,9 @@ def open_store(
         world: all workers; each calls this.
 
     Raises:
-        ConfigError: a local store cannot serve several workers.
-        StoreError: Ray does not run here, or its actors cannot be placed.
+        ConfigError: a local store cannot serve several workers; Ray does not run here, or
+            has no room for the shards.
+        StoreError: shards do not come.
     """
     kind, sharers = config.memory.store, world.own_replica()
     if kind == "local" and sharers.size > 1:

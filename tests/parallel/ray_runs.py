@@ -37,6 +37,10 @@ class RayRun:
         """The actors of Ray Train's worker group."""
         return [p for p in self.descendants() if p.name().startswith("ray::RayTrainWo")]
 
+    def shards(self) -> list[psutil.Process]:
+        """The actors that hold the memory, with `memory.store: server`."""
+        return [p for p in self.descendants() if p.name().startswith("ray::ShardActor")]
+
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Until the condition holds; fails when the run ends before."""
         while not condition():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pres_dist.errors import ConfigError, DataError, PresDistError
+from pres_dist.errors import ConfigError, DataError, PresDistError, StoreError
 from pres_dist.parallel.ray_cluster import cluster_address
 from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
@@ -44,6 +44,13 @@ def test_each_failure_but_the_last_is_told(tmp_path: Path) -> None:
         "worker 0 failed: RuntimeError: [gloo] Connection closed by peer; "
         "all workers start again from the newest checkpoint, attempt 3 of 3",
     ]
+
+
+def test_a_lost_memory_shard_is_tried_again(tmp_path: Path) -> None:
+    sent: list[Call] = []
+    lost = StoreError("memory shard 0 of 2 is gone")
+    notes_of(3, tmp_path, sent).after_exception(None, {1: lost})
+    assert "worker 1 failed: StoreError: memory shard 0 of 2 is gone" in sent[0][1][0]
 
 
 def test_what_the_user_can_mend_ends_the_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from pres_dist.errors import StoreError
+from pres_dist.errors import ConfigError, StoreError
 from pres_dist.memory.placement import ModuloPlacement
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout
@@ -100,7 +100,7 @@ def push_one(store: ServerStore, node: int, value: float) -> None:
 
 def test_without_ray_running_the_error_says_what_to_do() -> None:
     """Comes first: the cluster of the others stays until the end of the module."""
-    with pytest.raises(StoreError, match="start the run by pres-dist ray"):
+    with pytest.raises(ConfigError, match="start the run by pres-dist ray"):
         start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0)
 
 
@@ -136,5 +136,5 @@ def test_shards_end_and_new_ones_start_empty() -> None:
 @pytest.mark.usefixtures("cluster")
 def test_shards_that_do_not_fit_are_a_clear_error() -> None:
     resources = ShardResources(num_cpus=64)
-    with pytest.raises(StoreError, match=r"room for 2 memory shards .*'CPU': 64"):
+    with pytest.raises(ConfigError, match=r"room for 2 memory shards .*'CPU': 64"):
         start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0, resources)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
-from ray_runs import Ended, ended, ray_run, started
+from ray_runs import Ended, RayRun, ended, ray_run, started
 from small_run import habitual_stream, small_config
 
 from pres_dist.config.load import dump_yaml
@@ -85,25 +87,44 @@ def test_nothing_is_left(undisturbed: Undisturbed) -> None:
 
 
 def test_a_killed_worker_costs_nothing_but_time(undisturbed: Undisturbed) -> None:
-    checkpoints = undisturbed.folder / "runs" / "killed" / "checkpoints"
-    with started("run.yaml", "--run-dir", "runs/killed", cwd=undisturbed.folder) as run:
-        run.wait_until((undisturbed.folder / "runs" / "killed").exists)
-        victim = run.workers()[0]
-        run.wait_until((checkpoints / "LATEST").exists)
+    killed = _killed(undisturbed, "killed", RayRun.workers)
+    note = "died; all workers start again from the newest checkpoint, attempt 2 of 4"
+    assert [line for line in killed.out.splitlines() if note in line], killed.out
+
+
+def test_a_killed_memory_shard_costs_nothing_but_time(undisturbed: Undisturbed) -> None:
+    """New shards take what the checkpoint holds; memory in the workers gives the same bits."""
+    servers = ["--memory.store", "server", "--memory.shards", "3"]
+    killed = _killed(undisturbed, "shards", RayRun.shards, *servers)
+    note = "all workers start again from the newest checkpoint, attempt 2 of 4"
+    assert [line for line in killed.out.splitlines() if note in line], killed.out
+
+
+def _killed(
+    undisturbed: Undisturbed,
+    name: str,
+    victims: Callable[[RayRun], list[psutil.Process]],
+    *options: str,
+) -> Ended:
+    """A run of which one process was killed in mid-epoch; it must end as if none had been."""
+    run_dir = undisturbed.folder / "runs" / name
+    arguments = ["run.yaml", "--run-dir", f"runs/{name}", *options]
+    with started(*arguments, cwd=undisturbed.folder) as run:
+        run.wait_until(run_dir.exists)
+        victim = victims(run)[0]
+        run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
         victim.send_signal(signal.SIGKILL)
         killed = ended(run)
     assert killed.code == 0, killed.err
-    note = "died; all workers start again from the newest checkpoint, attempt 2 of 4"
-    assert [line for line in killed.out.splitlines() if note in line], killed.out
     assert "resumed at epoch 1, batch" in killed.out
     assert killed.left == []
-    one, other = _results(undisturbed.run_dir), _results(checkpoints.parent)
+    one, other = _results(undisturbed.run_dir), _results(run_dir)
     assert one.pop("seconds") != other.pop("seconds")
     assert one == other
     _assert_same(
-        Checkpoints(undisturbed.run_dir).load()["model"],
-        Checkpoints(checkpoints.parent).load()["model"],
+        Checkpoints(undisturbed.run_dir).load()["model"], Checkpoints(run_dir).load()["model"]
     )
+    return killed
 
 
 def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> None:

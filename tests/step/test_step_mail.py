@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pres_dist.memory.state import NO_EVENT
-from pres_dist.step.mail import BatchMail, collect_mail
+from pres_dist.step.mail import BatchMail, collect_mail, pending_events
 
 ROWS = 1000  # what is noted as the other endpoint is a row of something larger
 
@@ -72,6 +72,8 @@ def test_against_a_loop(batch):
         for place, pair in enumerate(pairs)
     ]
     assert mail.pending_2B.tolist() == expected
+    src, dst = (ids(*ends) for ends in zip(*pairs, strict=True))
+    assert pending_events(src, dst).tolist() == expected
 
 
 def test_by_hand():
