@@ -36,6 +36,7 @@ _RULES: list[Rule] = [
         "training.learning_rate_scaling is none",
     ),
     ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation part"),
+    ("parallel.handover", lambda c: c.parallel.replicas == 1, "parallel.replicas is 1"),
     ("memory.shards", lambda c: c.memory.store != "server", "memory.store is not server"),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]

@@ -66,8 +66,8 @@ class World:
         return World(self.grid.own_replica(), self.memory_group, self.memory_group)
 
     def wait(self) -> None:
-        """Until all workers are here."""
-        if self.size > 1:
+        """Until all workers are here; not on a GPU, where it would hold up the host."""
+        if self.size > 1 and dist.get_backend(self.group) == "gloo":
             dist.barrier(group=self.group)
 
     def add_up(self, values: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ def test_defaults_say_nothing() -> None:
             ["sampling.strategy", "model.num_heads"],
         ),
         (["--model.message_dim", "7"], ["model.message_dim"]),
+        (["--parallel.handover", "cold"], ["parallel.handover"]),
+        (["--parallel.handover", "cold", "--parallel.replicas", "2"], []),
         (["--memory.shards", "3"], ["memory.shards"]),
         (["--memory.shards", "3", "--memory.store", "server"], []),
         (["--model.message_dim", "7", "--model.message", "mlp"], []),

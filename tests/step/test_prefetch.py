@@ -1,0 +1,97 @@
+"""Reading ahead: in order, by a fixed number of steps, and never in the middle of a push."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pres_dist.step.prefetch import Prefetch
+from pres_dist.step.stages import StageClock
+
+
+@dataclass
+class Store:
+    version: int = 0
+
+
+@dataclass
+class Read:
+    number: int
+    version: int
+
+
+class Step:
+    """Stands for a TemporalStep; a plan is the number of its step. Reads may take a while."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.store, self.clock, self._seconds = Store(), StageClock(), seconds
+        self.pushing = False
+        self.threads: set[str] = set()
+
+    def read(self, plan: int) -> Read:
+        self.threads.add(threading.current_thread().name)
+        for _ in range(5):
+            assert not self.pushing
+            time.sleep(self._seconds / 5)
+        return Read(plan, self.store.version)
+
+    def push(self) -> None:
+        self.pushing = True
+        time.sleep(self._seconds / 10)
+        self.pushing = False
+        self.store.version += 1
+
+
+def sweep(prefetch: Prefetch, step: Step, num: int) -> list[int]:
+    """How many pushes each step's read lacked."""
+    lags = []
+    plans = [lambda number=number: number for number in range(num)]
+    for number, (plan, read) in enumerate(prefetch.steps(plans)):  # type: ignore[arg-type]
+        assert plan == read.number == number  # type: ignore[attr-defined,comparison-overlap]
+        lags.append(step.store.version - read.version)
+        prefetch.settle()
+        step.push()
+    return lags
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+@pytest.mark.parametrize("bound", [0, 1, 2, 5])
+def test_reads_lag_by_the_bound_and_never_by_more(bound: int, seconds: float) -> None:
+    step: Any = Step(seconds)
+    prefetch = Prefetch(step, bound)
+    lags = sweep(prefetch, step, 8)
+    # The first steps have fewer pushes before them than the bound allows to lack.
+    assert lags == [min(number, bound) for number in range(8)]
+    assert prefetch.staleness == {lag: lags.count(lag) for lag in set(lags)}
+
+
+def test_a_bound_of_nothing_reads_on_the_thread_that_computes() -> None:
+    step: Any = Step()
+    sweep(Prefetch(step, 0), step, 3)
+    assert step.threads == {threading.current_thread().name}
+
+
+def test_a_second_sweep_reads_afresh() -> None:
+    """Nothing is read ahead over a checkpoint."""
+    step: Any = Step()
+    prefetch = Prefetch(step, 2)
+    assert sweep(prefetch, step, 4) == [0, 1, 2, 2]
+    assert sweep(prefetch, step, 4) == [0, 1, 2, 2]
+
+
+def test_what_a_read_raises_is_raised_where_its_step_is_due() -> None:
+    step: Any = Step()
+
+    def broken(plan: int) -> Read:
+        if plan == 2:
+            raise OSError("the store is gone")
+        return Read(plan, step.store.version)
+
+    step.read = broken
+    with pytest.raises(OSError, match="gone"):
+        sweep(Prefetch(step, 1), step, 5)
+    assert step.store.version == 1  # settling before the second push finds out
