@@ -23,7 +23,8 @@ from pres_dist.memory.exchange import Delivery, Request, RowExchange
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import distinct, merge_rows
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.state import Mixture, NodeState, Pulled, TransitionRows
+from pres_dist.memory.shard_layout import pulled_columns, pulled_of
+from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.pres.statistics import NEGATIVE
 
@@ -96,18 +97,8 @@ class ShardedStore:
         observes_U = observes_U if self._observes else None
         request = self._exchange.request(nodes_U, self.traffic.pull, writes_U, observes_U)
         self._announced.take(request)
-        found = self.shard.pull(request.rows_X, with_mixture)
-        columns, rows = [*vars(found.state).values()], found.transitions
-        if rows is not None:
-            columns += [rows.num_observed_U, rows.rate_UD]
-            columns += [] if rows.mixture is None else [*vars(rows.mixture).values()]
-        received = self._exchange.reply(request, columns, self.traffic.pull)
-        state = NodeState(*received[:5])
-        if rows is None:
-            return Pulled(state, None, self.version)
-        num_U, rate_UD, *mixture = received[5:]
-        known = TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
-        return Pulled(state, known, self.version)
+        columns = pulled_columns(self.shard.pull(request.rows_X, with_mixture))
+        return pulled_of(self._exchange.reply(request, columns, self.traffic.pull), self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         """As in `MemoryStore`; ValueError where the nodes are not those announced."""
