@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pres_dist.config.base import Config
 
+Handover = Literal["warm", "cold"]
+
 
 class ParallelConfig(Config):
     """Time slices x epochs x replicas = workers; or fewer workers, with several slices each."""
@@ -19,5 +21,5 @@ class ParallelConfig(Config):
     """Groups of workers that train on the same events, each with negatives of its own."""
     replicas: int = Field(1, ge=1)
     """Copies of the memory, each sweeping a segment of the training events of its own."""
-    handover: Literal["warm", "cold"] = "warm"
+    handover: Handover = "warm"
     """What a segment starts from: memory that the one before ended with an epoch ago, or none."""

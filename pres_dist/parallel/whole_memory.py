@@ -7,7 +7,7 @@ with any number of workers; with several memory replicas, one such state for eac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -16,10 +16,8 @@ from pres_dist.errors import CheckpointError
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.sharded import ShardedStore, whole_state
 from pres_dist.memory.state import MemoryStore
+from pres_dist.parallel.config import Handover
 from pres_dist.parallel.world import World
-
-if TYPE_CHECKING:
-    from pres_dist.training.setup import Parts
 
 _KINDS = ("rows", "statistics")
 
@@ -69,15 +67,14 @@ def load_memory(store: MemoryStore, saved: Mapping[str, Any], world: World) -> N
     )
 
 
-def begin_epoch(parts: Parts) -> None:
+def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:
     """The memory that this worker's segment starts from.
 
-    The first segment starts from nothing. With `handover: warm` a later one takes what
-    the one before it ended with in the epoch before, which has seen only events before
-    its own: nothing at first, then one segment further back with each epoch.
+    The first segment starts from nothing. A `warm` later one takes what the one before it
+    ended with in the epoch before, which has seen only events before its own: nothing at
+    first, then one segment further back with each epoch.
     """
-    world, store = parts.world, parts.store
-    if world.grid.replicas == 1 or parts.config.parallel.handover == "cold":
+    if world.grid.replicas == 1 or handover == "cold":
         store.reset()
         return
     received = _shift(_tables(store.state_dict()), world)

@@ -111,7 +111,8 @@ class Trainer:
         """The rest of the epoch; returns the step of it that it went on from."""
         position, first, end = self.position, self.position.batch, self.schedule.num_steps
         if first == 0:
-            begin_epoch(self.parts)
+            parts = self.parts
+            begin_epoch(parts.store, parts.world, parts.config.parallel.handover)
             self.totals = EpochTotals(self.parts.device)
             self.prefetch.staleness.clear()
         self.parts.model.train()

@@ -81,7 +81,7 @@ def sweep_epochs(worker: Worker, config: RunConfig, num_epochs: int) -> list[dic
         parts.model.train()
         seen = []
         for epoch in range(1, num_epochs + 1):
-            begin_epoch(parts)
+            begin_epoch(parts.store, world, config.parallel.handover)
             at_start, scores = memory_of(parts.store), []
             plans = [
                 partial(trainer.step.plan, number, epoch)

@@ -168,7 +168,7 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
     """Loss, gradients and all node state after each of a few steps."""
     trainer = _trainer(config, world)
     trainer.parts.model.train()
-    begin_epoch(trainer.parts)
+    begin_epoch(trainer.parts.store, world, config.parallel.handover)
     plans = [partial(trainer.step.plan, number, 1) for number in range(steps)]
     states = []
     for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):

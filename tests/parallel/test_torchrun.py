@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_run import MakeConfig
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
+from pres_dist.evaluation.run import evaluate_run
 from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.run import resume, train
+from pres_dist.training.trainer import Trainer
 
 TIMEOUT_S = 100
 
@@ -67,6 +71,61 @@ def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Pa
     result = torchrun(2, "evaluate", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
     _assert_alike(json.loads((tmp_path / "run" / "evaluation.json").read_text()), by_three)
+
+
+def test_a_run_begun_by_one_and_ended_by_two_has_the_same_bits(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(parallel__slices=2, training__checkpoint_every=3)
+    train(config, tmp_path / "whole")
+    original = Trainer._train_step
+
+    def dying(self: Trainer, *step: Any) -> None:
+        if self.position.step == 14:
+            raise KeyboardInterrupt
+        original(self, *step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "broken")
+    result = torchrun(2, "resume", str(tmp_path / "broken"))
+    assert result.returncode == 0, result.stderr
+    whole, broken = (
+        Checkpoints(folder).load() for folder in (tmp_path / "whole", tmp_path / "broken")
+    )
+    for part in ("model", "store"):
+        assert_same_bits(whole[part], broken[part], part)
+    assert_same_bits(whole["optimiser"]["state"], broken["optimiser"]["state"], "optimiser")
+    one, other = _results(tmp_path / "whole"), _results(tmp_path / "broken")
+    assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+def assert_same_bits(one: Any, other: Any, where: str) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for name, value in one.items():
+            assert_same_bits(value, other[name], f"{where}/{name}")
+    else:
+        assert torch.equal(one, other), where
+
+
+def test_groups_and_replicas_from_start_to_end(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Four workers: two memories, each swept by two groups with negatives of their own."""
+    config = make_config(parallel__epochs=2, parallel__replicas=2, training__batch_size=60)
+    result = torchrun(4, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    results = _results(tmp_path / "run")
+    epoch = _epochs(tmp_path / "run")[0]
+    assert [worker["rank"] for worker in epoch["workers"]] == [0, 1, 2, 3]
+    assert epoch["step"] == 9  # 1050 events in batches of 60 are 18, of which each memory sweeps 9
+    # One worker can evaluate, and as many as before can go on.
+    _assert_alike(evaluate_run(tmp_path / "run", config.evaluation), results)
+    result = torchrun(4, "resume", str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    _assert_alike(_results(tmp_path / "run"), results)
+    result = torchrun(2, "resume", str(tmp_path / "run"))
+    assert "must be a multiple of epochs x replicas = 2 x 2 = 4, got 2" in result.stderr
 
 
 def test_an_error_of_the_user_ends_all_workers(make_config: MakeConfig, tmp_path: Path) -> None:
