@@ -95,7 +95,7 @@ def training_grid(config: ParallelConfig, rank: int, size: int) -> Grid:
     if slices % (size // groups):
         raise ConfigError(
             f"parallel.slices must be a multiple of the {size // groups} workers that share a "
-            f"temporal batch, got {slices}"
+            f"temporal batch, got {slices}; null takes one slice for each"
         )
     return Grid(rank, size, slices, config.epochs, config.replicas)
 
