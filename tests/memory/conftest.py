@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("store_contract")
+pytest.register_assert_rewrite("store_contract", "store_of_all", "store_scenarios")

@@ -41,10 +41,10 @@ from store_contract import (
     random_programs,
     random_state,
 )
-from test_sharded_store import (
+from store_of_all import StoreOfAll
+from store_scenarios import (
     SCENARIOS,
     Scenario,
-    StoreOfAll,
     batches,
     copied,
     cuts_of,

@@ -1,0 +1,148 @@
+"""The stores of all workers of a gloo world, as one, and how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from gloo_world import GlooWorld, Worker
+from store_contract import (
+    FIELDS,
+    Layout,
+    assert_same_rows,
+)
+from torch import Tensor
+
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.placement import ModuloPlacement, Placement
+from pres_dist.memory.sharded import ShardedStore
+from pres_dist.memory.state import (
+    NodeState,
+    Pulled,
+)
+
+
+def make_store(worker: Worker, layout: Layout, placement: Placement | None = None) -> ShardedStore:
+    placement = placement or ModuloPlacement(layout.num_nodes, worker.world)
+    return ShardedStore(shard_of(placement, worker.rank, layout), placement, worker.group)
+
+
+def shard_of(placement: Placement, rank: int, layout: Layout) -> LocalStore:
+    return make_local(replace(layout, num_nodes=len(placement.nodes_of(rank))))
+
+
+def make_local(layout: Layout) -> LocalStore:
+    return LocalStore(layout.num_nodes, layout.dim, layout.num_slots, layout.statistics())
+
+
+class StoreOfAll:
+    """The stores of all workers of a world, seen as one from outside.
+
+    Everybody pulls everything asked for, each in an order of its own, and must get
+    the same. Of a push each worker pushes a part.
+    """
+
+    def __init__(self, gloo: GlooWorld, world: int, layout: Layout, key: int) -> None:
+        self.num_nodes, self.dim, self.num_slots = layout.num_nodes, layout.dim, layout.num_slots
+        self._gloo, self._world, self._key = gloo, world, key
+        gloo.run(world, keep_store, key, layout)
+
+    def _call(self, function: Any, *args: Any) -> list[Any]:
+        return self._gloo.run(self._world, function, self._key, *args)
+
+    @property
+    def version(self) -> int:
+        first, *others = self._call(version)
+        assert all(other == first for other in others)
+        return int(first)
+
+    def pull(
+        self,
+        nodes_U: Tensor,
+        with_mixture: bool = False,
+        writes_U: Tensor | None = None,
+        observes_U: Tensor | None = None,
+    ) -> Pulled:
+        first, *others = self._call(pull_rotated, nodes_U, with_mixture, writes_U, observes_U)
+        for other in others:
+            assert_same_rows(first.state, other.state)
+        pulled: Pulled = first
+        return pulled
+
+    def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
+        self._call(push_share, nodes_U, state, learn, seen)
+
+    def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
+        self._call(observe_share, nodes_U, memory_UD, last_update_U)
+
+    def reset(self) -> None:
+        self._call(reset)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shards": self._call(save)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._call(load, state["shards"])
+
+
+def keep_store(worker: Worker, key: int, layout: Layout) -> None:
+    worker.kept[key] = make_store(worker, layout)
+
+
+def version(worker: Worker, key: int) -> int:
+    number: int = worker.kept[key].version
+    return number
+
+
+def pull_rotated(
+    worker: Worker,
+    key: int,
+    nodes_U: Tensor,
+    with_mixture: bool,
+    writes_U: Tensor | None,
+    observes_U: Tensor | None,
+) -> Pulled:
+    """What worker 0 asked for; the state of all others put into its order.
+
+    Of what is announced, each announces the share that it will push.
+    """
+    marks = {"writes_U": writes_U, "observes_U": observes_U}
+    shares = {name: share_of(mask, worker) for name, mask in marks.items() if mask is not None}
+    shift = 0 if shares else worker.rank
+    pulled: Pulled = worker.kept[key].pull(nodes_U.roll(shift), with_mixture, **shares)
+    rows = {name: getattr(pulled.state, name).roll(-shift, 0) for name in FIELDS}
+    return replace(pulled, state=NodeState(**rows))
+
+
+def share_of(mask_U: Tensor, worker: Worker) -> Tensor:
+    """Every W-th of the marked rows, as `push_share` takes them."""
+    return mask_U & ((mask_U.cumsum(0) - 1) % worker.world == worker.rank)
+
+
+def push_share(
+    worker: Worker, key: int, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None
+) -> None:
+    share = slice(worker.rank, None, worker.world)
+    part = NodeState(**{name: getattr(state, name)[share] for name in FIELDS})
+    worker.kept[key].push(nodes_U[share], part, learn, seen)
+
+
+def observe_share(
+    worker: Worker, key: int, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor
+) -> None:
+    share = slice(worker.rank, None, worker.world)
+    worker.kept[key].observe(nodes_U[share], memory_UD[share], last_update_U[share])
+
+
+def reset(worker: Worker, key: int) -> None:
+    worker.kept[key].reset()
+
+
+def save(worker: Worker, key: int) -> dict[str, Any]:
+    state: dict[str, Any] = worker.kept[key].state_dict()
+    return state
+
+
+def load(worker: Worker, key: int, shards: Sequence[dict[str, Any]]) -> None:
+    worker.kept[key].load_state_dict(shards[worker.rank])
