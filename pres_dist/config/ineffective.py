@@ -42,11 +42,27 @@ _RULES: list[Rule] = [
 ]
 
 
-def ineffective(config: RunConfig) -> list[str]:
-    """A line for each setting that differs from its default and has no effect."""
+_ALONE: list[Rule] = [
+    (
+        "memory.placement",
+        lambda c: c.memory.store != "server",
+        "one worker holds all of the memory",
+    ),
+]
+"""What has no effect where no worker shares its memory with others."""
+
+
+def ineffective(config: RunConfig, sharers: int = 2) -> list[str]:
+    """A line for each setting that differs from its default and has no effect.
+
+    Args:
+        config: the settings.
+        sharers: workers that share a memory.
+    """
+    rules = _RULES + (_ALONE if sharers == 1 else [])
     return [
         f"{name} = {_value(config, name)} has no effect: {reason}"
-        for name, idle, reason in _RULES
+        for name, idle, reason in rules
         if _value(config, name) != _value(_DEFAULT, name) and idle(config)
     ]
 

@@ -52,7 +52,7 @@ def train(
     with join_world(device, partial(training_grid, config.parallel)) as world:
         progress = _progress(console, world)
         with assembled(config, device, world) as parts:
-            for line in ineffective(config):
+            for line in ineffective(config, world.grid.memory_workers):
                 progress.note(f"warning: {line}")
             folder = world.leader_does(lambda: create_run_folder(config, run_dir))
             return _run(parts, folder, progress, None)

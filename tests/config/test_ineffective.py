@@ -49,3 +49,16 @@ def test_every_rule_names_a_setting() -> None:
     for name, _, _ in _RULES:
         section, field = name.split(".")
         assert field in type(getattr(RunConfig(), section)).model_fields
+
+
+def test_a_placement_needs_somebody_to_share_with() -> None:
+    config = load_config(None, ["--memory.placement", "streaming"])
+    assert ineffective(config, sharers=2) == []
+    (line,) = ineffective(config, sharers=1)
+    assert line.startswith("memory.placement = streaming has no effect")
+    assert (
+        ineffective(
+            load_config(None, ["--memory.placement", "streaming", "--memory.store", "server"]), 1
+        )
+        == []
+    )
