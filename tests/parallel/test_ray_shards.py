@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -76,7 +79,14 @@ class Worker:
         return store.pull(torch.arange(store.num_nodes)).state.memory_UD[:, 0].tolist()
 
     def kill_shard(self) -> None:
+        """Kill a shard and wait until its process is gone: until then it may still answer."""
+        before = shard_processes()
+        assert len(before) == 2
         ray.kill(self.close.shards.actors[1])
+        end = time.monotonic() + 30
+        while shard_processes() == before:
+            assert time.monotonic() < end, "the shard is still there"
+            time.sleep(0.01)
 
     def error(self) -> str:
         with pytest.raises(StoreError) as caught:
@@ -85,6 +95,17 @@ class Worker:
 
     def end(self) -> None:
         self.close()
+
+
+def shard_processes() -> set[int]:
+    """Ids of processes that host shards."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and process.name().startswith("ray::ShardActor"):
+                found.add(process.pid)
+    return found
 
 
 def push_one(store: ServerStore, node: int, value: float) -> None:
