@@ -22,19 +22,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pres_dist.memory.packing import Buffer, RowLayout, pack_rows, unpack_rows
-from pres_dist.memory.placement import ModuloPlacement, Placement
-from pres_dist.memory.traffic import Traffic, Volume
-
-__all__ = [
-    "ModuloPlacement",
-    "Placement",
-    "RowExchange",
-    "Traffic",
-    "Volume",
-    "pack_rows",
-    "unpack_rows",
-]
+from pres_dist.memory.packing import Buffer, RowLayout
+from pres_dist.memory.placement import Placement
+from pres_dist.memory.traffic import Volume
 
 ID_BYTES = 8
 

@@ -2,7 +2,7 @@
 
 Each column starts at an aligned address, so that a buffer which arrived is read in
 place: between two ends of a link rows need not lie side by side, as they must where one
-exchange serves all owners (`pack_rows`).
+exchange serves all owners (`RowLayout`).
 
 Shapes: U rows, Z bytes of a buffer.
 """

@@ -68,13 +68,11 @@ def _newest_slots(group_M: Tensor, count_G: Tensor, event_MR: Tensor) -> Tensor:
     return newest_GR.gather(1, full_first_GR)
 
 
-def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Distinct rows [P], the first place of each [P], each place's number [X], places a row [P]."""
+def first_of_each(rows_X: Tensor, *columns: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Distinct rows [P], ascending, and the columns [P, ...] where each of them stands first."""
     rows_P, count_P, order_X = _grouped(rows_X)
-    number_X = torch.empty_like(rows_X)
-    ascending_X = torch.arange(rows_P.numel(), device=rows_X.device).repeat_interleave(count_P)
-    number_X.index_copy_(0, order_X, ascending_X)
-    return rows_P, order_X.index_select(0, count_P.cumsum(0) - count_P), number_X, count_P
+    first_P = order_X.index_select(0, count_P.cumsum(0) - count_P)
+    return rows_P, [column.index_select(0, first_P) for column in columns]
 
 
 def _grouped(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:

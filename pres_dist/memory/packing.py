@@ -86,17 +86,3 @@ class Buffer:
         if needed > self._bytes.numel() or device != self._bytes.device:
             self._bytes = torch.empty(needed + needed // 4, dtype=torch.uint8, device=device)
         return self._bytes[:needed].view(num_rows, num_bytes)
-
-
-def pack_rows(columns: Sequence[Tensor]) -> Tensor:
-    """Columns [U, ...] of any types, side by side as the bytes of one row [U, Y]."""
-    layout = RowLayout(columns)
-    rows_UY = columns[0].new_empty(len(columns[0]), layout.num_bytes, dtype=torch.uint8)
-    layout.pack(columns, None, rows_UY)
-    return rows_UY
-
-
-def unpack_rows(rows_UY: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Columns out of packed rows, as copies, with the types and row shapes of `like`."""
-    views = RowLayout(like).columns(rows_UY)
-    return [view.clone(memory_format=torch.contiguous_format) for view in views]

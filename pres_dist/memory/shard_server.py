@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.shard_layout import table_columns
 from pres_dist.memory.state import NodeState, Pulled
 
@@ -214,8 +214,8 @@ def apply_parts(shard: LocalStore, parts: Sequence[Part]) -> None:
     if kind is WriteKind.PUSH:
         shard.push(*merge_rows(rows_X, NodeState(*columns)), learn, seen)
     elif kind is WriteKind.OBSERVE:
-        rows_P, first_P, _, _ = distinct(rows_X)
-        shard.observe(rows_P, *(column.index_select(0, first_P) for column in columns))
+        rows_P, first = first_of_each(rows_X, *columns)
+        shard.observe(rows_P, *first)
     else:
         for table, column in zip(table_columns(shard.state_dict()), columns, strict=True):
             table.index_copy_(0, rows_X, column)

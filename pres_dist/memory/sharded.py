@@ -21,7 +21,7 @@ from torch import Tensor
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.exchange import Delivery, Request, RowExchange
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_layout import pulled_columns, pulled_of
 from pres_dist.memory.state import NodeState, Pulled
@@ -120,10 +120,8 @@ class ShardedStore:
         rows_X, (memory_XD, last_update_X) = self._deliver(
             self._announced.observed, nodes_U, [memory_UD, last_update_U], self.traffic.observe
         )
-        rows_P, first_P, _, _ = distinct(rows_X)
-        self.shard.observe(
-            rows_P, memory_XD.index_select(0, first_P), last_update_X.index_select(0, first_P)
-        )
+        rows_P, (memory_PD, last_update_P) = first_of_each(rows_X, memory_XD, last_update_X)
+        self.shard.observe(rows_P, memory_PD, last_update_P)
 
     def _deliver(
         self,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled
 from pres_dist.model.neighbourhood import NodeInputs
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
@@ -223,8 +223,7 @@ class TemporalStep:
             )
         nodes, memory, last_update = (torch.cat(column) for column in zip(*seen, strict=True))
         if len(forwards) > 1:
-            nodes, first, _, _ = distinct(nodes)
-            memory, last_update = memory.index_select(0, first), last_update.index_select(0, first)
+            nodes, (memory, last_update) = first_of_each(nodes, memory, last_update)
         self.store.observe(nodes, memory, last_update)
 
     def _new_state(self, rows_P: Tensor, updated: UpdatedMemory, mail: BatchMail) -> NodeState:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pres_dist.memory.state import Pulled, TransitionRows
+from pres_dist.memory.shard_layout import pulled_columns, pulled_of
+from pres_dist.memory.state import Pulled
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.gather import Gathered
 
@@ -106,16 +107,5 @@ def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:
     rows_U = part.rows_U
     if rows_U is None:
         return pulled
-    state = {name: column.index_select(0, rows_U) for name, column in vars(pulled.state).items()}
-    known = pulled.transitions
-    if known is not None:
-        mixture = known.mixture
-        if mixture is not None:
-            columns = {name: each.index_select(0, rows_U) for name, each in vars(mixture).items()}
-            mixture = type(mixture)(**columns)
-        known = TransitionRows(
-            known.num_observed_U.index_select(0, rows_U),
-            known.rate_UD.index_select(0, rows_U),
-            mixture,
-        )
-    return Pulled(type(pulled.state)(**state), known, pulled.version)
+    columns = [column.index_select(0, rows_U) for column in pulled_columns(pulled)]
+    return pulled_of(columns, pulled.version)

@@ -7,7 +7,7 @@ import torch
 from store_contract import Layout, random_state
 from torch import Tensor
 
-from pres_dist.memory.packing import Buffer, RowLayout, pack_rows, unpack_rows
+from pres_dist.memory.packing import Buffer, RowLayout
 from pres_dist.memory.state import NEVER
 
 CPU = torch.device("cpu")
@@ -33,10 +33,12 @@ def assert_same_columns(some: list[Tensor], others: list[Tensor]) -> None:
 @pytest.mark.parametrize("num", [0, 1, 3])
 def test_packed_rows_come_out_to_the_last_bit(num: int) -> None:
     columns = columns_of(num)
-    packed = pack_rows(columns)
+    layout = RowLayout(columns)
+    packed = torch.empty(num, layout.num_bytes, dtype=torch.uint8)
+    layout.pack(columns, None, packed)
     in_row = 1 + 8 + (3 * 4 + 8 + 3 * 3 * 4 + 3 * 8 + 8) + 2 * 2
     assert packed.shape == (num, in_row + -in_row % 8)
-    unpacked = unpack_rows(packed, columns)
+    unpacked = layout.unpack(packed, torch.arange(num))
     assert_same_columns(columns, unpacked)
     packed.zero_()
     assert_same_columns(columns, unpacked)

@@ -45,6 +45,7 @@ from store_of_all import StoreOfAll
 from store_scenarios import (
     SCENARIOS,
     Scenario,
+    assert_same_state,
     batches,
     copied,
     cuts_of,
@@ -61,12 +62,6 @@ from pres_dist.memory.shard_service import host_shard
 from pres_dist.memory.state import MemoryStore, NodeState
 
 WORLDS_AND_SHARDS = [(1, 2), (2, 1), (3, 2), (4, 3)]
-
-
-@pytest.fixture(scope="module")
-def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
-    with GlooWorld(4, tmp_path_factory.mktemp("gloo")) as world:
-        yield world
 
 
 # --------------------------------------------------------------- the contract
@@ -178,13 +173,6 @@ def assert_slices_equal_whole(
     )
     for step, (one, other) in enumerate(zip(play_whole(scenario), states, strict=True)):
         assert_same_state(one, other, str(step))
-
-
-def assert_same_state(one: dict[str, Any], other: dict[str, Any], where: str = "") -> None:
-    for part in ("rows", "statistics"):
-        assert one[part].keys() == other[part].keys()
-        for name, table in one[part].items():
-            assert torch.equal(table, other[part][name]), (where, part, name)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

@@ -22,7 +22,7 @@ from store_contract import (
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.merge import distinct, merge_rows
+from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.shard_server import MAX_AHEAD, Part, ShardServer, WriteKind
 from pres_dist.memory.state import NodeState
 
@@ -70,9 +70,8 @@ def apply_in_order(store: LocalStore, write: Write) -> None:
     if first.kind is WriteKind.RESET:
         store.reset()
     elif first.kind is WriteKind.OBSERVE:
-        rows_P, first_P, _, _ = distinct(write.rows)
-        memory, t = write.columns()
-        store.observe(rows_P, memory[first_P], t[first_P])
+        rows_P, first = first_of_each(write.rows, *write.columns())
+        store.observe(rows_P, *first)
     else:
         rows_P, state = merge_rows(write.rows, NodeState(*write.columns()))
         store.push(rows_P, state, first.learn, first.seen)

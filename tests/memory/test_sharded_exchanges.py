@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +33,6 @@ from pres_dist.memory.state import (
 )
 
 WORLDS = [1, 2, 3, 4]
-
-
-@pytest.fixture(scope="module")
-def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
-    with GlooWorld(max(WORLDS), tmp_path_factory.mktemp("gloo")) as world:
-        yield world
 
 
 # ------------------------------------------------------------- traffic

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from store_of_all import StoreOfAll, make_local, make_store, shard_of
 from store_scenarios import (
     SCENARIOS,
     Scenario,
+    assert_same_state,
     batches,
     copied,
     cuts_of,
@@ -43,12 +43,6 @@ from pres_dist.memory.state import (
 )
 
 WORLDS = [1, 2, 3, 4]
-
-
-@pytest.fixture(scope="module")
-def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
-    with GlooWorld(max(WORLDS), tmp_path_factory.mktemp("gloo")) as world:
-        yield world
 
 
 class ShardedContract(StoreContract):
@@ -104,11 +98,7 @@ def assert_slices_equal_whole(
 ) -> None:
     workers = gloo.run(world, play_slices, scenario, owner_N)
     for step, (one, *shards) in enumerate(zip(play_whole(scenario), *workers, strict=True)):
-        all_shards = whole_state(shards)
-        for part in ("rows", "statistics"):
-            assert one[part].keys() == all_shards[part].keys()
-            for name, table in one[part].items():
-                assert torch.equal(table, all_shards[part][name]), (step, part, name)
+        assert_same_state(one, whole_state(shards), str(step))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
