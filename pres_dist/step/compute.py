@@ -120,16 +120,20 @@ class TemporalStep:
         """Update memory and score the events and negatives of one part."""
         part = plan.parts[number]
         gathered, shape = part.gathered, part.gathered.index_BM.shape
-        newest_t_U = plan.newest_t_V
-        if newest_t_U is not None and part.rows_U is not None:
-            newest_t_U = newest_t_U.index_select(0, part.rows_U)
-        updated = self._update(gathered.nodes_U, pulled_by(part, pulled), newest_t_U)
+        updated = self._update_part(plan, pulled, number)
         if not gathered.hops:  # a replay scores nothing
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
             positive_B, negative_BM = self._score(gathered, updated, shape)
         return Forward(gathered, updated, positive_B, negative_BM)
+
+    @torch.no_grad()
+    def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
+        """The same pass with the memory that the present weights give its nodes."""
+        gathered = plan.parts[number].gathered
+        updated = self._update_part(plan, pulled, number)
+        return Forward(gathered, updated, forward.positive_B, forward.negative_BM)
 
     @torch.no_grad()
     def commit(
@@ -177,6 +181,12 @@ class TemporalStep:
         known_V = end_V > start_V
         events_V = adjacency.event_at(nodes_V, torch.where(known_V, end_V - 1, 0))
         return torch.where(known_V, self.tables.times(torch.where(known_V, events_V, 0)), NEVER)
+
+    def _update_part(self, plan: Plan, pulled: Pulled, number: int) -> UpdatedMemory:
+        part, newest_t_U = plan.parts[number], plan.newest_t_V
+        if newest_t_U is not None and part.rows_U is not None:
+            newest_t_U = newest_t_U.index_select(0, part.rows_U)
+        return self._update(part.gathered.nodes_U, pulled_by(part, pulled), newest_t_U)
 
     def _update(self, nodes_U: Tensor, pulled: Pulled, newest_t_U: Tensor | None) -> UpdatedMemory:
         state, transitions, rate_UD = pulled.state, pulled.transitions, None

@@ -16,12 +16,15 @@ class TrainingConfig(Config):
     """Sweeps over the training part of the stream."""
     batch_size: int = Field(800, ge=1)
     """Events in a temporal batch; a cut is moved so that equal timestamps stay together."""
+    events_per_step: int = Field(0, ge=0)
+    """Events an optimiser step takes of a temporal batch, so that weights move several times
+    for one read and one write of memory; 0 takes the whole batch."""
     learning_rate: float = Field(0.001, gt=0)
-    """Adam's step size at `scaling_base` events a batch."""
+    """Adam's step size at `scaling_base` events an optimiser step."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
-    """How the learning rate grows with batch_size / scaling_base."""
+    """How the learning rate grows with the events of an optimiser step / scaling_base."""
     scaling_base: int = Field(200, ge=1)
-    """Temporal batch at which `learning_rate` holds unscaled."""
+    """Events of an optimiser step at which `learning_rate` holds unscaled."""
     warmup_steps: int = Field(0, ge=0)
     """Optimiser steps over which the learning rate rises linearly from zero."""
     weight_decay: float = Field(0.0, ge=0)

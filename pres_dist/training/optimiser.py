@@ -22,9 +22,10 @@ def learning_rate(config: TrainingConfig, step: int, replicas: int = 1) -> float
 
     Scaled by (events a step / scaling_base) to the power 0, 1/2 or 1, and risen
     linearly over the first `warmup_steps` steps. A step takes a temporal batch of
-    each memory replica.
+    each memory replica, or `events_per_step` of it.
     """
-    ratio = config.batch_size * replicas / config.scaling_base
+    events = min(config.batch_size, config.events_per_step or config.batch_size)
+    ratio = events * replicas / config.scaling_base
     peak = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
     return peak * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else peak
 

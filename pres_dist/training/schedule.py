@@ -51,9 +51,11 @@ class Schedule:
             total += self._sweep.events_before(reached) - self._sweep.events_before(start)
         return total
 
-    def events_in(self, step: int) -> int:
-        """Events that all replicas together train in a step."""
-        return self.events_before(step + 1) - self.events_before(step)
+    def sizes(self, step: int) -> list[int]:
+        """Events that each replica trains in a step."""
+        numbers = [self.batch_number(step, replica) for replica in range(len(self._starts) - 1)]
+        before = self._sweep.events_before
+        return [0 if own is None else before(own + 1) - before(own) for own in numbers]
 
 
 def stretches(first: int, end: int, steps_before: int, every: int) -> Iterator[range]:

@@ -1,4 +1,4 @@
-"""One optimiser step of all workers together."""
+"""The step of all workers together over a temporal batch: one or several optimiser steps."""
 
 from __future__ import annotations
 
@@ -22,18 +22,29 @@ from pres_dist.training.setup import Parts
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """What a step did.
+class Update:
+    """What an optimiser step did.
 
     Attributes:
         loss: of all workers' events.
         norm: of the gradient, before clipping.
-        forwards: of this worker's parts.
-        pending: for each part, pending events of each endpoint, within the whole batch [2B].
     """
 
     loss: Loss
     norm: Tensor
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What the step over a temporal batch did.
+
+    Attributes:
+        updates: the optimiser steps, one after the other.
+        forwards: of this worker's parts, by slice and then by optimiser step.
+        pending: for each part, pending events of each endpoint, within the whole batch [2B].
+    """
+
+    updates: Sequence[Update]
     forwards: Sequence[Forward]
     pending: Sequence[Tensor]
 
@@ -65,51 +76,99 @@ class TrainingStep:
         """What this worker's slices of the batch will read and write."""
         parts, grid = self._parts, self._parts.world.grid
         whole = self.batch(number)
-        slices = [whole.part(own) for own in grid.own_slices(whole.num_events)]
+        own = [whole.part(events) for events in self._own_parts(number)]
         num = parts.config.sampling.num_negatives
         negatives = [
             parts.train_negatives.sample(
                 one.src_B, one.dst_B, one.events_B, num, epoch, first=grid.epoch * num
             )
-            for one in slices
+            for one in own
         ]
         first = int(whole.events_B[0]) if whole.num_events else None
         return parts.train_step.plan(
-            slices, negatives, epoch, first, writes=grid.epoch == 0, observes=True
+            own, negatives, epoch, first, writes=grid.epoch == 0, observes=True
         )
 
-    def run(self, plan: Plan, pulled: Pulled, number: int, epoch: int, step: int) -> Stepped:
-        """Forward, backward, sum of gradients, optimiser, commit.
+    def run(self, plan: Plan, pulled: Pulled, number: int, epoch: int, updates: int) -> Stepped:
+        """Forward, backward, sum of gradients and optimiser for each update, then commit.
+
+        All updates read the state from before the batch. Where there are several, the
+        last weights compute what is written.
 
         Args:
             plan, pulled: what `plan` and its read gave.
             number: of the step within the epoch.
             epoch: counted from 1.
-            step: optimiser steps before.
+            updates: optimiser steps before.
 
         Raises:
-            NonFiniteError: loss or gradient; weights and memory are as before.
+            NonFiniteError: loss or gradient; memory is as before.
         """
+        num_updates = self._num_updates(number)
+        forwards: list[Forward | None] = [None] * len(plan.parts)
+        done = []
+        for update in range(num_updates):
+            own = range(update, len(plan.parts), num_updates)
+            num_events = self._events_in(number, update)
+            rows = []
+            for part in own:
+                forwards[part], row = self._backward(plan, pulled, part, num_events)
+                rows.append(row)
+            where = f"epoch {epoch}, step {updates + update}"
+            done.append(self._update(rows, number, updates + update, where))
+        computed = [forward for forward in forwards if forward is not None]
+        if num_updates > 1:
+            refresh = self._parts.train_step.refresh
+            computed = [
+                refresh(plan, pulled, part, forward) for part, forward in enumerate(computed)
+            ]
+        self._prefetch.settle()
+        mails = self._parts.train_step.commit(plan, pulled, computed, learn=True)
+        return Stepped(done, computed, self._pending(number, mails))
+
+    def _num_updates(self, number: int) -> int:
+        """Optimiser steps over a temporal batch."""
+        each = self._config.events_per_step
+        return -(-max(self._schedule.sizes(number)) // each) if each else 1
+
+    def _own_parts(self, number: int) -> list[slice]:
+        """This worker's events of the batch, by slice and then by optimiser step.
+
+        An optimiser step takes consecutive events, of which every slice takes its share.
+        """
+        num_updates, grid = self._num_updates(number), self._parts.world.grid
+        num_events = self.batch(number).num_events
+        by_update = []
+        for update in range(num_updates):
+            start, stop = (num_events * edge // num_updates for edge in (update, update + 1))
+            slices = grid.own_slices(stop - start)
+            by_update.append([slice(start + own.start, start + own.stop) for own in slices])
+        return [part for parts in zip(*by_update, strict=True) for part in parts]
+
+    def _events_in(self, number: int, update: int) -> int:
+        """Events of an optimiser step, those of all replicas and groups."""
+        num_updates = self._num_updates(number)
+        sizes = self._schedule.sizes(number)
+        events = sum(
+            size * (update + 1) // num_updates - size * update // num_updates for size in sizes
+        )
+        return events * self._parts.world.grid.epochs
+
+    def _update(self, rows: Sequence[Tensor], number: int, step: int, where: str) -> Update:
+        """Add up the gradients of all parts of all workers, and move the weights."""
         parts, clock, world = self._parts, self._parts.clock, self._parts.world
-        num_events = self._schedule.events_in(number) * world.grid.epochs
-        computed = [
-            self._backward(plan, pulled, part, num_events) for part in range(len(plan.parts))
-        ]
-        forwards = [forward for forward, _ in computed]
         with clock("wait"):
             world.wait()
         with clock("all_reduce"):
-            summed = world.add_up_parts(torch.stack([row for _, row in computed]))
+            summed = world.add_up_parts(torch.stack(list(rows)))
             loss = Loss(*_take_gradients(parts.model, summed))
         with clock("optimiser"):
             norm = gradient_norm(parts.model, self._config.gradient_clip)
-            self._stop_if_not_finite(loss, norm, number, epoch, step)
+            self._stop_if_not_finite(loss, norm, number, where)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self._config, step, world.grid.replicas)
             self.optimiser.step()
-        self._prefetch.settle()
-        mails = parts.train_step.commit(plan, pulled, forwards, learn=True)
-        return Stepped(loss, norm, forwards, self._pending(number, mails))
+        return Update(loss, norm)
 
     def _backward(
         self, plan: Plan, pulled: Pulled, part: int, num_events: int
@@ -128,25 +187,22 @@ class TrainingStep:
             return forward, _gradient_row(parts.model, loss)
 
     def _pending(self, number: int, mails: Sequence[BatchMail]) -> list[Tensor]:
-        """What is pending in the batch begins before a slice does."""
-        grid = self._parts.world.grid
-        if grid.slices == 1:
+        """What is pending in the batch begins before a part of it does."""
+        if self._parts.world.grid.slices == 1 and self._num_updates(number) == 1:
             return [mail.pending_2B for mail in mails]
         whole = self.batch(number)
         pending_2B = pending_events(whole.src_B, whole.dst_B).view(2, -1)
-        return [pending_2B[:, own].flatten() for own in grid.own_slices(whole.num_events)]
+        return [pending_2B[:, own].flatten() for own in self._own_parts(number)]
 
-    def _stop_if_not_finite(
-        self, loss: Loss, norm: Tensor, number: int, epoch: int, step: int
-    ) -> None:
+    def _stop_if_not_finite(self, loss: Loss, norm: Tensor, number: int, where: str) -> None:
         if bool(torch.isfinite(loss.total + norm)):
             return
         events_B = self.batch(number).events_B.tolist() or [-1]
         raise NonFiniteError(
             f"{self._parts.data.stream.name}: loss must be finite, got {float(loss.total)} "
-            f"(gradient norm {float(norm)}) in epoch {epoch}, step {step}, events "
+            f"(gradient norm {float(norm)}) in {where}, events "
             f"{events_B[0]} to {events_B[-1]}; weights and memory were left as they were "
-            f"before that batch"
+            f"before that step"
         )
 
 

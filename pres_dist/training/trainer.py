@@ -38,7 +38,8 @@ class Position:
     Attributes:
         epoch: the epoch that is running.
         batch: steps of it that are done.
-        step: optimiser steps of the whole run.
+        step: temporal batches of the whole run.
+        updates: optimiser steps of the whole run.
         best_ap: best validation AP of the epochs before, and its epoch.
         seconds: wall-clock seconds of training and evaluation before this process.
     """
@@ -46,6 +47,7 @@ class Position:
     epoch: int = 1
     batch: int = 0
     step: int = 0
+    updates: int = 0
     best_ap: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
@@ -127,12 +129,14 @@ class Trainer:
 
     def _train_step(self, plan: Plan, pulled: Pulled, number: int, meter: Throughput) -> None:
         position = self.position
-        done = self.step.run(plan, pulled, number, position.epoch, position.step)
-        for forward, pending_2B in zip(done.forwards, done.pending, strict=True):
-            self.totals.add(forward.updated, done.loss, done.norm, pending_2B)
+        done = self.step.run(plan, pulled, number, position.epoch, position.updates)
+        for part, pending_2B in enumerate(done.pending):
+            update = done.updates[part % len(done.updates)]
+            self.totals.add(done.forwards[part].updated, update.loss, update.norm, pending_2B)
         position.batch += 1
         position.step += 1
-        self._report(done.loss, meter)
+        position.updates += len(done.updates)
+        self._report(done.updates[-1].loss, meter)
 
     def _report(self, loss: Loss, meter: Throughput) -> None:
         """A step record every so often; reading the loss waits for the device."""
@@ -152,8 +156,9 @@ class Trainer:
                 "link_loss": float(loss.link),
                 "coherence": 1 - float(loss.incoherence),
                 "gate": self._gate(),
+                "optimiser_steps": position.updates,
                 "learning_rate": learning_rate(
-                    self.config, position.step - 1, self.parts.world.grid.replicas
+                    self.config, position.updates - 1, self.parts.world.grid.replicas
                 ),
                 "events_per_second": rate,
             }
@@ -180,6 +185,7 @@ class Trainer:
             "kind": "epoch",
             "step": self.position.step,
             "epoch": self.position.epoch,
+            "optimiser_steps": self.position.updates,
             **self.totals.means(),
             "gate": self._gate(),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),

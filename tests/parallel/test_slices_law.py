@@ -40,6 +40,7 @@ VARIANTS = {
     "3 in order": ["--model.aggregator", "sequential", "--memory.mailbox_slots", "3"],
     "drawn rates": ["--pres.transition", "sample", "--sampling.strategy", "uniform"],
     "tiny batches": ["--training.batch_size", "2"],
+    "four updates": ["--training.events_per_step", "8", "--memory.mailbox_slots", "2"],
 }
 
 
@@ -184,7 +185,13 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
             for part, named in memory.items()
             for name, table in named.items()
         }
-        states.append({"loss": done.loss.values().numpy(), **grads, **tables})
+        states.append(
+            {
+                "loss": torch.stack([update.loss.values() for update in done.updates]).numpy(),
+                **grads,
+                **tables,
+            }
+        )
     return states
 
 

@@ -25,7 +25,7 @@ def test_segments_hold_every_batch_once(replicas: int, num_events: int) -> None:
     for step in range(schedule.num_steps):
         now = [segment[step] for segment in segments]
         events = [sweep.events_before(n + 1) - sweep.events_before(n) for n in now if n is not None]
-        assert schedule.events_in(step) == sum(events)
+        assert sum(schedule.sizes(step)) == sum(events)
     assert schedule.events_before(schedule.num_steps) == schedule.num_events == num_events
     for replica in range(1, replicas):
         border = schedule.first_event(replica)

@@ -1,0 +1,104 @@
+"""Several optimiser steps over one temporal batch."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import MakeConfig
+
+from pres_dist.config.run import RunConfig
+from pres_dist.parallel.world import World
+from pres_dist.report.metrics_log import NoLog, read_metrics
+from pres_dist.report.progress import SilentProgress
+from pres_dist.training.checkpoint import Checkpoints
+from pres_dist.training.optimiser import learning_rate
+from pres_dist.training.run import train
+from pres_dist.training.setup import assemble, choose_device, load_data
+from pres_dist.training.step import Stepped
+from pres_dist.training.trainer import Trainer
+
+STILL = 1e-12
+"""A learning rate at which weights do not move."""
+
+
+def _first_steps(config: RunConfig, tmp_path: Path, steps: int) -> tuple[Trainer, list[Stepped]]:
+    device = choose_device(config)
+    parts = assemble(config, load_data(config, device), World())
+    trainer = Trainer(parts, Checkpoints(tmp_path), NoLog(), SilentProgress())
+    plans = [partial(trainer.step.plan, number, 1) for number in range(steps)]
+    done = [
+        trainer.step.run(plan, pulled, number, 1, number)
+        for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans))
+    ]
+    return trainer, done
+
+
+def test_still_weights_see_the_same_events_and_write_the_same_memory(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    still = partial(make_config, training__learning_rate=STILL)
+    whole, one = _first_steps(still(), tmp_path, 3)
+    cut, several = _first_steps(still(training__events_per_step=30), tmp_path, 3)
+    for once, often in zip(one, several, strict=True):
+        assert len(once.updates) == 1
+        assert len(often.updates) == 4
+        sizes = torch.tensor([float(len(part)) for part in often.pending])
+        losses = torch.stack([update.loss.link for update in often.updates])
+        mean = (losses * sizes).sum() / sizes.sum()
+        torch.testing.assert_close(mean, once.updates[0].loss.link)
+        torch.testing.assert_close(
+            torch.cat([p.view(2, -1) for p in often.pending], 1).flatten(), once.pending[0]
+        )
+    expected, actual = whole.parts.store.state_dict(), cut.parts.store.state_dict()
+    for part, tables in expected.items():
+        for name, table in tables.items():
+            torch.testing.assert_close(actual[part][name], table, msg=f"{part}.{name}")
+
+
+def test_the_last_weights_compute_what_is_written(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(training__events_per_step=25)
+    trainer, _ = _first_steps(config, tmp_path, 2)
+    plan = trainer.step.plan(2, 1)
+    pulled = trainer.parts.train_step.read(plan)
+    done = trainer.step.run(plan, pulled, 2, 1, 8)
+    with torch.no_grad():
+        fresh = trainer.parts.train_step.forward(plan, pulled, 0)
+    endpoints = torch.unique(fresh.gathered.index_2B)
+    nodes = fresh.gathered.nodes_U[endpoints]
+    written = trainer.parts.store.pull(nodes).state.memory_UD
+    assert torch.equal(written, fresh.updated.memory_UD[endpoints])
+    assert torch.equal(done.forwards[0].updated.memory_UD, fresh.updated.memory_UD)
+
+
+def test_steps_as_large_as_the_batch_change_nothing(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    whole = train(make_config(), tmp_path / "whole")
+    same = train(make_config(training__events_per_step=500), tmp_path / "same")
+    assert whole["test"] == same["test"]
+
+
+def test_records_count_optimiser_steps(make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config(training__events_per_step=25), tmp_path / "run")
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    for record in epochs:
+        assert record["optimiser_steps"] > 3 * record["step"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "each", "events"), [(800, 0, 800), (800, 200, 200), (100, 200, 100)]
+)
+def test_the_learning_rate_follows_the_events_of_an_optimiser_step(
+    make_config: MakeConfig, batch: int, each: int, events: int
+) -> None:
+    config = make_config(
+        training__batch_size=batch,
+        training__events_per_step=each,
+        training__learning_rate_scaling="linear",
+        training__learning_rate=0.001,
+    ).training
+    assert learning_rate(config, 0) == pytest.approx(0.001 * events / config.scaling_base)
