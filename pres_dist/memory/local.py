@@ -88,9 +88,11 @@ class LocalStore:
     ) -> None:
         if self.statistics is None:
             return
-        elapsed_U = elapsed_since(self._rows.last_update_U.index_select(0, nodes_U), last_update_U)
-        before_UD = self._rows.memory_UD.index_select(0, nodes_U)
-        self.statistics.observe(nodes_U, component, before_UD, memory_UD, elapsed_U)
+        rows = self._rows
+        elapsed_U = elapsed_since(rows.last_update_U.index_select(0, nodes_U), last_update_U)
+        before_UD = rows.memory_UD.index_select(0, nodes_U)
+        applied_U = rows.mail_count_U.index_select(0, nodes_U)
+        self.statistics.observe(nodes_U, component, before_UD, memory_UD, elapsed_U, applied_U)
 
     def reset(self) -> None:
         for table in vars(self._rows).values():

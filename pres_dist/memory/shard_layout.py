@@ -28,6 +28,7 @@ class ShardLayout:
         num_components: of the transition statistics; 0 keeps none.
         clock: length of a transition; needed with statistics.
         device: where the rows live.
+        of_states: whether statistics are of states and not of rates.
     """
 
     dim: int
@@ -35,6 +36,7 @@ class ShardLayout:
     num_components: int = 0
     clock: TransitionClock | None = None
     device: torch.device | str = "cpu"
+    of_states: bool = False
 
     def make(self, num_rows: int) -> LocalStore:
         """A shard of so many rows, all empty."""
@@ -42,7 +44,7 @@ class ShardLayout:
         if self.num_components:
             assert self.clock is not None
             statistics = TransitionStatistics(
-                num_rows, self.dim, self.num_components, self.clock, self.device
+                num_rows, self.dim, self.num_components, self.clock, self.device, self.of_states
             )
         return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pres_dist.memory.config import MemoryConfig
-from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, TransitionRows, elapsed_since
+from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_since
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import build_embedding
@@ -58,6 +58,19 @@ def _initialise(module: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """Events of nodes that their memory does not know yet (any shape).
+
+    Attributes:
+        elapsed: int64 time from the last update to the newest of them; 0 without any.
+        count: int64 number of them.
+    """
+
+    elapsed: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True)
 class StreamShape:
     """What of a stream decides the model's shapes."""
 
@@ -88,7 +101,7 @@ class TGN(nn.Module):
         self.correction: PresCorrection | None = None
         if pres.prediction:
             clock = TransitionClock(pres.clock, shape.time_unit)
-            self.correction = PresCorrection(clock, pres.initial_gate)
+            self.correction = PresCorrection(pres, memory.dim, clock)
         self.features = (
             nn.Linear(shape.node_dim, memory.dim, bias=False) if shape.node_dim else None
         )
@@ -111,14 +124,19 @@ class TGN(nn.Module):
             transitions: statistics to predict from; required with PRES prediction.
             rate_UD: rates drawn from the mixture, in place of its mean.
         """
-        measured = self.updater(state, context)
+        correction = None if transitions is None else self.correction
+        start = state
+        if correction is not None and transitions is not None and correction.replaces_lost:
+            start = _after_lost(correction, state, context, transitions, rate_UD)
+        measured = self.updater(start, context)
         elapsed_U = elapsed_since(state.last_update_U, measured.last_update_U)
         # Neither a node's first update nor one without mail moves an earlier state.
         updated_U = (elapsed_U > 0) & (state.mail_event_UR[:, 0] != NO_EVENT)
         memory_UD, corrected = measured.memory_UD, None
-        if self.correction is not None and transitions is not None:
-            corrected = self.correction(
-                state.memory_UD, measured.memory_UD, elapsed_U, transitions, rate_UD
+        if correction is not None and transitions is not None:
+            length_U = correction.clock(elapsed_U, state.mail_count_U)
+            corrected = correction(
+                state.memory_UD, measured.memory_UD, length_U, transitions, rate_UD
             )
             memory_UD = corrected.memory_UD
         return UpdatedMemory(
@@ -143,25 +161,94 @@ class TGN(nn.Module):
         return self.decoder(sources_BA, destinations_BMA)
 
 
+def _after_lost(
+    correction: PresCorrection,
+    state: NodeState,
+    context: MailContext,
+    transitions: TransitionRows,
+    rate_UD: Tensor | None,
+) -> NodeState:
+    """The state with a prediction of what the messages without a slot have done to it.
+
+    They came between the last update and the oldest message that was kept.
+    """
+    num_kept_U = (state.mail_event_UR != NO_EVENT).sum(1)
+    lost_U = state.mail_count_U - num_kept_U
+    until_oldest_U = elapsed_since(state.last_update_U, context.t_UR[:, 0])
+    length_U = correction.clock(torch.where(lost_U > 0, until_oldest_U, 0), lost_U)
+    rate_UD = transitions.rate_UD if rate_UD is None else rate_UD
+    change_UD = correction.predict(state.memory_UD, length_U, transitions, rate_UD)
+    return replace(state, memory_UD=state.memory_UD + change_UD)
+
+
 def predict_unread(
     correction: PresCorrection,
     updated: UpdatedMemory,
     transitions: TransitionRows,
-    newest_t_U: Tensor,
+    unread_U: Unread,
 ) -> UpdatedMemory:
     """Predict what memory will be once mail that is still under way has been applied.
 
     Where reads lag, a node may have events between its last update and the batch whose
-    mail the read could not see. It is taken to drift over that time as it did before.
+    mail the read could not see. It is taken to change over that time as it did before.
     What is written is not predicted: the mail will be applied when it has come.
 
     Args:
-        correction: its clock is that of the rates.
+        correction: predicts the change.
         updated: memory after the mail that was seen.
-        transitions: rates of the nodes.
-        newest_t_U: int64 time of each node's newest event before the batch, or NEVER.
+        transitions: what the store knows of the nodes.
+        unread_U: their events from the last update to the batch.
     """
-    unread_U = (newest_t_U > updated.last_update_U) & (updated.last_update_U != NEVER)
-    length_U = correction.clock(torch.where(unread_U, newest_t_U - updated.last_update_U, 0))
-    drift_UD = length_U[:, None] * transitions.rate_UD
-    return replace(updated, read_UD=updated.memory_UD + drift_UD)
+    length_U = correction.clock(unread_U.elapsed, unread_U.count)
+    change_UD = correction.predict(updated.memory_UD, length_U, transitions, transitions.rate_UD)
+    return replace(updated, read_UD=updated.memory_UD + change_UD)
+
+
+def with_pending(
+    correction: PresCorrection,
+    nodes: NodeInputs,
+    hops: Sequence[Hop],
+    transitions: TransitionRows,
+    unread_Q: Unread,
+) -> tuple[NodeInputs, list[Hop]]:
+    """Give each query of the first hop a state of its own, with its pending events predicted.
+
+    The state of a query's node is from before the batch, and the node may have events
+    between that and the query. They change it as earlier ones did, times a weight that is
+    learnt and starts at 0.
+
+    Args:
+        correction: predicts the change.
+        nodes: the distinct nodes.
+        hops: what the embedding reads.
+        transitions: what the store knows of the nodes.
+        unread_Q: events of each query's node from the last update to the query.
+
+    Returns:
+        rows of the queries after those of the nodes, and hops that read them.
+    """
+    index_Q = hops[0].index_Q
+    known = TransitionRows(
+        transitions.num_observed_U.index_select(0, index_Q),
+        transitions.rate_UD.index_select(0, index_Q),
+        None,
+    )
+    state_QD = nodes.memory_UD.index_select(0, index_Q)
+    length_Q = correction.clock(unread_Q.elapsed, unread_Q.count)
+    change_QD = correction.predict(state_QD, length_Q, known, known.rate_UD)
+    state_QD = state_QD + correction.pending_weight * change_QD
+
+    num_nodes, num_queries = nodes.memory_UD.shape[0], index_Q.numel()
+    own_Q = num_nodes + torch.arange(num_queries, device=index_Q.device)
+    features_Ud = nodes.features_Ud
+    if features_Ud is not None:
+        features_Ud = torch.cat([features_Ud, features_Ud.index_select(0, index_Q)])
+    last_update_U = nodes.last_update_U
+    both = NodeInputs(
+        torch.cat([nodes.memory_UD, state_QD]),
+        torch.cat([last_update_U, last_update_U.index_select(0, index_Q)]),
+        features_Ud,
+    )
+    return both, [
+        replace(hop, index_Q=torch.cat([own_Q, hop.index_Q[num_queries:]])) for hop in hops
+    ]

@@ -1,9 +1,9 @@
-"""Prediction and correction of node memory (PRES).
+"""Correction of measured node memory by its prediction (PRES).
 
 Su, Zou, Wu: PRES: Toward Scalable Memory-Based Dynamic Graph Neural Networks,
 ICLR 2024. A large temporal batch measures a node's new state from only part of
-its events. The node's own past transitions predict that state, and a learnt gate
-g weighs the two: s(t2) = (1 - g) * predicted + g * measured.
+its events. The node's own past transitions predict that state, and a gate g
+weighs the two: s(t2) = (1 - g) * predicted + g * measured.
 
 Shapes: U nodes, C mixture components, D memory size.
 """
@@ -18,9 +18,14 @@ from torch import Tensor, nn
 
 from pres_dist.memory.state import Mixture, TransitionRows
 from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.config import PresConfig
+from pres_dist.pres.prediction import Predictor
 from pres_dist.sampling.counter_rng import CounterRNG
 
 _PURPOSE = 0x7072
+
+_TYPICAL_VARIANCE = 0.01
+"""Of a predicted change, where the noise of a Kalman gate starts from."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class Corrected:
         memory_UD: the corrected state, with gradient.
         predicted_UD: s(t1) + (t2 - t1) * d; the measured state where no d is known.
         known_U: bool, whether the node had a transition to predict from.
+        gate: weight of the measured state, [] or [U, D]; None where nothing is weighed.
     """
 
     memory_UD: Tensor
     predicted_UD: Tensor
     known_U: Tensor
+    gate: Tensor | None
 
 
 class PresCorrection(nn.Module):
@@ -45,25 +52,45 @@ class PresCorrection(nn.Module):
     nothing to predict it from.
 
     Args:
+        config: predictor and gate.
+        dim: D.
         clock: length of a transition; the same as that of the statistics.
-        initial_gate: g before training, in (0, 1).
     """
 
-    def __init__(self, clock: TransitionClock, initial_gate: float) -> None:
+    def __init__(self, config: PresConfig, dim: int, clock: TransitionClock) -> None:
         super().__init__()
         self.clock = clock
-        self.gate_logit = nn.Parameter(torch.tensor(math.log(initial_gate / (1 - initial_gate))))
+        self.predict = Predictor(config, dim, clock)
+        self.replaces_lost = config.corrects == "lost"
+        logit = math.log(config.initial_gate / (1 - config.initial_gate))
+        self.gate_logit = self.noise_log = self.pending_weight = None
+        if config.gate == "kalman":
+            self.noise_log = nn.Parameter(torch.full((dim,), math.log(_TYPICAL_VARIANCE) - logit))
+        elif not self.replaces_lost:
+            self.gate_logit = nn.Parameter(torch.tensor(logit))
+        if config.pending:
+            self.pending_weight = nn.Parameter(torch.zeros(()))
 
     @property
-    def gate(self) -> Tensor:
-        """Weight of the measured state, in (0, 1)."""
-        return torch.sigmoid(self.gate_logit)
+    def gate(self) -> Tensor | None:
+        """Weight of the measured state, in (0, 1); None where it is not one number."""
+        return None if self.gate_logit is None else torch.sigmoid(self.gate_logit)
+
+    @property
+    def predicts_pending(self) -> bool:
+        """Whether pending events of a query's node are predicted."""
+        return self.pending_weight is not None
+
+    @property
+    def needs_mixture(self) -> bool:
+        """Whether the variance of transitions is needed besides their mean."""
+        return self.noise_log is not None
 
     def forward(
         self,
         previous_UD: Tensor,
         measured_UD: Tensor,
-        elapsed_U: Tensor,
+        length_U: Tensor,
         transitions: TransitionRows,
         rate_UD: Tensor | None = None,
     ) -> Corrected:
@@ -72,17 +99,42 @@ class PresCorrection(nn.Module):
         Args:
             previous_UD: s(t1).
             measured_UD: the memory updater's state at t2.
-            elapsed_U: int64 t2 - t1 in the stream's time units.
+            length_U: of the transition, by `clock`.
             transitions: what the store knows of the nodes.
             rate_UD: a draw to use in place of the mixture's mean.
         """
         rate_UD = transitions.rate_UD if rate_UD is None else rate_UD
-        length_U = self.clock(elapsed_U)
         known_U = (transitions.num_observed_U > 0) & (length_U > 0)
-        predicted_UD = torch.addcmul(previous_UD, length_U[:, None], rate_UD)
+        predicted_UD = previous_UD + self.predict(previous_UD, length_U, transitions, rate_UD)
         predicted_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
+        if self.replaces_lost:
+            return Corrected(measured_UD, predicted_UD, known_U, None)
+        gate = self._gate(length_U, transitions)
         # lerp(a, b, g) = (1 - g) * a + g * b
-        return Corrected(torch.lerp(predicted_UD, measured_UD, self.gate), predicted_UD, known_U)
+        return Corrected(torch.lerp(predicted_UD, measured_UD, gate), predicted_UD, known_U, gate)
+
+    def _gate(self, length_U: Tensor, transitions: TransitionRows) -> Tensor:
+        """Weight of the measured state: a number, or [U, D] the Kalman gain P / (P + R).
+
+        P is the variance of the predicted change, by the node's past transitions, and R a
+        learnt noise of the measurement.
+        """
+        if self.gate_logit is not None:
+            return torch.sigmoid(self.gate_logit)
+        assert self.noise_log is not None
+        assert transitions.mixture is not None
+        variance_UD = _variance(transitions.mixture)
+        if self.predict.share_logit is None:
+            variance_UD = variance_UD * length_U.square()[:, None]
+        return torch.sigmoid((variance_UD + 1e-12).log() - self.noise_log)
+
+
+def _variance(mixture: Mixture) -> Tensor:
+    """[U, D] variance of a mixture: the mean of E[x^2] over components, less the square of E[x]."""
+    weight_UC1 = mixture.weight_UC[:, :, None]
+    squares_UD = (weight_UC1 * (mixture.variance_UCD + mixture.mean_UCD.square())).sum(1)
+    mean_UD = (weight_UC1 * mixture.mean_UCD).sum(1)
+    return (squares_UD - mean_UD.square()).clamp(min=0)
 
 
 def draw_rates(mixture: Mixture, nodes_U: Tensor, events_U: Tensor, seed: int) -> Tensor:

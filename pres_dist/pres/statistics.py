@@ -1,4 +1,4 @@
-"""The filter of PRES: per-node statistics of memory transitions.
+"""The filter of PRES: per-node statistics of memory transitions, or of the states they led to.
 
 For a step of a node's memory from s(t1) to s(t2), d = (s(t2) - s(t1)) / (t2 - t1),
 and n += 1, sum += d, sumsq += d^2 (Su, Zou, Wu, ICLR 2024, section 5; the clock
@@ -31,6 +31,7 @@ class TransitionStatistics:
         num_components: 1, or 2 to keep transitions of negative events apart.
         clock: length of a transition.
         device: where the sums live.
+        of_states: whether the states after transitions are added up in place of rates.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class TransitionStatistics:
         num_components: int,
         clock: TransitionClock,
         device: torch.device | str = "cpu",
+        of_states: bool = False,
     ) -> None:
         self.clock = clock
+        self.of_states = of_states
         self.num_components = num_components
         self.count_NC = torch.zeros(num_nodes, num_components, dtype=torch.int64, device=device)
         self.sum_NCD = torch.zeros(num_nodes, num_components, dim, device=device)
@@ -54,11 +57,22 @@ class TransitionStatistics:
         before_UD: Tensor,
         after_UD: Tensor,
         elapsed_U: Tensor,
+        events_U: Tensor,
     ) -> None:
-        """Add one transition of each of the distinct nodes; those of length 0 do not count."""
-        length_U = self.clock(elapsed_U)
+        """Add one transition of each of the distinct nodes; those of length 0 do not count.
+
+        Args:
+            nodes_U: ids.
+            component: POSITIVE or NEGATIVE.
+            before_UD, after_UD: memory at both ends.
+            elapsed_U: int64 time between them.
+            events_U: int64 events that the transition stands for.
+        """
+        length_U = self.clock(elapsed_U, events_U)
         moved_U = length_U > 0
-        rate_UD = (after_UD - before_UD) / torch.where(moved_U, length_U, 1.0)[:, None]
+        rate_UD = after_UD
+        if not self.of_states:
+            rate_UD = (after_UD - before_UD) / torch.where(moved_U, length_U, 1.0)[:, None]
         rate_UD = torch.where(moved_U[:, None], rate_UD, 0.0)
         # Into the flat tables: `index_add_` into a part of each row takes three times as long.
         row_U = nodes_U * self.num_components + component

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.merge import first_of_each, merge_rows
-from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled
+from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
 from pres_dist.model.neighbourhood import NodeInputs
-from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
+from pres_dist.model.tgn import TGN, Unread, UpdatedMemory, predict_unread, with_pending
 from pres_dist.model.updater import MailContext
 from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.neighbours import NeighbourSampler
@@ -104,7 +104,7 @@ class TemporalStep:
         ]
         plan = plan_parts(parts, gathered, writes, observes)
         if self._reads_lag and first_event is not None:
-            plan = replace(plan, newest_t_V=self._newest_times(plan.nodes_V, first_event))
+            plan = replace(plan, first_event=first_event)
         return plan
 
     def plan_replay(self, parts: Sequence[TemporalBatch]) -> Plan:
@@ -113,7 +113,9 @@ class TemporalStep:
 
     def read(self, plan: Plan) -> Pulled:
         """State of the plan's nodes from before its batch."""
-        with_mixture = self._rates_seed is not None
+        correction = self.model.correction
+        with_mixture = correction is not None and correction.needs_mixture
+        with_mixture |= self._rates_seed is not None
         return self.store.pull(plan.nodes_V, with_mixture, plan.writes_V, plan.observes_V)
 
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
@@ -125,7 +127,8 @@ class TemporalStep:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            positive_B, negative_BM = self._score(gathered, updated, shape)
+            known = pulled_by(part, pulled).transitions
+            positive_B, negative_BM = self._score(gathered, updated, known, shape)
         return Forward(gathered, updated, positive_B, negative_BM)
 
     @torch.no_grad()
@@ -174,42 +177,63 @@ class TemporalStep:
         state = self._new_state(rows_P, forward.updated, mail)
         return mail, gathered.nodes_U.index_select(0, rows_P), state
 
-    def _newest_times(self, nodes_V: Tensor, first_event: int) -> Tensor:
-        """Time of each node's newest event before the given one, or NEVER."""
+    def unread(self, nodes_Q: Tensor, before_Q: Tensor, last_update_Q: Tensor) -> Unread:
+        """Events of nodes after their last update and before an event id.
+
+        A node whose memory was never written has no state that they could change.
+        """
         adjacency = self.sampler.adjacency
-        start_V, end_V = adjacency.history(nodes_V, torch.full_like(nodes_V, first_event))
-        known_V = end_V > start_V
-        events_V = adjacency.event_at(nodes_V, torch.where(known_V, end_V - 1, 0))
-        return torch.where(known_V, self.tables.times(torch.where(known_V, events_V, 0)), NEVER)
+        written_Q = last_update_Q != NEVER
+        seen_Q = adjacency.first_event_at(torch.where(written_Q, last_update_Q + 1, 0))
+        _, start_Q = adjacency.history(nodes_Q, torch.minimum(seen_Q, before_Q))
+        _, end_Q = adjacency.history(nodes_Q, before_Q)
+        count_Q = torch.where(written_Q, end_Q - start_Q, 0)
+        newest_Q = adjacency.event_at(nodes_Q, torch.where(count_Q > 0, end_Q - 1, 0))
+        t_Q = self.tables.times(torch.where(count_Q > 0, newest_Q, 0))
+        return Unread(torch.where(count_Q > 0, t_Q - last_update_Q, 0), count_Q)
 
     def _update_part(self, plan: Plan, pulled: Pulled, number: int) -> UpdatedMemory:
-        part, newest_t_U = plan.parts[number], plan.newest_t_V
-        if newest_t_U is not None and part.rows_U is not None:
-            newest_t_U = newest_t_U.index_select(0, part.rows_U)
-        return self._update(part.gathered.nodes_U, pulled_by(part, pulled), newest_t_U)
+        part = plan.parts[number]
+        return self._update(part.gathered.nodes_U, pulled_by(part, pulled), plan.first_event)
 
-    def _update(self, nodes_U: Tensor, pulled: Pulled, newest_t_U: Tensor | None) -> UpdatedMemory:
+    def _update(self, nodes_U: Tensor, pulled: Pulled, first_event: int | None) -> UpdatedMemory:
+        """Memory after the mail; `first_event` is the batch's, where reads lag behind it."""
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
             events_UR = state.mail_event_UR.clamp(min=0)
             context = MailContext(
                 self.tables.times(events_UR), self.tables.edge_features(events_UR)
             )
-            if transitions is not None and transitions.mixture is not None:
-                assert self._rates_seed is not None
+            if transitions is not None and self._rates_seed is not None:
+                assert transitions.mixture is not None
                 newest_U = state.mail_event_UR.amax(1)
                 rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self._rates_seed)
             updated = self.model.update_memory(state, context, transitions, rate_UD)
-            if newest_t_U is None or self.model.correction is None or transitions is None:
+            if first_event is None or self.model.correction is None or transitions is None:
                 return updated
-            return predict_unread(self.model.correction, updated, transitions, newest_t_U)
+            before_U = torch.full_like(nodes_U, first_event)
+            unread_U = self.unread(nodes_U, before_U, updated.last_update_U)
+            return predict_unread(self.model.correction, updated, transitions, unread_U)
 
     def _score(
-        self, gathered: Gathered, updated: UpdatedMemory, shape: torch.Size
+        self,
+        gathered: Gathered,
+        updated: UpdatedMemory,
+        transitions: TransitionRows | None,
+        shape: torch.Size,
     ) -> tuple[Tensor, Tensor]:
         features_Ud = self.tables.node_features(gathered.nodes_U)
         nodes = NodeInputs(updated.read_UD, updated.last_update_U, features_Ud)
-        embedded_QA = self.model.embed(nodes, gathered.hops)
+        hops, correction = gathered.hops, self.model.correction
+        if correction is not None and correction.predicts_pending and transitions is not None:
+            index_Q, t_Q = hops[0].index_Q, hops[0].t_Q
+            unread_Q = self.unread(
+                gathered.nodes_U.index_select(0, index_Q),
+                self.sampler.adjacency.first_event_at(t_Q),
+                updated.last_update_U.index_select(0, index_Q),
+            )
+            nodes, hops = with_pending(correction, nodes, hops, transitions, unread_Q)
+        embedded_QA = self.model.embed(nodes, hops)
         num_events, num_negatives = shape
         source_BA, true_BA, negative_A = embedded_QA.split(
             [num_events, num_events, num_events * num_negatives]

@@ -50,8 +50,7 @@ class Plan:
         writes_V: bool, nodes whose rows the step will push.
         observes_V: bool, negatives, whose transitions the step will tell; None where it tells
             of none.
-        newest_t_V: int64 time of each node's newest event before the whole batch, or NEVER;
-            None where reads are not stale, and the state itself is as new.
+        first_event: of the whole batch; None where reads do not lag behind it.
     """
 
     parts: Sequence[PlannedPart]
@@ -59,7 +58,7 @@ class Plan:
     writes: bool
     writes_V: Tensor
     observes_V: Tensor | None = None
-    newest_t_V: Tensor | None = None
+    first_event: int | None = None
 
 
 def plan_parts(

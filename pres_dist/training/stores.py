@@ -71,7 +71,9 @@ def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> Shar
     components = config.pres.components if config.pres.prediction else 0
     clock = TransitionClock(config.pres.clock, time_unit) if components else None
     home = torch.device("cpu") if config.memory.store == "server" else device
-    return ShardLayout(config.memory.dim, config.memory.mailbox_slots, components, clock, home)
+    of_states = config.pres.predictor == "level"
+    slots = config.memory.mailbox_slots
+    return ShardLayout(config.memory.dim, slots, components, clock, home, of_states)
 
 
 def ray_runs_here() -> bool:

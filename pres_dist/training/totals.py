@@ -24,6 +24,7 @@ _SUMS = (
     "predicted_nodes",
     "prediction_error",
     "persistence_error",
+    "gate",
 )
 
 
@@ -86,6 +87,7 @@ class EpochTotals:
             "pending_share": sums["pending_endpoints"] / (2 * events),
             "prediction_error": sums["prediction_error"] / nodes if nodes else None,
             "persistence_error": sums["persistence_error"] / nodes if nodes else None,
+            "gate": sums["gate"] / nodes if nodes and sums["gate"] else None,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -99,13 +101,14 @@ class EpochTotals:
 def _prediction_errors(updated: UpdatedMemory) -> Mapping[str, Tensor | int]:
     """Squared distance from the measured state, of the prediction and of no change at all."""
     if updated.corrected is None:
-        return {"predicted_nodes": 0, "prediction_error": 0, "persistence_error": 0}
-    known_U = updated.corrected.known_U
+        return {"predicted_nodes": 0, "prediction_error": 0, "persistence_error": 0, "gate": 0}
+    known_U, gate = updated.corrected.known_U, updated.corrected.gate
     errors = {
         "prediction_error": updated.corrected.predicted_UD,
         "persistence_error": updated.previous_UD,
     }
-    return {"predicted_nodes": known_U.sum()} | {
+    gate_U = known_U * 0.0 if gate is None else gate.expand_as(updated.memory_UD).mean(1)
+    return {"predicted_nodes": known_U.sum(), "gate": (gate_U * known_U).sum()} | {
         name: ((guess_UD - updated.measured_UD).square().mean(1) * known_U).sum()
         for name, guess_UD in errors.items()
     }

@@ -187,7 +187,6 @@ class Trainer:
             "epoch": self.position.epoch,
             "optimiser_steps": self.position.updates,
             **self.totals.means(),
-            "gate": self._gate(),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
             "staleness": {str(lag): n for lag, n in sorted(self.prefetch.staleness.items())},
             "validation": validation,
@@ -206,7 +205,8 @@ class Trainer:
 
     def _gate(self) -> float | None:
         correction = self.parts.model.correction
-        return None if correction is None else float(correction.gate.detach())
+        gate = None if correction is None else correction.gate
+        return None if gate is None else float(gate.detach())
 
     def _save(self) -> None:
         state = self.state_dict()

@@ -90,10 +90,10 @@ class Reference:
         for node, after, t in zip(nodes, memory_UD.numpy(), last_update_U.tolist(), strict=True):
             before = self.row(node)
             last = int(before["last_update_U"])
-            if NEVER in (last, t) or t == last:
+            duration = length(self.layout.clock, t - last, int(before["mail_count_U"]))
+            if NEVER in (last, t) or not duration:
                 continue
-            step = after.astype(np.float64) - before["memory_UD"]
-            rate = step / length(self.layout.clock, t - last)
+            rate = (after.astype(np.float64) - before["memory_UD"]) / duration
             self.rates.setdefault((node, component), []).append(rate)
 
     def reset(self) -> None:
@@ -106,9 +106,9 @@ class Reference:
         return np.array(rates).reshape(-1, self.layout.dim)
 
 
-def length(clock: ClockKind, elapsed: int) -> float:
+def length(clock: ClockKind, elapsed: int, events: int) -> float:
     if clock == "event":
-        return 1.0
+        return float(events) if elapsed > 0 else 0.0
     return math.log1p(elapsed / TIME_UNIT) if clock == "log" else elapsed / TIME_UNIT
 
 
@@ -121,7 +121,7 @@ def random_state(layout: Layout, num: int, seed: int, last_update: list[int]) ->
         last_update_U=torch.tensor(last_update, dtype=torch.int64),
         mail_memory_URD=torch.from_numpy(random.standard_normal((*shape, layout.dim), np.float32)),
         mail_event_UR=torch.from_numpy(random.integers(NO_EVENT, 1 << 40, shape)),
-        mail_count_U=torch.from_numpy(random.integers(0, 100, num)),
+        mail_count_U=torch.from_numpy(random.integers(1, 100, num)),
     )
 
 

@@ -112,11 +112,12 @@ class SlowEmbedding:
         self.state, self.last_update = state, last_update
         self._known: dict[tuple[int, int, int], Vector] = {}
 
-    def embed(self, node: int, t: int) -> Vector:
+    def embed(self, node: int, t: int, pending: Vector | float = 0.0) -> Vector:
+        """`pending` is the change that the node's events of this batch before t have made."""
         config = self.model.config
         if config.embedding in ("attention", "sum"):
-            return self._remembered(node, t, config.num_layers)
-        state = self.state(node)
+            return self._layer(node, t, config.num_layers, pending)
+        state = self.state(node) + pending
         if config.embedding == "time":
             last = self.last_update(node)
             silent = 0 if last is None else t - last
@@ -142,11 +143,14 @@ class SlowEmbedding:
             self._known[key] = self._layer(node, t, layer)
         return self._known[key]
 
-    def _layer(self, node: int, t: int, layer: int) -> Vector:
+    def _layer(self, node: int, t: int, layer: int, pending: Vector | float = 0.0) -> Vector:
         if layer == 0:
-            return self.state(node)
+            return self.state(node) + pending
         stream, model = self.stream, self.model
-        own = self._remembered(node, t, layer - 1)
+        if isinstance(pending, float):
+            own = self._remembered(node, t, layer - 1)
+        else:
+            own = self._layer(node, t, layer - 1, pending)
         around = []
         for event in self.history(node, t):
             src, dst, t_event = int(stream.src[event]), int(stream.dst[event]), int(stream.t[event])
@@ -195,6 +199,10 @@ class SlowNode:
     count: int = 0
     rates: tuple[list[Vector], list[Vector]] = field(default_factory=lambda: ([], []))
 
+    @property
+    def seen(self) -> list[Vector]:
+        return self.rates[0] + self.rates[1]
+
 
 @dataclass
 class SlowUpdate:
@@ -234,6 +242,7 @@ class SlowStep:
 
     def forward(self, events: Sequence[int], negatives: Sequence[Sequence[int]]) -> SlowScores:
         self.updates: dict[int, SlowUpdate] = {}
+        self.first = min(events, default=0)
         embedding = SlowEmbedding(
             self.model,
             self.stream,
@@ -245,9 +254,11 @@ class SlowStep:
         for event, drawn in zip(events, negatives, strict=True):
             t = int(self.stream.t[event])
             ends = int(self.stream.src[event]), int(self.stream.dst[event])
-            source, true = (embedding.embed(node, t) for node in ends)
+            source, true, *others = (
+                embedding.embed(node, t, self._pending(node, t)) for node in (*ends, *drawn)
+            )
             positive.append(self.model.logit(source, true))
-            negative.append([self.model.logit(source, embedding.embed(n, t)) for n in drawn])
+            negative.append([self.model.logit(source, embedded) for embedded in others])
             incoherence += [_incoherence(self._updated(node)) for node in ends]
         link = np.mean(np.logaddexp(0, -np.array(positive)))
         link += np.mean(np.logaddexp(0, np.array(negative)))
@@ -294,32 +305,73 @@ class SlowStep:
             SlowMail(other, edge_of(self.stream, event), int(self.stream.t[event]))
             for event, other in state.mail
         ]
-        measured, last_update = self.model.measure(state.memory, state.last_update, mails)
+        start, lost = state.memory, state.count - len(mails)
+        if self.pres.corrects == "lost" and lost > 0 and state.last_update is not None:
+            start = start + self._change(start, state, mails[0].t - state.last_update, lost)
+        measured, last_update = self.model.measure(start, state.last_update, mails)
         elapsed = 0
         if mails and state.last_update is not None and last_update is not None:
             elapsed = last_update - state.last_update
         memory = measured
-        rates = state.rates[0] + state.rates[1]
-        length = self._length(elapsed)
-        if self.pres.prediction and rates and length > 0:
-            rate = sum(rates) / len(rates)
-            if self.draw is not None:
-                rate = self.draw(node, state.mail[-1][0], state)
-            gate = _sigmoid(self.model.weights["correction.gate_logit"])
-            memory = (1 - gate) * (state.memory + length * rate) + gate * measured
+        length = self._length(elapsed, state.count)
+        weighs = self.pres.prediction and self.pres.corrects == "update"
+        if weighs and state.seen and length > 0:
+            drawn = None if self.draw is None else self.draw(node, state.mail[-1][0], state)
+            change = self._change(state.memory, state, elapsed, state.count, drawn)
+            gate = self._gate(state, length)
+            memory = (1 - gate) * (state.memory + change) + gate * measured
         return SlowUpdate(state.memory, memory, last_update, elapsed, elapsed > 0)
+
+    def _change(
+        self, start: Vector, state: SlowNode, elapsed: int, count: int, drawn: Vector | None = None
+    ) -> Vector:
+        """What the prediction adds to a memory."""
+        length, num = self._length(elapsed, count), len(state.seen)
+        if not (self.pres.prediction and num and length > 0):
+            return np.zeros_like(start)
+        mean = sum(state.seen) / num if drawn is None else drawn
+        if self.pres.predictor == "level":
+            share = _sigmoid(self.model.weights["correction.predict.share_logit"])
+            change = share * (mean - start)
+        else:
+            change = length * mean
+        change = change * num / (num + self.pres.shrinkage)
+        return np.clip(change, -self.pres.clip, self.pres.clip) if self.pres.clip else change
+
+    def _gate(self, state: SlowNode, length: float) -> Vector:
+        if self.pres.gate == "learnt":
+            return _sigmoid(self.model.weights["correction.gate_logit"])
+        variance = np.var(np.array(state.seen), axis=0)
+        if self.pres.predictor == "drift":
+            variance = variance * length**2
+        return variance / (variance + np.exp(self.model.weights["correction.noise_log"]))
+
+    def _pending(self, node: int, t: int) -> Vector:
+        update = self._updated(node)
+        times = [
+            int(self.stream.t[event])
+            for event in range(self.first, self.stream.num_events)
+            if self.stream.t[event] < t and node in (self.stream.src[event], self.stream.dst[event])
+        ]
+        if not (self.pres.pending and times and update.last_update is not None):
+            return np.zeros_like(update.memory)
+        weight = self.model.weights["correction.pending_weight"]
+        elapsed = times[-1] - update.last_update
+        return weight * self._change(update.memory, self.nodes[node], elapsed, len(times))
 
     def _observe(self, node: int, component: int) -> None:
         update = self._updated(node)
-        length = self._length(update.elapsed)
+        length = self._length(update.elapsed, self.nodes[node].count)
         if length > 0:
-            rate = (update.memory - update.previous) / length
-            self.nodes[node].rates[component].append(rate)
+            seen = update.memory
+            if self.pres.predictor == "drift":
+                seen = (update.memory - update.previous) / length
+            self.nodes[node].rates[component].append(seen)
 
-    def _length(self, elapsed: int) -> float:
+    def _length(self, elapsed: int, count: int) -> float:
         units = elapsed / self.model.time_unit
         if self.pres.clock == "event":
-            return float(elapsed > 0)
+            return float(count) if elapsed > 0 else 0.0
         return math.log1p(units) if self.pres.clock == "log" else units
 
 

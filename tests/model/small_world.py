@@ -101,7 +101,9 @@ class World:
         statistics = None
         if own.statistics is not None:
             components, clock = own.statistics.num_components, own.statistics.clock
-            statistics = TransitionStatistics(own.num_nodes, own.dim, components, clock)
+            statistics = TransitionStatistics(
+                own.num_nodes, own.dim, components, clock, of_states=own.statistics.of_states
+            )
         store = LocalStore(own.num_nodes, own.dim, own.num_slots, statistics)
         store.load_state_dict(own.state_dict())
         step = build_step(stream, self.model, store, config, self.rates_seed)
@@ -133,10 +135,18 @@ def build_world(
     memory = MemoryConfig(dim=MEMORY_DIM, mailbox_slots=num_slots)
     shape = StreamShape(stream.edge_dim, stream.node_dim, TIME_UNIT)
     model = TGN(model_config, memory, pres, shape).eval()
+    if model.correction is not None and model.correction.pending_weight is not None:
+        torch.nn.init.constant_(model.correction.pending_weight, 0.4)
+    if model.correction is not None and model.correction.predict.share_logit is not None:
+        torch.nn.init.normal_(model.correction.predict.share_logit)
     statistics = None
     if pres.prediction:
         statistics = TransitionStatistics(
-            stream.num_nodes, MEMORY_DIM, pres.components, TransitionClock(pres.clock, TIME_UNIT)
+            stream.num_nodes,
+            MEMORY_DIM,
+            pres.components,
+            TransitionClock(pres.clock, TIME_UNIT),
+            of_states=pres.predictor == "level",
         )
     store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics)
     rates_seed = SEED if pres.prediction and pres.transition == "sample" else None

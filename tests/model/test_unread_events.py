@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from small_world import SMALL, build_world, random_stream
 
 from pres_dist.memory.state import NEVER, TransitionRows
-from pres_dist.model.tgn import UpdatedMemory, predict_unread
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.tgn import Unread, UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import PresCorrection
 
 
@@ -20,12 +24,30 @@ def updated(last_update: list[int]) -> UpdatedMemory:
 def test_a_node_with_unread_events_drifts_until_its_newest_one() -> None:
     rates = TransitionRows(torch.tensor([3, 3, 3, 0, 3]), torch.full((5, 2), 0.5), None)
     rates.rate_UD[3] = 0
-    newest = torch.tensor([130, 100, NEVER, 130, 130])
     before = updated([100, 100, NEVER, 100, NEVER])
-    correction = PresCorrection(TransitionClock("time", 10.0), 0.9)
-    after = predict_unread(correction, before, rates, newest)
+    correction = PresCorrection(PresConfig(), 2, TransitionClock("time", 10.0))
+    unread = Unread(torch.tensor([30, 0, 0, 30, 0]), torch.tensor([2, 0, 0, 1, 0]))
+    after = predict_unread(correction, before, rates, unread)
     drift = after.read_UD - before.memory_UD
     assert drift[0].tolist() == pytest.approx([1.5, 1.5])  # three units of time at 0.5 each
     assert not drift[1:].any()  # all read; no event; no transition known; never updated
     assert torch.equal(after.memory_UD, before.memory_UD)
     assert torch.equal(after.last_update_U, before.last_update_U)
+
+
+def test_the_events_that_memory_does_not_know_are_counted_one_by_one() -> None:
+    stream = random_stream(seed=4)
+    world = build_world(stream, ModelConfig(**SMALL), PresConfig(prediction=False))
+    random = np.random.default_rng(0)
+    nodes = random.integers(0, stream.num_nodes, 200)
+    before = random.integers(0, stream.num_events, 200)
+    last_update = random.choice(stream.t, 200)
+    last_update[::7] = NEVER
+    tensors = (torch.from_numpy(column) for column in (nodes, before, last_update))
+    unread = world.step.unread(*tensors)
+    for place, (node, bound, last) in enumerate(zip(nodes, before, last_update, strict=True)):
+        mine = (stream.src[:bound] == node) | (stream.dst[:bound] == node)
+        times = stream.t[:bound][mine]
+        times = times[times > last] if last != NEVER else times[:0]
+        assert int(unread.count[place]) == len(times)
+        assert int(unread.elapsed[place]) == (times.max() - last if len(times) else 0)

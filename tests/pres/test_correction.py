@@ -11,16 +11,17 @@ import torch
 
 from pres_dist.memory.state import Mixture, TransitionRows
 from pres_dist.pres.clock import ClockKind, TransitionClock
+from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import PresCorrection, draw_rates
 
 U, D, UNIT = 30, 5, 6.0
 CLOCKS = pytest.mark.parametrize("clock", ["time", "log", "event"])
 
 
-def lengths(clock: ClockKind, elapsed_U: torch.Tensor) -> list[float]:
+def lengths(clock: ClockKind, elapsed_U: torch.Tensor, events_U: torch.Tensor) -> list[float]:
     units = [int(elapsed) / UNIT for elapsed in elapsed_U]
     if clock == "event":
-        return [float(unit > 0) for unit in units]
+        return [float(n) * (unit > 0) for unit, n in zip(units, events_U, strict=True)]
     return [math.log1p(unit) if clock == "log" else unit for unit in units]
 
 
@@ -36,7 +37,11 @@ class Case:
         self.elapsed[::3] = 0
         self.observed = torch.randint(1, 9, (U,), generator=generator)
         self.observed[::4] = 0
+        self.events = torch.randint(1, 6, (U,), generator=generator)
         self.transitions = TransitionRows(self.observed, self.rate, None)
+
+    def length(self, correction: PresCorrection) -> torch.Tensor:
+        return correction.clock(self.elapsed, self.events)
 
     @property
     def known(self) -> torch.Tensor:
@@ -44,7 +49,8 @@ class Case:
 
 
 def build(clock: ClockKind = "log", gate: float = 0.7) -> PresCorrection:
-    return PresCorrection(TransitionClock(clock, UNIT), gate)
+    config = PresConfig(clock=clock, initial_gate=gate)
+    return PresCorrection(config, D, TransitionClock(clock, UNIT))
 
 
 @CLOCKS
@@ -53,14 +59,15 @@ def build(clock: ClockKind = "log", gate: float = 0.7) -> PresCorrection:
 def test_equals_the_equations(clock, gate, drawn):
     case = Case()
     rate = case.drawn if drawn else case.rate
-    corrected = build(clock, gate)(
+    correction = build(clock, gate)
+    corrected = correction(
         case.previous,
         case.measured,
-        case.elapsed,
+        case.length(correction),
         case.transitions,
         case.drawn if drawn else None,
     )
-    for node, duration in enumerate(lengths(clock, case.elapsed)):
+    for node, duration in enumerate(lengths(clock, case.elapsed, case.events)):
         measured = case.measured[node].double().numpy()
         predicted = measured
         if case.observed[node] > 0 and duration > 0:
@@ -78,7 +85,9 @@ def test_equals_the_equations(clock, gate, drawn):
 def test_measured_state_is_kept_where_nothing_is_known(clock):
     case = Case()
     case.rate[~case.known] = 1e30  # whatever a store hands out
-    corrected = build(clock)(case.previous, case.measured, case.elapsed, case.transitions)
+    correction = build(clock)
+    length = case.length(correction)
+    corrected = correction(case.previous, case.measured, length, case.transitions)
     unknown = ~case.known
     assert {bool(observed) for observed in case.observed[unknown] > 0} == {True, False}
     assert torch.equal(corrected.memory_UD[unknown], case.measured[unknown])
@@ -101,7 +110,8 @@ def test_gate_starts_as_configured_and_stays_between_0_and_1(gate):
 def test_gradient_of_the_gate():
     case, correction = Case(), build(gate=0.7)
     upstream = torch.randn(U, D, generator=torch.Generator().manual_seed(1))
-    corrected = correction(case.previous, case.measured, case.elapsed, case.transitions)
+    length = case.length(correction)
+    corrected = correction(case.previous, case.measured, length, case.transitions)
     (corrected.memory_UD * upstream).sum().backward()
     difference = (case.measured - corrected.predicted_UD).double()
     expected = 0.7 * 0.3 * float((difference * upstream).sum())
@@ -112,7 +122,8 @@ def test_gradient_of_the_gate():
 def test_measured_state_gets_the_share_of_the_gate_as_gradient():
     case, correction = Case(), build(gate=0.7)
     case.measured.requires_grad_()
-    corrected = correction(case.previous, case.measured, case.elapsed, case.transitions)
+    length = case.length(correction)
+    corrected = correction(case.previous, case.measured, length, case.transitions)
     corrected.memory_UD.sum().backward()
     grad = case.measured.grad
     assert grad is not None

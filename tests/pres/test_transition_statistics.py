@@ -28,6 +28,7 @@ class Transition:
     before: torch.Tensor
     after: torch.Tensor
     elapsed: torch.Tensor
+    events: torch.Tensor
 
 
 def random_transitions(components: int, seed: int = 0, num: int = 25) -> list[Transition]:
@@ -39,7 +40,8 @@ def random_transitions(components: int, seed: int = 0, num: int = 25) -> list[Tr
         before, after = torch.randn(2, len(nodes), D, generator=generator)
         elapsed = torch.randint(0, 40, (len(nodes),), generator=generator)
         elapsed[step % 3 :: 3] = 0
-        result.append(Transition(nodes, step % components, before, after, elapsed))
+        events = torch.randint(1, 5, (len(nodes),), generator=generator)
+        result.append(Transition(nodes, step % components, before, after, elapsed, events))
     return result
 
 
@@ -49,12 +51,14 @@ def make(clock: ClockKind, components: int, dim: int = D) -> TransitionStatistic
 
 def observe(statistics: TransitionStatistics, transitions: list[Transition]) -> None:
     for step in transitions:
-        statistics.observe(step.nodes, step.component, step.before, step.after, step.elapsed)
+        statistics.observe(
+            step.nodes, step.component, step.before, step.after, step.elapsed, step.events
+        )
 
 
-def length(clock: ClockKind, elapsed: int) -> float:
+def length(clock: ClockKind, elapsed: int, events: int) -> float:
     if clock == "event":
-        return float(elapsed > 0)
+        return float(events) if elapsed > 0 else 0.0
     return math.log(1 + elapsed / UNIT) if clock == "log" else elapsed / UNIT
 
 
@@ -63,7 +67,7 @@ def rates_of(transitions: list[Transition], clock: ClockKind, components: int):
     rates: list[list[list[np.ndarray]]] = [[[] for _ in range(components)] for _ in range(N)]
     for step in transitions:
         for row, node in enumerate(step.nodes.tolist()):
-            duration = length(clock, int(step.elapsed[row]))
+            duration = length(clock, int(step.elapsed[row]), int(step.events[row]))
             if duration > 0:
                 change = step.after[row].double().numpy() - step.before[row].double().numpy()
                 rates[node][step.component].append(change / duration)
@@ -78,9 +82,13 @@ def assert_near(actual: torch.Tensor, expected: object, scale: float = 1.0) -> N
 @CLOCKS
 def test_clock(clock):
     elapsed = torch.tensor([[0, 1, 8], [20, 1_000_000, 1_700_000_000_000]])
-    lengths = TransitionClock(clock, UNIT)(elapsed)
+    events = torch.tensor([[7, 1, 2], [9, 4, 1]])
+    lengths = TransitionClock(clock, UNIT)(elapsed, events)
     assert lengths.dtype == torch.float32
-    expected = [[length(clock, e) for e in row] for row in elapsed.tolist()]
+    expected = [
+        [length(clock, e, n) for e, n in zip(*rows, strict=True)]
+        for rows in zip(elapsed.tolist(), events.tolist(), strict=True)
+    ]
     torch.testing.assert_close(lengths.double(), torch.tensor(expected).double(), rtol=1e-6, atol=0)
 
 
@@ -145,7 +153,9 @@ def test_zero_length_transitions_leave_every_bit(clock, components):
     nodes = torch.arange(N)
     memory = torch.randn(N, D) * 1e30
     for component in range(components):
-        statistics.observe(nodes, component, memory, -memory, torch.zeros(N).long())
+        statistics.observe(
+            nodes, component, memory, -memory, torch.zeros(N).long(), torch.ones(N).long()
+        )
     for name, table in statistics.state_dict().items():
         assert torch.equal(table, before[name]), name
 
@@ -153,7 +163,9 @@ def test_zero_length_transitions_leave_every_bit(clock, components):
 def test_only_the_given_component_counts():
     statistics = make("event", 2)
     nodes = torch.tensor([4, 1])
-    statistics.observe(nodes, 1, torch.zeros(2, D), torch.ones(2, D), torch.tensor([3, 0]))
+    statistics.observe(
+        nodes, 1, torch.zeros(2, D), torch.ones(2, D), torch.tensor([3, 0]), torch.ones(2).long()
+    )
     assert statistics.count_NC.nonzero().tolist() == [[4, 1]]
     assert statistics.sum_NCD.sum(2).nonzero().tolist() == [[4, 1]]
     assert statistics.sum_squares_NCD.sum(2).nonzero().tolist() == [[4, 1]]
@@ -217,7 +229,9 @@ def test_variance_is_never_negative():
     for _ in range(7):
         nodes = torch.arange(N)
         after = torch.linspace(0.1, 1_000, N * D).view(N, D)
-        statistics.observe(nodes, 0, torch.zeros(N, D), after, torch.full((N,), 3))
+        statistics.observe(
+            nodes, 0, torch.zeros(N, D), after, torch.full((N,), 3), torch.ones(N).long()
+        )
     rows = statistics.rows(torch.arange(N), with_mixture=True)
     assert rows.mixture is not None
     assert rows.mixture.variance_UCD.min() >= 0
