@@ -9,15 +9,17 @@ from importlib import import_module
 
 from pres_dist import __version__
 from pres_dist.cli.tell import tell
-from pres_dist.errors import ConfigError, PresDistError
+from pres_dist.errors import ConfigError, NonFiniteError, PresDistError
 
 COMMANDS = {
     "train": "train a model on an event stream",
     "ray": "train on workers of a Ray cluster, started here or there already",
     "resume": "continue a run from its last checkpoint",
     "evaluate": "evaluate a trained run again, e.g. with other negatives",
+    "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",
     "data": "import, describe, synthesize or verify event streams",
 }
+DIVERGED = 3
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -31,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 2 where the user can put something right, 130 when interrupted and
-        141 when the reader of the output went away.
+        0, or 2 where the user can put something right, 3 where training diverged, 130
+        when interrupted and 141 when the reader of the output went away.
     """
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except PresDistError as error:
         tell(str(error))
-        return 2
+        return DIVERGED if isinstance(error, NonFiniteError) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -94,12 +95,20 @@ def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
     """The members of a union; a type that is no union is the only one."""
-    return (kind,) if get_origin(kind) in (None, Literal) else get_args(kind)
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _type_name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " | ".join(str(choice) for choice in get_args(kind))
+    if get_origin(kind) is Annotated:
+        inner, *metadata = get_args(kind)
+        parts = [part for field in metadata for part in getattr(field, "metadata", [field])]
+        return " ".join([_type_name(inner), *filter(None, map(_bound, parts))])
+    if get_origin(kind) is list:
+        return f"list of {_type_name(get_args(kind)[0])}"
+    if get_origin(kind) is dict:
+        return "`name: ...` lines"
     return _TYPE_NAMES.get(kind, getattr(kind, "__name__", str(kind)))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from pres_dist.config.base import Config
 from pres_dist.config.dump import dump_yaml
 from pres_dist.config.fields import KeyPath, Leaf, leaves
 from pres_dist.config.options import parse_overrides
@@ -17,7 +18,9 @@ from pres_dist.config.source import Source, read_source
 from pres_dist.config.suggest import suggest_key
 from pres_dist.errors import ConfigError
 
-__all__ = ["dump_yaml", "load_config"]
+__all__ = ["dump_yaml", "load_config", "validated"]
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def load_config(
@@ -37,7 +40,7 @@ def load_config(
     source.put(parse_overrides(RunConfig, overrides))
     below = Source((base or RunConfig()).model_dump())
     below.put(source)
-    return _validated(below, default_place=str(path) if path else "configuration")
+    return validated(RunConfig, below, str(path) if path else "configuration")
 
 
 def _read(path: Path) -> Source:
@@ -48,38 +51,52 @@ def _read(path: Path) -> Source:
         return Source(problems=[str(error)])
 
 
-def _validated(source: Source, default_place: str) -> RunConfig:
+def validated(model: type[AnyConfig], source: Source, default_place: str) -> AnyConfig:
+    """The configuration that `source` holds.
+
+    Args:
+        model: Its class.
+        source: Values, and where each was set.
+        default_place: What to name for a value of unknown place.
+
+    Raises:
+        ConfigError: Lists every problem, one a line, with its place.
+    """
     problems = list(source.problems)
     try:
-        config = RunConfig.model_validate(source.values)
+        config = model.model_validate(source.values)
     except ValidationError as error:
         for problem in error.errors():
             path = tuple(str(part) for part in problem["loc"])
-            problems.append(f"{source.place(path, default_place)}: {_describe(path, problem)}")
+            problems.append(
+                f"{source.place(path, default_place)}: {_describe(model, path, problem)}"
+            )
     if problems:
         raise ConfigError("\n".join(problems))
     return config
 
 
-def _describe(path: KeyPath, problem: Any) -> str:
+def _describe(model: type[Config], path: KeyPath, problem: Any) -> str:
     """One of pydantic's errors in the project's words: what, what is allowed, what came."""
     key, got = ".".join(path), reprlib.repr(problem["input"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key}; {suggest_key(RunConfig, path)}"
+        return f"unknown key {key}; {suggest_key(model, path)}"
     if problem["type"] == "invalid_key":
         return f"keys must be text, got {key}"
     if problem["type"] == "model_type":
         return f"{key} must hold `key: value` lines, got {got}"
     if problem["type"] == "value_error":
         return ": ".join(part for part in (key, str(problem["ctx"]["error"])) if part)
-    leaf = _leaf(path)
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    leaf = _leaf(model, path)
     message = f"must be {leaf.allowed}" if leaf else problem["msg"]
     return f"{key} {message}, got {got}"
 
 
-def _leaf(path: KeyPath) -> Leaf | None:
+def _leaf(model: type[Config], path: KeyPath) -> Leaf | None:
     """The field at `path`; a path into a field's value means the field."""
-    known = {leaf.path: leaf for leaf in leaves(RunConfig)}
+    known = {leaf.path: leaf for leaf in leaves(model)}
     while path and path not in known:
         path = path[:-1]
     return known.get(path)

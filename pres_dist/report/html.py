@@ -30,25 +30,40 @@ def write_report(run_dir: Path) -> Path | None:
     Raises:
         DataError: A file of the run folder is damaged.
     """
+    path = run_dir / REPORT
+    return path if write_page(path, "report.html.j2", report_content(run_dir)) else None
+
+
+def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
+    """Write a page that opens without a network, with all its plots.
+
+    Args:
+        path: the page.
+        template: name of its template.
+        content: what the template shows; `figures` are the plots.
+
+    Returns:
+        Whether it was written; False, with a note, without plotly or jinja2.
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        print(f"no report.html: {error.name} is missing: pip install 'pres-dist[report]'")
-        return None
+        print(f"no {path.name}: {error.name} is missing: pip install 'pres-dist[report]'")
+        return False
     environment = Environment(
         loader=PackageLoader("pres_dist.report"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters.update(number=number, plain=asdict)
-    page = environment.get_template("report.html.j2").render(
-        **report_content(run_dir),
+    page = environment.get_template(template).render(
+        **content,
         plotly=Markup(get_plotlyjs()),
         style=Markup(_template("report.css")),
         script=Markup(_template("report.js")),
     )
-    write_atomically(run_dir / REPORT, page)
-    return run_dir / REPORT
+    write_atomically(path, page)
+    return True
 
 
 def report_content(run_dir: Path) -> dict[str, Any]:
@@ -66,8 +81,8 @@ def report_content(run_dir: Path) -> dict[str, Any]:
             (results.get(name) or {}).get("inductive") for name in ("test", "validation")
         ),
         "figures": figures(records),
-        "config": _sections(config, "run"),
-        "environment": _sections(environment, "run"),
+        "config": sections(config, "run"),
+        "environment": sections(environment, "run"),
     }
 
 
@@ -100,7 +115,7 @@ def _facts(
     return [(name, _text(value)) for name, value in facts.items() if value is not None]
 
 
-def _sections(values: Mapping[str, Any], first: str) -> list[tuple[str, Rows]]:
+def sections(values: Mapping[str, Any], first: str) -> list[tuple[str, Rows]]:
     """Two levels of a mapping as tables: one for the plain values, one for each section."""
     plain = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
     inner = {name: value for name, value in values.items() if isinstance(value, Mapping)}

@@ -19,6 +19,8 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+LATEST, BEST = "LATEST", "BEST"
 
 
 def create_run_folder(config: RunConfig, run_dir: Path | None = None) -> Path:

@@ -12,10 +12,11 @@ import torch
 
 from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256, sync_folder, write_atomically
+from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
 
-FOLDER = "checkpoints"
+__all__ = ["BEST", "LATEST", "Checkpoints"]
+
 STATE, MANIFEST = "state.pt", "manifest.json"
-LATEST, BEST = "LATEST", "BEST"
 VERSION = 1
 
 
@@ -32,7 +33,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: Path, keep: int = 1) -> None:
-        self.folder = run_dir / FOLDER
+        self.folder = run_dir / CHECKPOINTS
         self._keep = keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:

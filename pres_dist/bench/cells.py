@@ -1,0 +1,163 @@
+"""The runs of a sweep put together: one result for each stream, batch and method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pres_dist.bench.plan import Cell, Sweep
+from pres_dist.bench.records import Record, at_best, mean_of_epochs, time_to
+from pres_dist.bench.statistics import Estimate, estimate
+from pres_dist.bench.sweep import Outcome
+
+BySeed = Mapping[int, Record]
+
+
+def _ap(record: Record) -> float | None:
+    value: float | None = record["test"]["ap"]
+    return value
+
+
+def _microseconds(record: Record) -> float | None:
+    rate = mean_of_epochs(record, "events_per_cpu_second")
+    return 1e6 / rate if rate else None
+
+
+FIGURES: dict[str, Callable[[Record], float | None]] = {
+    "ap": _ap,
+    "auc": lambda record: record["test"]["auc"],
+    "mrr": lambda record: record["test"]["mrr"],
+    "validation_ap": lambda record: record["validation"]["ap"],
+    "best_epoch": lambda record: record["best_epoch"],
+    "epochs": lambda record: len(record["epochs"]) or None,
+    "optimiser_steps": lambda record: record["optimiser_steps"],
+    "seconds_per_epoch": lambda record: mean_of_epochs(record, "train_seconds"),
+    "cpu_seconds_per_epoch": lambda record: mean_of_epochs(record, "train_cpu_seconds"),
+    "cpu_microseconds_per_event": _microseconds,
+    "events_per_second": lambda record: mean_of_epochs(record, "events_per_second"),
+    "cpu_seconds": lambda record: record["cpu_seconds"],
+    "gate": lambda record: at_best(record, "gate"),
+    "coherence": lambda record: at_best(record, "coherence"),
+    "prediction_ratio": lambda record: at_best(record, "prediction_ratio"),
+    "pending_events": lambda record: at_best(record, "pending_events_mean"),
+    "pending_share": lambda record: at_best(record, "pending_share"),
+}
+"""What is averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test part."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What the seeds of a cell came to.
+
+    Attributes:
+        tuned: settings that the tuning chose; None where it has not finished.
+        planned, done, diverged, failed: numbers of runs.
+        figures: by the names of FIGURES; None where no run has the figure.
+        difference: AP less that of the method compared with, paired by seed.
+        verdict: the difference in words; empty for a method that is compared with itself.
+        time_to: CPU seconds of training until validation AP reaches each target, over the
+            seeds that reach it.
+        reached: seeds that reach each target.
+    """
+
+    cell: Cell
+    tuned: Mapping[str, Any] | None
+    planned: int
+    done: int
+    diverged: int
+    failed: int
+    figures: Mapping[str, Estimate | None]
+    difference: Estimate | None
+    verdict: str
+    time_to: Mapping[str, Estimate | None]
+    reached: Mapping[str, int]
+
+    @property
+    def ap(self) -> float | None:
+        """Mean test AP; None where a seed diverged, or none has finished."""
+        ap = self.figures["ap"]
+        return None if ap is None or self.diverged else ap.mean
+
+
+Results = Mapping[Cell, CellResult]
+
+
+def cell_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[Cell, CellResult]:
+    """The results of every cell that has a run that was started."""
+    chosen = {
+        cell: [o for o in outcomes if o.chosen and o.task.cell == cell] for cell in sweep.cells
+    }
+    records = {cell: _by_seed(rows) for cell, rows in chosen.items()}
+    return {
+        cell: _result(sweep, cell, rows, records)
+        for cell, rows in chosen.items()
+        if any(row.state != "new" for row in rows)
+    }
+
+
+def _by_seed(rows: Sequence[Outcome]) -> BySeed:
+    return {row.task.seed: row.record for row in rows if row.record is not None}
+
+
+def _result(
+    sweep: Sweep, cell: Cell, rows: Sequence[Outcome], records: Mapping[Cell, BySeed]
+) -> CellResult:
+    own = records[cell]
+    done = [record for record in own.values() if record["state"] == "done"]
+    against = records[Cell(cell.stream, cell.batch_size, sweep.against(cell.method))]
+    compared = sweep.against(cell.method) != cell.method
+    difference = paired_difference(own, against) if compared else None
+    targets = _targets(sweep, cell.stream, records)
+    times = {name: [time_to(record, ap) for record in done] for name, ap in targets.items()}
+    return CellResult(
+        cell=cell,
+        tuned=dict(rows[0].task.tuned) if rows else None,
+        planned=len(sweep.config.seeds),
+        done=len(done),
+        diverged=len(own) - len(done),
+        failed=sum(row.state == "failed" for row in rows),
+        figures={name: estimate(map(figure, done)) for name, figure in FIGURES.items()},
+        difference=difference,
+        verdict=verdict(difference, _diverged(own), _diverged(against)) if compared else "",
+        time_to={name: estimate(seconds) for name, seconds in times.items()},
+        reached={name: sum(s is not None for s in seconds) for name, seconds in times.items()},
+    )
+
+
+def paired_difference(own: BySeed, other: BySeed) -> Estimate | None:
+    """AP of `own` less AP of `other`, over the seeds that both have."""
+    pairs = [(_ap(own[seed]), _ap(other[seed])) for seed in own if seed in other]
+    return estimate(a - b for a, b in pairs if a is not None and b is not None)
+
+
+def verdict(difference: Estimate | None, own_diverged: bool, other_diverged: bool) -> str:
+    """A paired difference in words: an interval that holds 0 says neither better nor worse."""
+    if own_diverged or other_diverged:
+        if own_diverged and other_diverged:
+            return "both diverged"
+        return "worse: diverged" if own_diverged else "better: the other diverged"
+    if difference is None:
+        return "not measured"
+    if difference.half is None:
+        return "one seed"
+    if abs(difference.mean) <= difference.half:
+        return "equal within interval"
+    return "better" if difference.mean > 0 else "worse"
+
+
+def _diverged(records: BySeed) -> bool:
+    return any(record["state"] == "diverged" for record in records.values())
+
+
+def _targets(sweep: Sweep, stream: str, records: Mapping[Cell, BySeed]) -> dict[str, float]:
+    """Validation AP to reach, by how the sweep writes it; relative ones need the baseline."""
+    base = records[Cell(stream, sweep.base_batch, sweep.config.baseline)]
+    reference = estimate(record["validation"]["ap"] for record in base.values())
+    targets = {}
+    for target in sweep.config.targets:
+        if target > 0:
+            targets[f"{target:g}"] = target
+        elif reference is not None:
+            targets[f"base{target:+g}" if target else "base"] = reference.mean + target
+    return targets

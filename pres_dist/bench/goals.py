@@ -1,0 +1,119 @@
+"""How far temporal batches may grow, and whether a method lets them grow further."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pres_dist.bench.cells import Results
+from pres_dist.bench.plan import Cell, Sweep
+
+FACTOR = 4
+"""How much larger the batch is that PRES claims (Su, Zou and Wu, ICLR 2024)."""
+
+
+@dataclass(frozen=True)
+class Tolerated:
+    """The largest batch of a stream and method whose mean AP is within tolerance.
+
+    Attributes:
+        of_own_base: of the same method at the base batch.
+        of_baseline: of the baseline at the base batch.
+        of_best: of the method's best batch.
+    """
+
+    stream: str
+    method: str
+    of_own_base: int | None
+    of_baseline: int | None
+    of_best: int | None
+
+    @property
+    def batches(self) -> tuple[int | None, ...]:
+        """All three."""
+        return self.of_own_base, self.of_baseline, self.of_best
+
+
+def tolerated(sweep: Sweep, results: Results) -> list[Tolerated]:
+    """By stream and method; None where nothing to compare has been measured, or none is within."""
+    rows = []
+    for stream in sweep.config.streams:
+        baseline = ap_by_batch(results, stream, sweep.config.baseline).get(sweep.base_batch)
+        for method in sweep.methods:
+            aps = ap_by_batch(results, stream, method)
+            references = (aps.get(sweep.base_batch), baseline, max(aps.values(), default=None))
+            largest = [_largest(aps, ref, sweep.config.tolerance) for ref in references]
+            rows.append(Tolerated(stream, method, *largest))
+    return rows
+
+
+def ap_by_batch(results: Results, stream: str, method: str) -> dict[int, float]:
+    """Mean test AP of the batches that have one."""
+    return {
+        cell.batch_size: result.ap
+        for cell, result in results.items()
+        if cell.stream == stream and cell.method == method and result.ap is not None
+    }
+
+
+def _largest(aps: Mapping[int, float], reference: float | None, tolerance: float) -> int | None:
+    if reference is None:
+        return None
+    # Means are compared to one part in 10^9: a loss of exactly the tolerance is within it.
+    within = [batch for batch, ap in aps.items() if ap >= reference - tolerance - 1e-9]
+    return max(within, default=None)
+
+
+def goal_lines(sweep: Sweep, results: Results) -> list[str]:
+    """For every method but baselines: what the goals ask, and on how much it holds."""
+    compared = [name for name in sweep.methods if sweep.against(name) != name]
+    return [
+        line
+        for method in compared
+        for line in (_growth(sweep, results, method), _at_least(sweep, results, method))
+    ]
+
+
+def _growth(sweep: Sweep, results: Results, method: str) -> str:
+    """At 4 times the largest batch that the baseline tolerates, is the method within tolerance?"""
+    other = sweep.against(method)
+    within, measured, unmeasured = [], [], []
+    for stream in sweep.config.streams:
+        baseline = ap_by_batch(results, stream, other)
+        reference = baseline.get(sweep.base_batch)
+        largest = _largest(baseline, reference, sweep.config.tolerance)
+        ap = None if largest is None else ap_by_batch(results, stream, method).get(FACTOR * largest)
+        if largest is None or reference is None or ap is None:
+            unmeasured.append(f"{stream} ({'-' if largest is None else f'{FACTOR * largest:,}'})")
+            continue
+        measured.append(stream)
+        if ap >= reference - sweep.config.tolerance - 1e-9:
+            within.append(stream)
+    text = (
+        f"at {FACTOR} x the largest batch that {other} tolerates, {method} stays within "
+        f"{sweep.config.tolerance:g} of {other} at {sweep.base_batch:,} on {len(within)} of "
+        f"{len(measured)} streams"
+    )
+    text += f" ({', '.join(within)})" if within else ""
+    return text + (f"; not measured: {', '.join(unmeasured)}" if unmeasured else "")
+
+
+def _at_least(sweep: Sweep, results: Results, method: str) -> str:
+    """Does the method reach at least the baseline at every large batch?"""
+    other, smallest = sweep.against(method), sweep.config.goal_batch
+    cells = [
+        result
+        for cell, result in results.items()
+        if cell.method == method and cell.batch_size >= smallest and result.difference is not None
+    ]
+    reached = sum(r.difference is not None and r.difference.mean >= 0 for r in cells)
+    worse = sum(result.verdict.startswith("worse") for result in cells)
+    return (
+        f"{method} has at least the mean AP of {other} at every batch >= {smallest:,}: "
+        f"{reached} of {len(cells)} cells; worse beyond the interval in {worse}"
+    )
+
+
+def missing(sweep: Sweep, results: Results) -> Sequence[Cell]:
+    """Cells without any result."""
+    return [cell for cell in sweep.cells if cell not in results]

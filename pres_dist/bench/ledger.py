@@ -1,0 +1,151 @@
+"""The folder of a sweep: which runs it holds, how far each is, and what each came to."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pres_dist.bench.plan import Task
+from pres_dist.bench.records import Record, read_record
+from pres_dist.config.load import dump_yaml
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.files import write_atomically
+from pres_dist.report.run_folder import CHECKPOINTS, LATEST, RESULTS, read_config
+
+State = Literal["done", "diverged", "failed", "begun", "new"]
+FINISHED: tuple[State, ...] = ("done", "diverged")
+RUNS, TASKS = "runs", "tasks"
+
+
+class Ledger:
+    """What a sweep's folder holds.
+
+    `runs/KEY` is a run's folder; `tasks/KEY.yaml`, `.json`, `.log` and `.lock` are its
+    configuration, how its attempts ended, what it printed and who is at it. A run is
+    found by the digest of its configuration, whatever sweep or method called for it.
+
+    Args:
+        folder: made if need be.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # What is finished stays as it is, and looking it up again costs a parse of its files.
+        self._finished: dict[str, Record] = {}
+        try:
+            for name in (RUNS, TASKS):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot make the sweep's folder: {error.strerror}"
+            ) from None
+
+    def state(self, task: Task) -> State:
+        """How far a run is; `begun` also where it was stopped and can go on."""
+        if task.digest in self._finished:
+            return self._finished[task.digest]["state"]
+        return self._state(task)
+
+    def record(self, task: Task) -> Record | None:
+        """The results of a finished run, with what its attempts cost; None before."""
+        if task.digest not in self._finished:
+            state = self._state(task)
+            if state not in FINISHED:
+                return None
+            record = read_record(self.run_dir(task), state, self.attempts(task))
+            self._finished[task.digest] = record
+        return self._finished[task.digest]
+
+    def run_dir(self, task: Task) -> Path:
+        """Folder of the run, perhaps under the name that another method gave it."""
+        return self.folder / RUNS / self._key(task)
+
+    def file(self, task: Task, suffix: str) -> Path:
+        """One of the files beside the run's folder."""
+        return self.folder / TASKS / f"{self._key(task)}{suffix}"
+
+    def attempts(self, task: Task) -> list[dict[str, Any]]:
+        """How each attempt at the run ended and what it cost."""
+        path = self.file(task, ".json")
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+    def attempt_begins(self, task: Task) -> None:
+        """Add an attempt; one that is cut off stays like this, without figures."""
+        self._write_attempts(task, [*self.attempts(task), {"outcome": "begun"}])
+
+    def attempt_ended(self, task: Task, outcome: State, **figures: Any) -> None:
+        """Note how the newest attempt ended and what it cost."""
+        done = {"outcome": outcome, **figures}
+        self._write_attempts(task, [*self.attempts(task)[:-1], done])
+
+    def _write_attempts(self, task: Task, attempts: list[dict[str, Any]]) -> None:
+        write_atomically(self.file(task, ".json"), json.dumps(attempts, indent=1) + "\n")
+
+    def command(self, task: Task) -> list[str]:
+        """Make the run's folder ready; returns the arguments of pres-dist that (re)start it."""
+        run_dir = self.run_dir(task)
+        if self.state(task) == "begun" and (run_dir / CHECKPOINTS / LATEST).exists():
+            return ["resume", str(run_dir)]
+        shutil.rmtree(run_dir, ignore_errors=True)
+        for suffix in (".json", ".log"):
+            self.file(task, suffix).unlink(missing_ok=True)
+        write_atomically(self.file(task, ".yaml"), dump_yaml(task.config))
+        return ["train", str(self.file(task, ".yaml")), "--run-dir", str(run_dir)]
+
+    def tidy(self, task: Task) -> None:
+        """Drop the checkpoints of a finished run, which are most of its bytes."""
+        shutil.rmtree(self.run_dir(task) / CHECKPOINTS, ignore_errors=True)
+
+    @contextmanager
+    def claimed(self, task: Task) -> Iterator[int | None]:
+        """Hold the run's lock; yields its descriptor, or None where another process is at it.
+
+        A child that inherits the descriptor holds the lock for as long as it lives, so
+        that a run whose sweep was killed is not started a second time beside itself.
+        """
+        descriptor = os.open(self.file(task, ".lock"), os.O_CREAT | os.O_RDWR)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _state(self, task: Task) -> State:
+        """As the files say."""
+        run_dir = self.run_dir(task)
+        if not self._same(task, run_dir):
+            return "new"
+        if (run_dir / RESULTS).exists():
+            return "done"
+        attempts = self.attempts(task)
+        outcome: State = attempts[-1]["outcome"] if attempts else "begun"
+        return "begun" if outcome == "done" else outcome
+
+    def _key(self, task: Task) -> str:
+        found = sorted((self.folder / TASKS).glob(f"*-{task.digest}.yaml"))
+        return found[0].stem if found else task.key
+
+    def _same(self, task: Task, run_dir: Path) -> bool:
+        """Whether the folder's run is this one: a default may have changed since."""
+        try:
+            return _nameless(read_config(run_dir)) == _nameless(task.config)
+        except ConfigError:
+            return False
+
+
+def _nameless(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(exclude={"name"})

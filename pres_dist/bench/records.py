@@ -1,0 +1,120 @@
+"""What a sweep keeps of a run: the figures that its folder holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pres_dist.report.figures import prediction_ratio
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.report.run_folder import ENVIRONMENT, METRICS, RESULTS
+
+Record = dict[str, Any]
+METRIC_NAMES = ("ap", "auc", "mrr")
+EPOCH_FIELDS = (
+    "loss",
+    "gate",
+    "coherence",
+    "events_per_second",
+    "events_per_cpu_second",
+    "pending_events_mean",
+    "pending_share",
+    "prediction_error",
+    "persistence_error",
+)
+
+
+def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]) -> Record:
+    """Everything about a finished run that reports and tables are made of.
+
+    Args:
+        run_dir: folder of the run.
+        state: done or diverged.
+        attempts: how often it was started, with the CPU and wall-clock seconds of each.
+
+    Raises:
+        DataError: metrics.jsonl is damaged.
+    """
+    records = read_metrics(run_dir / METRICS)
+    epochs = [_epoch(record) for record in records if record["kind"] == "epoch"]
+    results = _json(run_dir / RESULTS)
+    environment = _json(run_dir / ENVIRONMENT)
+    return {
+        "state": state,
+        "run": run_dir.name,
+        "validation": _metrics(results.get("validation")),
+        "test": _metrics(results.get("test")),
+        "best_epoch": results.get("best_epoch"),
+        "seconds": results.get("seconds"),
+        "cpu_seconds": _total(attempts, "cpu_seconds"),
+        "attempts": len(attempts),
+        "optimiser_steps": _steps(records),
+        "epochs": epochs,
+        "date": environment.get("date"),
+        "git_commit": environment.get("git_commit"),
+    }
+
+
+def at_best(record: Record, name: str) -> float | None:
+    """A figure of the epoch that was best in validation."""
+    for epoch in record["epochs"]:
+        if epoch["epoch"] == record["best_epoch"]:
+            value: float | None = epoch.get(name)
+            return value
+    return None
+
+
+def mean_of_epochs(record: Record, name: str) -> float | None:
+    """The mean of a figure over the run's epochs."""
+    values = [epoch[name] for epoch in record["epochs"] if epoch.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def time_to(record: Record, target: float, unit: str = "train_cpu_seconds") -> float | None:
+    """Seconds of training until validation AP reached `target`; None where it never did."""
+    spent = 0.0
+    for epoch in record["epochs"]:
+        spent += epoch[unit]
+        if (epoch["validation_ap"] or 0.0) >= target:
+            return spent
+    return None
+
+
+def _epoch(record: Mapping[str, Any]) -> Record:
+    cpu = sum(worker["cpu_seconds"] for worker in record["workers"])
+    events = cpu * record["events_per_cpu_second"]
+    return {
+        "epoch": record["epoch"],
+        "validation_ap": (record.get("validation") or {}).get("ap"),
+        "seconds": record["seconds"],
+        "train_seconds": events / record["events_per_second"],
+        "train_cpu_seconds": cpu,
+        "prediction_ratio": prediction_ratio(dict(record)),
+        **{name: record.get(name) for name in EPOCH_FIELDS},
+    }
+
+
+def _steps(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """Optimiser steps of the run, where they are told apart from temporal batches."""
+    last = records[-1] if records else None
+    return None if last is None else last.get("optimiser_steps", last["step"])
+
+
+def _metrics(part: Mapping[str, Any] | None) -> Record:
+    return {name: (part or {}).get(name) for name in METRIC_NAMES}
+
+
+def _total(attempts: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The sum over attempts; None where one of them was cut off before it was measured."""
+    values = [attempt.get(name) for attempt in attempts]
+    known = [value for value in values if value is not None]
+    return sum(known) if values and len(known) == len(values) else None
+
+
+def _json(path: Path) -> Record:
+    if not path.exists():
+        return {}
+    values: Record = json.loads(path.read_text(encoding="utf-8"))
+    return values

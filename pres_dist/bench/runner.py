@@ -1,0 +1,134 @@
+"""Running tasks in processes of their own, several at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from pres_dist.bench.ledger import FINISHED, Ledger, State
+from pres_dist.bench.plan import Task
+from pres_dist.cli.main import DIVERGED
+
+Tell = Callable[[Task, str], None]
+"""Called with a task and what became of it, whenever that changes."""
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 10.0
+
+
+@dataclass
+class _Child:
+    """A process at work on a task; `lock` is released when it has ended."""
+
+    task: Task
+    process: subprocess.Popen[bytes]
+    started: float
+    lock: ExitStack
+
+
+class Runner:
+    """Runs tasks as `python -m pres_dist`, and notes in the ledger how they end.
+
+    Children are sessions of their own: Ctrl-C reaches this process alone, which ends
+    them before it leaves.
+
+    Args:
+        ledger: the sweep's folder.
+        jobs: processes at a time.
+        nice: added to the niceness of each.
+        tell: follows what happens.
+    """
+
+    def __init__(self, ledger: Ledger, jobs: int, nice: int, tell: Tell) -> None:
+        self._ledger, self._jobs, self._nice, self._tell = ledger, jobs, nice, tell
+        self._children: list[_Child] = []
+
+    def run(self, tasks: Iterable[Task]) -> None:
+        """Run all tasks that are not finished, in order; what several ask for, once."""
+        waiting = list({task.digest: task for task in reversed(list(tasks))}.values())[::-1]
+        try:
+            while waiting or self._children:
+                while waiting and len(self._children) < self._jobs:
+                    self._start(waiting.pop(0))
+                time.sleep(_POLL_SECONDS if self._children else 0)
+                self._reap()
+        finally:
+            self._stop()
+
+    def _start(self, task: Task) -> None:
+        if self._ledger.state(task) in FINISHED:
+            return
+        with ExitStack() as stack:
+            lock = stack.enter_context(self._ledger.claimed(task))
+            if lock is None:
+                self._tell(task, "busy in another process")
+                return
+            arguments = self._ledger.command(task)
+            self._ledger.attempt_begins(task)
+            process = self._spawn(task, arguments, lock)
+            self._children.append(_Child(task, process, time.time(), stack.pop_all()))
+        self._tell(task, "resumed" if arguments[0] == "resume" else "started")
+
+    def _spawn(self, task: Task, arguments: list[str], lock: int) -> subprocess.Popen[bytes]:
+        nice = ["nice", "-n", str(self._nice)] if self._nice else []
+        threads = str(max(task.config.training.num_threads, 1))
+        with self._ledger.file(task, ".log").open("ab") as log:
+            return subprocess.Popen(
+                [*nice, sys.executable, "-m", "pres_dist", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "OMP_NUM_THREADS": threads},
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+
+    def _reap(self, interrupted: bool = False) -> None:
+        """Note the children that have ended."""
+        for child in list(self._children):
+            pid, status, usage = os.wait4(child.process.pid, os.WNOHANG)
+            if not pid:
+                continue
+            self._children.remove(child)
+            # Popen would otherwise look for the process once more.
+            child.process.returncode = os.waitstatus_to_exitcode(status)
+            outcome = _outcome(child.process.returncode, interrupted)
+            self._ledger.attempt_ended(
+                child.task,
+                outcome,
+                returncode=child.process.returncode,
+                seconds=time.time() - child.started,
+                cpu_seconds=usage.ru_utime + usage.ru_stime,
+            )
+            if outcome in FINISHED:
+                self._ledger.tidy(child.task)
+            child.lock.close()
+            self._tell(child.task, "stopped" if outcome == "begun" else outcome)
+
+    def _stop(self) -> None:
+        """End the children that are still there, with all that they have started."""
+        deadline = time.monotonic() + _GRACE_SECONDS
+        self._signal(signal.SIGTERM)
+        while self._children:
+            self._reap(interrupted=True)
+            if time.monotonic() > deadline:
+                self._signal(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS if self._children else 0)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To each child's session; a child not reaped yet still holds its number."""
+        for child in self._children:
+            os.killpg(child.process.pid, number)
+
+
+def _outcome(returncode: int, interrupted: bool) -> State:
+    if returncode == 0:
+        return "done"
+    if returncode == DIVERGED:
+        return "diverged"
+    return "begun" if interrupted else "failed"

@@ -1,0 +1,58 @@
+"""Choosing what the tuning's grid offers, by validation AP of the first seed alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pres_dist.bench.ledger import FINISHED, Ledger
+from pres_dist.bench.plan import Cell, Sweep, Task, Values
+from pres_dist.bench.records import Record
+
+Choices = Mapping[Cell, Values | None]
+"""What each cell uses; None where not all that it depends on has been tried yet."""
+
+
+def candidates(sweep: Sweep, cell: Cell) -> list[Task]:
+    """The runs that try the whole grid in a cell."""
+    return [sweep.task(cell, sweep.config.seeds[0], tuned) for tuned in sweep.grid]
+
+
+def choose(sweep: Sweep, ledger: Ledger) -> Choices:
+    """The values that are best by validation AP, for each cell.
+
+    Every method has tried the same number of them. With `per: method` the mean AP
+    over all cells of the method decides. A run that diverged has lost.
+    """
+    if len(sweep.grid) == 1:
+        return dict.fromkeys(sweep.cells, sweep.grid[0])
+    scores = {cell: _scores(sweep, ledger, cell) for cell in sweep.cells}
+    if sweep.config.tuning.per == "cell":
+        return {cell: _best(sweep.grid, [scores[cell]]) for cell in sweep.cells}
+    per_method = {
+        method: _best(sweep.grid, [scores[c] for c in sweep.cells if c.method == method])
+        for method in sweep.methods
+    }
+    return {cell: per_method[cell.method] for cell in sweep.cells}
+
+
+def _scores(sweep: Sweep, ledger: Ledger, cell: Cell) -> list[float] | None:
+    """Validation AP of each candidate; None while one is not finished."""
+    tasks = candidates(sweep, cell)
+    if any(ledger.state(task) not in FINISHED for task in tasks):
+        return None
+    return [_score(ledger.record(task)) for task in tasks]
+
+
+def _score(record: Record | None) -> float:
+    ap = record["validation"]["ap"] if record else None
+    return -math.inf if ap is None else ap
+
+
+def _best(grid: Sequence[Values], scores: Sequence[list[float] | None]) -> Values | None:
+    """The candidate with the highest sum; the first of equals."""
+    known = [row for row in scores if row is not None]
+    if len(known) < len(scores):
+        return None
+    sums = [sum(column) for column in zip(*known, strict=True)]
+    return grid[sums.index(max(sums))]

@@ -1,0 +1,60 @@
+"""What a sweep tells whoever is watching."""
+
+from __future__ import annotations
+
+import time
+
+from pres_dist.bench.ledger import FINISHED, Ledger
+from pres_dist.bench.plan import Sweep, Task
+from pres_dist.bench.sweep import Only, first_tasks, other_tasks, untuned_cells
+from pres_dist.bench.tuning import choose
+
+
+class Watch:
+    """Prints a line whenever a run starts or ends."""
+
+    def __init__(self, sweep: Sweep, ledger: Ledger, only: Only) -> None:
+        self._sweep, self._ledger, self._only = sweep, ledger, only
+        self._started = time.monotonic()
+
+    def __call__(self, task: Task, event: str) -> None:
+        tasks = self._tasks()
+        done = sum(self._ledger.state(task) in FINISHED for task in tasks.values())
+        line = (
+            f"[{done}/{len(tasks)} {time.monotonic() - self._started:,.0f} s] {task.label}: {event}"
+        )
+        if event == "failed":
+            line += f", see {self._ledger.file(task, '.log')}"
+        record = self._ledger.record(task)
+        if record is not None and record["test"]["ap"] is not None:
+            line += f", test AP {record['test']['ap']:.4f}"
+        print(line, flush=True)
+
+    def all_finished(self) -> bool:
+        """Whether nothing is left of what was to be run."""
+        waiting = untuned_cells(self._sweep, choose(self._sweep, self._ledger), self._only)
+        states = [self._ledger.state(task) for task in self._tasks().values()]
+        return not waiting and all(state in FINISHED for state in states)
+
+    def _tasks(self) -> dict[str, Task]:
+        """What is to be run as far as is known, each computation once."""
+        choices = choose(self._sweep, self._ledger)
+        tasks = first_tasks(self._sweep, self._only)
+        tasks += other_tasks(self._sweep, choices, self._only)
+        return {task.digest: task for task in tasks}
+
+
+def list_runs(sweep: Sweep, ledger: Ledger, only: Only) -> None:
+    """Print every run in the order of running, and how far each is."""
+    choices = choose(sweep, ledger)
+    seen: set[str] = set()
+    for task in [*first_tasks(sweep, only), *other_tasks(sweep, choices, only)]:
+        state = "shared" if task.digest in seen else ledger.state(task)
+        seen.add(task.digest)
+        tuned = ", ".join(f"{name} {value}" for name, value in task.tuned)
+        epochs = f"{task.config.training.epochs} epochs"
+        print(f"{state:<9}{ledger.run_dir(task).name}  {', '.join(filter(None, (epochs, tuned)))}")
+    waiting = untuned_cells(sweep, choices, only)
+    seeds = len(sweep.config.seeds) - 1
+    if waiting:
+        print(f"{len(waiting) * seeds} more runs once tuning has chosen, in {len(waiting)} cells")

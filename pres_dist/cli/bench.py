@@ -1,0 +1,105 @@
+"""`pres-dist bench batch-size`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from pres_dist.config.options import OptionParser, normalised
+
+TERMINATED = 143
+UNFINISHED = 1
+
+
+def main(argv: list[str]) -> int:
+    """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
+    arguments = _parser().parse_args(normalised(argv))
+    with _terminable():
+        code: int = arguments.action(arguments)
+    return code
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser(prog="pres-dist bench", description="Sweeps that end in a report.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    summary = "accuracy and time against the temporal batch, by stream, method and seed"
+    sweep = commands.add_parser("batch-size", help=summary, description=summary)
+    sweep.set_defaults(action=_batch_size)
+    sweep.add_argument("sweep", metavar="SWEEP", type=Path, help="YAML file of the sweep")
+    sweep.add_argument(
+        "--out", metavar="DIR", type=Path, help="folder of the sweep (default: runs/bench-NAME)"
+    )
+    sweep.add_argument(
+        "--jobs", metavar="N", type=_positive, default=1, help="runs at a time (default 1)"
+    )
+    sweep.add_argument(
+        "--nice", metavar="N", type=int, default=0, help="niceness of the runs (default 0)"
+    )
+    sweep.add_argument(
+        "--only",
+        metavar="NAME=VALUE,...",
+        action="append",
+        default=[],
+        help="run only these: stream=, batch_size=, method=, seed=; the report shows all there is",
+    )
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="list the runs and how far each is, and run nothing"
+    )
+    sweep.add_argument(
+        "--report-only", action="store_true", help="write the report of what is there already"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
+    return value
+
+
+def _batch_size(arguments: argparse.Namespace) -> int:
+    from pres_dist.bench.ledger import Ledger
+    from pres_dist.bench.plan import load_sweep
+    from pres_dist.bench.report import write_reports
+    from pres_dist.bench.runner import Runner
+    from pres_dist.bench.sweep import parse_only, run_sweep
+    from pres_dist.bench.watch import Watch, list_runs
+
+    sweep = load_sweep(arguments.sweep)
+    only = parse_only(sweep, arguments.only)
+    ledger = Ledger(arguments.out or Path("runs") / f"bench-{sweep.config.name}")
+    if arguments.dry_run:
+        list_runs(sweep, ledger, only)
+        return 0
+    watch = Watch(sweep, ledger, only)
+    try:
+        if not arguments.report_only:
+            run_sweep(sweep, ledger, Runner(ledger, arguments.jobs, arguments.nice, watch), only)
+    finally:
+        for path in write_reports(sweep, ledger):
+            print(f"report: {path}")
+    return 0 if arguments.report_only or watch.all_finished() else UNFINISHED
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that the runs that were started are ended."""
+
+    def stop(*_: object) -> NoReturn:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
