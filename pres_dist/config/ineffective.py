@@ -28,7 +28,19 @@ _RULES: list[Rule] = [
     ("model.num_heads", lambda c: c.model.embedding != "attention", "there is no attention"),
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
-        for name in ("transition", "components", "clock", "initial_gate")
+        for name in (
+            *("predictor", "corrects", "gate", "initial_gate", "shrinkage", "clip", "pending"),
+            *("transition", "components", "clock"),
+        )
+    ),
+    *(
+        (f"pres.{name}", lambda c: c.pres.corrects == "lost", "nothing is weighed")
+        for name in ("gate", "initial_gate")
+    ),
+    (
+        "training.events_per_step",
+        lambda c: c.training.events_per_step >= c.training.batch_size,
+        "an optimiser step takes the whole batch",
     ),
     (
         "training.scaling_base",

@@ -40,7 +40,11 @@ VARIANTS = {
     "3 in order": ["--model.aggregator", "sequential", "--memory.mailbox_slots", "3"],
     "drawn rates": ["--pres.transition", "sample", "--sampling.strategy", "uniform"],
     "tiny batches": ["--training.batch_size", "2"],
-    "four updates": ["--training.events_per_step", "8", "--memory.mailbox_slots", "2"],
+    "four updates": [
+        *("--training.events_per_step", "8", "--pres.corrects", "lost", "--pres.clock", "event"),
+        *("--model.aggregator", "sequential", "--memory.mailbox_slots", "2"),
+    ],
+    "level": ["--pres.predictor", "level", "--pres.gate", "kalman", "--pres.pending", "true"],
 }
 
 
