@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pres_dist.bench.config import Method, SweepConfig
 from pres_dist.config.base import Config
 from pres_dist.config.load import validated
+from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
 from pres_dist.config.source import EXTENDS, Source, read_source
 from pres_dist.errors import ConfigError
@@ -48,11 +49,13 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """Names what is computed: the settings that are not at their default, less the name.
+        """Names what is computed: the settings that are not at their default, less the names.
 
         So a setting that a later version adds changes no digest.
         """
-        settings = self.config.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+        settings = self.config.model_dump(
+            mode="json", exclude_defaults=True, exclude={"name", "preset"}
+        )
         text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -125,7 +128,7 @@ class Sweep:
         source = Source(RunConfig().model_dump())
         source.put(Source({"training": {"num_threads": 1}}))
         for layer in (("base",), ("streams", cell.stream), *self._lineage(cell.method)):
-            source.put(self._layers[layer])
+            source.put(with_preset(self._layers[layer]))
         for name, value in tuned:
             source.put(_nested(name, value, f"{self._file}: tuning.grid"))
         source.put(Source({"training": {"batch_size": cell.batch_size, "seed": seed}}))

@@ -13,6 +13,7 @@ from pres_dist.config.base import Config
 from pres_dist.config.dump import dump_yaml
 from pres_dist.config.fields import KeyPath, Leaf, leaves
 from pres_dist.config.options import parse_overrides
+from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
 from pres_dist.config.source import Source, read_source
 from pres_dist.config.suggest import suggest_key
@@ -39,7 +40,7 @@ def load_config(
     source = _read(path) if path else Source()
     source.put(parse_overrides(RunConfig, overrides))
     below = Source((base or RunConfig()).model_dump())
-    below.put(source)
+    below.put(with_preset(source))
     return validated(RunConfig, below, str(path) if path else "configuration")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from pres_dist.config.base import Config
+from pres_dist.config.presets import PresetName
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.events.config import DataConfig
 from pres_dist.memory.config import MemoryConfig
@@ -20,6 +21,9 @@ class RunConfig(Config):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
     """Start of the run folder's name."""
+    preset: PresetName = "best"
+    """Settings that hold where no other is given: what measured best, PRES as published, or
+    neither prediction nor coherence."""
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
     memory: MemoryConfig = MemoryConfig()

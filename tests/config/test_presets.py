@@ -1,0 +1,49 @@
+"""Named settings, below all that is said by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pres_dist.config.load import dump_yaml, load_config
+from pres_dist.config.presets import PRESETS
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+
+
+def test_best_is_the_defaults() -> None:
+    assert load_config(None, ["--preset", "best"]) == RunConfig()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_sets_all_that_it_names(name: str) -> None:
+    config = load_config(None, ["--preset", name])
+    for section, fields in PRESETS[name].items():
+        for field, value in fields.items():
+            assert getattr(getattr(config, section), field) == value
+
+
+def test_none_computes_nothing_of_pres() -> None:
+    pres = load_config(None, ["--preset", "none"]).pres
+    assert not pres.prediction
+    assert pres.coherence_weight == 0
+
+
+def test_what_is_set_by_hand_stays(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("preset: paper\npres: {clock: log}\n")
+    config = load_config(path, ["--pres.components", "1"])
+    assert (config.pres.clock, config.pres.components, config.pres.gate) == ("log", 1, "learnt")
+
+
+def test_the_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
+    config = load_config(None, ["--preset", "paper", "--pres.clip", "0.3"])
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(config))
+    assert load_config(path) == config
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ConfigError, match="preset must be best . paper . none, got 'bset'"):
+        load_config(None, ["--preset", "bset"])
