@@ -77,13 +77,24 @@ class MemoryUpdater(nn.Module):
         return self._apply_slot(state.memory_UD, state.last_update_U, state, context, slot_U)
 
     def _sequential(self, state: NodeState, context: MailContext) -> MeasuredMemory:
-        measured = MeasuredMemory(state.memory_UD, state.last_update_U)
+        """Slot after slot, each for the nodes that have a message there: few have many."""
+        memory_UD, last_update_U = state.memory_UD, state.last_update_U
+        features = context.edge_features_URd
         for slot in range(state.mail_event_UR.shape[1]):
-            slot_U = torch.full_like(state.last_update_U, slot)
-            measured = self._apply_slot(
-                measured.memory_UD, measured.last_update_U, state, context, slot_U
+            rows = (state.mail_event_UR[:, slot] != NO_EVENT).nonzero().flatten()
+            if not rows.numel():
+                break  # full slots come before empty ones
+            own, t = memory_UD.index_select(0, rows), context.t_UR[rows, slot]
+            message = self.message_function(
+                own,
+                state.mail_memory_URD[rows, slot],
+                None if features is None else features[rows, slot],
+                elapsed_since(last_update_U.index_select(0, rows), t),
             )
-        return measured
+            updated = self.cell(message, own).to(memory_UD.dtype)  # bfloat16 under autocast
+            memory_UD = memory_UD.index_copy(0, rows, updated)
+            last_update_U = last_update_U.index_copy(0, rows, t)
+        return MeasuredMemory(memory_UD, last_update_U)
 
     def _apply_slot(
         self,
