@@ -45,5 +45,5 @@ def test_the_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(ConfigError, match="preset must be best . paper . none, got 'bset'"):
+    with pytest.raises(ConfigError, match=r"preset must be best . paper . none, got 'bset'"):
         load_config(None, ["--preset", "bset"])
