@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "initial_gate": 0.9,
             "shrinkage": 0.0,
             "clip": 0.0,
-            "pending": False,
+            "pending": "ignore",
             "transition": "mean",
             "components": 2,
             "clock": "time",

@@ -21,6 +21,7 @@ from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import build_embedding
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.pending import Unread
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.clock import TransitionClock
@@ -58,19 +59,6 @@ def _initialise(module: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class Unread:
-    """Events of nodes that their memory does not know yet (any shape).
-
-    Attributes:
-        elapsed: int64 time from the last update to the newest of them; 0 without any.
-        count: int64 number of them.
-    """
-
-    elapsed: Tensor
-    count: Tensor
-
-
-@dataclass(frozen=True)
 class StreamShape:
     """What of a stream decides the model's shapes."""
 
@@ -98,6 +86,7 @@ class TGN(nn.Module):
         )
         messages = MessageFunction(model, memory.dim, shape.edge_dim, self.time_encoding)
         self.updater = MemoryUpdater(model, messages, memory.dim)
+        self.pending = pres.pending
         self.correction: PresCorrection | None = None
         if pres.prediction:
             clock = TransitionClock(pres.clock, shape.time_unit)
@@ -202,53 +191,3 @@ def predict_unread(
     length_U = correction.clock(unread_U.elapsed, unread_U.count)
     change_UD = correction.predict(updated.memory_UD, length_U, transitions, transitions.rate_UD)
     return replace(updated, read_UD=updated.memory_UD + change_UD)
-
-
-def with_pending(
-    correction: PresCorrection,
-    nodes: NodeInputs,
-    hops: Sequence[Hop],
-    transitions: TransitionRows,
-    unread_Q: Unread,
-) -> tuple[NodeInputs, list[Hop]]:
-    """Give each query of the first hop a state of its own, with its pending events predicted.
-
-    The state of a query's node is from before the batch, and the node may have events
-    between that and the query. They change it as earlier ones did, times a weight that is
-    learnt and starts at 0.
-
-    Args:
-        correction: predicts the change.
-        nodes: the distinct nodes.
-        hops: what the embedding reads.
-        transitions: what the store knows of the nodes.
-        unread_Q: events of each query's node from the last update to the query.
-
-    Returns:
-        rows of the queries after those of the nodes, and hops that read them.
-    """
-    index_Q = hops[0].index_Q
-    known = TransitionRows(
-        transitions.num_observed_U.index_select(0, index_Q),
-        transitions.rate_UD.index_select(0, index_Q),
-        None,
-    )
-    state_QD = nodes.memory_UD.index_select(0, index_Q)
-    length_Q = correction.clock(unread_Q.elapsed, unread_Q.count)
-    change_QD = correction.predict(state_QD, length_Q, known, known.rate_UD)
-    state_QD = state_QD + correction.pending_weight * change_QD
-
-    num_nodes, num_queries = nodes.memory_UD.shape[0], index_Q.numel()
-    own_Q = num_nodes + torch.arange(num_queries, device=index_Q.device)
-    features_Ud = nodes.features_Ud
-    if features_Ud is not None:
-        features_Ud = torch.cat([features_Ud, features_Ud.index_select(0, index_Q)])
-    last_update_U = nodes.last_update_U
-    both = NodeInputs(
-        torch.cat([nodes.memory_UD, state_QD]),
-        torch.cat([last_update_U, last_update_U.index_select(0, index_Q)]),
-        features_Ud,
-    )
-    return both, [
-        replace(hop, index_Q=torch.cat([own_Q, hop.index_Q[num_queries:]])) for hop in hops
-    ]

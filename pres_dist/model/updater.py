@@ -78,23 +78,47 @@ class MemoryUpdater(nn.Module):
 
     def _sequential(self, state: NodeState, context: MailContext) -> MeasuredMemory:
         """Slot after slot, each for the nodes that have a message there: few have many."""
-        memory_UD, last_update_U = state.memory_UD, state.last_update_U
+        measured = MeasuredMemory(state.memory_UD, state.last_update_U)
         features = context.edge_features_URd
         for slot in range(state.mail_event_UR.shape[1]):
             rows = (state.mail_event_UR[:, slot] != NO_EVENT).nonzero().flatten()
-            if not rows.numel():
-                break  # full slots come before empty ones
-            own, t = memory_UD.index_select(0, rows), context.t_UR[rows, slot]
-            message = self.message_function(
-                own,
+            measured = self.advance(
+                measured,
+                rows,
                 state.mail_memory_URD[rows, slot],
                 None if features is None else features[rows, slot],
-                elapsed_since(last_update_U.index_select(0, rows), t),
+                context.t_UR[rows, slot],
             )
-            updated = self.cell(message, own).to(memory_UD.dtype)  # bfloat16 under autocast
-            memory_UD = memory_UD.index_copy(0, rows, updated)
-            last_update_U = last_update_U.index_copy(0, rows, t)
-        return MeasuredMemory(memory_UD, last_update_U)
+        return measured
+
+    def advance(
+        self,
+        measured: MeasuredMemory,
+        rows_M: Tensor,
+        other_MD: Tensor,
+        edge_features_Md: Tensor | None,
+        t_M: Tensor,
+    ) -> MeasuredMemory:
+        """Apply one message to each of some rows.
+
+        Args:
+            measured: all rows, as earlier messages left them.
+            rows_M: which of them, distinct.
+            other_MD: memory of the other endpoint.
+            edge_features_Md: of the event, or None.
+            t_M: int64 time of the event.
+        """
+        if not rows_M.numel():
+            return measured
+        own_MD = measured.memory_UD.index_select(0, rows_M)
+        elapsed_M = elapsed_since(measured.last_update_U.index_select(0, rows_M), t_M)
+        message = self.message_function(own_MD, other_MD, edge_features_Md, elapsed_M)
+        # In bfloat16 under autocast.
+        updated_MD = self.cell(message, own_MD).to(own_MD.dtype)
+        return MeasuredMemory(
+            measured.memory_UD.index_copy(0, rows_M, updated_MD),
+            measured.last_update_U.index_copy(0, rows_M, t_M),
+        )
 
     def _apply_slot(
         self,

@@ -28,8 +28,9 @@ class PresConfig(Config):
     """Transitions without any change that every node is taken to have had besides its own."""
     clip: float = Field(0.0, ge=0)
     """Largest change that is predicted for a number of the memory; 0 sets no bound."""
-    pending: bool = False
-    """Also predict, for each query, the events of its node that are earlier in the batch."""
+    pending: Literal["ignore", "predict", "apply"] = "ignore"
+    """What a query knows of its node's events that are earlier in the batch: nothing; a
+    prediction; or the last `memory.mailbox_slots` of them, applied by the updater."""
     transition: Literal["mean", "sample"] = "mean"
     """Use the mean of the mixture over transitions, or a draw from it."""
     components: Literal[1, 2] = 2

@@ -68,18 +68,13 @@ class PresCorrection(nn.Module):
             self.noise_log = nn.Parameter(torch.full((dim,), math.log(_TYPICAL_VARIANCE) - logit))
         elif not self.replaces_lost:
             self.gate_logit = nn.Parameter(torch.tensor(logit))
-        if config.pending:
+        if config.pending == "predict":
             self.pending_weight = nn.Parameter(torch.zeros(()))
 
     @property
     def gate(self) -> Tensor | None:
         """Weight of the measured state, in (0, 1); None where it is not one number."""
         return None if self.gate_logit is None else torch.sigmoid(self.gate_logit)
-
-    @property
-    def predicts_pending(self) -> bool:
-        """Whether pending events of a query's node are predicted."""
-        return self.pending_weight is not None
 
     @property
     def needs_mixture(self) -> bool:

@@ -20,8 +20,9 @@ from pres_dist.events.tables import EventTables
 from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
 from pres_dist.model.neighbourhood import NodeInputs
-from pres_dist.model.tgn import TGN, Unread, UpdatedMemory, predict_unread, with_pending
-from pres_dist.model.updater import MailContext
+from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
+from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
+from pres_dist.model.updater import MailContext, MeasuredMemory
 from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
@@ -224,15 +225,9 @@ class TemporalStep:
     ) -> tuple[Tensor, Tensor]:
         features_Ud = self.tables.node_features(gathered.nodes_U)
         nodes = NodeInputs(updated.read_UD, updated.last_update_U, features_Ud)
-        hops, correction = gathered.hops, self.model.correction
-        if correction is not None and correction.predicts_pending and transitions is not None:
-            index_Q, t_Q = hops[0].index_Q, hops[0].t_Q
-            unread_Q = self.unread(
-                gathered.nodes_U.index_select(0, index_Q),
-                self.sampler.adjacency.first_event_at(t_Q),
-                updated.last_update_U.index_select(0, index_Q),
-            )
-            nodes, hops = with_pending(correction, nodes, hops, transitions, unread_Q)
+        hops, own = gathered.hops, self._at_queries(gathered, nodes, transitions)
+        if own is not None:
+            nodes, hops = with_own_rows(nodes, hops, own)
         embedded_QA = self.model.embed(nodes, hops)
         num_events, num_negatives = shape
         source_BA, true_BA, negative_A = embedded_QA.split(
@@ -241,6 +236,22 @@ class TemporalStep:
         negative_BMA = negative_A.view(num_events, num_negatives, embedded_QA.shape[1])
         scores = self.model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
         return scores[:, 0].float(), scores[:, 1:].float()
+
+    def _at_queries(
+        self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None
+    ) -> MeasuredMemory | None:
+        """Memory of each query's node at its own time; None where pending events are ignored."""
+        hop, correction = gathered.hops[0], self.model.correction
+        if self.model.pending == "apply":
+            return apply_pending(self.model.updater, nodes, hop, self.store.num_slots)
+        if self.model.pending == "ignore" or correction is None or transitions is None:
+            return None
+        unread_Q = self.unread(
+            gathered.nodes_U.index_select(0, hop.index_Q),
+            self.sampler.adjacency.first_event_at(hop.t_Q),
+            nodes.last_update_U.index_select(0, hop.index_Q),
+        )
+        return predict_pending(correction, nodes, hop.index_Q, transitions, unread_Q)
 
     def _observe_negatives(self, forwards: Sequence[Forward]) -> None:
         """Tell the store of the negatives' transitions, once a node."""

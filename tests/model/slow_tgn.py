@@ -348,12 +348,23 @@ class SlowStep:
 
     def _pending(self, node: int, t: int) -> Vector:
         update = self._updated(node)
-        times = [
-            int(self.stream.t[event])
+        src, dst = self.stream.src, self.stream.dst
+        events = [
+            event
             for event in range(self.first, self.stream.num_events)
-            if self.stream.t[event] < t and node in (self.stream.src[event], self.stream.dst[event])
+            if self.stream.t[event] < t and node in (src[event], dst[event])
         ]
-        if not (self.pres.pending and times and update.last_update is not None):
+        times = [int(self.stream.t[event]) for event in events]
+        if self.pres.pending == "apply":
+            memory, last_update = update.memory, update.last_update
+            for event in events[-self.num_slots :]:
+                other = self._updated(int(dst[event] if src[event] == node else src[event]))
+                t_event = int(self.stream.t[event])
+                mail = SlowMail(other.memory, edge_of(self.stream, event), t_event)
+                memory = self.model.cell(self.model.message(memory, mail, last_update), memory)
+                last_update = t_event
+            return memory - update.memory
+        if not (self.pres.pending == "predict" and times and update.last_update is not None):
             return np.zeros_like(update.memory)
         weight = self.model.weights["correction.pending_weight"]
         elapsed = times[-1] - update.last_update

@@ -9,7 +9,8 @@ from small_world import SMALL, build_world, random_stream
 
 from pres_dist.memory.state import NEVER, TransitionRows
 from pres_dist.model.config import ModelConfig
-from pres_dist.model.tgn import Unread, UpdatedMemory, predict_unread
+from pres_dist.model.pending import Unread
+from pres_dist.model.tgn import UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import PresCorrection

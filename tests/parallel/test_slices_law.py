@@ -44,7 +44,7 @@ VARIANTS = {
         *("--training.events_per_step", "8", "--pres.corrects", "lost", "--pres.clock", "event"),
         *("--model.aggregator", "sequential", "--memory.mailbox_slots", "2"),
     ],
-    "level": ["--pres.predictor", "level", "--pres.gate", "kalman", "--pres.pending", "true"],
+    "level": ["--pres.predictor", "level", "--pres.gate", "kalman", "--pres.pending", "predict"],
 }
 
 

@@ -1,0 +1,127 @@
+"""States of queries that know of the pending events of their node.
+
+The memory that a temporal batch reads is from before the batch. A query's node may have
+events between that and the query; they can be predicted, as earlier ones were (PRES), or
+applied by the updater for this query alone. What is written does not change: the
+messages of the batch are applied when the next one reads them.
+
+Shapes: U distinct nodes, Q queries, K neighbours, D memory size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pres_dist.memory.state import TransitionRows
+from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.updater import MeasuredMemory, MemoryUpdater
+from pres_dist.pres.correction import PresCorrection
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Events of nodes that their memory does not know yet (any shape).
+
+    Attributes:
+        elapsed: int64 time from the last update to the newest of them; 0 without any.
+        count: int64 number of them.
+    """
+
+    elapsed: Tensor
+    count: Tensor
+
+
+def predict_pending(
+    correction: PresCorrection,
+    nodes: NodeInputs,
+    index_Q: Tensor,
+    transitions: TransitionRows,
+    unread_Q: Unread,
+) -> MeasuredMemory:
+    """Memory of each query's node with its pending events predicted.
+
+    They change it as earlier ones did, times a weight that is learnt and starts at 0.
+
+    Args:
+        correction: predicts the change.
+        nodes: the distinct nodes.
+        index_Q: the node of each query.
+        transitions: what the store knows of the nodes.
+        unread_Q: events of each query's node from the last update to the query.
+    """
+    assert correction.pending_weight is not None
+    known = TransitionRows(
+        transitions.num_observed_U.index_select(0, index_Q),
+        transitions.rate_UD.index_select(0, index_Q),
+        None,
+    )
+    state_QD = nodes.memory_UD.index_select(0, index_Q)
+    length_Q = correction.clock(unread_Q.elapsed, unread_Q.count)
+    change_QD = correction.predict(state_QD, length_Q, known, known.rate_UD)
+    return MeasuredMemory(
+        state_QD + correction.pending_weight * change_QD,
+        nodes.last_update_U.index_select(0, index_Q),
+    )
+
+
+def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int) -> MeasuredMemory:
+    """Memory of each query's node after its last `num` pending events, oldest first.
+
+    The other endpoint's memory is that from before the batch. Events are found among
+    the neighbours of the query, so that none is later than it.
+
+    Args:
+        updater: applies a message.
+        nodes: the distinct nodes.
+        hop: the queries and their most recent neighbours.
+        num: events at most.
+    """
+    state_QD = nodes.memory_UD.index_select(0, hop.index_Q)
+    known_until_Q = last_update_Q = nodes.last_update_U.index_select(0, hop.index_Q)
+    features = hop.edge_features_QKd
+    measured = MeasuredMemory(state_QD, last_update_Q)
+    num_slots = hop.index_QK.shape[1]
+    for slot in range(max(num_slots - num, 0), num_slots):
+        pending_Q = hop.mask_QK[:, slot] & (hop.t_QK[:, slot] > known_until_Q)
+        rows = pending_Q.nonzero().flatten()
+        measured = updater.advance(
+            measured,
+            rows,
+            nodes.memory_UD.index_select(0, hop.index_QK[rows, slot]),
+            None if features is None else features[rows, slot],
+            hop.t_QK[rows, slot],
+        )
+    return measured
+
+
+def with_own_rows(
+    nodes: NodeInputs, hops: Sequence[Hop], own: MeasuredMemory
+) -> tuple[NodeInputs, list[Hop]]:
+    """Give each query of the first hop a row of its own.
+
+    Args:
+        nodes: the distinct nodes.
+        hops: what the embedding reads.
+        own: memory of each query's node at the time of the query.
+
+    Returns:
+        rows of the queries after those of the nodes, and hops that read them.
+    """
+    index_Q = hops[0].index_Q
+    num_nodes, num_queries = nodes.memory_UD.shape[0], index_Q.numel()
+    own_Q = num_nodes + torch.arange(num_queries, device=index_Q.device)
+    features_Ud = nodes.features_Ud
+    if features_Ud is not None:
+        features_Ud = torch.cat([features_Ud, features_Ud.index_select(0, index_Q)])
+    both = NodeInputs(
+        torch.cat([nodes.memory_UD, own.memory_UD]),
+        torch.cat([nodes.last_update_U, own.last_update_U]),
+        features_Ud,
+    )
+    return both, [
+        replace(hop, index_Q=torch.cat([own_Q, hop.index_Q[num_queries:]])) for hop in hops
+    ]
