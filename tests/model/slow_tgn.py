@@ -1,4 +1,6 @@
-"""TGN with PRES, and the models of other parts, written from the papers in float64, one node and one event at a time.
+"""TGN with PRES written from the papers in float64, one node and one event at a time.
+
+JODIE, DyRep and TGAT are the same with other parts.
 
 Takes nothing from the code under test but weights by name. Used by the tests as
 the reference for modules and for whole temporal batches.
