@@ -17,7 +17,6 @@ from pres_dist.step.batches import TemporalBatch, batch_of
 
 CONFIGS = {
     "dyrep": ModelConfig(**IN_MAIL, kind="dyrep"),
-    "dyrep-two-layers": ModelConfig(**IN_MAIL, kind="dyrep", num_layers=2),
     "shared": ModelConfig(**IN_MAIL, message_endpoint="embedding"),
 }
 Mail = dict[tuple[int, int], torch.Tensor]

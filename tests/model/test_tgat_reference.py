@@ -12,7 +12,6 @@ from pres_dist.model.config import ModelConfig
 from pres_dist.training.loss import batch_loss
 
 STREAMS = {
-    "edges": {},
     "edges and nodes": {"node_dim": 4},
     "times alone": {"edge_dim": 0},
 }
