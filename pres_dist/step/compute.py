@@ -240,8 +240,8 @@ class TemporalStep:
         self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
     ) -> tuple[Tensor, Tensor | None]:
         """[Q, A] embeddings of all queries, and [2B, D] what mail holds of the endpoints."""
-        features_Ud = self.tables.node_features(gathered.nodes_U)
-        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features_Ud)
+        features = self.tables.node_features(gathered.nodes_U)
+        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
         seen, hops, correction = nodes, gathered.hops, self.model.correction
         if correction is not None and correction.predicts_pending and transitions is not None:
             index_Q, t_Q = hops[0].index_Q, hops[0].t_Q

@@ -111,6 +111,8 @@ def test_without_memory_there_is_no_pres() -> None:
     assert RunConfig(model=ModelConfig(kind="tgat")).pres == pres
     assert "which has no memory, got true and 0" in refused("tgat", "--pres.prediction", "true")
     assert "got false and 0.1" in refused("tgat", "--pres.coherence_weight", "0.1")
+    assert "which has no memory" in refused("tgat", "--preset", "paper")
+    assert of_kind("tgat", "--preset", "none").pres == pres
 
 
 def test_settings_of_a_memory_that_is_not_there_are_named() -> None:
