@@ -1,4 +1,4 @@
-"""Trains memory-based dynamic graph neural networks (TGN with PRES) on event streams.
+"""Trains memory-based dynamic graph neural networks (TGN, JODIE, DyRep) with PRES.
 
 Importing the package imports neither torch nor numpy, Ray or DGL: the public
 names below are loaded when they are first used.

@@ -79,7 +79,8 @@ def _help() -> str:
     commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
     return f"""usage: pres-dist COMMAND ...
 
-Trains memory-based dynamic graph neural networks (TGN with PRES) on event streams.
+Trains memory-based dynamic graph neural networks (TGN, JODIE, DyRep) with PRES on event
+streams, and TGAT, which has no memory, beside them.
 
 commands:
 {commands}

@@ -9,7 +9,23 @@ from pres_dist.config.run import RunConfig
 
 Rule = tuple[str, Callable[[RunConfig], bool], str]
 
+_NO_MEMORY = (
+    "model.message",
+    "model.message_dim",
+    "model.aggregator",
+    "model.updater",
+    "memory.store",
+    "memory.dim",
+    "memory.mailbox_slots",
+    "memory.placement",
+    "memory.shards",
+    "memory.staleness",
+    "parallel.handover",
+    "evaluation.memory",
+)
+
 _RULES: list[Rule] = [
+    *((name, lambda c: not c.model.has_memory, "the model has no memory") for name in _NO_MEMORY),
     ("model.message_dim", lambda c: c.model.message == "identity", "model.message is identity"),
     (
         "model.aggregator",
@@ -22,10 +38,10 @@ _RULES: list[Rule] = [
         "model.aggregator is last, which reads one slot",
     ),
     *(
-        (name, lambda c: c.model.embedding not in ("attention", "sum"), "no neighbours are read")
+        (name, lambda c: not c.model.reads_neighbours, "no neighbours are read")
         for name in ("model.num_layers", "sampling.num_neighbours", "sampling.strategy")
     ),
-    ("model.num_heads", lambda c: c.model.embedding != "attention", "there is no attention"),
+    ("model.num_heads", lambda c: not c.model.attends, "there is no attention"),
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (
@@ -65,17 +81,19 @@ _ALONE: list[Rule] = [
 
 
 def ineffective(config: RunConfig, sharers: int = 2) -> list[str]:
-    """A line for each setting that differs from its default and has no effect.
+    """A line for each setting that differs from its default and has no effect, with one reason.
 
     Args:
         config: the settings.
         sharers: workers that share a memory.
     """
-    rules = _RULES + (_ALONE if sharers == 1 else [])
+    reasons: dict[str, str] = {}
+    for name, idle, reason in _RULES + (_ALONE if sharers == 1 else []):
+        if _value(config, name) != _value(_DEFAULT, name) and idle(config):
+            reasons.setdefault(name, reason)
     return [
         f"{name} = {_value(config, name)} has no effect: {reason}"
-        for name, idle, reason in rules
-        if _value(config, name) != _value(_DEFAULT, name) and idle(config)
+        for name, reason in reasons.items()
     ]
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pres_dist.config.base import Config
 from pres_dist.config.dump import dump_yaml
-from pres_dist.config.fields import KeyPath, Leaf, leaves
+from pres_dist.config.fields import KeyPath, Leaf, leaves, section_model
 from pres_dist.config.options import parse_overrides
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
@@ -39,9 +39,15 @@ def load_config(
     """
     source = _read(path) if path else Source()
     source.put(parse_overrides(RunConfig, overrides))
-    below = Source((base or RunConfig()).model_dump())
+    below = Source(base.model_dump() if base else _nothing_set())
     below.put(with_preset(source))
     return validated(RunConfig, below, str(path) if path else "configuration")
+
+
+def _nothing_set() -> dict[str, Any]:
+    """All sections, empty: a default may hang on what else is set, so none is put in here."""
+    fields = RunConfig.model_fields.items()
+    return {name: {} for name, field in fields if section_model(field) is not None}
 
 
 def _read(path: Path) -> Source:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pres_dist.config.source import Source
 
-PresetName = Literal["best", "paper", "none"]
+PresetName = Literal["default", "best", "paper", "none"]
 
 _ONE_STEP: dict[str, Any] = {
     "memory": {"mailbox_slots": 1},
@@ -15,7 +15,24 @@ _ONE_STEP: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "best": {},
+    "default": {},
+    "best": {
+        "memory": {"mailbox_slots": 4},
+        "model": {"aggregator": "sequential"},
+        "training": {"events_per_step": 200},
+        "pres": {
+            "prediction": True,
+            "predictor": "drift",
+            "corrects": "lost",
+            "shrinkage": 2.0,
+            "clip": 0.5,
+            "pending": "predict",
+            "transition": "mean",
+            "components": 1,
+            "clock": "event",
+            "coherence_weight": 0.01,
+        },
+    },
     "paper": {
         **_ONE_STEP,
         "pres": {
@@ -35,8 +52,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "none": {**_ONE_STEP, "pres": {"prediction": False, "coherence_weight": 0.0}},
 }
-"""What each preset sets: `best` is the defaults, those that measured best; `paper` is PRES as
-published; `none` is the model alone."""
+"""What each preset sets: `best` is what measured best at large temporal batches; `paper` is PRES
+as published; `none` is the model alone."""
 
 
 def with_preset(source: Source) -> Source:

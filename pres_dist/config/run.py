@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.config.presets import PresetName
@@ -10,6 +12,7 @@ from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.events.config import DataConfig
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.model.config import ModelConfig
+from pres_dist.model.kinds import KINDS
 from pres_dist.parallel.config import ParallelConfig
 from pres_dist.pres.config import PresConfig
 from pres_dist.sampling.config import SamplingConfig
@@ -21,9 +24,9 @@ class RunConfig(Config):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
     """Start of the run folder's name."""
-    preset: PresetName = "best"
-    """Settings that hold where no other is given: what measured best, PRES as published, or
-    neither prediction nor coherence."""
+    preset: PresetName = "default"
+    """Settings that hold where no other is given: the defaults, what measured best at large
+    temporal batches, PRES as published, or neither prediction nor coherence."""
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
     memory: MemoryConfig = MemoryConfig()
@@ -32,3 +35,55 @@ class RunConfig(Config):
     parallel: ParallelConfig = ParallelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_pres_without_memory(cls, values: Any) -> Any:
+        """PRES predicts memory: where there is none, it is off unless asked for."""
+        if not isinstance(values, dict):
+            return values
+        model, pres = values.get("model"), values.get("pres", {})
+        kind = model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
+        known = KINDS.get(str(kind))
+        if known is None or known.has_memory or not isinstance(pres, dict):
+            return values
+        return {**values, "pres": {"prediction": False, "coherence_weight": 0, **pres}}
+
+    @model_validator(mode="after")
+    def _pres_has_a_memory(self) -> RunConfig:
+        pres = self.pres
+        if not self.model.has_memory and (pres.prediction or pres.coherence_weight):
+            raise ValueError(
+                "pres.prediction must be false and pres.coherence_weight 0 with model.kind "
+                f"{self.model.kind}, which has no memory, got {str(pres.prediction).lower()} and "
+                f"{pres.coherence_weight:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _embedding_fits_into_mail(self) -> RunConfig:
+        carried, dim = self.model.embedding_dim, self.memory.dim
+        if self.model.message_endpoint == "embedding" and carried != dim:
+            raise ValueError(
+                f"model.embedding_dim must equal memory.dim ({dim}) where messages hold embeddings "
+                f"(model.message_endpoint), got {carried}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pending_events_are_neighbours(self) -> RunConfig:
+        if self.pres.pending != "apply":
+            return self
+        slots, num = self.memory.mailbox_slots, self.sampling.num_neighbours
+        unfit = None
+        if self.model.embedding not in ("attention", "sum"):
+            unfit = f"model.embedding {self.model.embedding}, which reads no neighbours"
+        elif self.sampling.strategy != "recent":
+            unfit = f"sampling.strategy {self.sampling.strategy}, which leaves recent events out"
+        elif self.model.message_endpoint != "memory" or not self.model.has_memory:
+            unfit = f"model.kind {self.model.kind}, whose messages hold no memory"
+        elif slots > num:
+            unfit = f"{slots} memory.mailbox_slots for {num} sampling.num_neighbours"
+        if unfit is None:
+            return self
+        raise ValueError(f"pres.pending must be ignore or predict with {unfit}, got apply")

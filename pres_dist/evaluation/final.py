@@ -20,11 +20,12 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
 def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
     """Of the workers that share the memory at the end of the training part."""
     split, step, world = parts.data.split, parts.evaluation_step, parts.world.own_replica()
-    if config.memory == "replay":
+    if config.memory == "replay" and parts.config.model.has_memory:
         sweep = parts.evaluation_sweep(parts.data.kept, config.batch_size)
         replay(parts.train_step, sweep, world)
     negatives = parts.evaluation_negatives(config)
     metrics: Metrics = {
+        "model": parts.config.model.kind,
         "num_negatives": config.num_negatives,
         "negatives": config.negatives,
     }

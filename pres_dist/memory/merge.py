@@ -6,6 +6,8 @@ contested ones, D memory size, R mailbox slots.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,17 @@ def _newest_slots(group_M: Tensor, count_G: Tensor, event_MR: Tensor) -> Tensor:
     newest_GR = by_row[end_G1 - num_slots + torch.arange(num_slots, device=event.device)]
     full_first_GR = torch.argsort(event[newest_GR] == NO_EVENT, dim=1, stable=True)
     return newest_GR.gather(1, full_first_GR)
+
+
+def joined_rows(written: Sequence[tuple[Tensor, NodeState]]) -> tuple[Tensor, NodeState]:
+    """The rows of several writes, one after the other."""
+    if len(written) == 1:
+        return written[0]
+    columns = {
+        name: torch.cat([getattr(state, name) for _, state in written])
+        for name in vars(written[0][1])
+    }
+    return torch.cat([nodes for nodes, _ in written]), NodeState(**columns)
 
 
 def first_of_each(rows_X: Tensor, *columns: Tensor) -> tuple[Tensor, list[Tensor]]:

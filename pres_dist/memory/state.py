@@ -2,9 +2,10 @@
 
 A node has a memory, the time it was last updated, and a mailbox of the raw
 messages of the last temporal batch that touched it, not yet applied. A raw
-message is kept in its compact form: the other endpoint's memory and the event
-id. What else a TGN message holds is known elsewhere: the node's own memory is
-the stored one, the features and the time of the event are looked up by its id.
+message is kept in its compact form: the other endpoint's memory, or what a model
+puts in its place, and the event id. What else a message holds is known
+elsewhere: the node's own memory is the stored one, the features and the time of
+the event are looked up by its id.
 
 Shapes: N nodes of the stream, U nodes of a request, D memory size, R mailbox slots.
 """
@@ -30,7 +31,8 @@ class NodeState:
     Attributes:
         memory_UD: float32.
         last_update_U: int64 time of the newest event in the memory, or NEVER.
-        mail_memory_URD: float32, the other endpoint's memory when the event happened.
+        mail_memory_URD: float32, the other endpoint's memory when the event happened, or
+            its embedding then (DyRep).
         mail_event_UR: int64 event ids, oldest first, full slots before empty ones.
         mail_count_U: int64, events that the mailbox stands for; those beyond R are
             counted, and their messages lost.

@@ -1,21 +1,26 @@
-"""The parts a TGN is put together from."""
+"""The parts a model is put together from."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
+from pres_dist.model.kinds import KINDS
 
 
 class ModelConfig(Config):
     """Message function, aggregator, memory updater, embedding and time encoding."""
 
+    kind: Literal["tgn", "jodie", "dyrep", "tgat"] = "tgn"
+    """Model: sets the parts that are not set here; tgat has no memory; tgn takes any parts."""
     message: Literal["identity", "mlp"] = "identity"
     """Message function: the concatenated raw message, or a two-layer perceptron of it."""
     message_dim: int = Field(100, ge=1)
     """Numbers in a message (mlp only; an identity message has the raw message's size)."""
+    message_endpoint: Literal["memory", "embedding"] = "memory"
+    """What a message holds of the other endpoint: its memory, or its embedding at the event."""
     aggregator: Literal["last", "mean", "sequential"] = "last"
     """Messages of one node in one batch: the last, their mean, or each applied in order."""
     updater: Literal["gru", "rnn"] = "gru"
@@ -23,7 +28,7 @@ class ModelConfig(Config):
     embedding: Literal["attention", "sum", "identity", "time"] = "attention"
     """How a node is embedded at a time: TGN attention, graph sum, memory, time projection."""
     num_layers: int = Field(1, ge=1, le=2)
-    """Hops of attention or graph sum."""
+    """Hops of attention or graph sum, also of that in DyRep's messages."""
     num_heads: int = Field(2, ge=1)
     """Attention heads."""
     embedding_dim: int = Field(100, ge=1)
@@ -35,9 +40,44 @@ class ModelConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout inside the embedding and the decoder while training."""
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether nodes have a state that events update."""
+        return KINDS[self.kind].has_memory
+
+    @property
+    def reads_neighbours(self) -> bool:
+        """Whether an embedding is made of a node's neighbours, for scores or for messages."""
+        return self.embedding in ("attention", "sum") or self.message_endpoint == "embedding"
+
+    @property
+    def attends(self) -> bool:
+        """Whether that is done by attention; messages that share the scores' sum do not."""
+        return self.reads_neighbours and self.embedding != "sum"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_parts_of_the_kind(cls, values: Any) -> Any:
+        kind = KINDS.get(str(values.get("kind"))) if isinstance(values, dict) else None
+        return values if kind is None else {**kind.parts, **values}
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> ModelConfig:
+        fixed = KINDS[self.kind].fixed
+        got = [
+            f"{name} {getattr(self, name)}" for name in fixed if getattr(self, name) != fixed[name]
+        ]
+        if got:
+            needs = ", ".join(f"{name} {value}" for name, value in fixed.items())
+            raise ValueError(
+                f"kind {self.kind} must have {needs}, got {', '.join(got)}; "
+                "kind tgn takes any parts"
+            )
+        return self
+
     @model_validator(mode="after")
     def _heads_divide_the_embedding(self) -> ModelConfig:
-        if self.embedding == "attention" and self.embedding_dim % self.num_heads:
+        if self.attends and self.embedding_dim % self.num_heads:
             raise ValueError(
                 f"embedding_dim must be a multiple of num_heads ({self.num_heads}), "
                 f"got {self.embedding_dim}"

@@ -135,16 +135,35 @@ class MemoryEmbedding(nn.Module):
         return self.project(states_QD)
 
 
-def build_embedding(config: ModelConfig, memory_dim: int, edge_dim: int) -> nn.Module:
+def build_embedding(config: ModelConfig, state_dim: int, edge_dim: int) -> nn.Module:
     """The embedding module that the configuration names."""
     if config.embedding in ("attention", "sum"):
-        return GraphEmbedding(config, memory_dim, edge_dim)
-    return MemoryEmbedding(config, memory_dim, edge_dim)
+        return GraphEmbedding(config, state_dim, edge_dim)
+    return MemoryEmbedding(config, state_dim, edge_dim)
+
+
+def build_message_embedding(config: ModelConfig, state_dim: int, edge_dim: int) -> nn.Module | None:
+    """Attention that makes what messages hold of an endpoint, where scores have none (DyRep).
+
+    No gradient comes back through the store that mail lies in, so its weights stay as they
+    were drawn, and dropout would be noise: as in the authors' TGN, which cuts the gradient
+    of stored messages after every batch.
+    """
+    if not num_message_hops(config):
+        return None
+    own = config.model_copy(update={"embedding": "attention", "dropout": 0.0})
+    return GraphEmbedding(own, state_dim, edge_dim).requires_grad_(False)
 
 
 def num_hops(config: ModelConfig) -> int:
     """Hops of neighbours that the embedding reads."""
     return config.num_layers if config.embedding in ("attention", "sum") else 0
+
+
+def num_message_hops(config: ModelConfig) -> int:
+    """Hops that embeddings for messages read beside those for scores; 0 where these serve both."""
+    own = config.message_endpoint == "embedding" and not num_hops(config)
+    return config.num_layers if own else 0
 
 
 def _rows(states_UD: Tensor, index_QK: Tensor) -> Tensor:

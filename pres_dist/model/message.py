@@ -13,7 +13,8 @@ class MessageFunction(nn.Module):
     """Builds messages from the parts of raw messages (TGN, section 3.1).
 
     The raw message of an event for one endpoint is
-    [own memory | other's memory | edge features | phi(t - last update)].
+    [own memory | other's memory | edge features | phi(t - last update)]; with
+    `message_endpoint: embedding` the other's embedding at the event stands in for its memory.
 
     Args:
         config: which function, and the size of its result.
@@ -45,7 +46,7 @@ class MessageFunction(nn.Module):
 
         Args:
             own: [..., D] memory of the receiving node.
-            other: [..., D] memory of the other endpoint when the event happened.
+            other: [..., D] memory or embedding of the other endpoint when the event happened.
             edge_features: [..., d_e] of the event, or None.
             elapsed: [...] int64 time from the receiver's last update to the event.
         """

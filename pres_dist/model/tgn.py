@@ -1,6 +1,7 @@
-"""TGN with PRES: the modules of one training step, in the order in which they run.
+"""A model with PRES: the modules of one training step, in the order in which they run.
 
-Rossi et al., Temporal Graph Networks for Deep Learning on Dynamic Graphs (2020).
+Rossi et al., Temporal Graph Networks for Deep Learning on Dynamic Graphs (2020). Other
+models are other parts of the same framework (`model/kinds.py`).
 The model knows nodes, times and messages. It knows no files, ranks or stores.
 
 Shapes: U distinct nodes of a batch, D memory size, B events, M candidates.
@@ -18,7 +19,11 @@ from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_since
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import LinkDecoder
-from pres_dist.model.embedding import build_embedding
+from pres_dist.model.embedding import (
+    build_embedding,
+    build_message_embedding,
+    num_message_hops,
+)
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread
@@ -84,18 +89,25 @@ class TGN(nn.Module):
         self.time_encoding = TimeEncoding(
             model.time_dim, shape.time_unit, model.time_encoding == "learnable"
         )
-        messages = MessageFunction(model, memory.dim, shape.edge_dim, self.time_encoding)
-        self.updater = MemoryUpdater(model, messages, memory.dim)
         self.pending = pres.pending
+        self.updater: MemoryUpdater | None = None
+        if model.has_memory:
+            messages = MessageFunction(model, memory.dim, shape.edge_dim, self.time_encoding)
+            self.updater = MemoryUpdater(model, messages, memory.dim)
         self.correction: PresCorrection | None = None
         if pres.prediction:
             clock = TransitionClock(pres.clock, shape.time_unit)
             self.correction = PresCorrection(pres, memory.dim, clock)
-        self.features = (
-            nn.Linear(shape.node_dim, memory.dim, bias=False) if shape.node_dim else None
-        )
-        self.embedding = build_embedding(model, memory.dim, shape.edge_dim)
+        # Without a memory to be added to, node features are the state as they are.
+        state_dim = memory.dim if model.has_memory else shape.node_dim
+        self.features: nn.Module | None = None
+        if shape.node_dim and model.has_memory:
+            self.features = nn.Linear(shape.node_dim, memory.dim, bias=False)
+        self.embedding = build_embedding(model, state_dim, shape.edge_dim)
         self.decoder = LinkDecoder(model.embedding_dim, model.dropout)
+        self.message_endpoint = model.message_endpoint
+        self.message_embedding = build_message_embedding(model, state_dim, shape.edge_dim)
+        self.num_message_hops = num_message_hops(model)
         self.apply(_initialise)
 
     def update_memory(
@@ -113,6 +125,8 @@ class TGN(nn.Module):
             transitions: statistics to predict from; required with PRES prediction.
             rate_UD: rates drawn from the mixture, in place of its mean.
         """
+        if self.updater is None:
+            return _without_update(state)
         correction = None if transitions is None else self.correction
         start = state
         if correction is not None and transitions is not None and correction.replaces_lost:
@@ -140,14 +154,48 @@ class TGN(nn.Module):
 
     def embed(self, nodes: NodeInputs, hops: Sequence[Hop]) -> Tensor:
         """[Q, A] embeddings of the queries of the first hop."""
-        states_UD = nodes.memory_UD
-        if self.features is not None and nodes.features_Ud is not None:
-            states_UD = states_UD + self.features(nodes.features_Ud)
-        return self.embedding(states_UD, nodes, hops, self.time_encoding)
+        return self.embedding(self._states(nodes), nodes, hops, self.time_encoding)
+
+    @torch.no_grad()
+    def embed_for_messages(
+        self, nodes: NodeInputs, hops: Sequence[Hop], embedded_2BA: Tensor
+    ) -> Tensor | None:
+        """[2B, D] what messages hold of the endpoints of events; None for their memory.
+
+        Each stands at its own event's time. Mail is kept as values, so there is no gradient.
+
+        Args:
+            nodes: the batch's distinct nodes.
+            hops: neighbours of sources and destinations; read where messages have an
+                embedding of their own.
+            embedded_2BA: the endpoints as `embed` gave them.
+        """
+        if self.message_endpoint == "memory":
+            return None
+        if self.message_embedding is None:
+            return embedded_2BA.detach()
+        return self.message_embedding(self._states(nodes), nodes, hops, self.time_encoding)
+
+    def _states(self, nodes: NodeInputs) -> Tensor:
+        """What embeddings read of the distinct nodes: memory and features."""
+        features_Ud = nodes.features_Ud
+        if self.updater is None:
+            return nodes.memory_UD if features_Ud is None else features_Ud
+        if self.features is None or features_Ud is None:
+            return nodes.memory_UD
+        return nodes.memory_UD + self.features(features_Ud)
 
     def score(self, sources_BA: Tensor, destinations_BMA: Tensor) -> Tensor:
         """[B, M] logits that each source meets each of its candidates."""
         return self.decoder(sources_BA, destinations_BMA)
+
+
+def _without_update(state: NodeState) -> UpdatedMemory:
+    """The rows of nodes that have no memory."""
+    memory_UD, nothing_U = state.memory_UD, torch.zeros_like(state.last_update_U, dtype=torch.bool)
+    return UpdatedMemory(
+        memory_UD, memory_UD, state.last_update_U, memory_UD, memory_UD, nothing_U, None
+    )
 
 
 def _after_lost(

@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.server import ServerStore
 from pres_dist.memory.sharded import ShardedStore, whole_state
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.config import Handover
@@ -35,7 +34,7 @@ def save_memory(store: MemoryStore, world: World) -> dict[str, Any]:
     each = world.grid.memory_workers
     if isinstance(store, ShardedStore):
         states = [whole_state(states[first : first + each]) for first in range(0, world.size, each)]
-    elif isinstance(store, ServerStore):
+    else:
         states = states[::each]  # the first worker of a replica has all of its memory
     return {"store": states[-1], "earlier": states[:-1]}
 

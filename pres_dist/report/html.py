@@ -100,9 +100,11 @@ def _facts(
 ) -> Rows:
     """What identifies a run at a glance."""
     training, pres = config.get("training", {}), config.get("pres", {})
+    model = config.get("model", {})
     on = pres.get("prediction") or pres.get("coherence_weight")
     facts = {
         "stream": config.get("data", {}).get("stream"),
+        "model": model.get("kind", "tgn") if model else None,
         "temporal batch": training.get("batch_size"),
         "workers": workers,
         "epochs": training.get("epochs"),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.merge import first_of_each, merge_rows
+from pres_dist.memory.merge import first_of_each, joined_rows, merge_rows
 from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
 from pres_dist.model.neighbourhood import NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
@@ -41,19 +41,22 @@ class Forward:
         updated: their memory after mail and correction.
         positive_B: logits of the events; empty in a replay.
         negative_BM: logits of the negatives; empty in a replay.
+        endpoints_2BD: what mail holds of sources and destinations, each at its own event;
+            None where that is their memory.
     """
 
     gathered: Gathered
     updated: UpdatedMemory
     positive_B: Tensor
     negative_BM: Tensor
+    endpoints_2BD: Tensor | None = None
 
 
 class TemporalStep:
     """Runs temporal batches of one stream through a model and a memory store.
 
     Args:
-        model: the TGN.
+        model: turns state and events into new state and scores.
         store: node state; read in `read`, written in `commit`.
         tables: columns of the stream.
         sampler: temporal neighbours.
@@ -100,7 +103,7 @@ class TemporalStep:
             observes: whether the step will learn from the negatives' transitions.
         """
         gathered = [
-            gather(batch, negatives_BM, self.sampler, self.tables, self._num_hops, epoch)
+            self._gather(batch, negatives_BM, epoch)
             for batch, negatives_BM in zip(parts, negatives, strict=True)
         ]
         plan = plan_parts(parts, gathered, writes, observes)
@@ -110,7 +113,11 @@ class TemporalStep:
 
     def plan_replay(self, parts: Sequence[TemporalBatch]) -> Plan:
         """What is needed to bring the memory of endpoints up to date without scoring anything."""
-        return plan_parts(parts, [gather_endpoints(batch) for batch in parts], writes=True)
+        if self.model.message_endpoint == "memory":
+            return plan_parts(parts, [gather_endpoints(batch) for batch in parts], writes=True)
+        none = [batch.src_B.new_empty(batch.num_events, 0) for batch in parts]
+        gathered = [self._gather(*part, epoch=0) for part in zip(parts, none, strict=True)]
+        return plan_parts(parts, gathered, writes=True)
 
     def read(self, plan: Plan) -> Pulled:
         """State of the plan's nodes from before its batch."""
@@ -124,20 +131,26 @@ class TemporalStep:
         part = plan.parts[number]
         gathered, shape = part.gathered, part.gathered.index_BM.shape
         updated = self._update_part(plan, pulled, number)
-        if not gathered.hops:  # a replay scores nothing
-            nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
+        nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
+        if not gathered.hops:
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
             known = pulled_by(part, pulled).transitions
-            positive_B, negative_BM = self._score(gathered, updated, known, shape)
-        return Forward(gathered, updated, positive_B, negative_BM)
+            embedded_QA, endpoints_2BD = self._embed(gathered, updated, known)
+            if not shape[1]:  # a replay scores nothing
+                return Forward(gathered, updated, nothing, nothing, endpoints_2BD)
+            positive_B, negative_BM = self._score(embedded_QA, shape)
+        return Forward(gathered, updated, positive_B, negative_BM, endpoints_2BD)
 
     @torch.no_grad()
     def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
-        """The same pass with the memory that the present weights give its nodes."""
-        gathered = plan.parts[number].gathered
+        """The same pass with what is written of its nodes as the present weights make it."""
+        part, endpoints_2BD = plan.parts[number], forward.endpoints_2BD
         updated = self._update_part(plan, pulled, number)
-        return Forward(gathered, updated, forward.positive_B, forward.negative_BM)
+        if endpoints_2BD is not None:
+            known = pulled_by(part, pulled).transitions
+            _, endpoints_2BD = self._embed(part.gathered, updated, known)
+        return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
 
     @torch.no_grad()
     def commit(
@@ -158,7 +171,7 @@ class TemporalStep:
                 mail, nodes_P, state = self._written(part.batch, forward)
                 mails.append(mail)
                 written.append((nodes_P, state))
-            nodes, state = _joined(written)
+            nodes, state = joined_rows(written)
             if len(written) > 1:
                 nodes, state = merge_rows(nodes, state)
             if not plan.writes:
@@ -172,11 +185,19 @@ class TemporalStep:
         """Mail, nodes and new rows of the endpoints of a part."""
         gathered = forward.gathered
         rows_P, endpoint_2B = torch.unique(gathered.index_2B, return_inverse=True)
+        # A node's memory is the same at all events of the batch, an embedding is one event's.
+        noted_2B, held_XD = gathered.index_2B, forward.updated.memory_UD
+        if forward.endpoints_2BD is not None:
+            noted_2B, held_XD = torch.arange(noted_2B.numel()).to(noted_2B), forward.endpoints_2BD
         mail = collect_mail(
-            endpoint_2B, gathered.index_2B, batch.events_B, rows_P.numel(), self.store.num_slots
+            endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), self.store.num_slots
         )
-        state = self._new_state(rows_P, forward.updated, mail)
+        state = self._new_state(rows_P, forward.updated, mail, held_XD)
         return mail, gathered.nodes_U.index_select(0, rows_P), state
+
+    def _gather(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: int) -> Gathered:
+        hops, message_hops = self._num_hops, self.model.num_message_hops
+        return gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
 
     def unread(self, nodes_Q: Tensor, before_Q: Tensor, last_update_Q: Tensor) -> Unread:
         """Events of nodes after their last update and before an event id.
@@ -216,19 +237,21 @@ class TemporalStep:
             unread_U = self.unread(nodes_U, before_U, updated.last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
 
-    def _score(
-        self,
-        gathered: Gathered,
-        updated: UpdatedMemory,
-        transitions: TransitionRows | None,
-        shape: torch.Size,
-    ) -> tuple[Tensor, Tensor]:
-        features_Ud = self.tables.node_features(gathered.nodes_U)
-        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features_Ud)
-        hops, own = gathered.hops, self._at_queries(gathered, nodes, transitions)
+    def _embed(
+        self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """[Q, A] embeddings of all queries, and [2B, D] what mail holds of the endpoints."""
+        features = self.tables.node_features(gathered.nodes_U)
+        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
+        seen, hops = nodes, gathered.hops
+        own = self._at_queries(gathered, nodes, transitions)
         if own is not None:
-            nodes, hops = with_own_rows(nodes, hops, own)
-        embedded_QA = self.model.embed(nodes, hops)
+            seen, hops = with_own_rows(nodes, hops, own)
+        embedded_QA = self.model.embed(seen, hops)
+        of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
+        return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
+
+    def _score(self, embedded_QA: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
         num_events, num_negatives = shape
         source_BA, true_BA, negative_A = embedded_QA.split(
             [num_events, num_events, num_events * num_negatives]
@@ -243,6 +266,7 @@ class TemporalStep:
         """Memory of each query's node at its own time; None where pending events are ignored."""
         hop, correction = gathered.hops[0], self.model.correction
         if self.model.pending == "apply":
+            assert self.model.updater is not None
             return apply_pending(self.model.updater, nodes, hop, self.store.num_slots)
         if self.model.pending == "ignore" or correction is None or transitions is None:
             return None
@@ -271,9 +295,11 @@ class TemporalStep:
             nodes, (memory, last_update) = first_of_each(nodes, memory, last_update)
         self.store.observe(nodes, memory, last_update)
 
-    def _new_state(self, rows_P: Tensor, updated: UpdatedMemory, mail: BatchMail) -> NodeState:
+    def _new_state(
+        self, rows_P: Tensor, updated: UpdatedMemory, mail: BatchMail, held_XD: Tensor
+    ) -> NodeState:
         memory_UD = updated.memory_UD.float()
-        mail_memory_PRD = memory_UD.index_select(0, mail.other_PR.flatten())
+        mail_memory_PRD = held_XD.float().index_select(0, mail.other_PR.flatten())
         mail_memory_PRD = mail_memory_PRD.view(*mail.other_PR.shape, memory_UD.shape[1])
         return NodeState(
             memory_UD=memory_UD.index_select(0, rows_P),
@@ -282,17 +308,6 @@ class TemporalStep:
             mail_event_UR=mail.event_PR,
             mail_count_U=mail.count_P,
         )
-
-
-def _joined(written: Sequence[tuple[Tensor, NodeState]]) -> tuple[Tensor, NodeState]:
-    """The rows of several parts, one after the other."""
-    if len(written) == 1:
-        return written[0]
-    columns = {
-        name: torch.cat([getattr(state, name) for _, state in written])
-        for name in vars(written[0][1])
-    }
-    return torch.cat([nodes for nodes, _ in written]), NodeState(**columns)
 
 
 def _rows(state: NodeState, rows: slice) -> NodeState:

@@ -26,17 +26,20 @@ class Gathered:
         nodes_U: sorted ids.
         index_2B: rows of the sources, then of the destinations.
         index_BM: rows of the negatives; M is 0 where nothing is scored.
-        hops: what the embedding reads, outermost first; empty where nothing is scored.
+        hops: what the embedding reads, outermost first; empty where nothing is embedded.
+        message_hops: what embeddings of the 2B endpoints for messages read, where those for
+            scores do not serve them.
     """
 
     nodes_U: Tensor
     index_2B: Tensor
     index_BM: Tensor
     hops: Sequence[Hop]
+    message_hops: Sequence[Hop] = ()
 
 
 def gather_endpoints(batch: TemporalBatch) -> Gathered:
-    """Only the nodes that the batch writes: enough to replay memory."""
+    """Only the nodes that the batch writes: enough to replay memory that holds memory in mail."""
     nodes_U, index_2B = torch.unique(torch.cat([batch.src_B, batch.dst_B]), return_inverse=True)
     return Gathered(nodes_U, index_2B, index_2B.new_empty(batch.src_B.numel(), 0), [])
 
@@ -48,22 +51,31 @@ def gather(
     tables: EventTables,
     num_hops: int,
     epoch: int,
+    num_message_hops: int = 0,
 ) -> Gathered:
     """Sample the hops of sources, destinations and negatives and index their nodes.
 
     Every query stands at its event's time. Neighbours of a neighbour are sampled
-    at the time of the event that made it one.
+    at the time of the event that made it one. Hops for messages are of sources and
+    destinations alone.
     """
     num_events, num_negatives = negatives_BM.shape
     roots_Q = torch.cat([batch.src_B, batch.dst_B, negatives_BM.flatten()])
     t_Q = torch.cat([batch.t_B, batch.t_B, batch.t_B.repeat_interleave(num_negatives)])
+    ends = slice(2 * num_events)
     sampled = _sample_hops(roots_Q, t_Q, sampler, tables, num_hops, epoch)
-    ids = [roots_Q, *(neighbours.nodes_QK.flatten() for _, neighbours in sampled)]
-    nodes_U, index = torch.unique(torch.cat(ids), return_inverse=True)
-    index_Q, *index_hops = index.split([part.numel() for part in ids])
-    hops = _index_hops(index_Q, t_Q, sampled, index_hops, tables)
+    for_messages = _sample_hops(roots_Q[ends], t_Q[ends], sampler, tables, num_message_hops, epoch)
+    around = [neighbours.nodes_QK.flatten() for _, neighbours in sampled + for_messages]
+    nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
+    index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])
+    hops = _index_hops(index_Q, t_Q, sampled, index_hops[:num_hops], tables)
+    message_hops: Sequence[Hop] = ()
+    if for_messages:
+        message_hops = _index_hops(
+            index_Q[ends], t_Q[ends], for_messages, index_hops[num_hops:], tables
+        )
     index_BM = index_Q[2 * num_events :].view(num_events, num_negatives)
-    return Gathered(nodes_U, index_Q[: 2 * num_events], index_BM, hops)
+    return Gathered(nodes_U, index_Q[ends], index_BM, hops, message_hops)
 
 
 def _sample_hops(

@@ -16,7 +16,7 @@ from pres_dist.step.mail import BatchMail, pending_events
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.loss import Loss, batch_loss
-from pres_dist.training.optimiser import build_optimiser, gradient_norm, learning_rate
+from pres_dist.training.optimiser import build_optimiser, gradient_norm, learning_rate, learnt
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
 
@@ -208,13 +208,13 @@ class TrainingStep:
 
 def _gradient_row(model: nn.Module, loss: Loss) -> Tensor:
     """[n + 3] all gradients, zero where a part did not touch a parameter, then the losses."""
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learnt(model)]
     return torch.cat([*(grad.flatten() for grad in grads), loss.values()])
 
 
 def _take_gradients(model: nn.Module, row: Tensor) -> Tensor:
     """Put summed gradients into the parameters; returns the [3] losses behind them."""
-    parameters = list(model.parameters())
+    parameters = learnt(model)
     *parts, losses = row.split([*(p.numel() for p in parameters), 3])
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter)

@@ -11,6 +11,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
+from pres_dist.memory.null import NullStore
 from pres_dist.memory.placement import make_placement
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
@@ -37,6 +38,8 @@ def open_store(
             has no room for the shards.
         StoreError: shards do not come.
     """
+    if not config.model.has_memory:
+        return NullStore(stream.num_nodes), _nothing
     kind, sharers = config.memory.store, world.own_replica()
     if kind == "local" and sharers.size > 1:
         raise ConfigError(

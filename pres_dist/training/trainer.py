@@ -154,7 +154,7 @@ class Trainer:
                 "events": done,
                 "loss": total,
                 "link_loss": float(loss.link),
-                "coherence": 1 - float(loss.incoherence),
+                "coherence": self._if_memory(1 - float(loss.incoherence)),
                 "gate": self._gate(),
                 "optimiser_steps": position.updates,
                 "learning_rate": learning_rate(
@@ -181,12 +181,14 @@ class Trainer:
         return parts.world.last_replica_does(metrics)
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
+        totals = self.totals.means()
         record = {
             "kind": "epoch",
             "step": self.position.step,
             "epoch": self.position.epoch,
             "optimiser_steps": self.position.updates,
-            **self.totals.means(),
+            **totals,
+            "coherence": self._if_memory(totals["coherence"]),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
             "staleness": {str(lag): n for lag, n in sorted(self.prefetch.staleness.items())},
             "validation": validation,
@@ -202,6 +204,10 @@ class Trainer:
             position.best_ap, position.best_epoch = ap, position.epoch
             self.parts.world.leader_does(self.checkpoints.mark_best)
         position.epoch, position.batch = position.epoch + 1, 0
+
+    def _if_memory(self, value: float | None) -> float | None:
+        """A figure about memory, where the model has one."""
+        return value if self.parts.config.model.has_memory else None
 
     def _gate(self) -> float | None:
         correction = self.parts.model.correction

@@ -226,5 +226,5 @@ def test_the_dump_with_help_tells_what_a_field_is_and_allows() -> None:
 def test_shipped_configurations_load(path: Path) -> None:
     config = load_config(path)
     assert (config.pres.prediction, config.pres.coherence_weight > 0) == (
-        ("no_pres" not in path.stem,) * 2
+        ("no_pres" not in path.stem and config.model.has_memory,) * 2
     )

@@ -12,8 +12,8 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 
 
-def test_best_is_the_defaults() -> None:
-    assert load_config(None, ["--preset", "best"]) == RunConfig()
+def test_defaults_are_the_default() -> None:
+    assert load_config(None, ["--preset", "default"]) == RunConfig()
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -45,5 +45,7 @@ def test_the_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"preset must be best . paper . none, got 'bset'"):
+    with pytest.raises(
+        ConfigError, match=r"preset must be default . best . paper . none, got 'bset'"
+    ):
         load_config(None, ["--preset", "bset"])

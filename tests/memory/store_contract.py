@@ -551,6 +551,7 @@ class StoreContract:
         store, dim = self.make_store(replace(layout, clock="event")), layout.dim
         state = random_state(layout, 1, 0, [EPOCH_MS])
         state.memory_UD.zero_()
+        state.mail_count_U.fill_(1)
         store.push(ids(0), state, learn=True)
         for step in (1, 2, 3):
             store.observe(ids(0), torch.full((1, dim), -6.0 * step), ids(EPOCH_MS + step))

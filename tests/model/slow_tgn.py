@@ -1,5 +1,7 @@
 """TGN with PRES written from the papers in float64, one node and one event at a time.
 
+JODIE, DyRep and TGAT are the same with other parts.
+
 Takes nothing from the code under test but weights by name. Used by the tests as
 the reference for modules and for whole temporal batches.
 """
@@ -21,7 +23,7 @@ Vector = np.ndarray
 
 @dataclass(frozen=True)
 class SlowMail:
-    """One raw message: the other endpoint's memory, edge features and time."""
+    """One raw message: the other endpoint's memory or embedding, edge features and time."""
 
     other: Vector
     edge: Vector
@@ -98,6 +100,8 @@ class SlowEmbedding:
     Args:
         state: memory plus node features of a node.
         last_update: of a node's memory.
+        name: of the module whose weights to take.
+        how: one of `ModelConfig.embedding`.
     """
 
     def __init__(
@@ -107,18 +111,20 @@ class SlowEmbedding:
         num_neighbours: int,
         state: Callable[[int], Vector],
         last_update: Callable[[int], int | None],
+        name: str = "embedding",
+        how: str | None = None,
     ) -> None:
         self.model, self.stream, self.num_neighbours = model, stream, num_neighbours
         self.state, self.last_update = state, last_update
+        self.name, self.how = name, how or model.config.embedding
         self._known: dict[tuple[int, int, int], Vector] = {}
 
     def embed(self, node: int, t: int, pending: Vector | float = 0.0) -> Vector:
         """`pending` is the change that the node's events of this batch before t have made."""
-        config = self.model.config
-        if config.embedding in ("attention", "sum"):
-            return self._layer(node, t, config.num_layers, pending)
+        if self.how in ("attention", "sum"):
+            return self._layer(node, t, self.model.config.num_layers, pending)
         state = self.state(node) + pending
-        if config.embedding == "time":
+        if self.how == "time":
             last = self.last_update(node)
             silent = 0 if last is None else t - last
             units = math.log1p(silent / self.model.time_unit)
@@ -156,8 +162,8 @@ class SlowEmbedding:
             src, dst, t_event = int(stream.src[event]), int(stream.dst[event]), int(stream.t[event])
             state = self._remembered(dst if src == node else src, t_event, layer - 1)
             around.append(np.concatenate([state, edge_of(stream, event), model.phi(t - t_event)]))
-        name = f"embedding.layers.{layer - 1}"
-        if model.config.embedding == "attention":
+        name = f"{self.name}.layers.{layer - 1}"
+        if self.how == "attention":
             return self._attention(name, own, around)
         return self._sum(name, own, around)
 
@@ -195,7 +201,7 @@ class SlowNode:
     memory: Vector
     last_update: int | None = None
     mail: list[tuple[int, Vector]] = field(default_factory=list)
-    """Event and the other endpoint's memory, oldest first."""
+    """Event and the other endpoint's memory or embedding, oldest first."""
     count: int = 0
     rates: tuple[list[Vector], list[Vector]] = field(default_factory=lambda: ([], []))
 
@@ -243,13 +249,7 @@ class SlowStep:
     def forward(self, events: Sequence[int], negatives: Sequence[Sequence[int]]) -> SlowScores:
         self.updates: dict[int, SlowUpdate] = {}
         self.first = min(events, default=0)
-        embedding = SlowEmbedding(
-            self.model,
-            self.stream,
-            self.num_neighbours,
-            self._state,
-            lambda node: self._updated(node).last_update,
-        )
+        embedding = self._embedding("embedding", self.model.config.embedding)
         positive, negative, incoherence = [], [], []
         for event, drawn in zip(events, negatives, strict=True):
             t = int(self.stream.t[event])
@@ -269,9 +269,13 @@ class SlowStep:
     def commit(
         self, events: Sequence[int], negatives: Sequence[Sequence[int]], learn: bool
     ) -> None:
+        if not self.model.config.has_memory:
+            return
         src, dst = self.stream.src, self.stream.dst
         ends = {int(node) for event in events for node in (src[event], dst[event])}
         updates = {node: self._updated(node) for node in ends}
+        held = self._held_in_messages()
+        mail = {node: self._mail(node, events, held) for node in ends}
         if learn and self.pres.prediction:
             if self.pres.components == 2:
                 for node in {int(node) for drawn in negatives for node in drawn}:
@@ -281,14 +285,48 @@ class SlowStep:
         for node, update in updates.items():
             state = self.nodes[node]
             state.memory, state.last_update = update.memory, update.last_update
-            own = [event for event in events if node in (src[event], dst[event])]
-            state.count = len(own)
-            state.mail = [
-                (event, updates[int(dst[event] if src[event] == node else src[event])].memory)
-                for event in own[-self.num_slots :]
-            ]
+            state.count = len(mail[node])
+            state.mail = mail[node][-self.num_slots :]
+
+    def _mail(
+        self, node: int, events: Sequence[int], held: Callable[[int, int], Vector]
+    ) -> list[tuple[int, Vector]]:
+        src, dst = self.stream.src, self.stream.dst
+        own = [event for event in events if node in (src[event], dst[event])]
+        others = [int(dst[event] if src[event] == node else src[event]) for event in own]
+        return [(event, held(other, event)) for event, other in zip(own, others, strict=True)]
+
+    def _held_in_messages(self) -> Callable[[int, int], Vector]:
+        """What a message of an event holds of the other endpoint."""
+        config = self.model.config
+        if config.message_endpoint == "memory":
+            return lambda node, event: self._updated(node).memory
+        if config.embedding not in ("attention", "sum"):
+            own = self._embedding("message_embedding", "attention")
+            return lambda node, event: own.embed(node, int(self.stream.t[event]))
+        shared = self._embedding("embedding", config.embedding)
+
+        def held(node: int, event: int) -> Vector:
+            t = int(self.stream.t[event])
+            return shared.embed(node, t, self._pending(node, t))
+
+        return held
+
+    def _embedding(self, name: str, how: str) -> SlowEmbedding:
+        return SlowEmbedding(
+            self.model,
+            self.stream,
+            self.num_neighbours,
+            self._state,
+            lambda node: self._updated(node).last_update,
+            name,
+            how,
+        )
 
     def _state(self, node: int) -> Vector:
+        features = self.stream.node_features
+        if not self.model.config.has_memory:
+            return np.zeros(0) if features is None else features[node].astype(np.float64)
         memory = self._updated(node).memory
         if self.stream.node_features is None:
             return memory
@@ -346,7 +384,9 @@ class SlowStep:
             variance = variance * length**2
         return variance / (variance + np.exp(self.model.weights["correction.noise_log"]))
 
-    def _pending(self, node: int, t: int) -> Vector:
+    def _pending(self, node: int, t: int) -> Vector | float:
+        if self.pres.pending == "ignore":
+            return 0.0
         update = self._updated(node)
         src, dst = self.stream.src, self.stream.dst
         events = [
@@ -354,7 +394,6 @@ class SlowStep:
             for event in range(self.first, self.stream.num_events)
             if self.stream.t[event] < t and node in (src[event], dst[event])
         ]
-        times = [int(self.stream.t[event]) for event in events]
         if self.pres.pending == "apply":
             memory, last_update = update.memory, update.last_update
             for event in events[-self.num_slots :]:
@@ -364,8 +403,9 @@ class SlowStep:
                 memory = self.model.cell(self.model.message(memory, mail, last_update), memory)
                 last_update = t_event
             return memory - update.memory
-        if not (self.pres.pending == "predict" and times and update.last_update is not None):
-            return np.zeros_like(update.memory)
+        times = [int(self.stream.t[event]) for event in events]
+        if not times or update.last_update is None:
+            return 0.0
         weight = self.model.weights["correction.pending_weight"]
         elapsed = times[-1] - update.last_update
         return weight * self._change(update.memory, self.nodes[node], elapsed, len(times))

@@ -12,6 +12,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.local import LocalStore
+from pres_dist.memory.null import NullStore
 from pres_dist.memory.state import NEVER, Mixture, Pulled
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.embedding import num_hops
@@ -30,6 +31,8 @@ from pres_dist.step.plan import Plan
 MEMORY_DIM, TIME_UNIT, NUM_NEIGHBOURS, SEED = 6, 4.0, 3, 17
 SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}
 """Sizes of the parts, all different from each other and from the memory's."""
+IN_MAIL = {**SMALL, "embedding_dim": MEMORY_DIM}
+"""The same, with embeddings that mail can hold."""
 
 
 def random_stream(
@@ -87,7 +90,7 @@ class World:
 
     stream: EventStream
     model: TGN
-    store: LocalStore
+    store: LocalStore | NullStore
     step: TemporalStep
     slow: SlowStep
     rates_seed: int | None
@@ -98,6 +101,9 @@ class World:
     def over(self, stream: EventStream) -> World:
         """The same model, and a copy of the store, over another stream of the same shape."""
         own, config = self.store, self.slow.model.config
+        if isinstance(own, NullStore):
+            step = build_step(stream, self.model, own, config, self.rates_seed)
+            return World(stream, self.model, own, step, self.slow, self.rates_seed)
         statistics = None
         if own.statistics is not None:
             components, clock = own.statistics.num_components, own.statistics.clock
@@ -148,7 +154,9 @@ def build_world(
             TransitionClock(pres.clock, TIME_UNIT),
             of_states=pres.predictor == "level",
         )
-    store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics)
+    store: LocalStore | NullStore = NullStore(stream.num_nodes)
+    if model_config.has_memory:
+        store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics)
     rates_seed = SEED if pres.prediction and pres.transition == "sample" else None
     step = build_step(stream, model, store, model_config, rates_seed)
     slow = SlowStep(
@@ -166,7 +174,7 @@ def build_world(
 def build_step(
     stream: EventStream,
     model: TGN,
-    store: LocalStore,
+    store: LocalStore | NullStore,
     config: ModelConfig,
     rates_seed: int | None,
 ) -> TemporalStep:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_world import SMALL, World, build_world, random_stream
+from small_world import IN_MAIL, SMALL, World, build_world, random_stream
 
 from pres_dist.events.stream import EventStream
 from pres_dist.model.config import ModelConfig
@@ -20,12 +20,15 @@ CONFIGS = {
     "two-layers": ModelConfig(**SMALL, num_layers=2, aggregator="sequential"),
     "sum": ModelConfig(**SMALL, embedding="sum", aggregator="mean"),
     "time": ModelConfig(**SMALL, embedding="time"),
+    "dyrep": ModelConfig(**IN_MAIL, kind="dyrep"),
+    "tgat": ModelConfig(**SMALL, kind="tgat"),
 }
-GRAPH = ("attention", "two-layers", "sum")
+GRAPH = ("attention", "two-layers", "sum", "tgat")
 
 
 def build(kind: str) -> World:
-    world = build_world(random_stream(seed=1), CONFIGS[kind], PresConfig(initial_gate=0.5), 3)
+    pres = PresConfig(initial_gate=0.5, prediction=CONFIGS[kind].has_memory)
+    world = build_world(random_stream(seed=1), CONFIGS[kind], pres, 3)
     for batch in world.batches()[:3]:
         world.single.commit(world.single.forward(batch, world.negatives(batch)), learn=True)
     return world

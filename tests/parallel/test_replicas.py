@@ -17,7 +17,7 @@ from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.grid import training_grid
-from pres_dist.parallel.whole_memory import begin_epoch
+from pres_dist.parallel.whole_memory import begin_epoch, load_memory, save_memory
 from pres_dist.parallel.world import join_world
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
@@ -157,6 +157,27 @@ def test_a_warm_segment_starts_where_the_one_before_it_ended(
     for first, second in ((0, 2), (1, 3)):
         for name, table in workers[first][0]["end"].items():
             np.testing.assert_array_equal(workers[second][1]["start"][name], table)
+
+
+def save_and_load(worker: Worker, config: RunConfig) -> dict[str, Any]:
+    with join_world(torch.device("cpu"), partial(training_grid, config.parallel)) as world:
+        parts = assemble(config, load_data(config, torch.device("cpu")), world)
+        saved = world.leader_does(partial(dict, save_memory(parts.store, world)))
+        load_memory(parts.store, saved, world)
+        return saved
+
+
+def test_replicas_of_a_model_without_memory_have_nothing_to_hand_over(
+    four: GlooWorld, streams: dict[bool, Path]
+) -> None:
+    config = make_config(streams[False], "--model.kind", "tgat", "--parallel.slices", "2")
+    for worker in four.run(4, sweep_epochs, config, 2):
+        for epoch in worker:
+            assert epoch["start"] == epoch["end"] == {}
+            assert np.isfinite(epoch["scores"]).all()
+    nothing = {"rows": {}, "statistics": {}}
+    for saved in four.run(4, save_and_load, config):
+        assert saved == {"store": nothing, "earlier": [nothing]}
 
 
 def test_a_cold_segment_starts_from_nothing(two: GlooWorld, streams: dict[bool, Path]) -> None:

@@ -45,7 +45,14 @@ VARIANTS = {
         *("--model.aggregator", "sequential", "--memory.mailbox_slots", "2"),
     ],
     "level": ["--pres.predictor", "level", "--pres.gate", "kalman", "--pres.pending", "predict"],
+    "jodie": ["--model.kind", "jodie"],
+    "dyrep": [
+        *("--model.kind", "dyrep", "--training.events_per_step", "16"),
+        *("--model.aggregator", "mean", "--memory.mailbox_slots", "3"),
+    ],
+    "tgat": ["--model.kind", "tgat"],
 }
+ON_SERVERS = [variant for variant in VARIANTS if variant not in ("jodie", "tgat")]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +88,7 @@ def test_the_same_slices_give_the_same_bits(
         _assert_equal(expected, gloo.run(size, _train_as, config)[0], f"{variant}, {size} workers")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ON_SERVERS)
 def test_slices_equal_whole_batches_on_memory_servers(
     gloo: GlooWorld, stream_path: Path, variant: str
 ) -> None:

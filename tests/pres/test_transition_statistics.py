@@ -181,7 +181,7 @@ whole_step = st.tuples(
 
 @given(st.lists(whole_step, max_size=12), st.integers(0, 12))
 def test_sums_of_two_parts_of_a_stream_add_up(steps, cut):
-    """To the last bit: with steps of whole numbers and a clock of updates nothing rounds."""
+    """To the last bit: with steps of whole numbers, one event each, nothing rounds."""
     transitions = [
         Transition(
             torch.tensor(nodes, dtype=torch.int64),
@@ -189,6 +189,7 @@ def test_sums_of_two_parts_of_a_stream_add_up(steps, cut):
             torch.zeros(len(nodes), D),
             torch.full((len(nodes), D), float(change)) * torch.arange(1.0, D + 1),
             torch.full((len(nodes),), elapsed),
+            torch.ones(len(nodes), dtype=torch.int64),
         )
         for nodes, component, change, elapsed in steps
     ]

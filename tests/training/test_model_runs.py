@@ -1,0 +1,99 @@
+"""Runs of each model: what they report, resumed to the last bit, evaluated again by replay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import MakeConfig
+
+from pres_dist.config.run import RunConfig
+from pres_dist.evaluation.run import evaluate_run
+from pres_dist.report.html import report_content
+from pres_dist.training.checkpoint import BEST, LATEST, Checkpoints
+from pres_dist.training.run import resume, train
+from pres_dist.training.trainer import Trainer
+
+KINDS = ["jodie", "dyrep", "tgat"]
+
+
+class Died(Exception):
+    """Stands for whatever ended a run."""
+
+
+@pytest.fixture(params=KINDS)
+def config(make_config: MakeConfig, request: pytest.FixtureRequest) -> RunConfig:
+    return make_config(
+        model__kind=request.param,
+        model__dropout=0.1,
+        training__checkpoint_every=3,
+        training__weight_decay=0.01,
+        data__max_events=600,
+    )
+
+
+def test_a_resumed_run_ends_in_the_same_bits(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config, tmp_path / "whole")
+    original = Trainer._train_step
+
+    def dying(self: Trainer, *step: Any) -> Any:
+        if self.position.step == 8:
+            raise Died
+        return original(self, *step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", dying)
+        with pytest.raises(Died):
+            train(config, tmp_path / "broken")
+    resumed = resume(tmp_path / "broken")
+    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+    for which in (LATEST, BEST):
+        left, right = (Checkpoints(tmp_path / run).load(which) for run in ("whole", "broken"))
+        for part in ("model", "store"):
+            assert json.dumps(left[part], default=_plain) == json.dumps(right[part], default=_plain)
+
+
+def test_a_run_says_which_model_it_is_and_can_be_evaluated_by_replay(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    results = train(config, tmp_path / "run")
+    assert results["model"] == config.model.kind
+    facts = dict(report_content(tmp_path / "run")["facts"])
+    assert facts["model"] == config.model.kind
+    replaying = config.evaluation.model_copy(update={"memory": "replay"})
+    replayed = evaluate_run(tmp_path / "run", replaying)
+    assert replayed["model"] == config.model.kind
+    assert 0 < replayed["test"]["ap"] <= 1
+    # Without a memory there is nothing to replay, and nothing is kept.
+    same = replayed["test"] == results["test"]
+    store = Checkpoints(tmp_path / "run").load()["store"]
+    assert same == (not config.model.has_memory) == (not store["rows"])
+
+
+def test_attention_of_messages_is_no_part_of_training(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Mail has no gradient: not even weight decay may move what makes it."""
+    config = make_config(
+        model__kind="dyrep", training__weight_decay=0.1, training__epochs=1, data__max_events=600
+    )
+    train(config, tmp_path / "run")
+    trained = Checkpoints(tmp_path / "run").load()["model"]
+    config = config.model_copy(
+        update={"training": config.training.model_copy(update={"learning_rate": 1e-30})}
+    )
+    train(config, tmp_path / "still")
+    drawn = Checkpoints(tmp_path / "still").load()["model"]
+    names = [name for name in drawn if name.startswith("message_embedding")]
+    assert names
+    assert all(torch.equal(trained[name], drawn[name]) for name in names)
+    assert not torch.equal(trained["decoder.out.weight"], drawn["decoder.out.weight"])
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, torch.Tensor) else str(value)
