@@ -21,5 +21,7 @@ class EvaluationConfig(Config):
     """Where negative destinations come from: random, historical or inductive."""
     num_negatives: int = Field(20, ge=1)
     """Negatives an event for MRR in the final evaluation; AP and AUC use the first of them."""
+    baselines: bool = True
+    """Also score EdgeBank and popularity, which a model must beat, on the same events."""
     seed: int = Field(12345, ge=0)
     """Seed of the evaluation negatives, the same for every model and epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pres_dist.evaluation.baselines import Baselines
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.link_prediction import Metrics, replay, score
 from pres_dist.training.setup import Parts
@@ -14,7 +15,23 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
     `memory: replay` it is rebuilt, in temporal batches of evaluation's own size.
     The memory is carried through validation into the test part.
     """
-    return parts.world.last_replica_does(lambda: _final_metrics(parts, config))
+    metrics = parts.world.last_replica_does(lambda: _final_metrics(parts, config))
+    if config.baselines:
+        found = parts.world.leader_does(lambda: _baselines(parts, config))
+        for name, baselines in found.items():
+            metrics[name]["baselines"] = baselines
+    return metrics
+
+
+def _baselines(parts: Parts, config: EvaluationConfig) -> dict[str, Metrics]:
+    """Of EdgeBank and popularity on the validation and the test part."""
+    data, negatives = parts.data, parts.evaluation_negatives(config)
+    baselines = Baselines(data.stream, data.tables, data.unseen_N)
+    num = negatives.num_slots(config.num_negatives)
+    return {
+        "validation": baselines.metrics(data.split.validation, negatives, num),
+        "test": baselines.metrics(data.split.test, negatives, num),
+    }
 
 
 def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
@@ -24,13 +41,11 @@ def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
         sweep = parts.evaluation_sweep(parts.data.kept, config.batch_size)
         replay(parts.train_step, sweep, world)
     negatives = parts.evaluation_negatives(config)
-    metrics: Metrics = {
-        "num_negatives": config.num_negatives,
-        "negatives": config.negatives,
-    }
+    num = negatives.num_slots(config.num_negatives)
+    metrics: Metrics = {"num_negatives": num, "negatives": config.negatives}
     for name, events in (("validation", split.validation), ("test", split.test)):
         sweep = parts.evaluation_sweep(events, config.batch_size)
-        scored = score(step, sweep, negatives, config.num_negatives, world)
+        scored = score(step, sweep, negatives, num, world)
         drawn, found = world.add_up(negatives.counts).tolist()
         negatives.counts.zero_()
         metrics[name] = scored.metrics(parts.data.unseen_N)

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pres_dist.errors import NonFiniteError
-from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
+from pres_dist.evaluation.metrics import (
+    Metrics,
+    average_precision,
+    link_metrics,
+    reciprocal_ranks,
+    roc_auc,
+)
 from pres_dist.parallel.world import World
-from pres_dist.sampling.negatives import NegativeSampler
+from pres_dist.sampling.negatives import Negatives
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import Forward, TemporalStep
-
-Metrics = dict[str, Any]
 
 
 @dataclass
@@ -47,23 +50,15 @@ class ScoredEvents:
             for one, many in zip(self.positive, self.negative, strict=True)
         ]
         return {
-            **_ranking(positive_n, negative_nM),
+            **link_metrics(
+                positive_n,
+                negative_nM[:, 0],
+                reciprocal_ranks(positive_n, negative_nM),
+                inductive_n,
+            ),
             "ap_per_batch": float(np.mean([average_precision(*batch) for batch in batches])),
             "auc_per_batch": float(np.mean([roc_auc(*batch) for batch in batches])),
-            "inductive": _ranking(positive_n[inductive_n], negative_nM[inductive_n]),
-            "transductive": _ranking(positive_n[~inductive_n], negative_nM[~inductive_n]),
         }
-
-
-def _ranking(positive_n: np.ndarray, negative_nM: np.ndarray) -> Metrics:
-    if positive_n.size == 0:
-        return {"num_events": 0}
-    return {
-        "num_events": int(positive_n.size),
-        "ap": average_precision(positive_n, negative_nM[:, 0]),
-        "auc": roc_auc(positive_n, negative_nM[:, 0]),
-        "mrr": float(reciprocal_ranks(positive_n, negative_nM).mean()),
-    }
 
 
 @torch.no_grad()
@@ -82,7 +77,7 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
 def score(
     step: TemporalStep,
     sweep: Sweep,
-    negatives: NegativeSampler,
+    negatives: Negatives,
     num_negatives: int,
     world: World,
 ) -> ScoredEvents:
@@ -117,10 +112,24 @@ def score(
             _check_finite(forward, part)
         step.commit(plan, pulled, forwards, learn=False)
         scored.positive.append(torch.cat([forward.positive_B for forward in forwards]).cpu())
-        scored.negative.append(torch.cat([forward.negative_BM for forward in forwards]).cpu())
+        scored.negative.append(
+            torch.cat(
+                [
+                    _without_missing(forward, part, negatives)
+                    for forward, part in zip(forwards, parts, strict=True)
+                ]
+            ).cpu()
+        )
         ends = [torch.stack([part.src_B, part.dst_B]) for part in parts]
         scored.endpoints.append(torch.cat(ends, dim=1).cpu())
     return merge_slices(world.gather(scored))
+
+
+def _without_missing(forward: Forward, part: TemporalBatch, negatives: Negatives) -> Tensor:
+    """[B, M] scores of the negatives, lowest of all where an event has fewer."""
+    score_BM = forward.negative_BM
+    missing_BM = negatives.missing(part.events_B, score_BM.shape[1])
+    return score_BM if missing_BM is None else score_BM.masked_fill(missing_BM, -torch.inf)
 
 
 def _own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:

@@ -5,7 +5,41 @@ Shapes: n events, M negatives an event.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+Metrics = dict[str, Any]
+
+
+def link_metrics(
+    positive_n: np.ndarray,
+    negative_n: np.ndarray,
+    reciprocal_n: np.ndarray,
+    unseen_n: np.ndarray,
+) -> Metrics:
+    """AP, AUC and MRR of all events, and of those with and without a node unseen in training.
+
+    Args:
+        positive_n: scores of events.
+        negative_n: scores of one negative each.
+        reciprocal_n: reciprocal ranks among all of their negatives.
+        unseen_n: bool, events with a node that has no training event.
+    """
+
+    def of(events: np.ndarray) -> Metrics:
+        positive, negative = positive_n[events], negative_n[events]
+        if positive.size == 0:
+            return {"num_events": 0}
+        return {
+            "num_events": int(positive.size),
+            "ap": average_precision(positive, negative),
+            "auc": roc_auc(positive, negative),
+            "mrr": float(reciprocal_n[events].mean()),
+        }
+
+    everything = of(np.ones(positive_n.size, dtype=bool))
+    return {**everything, "inductive": of(unseen_n), "transductive": of(~unseen_n)}
 
 
 def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:

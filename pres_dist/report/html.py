@@ -15,8 +15,9 @@ from pres_dist.errors import DataError
 from pres_dist.files import write_atomically
 from pres_dist.report.figures import figures
 from pres_dist.report.metrics_log import Record, read_metrics
-from pres_dist.report.progress import duration, number
+from pres_dist.report.progress import duration, negatives_found, number
 from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
+from pres_dist.report.shortcomings import shortcomings
 
 Rows = list[tuple[str, str]]
 
@@ -80,6 +81,8 @@ def report_content(run_dir: Path) -> dict[str, Any]:
         "inductive": any(
             (results.get(name) or {}).get("inductive") for name in ("test", "validation")
         ),
+        "shortcomings": shortcomings(results),
+        "found": negatives_found(results),
         "figures": figures(records),
         "config": sections(config, "run"),
         "environment": sections(environment, "run"),

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pres_dist.report.shortcomings import shortcomings
+
 LINES_PER_EPOCH = 10
 NOTHING = "-"
 
@@ -107,6 +109,8 @@ class LineProgress:
             right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
             self.note("  ".join([name.ljust(widths[0]), *right]))
         self.note(results_summary(results))
+        for line in shortcomings(results):
+            self.note(line)
 
     def stop(self) -> None:
         pass
@@ -163,6 +167,8 @@ class TerminalProgress:
             table.add_row(*row)
         self._console.print(table)
         self.note(results_summary(results))
+        for line in shortcomings(results):
+            self.note(line)
 
     def stop(self) -> None:
         self._bar.stop()
@@ -185,6 +191,7 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Validation and test metrics as a table: a header row, then a row for each part.
 
+    Baselines of the test part follow.
     The inductive columns are there only if something was measured inductively.
     """
     parts = [name for name in ("validation", "test") if results.get(name)]
@@ -193,8 +200,10 @@ def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     header = ["", "AP", "AUC", "MRR"]
     header += ["inductive AP", "inductive AUC", "inductive MRR"] if inductive else []
     rows = [header]
-    for name in parts:
-        groups = [results[name], results[name].get("inductive") or {}][: 1 + inductive]
+    baselines = (results.get("test") or {}).get("baselines") or {}
+    measured = {**{name: results[name] for name in parts}, **baselines}
+    for name, of_all in measured.items():
+        groups = [of_all, of_all.get("inductive") or {}][: 1 + inductive]
         rows.append([name, *(number(group.get(metric)) for group in groups for metric in metrics)])
     return rows
 
@@ -205,14 +214,25 @@ def results_summary(results: Mapping[str, Any]) -> str:
     if results.get("num_negatives") is not None:
         kind = results.get("negatives", "")
         parts.append(f"MRR among {results['num_negatives']} {kind} negatives".replace("  ", " "))
-        found = (results.get("test") or {}).get("negatives_found")
-        if found is not None and found < 1:
-            parts.append(f"{found:.1%} of the test negatives are {kind}, random ones stand in")
+        parts += [found] if (found := negatives_found(results)) else []
     if results.get("best_epoch") is not None:
         parts.append(f"best epoch {results['best_epoch']}")
     if results.get("seconds") is not None:
         parts.append(f"took {duration(results['seconds'])}")
     return "; ".join(parts)
+
+
+def negatives_found(results: Mapping[str, Any]) -> str:
+    """How many of the negatives are of the kind asked for; empty where that is no question."""
+    kind = results.get("negatives")
+    shares = [
+        f"{found:.1%} ({name})"
+        for name in ("validation", "test")
+        if (found := (results.get(name) or {}).get("negatives_found")) is not None
+    ]
+    if kind not in ("historical", "inductive") or not shares:
+        return ""
+    return f"{' and '.join(shares)} of the negatives are {kind}, random ones stand in for the rest"
 
 
 def number(value: Any, decimals: int = 4) -> str:

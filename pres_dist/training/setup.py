@@ -23,7 +23,7 @@ from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.sampling.negatives import Negatives, NegativeSampler, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
@@ -85,7 +85,7 @@ class Parts:
     def evaluation_sweep(self, events: range | np.ndarray, batch_size: int) -> Sweep:
         return Sweep(events, self.data.stream.t, batch_size)
 
-    def evaluation_negatives(self, config: EvaluationConfig) -> NegativeSampler:
+    def evaluation_negatives(self, config: EvaluationConfig) -> Negatives:
         """Negatives among all destinations of the stream."""
         return NegativeSampler(
             config.negatives,
