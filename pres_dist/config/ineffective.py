@@ -50,6 +50,15 @@ _RULES: list[Rule] = [
     ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation part"),
     ("parallel.handover", lambda c: c.parallel.replicas == 1, "parallel.replicas is 1"),
     ("memory.shards", lambda c: c.memory.store != "server", "memory.store is not server"),
+    *(
+        (f"data.{name}", lambda c: c.data.split == "official", "data.split is official")
+        for name in ("train_share", "validation_share")
+    ),
+    (
+        "evaluation.num_negatives",
+        lambda c: c.evaluation.negatives == "tgb",
+        "evaluation.negatives is tgb, which takes all that are stored",
+    ),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pres_dist.report.comparison import aligned
 from pres_dist.report.shortcomings import shortcomings
 
 LINES_PER_EPOCH = 10
@@ -103,11 +104,8 @@ class LineProgress:
         print(text, flush=True)
 
     def results(self, results: Mapping[str, Any]) -> None:
-        rows = results_rows(results)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for name, *cells in rows:
-            right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-            self.note("  ".join([name.ljust(widths[0]), *right]))
+        for line in aligned(results_rows(results)):
+            self.note(line)
         self.note(results_summary(results))
         for line in shortcomings(results):
             self.note(line)

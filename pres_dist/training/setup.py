@@ -13,8 +13,10 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.evaluation.config import EvaluationConfig
+from pres_dist.evaluation.negatives import negatives_of
 from pres_dist.events.builtin import load_stream
-from pres_dist.events.split import Split, chronological_split, unseen_nodes
+from pres_dist.events.config import DataConfig
+from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
@@ -86,31 +88,27 @@ class Parts:
         return Sweep(events, self.data.stream.t, batch_size)
 
     def evaluation_negatives(self, config: EvaluationConfig) -> Negatives:
-        """Negatives among all destinations of the stream."""
-        return NegativeSampler(
-            config.negatives,
-            self.data.stream,
-            destinations_of(self.data.stream),
-            self.evaluation_step.sampler.adjacency,
-            self.data.split.train_end,
-            config.seed,
-        )
+        """What the events of an evaluation are ranked among."""
+        adjacency = self.evaluation_step.sampler.adjacency
+        return negatives_of(config, self.data.stream, self.data.split, adjacency)
 
 
 def load_data(config: RunConfig, device: torch.device) -> Data:
     """Open and split the stream; DataError when it cannot be used."""
     stream = load_stream(config.data.stream, config.data.max_events)
-    split = chronological_split(
-        stream,
-        config.data.train_share,
-        config.data.validation_share,
-        config.data.held_out_share,
-        config.data.split_seed,
-    )
+    split = split_of(config.data, stream)
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
     tables = _tables(stream, kept, config.data.standardise, device)
     return Data(stream, split, tables, kept, unseen_nodes(stream, split))
+
+
+def split_of(config: DataConfig, stream: EventStream) -> Split:
+    """The split that the configuration asks for."""
+    hidden = (config.held_out_share, config.split_seed)
+    if config.split == "official":
+        return official_split(stream, *hidden)
+    return chronological_split(stream, config.train_share, config.validation_share, *hidden)
 
 
 def _tables(
