@@ -13,7 +13,7 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.evaluation.config import EvaluationConfig
-from pres_dist.evaluation.negatives import negatives_of
+from pres_dist.evaluation.negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.config import DataConfig
 from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
@@ -94,9 +94,10 @@ class Parts:
 
 
 def load_data(config: RunConfig, device: torch.device) -> Data:
-    """Open and split the stream; DataError when it cannot be used."""
+    """Open and split the stream; DataError or ConfigError when it cannot be used."""
     stream = load_stream(config.data.stream, config.data.max_events)
     split = split_of(config.data, stream)
+    check_negatives(config.evaluation, stream, split)
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
     tables = _tables(stream, kept, config.data.standardise, device)
