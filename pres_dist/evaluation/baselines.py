@@ -41,7 +41,7 @@ class Baselines:
     def metrics(self, events: range, negatives: Negatives, num_negatives: int) -> Metrics:
         """Metrics of each baseline by its name; none for a part without events.
 
-        The time window lasts as long as the part (Poursafaei et al., section 4.2).
+        The time window lasts as long as the part, as in the paper of EdgeBank.
 
         Args:
             events: the part.
