@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 from pres_dist.evaluation.baselines import Baselines
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.link_prediction import Metrics, replay, score
+from pres_dist.sampling.negatives import Negatives
 from pres_dist.training.setup import Parts
 
 
@@ -17,21 +20,25 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
     """
     metrics = parts.world.last_replica_does(lambda: _final_metrics(parts, config))
     if config.baselines:
-        found = parts.world.leader_does(lambda: _baselines(parts, config))
-        for name, baselines in found.items():
-            metrics[name]["baselines"] = baselines
+        _add_baselines(parts, config, metrics)
     return metrics
 
 
-def _baselines(parts: Parts, config: EvaluationConfig) -> dict[str, Metrics]:
-    """Of EdgeBank and popularity on the validation and the test part."""
-    data, negatives = parts.data, parts.evaluation_negatives(config)
-    baselines = Baselines(data.stream, data.tables, data.unseen_N)
-    num = negatives.num_slots(config.num_negatives)
-    return {
-        "validation": baselines.metrics(data.split.validation, negatives, num),
-        "test": baselines.metrics(data.split.test, negatives, num),
-    }
+def _add_baselines(parts: Parts, config: EvaluationConfig, metrics: Metrics) -> None:
+    """EdgeBank and popularity on both parts; the leader computes, and all wait for it."""
+    data = parts.data
+
+    @cache
+    def prepared() -> tuple[Baselines, Negatives]:
+        baselines = Baselines(data.stream, data.tables, data.unseen_N)
+        return baselines, parts.evaluation_negatives(config)
+
+    def measure(events: range) -> Metrics:
+        baselines, negatives = prepared()
+        return baselines.metrics(events, negatives, negatives.num_slots(config.num_negatives))
+
+    for name, events in (("validation", data.split.validation), ("test", data.split.test)):
+        metrics[name]["baselines"] = parts.world.leader_does(partial(measure, events))
 
 
 def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
