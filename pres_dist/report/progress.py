@@ -12,6 +12,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pres_dist.report.metric_names import NAMES, metrics_in
+
 LINES_PER_EPOCH = 10
 NOTHING = "-"
 
@@ -171,11 +173,15 @@ class TerminalProgress:
 def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
     """An epoch in one line."""
     validation = record.get("validation") or {}
+    metrics = [
+        f"{NAMES[key]} {number(validation.get(key))}"
+        for key in metrics_in([validation])
+        if key != "mrr"
+    ]
     parts = [
         f"epoch {record.get('epoch', NOTHING)}/{total_epochs}",
         f"loss {number(record.get('loss'))}",
-        f"validation AP {number(validation.get('ap'))}",
-        f"AUC {number(validation.get('auc'))}",
+        f"validation {'  '.join(metrics)}",
         f"{number(record.get('events_per_second'), 0)} events/s",
         duration(record.get("seconds")),
     ]
@@ -185,16 +191,19 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Validation and test metrics as a table: a header row, then a row for each part.
 
+    Baselines of the test part follow, where there are any.
+
     The inductive columns are there only if something was measured inductively.
     """
     parts = [name for name in ("validation", "test") if results.get(name)]
-    metrics = ("ap", "auc", "mrr")
+    metrics = metrics_in([results[name] for name in parts])
     inductive = any(results[name].get("inductive") for name in parts)
-    header = ["", "AP", "AUC", "MRR"]
-    header += ["inductive AP", "inductive AUC", "inductive MRR"] if inductive else []
-    rows = [header]
-    for name in parts:
-        groups = [results[name], results[name].get("inductive") or {}][: 1 + inductive]
+    names = [NAMES[metric] for metric in metrics]
+    rows = [["", *names, *(f"inductive {name}" for name in names if inductive)]]
+    baselines = (results.get("test") or {}).get("baselines") or {}
+    measured = {**{name: results[name] for name in parts}, **baselines}
+    for name, of_all in measured.items():
+        groups = [of_all, of_all.get("inductive") or {}][: 1 + inductive]
         rows.append([name, *(number(group.get(metric)) for group in groups for metric in metrics)])
     return rows
 
