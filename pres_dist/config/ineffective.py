@@ -9,6 +9,12 @@ from pres_dist.config.run import RunConfig
 
 Rule = tuple[str, Callable[[RunConfig], bool], str]
 
+
+def _learns_links(config: RunConfig) -> bool:
+    task = config.task
+    return task.kind == "link_prediction" or (task.link_weight > 0 and task.pretrained is None)
+
+
 _RULES: list[Rule] = [
     ("model.message_dim", lambda c: c.model.message == "identity", "model.message is identity"),
     (
@@ -58,6 +64,19 @@ _RULES: list[Rule] = [
         "evaluation.num_negatives",
         lambda c: c.evaluation.negatives == "tgb",
         "evaluation.negatives is tgb, which takes all that are stored",
+    ),
+    *(
+        (f"task.{name}", lambda c: c.task.kind == "link_prediction", "links have no labels")
+        for name in ("link_weight", "class_weights", "own_features", "missing_label", "pretrained")
+    ),
+    *(
+        (f"evaluation.{name}", lambda c: c.task.kind != "link_prediction", "classes are measured")
+        for name in ("negatives", "num_negatives", "seed")
+    ),
+    ("task.link_weight", lambda c: c.task.pretrained is not None, "task.pretrained is frozen"),
+    *(
+        (name, lambda c: not _learns_links(c), "no links are learnt")
+        for name in ("sampling.num_negatives", "sampling.negatives", "parallel.epochs")
     ),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]

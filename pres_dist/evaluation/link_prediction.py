@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.metrics import (
     Metrics,
     average_precision,
@@ -20,13 +19,11 @@ from pres_dist.evaluation.metrics import (
     reciprocal_ranks,
     roc_auc,
 )
+from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.parallel.world import World
 from pres_dist.sampling.negatives import Negatives
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import Forward, TemporalStep
-
-_MOST_QUERIES = 1 << 15
-"""Queries embedded at a time; no evaluation with 20 negatives in batches of 1,000 comes near."""
 
 
 @dataclass
@@ -64,19 +61,6 @@ class ScoredEvents:
         }
 
 
-@torch.no_grad()
-def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
-    """Rebuild memory and statistics from the start of the stream, with the present weights."""
-    step.model.eval()
-    step.store.reset()
-    for batch in sweep.batches(step.tables):
-        plan = step.plan_replay(_own_parts(batch, world))
-        pulled = step.read(plan)
-        forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
-        step.commit(plan, pulled, forwards, learn=True)
-
-
-@torch.no_grad()
 def score(
     step: TemporalStep,
     sweep: Sweep,
@@ -100,22 +84,12 @@ def score(
     Raises:
         NonFiniteError: a score is nan or infinite; no metric would mean anything.
     """
-    step.model.eval()
+
+    def draw(part: TemporalBatch) -> Tensor:
+        return negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
+
     scored = ScoredEvents()
-    for whole in sweep.batches(step.tables):
-        parts = [
-            piece for part in _own_parts(whole, world) for piece in _pieces(part, num_negatives)
-        ]
-        drawn = [
-            negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
-            for part in parts
-        ]
-        plan = step.plan(parts, drawn)
-        pulled = step.read(plan)
-        forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
-        for forward, part in zip(forwards, parts, strict=True):
-            _check_finite(forward, part)
-        step.commit(plan, pulled, forwards, learn=False)
+    for parts, forwards in sweep_forwards(step, sweep, draw, world, num_negatives):
         scored.positive.append(torch.cat([forward.positive_B for forward in forwards]).cpu())
         scored.negative.append(
             torch.cat(
@@ -137,21 +111,6 @@ def _without_missing(forward: Forward, part: TemporalBatch, negatives: Negatives
     return score_BM if missing_BM is None else score_BM.masked_fill(missing_BM, -torch.inf)
 
 
-def _own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
-    """This worker's slices; empty ones where its events are those of another group."""
-    own = world.grid.own_slices(whole.num_events)
-    if world.grid.epoch > 0:
-        own = [slice(0)] * len(own)
-    return [whole.part(events) for events in own]
-
-
-def _pieces(part: TemporalBatch, num_negatives: int) -> list[TemporalBatch]:
-    """The part in pieces that fit into memory, where there are very many negatives an event."""
-    size = max(1, _MOST_QUERIES // (2 + num_negatives))
-    starts = range(0, max(part.num_events, 1), size)
-    return [part.part(slice(start, start + size)) for start in starts]
-
-
 def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:
     """The scores of whole batches from those of their time slices, in the order of workers."""
 
@@ -163,10 +122,3 @@ def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:
         merge([part.negative for part in parts], 0),
         merge([part.endpoints for part in parts], 1),
     )
-
-
-def _check_finite(forward: Forward, batch: TemporalBatch) -> None:
-    if bool(torch.isfinite(forward.positive_B.sum() + forward.negative_BM.sum())):
-        return
-    first, last = int(batch.events_B[0]), int(batch.events_B[-1])
-    raise NonFiniteError(f"scores must be finite, those of events {first} to {last} are not")

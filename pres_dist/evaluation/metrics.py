@@ -1,4 +1,4 @@
-"""Ranking metrics of link prediction.
+"""Metrics of link prediction and of classification.
 
 Shapes: n events, M negatives an event.
 """
@@ -80,6 +80,25 @@ def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndar
     not_worse_n = (negative_nM >= positive_n[:, None]).sum(1)
     undefined_n = np.isnan(positive_n) | np.isnan(negative_nM).any(1)
     return np.where(undefined_n, np.nan, 1 / (1 + (better_n + not_worse_n) / 2))
+
+
+def accuracy(guess_n: np.ndarray, class_n: np.ndarray) -> float:
+    """Share of events whose class was guessed; nan without events."""
+    return float((guess_n == class_n).mean()) if class_n.size else float("nan")
+
+
+def macro_f1(guess_n: np.ndarray, class_n: np.ndarray) -> float:
+    """Mean over classes of the harmonic mean of precision and recall; nan without events.
+
+    F1 = 2 TP / (2 TP + FP + FN), over the classes that occur or are guessed (as in
+    scikit-learn).
+    """
+    present = np.union1d(guess_n, class_n)
+    if present.size == 0:
+        return float("nan")
+    true_C = np.array([np.sum((guess_n == c) & (class_n == c)) for c in present])
+    either_C = np.array([np.sum(guess_n == c) + np.sum(class_n == c) for c in present])
+    return float(np.mean(2 * true_C / either_C))
 
 
 def _cumulated(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

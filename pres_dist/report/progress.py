@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from pres_dist.report.comparison import aligned
+from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.shortcomings import shortcomings
 
 LINES_PER_EPOCH = 10
@@ -175,11 +176,15 @@ class TerminalProgress:
 def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
     """An epoch in one line."""
     validation = record.get("validation") or {}
+    metrics = [
+        f"{NAMES[key]} {number(validation.get(key))}"
+        for key in metrics_in([validation])
+        if key != "mrr"
+    ]
     parts = [
         f"epoch {record.get('epoch', NOTHING)}/{total_epochs}",
         f"loss {number(record.get('loss'))}",
-        f"validation AP {number(validation.get('ap'))}",
-        f"AUC {number(validation.get('auc'))}",
+        f"validation {'  '.join(metrics)}",
         f"{number(record.get('events_per_second'), 0)} events/s",
         duration(record.get("seconds")),
     ]
@@ -189,15 +194,15 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Validation and test metrics as a table: a header row, then a row for each part.
 
-    Baselines of the test part follow.
+    Baselines of the test part follow, where there are any.
+
     The inductive columns are there only if something was measured inductively.
     """
     parts = [name for name in ("validation", "test") if results.get(name)]
-    metrics = ("ap", "auc", "mrr")
+    metrics = metrics_in([results[name] for name in parts])
     inductive = any(results[name].get("inductive") for name in parts)
-    header = ["", "AP", "AUC", "MRR"]
-    header += ["inductive AP", "inductive AUC", "inductive MRR"] if inductive else []
-    rows = [header]
+    names = [NAMES[metric] for metric in metrics]
+    rows = [["", *names, *(f"inductive {name}" for name in names if inductive)]]
     baselines = (results.get("test") or {}).get("baselines") or {}
     measured = {**{name: results[name] for name in parts}, **baselines}
     for name, of_all in measured.items():

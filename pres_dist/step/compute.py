@@ -28,7 +28,7 @@ from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
-from pres_dist.step.plan import Plan, plan_parts, pulled_by
+from pres_dist.step.plan import Plan, PlannedPart, plan_parts, pulled_by
 from pres_dist.step.stages import StageClock
 
 
@@ -41,12 +41,14 @@ class Forward:
         updated: their memory after mail and correction.
         positive_B: logits of the events; empty in a replay.
         negative_BM: logits of the negatives; empty in a replay.
+        class_BC: logits of the classes; None without a classifier, and in a replay.
     """
 
     gathered: Gathered
     updated: UpdatedMemory
     positive_B: Tensor
     negative_BM: Tensor
+    class_BC: Tensor | None = None
 
 
 class TemporalStep:
@@ -122,22 +124,20 @@ class TemporalStep:
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
         part = plan.parts[number]
-        gathered, shape = part.gathered, part.gathered.index_BM.shape
+        gathered = part.gathered
         updated = self._update_part(plan, pulled, number)
         if not gathered.hops:  # a replay scores nothing
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
             known = pulled_by(part, pulled).transitions
-            positive_B, negative_BM = self._score(gathered, updated, known, shape)
-        return Forward(gathered, updated, positive_B, negative_BM)
+            scored = self._score(part, self._embed(gathered, updated, known))
+        return Forward(gathered, updated, *scored)
 
     @torch.no_grad()
     def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
         """The same pass with the memory that the present weights give its nodes."""
-        gathered = plan.parts[number].gathered
-        updated = self._update_part(plan, pulled, number)
-        return Forward(gathered, updated, forward.positive_B, forward.negative_BM)
+        return replace(forward, updated=self._update_part(plan, pulled, number))
 
     @torch.no_grad()
     def commit(
@@ -216,26 +216,41 @@ class TemporalStep:
             unread_U = self.unread(nodes_U, before_U, updated.last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
 
-    def _score(
-        self,
-        gathered: Gathered,
-        updated: UpdatedMemory,
-        transitions: TransitionRows | None,
-        shape: torch.Size,
-    ) -> tuple[Tensor, Tensor]:
+    def _embed(
+        self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
+    ) -> Tensor:
+        """[Q, A] embeddings of sources, destinations and negatives."""
         features_Ud = self.tables.node_features(gathered.nodes_U)
         nodes = NodeInputs(updated.read_UD, updated.last_update_U, features_Ud)
         hops, own = gathered.hops, self._at_queries(gathered, nodes, transitions)
         if own is not None:
             nodes, hops = with_own_rows(nodes, hops, own)
-        embedded_QA = self.model.embed(nodes, hops)
-        num_events, num_negatives = shape
+        return self.model.embed(nodes, hops)
+
+    def _score(
+        self, part: PlannedPart, embedded_QA: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits of events and negatives, none where there are no negatives, and of classes."""
+        num_events, num_negatives = part.gathered.index_BM.shape
         source_BA, true_BA, negative_A = embedded_QA.split(
             [num_events, num_events, num_events * num_negatives]
         )
+        class_BC = self._classify(part.batch, source_BA, true_BA)
+        if not num_negatives:
+            nothing_B = embedded_QA.new_empty(0, dtype=torch.float32)
+            return nothing_B, nothing_B.view(0, 0), class_BC
         negative_BMA = negative_A.view(num_events, num_negatives, embedded_QA.shape[1])
         scores = self.model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
-        return scores[:, 0].float(), scores[:, 1:].float()
+        return scores[:, 0].float(), scores[:, 1:].float(), class_BC
+
+    def _classify(self, batch: TemporalBatch, source_BA: Tensor, true_BA: Tensor) -> Tensor | None:
+        classifier = self.model.classifier
+        if classifier is None:
+            return None
+        # An event's own features may tell its label: they are not even looked up unless asked for.
+        reads_features = classifier.features is not None
+        features_Bd = self.tables.edge_features(batch.events_B) if reads_features else None
+        return classifier(source_BA, true_BA, features_Bd).float()
 
     def _at_queries(
         self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None

@@ -30,6 +30,9 @@ from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.stages import StageClock
+from pres_dist.tasks.build import build_task
+from pres_dist.tasks.pretrained import freeze_encoder
+from pres_dist.tasks.task import Task
 from pres_dist.training.stores import Close, layout_of, open_store
 
 
@@ -67,6 +70,7 @@ class Parts:
 
     config: RunConfig
     data: Data
+    task: Task
     model: TGN
     store: MemoryStore
     close: Close
@@ -134,9 +138,13 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     """
     world = world or World()
     device, clock = data.tables.device, StageClock()
+    task = build_task(config, data.stream, data.kept, device)
     torch.manual_seed(config.training.seed)
     shape = StreamShape(data.stream.edge_dim, data.stream.node_dim, data.time_unit)
-    model = TGN(config.model, config.memory, config.pres, shape).to(device)
+    classifier = task.classifier(config.model, shape.edge_dim)
+    model = TGN(config.model, config.memory, config.pres, shape, classifier).to(device)
+    if config.task.pretrained is not None:
+        freeze_encoder(model)
     layout = layout_of(config, data.time_unit, device)
     store, close = open_store(config, data.stream, data.split, layout, world)
     adjacency = TemporalAdjacency(data.stream, data.tables)
@@ -169,7 +177,9 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         data.split.train_end,
         config.training.seed,
     )
-    return Parts(config, data, model, store, close, steps[0], steps[1], negatives, world, clock)
+    return Parts(
+        config, data, task, model, store, close, steps[0], steps[1], negatives, world, clock
+    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tgb_files import TgbFiles, tgb_files
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.evaluation import link_prediction
+from pres_dist.evaluation import sweep as sweeps
 from pres_dist.evaluation.link_prediction import score
 from pres_dist.evaluation.metrics import reciprocal_ranks
 from pres_dist.events.stream import EventStream
@@ -119,7 +119,7 @@ def test_very_many_negatives_are_scored_in_pieces(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = scored_test_part(assemble(config, load_data(config, CPU)))
-    monkeypatch.setattr(link_prediction, "_MOST_QUERIES", 40)
+    monkeypatch.setattr(sweeps, "_MOST_QUERIES", 40)
     pieces = scored_test_part(assemble(config, load_data(config, CPU)))
     for one, other in zip(whole, pieces, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
