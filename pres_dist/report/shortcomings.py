@@ -30,4 +30,6 @@ def _rule(baseline: str) -> str:
     """What a baseline does, in words."""
     if baseline.startswith("EdgeBank"):
         return "remembering which pairs have met"
-    return "counting a destination's earlier events"
+    if baseline.startswith("most popular"):
+        return "counting a destination's earlier events"
+    return f"the {baseline}"
