@@ -24,19 +24,37 @@ def main(argv: list[str]) -> int:
     base = read_config(arguments.run)
     config = load_config(None, arguments.overrides or [], base)
 
-    from pres_dist.evaluation.run import evaluate_run
+    from pres_dist.evaluation.run import evaluate_negatives, evaluate_run
+    from pres_dist.report.comparison import aligned, comparison_rows
     from pres_dist.report.progress import make_progress
+    from pres_dist.report.shortcomings import shortcomings
 
-    make_progress().results(evaluate_run(arguments.run, config.evaluation))
+    progress = make_progress()
+    if not arguments.all_negatives:
+        progress.results(evaluate_run(arguments.run, config.evaluation))
+        return 0
+    by_kind = evaluate_negatives(arguments.run, config.evaluation)
+    for part in ("validation", "test"):
+        for line in aligned(comparison_rows(by_kind, part)):
+            progress.note(line)
+    for kind, results in by_kind.items():
+        for line in shortcomings(results):
+            progress.note(f"{kind} negatives: {line}")
     return 0
 
 
 def _parser() -> OptionParser:
     parser = OptionParser(
         prog="pres-dist evaluate",
-        usage=f"pres-dist evaluate RUN [--{SECTION}.FIELD VALUE ...]",
+        usage=f"pres-dist evaluate RUN [--all-negatives] [--{SECTION}.FIELD VALUE ...]",
         description="Evaluate a trained run; the run's own settings hold where none is given.",
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--all-negatives",
+        action="store_true",
+        help="evaluate among random, historical and inductive negatives (and TGB's, where the "
+        "stream has them), in one table",
+    )
     add_overrides(parser, RunConfig, sections=[SECTION])
     return parser

@@ -16,6 +16,7 @@ COMMANDS = {
     "ray": "train on workers of a Ray cluster, started here or there already",
     "resume": "continue a run from its last checkpoint",
     "evaluate": "evaluate a trained run again, e.g. with other negatives",
+    "baselines": "score EdgeBank and popularity on a stream: what a model must beat",
     "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",
     "data": "import, describe, synthesize or verify event streams",
 }

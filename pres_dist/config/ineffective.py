@@ -24,6 +24,12 @@ _NO_MEMORY = (
     "evaluation.memory",
 )
 
+
+def _learns_links(config: RunConfig) -> bool:
+    task = config.task
+    return task.kind == "link_prediction" or (task.link_weight > 0 and task.pretrained is None)
+
+
 _RULES: list[Rule] = [
     *((name, lambda c: not c.model.has_memory, "the model has no memory") for name in _NO_MEMORY),
     ("model.message_dim", lambda c: c.model.message == "identity", "model.message is identity"),
@@ -66,6 +72,28 @@ _RULES: list[Rule] = [
     ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation part"),
     ("parallel.handover", lambda c: c.parallel.replicas == 1, "parallel.replicas is 1"),
     ("memory.shards", lambda c: c.memory.store != "server", "memory.store is not server"),
+    *(
+        (f"data.{name}", lambda c: c.data.split == "official", "data.split is official")
+        for name in ("train_share", "validation_share")
+    ),
+    (
+        "evaluation.num_negatives",
+        lambda c: c.evaluation.negatives == "tgb",
+        "evaluation.negatives is tgb, which takes all that are stored",
+    ),
+    *(
+        (f"task.{name}", lambda c: c.task.kind == "link_prediction", "links have no labels")
+        for name in ("link_weight", "class_weights", "own_features", "missing_label", "pretrained")
+    ),
+    *(
+        (f"evaluation.{name}", lambda c: c.task.kind != "link_prediction", "classes are measured")
+        for name in ("negatives", "num_negatives", "seed")
+    ),
+    ("task.link_weight", lambda c: c.task.pretrained is not None, "task.pretrained is frozen"),
+    *(
+        (name, lambda c: not _learns_links(c), "no links are learnt")
+        for name in ("sampling.num_negatives", "sampling.negatives", "parallel.epochs")
+    ),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]
 

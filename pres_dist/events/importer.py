@@ -16,6 +16,7 @@ from pres_dist.events.ids import PairMap, raw_column
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.stream import EventStream
+from pres_dist.events.tgb_import import import_tgb
 from pres_dist.events.writer import StreamWriter
 
 Progress = Callable[[int, int, int], None]
@@ -36,6 +37,10 @@ def import_stream(config: ImportConfig, progress: Progress | None = None) -> Imp
     What grows with the data in memory are the distinct ids (only where ids are
     mapped) and arrays of node features. Raises ``DataError``; nothing is left then.
     """
+    if config.format == "tgb":
+        return ImportResult(*import_tgb(config, progress))
+    if config.root is not None:
+        raise DataError(f"--root is for the format tgb, not for {config.format}")
     source = open_source(config)
     with StreamWriter(
         config.out,

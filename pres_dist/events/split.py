@@ -74,8 +74,28 @@ def chronological_split(
             f"{stream.name}: train_share {train_share} and validation_share {validation_share} "
             f"of {events} events leave no test events, since events of equal time stay together"
         )
+    return _with_held_out(stream, train_end, validation_end, held_out_share, seed)
+
+
+def official_split(stream: EventStream, held_out_share: float = 0.0, seed: int = 2020) -> Split:
+    """The parts that a benchmark prescribes, as they were imported with the stream.
+
+    ``held_out_share`` and ``seed`` as in `chronological_split`. ``DataError`` where the stream
+    has no such split, or too few events of it are left for a test part.
+    """
+    if stream.official_split is None:
+        raise DataError(
+            f"data.split: official needs a stream with one, all of it; {stream.name} has none "
+            f"in its {stream.num_events} events"
+        )
+    return _with_held_out(stream, *stream.official_split, held_out_share, seed)
+
+
+def _with_held_out(
+    stream: EventStream, train_end: int, validation_end: int, held_out_share: float, seed: int
+) -> Split:
     held_out = _held_out_nodes(stream, train_end, held_out_share, seed)
-    split = Split(train_end, validation_end, events, held_out)
+    split = Split(train_end, validation_end, stream.num_events, held_out)
     mask = split.training_mask(stream)
     if mask is not None and not mask.any():
         raise DataError(f"{stream.name}: held_out_share {held_out_share} leaves no training events")

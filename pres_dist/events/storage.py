@@ -43,6 +43,8 @@ class StreamMeta(Config):
     edge_dim: int = Field(ge=0, le=2**31)
     node_dim: int = Field(ge=0, le=2**31)
     num_sources: int | None = Field(None, ge=1, le=MAX_COUNT)
+    official_split: tuple[int, int] | None = None
+    num_negatives: int = Field(0, ge=0, le=2**31)
     labelled: bool = False
     mapped_ids: bool = False
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -52,6 +54,15 @@ class StreamMeta(Config):
     def _sources_are_nodes(self) -> StreamMeta:
         if self.num_sources is not None and self.num_sources > self.num_nodes:
             raise ValueError("num_sources must not exceed num_nodes")
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_have_events(self) -> StreamMeta:
+        split = self.official_split
+        if split is not None and not 0 < split[0] <= split[1] < self.num_events:
+            raise ValueError("official_split must leave events for training and testing")
+        if self.num_negatives and split is None:
+            raise ValueError("num_negatives needs official_split")
         return self
 
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
@@ -65,6 +76,8 @@ class StreamMeta(Config):
             columns["node_features"] = (FLOAT, (self.num_nodes, self.node_dim))
         if self.labelled:
             columns["labels"] = (INT, (events,))
+        if self.num_negatives and self.official_split is not None:
+            columns["negatives"] = (INT, (events - self.official_split[0], self.num_negatives))
         return columns
 
     def file_names(self) -> list[str]:

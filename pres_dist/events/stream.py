@@ -60,6 +60,10 @@ class EventStream:
     """[N, d_n] float32."""
     labels: np.ndarray | None = None
     """[E] int64."""
+    official_split: tuple[int, int] | None = None
+    """First validation and first test event, where a benchmark prescribes them."""
+    negatives: np.ndarray | None = None
+    """[E - first validation event, M] int64 a benchmark's negatives, -1 for none."""
     num_sources: int | None = None
     """Bipartite streams: sources are 0..num_sources-1 and destinations the rest."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -96,7 +100,14 @@ class EventStream:
             for column in ("src", "dst", "t", "edge_features", "labels")
             if (values := getattr(self, column)) is not None
         }
-        return replace(self, **columns)
+        return replace(self, **columns, **self._official_head(num_events))
+
+    def _official_head(self, num_events: int) -> dict[str, Any]:
+        """What a benchmark prescribes for the first events; nothing without test events."""
+        split, negatives = self.official_split, self.negatives
+        if split is None or num_events <= split[1]:
+            return {"official_split": None, "negatives": None}
+        return {"negatives": None if negatives is None else negatives[: num_events - split[0]]}
 
     def chunks(self, size: int = CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Go through the events in order, ``size`` at a time."""
@@ -128,6 +139,7 @@ class EventStream:
             name=meta.name,
             num_nodes=meta.num_nodes,
             num_sources=meta.num_sources,
+            official_split=meta.official_split,
             metadata=meta.metadata,
             path=directory,
             node_ids=_open_node_ids(directory, meta.num_nodes) if meta.mapped_ids else None,
@@ -196,10 +208,27 @@ class EventStream:
                 raise DataError(f"{column} must have {self.num_events} rows, got {len(values)}")
         if self.node_features is not None:
             check_finite(self.node_features, "node feature", 0, lambda node: f"node {node}")
+        self._check_official()
         first_row, previous = 0, None
         for chunk in self.chunks():
             self._check_chunk(chunk, first_row, previous)
             first_row, previous = first_row + len(chunk), int(chunk.t[-1])
+
+    def _check_official(self) -> None:
+        if self.official_split is not None:
+            first, second = self.official_split
+            if not 0 < first <= second < self.num_events:
+                raise DataError(
+                    f"official_split must be ascending and leave events for training and testing, "
+                    f"got {first} and {second} of {self.num_events}"
+                )
+        if self.negatives is not None and self.negatives.size:
+            low, high = int(self.negatives.min()), int(self.negatives.max())
+            if not -1 <= low <= high < self.num_nodes:
+                raise DataError(
+                    f"negatives must be nodes below {self.num_nodes}, or -1 for none, "
+                    f"got {low} to {high}"
+                )
 
     def _check_chunk(self, chunk: EventChunk, first_row: int, previous: int | None) -> None:
         check_ids(chunk.src, "src", first_row, event_number)
@@ -237,6 +266,8 @@ class EventStream:
                 writer.set_node_features(self.node_features)
             if self.node_ids is not None:
                 writer.set_node_ids(self._checked_node_ids)
+            if self.official_split is not None:
+                writer.set_official(self.official_split, self.negatives)
 
     def raw_ids(self, nodes: object) -> list[str] | np.ndarray:
         """The user's own ids of ``nodes`` [n]: texts, or [n] int64."""

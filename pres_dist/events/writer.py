@@ -77,6 +77,8 @@ class StreamWriter:
         self._sort, self._locate = sort, locate
         self._node_features: np.ndarray | None = None
         self._node_ids: pa.ChunkedArray | None = None
+        self._official_split: tuple[int, int] | None = None
+        self._negatives: np.ndarray | None = None
         self._num_events, self._in_order = 0, True
         self._last_t: int | None = None
         self._max_src, self._max_dst, self._min_dst = -1, -1, MAX_ID + 1
@@ -158,6 +160,15 @@ class StreamWriter:
         """Give the user's own ids [N], int64 or text, row = node."""
         self._node_ids = raw_ids
 
+    def set_official(self, split: tuple[int, int], negatives: np.ndarray | None = None) -> None:
+        """Give what a benchmark prescribes.
+
+        Args:
+            split: first validation and first test event.
+            negatives: [E - split[0], M] int64 for the events after training, -1 for none.
+        """
+        self._official_split, self._negatives = split, negatives
+
     def _cannot_write(self, error: OSError) -> DataError:
         return DataError(f"{self.path}: cannot be written: {error.strerror or error}")
 
@@ -237,6 +248,11 @@ class StreamWriter:
             column.append(features)
             column.flush()
             column.close()
+        if self._negatives is not None:
+            negatives = ColumnFile(self._partial / "negatives.npy", INT, self._negatives.shape[1])
+            negatives.append(self._negatives)
+            negatives.flush()
+            negatives.close()
         if self._node_ids is not None:
             _write_node_ids(self._partial / NODE_IDS_FILE, self._node_ids)
 
@@ -249,6 +265,8 @@ class StreamWriter:
             edge_dim=self._edge_dim,
             node_dim=node_dim,
             num_sources=self._num_sources,
+            official_split=self._official_split,
+            num_negatives=0 if self._negatives is None else self._negatives.shape[1],
             labelled=self._labelled,
             mapped_ids=self._node_ids is not None,
             metadata=self.metadata,

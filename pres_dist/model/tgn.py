@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_since
 from pres_dist.model.config import ModelConfig
-from pres_dist.model.decoder import LinkDecoder
+from pres_dist.model.decoder import Classifier, LinkDecoder
 from pres_dist.model.embedding import (
     build_embedding,
     build_message_embedding,
@@ -80,10 +80,16 @@ class TGN(nn.Module):
         memory: memory size.
         pres: prediction and correction.
         shape: sizes and time unit of the stream.
+        classifier: a second head, for tasks that classify events.
     """
 
     def __init__(
-        self, model: ModelConfig, memory: MemoryConfig, pres: PresConfig, shape: StreamShape
+        self,
+        model: ModelConfig,
+        memory: MemoryConfig,
+        pres: PresConfig,
+        shape: StreamShape,
+        classifier: Classifier | None = None,
     ) -> None:
         super().__init__()
         self.time_encoding = TimeEncoding(
@@ -108,6 +114,7 @@ class TGN(nn.Module):
         self.message_endpoint = model.message_endpoint
         self.message_embedding = build_message_embedding(model, state_dim, shape.edge_dim)
         self.num_message_hops = num_message_hops(model)
+        self.classifier = classifier
         self.apply(_initialise)
 
     def update_memory(

@@ -35,6 +35,7 @@ def figures(records: Sequence[Record]) -> list[Figure]:
 def _loss(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
     traces = [
         *_step_line(steps, "link_loss", "link loss", 1),
+        *_step_line(steps, "label_loss", "label loss", 3),
         *_step_line(steps, "loss", "loss with coherence", 2),
     ]
     if all(step.get("coherence") is None for step in steps):
@@ -54,11 +55,13 @@ def _validation(epochs: Sequence[Record]) -> Figure | None:
             "AP, unseen nodes",
             3,
         ),
+        *_epoch_line(epochs, "epoch", lambda e: _validated(e).get("accuracy"), "accuracy", 4),
+        *_epoch_line(epochs, "epoch", lambda e: _validated(e).get("macro_f1"), "macro F1", 5),
     ]
     return make_figure(
         "validation",
         "Validation",
-        "Link prediction on the validation part after each epoch.",
+        "The validation part after each epoch.",
         traces,
         "epoch",
         "metric",

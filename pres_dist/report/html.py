@@ -14,9 +14,11 @@ import yaml
 from pres_dist.errors import DataError
 from pres_dist.files import write_atomically
 from pres_dist.report.figures import figures
+from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.metrics_log import Record, read_metrics
-from pres_dist.report.progress import duration, number
+from pres_dist.report.progress import duration, negatives_found, number
 from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
+from pres_dist.report.shortcomings import shortcomings
 
 Rows = list[tuple[str, str]]
 
@@ -72,14 +74,16 @@ def report_content(run_dir: Path) -> dict[str, Any]:
     environment = _read(run_dir / ENVIRONMENT, json.loads)
     results = _read(run_dir / RESULTS, json.loads)
     records = read_metrics(run_dir / METRICS)
+    parts = [name for name in ("test", "validation") if results.get(name)]
     return {
         "name": config.get("name", run_dir.name),
         "facts": _facts(config, environment, results, _num_workers(records)),
         "results": results,
-        "parts": [name for name in ("test", "validation") if results.get(name)],
-        "inductive": any(
-            (results.get(name) or {}).get("inductive") for name in ("test", "validation")
-        ),
+        "parts": parts,
+        "metrics": {key: NAMES[key] for key in metrics_in([results[name] for name in parts])},
+        "inductive": any(results[name].get("inductive") for name in parts),
+        "shortcomings": shortcomings(results),
+        "found": negatives_found(results),
         "figures": figures(records),
         "config": sections(config, "run"),
         "environment": sections(environment, "run"),

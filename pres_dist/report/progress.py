@@ -12,6 +12,10 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pres_dist.report.comparison import aligned
+from pres_dist.report.metric_names import NAMES, metrics_in
+from pres_dist.report.shortcomings import shortcomings
+
 LINES_PER_EPOCH = 10
 NOTHING = "-"
 
@@ -101,12 +105,11 @@ class LineProgress:
         print(text, flush=True)
 
     def results(self, results: Mapping[str, Any]) -> None:
-        rows = results_rows(results)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for name, *cells in rows:
-            right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-            self.note("  ".join([name.ljust(widths[0]), *right]))
+        for line in aligned(results_rows(results)):
+            self.note(line)
         self.note(results_summary(results))
+        for line in shortcomings(results):
+            self.note(line)
 
     def stop(self) -> None:
         pass
@@ -163,6 +166,8 @@ class TerminalProgress:
             table.add_row(*row)
         self._console.print(table)
         self.note(results_summary(results))
+        for line in shortcomings(results):
+            self.note(line)
 
     def stop(self) -> None:
         self._bar.stop()
@@ -171,11 +176,15 @@ class TerminalProgress:
 def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
     """An epoch in one line."""
     validation = record.get("validation") or {}
+    metrics = [
+        f"{NAMES[key]} {number(validation.get(key))}"
+        for key in metrics_in([validation])
+        if key != "mrr"
+    ]
     parts = [
         f"epoch {record.get('epoch', NOTHING)}/{total_epochs}",
         f"loss {number(record.get('loss'))}",
-        f"validation AP {number(validation.get('ap'))}",
-        f"AUC {number(validation.get('auc'))}",
+        f"validation {'  '.join(metrics)}",
         f"{number(record.get('events_per_second'), 0)} events/s",
         duration(record.get("seconds")),
     ]
@@ -185,16 +194,19 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Validation and test metrics as a table: a header row, then a row for each part.
 
+    Baselines of the test part follow, where there are any.
+
     The inductive columns are there only if something was measured inductively.
     """
     parts = [name for name in ("validation", "test") if results.get(name)]
-    metrics = ("ap", "auc", "mrr")
+    metrics = metrics_in([results[name] for name in parts])
     inductive = any(results[name].get("inductive") for name in parts)
-    header = ["", "AP", "AUC", "MRR"]
-    header += ["inductive AP", "inductive AUC", "inductive MRR"] if inductive else []
-    rows = [header]
-    for name in parts:
-        groups = [results[name], results[name].get("inductive") or {}][: 1 + inductive]
+    names = [NAMES[metric] for metric in metrics]
+    rows = [["", *names, *(f"inductive {name}" for name in names if inductive)]]
+    baselines = (results.get("test") or {}).get("baselines") or {}
+    measured = {**{name: results[name] for name in parts}, **baselines}
+    for name, of_all in measured.items():
+        groups = [of_all, of_all.get("inductive") or {}][: 1 + inductive]
         rows.append([name, *(number(group.get(metric)) for group in groups for metric in metrics)])
     return rows
 
@@ -205,14 +217,25 @@ def results_summary(results: Mapping[str, Any]) -> str:
     if results.get("num_negatives") is not None:
         kind = results.get("negatives", "")
         parts.append(f"MRR among {results['num_negatives']} {kind} negatives".replace("  ", " "))
-        found = (results.get("test") or {}).get("negatives_found")
-        if found is not None and found < 1:
-            parts.append(f"{found:.1%} of the test negatives are {kind}, random ones stand in")
+        parts += [found] if (found := negatives_found(results)) else []
     if results.get("best_epoch") is not None:
         parts.append(f"best epoch {results['best_epoch']}")
     if results.get("seconds") is not None:
         parts.append(f"took {duration(results['seconds'])}")
     return "; ".join(parts)
+
+
+def negatives_found(results: Mapping[str, Any]) -> str:
+    """How many of the negatives are of the kind asked for; empty where that is no question."""
+    kind = results.get("negatives")
+    shares = [
+        f"{found:.1%} ({name})"
+        for name in ("validation", "test")
+        if (found := (results.get(name) or {}).get("negatives_found")) is not None
+    ]
+    if kind not in ("historical", "inductive") or not shares:
+        return ""
+    return f"{' and '.join(shares)} of the negatives are {kind}, random ones stand in for the rest"
 
 
 def number(value: Any, decimals: int = 4) -> str:

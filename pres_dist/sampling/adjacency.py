@@ -56,6 +56,10 @@ class TemporalAdjacency:
         """Id of the first event at or after each time: the bound of a query at that time."""
         return torch.searchsorted(self._tables.t_E, t_Q)
 
+    def first_event_after(self, t_Q: Tensor) -> Tensor:
+        """Id of the first event later than each time."""
+        return torch.searchsorted(self._tables.t_E, t_Q, right=True)
+
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
         """Positions [start, end) of each node's half-edges with since <= event id < before."""
         base_Q, known_Q = self._base(nodes_Q)
@@ -80,6 +84,11 @@ class TemporalAdjacency:
     def times(self, events: Tensor) -> Tensor:
         """int64 times of events (same shape)."""
         return self._tables.times(events)
+
+    @property
+    def endpoints(self) -> tuple[Tensor, Tensor]:
+        """[E] sources and destinations of all events, those that no history contains too."""
+        return self._tables.src_E, self._tables.dst_E
 
     @property
     def device(self) -> torch.device:

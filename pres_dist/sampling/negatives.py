@@ -3,12 +3,16 @@
 Random negatives are drawn from the nodes that occur as destinations, so that a
 bipartite task is never made easy by sources. Historical and inductive negatives
 follow Poursafaei et al. (NeurIPS 2022): earlier partners of the same source, met
-in the training part, or met only after it.
+in the training part, or met only after it, and not met again at the very time of
+the event, which would make them true destinations. docs/evaluation.md tells what
+differs from other implementations.
 
 Shapes: B events, M negatives an event.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +23,33 @@ from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.config import NegativeKind
 from pres_dist.sampling.counter_rng import CounterRNG
+from pres_dist.sampling.event_groups import EventGroups, PairKeys, find
 
 _PURPOSE = 0x6E67
 # Draws from the history before falling back to a random destination: a source
 # whose history is one single partner, the true one, has no historical negative.
 _ATTEMPTS = 4
+
+
+class Negatives(Protocol):
+    """Destinations that each event is ranked among.
+
+    Attributes:
+        counts: [2] int64, negatives so far, and those of them that are of the kind asked for.
+    """
+
+    counts: Tensor
+
+    def num_slots(self, wanted: int) -> int:
+        """Negatives of each event where so many are wanted."""
+
+    def sample(
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int
+    ) -> Tensor:
+        """[B, M] negatives of the given events, a function of their ids."""
+
+    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
+        """[B, M] bool, True where an event has fewer negatives; None where none has."""
 
 
 class NegativeSampler:
@@ -62,12 +88,22 @@ class NegativeSampler:
         self._adjacency = adjacency
         self._train_end = train_end
         self._seed = seed
-        self._num_nodes = stream.num_nodes
         self.counts = torch.zeros(2, dtype=torch.int64, device=adjacency.device)
         """Negatives drawn so far, and those of them that are of the kind asked for."""
+        if kind != "random":
+            src_E, dst_E = adjacency.endpoints
+            self._keys = PairKeys(stream, src_E, dst_E)
+            self._pairs = EventGroups(self._keys.ordered(src_E, dst_E))
         if kind == "inductive":
-            pairs = torch.from_numpy(np.stack([stream.src[:train_end], stream.dst[:train_end]]))
-            self._train_pairs = self._pair_keys(pairs[0], pairs[1]).unique().to(adjacency.device)
+            self._train_pairs = self._keys.unordered(src_E[:train_end], dst_E[:train_end]).unique()
+
+    def num_slots(self, wanted: int) -> int:
+        """As many as are wanted."""
+        return wanted
+
+    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
+        """None: there is always a random one."""
+        return None
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
@@ -79,69 +115,64 @@ class NegativeSampler:
         rng = CounterRNG(self._seed, _PURPOSE, epoch)
         negatives_BM = self._random(rng, dst_B[:, None], event_BM, slot_BM)
         if self._kind == "random":
-            self._count(torch.ones_like(negatives_BM))
+            self._count(negatives_BM.numel(), negatives_BM.numel())
             return negatives_BM
-        found_BM = torch.zeros_like(slot_BM, dtype=torch.bool)
-        start_B, end_B = self._window(src_B, events_B)
+        # What is still to be found, as places in the flattened negatives.
+        open_Q = torch.arange(negatives_BM.numel(), device=src_B.device)
+        negatives_Q, slot_Q = negatives_BM.flatten(), slot_BM.flatten()
+        history = self._history(src_B, events_B)
         for attempt in range(_ATTEMPTS):
-            draw_BM = rng.uniform(event_BM, slot_BM, torch.full_like(slot_BM, attempt))
-            candidate_BM, valid_BM = self._from_history(src_B, dst_B, start_B, end_B, draw_BM)
-            take_BM = valid_BM & ~found_BM
-            negatives_BM = torch.where(take_BM, candidate_BM, negatives_BM)
-            found_BM |= valid_BM
-        self._count(found_BM)
-        return negatives_BM
+            row_Q = open_Q // max(num, 1)
+            key_Q = (events_B[row_Q], slot_Q[open_Q], torch.full_like(open_Q, attempt))
+            partner_Q, valid_Q = self._partners(
+                src_B[row_Q], dst_B[row_Q], history[:, row_Q], rng.uniform(*key_Q)
+            )
+            negatives_Q[open_Q[valid_Q]] = partner_Q[valid_Q]
+            open_Q = open_Q[~valid_Q]
+        self._count(negatives_Q.numel(), negatives_Q.numel() - open_Q.numel())
+        return negatives_Q.view_as(negatives_BM)
 
-    def _count(self, found_BM: Tensor) -> None:
-        self.counts[0] += found_BM.numel()
-        self.counts[1] += found_BM.sum()
+    def _count(self, drawn: int, found: int) -> None:
+        self.counts[0] += drawn
+        self.counts[1] += found
 
     def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:
         """Uniform over the destinations but the true one, by leaving out its place."""
-        place, listed = _find(self._destinations, dst)
+        place, listed = find(self._destinations, dst)
         drawn_BM = rng.integers(self._destinations.numel() - listed.long(), event_BM, slot_BM)
         return self._destinations[drawn_BM + (listed & (drawn_BM >= place)).long()]
 
-    def _from_history(
-        self, src_B: Tensor, dst_B: Tensor, start_B: Tensor, end_B: Tensor, draw_BM: Tensor
+    def _partners(
+        self, src_Q: Tensor, dst_Q: Tensor, history: Tensor, draw_Q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """A past partner of each source by a uniform draw, and whether it will do."""
-        length_B = (end_B - start_B)[:, None]
-        position_BM = start_B[:, None] + (draw_BM * length_B).long()
-        position_BM = torch.where(length_B > 0, position_BM, 0)
-        source_BM = src_B[:, None].expand_as(position_BM)
-        event_BM = self._adjacency.event_at(source_BM, position_BM)
-        event_BM = torch.where(length_B > 0, event_BM, 0)
-        partner_BM = self._adjacency.other_endpoint(source_BM, event_BM)
-        valid_BM = (length_B > 0) & (partner_BM != dst_B[:, None])
-        valid_BM &= _find(self._destinations, partner_BM)[1]
+        """A past partner of each source by a uniform draw over its events, and whether it will do.
+
+        Args:
+            history: [4, Q] start and end of the positions to draw from, first event at the
+                query's time and first event after it.
+        """
+        start_Q, end_Q, now_Q, later_Q = history
+        length_Q = end_Q - start_Q
+        some_Q = length_Q > 0
+        position_Q = torch.where(some_Q, start_Q + (draw_Q * length_Q).long(), 0)
+        event_Q = torch.where(some_Q, self._adjacency.event_at(src_Q, position_Q), 0)
+        partner_Q = self._adjacency.other_endpoint(src_Q, event_Q)
+        valid_Q = some_Q & (partner_Q != dst_Q) & find(self._destinations, partner_Q)[1]
+        pair_Q = self._keys.ordered(src_Q, partner_Q)
+        valid_Q &= self._pairs.counts(pair_Q, later_Q, now_Q)[1] == 0
         if self._kind == "inductive":
-            valid_BM &= ~_find(self._train_pairs, self._pair_keys(source_BM, partner_BM))[1]
-        return partner_BM, valid_BM
+            valid_Q &= ~find(self._train_pairs, self._keys.unordered(src_Q, partner_Q))[1]
+        return partner_Q, valid_Q
 
-    def _window(self, src_B: Tensor, events_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions of the sources' histories that the kind allows, before their events."""
-        before_B = self._adjacency.first_event_at(self._adjacency.times(events_B))
+    def _history(self, src_B: Tensor, events_B: Tensor) -> Tensor:
+        """[4, B] what `_partners` draws from: the part of the histories that the kind allows."""
+        t_B = self._adjacency.times(events_B)
+        now_B, later_B = self._adjacency.first_event_at(t_B), self._adjacency.first_event_after(t_B)
         if self._kind == "inductive":
-            return self._adjacency.history(src_B, before_B, since=self._train_end)
-        return self._adjacency.history(src_B, before_B.clamp(max=self._train_end))
-
-    def _pair_keys(self, first: Tensor, second: Tensor) -> Tensor:
-        """One int64 for each unordered pair."""
-        if self._num_nodes**2 >= 1 << 63:
-            raise DataError(
-                f"inductive negatives can index fewer than 3,037,000,500 nodes, "
-                f"got {self._num_nodes}"
-            )
-        return torch.minimum(first, second) * self._num_nodes + torch.maximum(first, second)
-
-
-def _find(sorted_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Place of each id among the sorted ones, and whether it is there."""
-    if sorted_ids.numel() == 0:
-        return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-    place = torch.searchsorted(sorted_ids, ids.contiguous()).clamp(max=sorted_ids.numel() - 1)
-    return place, sorted_ids[place] == ids
+            start_B, end_B = self._adjacency.history(src_B, now_B, since=self._train_end)
+        else:
+            start_B, end_B = self._adjacency.history(src_B, now_B.clamp(max=self._train_end))
+        return torch.stack([start_B, end_B, now_B, later_B])
 
 
 def destinations_of(stream: EventStream, events: range | np.ndarray | None = None) -> Tensor:

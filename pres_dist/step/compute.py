@@ -28,7 +28,7 @@ from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
-from pres_dist.step.plan import Plan, plan_parts, pulled_by
+from pres_dist.step.plan import Plan, PlannedPart, plan_parts, pulled_by
 from pres_dist.step.stages import StageClock
 
 
@@ -41,6 +41,7 @@ class Forward:
         updated: their memory after mail and correction.
         positive_B: logits of the events; empty in a replay.
         negative_BM: logits of the negatives; empty in a replay.
+        class_BC: logits of the classes; None without a classifier, and in a replay.
         endpoints_2BD: what mail holds of sources and destinations, each at its own event;
             None where that is their memory.
     """
@@ -49,6 +50,7 @@ class Forward:
     updated: UpdatedMemory
     positive_B: Tensor
     negative_BM: Tensor
+    class_BC: Tensor | None = None
     endpoints_2BD: Tensor | None = None
 
 
@@ -129,7 +131,7 @@ class TemporalStep:
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
         part = plan.parts[number]
-        gathered, shape = part.gathered, part.gathered.index_BM.shape
+        gathered = part.gathered
         updated = self._update_part(plan, pulled, number)
         nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
         if not gathered.hops:
@@ -137,10 +139,8 @@ class TemporalStep:
         with self.clock("embed"):
             known = pulled_by(part, pulled).transitions
             embedded_QA, endpoints_2BD = self._embed(gathered, updated, known)
-            if not shape[1]:  # a replay scores nothing
-                return Forward(gathered, updated, nothing, nothing, endpoints_2BD)
-            positive_B, negative_BM = self._score(embedded_QA, shape)
-        return Forward(gathered, updated, positive_B, negative_BM, endpoints_2BD)
+            scored = self._score(part, embedded_QA)
+        return Forward(gathered, updated, *scored, endpoints_2BD)
 
     @torch.no_grad()
     def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
@@ -251,14 +251,30 @@ class TemporalStep:
         of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
         return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
 
-    def _score(self, embedded_QA: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        num_events, num_negatives = shape
+    def _score(
+        self, part: PlannedPart, embedded_QA: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits of events and negatives, none where there are no negatives, and of classes."""
+        num_events, num_negatives = part.gathered.index_BM.shape
         source_BA, true_BA, negative_A = embedded_QA.split(
             [num_events, num_events, num_events * num_negatives]
         )
+        class_BC = self._classify(part.batch, source_BA, true_BA)
+        if not num_negatives:
+            nothing_B = embedded_QA.new_empty(0, dtype=torch.float32)
+            return nothing_B, nothing_B.view(0, 0), class_BC
         negative_BMA = negative_A.view(num_events, num_negatives, embedded_QA.shape[1])
         scores = self.model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
-        return scores[:, 0].float(), scores[:, 1:].float()
+        return scores[:, 0].float(), scores[:, 1:].float(), class_BC
+
+    def _classify(self, batch: TemporalBatch, source_BA: Tensor, true_BA: Tensor) -> Tensor | None:
+        classifier = self.model.classifier
+        if classifier is None:
+            return None
+        # An event's own features may tell its label: they are not even looked up unless asked for.
+        reads_features = classifier.features is not None
+        features_Bd = self.tables.edge_features(batch.events_B) if reads_features else None
+        return classifier(source_BA, true_BA, features_Bd).float()
 
     def _at_queries(
         self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None

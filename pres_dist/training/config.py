@@ -34,7 +34,7 @@ class TrainingConfig(Config):
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 runs matrix products in bfloat16 (autocast); node state stays float32."""
     patience: int = Field(0, ge=0)
-    """Stop after so many epochs without a better validation AP; 0 never stops early."""
+    """Stop after so many epochs without a better metric of the validation part; 0 never stops."""
     seed: int = Field(0, ge=0)
     """Seed of weights, negatives and every other draw."""
     device: str = "auto"

@@ -11,14 +11,14 @@ _EXPONENTS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled weight decay over all parameters that are learnt."""
+    """Adam with decoupled weight decay over all parameters of the model that are learnt."""
     return torch.optim.AdamW(
-        learnt(model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        trainable(model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
 
 
-def learnt(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters that gradients reach, in a fixed order."""
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are learnt: all but those of a frozen encoder."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

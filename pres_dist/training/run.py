@@ -22,6 +22,7 @@ from pres_dist.report.run_folder import (
     create_run_folder,
     read_config,
 )
+from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import ray_runs_here, without_servers
@@ -54,6 +55,7 @@ def train(
         with assembled(config, device, world) as parts:
             for line in ineffective(config, world.grid.memory_workers):
                 progress.note(f"warning: {line}")
+            load_encoder(parts)
             folder = world.leader_does(lambda: create_run_folder(config, run_dir))
             return _run(parts, folder, progress, None)
 
@@ -84,6 +86,8 @@ def start_or_resume(
         checkpoints = Checkpoints(begun)
         state = world.leader_does(lambda: checkpoints.load() if checkpoints.any() else None)
         with assembled(config, device, world) as parts:
+            if state is None:
+                load_encoder(parts)
             return _run(parts, begun, _progress(console, world), state)
 
 

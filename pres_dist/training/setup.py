@@ -13,8 +13,10 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.evaluation.config import EvaluationConfig
+from pres_dist.evaluation.negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
-from pres_dist.events.split import Split, chronological_split, unseen_nodes
+from pres_dist.events.config import DataConfig
+from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
@@ -23,11 +25,14 @@ from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.sampling.negatives import Negatives, NegativeSampler, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.stages import StageClock
+from pres_dist.tasks.build import build_task
+from pres_dist.tasks.pretrained import freeze_encoder
+from pres_dist.tasks.task import Task
 from pres_dist.training.stores import Close, layout_of, open_store
 
 
@@ -65,6 +70,7 @@ class Parts:
 
     config: RunConfig
     data: Data
+    task: Task
     model: TGN
     store: MemoryStore
     close: Close
@@ -85,32 +91,29 @@ class Parts:
     def evaluation_sweep(self, events: range | np.ndarray, batch_size: int) -> Sweep:
         return Sweep(events, self.data.stream.t, batch_size)
 
-    def evaluation_negatives(self, config: EvaluationConfig) -> NegativeSampler:
-        """Negatives among all destinations of the stream."""
-        return NegativeSampler(
-            config.negatives,
-            self.data.stream,
-            destinations_of(self.data.stream),
-            self.evaluation_step.sampler.adjacency,
-            self.data.split.train_end,
-            config.seed,
-        )
+    def evaluation_negatives(self, config: EvaluationConfig) -> Negatives:
+        """What the events of an evaluation are ranked among."""
+        adjacency = self.evaluation_step.sampler.adjacency
+        return negatives_of(config, self.data.stream, self.data.split, adjacency)
 
 
 def load_data(config: RunConfig, device: torch.device) -> Data:
-    """Open and split the stream; DataError when it cannot be used."""
+    """Open and split the stream; DataError or ConfigError when it cannot be used."""
     stream = load_stream(config.data.stream, config.data.max_events)
-    split = chronological_split(
-        stream,
-        config.data.train_share,
-        config.data.validation_share,
-        config.data.held_out_share,
-        config.data.split_seed,
-    )
+    split = split_of(config.data, stream)
+    check_negatives(config.evaluation, stream, split)
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
     tables = _tables(stream, kept, config.data.standardise, device)
     return Data(stream, split, tables, kept, unseen_nodes(stream, split))
+
+
+def split_of(config: DataConfig, stream: EventStream) -> Split:
+    """The split that the configuration asks for."""
+    hidden = (config.held_out_share, config.split_seed)
+    if config.split == "official":
+        return official_split(stream, *hidden)
+    return chronological_split(stream, config.train_share, config.validation_share, *hidden)
 
 
 def _tables(
@@ -135,9 +138,13 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     """
     world = world or World()
     device, clock = data.tables.device, StageClock()
+    task = build_task(config, data.stream, data.kept, device)
     torch.manual_seed(config.training.seed)
     shape = StreamShape(data.stream.edge_dim, data.stream.node_dim, data.time_unit)
-    model = TGN(config.model, config.memory, config.pres, shape).to(device)
+    classifier = task.classifier(config.model, shape.edge_dim)
+    model = TGN(config.model, config.memory, config.pres, shape, classifier).to(device)
+    if config.task.pretrained is not None:
+        freeze_encoder(model)
     layout = layout_of(config, data.time_unit, device)
     store, close = open_store(config, data.stream, data.split, layout, world)
     adjacency = TemporalAdjacency(data.stream, data.tables)
@@ -170,7 +177,9 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         data.split.train_end,
         config.training.seed,
     )
-    return Parts(config, data, model, store, close, steps[0], steps[1], negatives, world, clock)
+    return Parts(
+        config, data, task, model, store, close, steps[0], steps[1], negatives, world, clock
+    )
 
 
 @contextmanager

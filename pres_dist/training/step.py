@@ -16,7 +16,12 @@ from pres_dist.step.mail import BatchMail, pending_events
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.loss import Loss, batch_loss
-from pres_dist.training.optimiser import build_optimiser, gradient_norm, learning_rate, learnt
+from pres_dist.training.optimiser import (
+    build_optimiser,
+    gradient_norm,
+    learning_rate,
+    trainable,
+)
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
 
@@ -77,7 +82,7 @@ class TrainingStep:
         parts, grid = self._parts, self._parts.world.grid
         whole = self.batch(number)
         own = [whole.part(events) for events in self._own_parts(number)]
-        num = parts.config.sampling.num_negatives
+        num = parts.task.num_negatives
         negatives = [
             parts.train_negatives.sample(
                 one.src_B, one.dst_B, one.events_B, num, epoch, first=grid.epoch * num
@@ -180,7 +185,8 @@ class TrainingStep:
         ):
             forward = parts.train_step.forward(plan, pulled, part)
         with clock("loss"):
-            loss = batch_loss(forward, parts.config.pres.coherence_weight, num_events)
+            targets = parts.task.targets(plan.parts[part].batch.events_B)
+            loss = batch_loss(forward, parts.config.pres.coherence_weight, num_events, targets)
         with clock("backward"):
             parts.model.zero_grad(set_to_none=True)
             loss.total.backward()
@@ -207,15 +213,16 @@ class TrainingStep:
 
 
 def _gradient_row(model: nn.Module, loss: Loss) -> Tensor:
-    """[n + 3] all gradients, zero where a part did not touch a parameter, then the losses."""
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learnt(model)]
+    """[n + 4] all gradients, zero where a part did not touch a parameter, then the losses."""
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable(model)]
     return torch.cat([*(grad.flatten() for grad in grads), loss.values()])
 
 
 def _take_gradients(model: nn.Module, row: Tensor) -> Tensor:
-    """Put summed gradients into the parameters; returns the [3] losses behind them."""
-    parameters = learnt(model)
-    *parts, losses = row.split([*(p.numel() for p in parameters), 3])
+    """Put summed gradients into the parameters; returns the [4] losses behind them."""
+    parameters = trainable(model)
+    sizes = [p.numel() for p in parameters]
+    *parts, losses = row.split([*sizes, row.numel() - sum(sizes)])
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter)
     return losses

@@ -18,6 +18,7 @@ _SUMS = (
     "loss",
     "link_loss",
     "incoherence",
+    "label_loss",
     "gradient_norm",
     "pending",
     "pending_endpoints",
@@ -56,6 +57,7 @@ class EpochTotals:
             "loss": loss.total * num_events,
             "link_loss": loss.link * num_events,
             "incoherence": loss.incoherence * num_events,
+            "label_loss": loss.label * num_events,
             "gradient_norm": norm,
             "pending": pending_2B.sum(),
             "pending_endpoints": (pending_2B > 0).sum(),
@@ -80,6 +82,7 @@ class EpochTotals:
         return {
             "loss": sums["loss"] / events,
             "link_loss": sums["link_loss"] / events,
+            "label_loss": sums["label_loss"] / events,
             "coherence": 1 - sums["incoherence"] / events,
             "gradient_norm": sums["gradient_norm"] / max(sums["batches"], 1),
             "pending_events_mean": sums["pending"] / (2 * events),

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from pres_dist.evaluation.link_prediction import Metrics, score
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.whole_memory import begin_epoch, save_memory
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
+from pres_dist.tasks.pretrained import begin_training
+from pres_dist.tasks.task import Metrics
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import fingerprint, load_model
 from pres_dist.training.loss import Loss
@@ -40,7 +41,7 @@ class Position:
         batch: steps of it that are done.
         step: temporal batches of the whole run.
         updates: optimiser steps of the whole run.
-        best_ap: best validation AP of the epochs before, and its epoch.
+        best_metric, best_epoch: of the epochs before, by the task's metric on the validation part.
         seconds: wall-clock seconds of training and evaluation before this process.
     """
 
@@ -48,7 +49,7 @@ class Position:
     batch: int = 0
     step: int = 0
     updates: int = 0
-    best_ap: float = -1.0
+    best_metric: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
 
@@ -75,17 +76,13 @@ class Trainer:
         self.prefetch = Prefetch(parts.train_step, parts.config.memory.staleness)
         self.step = TrainingStep(parts, self.schedule, self.prefetch)
         self.optimiser = self.step.optimiser
-        evaluation = parts.config.evaluation
-        self._validation_sweep = parts.evaluation_sweep(
-            parts.data.split.validation, evaluation.batch_size
-        )
-        self._validation_negatives = parts.evaluation_negatives(evaluation)
+        self._evaluator = parts.task.evaluator(parts, parts.config.evaluation)
         self.totals = EpochTotals(parts.device)
         self.position = Position()
         self._started = time.perf_counter()
 
     def fit(self) -> None:
-        """Train until the last epoch, or until validation AP stops rising."""
+        """Train until the last epoch, or until the metric of the validation part stops rising."""
         self.progress.start(self.config.epochs, self.schedule.num_events)
         while self.position.epoch <= self.config.epochs and not self._exhausted():
             timer = EpochTimer(self.parts)
@@ -117,7 +114,7 @@ class Trainer:
             begin_epoch(parts.store, parts.world, parts.config.parallel.handover)
             self.totals = EpochTotals(self.parts.device)
             self.prefetch.staleness.clear()
-        self.parts.model.train()
+        begin_training(self.parts.model)
         meter = Throughput(self.schedule.events_before(first))
         # Nothing is read ahead over a checkpoint: a run that goes on from there reads the same.
         for steps in stretches(first, end, position.step, self.config.checkpoint_every):
@@ -153,7 +150,7 @@ class Trainer:
                 "epoch": position.epoch,
                 "events": done,
                 "loss": total,
-                "link_loss": float(loss.link),
+                **{f"{name}_loss": float(getattr(loss, name)) for name in self.parts.task.losses},
                 "coherence": self._if_memory(1 - float(loss.incoherence)),
                 "gate": self._gate(),
                 "optimiser_steps": position.updates,
@@ -165,30 +162,21 @@ class Trainer:
         )
 
     def _validate(self) -> Metrics:
-        """AP and AUC on the validation part, on the memory that training left."""
-        parts = self.parts
-
-        def metrics() -> Metrics:
-            scored = score(
-                parts.evaluation_step,
-                self._validation_sweep,
-                self._validation_negatives,
-                1,
-                parts.world.own_replica(),
-            )
-            return without_mrr(scored.metrics(parts.data.unseen_N))
-
-        return parts.world.last_replica_does(metrics)
+        """The task's metrics on the validation part, on the memory that training left."""
+        world, events = self.parts.world, self.parts.data.split.validation
+        return world.last_replica_does(
+            lambda: self._evaluator.after_epoch(events, world.own_replica())
+        )
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
-        totals = self.totals.means()
+        means = self._means()
         record = {
             "kind": "epoch",
             "step": self.position.step,
             "epoch": self.position.epoch,
             "optimiser_steps": self.position.updates,
-            **totals,
-            "coherence": self._if_memory(totals["coherence"]),
+            **means,
+            "coherence": self._if_memory(means["coherence"]),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
             "staleness": {str(lag): n for lag, n in sorted(self.prefetch.staleness.items())},
             "validation": validation,
@@ -196,12 +184,19 @@ class Trainer:
         self.log.write(record)
         self.progress.epoch(record)
 
+    def _means(self) -> dict[str, float | None]:
+        """Means over the epoch, less those of losses that the task does not have."""
+        means, learnt = self.totals.means(), self.parts.task.losses
+        unused = {f"{name}_loss" for name in ("link", "label") if name not in learnt}
+        return {name: value for name, value in means.items() if name not in unused}
+
     def _next_epoch(self, validation: Metrics) -> None:
-        """Note the result; without a validation part the newest epoch is the best."""
+        """Note the result; where validation measures nothing the newest epoch is the best."""
         position = self.position
-        ap = validation.get("ap", position.best_ap)
-        if ap > position.best_ap or "ap" not in validation:
-            position.best_ap, position.best_epoch = ap, position.epoch
+        metric = validation.get(self.parts.task.best_by)
+        if metric is None or metric > position.best_metric:
+            position.best_metric = position.best_metric if metric is None else metric
+            position.best_epoch = position.epoch
             self.parts.world.leader_does(self.checkpoints.mark_best)
         position.epoch, position.batch = position.epoch + 1, 0
 
@@ -262,12 +257,3 @@ class Trainer:
         torch.set_rng_state(states["cpu"].cpu())
         if "cuda" in states and self.parts.device.type == "cuda":
             torch.cuda.set_rng_state(states["cuda"].cpu(), self.parts.device)
-
-
-def without_mrr(metrics: Metrics) -> Metrics:
-    """Metrics less MRR, which says nothing among one negative."""
-    return {
-        name: without_mrr(value) if isinstance(value, dict) else value
-        for name, value in metrics.items()
-        if name != "mrr"
-    }

@@ -87,6 +87,7 @@ def test_train_help_shows_every_field(capsys: pytest.CaptureFixture[str]) -> Non
         ["train", "--help"],
         ["ray", "--help"],
         ["evaluate", "--help"],
+        ["baselines", "--help"],
         ["resume", "--help"],
     ],
 )

@@ -37,6 +37,22 @@ def test_defaults_say_nothing() -> None:
         (["--memory.shards", "3"], ["memory.shards"]),
         (["--memory.shards", "3", "--memory.store", "server"], []),
         (["--model.message_dim", "7", "--model.message", "mlp"], []),
+        (["--task.own_features", "true"], ["task.own_features"]),
+        (
+            ["--task.kind", "edge_classification", "--evaluation.num_negatives", "5"],
+            ["evaluation.num_negatives"],
+        ),
+        (
+            [
+                "--task.kind",
+                "node_classification",
+                "--task.link_weight",
+                "0",
+                "--sampling.num_negatives",
+                "3",
+            ],
+            ["sampling.num_negatives"],
+        ),
     ],
 )
 def test_a_setting_without_effect_is_named(overrides: list[str], expected: list[str]) -> None:

@@ -15,7 +15,7 @@ from pres_dist.model.config import ModelConfig
 from pres_dist.pres.config import PresConfig
 from pres_dist.step.compute import Forward
 from pres_dist.training.loss import batch_loss
-from pres_dist.training.optimiser import learnt
+from pres_dist.training.optimiser import trainable
 
 OFF = PresConfig(prediction=False)
 PAPER = PresConfig(clock="time", components=2, initial_gate=0.6)
@@ -308,7 +308,7 @@ def test_autocast_is_close_to_float32(world):
 
 def gradient_of(world: World, forward: Forward) -> torch.Tensor:
     """All gradients of the loss in one vector; zeros where a parameter was not used."""
-    parameters = learnt(world.model)
+    parameters = trainable(world.model)
     loss = batch_loss(forward, 0.1, forward.positive_B.numel()).total
     grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     return torch.cat([grad.flatten() for grad in grads])

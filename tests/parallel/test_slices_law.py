@@ -13,7 +13,7 @@ import pytest
 import torch
 from gloo_world import GlooWorld, Worker
 from shard_hosts import MakeServer, SlowServer, with_shards
-from small_run import habitual_stream
+from small_run import habitual_stream, labelled_stream
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
@@ -135,6 +135,24 @@ def test_groups_with_negatives_of_their_own_are_more_negatives(
     for size in (2, 4):
         actual = gloo.run(size, _train_as, shared)[0]
         _assert_close(expected, actual, f"{size} workers in 2 groups")
+
+
+@pytest.mark.parametrize("kind", ["node_classification", "edge_classification"])
+@pytest.mark.parametrize("links", ["1", "0"], ids=["with links", "labels alone"])
+def test_classification_on_slices(gloo: GlooWorld, tmp_path: Path, kind: str, links: str) -> None:
+    labelled_stream(num_events=600).save(tmp_path / "labelled")
+    task = ["--task.kind", kind, "--task.missing_label", "-1", "--task.link_weight", links]
+    task += ["--task.class_weights", "balanced"]
+    config = _config(tmp_path / "labelled", task)
+    expected = _train(config, _alone(config))
+    _assert_close(expected, gloo.run(3, _train_as, config)[0], "3 workers")
+    config = _config(tmp_path / "labelled", [*task, "--parallel.slices", "4"])
+    expected = _train(config, _alone(config))
+    _assert_equal(expected, gloo.run(2, _train_as, config)[0], "4 slices, 2 workers")
+    alone, (one, other) = _epoch(config, _alone(config)), gloo.run(2, _epoch_as, config)
+    assert alone["validation"] == one["validation"] == other["validation"]
+    assert alone["validation"]["num_events"] > 0
+    assert one["means"]["label_loss"] == pytest.approx(alone["means"]["label_loss"], rel=1e-12)
 
 
 def test_epoch_figures_and_validation_agree(gloo: GlooWorld, stream_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,20 @@ def habitual_stream(num_events: int = 1500, features: int = 3, seed: int = 0) ->
         num_sources=40,
         edge_features=rng.normal(size=(num_events, features)) if features else None,
     )
+
+
+def labelled_stream(num_events: int = 1500, planted: bool = False) -> EventStream:
+    """The habitual stream with three labels, some of them missing (-1).
+
+    A label goes by the user, whose earlier events tell it by their features. With `planted`,
+    labels are drawn by lot instead, and each event's features tell its own and no other.
+    """
+    stream, rng = habitual_stream(num_events), np.random.default_rng(7)
+    labels = rng.integers(0, 3, num_events) if planted else stream.src % 3
+    told = np.eye(3, dtype=np.float32)[labels]
+    noise = 0 if planted else rng.normal(size=told.shape).astype(np.float32) / 4
+    labels = np.where(rng.random(num_events) < 0.1, -1, labels)
+    return replace(stream, labels=labels, edge_features=told + noise)
 
 
 def small_config(stream_path: Path) -> MakeConfig:

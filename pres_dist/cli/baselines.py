@@ -1,0 +1,44 @@
+"""`pres-dist baselines CONFIG`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pres_dist.config.load import load_config
+from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.run import RunConfig
+
+SECTIONS = ["data", "evaluation"]
+
+
+def main(argv: list[str]) -> int:
+    """Score EdgeBank and popularity on a stream, among every kind of negatives."""
+    arguments, unknown = _parser().parse_known_args(normalised(argv))
+    config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
+
+    from pres_dist.evaluation.without_model import stream_baselines
+    from pres_dist.report.comparison import aligned, comparison_rows
+
+    results = stream_baselines(config)
+    if arguments.json:
+        print(json.dumps(results, indent=1))
+        return 0
+    for part in ("validation", "test"):
+        print("\n".join(aligned(comparison_rows(results, part))))
+    seconds = ", ".join(f"{kind} {of['seconds']:.1f}" for kind, of in results.items())
+    print(f"MRR among {results['random']['num_negatives']} negatives; seconds: {seconds}")
+    return 0
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser(
+        prog="pres-dist baselines",
+        usage="pres-dist baselines CONFIG [--json] [--SECTION.FIELD VALUE ...]",
+        description="What a model must beat: EdgeBank and popularity, nothing learnt, on the "
+        "validation and test events of a configuration's stream.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_overrides(parser, RunConfig, sections=SECTIONS)
+    return parser

@@ -1,0 +1,61 @@
+"""What a baseline scores: the destinations that compete for each event.
+
+Shapes: n events, C = 1 + M candidates, E events of the stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pres_dist.events.tables import EventTables
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The true destination of each event, then its negatives, and what a score may look at.
+
+    All are [n, C] int64.
+
+    Attributes:
+        src: the event's source, once for each candidate.
+        dst: the candidates.
+        before: id of the first event at the event's time: it and later ones are not seen.
+        window: id of the first event within the time window.
+    """
+
+    src: Tensor
+    dst: Tensor
+    before: Tensor
+    window: Tensor
+
+
+class Baseline(Protocol):
+    """Scores that nothing was learnt for."""
+
+    def scores(self, candidates: Candidates) -> dict[str, Tensor]:
+        """[n, C] scores by the name of the baseline; none is negative."""
+
+
+def candidates_of(
+    tables: EventTables, events_n: Tensor, negatives_nM: Tensor, duration: int
+) -> Candidates:
+    """The candidates of events.
+
+    Args:
+        tables: columns of the stream.
+        events_n: event ids.
+        negatives_nM: their negatives.
+        duration: of the time window, in the stream's unit.
+    """
+    src_n, dst_n = tables.src_E[events_n], tables.dst_E[events_n]
+    t_n = tables.t_E[events_n]
+    dst = torch.cat([dst_n[:, None], negatives_nM], dim=1)
+    before_n = torch.searchsorted(tables.t_E, t_n)
+    window_n = torch.searchsorted(tables.t_E, t_n - duration)
+    rows = (column[:, None].expand_as(dst) for column in (src_n, before_n, window_n))
+    src, before, window = rows
+    return Candidates(src, dst, before, window)

@@ -1,0 +1,87 @@
+"""Sweeps that change memory but no weights: scoring a part of the stream, replaying one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from pres_dist.errors import NonFiniteError
+from pres_dist.parallel.world import World
+from pres_dist.step.batches import Sweep, TemporalBatch
+from pres_dist.step.compute import Forward, TemporalStep
+
+DrawNegatives = Callable[[TemporalBatch], Tensor]
+
+_MOST_QUERIES = 1 << 15
+"""Queries embedded at a time; no evaluation with 20 negatives in batches of 1,000 comes near."""
+
+
+@torch.no_grad()
+def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
+    """Rebuild memory and statistics from the start of the stream, with the present weights."""
+    step.model.eval()
+    step.store.reset()
+    for batch in sweep.batches(step.tables):
+        plan = step.plan_replay(own_parts(batch, world))
+        pulled = step.read(plan)
+        forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
+        step.commit(plan, pulled, forwards, learn=True)
+
+
+@torch.no_grad()
+def sweep_forwards(
+    step: TemporalStep, sweep: Sweep, draw: DrawNegatives, world: World, num_negatives: int = 0
+) -> Iterator[tuple[Sequence[TemporalBatch], Sequence[Forward]]]:
+    """Each batch's parts of this worker and what they were scored, memory carried along.
+
+    Statistics of transitions are not touched: they come from training events only.
+
+    Args:
+        step: model and store.
+        sweep: a part of the stream, in temporal batches.
+        draw: [B, M] negatives of a part.
+        world: the workers that share the store.
+        num_negatives: M.
+
+    Raises:
+        NonFiniteError: a score is nan or infinite; no metric would mean anything.
+    """
+    step.model.eval()
+    for whole in sweep.batches(step.tables):
+        parts = [
+            piece for part in own_parts(whole, world) for piece in _pieces(part, num_negatives)
+        ]
+        plan = step.plan(parts, [draw(part) for part in parts])
+        pulled = step.read(plan)
+        forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
+        for forward, part in zip(forwards, parts, strict=True):
+            _check_finite(forward, part)
+        step.commit(plan, pulled, forwards, learn=False)
+        yield parts, forwards
+
+
+def own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
+    """This worker's slices; empty ones where its events are those of another group."""
+    own = world.grid.own_slices(whole.num_events)
+    if world.grid.epoch > 0:
+        own = [slice(0)] * len(own)
+    return [whole.part(events) for events in own]
+
+
+def _pieces(part: TemporalBatch, num_negatives: int) -> list[TemporalBatch]:
+    """The part in pieces that fit into memory, where there are very many negatives an event."""
+    size = max(1, _MOST_QUERIES // (2 + num_negatives))
+    starts = range(0, max(part.num_events, 1), size)
+    return [part.part(slice(start, start + size)) for start in starts]
+
+
+def _check_finite(forward: Forward, batch: TemporalBatch) -> None:
+    total = forward.positive_B.sum() + forward.negative_BM.sum()
+    if forward.class_BC is not None:
+        total = total + forward.class_BC.sum()
+    if bool(torch.isfinite(total)):
+        return
+    first, last = int(batch.events_B[0]), int(batch.events_B[-1])
+    raise NonFiniteError(f"scores must be finite, those of events {first} to {last} are not")

@@ -1,0 +1,51 @@
+"""The baselines of a stream alone, with every kind of negatives."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from pres_dist.config.run import RunConfig
+from pres_dist.evaluation.baselines import Baselines
+from pres_dist.evaluation.negatives import kinds_of, negatives_of
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.training.setup import choose_device, load_data
+
+Results = dict[str, Any]
+
+
+def stream_baselines(config: RunConfig) -> Results:
+    """What EdgeBank and popularity reach on the stream of a configuration.
+
+    Returns:
+        for each kind of negatives what results.json of a run has, less the model's figures;
+        `seconds` each took.
+
+    Raises:
+        ConfigError: a setting that cannot be used here.
+        DataError: the stream cannot be used.
+    """
+    data = load_data(config, choose_device(config))
+    stream, split = data.stream, data.split
+    adjacency = TemporalAdjacency(stream, data.tables)
+    baselines = Baselines(stream, data.tables, data.unseen_N)
+    results: Results = {}
+    for kind in kinds_of(stream, split):
+        started = time.perf_counter()
+        evaluation = config.evaluation.model_copy(update={"negatives": kind})
+        negatives = negatives_of(evaluation, stream, split, adjacency)
+        num = negatives.num_slots(evaluation.num_negatives)
+        results[kind] = {"negatives": kind, "num_negatives": num}
+        for name, events in (("validation", split.validation), ("test", split.test)):
+            measured = baselines.metrics(events, negatives, num)
+            drawn, found = torch.Tensor.tolist(negatives.counts)
+            negatives.counts.zero_()
+            results[kind][name] = {
+                "num_events": len(events),
+                "baselines": measured,
+                "negatives_found": found / drawn if drawn else None,
+            }
+        results[kind]["seconds"] = time.perf_counter() - started
+    return results

@@ -1,0 +1,174 @@
+"""Link-prediction data sets of the Temporal Graph Benchmark (Huang et al., NeurIPS 2023).
+
+Read from files that are there already, and from nothing else: py-tgb's own code turns the
+edge list into events, features and the official split, in a scratch folder where it finds the
+tables but none of the pickles that it would otherwise load. The official negatives come as
+pickles, which are read as plain data (`plain_pickle`).
+
+Shapes: E events, n events of a part, M negatives an event.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pres_dist.errors import DataError
+from pres_dist.events.readers.plain_pickle import read_plain_pickle
+
+PREFIX = "tgbl-"
+
+
+@dataclass(frozen=True)
+class TgbDataset:
+    """A data set in memory, in time order.
+
+    Attributes:
+        src, dst, t: [E] int64.
+        split: first validation and first test event.
+        negatives: [E - split[0], M] int64 official negatives, -1 where there are fewer.
+        edge_features: [E, d_e] float32, or None.
+        node_features: [N, d_n] float32, or None.
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    t: np.ndarray
+    split: tuple[int, int]
+    negatives: np.ndarray
+    edge_features: np.ndarray | None = None
+    node_features: np.ndarray | None = None
+
+
+def read_tgb(name: str, root: Path | None) -> TgbDataset:
+    """Read a data set.
+
+    Args:
+        name: as TGB calls it, e.g. tgbl-wiki.
+        root: folder in which py-tgb has put it; that of the package itself when None.
+
+    Raises:
+        DataError: py-tgb is not installed, or a file is missing or damaged.
+    """
+    if not name.startswith(PREFIX):
+        raise DataError(f"source must be a link data set of TGB, such as tgbl-wiki, got {name!r}")
+    try:
+        from tgb.utils.info import DATA_VERSION_DICT, PROJ_DIR
+    except ImportError as error:
+        raise DataError(
+            f"--format tgb needs py-tgb ({error.name} is missing): pip install 'pres-dist[tgb]'"
+        ) from None
+    if name not in DATA_VERSION_DICT:
+        known = ", ".join(known for known in DATA_VERSION_DICT if known.startswith(PREFIX))
+        raise DataError(f"source must be one of py-tgb's {known}, got {name!r}")
+    folder = (root or Path(PROJ_DIR) / "datasets") / name.replace("-", "_")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; --root names the one that {name} was put into")
+    official = _official(name, folder)
+    dataset = events_of(official)
+    names = [Path(official.meta_dict[part]).name for part in ("val_ns", "test_ns")]
+    negatives = [read_plain_pickle(folder / file) for file in names]
+    return with_negatives(dataset, negatives, [folder / file for file in names])
+
+
+def _official(name: str, folder: Path) -> Any:
+    """py-tgb's own data set, made of the tables in the folder alone."""
+    from tgb.linkproppred.dataset import LinkPropPredDataset
+    from tgb.utils.info import PROJ_DIR
+
+    with tempfile.TemporaryDirectory(prefix="pres-dist-tgb-") as scratch:
+        inside = Path(scratch) / folder.name
+        inside.mkdir()
+        for table in folder.glob("*.csv"):
+            (inside / table.name).symlink_to(table.resolve())
+        try:
+            # py-tgb puts its own folder before the root.
+            return LinkPropPredDataset(name, os.path.relpath(scratch, PROJ_DIR), download=False)
+        except FileNotFoundError as error:
+            reason = str(error).replace(os.path.relpath(scratch, PROJ_DIR), str(folder.parent))
+            raise DataError(f"{folder}: a file of {name} is missing: {reason}") from None
+        except Exception as error:  # its parsers raise many kinds
+            raise DataError(f"{folder}: py-tgb cannot read {name}: {error}") from None
+
+
+def events_of(official: Any) -> TgbDataset:
+    """Events, features and split of py-tgb's data set, without negatives yet."""
+    data = official.full_data
+    t = np.asarray(data["timestamps"], dtype=np.int64)
+    order = np.argsort(t, kind="stable")
+    features, nodes = official.edge_feat, official.node_feat
+    after = ~np.asarray(official.train_mask)[order]
+    test = np.asarray(official.test_mask)[order]
+    split = int(np.argmax(after)), int(np.argmax(test))
+    if not (after[split[0] :].all() and test[split[1] :].all() and test.any()):
+        raise DataError("the official split must be one by time, with events in the test part")
+    return TgbDataset(
+        src=np.asarray(data["sources"], dtype=np.int64)[order],
+        dst=np.asarray(data["destinations"], dtype=np.int64)[order],
+        t=t[order],
+        split=split,
+        negatives=np.empty((0, 0), dtype=np.int64),
+        edge_features=_features(features, order) if _given(features) else None,
+        node_features=np.asarray(nodes, dtype=np.float32) if _given(nodes) else None,
+    )
+
+
+def _given(features: Any) -> bool:
+    return features is not None and np.ndim(features) == 2 and np.shape(features)[1] > 0
+
+
+def _features(features: Any, order: np.ndarray) -> np.ndarray | None:
+    """[E, d] float32 in the order of time; None where all are 0, which says nothing."""
+    rows = np.asarray(features, dtype=np.float32)[order]
+    return rows if rows.any() else None
+
+
+def with_negatives(
+    dataset: TgbDataset, by_event: list[dict[Any, Any]], files: list[Path]
+) -> TgbDataset:
+    """The data set with the negatives of its validation and its test events.
+
+    Args:
+        dataset: events and split.
+        by_event: for each part [M] negatives by (src, dst, t).
+        files: where they come from, for errors.
+    """
+    first, second = dataset.split
+    parts = [range(first, second), range(second, len(dataset.t))]
+    rows: list[np.ndarray] = []
+    for events, negatives, file in zip(parts, by_event, files, strict=True):
+        rows += _rows(dataset, events, negatives, file)
+    width = max((len(row) for row in rows), default=0)
+    table = np.full((len(rows), max(width, 1)), -1, dtype=np.int64)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return TgbDataset(**{**vars(dataset), "negatives": table})
+
+
+def _rows(
+    dataset: TgbDataset, events: range, negatives: dict[Any, Any], file: Path
+) -> list[np.ndarray]:
+    if not isinstance(negatives, dict):
+        raise DataError(
+            f"{file}: must hold a dict by (src, dst, t), got {type(negatives).__name__}"
+        )
+    num_nodes = int(max(dataset.src.max(), dataset.dst.max())) + 1
+    part = slice(events.start, events.stop)
+    columns = (dataset.src[part], dataset.dst[part], dataset.t[part])
+    rows = []
+    for key in zip(*(column.tolist() for column in columns), strict=True):
+        if key not in negatives:
+            raise DataError(f"{file}: no negatives of the event (src, dst, t) = {key}")
+        row = np.asarray(negatives[key])
+        # py-tgb writes integers as floats where it joins them to an empty list.
+        whole = row.astype(np.int64) if row.dtype.kind in "iuf" else row
+        valid = row.ndim == 1 and row.dtype.kind in "iuf" and (whole == row).all()
+        if not valid or (row.size and not 0 <= whole.min() <= whole.max() < num_nodes):
+            raise DataError(f"{file}: negatives of {key} must be nodes below {num_nodes}")
+        rows.append(whole)
+    return rows

@@ -1,0 +1,37 @@
+"""Where a model is no better than a rule that nothing was learnt for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pres_dist.report.metric_names import NAMES, metrics_in
+
+
+def shortcomings(results: Mapping[str, Any]) -> list[str]:
+    """A line for each metric of the test part in which the model does not beat all baselines."""
+    test = results.get("test") or {}
+    baselines: Mapping[str, Any] = test.get("baselines") or {}
+    lines = []
+    for metric in metrics_in([test]):
+        reached = {name: of.get(metric) for name, of in baselines.items()}
+        known = {name: value for name, value in reached.items() if value is not None}
+        if not known or test.get(metric) is None:
+            continue
+        best = max(known, key=lambda name: known[name])
+        if test[metric] <= known[best]:
+            lines.append(
+                f"warning: test {NAMES[metric]} {test[metric]:.4f} does not beat {best} "
+                f"({known[best]:.4f}): the model has learnt nothing that "
+                f"{_rule(best)} does not tell"
+            )
+    return lines
+
+
+def _rule(baseline: str) -> str:
+    """What a baseline does, in words."""
+    if baseline.startswith("EdgeBank"):
+        return "remembering which pairs have met"
+    if baseline.startswith("most popular"):
+        return "counting a destination's earlier events"
+    return f"the {baseline}"

@@ -1,0 +1,28 @@
+"""What a run learns to predict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pres_dist.config.base import Config
+
+TaskKind = Literal["link_prediction", "node_classification", "edge_classification"]
+
+
+class TaskConfig(Config):
+    """The task, and how labels are learnt."""
+
+    kind: TaskKind = "link_prediction"
+    """Which events happen, the state of their source node, or the class of the event."""
+    link_weight: float = Field(1.0, ge=0)
+    """Weight of link prediction beside a classification, so that memory learns from links too."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced lets all classes weigh alike in the loss, however rare they are."""
+    own_features: bool = False
+    """Show the classifier the event's own features: only where they do not tell its label."""
+    missing_label: int | None = None
+    """Label that stands for none: such events are neither learnt nor scored."""
+    pretrained: str | None = None
+    """Run folder of link prediction: its best weights are kept, only the classifier is learnt."""

@@ -1,0 +1,78 @@
+"""A frozen encoder from a run of link prediction (TGN, section 5: node classification).
+
+The memory of each sweep is then what the frozen weights compute from the events, in
+training as in evaluation, and only the classifier learns.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from pres_dist.config.base import Config
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.report.run_folder import read_config
+from pres_dist.training.checkpoint import BEST, Checkpoints
+
+if TYPE_CHECKING:
+    from pres_dist.training.setup import Parts
+
+CLASSIFIER = "classifier."
+_SAME = ("data", "model", "pres")
+"""Sections that decide the encoder, and which events it may have learnt from."""
+
+
+def freeze_encoder(model: nn.Module) -> None:
+    """Let only the classifier learn."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(CLASSIFIER))
+
+
+def begin_training(model: nn.Module) -> None:
+    """Switch dropout on, but not inside what is frozen."""
+    model.train()
+    for module in model.children():
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            module.eval()
+
+
+def load_encoder(parts: Parts) -> None:
+    """Take over the best weights of the run that the configuration names, if it names one.
+
+    Raises:
+        ConfigError: not the folder of a run, or one of another encoder or of other events.
+        CheckpointError: its best checkpoint is missing or damaged.
+    """
+    config = parts.config
+    if config.task.pretrained is None:
+        return
+    run_dir = Path(config.task.pretrained)
+    state = parts.world.leader_does(lambda: _checked_state(config, run_dir))
+    own = parts.model.state_dict()
+    kept = {name: value for name, value in own.items() if name.startswith(CLASSIFIER)}
+    parts.model.load_state_dict({**state, **kept})
+
+
+def _checked_state(config: RunConfig, run_dir: Path) -> dict[str, Any]:
+    """Weights of the encoder and the link decoder, of a run that this one may go on from."""
+    theirs = read_config(run_dir)
+    for section in _SAME:
+        _check_same(run_dir, section, getattr(theirs, section), getattr(config, section))
+    if theirs.memory.dim != config.memory.dim:
+        raise _other(run_dir, "memory.dim", theirs.memory.dim, config.memory.dim)
+    weights = Checkpoints(run_dir).load(BEST)["model"]
+    return {name: value for name, value in weights.items() if not name.startswith(CLASSIFIER)}
+
+
+def _check_same(run_dir: Path, section: str, theirs: Config, ours: Config) -> None:
+    for name, value in theirs.model_dump().items():
+        own = ours.model_dump()[name]
+        if own != value:
+            raise _other(run_dir, f"{section}.{name}", value, own)
+
+
+def _other(run_dir: Path, name: str, theirs: object, ours: object) -> ConfigError:
+    return ConfigError(f"task.pretrained: {name} must be that of {run_dir}, {theirs}, got {ours}")
