@@ -80,7 +80,6 @@ def report_content(run_dir: Path) -> dict[str, Any]:
         "results": results,
         "parts": parts,
         "metrics": {key: NAMES[key] for key in metrics_in([results[name] for name in parts])},
-        "baselines": (results.get("test") or {}).get("baselines") or {},
         "inductive": any(results[name].get("inductive") for name in parts),
         "figures": figures(records),
         "config": sections(config, "run"),
