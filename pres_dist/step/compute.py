@@ -28,7 +28,8 @@ from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
-from pres_dist.step.plan import Plan, PlannedPart, plan_parts, pulled_by
+from pres_dist.step.plan import Plan, plan_parts, pulled_by
+from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
 
 
@@ -139,7 +140,7 @@ class TemporalStep:
         with self.clock("embed"):
             known = pulled_by(part, pulled).transitions
             embedded_QA, endpoints_2BD = self._embed(gathered, updated, known)
-            scored = self._score(part, embedded_QA)
+            scored = score_part(self.model, self.tables, part, embedded_QA)
         return Forward(gathered, updated, *scored, endpoints_2BD)
 
     @torch.no_grad()
@@ -250,31 +251,6 @@ class TemporalStep:
         embedded_QA = self.model.embed(seen, hops)
         of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
         return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
-
-    def _score(
-        self, part: PlannedPart, embedded_QA: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits of events and negatives, none where there are no negatives, and of classes."""
-        num_events, num_negatives = part.gathered.index_BM.shape
-        source_BA, true_BA, negative_A = embedded_QA.split(
-            [num_events, num_events, num_events * num_negatives]
-        )
-        class_BC = self._classify(part.batch, source_BA, true_BA)
-        if not num_negatives:
-            nothing_B = embedded_QA.new_empty(0, dtype=torch.float32)
-            return nothing_B, nothing_B.view(0, 0), class_BC
-        negative_BMA = negative_A.view(num_events, num_negatives, embedded_QA.shape[1])
-        scores = self.model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
-        return scores[:, 0].float(), scores[:, 1:].float(), class_BC
-
-    def _classify(self, batch: TemporalBatch, source_BA: Tensor, true_BA: Tensor) -> Tensor | None:
-        classifier = self.model.classifier
-        if classifier is None:
-            return None
-        # An event's own features may tell its label: they are not even looked up unless asked for.
-        reads_features = classifier.features is not None
-        features_Bd = self.tables.edge_features(batch.events_B) if reads_features else None
-        return classifier(source_BA, true_BA, features_Bd).float()
 
     def _at_queries(
         self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None

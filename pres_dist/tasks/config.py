@@ -16,8 +16,8 @@ class TaskConfig(Config):
 
     kind: TaskKind = "link_prediction"
     """Which events happen, the state of their source node, or the class of the event."""
-    link_weight: float = Field(1.0, ge=0)
-    """Weight of link prediction beside a classification, so that memory learns from links too."""
+    link_weight: float = Field(0.0, ge=0)
+    """Weight of link prediction beside a classification; 0 learns from labels alone."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced lets all classes weigh alike in the loss, however rare they are."""
     own_features: bool = False
