@@ -9,23 +9,49 @@ from pres_dist.config.run import RunConfig
 
 Rule = tuple[str, Callable[[RunConfig], bool], str]
 
+
+def _attends(config: RunConfig) -> bool:
+    return config.model.updater == "attention"
+
+
+def _reads_graph(config: RunConfig) -> bool:
+    return config.model.embedding in ("attention", "sum")
+
+
 _RULES: list[Rule] = [
-    ("model.message_dim", lambda c: c.model.message == "identity", "model.message is identity"),
+    *(
+        (name, lambda c: _attends(c), "model.updater is attention, which reads mail as it is")
+        for name in ("model.message", "model.message_dim", "model.aggregator")
+    ),
+    (
+        "model.message_dim",
+        lambda c: c.model.message == "identity" and not _attends(c),
+        "model.message is identity",
+    ),
     (
         "model.aggregator",
-        lambda c: c.memory.mailbox_slots == 1,
+        lambda c: c.memory.mailbox_slots == 1 and not _attends(c),
         "memory.mailbox_slots is 1, and one message is the last, the mean and the sequence",
     ),
     (
         "memory.mailbox_slots",
-        lambda c: c.model.aggregator == "last",
+        lambda c: c.model.aggregator == "last" and not _attends(c),
         "model.aggregator is last, which reads one slot",
     ),
     *(
-        (name, lambda c: c.model.embedding not in ("attention", "sum"), "no neighbours are read")
-        for name in ("model.num_layers", "sampling.num_neighbours", "sampling.strategy")
+        (name, lambda c: not _reads_graph(c), "no neighbours are read")
+        for name in ("model.num_layers", "sampling.strategy")
     ),
-    ("model.num_heads", lambda c: c.model.embedding != "attention", "there is no attention"),
+    (
+        "sampling.num_neighbours",
+        lambda c: not (_reads_graph(c) or c.model.mail_hops),
+        "no neighbours are read",
+    ),
+    (
+        "model.num_heads",
+        lambda c: c.model.embedding != "attention" and not _attends(c),
+        "there is no attention",
+    ),
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.config.presets import PresetName
@@ -32,3 +32,26 @@ class RunConfig(Config):
     parallel: ParallelConfig = ParallelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _mail_attention_fits(self) -> RunConfig:
+        if self.model.updater != "attention":
+            return self
+        because = "where model.updater is attention"
+        heads = self.model.num_heads
+        if self.memory.dim % heads:
+            raise ValueError(
+                f"memory.dim must be a multiple of model.num_heads ({heads}) {because}, "
+                f"got {self.memory.dim}"
+            )
+        if self.pres.corrects == "lost":
+            raise ValueError(
+                f"pres.corrects must be update {because}: no mail is lost that a mailbox which "
+                "rolls stands for, got lost"
+            )
+        if self.pres.pending == "apply":
+            raise ValueError(
+                f"pres.pending must be ignore or predict {because}, which applies no message "
+                "alone, got apply"
+            )
+        return self

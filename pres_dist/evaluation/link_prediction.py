@@ -72,7 +72,7 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
-        plan = step.plan_replay(_own_parts(batch, world))
+        plan = step.plan_replay(_own_parts(batch, world), int(batch.events_B[0]))
         pulled = step.read(plan)
         forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
         step.commit(plan, pulled, forwards, learn=True)
@@ -110,7 +110,7 @@ def score(
             negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
             for part in parts
         ]
-        plan = step.plan(parts, drawn)
+        plan = step.plan(parts, drawn, first_event=int(whole.events_B[0]))
         pulled = step.read(plan)
         forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
         for forward, part in zip(forwards, parts, strict=True):

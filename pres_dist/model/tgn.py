@@ -19,6 +19,7 @@ from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import build_embedding
+from pres_dist.model.mail_attention import MailAttention
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread
@@ -58,6 +59,15 @@ def _initialise(module: nn.Module) -> None:
         nn.init.xavier_normal_(module.weight)
 
 
+def _build_updater(
+    config: ModelConfig, memory_dim: int, edge_dim: int, time_encoding: TimeEncoding
+) -> nn.Module:
+    if config.updater == "attention":
+        return MailAttention(config, memory_dim, edge_dim, time_encoding)
+    messages = MessageFunction(config, memory_dim, edge_dim, time_encoding)
+    return MemoryUpdater(config, messages, memory_dim)
+
+
 @dataclass(frozen=True)
 class StreamShape:
     """What of a stream decides the model's shapes."""
@@ -84,8 +94,7 @@ class TGN(nn.Module):
         self.time_encoding = TimeEncoding(
             model.time_dim, shape.time_unit, model.time_encoding == "learnable"
         )
-        messages = MessageFunction(model, memory.dim, shape.edge_dim, self.time_encoding)
-        self.updater = MemoryUpdater(model, messages, memory.dim)
+        self.updater = _build_updater(model, memory.dim, shape.edge_dim, self.time_encoding)
         self.pending = pres.pending
         self.correction: PresCorrection | None = None
         if pres.prediction:
