@@ -37,6 +37,18 @@ def test_defaults_say_nothing() -> None:
         (["--memory.shards", "3"], ["memory.shards"]),
         (["--memory.shards", "3", "--memory.store", "server"], []),
         (["--model.message_dim", "7", "--model.message", "mlp"], []),
+        (
+            [*("--model.updater", "attention"), *("--model.message", "mlp")],
+            ["model.message"],
+        ),
+        (
+            [
+                *("--model.updater", "attention", "--model.embedding", "identity"),
+                *("--model.mail_hops", "1", "--sampling.num_neighbours", "3"),
+                *("--memory.mailbox_slots", "9", "--model.num_heads", "4"),
+            ],
+            [],
+        ),
     ],
 )
 def test_a_setting_without_effect_is_named(overrides: list[str], expected: list[str]) -> None:
