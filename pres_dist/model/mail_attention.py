@@ -1,7 +1,7 @@
 """APAN's memory updater: attention of a node's memory over its mailbox.
 
 Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
-Graph Embedding, SIGMOD 2021, section 3.3. The mailbox holds the mails of the node's own
+Graph Embedding, SIGMOD 2021 (encoder). The mailbox holds the mails of the node's own
 events and of its neighbours', so that what other models read from the graph when they
 score is here already.
 

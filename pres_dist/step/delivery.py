@@ -1,9 +1,9 @@
 """Who gets the mail of an event, where mailboxes roll (APAN's propagation).
 
 Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
-Graph Embedding, SIGMOD 2021, section 3.5: the mail of an event goes to both endpoints
-and to their most recent neighbours, hop by hop. It is on its way once the event has
-been computed, so that nobody who is to be scored waits for a neighbour to be read.
+Graph Embedding, SIGMOD 2021 (mail propagator): the mail of an event goes to both
+endpoints and to their most recent neighbours, hop by hop. It is on its way once the event
+has been computed, so that nobody who is to be scored waits for a neighbour to be read.
 
 Shapes: B events, C receivers of one, Y mails, X mails that are sent, K neighbours, R
 mailbox slots, D memory size.
