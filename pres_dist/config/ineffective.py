@@ -30,24 +30,45 @@ def _learns_links(config: RunConfig) -> bool:
     return task.kind == "link_prediction" or (task.link_weight > 0 and task.pretrained is None)
 
 
+def _reads_mail(config: RunConfig) -> bool:
+    return config.model.updater == "attention"
+
+
 _RULES: list[Rule] = [
     *((name, lambda c: not c.model.has_memory, "the model has no memory") for name in _NO_MEMORY),
-    ("model.message_dim", lambda c: c.model.message == "identity", "model.message is identity"),
+    *(
+        (name, _reads_mail, "model.updater is attention, which reads mail as it is")
+        for name in ("model.message", "model.message_dim", "model.aggregator")
+    ),
+    (
+        "model.message_dim",
+        lambda c: c.model.message == "identity" and not _reads_mail(c),
+        "model.message is identity",
+    ),
     (
         "model.aggregator",
-        lambda c: c.memory.mailbox_slots == 1,
+        lambda c: c.memory.mailbox_slots == 1 and not _reads_mail(c),
         "memory.mailbox_slots is 1, and one message is the last, the mean and the sequence",
     ),
     (
         "memory.mailbox_slots",
-        lambda c: c.model.aggregator == "last",
+        lambda c: c.model.aggregator == "last" and not _reads_mail(c),
         "model.aggregator is last, which reads one slot",
     ),
     *(
         (name, lambda c: not c.model.reads_neighbours, "no neighbours are read")
-        for name in ("model.num_layers", "sampling.num_neighbours", "sampling.strategy")
+        for name in ("model.num_layers", "sampling.strategy")
     ),
-    ("model.num_heads", lambda c: not c.model.attends, "there is no attention"),
+    (
+        "sampling.num_neighbours",
+        lambda c: not (c.model.reads_neighbours or c.model.mail_hops),
+        "no neighbours are read",
+    ),
+    (
+        "model.num_heads",
+        lambda c: not (c.model.attends or _reads_mail(c)),
+        "there is no attention",
+    ),
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (

@@ -89,3 +89,31 @@ class RunConfig(Config):
         if unfit is None:
             return self
         raise ValueError(f"pres.pending must be ignore or predict with {unfit}, got apply")
+
+    @model_validator(mode="after")
+    def _mail_attention_fits(self) -> RunConfig:
+        if self.model.updater != "attention":
+            return self
+        because = "where model.updater is attention"
+        heads = self.model.num_heads
+        if self.memory.dim % heads:
+            raise ValueError(
+                f"memory.dim must be a multiple of model.num_heads ({heads}) {because}, "
+                f"got {self.memory.dim}"
+            )
+        if self.model.message_endpoint != "memory":
+            raise ValueError(
+                f"model.message_endpoint must be memory {because}, "
+                f"got {self.model.message_endpoint}"
+            )
+        if self.pres.corrects == "lost":
+            raise ValueError(
+                f"pres.corrects must be update {because}: no mail is lost that a mailbox which "
+                "rolls stands for, got lost"
+            )
+        if self.pres.pending == "apply":
+            raise ValueError(
+                f"pres.pending must be ignore or predict {because}, which applies no message "
+                "alone, got apply"
+            )
+        return self

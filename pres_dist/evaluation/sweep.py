@@ -24,7 +24,7 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
-        plan = step.plan_replay(own_parts(batch, world))
+        plan = step.plan_replay(own_parts(batch, world), int(batch.events_B[0]))
         pulled = step.read(plan)
         forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
         step.commit(plan, pulled, forwards, learn=True)
@@ -53,7 +53,7 @@ def sweep_forwards(
         parts = [
             piece for part in own_parts(whole, world) for piece in _pieces(part, num_negatives)
         ]
-        plan = step.plan(parts, [draw(part) for part in parts])
+        plan = step.plan(parts, [draw(part) for part in parts], first_event=int(whole.events_B[0]))
         pulled = step.read(plan)
         forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
         for forward, part in zip(forwards, parts, strict=True):

@@ -43,6 +43,13 @@ class EventTables:
         """int64 times of events, in the shape of the ids."""
         return self.t_E.index_select(0, events.flatten()).view(events.shape)
 
+    def is_endpoint(self, nodes: Tensor, events: Tensor) -> Tensor:
+        """bool, whether nodes are endpoints of events; shapes as they broadcast."""
+        flat = events.flatten()
+        ends = (column.index_select(0, flat) for column in (self.src_E, self.dst_E))
+        src, dst = (end.view(events.shape) for end in ends)
+        return (src == nodes) | (dst == nodes)
+
     def edge_features(self, events: Tensor) -> Tensor | None:
         """[..., d_e] features of events; None for a stream without."""
         return self._edges.rows(events)

@@ -21,7 +21,8 @@ class MemoryConfig(Config):
     dim: int = Field(100, ge=1)
     """Numbers in a node's memory."""
     mailbox_slots: int = Field(1, ge=1)
-    """Last messages of a node within a temporal batch that are kept, in time order."""
+    """Last messages of a node within a temporal batch that are kept, in time order; with
+    `model.updater: attention`, last mails that are kept over batches."""
     placement: PlacementKind = "modulo"
     """Who keeps a node's row: node ids dealt out in turn, or nodes that often meet together."""
     shards: int = Field(0, ge=0)

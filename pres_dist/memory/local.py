@@ -10,8 +10,12 @@ from torch import Tensor
 
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.merge import merge_rows
+from pres_dist.memory.rolling import roll
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, elapsed_since
 from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
+
+_WITHOUT_MAIL = ("memory_UD", "last_update_U", "mail_count_U")
+"""What a push writes where mailboxes roll."""
 
 
 class LocalStore:
@@ -23,6 +27,7 @@ class LocalStore:
         num_slots: mailbox slots R.
         statistics: transition statistics to keep beside the memory; None keeps none.
         device: where the tensors live.
+        rolling: whether mailboxes roll.
     """
 
     def __init__(
@@ -32,8 +37,10 @@ class LocalStore:
         num_slots: int,
         statistics: TransitionStatistics | None = None,
         device: torch.device | str = "cpu",
+        rolling: bool = False,
     ) -> None:
         self.num_nodes, self.dim, self.num_slots = num_nodes, dim, num_slots
+        self.rolling = rolling
         self.statistics = statistics
         self._rows = NodeState(
             memory_UD=torch.zeros(num_nodes, dim, device=device),
@@ -60,10 +67,13 @@ class LocalStore:
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         if learn:
             self._observe(nodes_U, POSITIVE, state.memory_UD, state.last_update_U)
-        if seen is not None and seen < self.version:
+        if seen is not None and seen < self.version and not self.rolling:
             state = self._keep_unread(nodes_U, state, seen)
+        if self.rolling:
+            state = replace(state, mail_count_U=torch.zeros_like(state.mail_count_U))
         for name, table in vars(self._rows).items():
-            table.index_copy_(0, nodes_U, getattr(state, name))
+            if name in _WITHOUT_MAIL or not self.rolling:
+                table.index_copy_(0, nodes_U, getattr(state, name))
         self.version += 1
         self._written_N.index_fill_(0, nodes_U, self.version)
 
@@ -78,6 +88,9 @@ class LocalStore:
         merged = merge_rows(rows, NodeState(**both))[1]
         # Rows that nobody wrote since keep their own; all others take the memory that is pushed.
         return replace(merged, memory_UD=state.memory_UD, last_update_U=state.last_update_U)
+
+    def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
+        roll(self._rows, nodes_X, events_X, memory_XD)
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
         if self.statistics is not None and self.statistics.num_components > NEGATIVE:

@@ -1,7 +1,7 @@
 """Several writes of one row made into one.
 
 Shapes: X rows that are written, P distinct ones among them, G contested ones, M writes of
-contested ones, D memory size, R mailbox slots.
+contested ones, Y mails, D memory size, R mailbox slots.
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
     mail_count_G.index_add_(0, group_M, state.mail_count_U.index_select(0, write_M))
     merged["mail_count_U"].index_copy_(0, contested_G, mail_count_G)
     event_MR = state.mail_event_UR.index_select(0, write_M)
-    newest_GR = _newest_slots(group_M, count_G, event_MR)
-    # From slots of the contested writes to slots of all.
     num_slots = event_MR.shape[1]
+    group_Y = group_M.repeat_interleave(num_slots)
+    newest_GR = newest_mail(group_Y, event_MR.flatten(), count_G * num_slots, num_slots)
+    full_first_GR = torch.argsort(event_MR.flatten()[newest_GR] == NO_EVENT, dim=1, stable=True)
+    newest_GR = newest_GR.gather(1, full_first_GR)
+    # From slots of the contested writes to slots of all.
     newest_GR = write_M[newest_GR // num_slots] * num_slots + newest_GR % num_slots
     for name in ("mail_event_UR", "mail_memory_URD"):
         slots = getattr(state, name).flatten(0, 1)
@@ -52,22 +55,23 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
     return rows_P, NodeState(**merged)
 
 
-def _newest_slots(group_M: Tensor, count_G: Tensor, event_MR: Tensor) -> Tensor:
-    """The newest R of all slots written for each row, oldest first, empty ones last.
+def newest_mail(group_Y: Tensor, event_Y: Tensor, count_G: Tensor, num_slots: int) -> Tensor:
+    """The newest R mails of each mailbox, oldest first; an empty slot is older than any mail.
+
+    Args:
+        group_Y: mailbox of each mail, 0 to G - 1.
+        event_Y: event ids, NO_EVENT for empty slots.
+        count_G: mails of each mailbox, R at least.
+        num_slots: R.
 
     Returns:
-        indices into the M * R slots [G, R].
+        indices into the Y mails [G, R].
     """
-    num_slots = event_MR.shape[1]
-    event = event_MR.flatten()
-    # Empty slots have the lowest event id, and every row has R slots at least.
-    by_event = torch.argsort(event, stable=True)
-    group = group_M.repeat_interleave(num_slots).index_select(0, by_event)
-    by_row = by_event.index_select(0, torch.argsort(group, stable=True))
-    end_G1 = (count_G.cumsum(0) * num_slots)[:, None]
-    newest_GR = by_row[end_G1 - num_slots + torch.arange(num_slots, device=event.device)]
-    full_first_GR = torch.argsort(event[newest_GR] == NO_EVENT, dim=1, stable=True)
-    return newest_GR.gather(1, full_first_GR)
+    by_event = torch.argsort(event_Y, stable=True)
+    by_group = torch.argsort(group_Y.index_select(0, by_event), stable=True)
+    by_group = by_event.index_select(0, by_group)
+    end_G1 = count_G.cumsum(0)[:, None]
+    return by_group[end_G1 - num_slots + torch.arange(num_slots, device=event_Y.device)]
 
 
 def joined_rows(written: Sequence[tuple[Tensor, NodeState]]) -> tuple[Tensor, NodeState]:

@@ -15,6 +15,7 @@ class NullStore:
 
     dim = 0
     num_slots = 0
+    rolling = False
 
     def __init__(self, num_nodes: int) -> None:
         self.num_nodes, self.version = num_nodes, 0
@@ -40,6 +41,9 @@ class NullStore:
         self.version += 1
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
+        pass
+
+    def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
         pass
 
     def reset(self) -> None:

@@ -36,7 +36,7 @@ _CHUNK_BYTES = 32 << 20
 class ServerStore:
     """Node state held by memory shards. See `MemoryStore` for the verbs.
 
-    All workers call `push`, `observe`, `reset` and `load_state_dict` in the same order,
+    All workers call `push`, `deliver`, `observe`, `reset` and `load_state_dict` in the same order,
     with the same flags, each with its own distinct ids, which may be none. Each worker
     pulls as it likes: a pull has seen just the writes that this worker has made before,
     and the same writes of all others, for which it waits. Writes are sent without
@@ -67,6 +67,7 @@ class ServerStore:
         timeout_s: float,
     ) -> None:
         self.num_nodes, self.dim, self.num_slots = placement.num_nodes, layout.dim, layout.num_slots
+        self.rolling = layout.rolling
         self.version = 0
         self.traffic = Traffic()
         self._placement, self._layout, self._incarnation = placement, layout, incarnation
@@ -102,6 +103,10 @@ class ServerStore:
         with self._turn:
             self._write(Kind.PUSH, nodes_U, columns, self.traffic.push, learn, version)
             self.version += 1
+
+    def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
+        with self._turn:
+            self._write(Kind.DELIVER, nodes_X, [events_X, memory_XD], self.traffic.push)
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
         if self._layout.num_components <= NEGATIVE:

@@ -29,6 +29,7 @@ class ShardLayout:
         clock: length of a transition; needed with statistics.
         device: where the rows live.
         of_states: whether statistics are of states and not of rates.
+        rolling: whether mailboxes roll.
     """
 
     dim: int
@@ -37,6 +38,7 @@ class ShardLayout:
     clock: TransitionClock | None = None
     device: torch.device | str = "cpu"
     of_states: bool = False
+    rolling: bool = False
 
     def make(self, num_rows: int) -> LocalStore:
         """A shard of so many rows, all empty."""
@@ -46,7 +48,7 @@ class ShardLayout:
             statistics = TransitionStatistics(
                 num_rows, self.dim, self.num_components, self.clock, self.device, self.of_states
             )
-        return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device)
+        return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device, self.rolling)
 
     def num_bytes(self, num_rows: int) -> int:
         """Host memory that a shard of so many rows takes."""

@@ -38,6 +38,7 @@ class WriteKind(IntEnum):
     PUSH = 2
     RESET = 3
     LOAD = 4
+    DELIVER = 8
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Part:
 
     Attributes:
         kind: the same from all workers.
-        rows_X: rows of the shard; those of one worker are distinct.
-        columns: of a push those of `NodeState`, of an observation memory and time, of
-            a load the tables of `LocalStore.state_dict`; of a reset none.
+        rows_X: rows of the shard; those of one worker are distinct, but for a delivery.
+        columns: of a push those of `NodeState`, of a delivery event ids and memory, of an
+            observation memory and time, of a load the tables of `LocalStore.state_dict`; of
+            a reset none.
         learn: of a push, the same from all workers.
         seen: likewise.
     """
@@ -213,6 +215,8 @@ def apply_parts(shard: LocalStore, parts: Sequence[Part]) -> None:
     columns = [torch.cat(column) for column in zip(*(part.columns for part in parts), strict=True)]
     if kind is WriteKind.PUSH:
         shard.push(*merge_rows(rows_X, NodeState(*columns)), learn, seen)
+    elif kind is WriteKind.DELIVER:
+        shard.deliver(rows_X, *columns)
     elif kind is WriteKind.OBSERVE:
         rows_P, first = first_of_each(rows_X, *columns)
         shard.observe(rows_P, *first)

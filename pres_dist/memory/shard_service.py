@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Thread
 
 import torch
@@ -30,14 +31,17 @@ class Columns:
         empty = layout.make(0)
         nobody = torch.empty(0, dtype=torch.int64)
         pulled = empty.pull(nobody)
-        state = pulled.state
+        state = pushed = pulled.state
+        if layout.rolling:
+            pushed = replace(layout, num_slots=0).make(0).pull(nobody).state
         self.pulled = [
             like_rows(pulled_columns(empty.pull(nobody, with_mixture)))
             for with_mixture in (False, True)
         ]
         self.tables = like_rows(table_columns(empty.state_dict()))
         self.written: dict[int, list[Tensor]] = {
-            Kind.PUSH: like_rows([*vars(state).values()]),
+            Kind.PUSH: like_rows([*vars(pushed).values()]),
+            Kind.DELIVER: like_rows([nobody, state.memory_UD]),
             Kind.OBSERVE: like_rows([state.memory_UD, state.last_update_U]),
             Kind.LOAD: self.tables,
             Kind.RESET: [],

@@ -49,14 +49,15 @@ class _Announced:
 class ShardedStore:
     """Node state held by the workers of a process group. See `MemoryStore` for the verbs.
 
-    `pull`, `push` and `observe` are collectives: all workers call
+    `pull`, `push`, `deliver` and `observe` are collectives: all workers call
     them in the same order, with the same flags, each with its own distinct ids, which
     may be none, on the device of the shard. An id outside the stream raises at the
     worker that would own it, as in `LocalStore`.
 
     A pull is two exchanges. A push and an observation are one each where a pull announced
-    them, and two where none did. They may be called from any thread, one at a time: what
-    holds all workers to one order must hold all threads of a worker to it.
+    them, and two where none did, as a delivery of mail always is. They may be called from
+    any thread, one at a time: what holds all workers to one order must hold all threads of
+    a worker to it.
 
     In one push several workers may write the same node, each with the events of its own
     time slice: see `merge_rows`. It counts as one transition, and so does an
@@ -83,9 +84,11 @@ class ShardedStore:
                 f"got one of {shard.num_nodes}"
             )
         self.num_nodes, self.dim, self.num_slots = placement.num_nodes, shard.dim, shard.num_slots
-        self.shard = shard
+        self.rolling, self.shard = shard.rolling, shard
         self.traffic = Traffic()
         self._announced = _Announced()
+        # Apart, because its blocks have room for many more ids than those of a pull.
+        self._post = RowExchange(placement, group)
 
     def pull(
         self,
@@ -108,6 +111,11 @@ class ShardedStore:
         )
         arrived = NodeState(**dict(zip(columns, received, strict=True)))
         self.shard.push(*merge_rows(rows_X, arrived), learn, seen)
+
+    def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
+        way = self._post.announce(nodes_X, self.traffic.push)
+        columns = self._post.deliver(way, [events_X, memory_XD], self.traffic.push)
+        self.shard.deliver(way.rows_X, *columns)
 
     @property
     def version(self) -> int:
@@ -181,6 +189,7 @@ class ShardedStore:
             "num_nodes": self.num_nodes,
             "dim": self.dim,
             "num_slots": self.num_slots,
+            "rolling": int(self.rolling),
             "num_components": 0 if statistics is None else statistics.num_components,
         }
 

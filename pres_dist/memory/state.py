@@ -7,6 +7,9 @@ puts in its place, and the event id. What else a message holds is known
 elsewhere: the node's own memory is the stored one, the features and the time of
 the event are looked up by its id.
 
+A rolling mailbox (APAN) holds the last mails over all batches, applied or not, and
+other nodes' events among them. Its mail is the sum of both endpoints' memories.
+
 Shapes: N nodes of the stream, U nodes of a request, D memory size, R mailbox slots.
 """
 
@@ -32,10 +35,13 @@ class NodeState:
         memory_UD: float32.
         last_update_U: int64 time of the newest event in the memory, or NEVER.
         mail_memory_URD: float32, the other endpoint's memory when the event happened, or
-            its embedding then (DyRep).
-        mail_event_UR: int64 event ids, oldest first, full slots before empty ones.
+            its embedding then (DyRep); in a rolling mailbox the memories of both endpoints,
+            added up.
+        mail_event_UR: int64 event ids, oldest first, full slots before empty ones; in a
+            rolling mailbox full slots are in any order.
         mail_count_U: int64, events that the mailbox stands for; those beyond R are
-            counted, and their messages lost.
+            counted, and their messages lost. For a rolling mailbox, mails that came since
+            the memory was written, R at most.
     """
 
     memory_UD: Tensor
@@ -101,6 +107,8 @@ class MemoryStore(Protocol):
     num_nodes: int
     dim: int
     num_slots: int
+    rolling: bool
+    """Whether mailboxes roll: `push` leaves them alone, and `deliver` fills them."""
 
     @property
     def version(self) -> int:
@@ -134,7 +142,8 @@ class MemoryStore(Protocol):
         Mailboxes are replaced as a whole: applying a mail empties it, and the rows
         hold the messages of the present batch. Mail that came after the pull which the
         rows were computed from is unread: it stays, as far as there is room for the
-        newest R messages.
+        newest R messages. Rolling mailboxes stay as they are, and rows bring no slots
+        (R = 0).
 
         Args:
             nodes_U: distinct ids.
@@ -142,6 +151,18 @@ class MemoryStore(Protocol):
             learn: whether the step from the old memory to the new one enters the
                 transition statistics (training events only).
             seen: version of the pull; None for the present one, so that no mail is unread.
+        """
+
+    def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
+        """Put mail into rolling mailboxes, each of which keeps its newest R by event id.
+
+        Memory and last update stay, nothing is learnt, and the version does not change.
+        In the deliveries of all workers together an event comes to a node once.
+
+        Args:
+            nodes_X: receivers, a node once for each of its mails; in any order.
+            events_X: event ids.
+            memory_XD: both endpoints' memory, added up.
         """
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     PULL = 5
     DUMP = 6
     LEAVE = 7
+    DELIVER = 8
 
 
 @dataclass(frozen=True)

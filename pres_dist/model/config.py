@@ -13,7 +13,7 @@ from pres_dist.model.kinds import KINDS
 class ModelConfig(Config):
     """Message function, aggregator, memory updater, embedding and time encoding."""
 
-    kind: Literal["tgn", "jodie", "dyrep", "tgat"] = "tgn"
+    kind: Literal["tgn", "jodie", "dyrep", "apan", "tgat"] = "tgn"
     """Model: sets the parts that are not set here; tgat has no memory; tgn takes any parts."""
     message: Literal["identity", "mlp"] = "identity"
     """Message function: the concatenated raw message, or a two-layer perceptron of it."""
@@ -23,8 +23,12 @@ class ModelConfig(Config):
     """What a message holds of the other endpoint: its memory, or its embedding at the event."""
     aggregator: Literal["last", "mean", "sequential"] = "last"
     """Messages of one node in one batch: the last, their mean, or each applied in order."""
-    updater: Literal["gru", "rnn"] = "gru"
-    """Recurrent cell that turns memory and message into new memory."""
+    updater: Literal["gru", "rnn", "attention"] = "gru"
+    """Recurrent cell that turns memory and message into new memory, or attention of the memory
+    over a mailbox that rolls: one that keeps its last mails over batches (APAN)."""
+    mail_hops: int = Field(0, ge=0, le=2)
+    """Hops of most recent neighbours that get an event's mail beside its endpoints (attention
+    updater only); `sampling.num_neighbours` of each node."""
     embedding: Literal["attention", "sum", "identity", "time"] = "attention"
     """How a node is embedded at a time: TGN attention, graph sum, memory, time projection."""
     num_layers: int = Field(1, ge=1, le=2)
@@ -76,10 +80,15 @@ class ModelConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _heads_divide_the_embedding(self) -> ModelConfig:
+    def _parts_fit(self) -> ModelConfig:
         if self.attends and self.embedding_dim % self.num_heads:
             raise ValueError(
                 f"embedding_dim must be a multiple of num_heads ({self.num_heads}), "
                 f"got {self.embedding_dim}"
+            )
+        if self.mail_hops and self.updater != "attention":
+            raise ValueError(
+                "mail_hops must be 0 unless updater is attention, whose mailbox holds other "
+                f"nodes' events too, got {self.mail_hops} with updater {self.updater}"
             )
         return self

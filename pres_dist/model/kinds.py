@@ -35,6 +35,10 @@ KINDS: Mapping[str, Kind] = {
     "tgn": Kind(),
     "jodie": Kind({"updater": "rnn", "embedding": "time", "message_endpoint": "memory"}),
     "dyrep": Kind({"updater": "rnn", "embedding": "identity", "message_endpoint": "embedding"}),
+    "apan": Kind(
+        {"updater": "attention", "embedding": "identity", "message_endpoint": "memory"},
+        {"mail_hops": 1},
+    ),
     "tgat": Kind(
         {"embedding": "attention", "message_endpoint": "memory"},
         {"num_layers": 2, "time_encoding": "learnable"},

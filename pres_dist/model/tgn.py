@@ -24,6 +24,7 @@ from pres_dist.model.embedding import (
     build_message_embedding,
     num_message_hops,
 )
+from pres_dist.model.mail_attention import MailAttention
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread
@@ -63,6 +64,15 @@ def _initialise(module: nn.Module) -> None:
         nn.init.xavier_normal_(module.weight)
 
 
+def _build_updater(
+    config: ModelConfig, memory_dim: int, edge_dim: int, time_encoding: TimeEncoding
+) -> MemoryUpdater | MailAttention:
+    if config.updater == "attention":
+        return MailAttention(config, memory_dim, edge_dim, time_encoding)
+    messages = MessageFunction(config, memory_dim, edge_dim, time_encoding)
+    return MemoryUpdater(config, messages, memory_dim)
+
+
 @dataclass(frozen=True)
 class StreamShape:
     """What of a stream decides the model's shapes."""
@@ -96,10 +106,9 @@ class TGN(nn.Module):
             model.time_dim, shape.time_unit, model.time_encoding == "learnable"
         )
         self.pending = pres.pending
-        self.updater: MemoryUpdater | None = None
+        self.updater: MemoryUpdater | MailAttention | None = None
         if model.has_memory:
-            messages = MessageFunction(model, memory.dim, shape.edge_dim, self.time_encoding)
-            self.updater = MemoryUpdater(model, messages, memory.dim)
+            self.updater = _build_updater(model, memory.dim, shape.edge_dim, self.time_encoding)
         self.correction: PresCorrection | None = None
         if pres.prediction:
             clock = TransitionClock(pres.clock, shape.time_unit)

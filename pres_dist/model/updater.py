@@ -22,10 +22,15 @@ class MailContext:
     Attributes:
         t_UR: int64 times of the mailbox's events; anything in empty slots.
         edge_features_URd: float32, or None for a stream without.
+        own_UR: bool, whether the node was an endpoint of the event; None where mailboxes
+            hold no others, and likewise:
+        now: int64 scalar, time of the first event of the temporal batch.
     """
 
     t_UR: Tensor
     edge_features_URd: Tensor | None
+    own_UR: Tensor | None = None
+    now: Tensor | None = None
 
 
 @dataclass(frozen=True)

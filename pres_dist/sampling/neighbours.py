@@ -61,6 +61,14 @@ class NeighbourSampler:
             )
         else:
             positions_QK = _last(end_Q, self.num_neighbours)
+        return self._at(nodes_Q, start_Q, positions_QK)
+
+    def recent(self, nodes_Q: Tensor, before_Q: Tensor) -> Neighbours:
+        """The last K of each node's events with id < before, whatever the strategy."""
+        start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
+        return self._at(nodes_Q, start_Q, _last(end_Q, self.num_neighbours))
+
+    def _at(self, nodes_Q: Tensor, start_Q: Tensor, positions_QK: Tensor) -> Neighbours:
         mask_QK = positions_QK >= start_Q[:, None]
         own_QK = nodes_Q[:, None].expand_as(positions_QK)
         safe_QK = torch.where(mask_QK, positions_QK, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,14 @@ class TemporalBatch:
         return TemporalBatch(
             self.events_B[events], self.src_B[events], self.dst_B[events], self.t_B[events]
         )
+
+
+def joined(parts: Sequence[TemporalBatch]) -> TemporalBatch:
+    """The events of several batches, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return TemporalBatch(*(torch.cat(column) for column in columns))
 
 
 class Sweep:

@@ -5,7 +5,7 @@ in what a query sees. Only training adds a backward pass between `forward` and
 `commit`.
 
 Shapes: B events, M negatives an event, U distinct nodes of a part, V of all parts, P
-endpoints, D memory size, R mailbox slots, A embedding size.
+endpoints, X mails, D memory size, R mailbox slots, A embedding size.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pull
 from pres_dist.model.neighbourhood import NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
-from pres_dist.model.updater import MailContext, MeasuredMemory
+from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.neighbours import NeighbourSampler
-from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.batches import TemporalBatch, joined
+from pres_dist.step.delivery import both_ends, plan_deliveries
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
 from pres_dist.step.plan import Plan, plan_parts, pulled_by
@@ -67,6 +68,7 @@ class TemporalStep:
         sample_rates_seed: seed of draws from the transition mixture; None takes its mean.
         clock: adds up the time of the stages.
         reads_lag: whether state may be read before the batches before are written.
+        mail_hops: hops of neighbours that mail goes to, where mailboxes roll.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class TemporalStep:
         sample_rates_seed: int | None = None,
         clock: StageClock | None = None,
         reads_lag: bool = False,
+        mail_hops: int = 0,
     ) -> None:
         self.model, self.store, self.tables, self.sampler = model, store, tables, sampler
         self.clock = clock or StageClock()
         self._num_hops = num_hops
         self._rates_seed = sample_rates_seed
         self._reads_lag = reads_lag
+        self._mail_hops = mail_hops
 
     def plan(
         self,
@@ -101,7 +105,7 @@ class TemporalStep:
             parts: the slices.
             negatives: [B, M] destinations for each.
             epoch: key of uniform neighbour draws.
-            first_event: of the whole batch; needed where reads lag.
+            first_event: of the whole batch; needed where reads lag or mailboxes roll.
             writes: whether this worker writes the endpoints' state.
             observes: whether the step will learn from the negatives' transitions.
         """
@@ -112,15 +116,16 @@ class TemporalStep:
         plan = plan_parts(parts, gathered, writes, observes)
         if self._reads_lag and first_event is not None:
             plan = replace(plan, first_event=first_event)
-        return plan
+        return self._with_mail(plan, first_event)
 
-    def plan_replay(self, parts: Sequence[TemporalBatch]) -> Plan:
+    def plan_replay(self, parts: Sequence[TemporalBatch], first_event: int | None = None) -> Plan:
         """What is needed to bring the memory of endpoints up to date without scoring anything."""
         if self.model.message_endpoint == "memory":
-            return plan_parts(parts, [gather_endpoints(batch) for batch in parts], writes=True)
-        none = [batch.src_B.new_empty(batch.num_events, 0) for batch in parts]
-        gathered = [self._gather(*part, epoch=0) for part in zip(parts, none, strict=True)]
-        return plan_parts(parts, gathered, writes=True)
+            gathered = [gather_endpoints(batch) for batch in parts]
+        else:
+            none = [batch.src_B.new_empty(batch.num_events, 0) for batch in parts]
+            gathered = [self._gather(*part, epoch=0) for part in zip(parts, none, strict=True)]
+        return self._with_mail(plan_parts(parts, gathered, writes=True), first_event)
 
     def read(self, plan: Plan) -> Pulled:
         """State of the plan's nodes from before its batch."""
@@ -178,7 +183,29 @@ class TemporalStep:
             if not plan.writes:
                 nodes, state = nodes[:0], _rows(state, slice(0))
             self.store.push(nodes, state, learn, pulled.version)
+            self._deliver(plan, forwards)
             return mails
+
+    def _with_mail(self, plan: Plan, first_event: int | None) -> Plan:
+        """The plan with the mail that it will send, where mailboxes roll."""
+        if not self.store.rolling:
+            return plan
+        batch = joined([part.batch for part in plan.parts])
+        assert first_event is not None or not batch.num_events
+        now = self.tables.t_E[first_event or 0]
+        batch = batch if plan.writes else batch.part(slice(0))
+        mail = plan_deliveries(batch, self.sampler, self._mail_hops, self.store.num_slots)
+        return replace(plan, deliveries=mail, now=now)
+
+    def _deliver(self, plan: Plan, forwards: Sequence[Forward]) -> None:
+        """Send the mail of the events: what their endpoints' memory has become, added up."""
+        mail = plan.deliveries
+        if mail is None:
+            return
+        both_BD = torch.cat(
+            [both_ends(each.updated.memory_UD.float(), each.gathered.index_2B) for each in forwards]
+        )
+        self.store.deliver(mail.nodes_X, mail.events_X, both_BD.index_select(0, mail.place_X))
 
     def _written(
         self, batch: TemporalBatch, forward: Forward
@@ -190,9 +217,8 @@ class TemporalStep:
         noted_2B, held_XD = gathered.index_2B, forward.updated.memory_UD
         if forward.endpoints_2BD is not None:
             noted_2B, held_XD = torch.arange(noted_2B.numel()).to(noted_2B), forward.endpoints_2BD
-        mail = collect_mail(
-            endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), self.store.num_slots
-        )
+        num_slots = 0 if self.store.rolling else self.store.num_slots
+        mail = collect_mail(endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), num_slots)
         state = self._new_state(rows_P, forward.updated, mail, held_XD)
         return mail, gathered.nodes_U.index_select(0, rows_P), state
 
@@ -217,16 +243,16 @@ class TemporalStep:
 
     def _update_part(self, plan: Plan, pulled: Pulled, number: int) -> UpdatedMemory:
         part = plan.parts[number]
-        return self._update(part.gathered.nodes_U, pulled_by(part, pulled), plan.first_event)
+        own = pulled_by(part, pulled)
+        return self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
 
-    def _update(self, nodes_U: Tensor, pulled: Pulled, first_event: int | None) -> UpdatedMemory:
+    def _update(
+        self, nodes_U: Tensor, pulled: Pulled, first_event: int | None, now: Tensor | None
+    ) -> UpdatedMemory:
         """Memory after the mail; `first_event` is the batch's, where reads lag behind it."""
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
-            events_UR = state.mail_event_UR.clamp(min=0)
-            context = MailContext(
-                self.tables.times(events_UR), self.tables.edge_features(events_UR)
-            )
+            context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), now)
             if transitions is not None and self._rates_seed is not None:
                 assert transitions.mixture is not None
                 newest_U = state.mail_event_UR.amax(1)
@@ -237,6 +263,11 @@ class TemporalStep:
             before_U = torch.full_like(nodes_U, first_event)
             unread_U = self.unread(nodes_U, before_U, updated.last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
+
+    def _mail_context(self, nodes_U: Tensor, events_UR: Tensor, now: Tensor | None) -> MailContext:
+        tables = self.tables
+        own_UR = None if now is None else tables.is_endpoint(nodes_U[:, None], events_UR)
+        return MailContext(tables.times(events_UR), tables.edge_features(events_UR), own_UR, now)
 
     def _embed(
         self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
@@ -258,7 +289,7 @@ class TemporalStep:
         """Memory of each query's node at its own time; None where pending events are ignored."""
         hop, correction = gathered.hops[0], self.model.correction
         if self.model.pending == "apply":
-            assert self.model.updater is not None
+            assert isinstance(self.model.updater, MemoryUpdater)
             return apply_pending(self.model.updater, nodes, hop, self.store.num_slots)
         if self.model.pending == "ignore" or correction is None or transitions is None:
             return None

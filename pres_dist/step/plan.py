@@ -17,6 +17,7 @@ from torch import Tensor
 from pres_dist.memory.shard_layout import pulled_columns, pulled_of
 from pres_dist.memory.state import Pulled
 from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.delivery import Deliveries
 from pres_dist.step.gather import Gathered
 
 
@@ -51,6 +52,8 @@ class Plan:
         observes_V: bool, negatives, whose transitions the step will tell; None where it tells
             of none.
         first_event: of the whole batch; None where reads do not lag behind it.
+        deliveries: mail that the step will send; None where mailboxes do not roll.
+        now: int64 time of the first event of the whole batch; likewise.
     """
 
     parts: Sequence[PlannedPart]
@@ -59,6 +62,8 @@ class Plan:
     writes_V: Tensor
     observes_V: Tensor | None = None
     first_event: int | None = None
+    deliveries: Deliveries | None = None
+    now: Tensor | None = None
 
 
 def plan_parts(

@@ -163,6 +163,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
             config.training.seed if config.pres.transition == "sample" else None,
             clock,
             lags,
+            config.model.mail_hops,
         )
         for visible, lags in (
             (training_adjacency, config.memory.staleness > 0),

@@ -74,9 +74,9 @@ def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> Shar
     components = config.pres.components if config.pres.prediction else 0
     clock = TransitionClock(config.pres.clock, time_unit) if components else None
     home = torch.device("cpu") if config.memory.store == "server" else device
-    of_states = config.pres.predictor == "level"
+    of_states, rolling = config.pres.predictor == "level", config.model.updater == "attention"
     slots = config.memory.mailbox_slots
-    return ShardLayout(config.memory.dim, slots, components, clock, home, of_states)
+    return ShardLayout(config.memory.dim, slots, components, clock, home, of_states, rolling)
 
 
 def ray_runs_here() -> bool:

@@ -53,6 +53,18 @@ def test_defaults_say_nothing() -> None:
             ],
             ["sampling.num_negatives"],
         ),
+        (
+            [*("--model.updater", "attention"), *("--model.message", "mlp")],
+            ["model.message"],
+        ),
+        (
+            [
+                *("--model.updater", "attention", "--model.embedding", "identity"),
+                *("--model.mail_hops", "1", "--sampling.num_neighbours", "3"),
+                *("--memory.mailbox_slots", "9", "--model.num_heads", "4"),
+            ],
+            [],
+        ),
     ],
 )
 def test_a_setting_without_effect_is_named(overrides: list[str], expected: list[str]) -> None:

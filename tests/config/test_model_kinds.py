@@ -18,6 +18,7 @@ PARTS = {
     "tgn": {"updater": "gru", "embedding": "attention", "num_layers": 1, "time_encoding": "fixed"},
     "jodie": {"updater": "rnn", "embedding": "time", "message_endpoint": "memory"},
     "dyrep": {"updater": "rnn", "embedding": "identity", "message_endpoint": "embedding"},
+    "apan": {"updater": "attention", "embedding": "identity", "mail_hops": 1},
     "tgat": {"embedding": "attention", "num_layers": 2, "time_encoding": "learnable"},
 }
 
@@ -92,7 +93,7 @@ def test_parts_of_another_model_are_refused(kind: str, part: str, value: str) ->
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    expected = "model.kind must be tgn | jodie | dyrep | tgat, got 'tgm'"
+    expected = "model.kind must be tgn | jodie | dyrep | apan | tgat, got 'tgm'"
     assert expected in refused("tgm")
 
 

@@ -33,7 +33,9 @@ def shard_layout(layout: Layout | ShardLayout) -> ShardLayout:
     if isinstance(layout, ShardLayout):
         return layout
     clock = TransitionClock(layout.clock, TIME_UNIT)
-    return ShardLayout(layout.dim, layout.num_slots, layout.num_components, clock)
+    return ShardLayout(
+        layout.dim, layout.num_slots, layout.num_components, clock, rolling=layout.rolling
+    )
 
 
 class SlowServer(ShardServer):

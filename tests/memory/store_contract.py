@@ -41,6 +41,7 @@ class Layout:
     num_slots: int = 1
     num_components: int = 2
     clock: ClockKind = "log"
+    rolling: bool = False
 
     def statistics(self) -> TransitionStatistics | None:
         """Statistics of this layout, for stores that keep them beside their rows."""
@@ -123,6 +124,35 @@ def random_state(layout: Layout, num: int, seed: int, last_update: list[int]) ->
         mail_event_UR=torch.from_numpy(random.integers(NO_EVENT, 1 << 40, shape)),
         mail_count_U=torch.from_numpy(random.integers(1, 100, num)),
     )
+
+
+def without_mail(state: NodeState) -> NodeState:
+    """The rows as a store takes them whose mailboxes roll."""
+    return replace(
+        state,
+        mail_memory_URD=state.mail_memory_URD[:, :0],
+        mail_event_UR=state.mail_event_UR[:, :0],
+    )
+
+
+def replace_rows(state: NodeState, rows: slice) -> NodeState:
+    return NodeState(**{name: getattr(state, name)[rows] for name in FIELDS})
+
+
+def mail_of(layout: Layout, pairs: np.ndarray, values: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Deliveries of (node, event) pairs whose memory is one value throughout."""
+    nodes_X, events_X = torch.tensor(pairs.reshape(-1, 2), dtype=torch.int64).unbind(1)
+    return nodes_X, events_X, torch.from_numpy(values)[:, None].repeat(1, layout.dim)
+
+
+def mail_in(state: NodeState, node: int) -> dict[int, float]:
+    """Events in a node's mailbox and the first number of each mail; empty slots come last."""
+    num = int((state.mail_event_UR[node] != NO_EVENT).sum())
+    assert (state.mail_event_UR[node, num:] == NO_EVENT).all()
+    assert not state.mail_memory_URD[node, num:].any()
+    events, memory = state.mail_event_UR[node, :num], state.mail_memory_URD[node, :num]
+    assert torch.equal(memory, memory[:, :1].expand_as(memory))
+    return dict(zip(events.tolist(), memory[:, 0].tolist(), strict=True))
 
 
 def ids(*nodes: int) -> Tensor:
@@ -493,6 +523,53 @@ class StoreContract:
         store.observe(nodes, state.memory_UD, state.last_update_U)
         store.push(nodes, state, learn=False)
         assert_same_rows(store.pull(nodes).state, state)
+
+    # ------------------------------------------------ mailboxes that roll
+
+    def test_rolling_mailboxes_keep_the_newest_mail(self, layout: Layout) -> None:
+        """Of all deliveries, in whatever order they come; memory and statistics stay."""
+        layout = replace(layout, rolling=True)
+        store, random = self.make_store(layout), np.random.default_rng(5)
+        times = [EPOCH_MS] * layout.num_nodes
+        state = without_mail(random_state(layout, layout.num_nodes, 1, times))
+        store.push(layout.everyone, state, learn=True)
+        delivered: dict[int, dict[int, float]] = {node: {} for node in range(layout.num_nodes)}
+        for step in range(5):
+            pairs = [(n, e) for n in range(layout.num_nodes) for e in range(4 * step, 4 * step + 4)]
+            chosen = random.permutation(pairs)[: (9, 0, 1, 25, 14)[step]]
+            values = random.standard_normal(len(chosen)).astype(np.float32)
+            store.deliver(*mail_of(layout, chosen, values))
+            for (node, event), value in zip(chosen.tolist(), values.tolist(), strict=True):
+                delivered[node][event] = value
+            pulled = store.pull(layout.everyone)
+            for node, mail in delivered.items():
+                newest = dict(sorted(mail.items())[-layout.num_slots :])
+                assert mail_in(pulled.state, node) == newest
+                assert int(pulled.state.mail_count_U[node]) == len(newest)
+        assert pulled.version == store.version == 1
+        assert torch.equal(pulled.state.memory_UD, state.memory_UD)
+        assert torch.equal(pulled.state.last_update_U, state.last_update_U)
+        assert pulled.transitions is not None
+        assert not pulled.transitions.num_observed_U.any()
+        other = self.make_store(layout)
+        other.load_state_dict(through_a_file(store.state_dict()))
+        assert_same_rows(other.pull(layout.everyone).state, pulled.state)
+
+    def test_a_push_leaves_rolling_mailboxes_alone(self, layout: Layout) -> None:
+        layout = replace(layout, rolling=True)
+        store, pairs = self.make_store(layout), np.array([[2, 7], [5, 7], [2, 8], [0, 9]])
+        store.deliver(*mail_of(layout, pairs, np.arange(4, dtype=np.float32)))
+        before = store.pull(layout.everyone, False, layout.everyone > 3)
+        state = without_mail(random_state(layout, 3, 1, [EPOCH_MS] * 3))
+        store.push(ids(4, 5, 6), state, learn=True)
+        store.push(ids(2), replace_rows(state, slice(1)), learn=True, seen=before.version)
+        after = store.pull(layout.everyone).state
+        for name in ("mail_memory_URD", "mail_event_UR"):
+            assert torch.equal(getattr(after, name), getattr(before.state, name)), name
+        assert after.mail_count_U.tolist() == [1, 0, 0, 0, 0, 0, 0]  # since the last write
+        assert torch.equal(after.memory_UD[4:], state.memory_UD)
+        assert torch.equal(after.memory_UD[2], state.memory_UD[0])
+        assert not after.memory_UD[:2].any()
 
     # ------------------------------------------------------ statistics
 

@@ -33,7 +33,13 @@ def shard_of(placement: Placement, rank: int, layout: Layout) -> LocalStore:
 
 
 def make_local(layout: Layout) -> LocalStore:
-    return LocalStore(layout.num_nodes, layout.dim, layout.num_slots, layout.statistics())
+    return LocalStore(
+        layout.num_nodes,
+        layout.dim,
+        layout.num_slots,
+        layout.statistics(),
+        rolling=layout.rolling,
+    )
 
 
 class StoreOfAll:
@@ -45,6 +51,7 @@ class StoreOfAll:
 
     def __init__(self, gloo: GlooWorld, world: int, layout: Layout, key: int) -> None:
         self.num_nodes, self.dim, self.num_slots = layout.num_nodes, layout.dim, layout.num_slots
+        self.rolling = layout.rolling
         self._gloo, self._world, self._key = gloo, world, key
         gloo.run(world, keep_store, key, layout)
 
@@ -72,6 +79,9 @@ class StoreOfAll:
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         self._call(push_share, nodes_U, state, learn, seen)
+
+    def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
+        self._call(deliver_share, nodes_X, events_X, memory_XD)
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
         self._call(observe_share, nodes_U, memory_UD, last_update_U)
@@ -126,6 +136,13 @@ def push_share(
     share = slice(worker.rank, None, worker.world)
     part = NodeState(**{name: getattr(state, name)[share] for name in FIELDS})
     worker.kept[key].push(nodes_U[share], part, learn, seen)
+
+
+def deliver_share(
+    worker: Worker, key: int, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor
+) -> None:
+    share = slice(worker.rank, None, worker.world)
+    worker.kept[key].deliver(nodes_X[share], events_X[share], memory_XD[share])
 
 
 def observe_share(

@@ -65,6 +65,8 @@ SCENARIOS = [
     Scenario("more-workers-than-events", Layout(num_nodes=5, num_slots=3), num_events=2, seed=13),
     Scenario("hardly-a-conflict", Layout(num_nodes=101, num_slots=3, clock="event"), seed=14),
     Scenario("long", Layout(num_nodes=23, dim=5, num_slots=3), num_events=60, seed=15),
+    Scenario("rolling", Layout(num_nodes=9, num_slots=3, rolling=True), seed=17),
+    Scenario("rolling-long", Layout(num_nodes=23, rolling=True), num_events=60, seed=18),
     Scenario("negative-heavy", Layout(num_nodes=9, dim=1, num_slots=1), num_events=40, seed=16),
 ]
 
@@ -107,8 +109,27 @@ def run_step(store: MemoryStore, batch: Batch, step: int) -> None:
     memory_UD, last_update_U = updated(nodes_U, state, rows, step)
     negative_V = torch.unique(index[len(endpoints_2B) :])
     store.observe(nodes_U[negative_V], memory_UD[negative_V], last_update_U[negative_V])
-    rows_P, new = new_state(index[: len(endpoints_2B)], batch.events_B, memory_UD, store.num_slots)
+    index_2B, num_slots = index[: len(endpoints_2B)], 0 if store.rolling else store.num_slots
+    rows_P, new = new_state(index_2B, batch.events_B, memory_UD, num_slots)
     store.push(nodes_U[rows_P], replace(new, last_update_U=last_update_U[rows_P]), learn=step != 3)
+    if store.rolling:
+        store.deliver(*mail(batch, memory_UD, index_2B, store.num_nodes))
+
+
+def mail(
+    batch: Batch, memory_UD: Tensor, index_2B: Tensor, num_nodes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each event to one endpoint and to one or two others, with both endpoints' memory."""
+    others_B = (batch.negatives_B + batch.events_B) % num_nodes
+    pairs_X2 = torch.cat(
+        [
+            torch.stack([receivers_B, torch.arange(len(batch.events_B))], dim=1)
+            for receivers_B in (batch.dst_B, batch.negatives_B, others_B)
+        ]
+    ).unique(dim=0)
+    nodes_X, place_X = pairs_X2.unbind(1)
+    memory_XD = memory_UD[index_2B].view(2, -1, memory_UD.shape[1]).sum(0)[place_X]
+    return nodes_X, batch.events_B[place_X], memory_XD
 
 
 def new_state(

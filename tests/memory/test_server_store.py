@@ -74,6 +74,7 @@ class ServedStore(StoreOfAll):
         self, gloo: GlooWorld, world: int, num_shards: int, layout: Layout, key: int
     ) -> None:
         self.num_nodes, self.dim, self.num_slots = layout.num_nodes, layout.dim, layout.num_slots
+        self.rolling = layout.rolling
         self._gloo, self._world, self._key = gloo, world, key
         placement = ModuloPlacement(layout.num_nodes, num_shards)
         self._shards = Shards(world, layout, placement)

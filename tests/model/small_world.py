@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from slow_apan import SlowApanModel, SlowApanStep
 from slow_tgn import SlowModel, SlowNode, SlowStep
 
 from pres_dist.events.stream import EventStream
@@ -65,11 +66,14 @@ class SingleSteps:
         self._step = step
         self._read: dict[int, tuple[Plan, Pulled]] = {}
 
-    def forward(self, batch: TemporalBatch, negatives_BM: torch.Tensor) -> Forward:
-        return self._run(self._step.plan([batch], [negatives_BM], observes=True))
+    def forward(
+        self, batch: TemporalBatch, negatives_BM: torch.Tensor, first_event: int | None = None
+    ) -> Forward:
+        first = int(batch.events_B[0]) if first_event is None else first_event
+        return self._run(self._step.plan([batch], [negatives_BM], first_event=first, observes=True))
 
     def replay(self, batch: TemporalBatch) -> Forward:
-        return self._run(self._step.plan_replay([batch]))
+        return self._run(self._step.plan_replay([batch], int(batch.events_B[0])))
 
     def commit(self, forward: Forward, learn: bool) -> None:
         plan, pulled = self._read[id(forward)]
@@ -110,7 +114,7 @@ class World:
             statistics = TransitionStatistics(
                 own.num_nodes, own.dim, components, clock, of_states=own.statistics.of_states
             )
-        store = LocalStore(own.num_nodes, own.dim, own.num_slots, statistics)
+        store = LocalStore(own.num_nodes, own.dim, own.num_slots, statistics, rolling=own.rolling)
         store.load_state_dict(own.state_dict())
         step = build_step(stream, self.model, store, config, self.rates_seed)
         return World(stream, self.model, store, step, self.slow, self.rates_seed)
@@ -154,13 +158,15 @@ def build_world(
             TransitionClock(pres.clock, TIME_UNIT),
             of_states=pres.predictor == "level",
         )
+    rolling = model_config.updater == "attention"
     store: LocalStore | NullStore = NullStore(stream.num_nodes)
     if model_config.has_memory:
-        store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics)
+        store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics, rolling=rolling)
     rates_seed = SEED if pres.prediction and pres.transition == "sample" else None
     step = build_step(stream, model, store, model_config, rates_seed)
-    slow = SlowStep(
-        SlowModel(weights_of(model), model_config, TIME_UNIT),
+    slow_step, slow_model = (SlowApanStep, SlowApanModel) if rolling else (SlowStep, SlowModel)
+    slow = slow_step(
+        slow_model(weights_of(model), model_config, TIME_UNIT),
         stream,
         pres,
         MEMORY_DIM,
@@ -182,7 +188,8 @@ def build_step(
     sampler = NeighbourSampler(
         TemporalAdjacency(stream, tables), SamplingConfig(num_neighbours=NUM_NEIGHBOURS), seed=0
     )
-    return TemporalStep(model, store, tables, sampler, num_hops(config), rates_seed)
+    hops, mail_hops = num_hops(config), config.mail_hops
+    return TemporalStep(model, store, tables, sampler, hops, rates_seed, mail_hops=mail_hops)
 
 
 def draw_one(node: int, event: int, state: SlowNode, pres: PresConfig) -> np.ndarray:

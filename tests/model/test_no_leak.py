@@ -22,6 +22,7 @@ CONFIGS = {
     "time": ModelConfig(**SMALL, embedding="time"),
     "dyrep": ModelConfig(**IN_MAIL, kind="dyrep"),
     "tgat": ModelConfig(**SMALL, kind="tgat"),
+    "apan": ModelConfig(**SMALL, updater="attention", mail_hops=1, embedding="identity"),
 }
 GRAPH = ("attention", "two-layers", "sum", "tgat")
 
@@ -34,9 +35,11 @@ def build(kind: str) -> World:
     return world
 
 
-def scores(world: World, batch: TemporalBatch, negatives_BM: torch.Tensor) -> torch.Tensor:
-    """[B, 1 + M] logits of a batch on the present state."""
-    forward: Forward = world.single.forward(batch, negatives_BM)
+def scores(
+    world: World, batch: TemporalBatch, negatives_BM: torch.Tensor, first: int | None = None
+) -> torch.Tensor:
+    """[B, 1 + M] logits of a batch, or of a part of the one that starts with event `first`."""
+    forward: Forward = world.single.forward(batch, negatives_BM, first)
     return torch.cat([forward.positive_B[:, None], forward.negative_BM], dim=1).detach()
 
 
@@ -131,5 +134,8 @@ def test_memory_of_the_batch_is_not_read_by_the_batch(kind):
         part = slice(start, start + 4)
         piece = batch_of(world.step.tables, batch.events_B[part])
         torch.testing.assert_close(
-            scores(world, piece, negatives_BM[part]), whole[part], rtol=2e-6, atol=2e-6
+            scores(world, piece, negatives_BM[part], int(batch.events_B[0])),
+            whole[part],
+            rtol=2e-6,
+            atol=2e-6,
         )

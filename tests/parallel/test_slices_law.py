@@ -44,6 +44,10 @@ VARIANTS = {
         *("--training.events_per_step", "8", "--pres.corrects", "lost", "--pres.clock", "event"),
         *("--model.aggregator", "sequential", "--memory.mailbox_slots", "2"),
     ],
+    "apan": [
+        *("--model.updater", "attention", "--model.embedding", "identity"),
+        *("--model.mail_hops", "1", "--memory.mailbox_slots", "3", "--pres.clock", "event"),
+    ],
     "level": ["--pres.predictor", "level", "--pres.gate", "kalman", "--pres.pending", "predict"],
     "jodie": ["--model.kind", "jodie"],
     "dyrep": [

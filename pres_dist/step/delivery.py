@@ -1,0 +1,90 @@
+"""Who gets the mail of an event, where mailboxes roll (APAN's propagation).
+
+Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
+Graph Embedding, SIGMOD 2021 (mail propagator): the mail of an event goes to both
+endpoints and to their most recent neighbours, hop by hop. It is on its way once the event
+has been computed, so that nobody who is to be scored waits for a neighbour to be read.
+
+Shapes: B events, C receivers of one, Y mails, X mails that are sent, K neighbours, R
+mailbox slots, D memory size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.step.batches import TemporalBatch
+
+
+@dataclass(frozen=True)
+class Deliveries:
+    """The mail that a worker sends in a step, known before any state is.
+
+    Attributes:
+        nodes_X: receivers; a node stands once for each of its mails.
+        events_X: event ids.
+        place_X: places of the events in what the worker computes, part by part.
+    """
+
+    nodes_X: Tensor
+    events_X: Tensor
+    place_X: Tensor
+
+
+def plan_deliveries(
+    batch: TemporalBatch, sampler: NeighbourSampler, num_hops: int, num_slots: int
+) -> Deliveries:
+    """Mail of the events to their endpoints and to whom these met strictly before.
+
+    An event comes to a node once, by however many ways it reaches it. Of more mails than
+    a mailbox holds only the newest R are sent.
+
+    Args:
+        batch: events, in any order.
+        sampler: histories; all hops are seen from the time of the event.
+        num_hops: how far mail goes beyond the endpoints.
+        num_slots: R.
+    """
+    receivers_BC = _receivers(batch, sampler, num_hops)
+    order_B = torch.argsort(batch.events_B)
+    nodes_Y = receivers_BC.index_select(0, order_B).flatten()
+    place_Y = order_B.repeat_interleave(receivers_BC.shape[1])
+    nodes_Y, by_node_Y = torch.sort(nodes_Y, stable=True)
+    place_Y = place_Y.index_select(0, by_node_Y)
+    again_Y = torch.zeros_like(nodes_Y, dtype=torch.bool)
+    again_Y[1:] = (nodes_Y[1:] == nodes_Y[:-1]) & (place_Y[1:] == place_Y[:-1])
+    nodes_Y, place_Y = nodes_Y[~again_Y], place_Y[~again_Y]
+    newest_Y = _from_the_end(nodes_Y) < num_slots
+    nodes_X, place_X = nodes_Y[newest_Y], place_Y[newest_Y]
+    return Deliveries(nodes_X, batch.events_B.index_select(0, place_X), place_X)
+
+
+def both_ends(memory_UD: Tensor, index_2B: Tensor) -> Tensor:
+    """[B, D] sums of the memories of both endpoints of events, given as in `Gathered`."""
+    memory_2BD = memory_UD.index_select(0, index_2B).view(2, -1, memory_UD.shape[1])
+    return memory_2BD.sum(0)
+
+
+def _receivers(batch: TemporalBatch, sampler: NeighbourSampler, num_hops: int) -> Tensor:
+    """[B, C] endpoints and neighbours of each event; a node may stand there repeatedly."""
+    before_B = sampler.adjacency.first_event_at(batch.t_B)
+    reached_BC = torch.stack([batch.src_B, batch.dst_B], dim=1)
+    hops = [reached_BC]
+    for _ in range(num_hops):
+        before_Q = before_B.repeat_interleave(reached_BC.shape[1])
+        # An empty slot repeats the node itself, which has the mail already.
+        nodes_QK = sampler.recent(reached_BC.flatten(), before_Q).nodes_QK
+        reached_BC = nodes_QK.view(before_B.numel(), reached_BC.shape[1] * nodes_QK.shape[1])
+        hops.append(reached_BC)
+    return torch.cat(hops, dim=1)
+
+
+def _from_the_end(sorted_Y: Tensor) -> Tensor:
+    """How many equal values follow each one of a sorted row."""
+    count = torch.unique_consecutive(sorted_Y, return_counts=True)[1]
+    end_Y = count.cumsum(0).repeat_interleave(count)
+    return end_Y - 1 - torch.arange(sorted_Y.numel(), device=sorted_Y.device)

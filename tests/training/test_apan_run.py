@@ -1,0 +1,93 @@
+"""Whole runs of APAN: what is learnt, what a resumed run ends in, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import MakeConfig
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.training.checkpoint import LATEST, Checkpoints
+from pres_dist.training.run import resume, train
+from pres_dist.training.trainer import Trainer
+
+APAN: dict[str, Any] = {
+    "model__updater": "attention",
+    "model__mail_hops": 1,
+    "model__embedding": "identity",
+    "memory__mailbox_slots": 4,
+}
+
+
+class Died(Exception):
+    """Stands for whatever ended a run."""
+
+
+def test_a_resumed_run_ends_in_the_same_bits(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: RunConfig = make_config(
+        **APAN,
+        training__checkpoint_every=3,
+        memory__staleness=1,
+        training__events_per_step=50,
+        model__dropout=0.1,
+    )
+    train(config, tmp_path / "whole")
+    original = Trainer._train_step
+
+    def dying(self: Trainer, *step: Any) -> Any:
+        if self.position.batch == 8:
+            raise Died
+        return original(self, *step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", dying)
+        with pytest.raises(Died):
+            train(config, tmp_path / "broken")
+    resume(tmp_path / "broken")
+    whole, resumed = (Checkpoints(tmp_path / run).load(LATEST) for run in ("whole", "broken"))
+    assert (whole["store"]["rows"]["mail_event_UR"] >= 0).any(1).sum() > 40
+    for name, table in tensors(whole).items():
+        assert torch.equal(table, tensors(resumed)[name]), name
+
+
+def tensors(state: Any, name: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        return {name: state}
+    items = state.items() if isinstance(state, dict) else []
+    return {k: v for key, each in items for k, v in tensors(each, f"{name}.{key}").items()}
+
+
+def test_pres_learns_and_speaks_of_memory(make_config: MakeConfig, tmp_path: Path) -> None:
+    """The gate moves, coherence is that of the memory, predictions are measured."""
+    train(make_config(**APAN, training__epochs=4), tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    *epochs, last = [each for each in map(json.loads, lines) if each["kind"] == "epoch"]
+    assert last["loss"] < epochs[0]["loss"]
+    assert last["gate"] != pytest.approx(0.9, abs=1e-6)
+    assert -1 < last["coherence"] < 1
+    statistics = Checkpoints(tmp_path / "run").load(LATEST)["store"]["statistics"]
+    assert (statistics["count"] > 0).any(0).all()  # of events and of negatives
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        ({"memory__dim": 9}, "memory.dim must be a multiple of model.num_heads"),
+        ({"pres__corrects": "lost"}, "pres.corrects must be update"),
+        ({"pres__pending": "apply"}, "pres.pending must be ignore or predict"),
+        ({"model__updater": "gru"}, "mail_hops must be 0 unless updater is attention"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    make_config: MakeConfig, overrides: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text) as caught:
+        make_config(**APAN | overrides)
+    assert len(str(caught.value).splitlines()) == 1
