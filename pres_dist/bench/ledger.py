@@ -17,7 +17,7 @@ from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import write_atomically
-from pres_dist.report.run_folder import CHECKPOINTS, LATEST, RESULTS, read_config
+from pres_dist.report.run_folder import CHECKPOINTS, LATEST, REPORT, RESULTS, read_config
 
 State = Literal["done", "diverged", "failed", "begun", "new"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -32,23 +32,22 @@ class Ledger:
     found by the digest of its configuration, whatever sweep or method called for it.
 
     Args:
-        folder: made if need be.
-
-    Raises:
-        ConfigError: The folder cannot be made.
+        folder: the sweep's; `create` makes it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # What is finished stays as it is, and looking it up again costs a parse of its files.
         self._finished: dict[str, Record] = {}
+
+    def create(self) -> None:
+        """Make the folder if need be; ConfigError where it cannot be made."""
         try:
             for name in (RUNS, TASKS):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"{folder}: cannot make the sweep's folder: {error.strerror}"
-            ) from None
+            message = f"{self.folder}: cannot make the sweep's folder: {error.strerror}"
+            raise ConfigError(message) from None
 
     def state(self, task: Task) -> State:
         """How far a run is; `begun` also where it was stopped and can go on."""
@@ -103,8 +102,9 @@ class Ledger:
         return ["train", str(self.file(task, ".yaml")), "--run-dir", str(run_dir)]
 
     def tidy(self, task: Task) -> None:
-        """Drop the checkpoints of a finished run, which are most of its bytes."""
+        """Drop what makes up most of a finished run's bytes: checkpoints, and a page of its own."""
         shutil.rmtree(self.run_dir(task) / CHECKPOINTS, ignore_errors=True)
+        (self.run_dir(task) / REPORT).unlink(missing_ok=True)
 
     @contextmanager
     def claimed(self, task: Task) -> Iterator[int | None]:

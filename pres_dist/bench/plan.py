@@ -102,12 +102,9 @@ class Sweep:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell, by stream, then method, then batch."""
+        """Every cell, by stream, then batch, then method."""
         batches = sorted(self.config.batch_sizes)
-        return [
-            Cell(stream, batch, method)
-            for stream, method, batch in product(self.config.streams, self.methods, batches)
-        ]
+        return [Cell(*parts) for parts in product(self.config.streams, batches, self.methods)]
 
     @property
     def grid(self) -> list[Values]:

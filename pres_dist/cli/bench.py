@@ -77,6 +77,7 @@ def _batch_size(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         list_runs(sweep, ledger, only)
         return 0
+    ledger.create()
     watch = Watch(sweep, ledger, only)
     try:
         if not arguments.report_only:

@@ -30,7 +30,7 @@ def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean `train`?"),
-        (["xyzzy"], "known: train, ray, resume, evaluate, data"),
+        (["xyzzy"], "known: train, ray, resume, evaluate, bench, data"),
         (["train"], "train needs a configuration file"),
         (["train", "missing.yaml"], "missing.yaml: no such configuration file"),
         (["train", QUICKSTART, "--training.batchsize", "5"], "did you mean `--training.batch-size"),
