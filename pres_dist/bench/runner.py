@@ -60,7 +60,7 @@ class Runner:
 
     def run(self, tasks: Iterable[Task]) -> None:
         """Run all tasks that are not finished, in order; what several ask for, once."""
-        waiting = list({task.digest: task for task in reversed(list(tasks))}.values())[::-1]
+        waiting = list({task.identity: task for task in reversed(list(tasks))}.values())[::-1]
         try:
             while waiting or self._children:
                 while waiting and len(self._children) < self._jobs:

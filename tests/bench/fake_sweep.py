@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pres_dist.bench.cells import BySeed
 from pres_dist.bench.ledger import Ledger
-from pres_dist.bench.plan import Sweep, Task, load_sweep
+from pres_dist.bench.load import load_sweep
+from pres_dist.bench.plan import Sweep, Task
 from pres_dist.bench.runner import Runner, Tell
 
 SWEEP = """

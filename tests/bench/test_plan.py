@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from fake_sweep import SWEEP, make_ledger, small_sweep
 
-from pres_dist.bench.plan import Cell, load_sweep
+from pres_dist.bench.load import load_sweep
+from pres_dist.bench.plan import Cell
 from pres_dist.bench.sweep import first_tasks, other_tasks, parse_only
 from pres_dist.bench.tuning import choose
 from pres_dist.errors import ConfigError
@@ -69,7 +70,9 @@ def test_a_key_tells_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
     none, same, other = (
         sweep.task(Cell("a", 100, method), 0, ()) for method in ("none", "same", "other")
     )
+    # Without prediction there is no clock.
     assert none.digest == same.digest != other.digest
+    assert none.identity == same.identity != other.identity
     assert none.label != same.label
     assert sweep.task(Cell("a", 100, "none"), 1, ()).digest != none.digest
 
@@ -94,3 +97,11 @@ def test_a_filter_takes_the_values_of_the_sweep(tmp_path: Path) -> None:
     for text, problem in (("batch=1", "--only takes"), ("method=x", "method must be one of none")):
         with pytest.raises(ConfigError, match=problem):
             parse_only(sweep, [text])
+
+
+def test_a_preset_is_laid_where_it_is_named(tmp_path: Path) -> None:
+    text = SWEEP.replace("full: {}", "full: {preset: paper, pres: {components: 1}}")
+    sweep = small_sweep(tmp_path, text.replace("base: {", "base: {pres: {clock: event}, "))
+    none, full = (sweep.task(Cell("a", 100, name), 0, ()).config.pres for name in sweep.methods)
+    assert (none.clock, none.components) == ("event", 2)
+    assert (full.clock, full.components) == ("time", 1)

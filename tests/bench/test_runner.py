@@ -80,18 +80,19 @@ def test_a_run_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
     assert ledger.state(task) == "new"
 
 
-def test_a_folder_of_another_configuration_does_not_count(tmp_path: Path) -> None:
-    """As when a default has changed since: the digest knows only what differs from it."""
+def test_a_run_of_another_default_does_not_count_and_stays(tmp_path: Path) -> None:
+    """The digest knows only what differs from a default, which a later version may change."""
     sweep, ledger, told = small_sweep(tmp_path), make_ledger(tmp_path), Told()
     task = sweep.task(Cell("a", 100, "none"), 0, ())
-    runner = make_runner(ledger, fake_program(tmp_path), told)
-    runner.run([task])
-    path = ledger.run_dir(task) / "config.yaml"
-    path.write_text(path.read_text().replace("dim: 100", "dim: 101"))
+    make_runner(ledger, fake_program(tmp_path), told).run([task])
+    (path,) = (tmp_path / "out" / "tasks").glob("*.yaml")
+    path.write_text(path.read_text().replace("num_layers: 1", "num_layers: 2"))
     again = make_ledger(tmp_path)
     assert again.state(task) == "new"
     make_runner(again, fake_program(tmp_path), told).run([task])
     assert again.state(task) == "done"
+    assert again.run_dir(task).name == f"{task.key}-2"
+    assert (ledger.folder / "runs" / task.key).exists()
 
 
 @pytest.mark.parametrize(("per", "chosen"), [("cell", [1, 2]), ("method", [2, 2])])
