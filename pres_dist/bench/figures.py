@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from pres_dist.bench.cells import Results
-from pres_dist.bench.plan import Cell, Sweep
+from pres_dist.bench.plan import Sweep
 from pres_dist.bench.statistics import Estimate
+from pres_dist.bench.sweep import Outcome
 from pres_dist.report.figure import Figure, make_figure
 
 PLOTS = (
@@ -23,7 +25,7 @@ PLOTS = (
         "cpu_microseconds_per_event",
         "CPU time an event",
         "CPU time of training by event, evaluation not counted.",
-        "microseconds",
+        "us",
     ),
     (
         "gate",
@@ -40,71 +42,112 @@ PLOTS = (
     (
         "prediction_ratio",
         "Prediction error",
-        "Squared error of the prediction over that of persistence; below 1 is better than none.",
+        "Squared error of the prediction over that of persistence; above 1 is worse than none.",
         "ratio",
     ),
 )
 """Figure of a cell, title, caption, unit."""
 
 
-def sweep_figures(sweep: Sweep, results: Results, stream: str) -> list[Figure]:
+LOGARITHMIC = ("prediction_ratio",)
+FROM_ZERO = ("seconds_per_epoch", "cpu_microseconds_per_event")
+WITH_INTERVAL = ("ap", "mrr", "gate", "coherence")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def sweep_figures(
+    sweep: Sweep, results: Results, outcomes: Sequence[Outcome], stream: str
+) -> list[Figure]:
     """The plots that a stream's results have data for."""
     made = [_figure(sweep, results, stream, *plot) for plot in PLOTS]
+    made.append(_learning(sweep, outcomes, stream))
     return [figure for figure in made if figure is not None]
 
 
 def _figure(
     sweep: Sweep, results: Results, stream: str, name: str, title: str, caption: str, unit: str
 ) -> Figure | None:
+    """One figure of the cells against the temporal batch."""
     traces = []
-    for series, method in enumerate(sweep.methods, start=1):
+    for method in sweep.methods:
         points = [
-            (batch, estimate)
-            for batch in sorted(sweep.config.batch_sizes)
-            if (estimate := _estimate(results, Cell(stream, batch, method), name)) is not None
+            (cell.batch_size, estimate)
+            for cell, result in results.items()
+            if (cell.stream, cell.method) == (stream, method)
+            and (estimate := result.figures[name]) is not None
         ]
-        traces += _line(method, points, series)
-    figure = make_figure(
-        f"{name}-{_id(sweep, stream)}", title, caption, traces, "temporal batch", unit
-    )
-    if figure is not None:
-        sizes = sorted(sweep.config.batch_sizes)
-        figure.layout["xaxis"].update(
-            type="log", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes]
-        )
-        if unit in ("s", "microseconds"):
-            figure.layout["yaxis"]["rangemode"] = "tozero"
+        traces += _line(method, points, _colour(sweep, method), name in WITH_INTERVAL)
+    place = _place(sweep, name, stream)
+    figure = make_figure(place, title, caption, traces, "temporal batch", unit)
+    if figure is None:
+        return None
+    sizes = sorted(sweep.config.batch_sizes)
+    ticks = {"tickvals": sizes, "ticktext": [f"{size:,}" for size in sizes]}
+    figure.layout["xaxis"].update(type="log", **ticks)
+    if name in FROM_ZERO:
+        figure.layout["yaxis"]["rangemode"] = "tozero"
+    if name in LOGARITHMIC:
+        figure.layout["yaxis"].update(type="log")
     return figure
 
 
-def _estimate(results: Results, cell: Cell, name: str) -> Estimate | None:
-    result = results.get(cell)
-    return None if result is None else result.figures[name]
-
-
-def _line(method: str, points: Sequence[tuple[int, Estimate]], series: int) -> list[dict[str, Any]]:
+def _line(
+    method: str, points: Sequence[tuple[int, Estimate]], colour: str, with_interval: bool
+) -> list[dict[str, Any]]:
     if not points:
         return []
-    colour = {"color": f"series-{(series - 1) % 10 + 1}"}
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": method,
-            "x": [batch for batch, _ in points],
-            "y": [estimate.mean for _, estimate in points],
-            "error_y": {
-                "type": "data",
-                "array": [estimate.half or 0 for _, estimate in points],
-                "thickness": 1,
-                "width": 4,
-                **colour,
-            },
-            "line": {**colour, "width": 2},
-        }
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": method,
+        "x": [batch for batch, _ in points],
+        "y": [estimate.mean for _, estimate in points],
+        "line": {"color": colour, "width": 2},
+    }
+    if with_interval:
+        halves = [estimate.half or 0 for _, estimate in points]
+        trace["error_y"] = {"array": halves, "thickness": 1, "width": 4, "color": colour}
+    return [trace]
+
+
+def _learning(sweep: Sweep, outcomes: Sequence[Outcome], stream: str) -> Figure | None:
+    """Validation AP over CPU time of the first seed; one line for each method and batch."""
+    sizes = sorted(sweep.config.batch_sizes)
+    traces = [
+        _curve(sweep, outcome, DASHES[sizes.index(outcome.task.cell.batch_size) % len(DASHES)])
+        for outcome in outcomes
+        if outcome.chosen
+        and outcome.record is not None
+        and outcome.task.cell.stream == stream
+        and outcome.task.seed == sweep.config.seeds[0]
     ]
+    caption = (
+        f"Validation AP after each epoch, seed {sweep.config.seeds[0]}, over CPU seconds of "
+        f"training; from solid to dotted: batches of {', '.join(f'{size:,}' for size in sizes)}."
+    )
+    place = _place(sweep, "learning", stream)
+    return make_figure(place, "Learning", caption, traces, "CPU seconds of training", "AP")
 
 
-def _id(sweep: Sweep, stream: str) -> str:
-    """A name that HTML takes for the stream."""
-    return f"stream-{list(sweep.config.streams).index(stream)}"
+def _curve(sweep: Sweep, outcome: Outcome, dash: str) -> dict[str, Any]:
+    epochs = outcome.record["epochs"] if outcome.record is not None else []
+    method, batch = outcome.task.cell.method, outcome.task.cell.batch_size
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"{method}, {batch:,}",
+        "legendgroup": method,
+        "showlegend": False,
+        "x": list(accumulate(epoch["train_cpu_seconds"] for epoch in epochs)),
+        "y": [epoch["validation_ap"] for epoch in epochs],
+        "line": {"color": _colour(sweep, method), "width": 1.5, "dash": dash},
+    }
+
+
+def _colour(sweep: Sweep, method: str) -> str:
+    return f"series-{list(sweep.methods).index(method) % 10 + 1}"
+
+
+def _place(sweep: Sweep, name: str, stream: str) -> str:
+    """A name that HTML takes for an id."""
+    return f"{name}-{list(sweep.config.streams).index(stream)}"

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pres_dist.bench.plan import Task
+from pres_dist.bench.plan import Task, identity
 from pres_dist.bench.records import Record, read_record
-from pres_dist.config.load import dump_yaml
-from pres_dist.config.run import RunConfig
+from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import ConfigError
 from pres_dist.files import write_atomically
-from pres_dist.report.run_folder import CHECKPOINTS, LATEST, RESULTS, read_config
+from pres_dist.report.run_folder import CHECKPOINTS, LATEST, REPORT, RESULTS
 
 State = Literal["done", "diverged", "failed", "begun", "new"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -29,42 +28,42 @@ class Ledger:
 
     `runs/KEY` is a run's folder; `tasks/KEY.yaml`, `.json`, `.log` and `.lock` are its
     configuration, how its attempts ended, what it printed and who is at it. A run is
-    found by the digest of its configuration, whatever sweep or method called for it.
+    found by what it computes, whatever sweep or method called for it.
 
     Args:
-        folder: made if need be.
-
-    Raises:
-        ConfigError: The folder cannot be made.
+        folder: the sweep's; `create` makes it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # What is finished stays as it is, and looking it up again costs a parse of its files.
         self._finished: dict[str, Record] = {}
+        self._keys: dict[str, str] = {}
+
+    def create(self) -> None:
+        """Make the folder if need be; ConfigError where it cannot be made."""
         try:
             for name in (RUNS, TASKS):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"{folder}: cannot make the sweep's folder: {error.strerror}"
-            ) from None
+            message = f"{self.folder}: cannot make the sweep's folder: {error.strerror}"
+            raise ConfigError(message) from None
 
     def state(self, task: Task) -> State:
         """How far a run is; `begun` also where it was stopped and can go on."""
-        if task.digest in self._finished:
-            return self._finished[task.digest]["state"]
+        if task.identity in self._finished:
+            return self._finished[task.identity]["state"]
         return self._state(task)
 
     def record(self, task: Task) -> Record | None:
         """The results of a finished run, with what its attempts cost; None before."""
-        if task.digest not in self._finished:
+        if task.identity not in self._finished:
             state = self._state(task)
             if state not in FINISHED:
                 return None
             record = read_record(self.run_dir(task), state, self.attempts(task))
-            self._finished[task.digest] = record
-        return self._finished[task.digest]
+            self._finished[task.identity] = record
+        return self._finished[task.identity]
 
     def run_dir(self, task: Task) -> Path:
         """Folder of the run, perhaps under the name that another method gave it."""
@@ -103,8 +102,9 @@ class Ledger:
         return ["train", str(self.file(task, ".yaml")), "--run-dir", str(run_dir)]
 
     def tidy(self, task: Task) -> None:
-        """Drop the checkpoints of a finished run, which are most of its bytes."""
+        """Drop what makes up most of a finished run's bytes: checkpoints, and a page of its own."""
         shutil.rmtree(self.run_dir(task) / CHECKPOINTS, ignore_errors=True)
+        (self.run_dir(task) / REPORT).unlink(missing_ok=True)
 
     @contextmanager
     def claimed(self, task: Task) -> Iterator[int | None]:
@@ -127,7 +127,7 @@ class Ledger:
     def _state(self, task: Task) -> State:
         """As the files say."""
         run_dir = self.run_dir(task)
-        if not self._same(task, run_dir):
+        if not run_dir.exists():
             return "new"
         if (run_dir / RESULTS).exists():
             return "done"
@@ -136,16 +136,19 @@ class Ledger:
         return "begun" if outcome == "done" else outcome
 
     def _key(self, task: Task) -> str:
-        found = sorted((self.folder / TASKS).glob(f"*-{task.digest}.yaml"))
-        return found[0].stem if found else task.key
+        """The name of the run's files, which another method may have given them."""
+        if task.identity not in self._keys:
+            same_digest = sorted((self.folder / TASKS).glob(f"*-{task.digest}*.yaml"))
+            found = [path for path in same_digest if _computes(path) == task.identity]
+            if not found:  # perhaps one of other defaults stands under the name: next to it then
+                return f"{task.key}-{len(same_digest) + 1}" if same_digest else task.key
+            self._keys[task.identity] = found[0].stem
+        return self._keys[task.identity]
 
-    def _same(self, task: Task, run_dir: Path) -> bool:
-        """Whether the folder's run is this one: a default may have changed since."""
-        try:
-            return _nameless(read_config(run_dir)) == _nameless(task.config)
-        except ConfigError:
-            return False
 
-
-def _nameless(config: RunConfig) -> dict[str, Any]:
-    return config.model_dump(exclude={"name"})
+def _computes(path: Path) -> str | None:
+    """The identity of a configuration; None for one that this version cannot read."""
+    try:
+        return identity(load_config(path))
+    except ConfigError:
+        return None

@@ -11,6 +11,7 @@ from pres_dist.bench.figures import sweep_figures
 from pres_dist.bench.goals import goal_lines, tolerated
 from pres_dist.bench.markdown import batch, interval, plain, seconds_to, tuned
 from pres_dist.bench.plan import Sweep
+from pres_dist.bench.sweep import Outcome
 from pres_dist.report.html import sections, write_page
 
 COLUMNS = (
@@ -30,14 +31,18 @@ COLUMNS = (
 
 
 def write_sweep_page(
-    path: Path, sweep: Sweep, results: Results, content: Mapping[str, Any]
+    path: Path,
+    sweep: Sweep,
+    results: Results,
+    outcomes: Sequence[Outcome],
+    content: Mapping[str, Any],
 ) -> bool:
     """Write the page; False, with a note, without plotly or jinja2."""
     targets = list(dict.fromkeys(name for result in results.values() for name in result.reached))
     streams = [
         {
             "name": stream,
-            "figures": sweep_figures(sweep, results, stream),
+            "figures": sweep_figures(sweep, results, outcomes, stream),
             "rows": [
                 _row(result, targets, len(sweep.grid) > 1)
                 for cell, result in results.items()

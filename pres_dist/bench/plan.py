@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pres_dist.bench.config import Method, SweepConfig
-from pres_dist.config.base import Config
+from pres_dist.config.ineffective import idle_settings
 from pres_dist.config.load import validated
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
-from pres_dist.config.source import EXTENDS, Source, read_source
-from pres_dist.errors import ConfigError
+from pres_dist.config.source import Source
 
 Values = tuple[tuple[str, Any], ...]
 """Settings by full name, e.g. `(("training.learning_rate", 0.002),)`."""
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -48,15 +46,18 @@ class Task:
     config: RunConfig
 
     @cached_property
-    def digest(self) -> str:
-        """Names what is computed: the settings that are not at their default, less the names.
+    def identity(self) -> str:
+        """What is computed: tasks that compute the same have the same."""
+        return identity(self.config)
 
-        So a setting that a later version adds changes no digest.
+    @cached_property
+    def digest(self) -> str:
+        """Short for what is computed: of the settings that are not at their default.
+
+        So a setting that a later version adds changes no digest. In return, runs that
+        differ may share one, where one of them is of an earlier version.
         """
-        settings = self.config.model_dump(
-            mode="json", exclude_defaults=True, exclude={"name", "preset"}
-        )
-        text = json.dumps(settings, sort_keys=True)
+        text = identity(self.config, exclude_defaults=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
@@ -102,12 +103,9 @@ class Sweep:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell, by stream, then method, then batch."""
+        """Every cell, by stream, then batch, then method."""
         batches = sorted(self.config.batch_sizes)
-        return [
-            Cell(stream, batch, method)
-            for stream, method, batch in product(self.config.streams, self.methods, batches)
-        ]
+        return [Cell(*parts) for parts in product(self.config.streams, batches, self.methods)]
 
     @property
     def grid(self) -> list[Values]:
@@ -153,134 +151,30 @@ class Sweep:
         return config.model_copy(update={"training": training})
 
 
+def identity(config: RunConfig, exclude_defaults: bool = False) -> str:
+    """The settings that have an effect, as JSON; without names for the whole.
+
+    Args:
+        config: the settings.
+        exclude_defaults: leave out those that are at their default.
+    """
+    names = {"name", "preset"}
+    settings = config.model_dump(mode="json", exclude=names, exclude_defaults=exclude_defaults)
+    for name in idle_settings(config):
+        section, field = name.split(".")
+        settings.get(section, {}).pop(field, None)
+    return json.dumps(settings, sort_keys=True)
+
+
 def steps_per_batch(config: RunConfig) -> int:
     """Optimiser steps in a temporal batch."""
-    events = getattr(config.training, "events_per_step", None) or config.training.batch_size
-    return -(-config.training.batch_size // events)
+    training = config.training
+    return -(-training.batch_size // (training.events_per_step or training.batch_size))
 
 
 def in_order(tasks: Iterable[Task], seeds: Sequence[int]) -> list[Task]:
     """Seed by seed, so that a sweep that is not finished has a table already; cheap ones first."""
     return sorted(tasks, key=lambda task: (seeds.index(task.seed), task.cost))
-
-
-def load_sweep(path: Path) -> Sweep:
-    """Read and check a sweep's file, and the configuration of every run in it.
-
-    Raises:
-        ConfigError: Lists every problem, one a line, with its place.
-    """
-    source = read_source(path)
-    config = validated(SweepConfig, source, str(path))
-    problems: dict[str, None] = dict.fromkeys(_naming_problems(config, path))
-    methods: dict[str, Method] = {}
-    layers: dict[tuple[str, ...], Source] = {
-        ("streams", name): _layer(source, "streams", name) for name in config.streams
-    }
-    with _collected(problems):
-        layers["base",] = _base(source, path)
-    for name in config.methods:
-        own, layers["methods", name] = _split(_layer(source, "methods", name), Method)
-        with _collected(problems):
-            methods[name] = validated(Method, own, f"{path}: methods.{name}")
-    if len(methods) == len(config.methods):
-        problems |= dict.fromkeys(_reference_problems(methods, path))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    sweep = Sweep(config, methods, layers, path)
-    for cell, tuned in product(sweep.cells, sweep.grid):
-        with _collected(problems):
-            sweep.task(cell, config.seeds[0], tuned)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return sweep
-
-
-class _collected:
-    """Keeps the lines of a ConfigError, each once, instead of raising it."""
-
-    def __init__(self, problems: dict[str, None]) -> None:
-        self._problems = problems
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
-        if not isinstance(error, ConfigError):
-            return False
-        self._problems.update(dict.fromkeys(str(error).splitlines()))
-        return True
-
-
-def _naming_problems(config: SweepConfig, path: Path) -> Iterator[str]:
-    for kind, names in (("streams", config.streams), ("methods", config.methods)):
-        for name in names:
-            if not all(c.isalnum() or c in "._" for c in name):
-                yield f"{path}: {kind}: a name takes letters, digits, `.` and `_`, got {name!r}"
-    if config.baseline not in config.methods:
-        yield f"{path}: baseline must be one of {_list(config.methods)}, got {config.baseline!r}"
-    for field in ("batch_sizes", "seeds"):
-        values = getattr(config, field)
-        if len(set(values)) < len(values):
-            yield f"{path}: {field} must name each value once, got {values}"
-    for name, values in config.tuning.grid.items():
-        if not values:
-            yield f"{path}: tuning.grid.{name} must list values to try, got none"
-
-
-def _reference_problems(methods: Mapping[str, Method], path: Path) -> Iterator[str]:
-    for name, method in methods.items():
-        for field in ("like", "against"):
-            other = getattr(method, field)
-            if other is not None and other not in methods:
-                yield (
-                    f"{path}: methods.{name}.{field} must be one of {_list(methods)}, got {other!r}"
-                )
-        if _in_a_circle(name, methods):
-            yield f"{path}: methods.{name}.like leads back to {name}"
-
-
-def _in_a_circle(name: str, methods: Mapping[str, Method]) -> bool:
-    """Whether following `like` from a method never ends."""
-    seen: list[str | None] = []
-    at: str | None = name
-    while at is not None and at in methods and at not in seen:
-        seen.append(at)
-        at = methods[at].like
-    return at in seen
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _base(source: Source, path: Path) -> Source:
-    """The settings that all runs share, laid over the file that they extend, if any."""
-    base = source.values.get("base") or {}
-    own = _layer(source, "base") if isinstance(base, dict) else Source({EXTENDS: base})
-    parent = own.values.pop(EXTENDS, None)
-    if parent is None:
-        return own
-    below = read_source(path.parent / str(parent))
-    below.put(own)
-    return below
-
-
-def _layer(source: Source, *path: str) -> Source:
-    """What a file says at `path`, as a source of its own."""
-    values: Any = source.values
-    for name in path:
-        values = values.get(name) or {}
-    depth = len(path)
-    places = {key[depth:]: place for key, place in source.places.items() if key[:depth] == path}
-    return Source(dict(values), places)
-
-
-def _split(layer: Source, model: type[Config]) -> tuple[Source, Source]:
-    """A layer as the part that `model` has fields for, and the rest."""
-    own = {name: value for name, value in layer.values.items() if name in model.model_fields}
-    rest = {name: value for name, value in layer.values.items() if name not in own}
-    return Source(own, layer.places), Source(rest, layer.places)
 
 
 def _nested(name: str, value: Any, place: str) -> Source:

@@ -97,9 +97,9 @@ def _epoch(record: Mapping[str, Any]) -> Record:
 
 
 def _steps(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """Optimiser steps of the run, where they are told apart from temporal batches."""
-    last = records[-1] if records else None
-    return None if last is None else last.get("optimiser_steps", last["step"])
+    """Optimiser steps of the run."""
+    told = [record["optimiser_steps"] for record in records if "optimiser_steps" in record]
+    return told[-1] if told else None
 
 
 def _metrics(part: Mapping[str, Any] | None) -> Record:

@@ -34,7 +34,7 @@ def write_reports(sweep: Sweep, ledger: Ledger) -> list[Path]:
     write_atomically(paths[0], json.dumps(content, indent=1) + "\n")
     write_atomically(paths[1], markdown(sweep, results))
     page = ledger.folder / HTML
-    return [*paths, page] if write_sweep_page(page, sweep, results, content) else paths
+    return [*paths, page] if write_sweep_page(page, sweep, results, rows, content) else paths
 
 
 def report_content(sweep: Sweep, rows: Sequence[Outcome], results: Results) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from pres_dist.cli.main import DIVERGED
 
 Tell = Callable[[Task, str], None]
 """Called with a task and what became of it, whenever that changes."""
+PROGRAM = (sys.executable, "-m", "pres_dist")
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
 
@@ -42,15 +43,24 @@ class Runner:
         jobs: processes at a time.
         nice: added to the niceness of each.
         tell: follows what happens.
+        program: what to run as `pres-dist`; this installation's when None.
     """
 
-    def __init__(self, ledger: Ledger, jobs: int, nice: int, tell: Tell) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        jobs: int,
+        nice: int,
+        tell: Tell,
+        program: Sequence[str] | None = None,
+    ) -> None:
         self._ledger, self._jobs, self._nice, self._tell = ledger, jobs, nice, tell
+        self._program = PROGRAM if program is None else program
         self._children: list[_Child] = []
 
     def run(self, tasks: Iterable[Task]) -> None:
         """Run all tasks that are not finished, in order; what several ask for, once."""
-        waiting = list({task.digest: task for task in reversed(list(tasks))}.values())[::-1]
+        waiting = list({task.identity: task for task in reversed(list(tasks))}.values())[::-1]
         try:
             while waiting or self._children:
                 while waiting and len(self._children) < self._jobs:
@@ -79,7 +89,7 @@ class Runner:
         threads = str(max(task.config.training.num_threads, 1))
         with self._ledger.file(task, ".log").open("ab") as log:
             return subprocess.Popen(
-                [*nice, sys.executable, "-m", "pres_dist", *arguments],
+                [*nice, *self._program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -41,7 +41,7 @@ class Watch:
         choices = choose(self._sweep, self._ledger)
         tasks = first_tasks(self._sweep, self._only)
         tasks += other_tasks(self._sweep, choices, self._only)
-        return {task.digest: task for task in tasks}
+        return {task.identity: task for task in tasks}
 
 
 def list_runs(sweep: Sweep, ledger: Ledger, only: Only) -> None:
@@ -49,8 +49,8 @@ def list_runs(sweep: Sweep, ledger: Ledger, only: Only) -> None:
     choices = choose(sweep, ledger)
     seen: set[str] = set()
     for task in [*first_tasks(sweep, only), *other_tasks(sweep, choices, only)]:
-        state = "shared" if task.digest in seen else ledger.state(task)
-        seen.add(task.digest)
+        state = "shared" if task.identity in seen else ledger.state(task)
+        seen.add(task.identity)
         tuned = ", ".join(f"{name} {value}" for name, value in task.tuned)
         epochs = f"{task.config.training.epochs} epochs"
         print(f"{state:<9}{ledger.run_dir(task).name}  {', '.join(filter(None, (epochs, tuned)))}")

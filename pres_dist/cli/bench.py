@@ -65,7 +65,7 @@ def _positive(text: str) -> int:
 
 def _batch_size(arguments: argparse.Namespace) -> int:
     from pres_dist.bench.ledger import Ledger
-    from pres_dist.bench.plan import load_sweep
+    from pres_dist.bench.load import load_sweep
     from pres_dist.bench.report import write_reports
     from pres_dist.bench.runner import Runner
     from pres_dist.bench.sweep import parse_only, run_sweep
@@ -77,6 +77,7 @@ def _batch_size(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         list_runs(sweep, ledger, only)
         return 0
+    ledger.create()
     watch = Watch(sweep, ledger, only)
     try:
         if not arguments.report_only:

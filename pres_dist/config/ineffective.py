@@ -146,6 +146,11 @@ def ineffective(config: RunConfig, sharers: int = 2) -> list[str]:
     ]
 
 
+def idle_settings(config: RunConfig) -> set[str]:
+    """Names of the settings that have no effect, whatever their value."""
+    return {name for name, idle, _ in _RULES if idle(config)}
+
+
 _DEFAULT = RunConfig()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pres_dist.config.dump import scalar
 from pres_dist.errors import DataError
 from pres_dist.files import write_atomically
 from pres_dist.report.figures import figures
@@ -140,6 +141,8 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return scalar(dict(value))
     return str(value)
 
 
