@@ -100,6 +100,11 @@ class Parts:
 def load_data(config: RunConfig, device: torch.device) -> Data:
     """Open and split the stream; DataError when it cannot be used."""
     stream = load_stream(config.data.stream, config.data.max_events)
+    return split_data(stream, config, device)
+
+
+def split_data(stream: EventStream, config: RunConfig, device: torch.device) -> Data:
+    """A stream at hand, split as the configuration says; DataError when it cannot be."""
     split = chronological_split(
         stream,
         config.data.train_share,
