@@ -42,7 +42,7 @@ class Row:
         training: whether weights were about to be moved by it.
         event: its id.
         last: the last event of its temporal batch.
-        scores: [1 + M] of the event and of its negatives.
+        scores: of the event, of its negatives, and whatever else the model says of it.
         negatives: [M] ids.
         company: its scores less what they are without the first half of its batch; or None.
     """
@@ -157,7 +157,7 @@ class _Observer:
         number: int,
         alone: np.ndarray | None,
     ) -> None:
-        if not done.positive_B.numel():  # a replay scores nothing
+        if not len(done.positive_B):  # a replay scores nothing
             return
         if not step.model.training and self._epoch not in self.record.carried:
             self.record.carried[self._epoch] = dict(_tables(step.store.state_dict()))
@@ -203,8 +203,14 @@ def _negatives(done: Forward) -> torch.Tensor:
 
 
 def _scores(done: Forward) -> np.ndarray:
-    scores_BM = torch.cat([done.positive_B[:, None], done.negative_BM], dim=1)
-    return scores_BM.detach().numpy()
+    """All that the model says of each event: the event's own score first."""
+    num_events = len(done.positive_B)
+    said = [
+        column.detach().view(num_events, -1)
+        for column in vars(done).values()
+        if isinstance(column, torch.Tensor) and len(column) == num_events
+    ]
+    return torch.cat(said, dim=1).numpy()
 
 
 def _tables(state: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -32,11 +32,18 @@ SMALL = {
 VARIANTS: dict[str, dict[str, object]] = {
     "attention": {},
     "3 slots in order": {"model.aggregator": "sequential", "memory.mailbox_slots": 3},
-    "2 layers, uniform": {"model.num_layers": 2, "sampling.strategy": "uniform"},
+    "2 layers, uniform, drawn rates": {
+        "model.num_layers": 2,
+        "sampling.strategy": "uniform",
+        "pres.transition": "sample",
+    },
     "time projection": {"model.embedding": "time", "pres.prediction": False},
-    "graph sum, staleness 1": {"model.embedding": "sum", "memory.staleness": 1},
     "memory alone, staleness 1": {"model.embedding": "identity", "memory.staleness": 1},
-    "2 slices, drawn rates": {"parallel.slices": 2, "pres.transition": "sample"},
+    "graph sum, 2 slices, staleness 1": {
+        "model.embedding": "sum",
+        "parallel.slices": 2,
+        "memory.staleness": 1,
+    },
     "nodes held out, replay": {"data.held_out_share": 0.15, "evaluation.memory": "replay"},
     "historical, inductive": {
         "sampling.negatives": "historical",
