@@ -100,6 +100,15 @@ class Parts:
 def load_data(config: RunConfig, device: torch.device) -> Data:
     """Open and split the stream; DataError or ConfigError when it cannot be used."""
     stream = load_stream(config.data.stream, config.data.max_events)
+    return split_data(stream, config, device)
+
+
+def split_data(stream: EventStream, config: RunConfig, device: torch.device) -> Data:
+    """A stream at hand, split as the configuration says.
+
+    Raises:
+        DataError, ConfigError: it cannot be.
+    """
     split = split_of(config.data, stream)
     check_negatives(config.evaluation, stream, split)
     mask = split.training_mask(stream)

@@ -1,0 +1,13 @@
+"""Leaks planted on purpose: each a small variant of one shipped component.
+
+Every one has been seen in published code of this field or in its evaluation scripts, or is
+what the code beside it would do with one line changed.
+"""
+
+from __future__ import annotations
+
+import planted_data  # noqa: F401  enters its leaks
+import planted_reads  # noqa: F401
+from planting import PLANTED, Planted
+
+__all__ = ["PLANTED", "Planted"]

@@ -1,0 +1,232 @@
+"""Leaks planted in what an event reads: neighbours, memory, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from planting import Leak, plant
+from torch import Tensor
+from variants import NUM_EVENTS, VALIDATION_END
+
+from pres_dist.evaluation import final
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.state import MemoryStore, Pulled
+from pres_dist.model.tgn import TGN
+from pres_dist.parallel.world import World
+from pres_dist.pres.statistics import POSITIVE
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
+from pres_dist.step import batches
+from pres_dist.step.batches import Sweep
+from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.plan import Plan
+from pres_dist.step.prefetch import Prefetch
+from pres_dist.training import trainer
+
+# Neighbours
+
+
+@plant("future neighbour", "later event")
+def future_neighbour() -> Leak:
+    """The sampler's bound is three events too late."""
+    sample = NeighbourSampler.sample
+
+    def late(
+        self: NeighbourSampler, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0
+    ) -> Neighbours:
+        return sample(self, nodes_Q, (before_Q + 3).clamp(max=NUM_EVENTS), epoch)
+
+    return mock.patch.object(NeighbourSampler, "sample", late)
+
+
+@plant("same-time neighbour", "own time")
+def same_time_neighbour() -> Leak:
+    """The sampler stops at the event itself, and lets in others at its time."""
+
+    def before_the_last(self: TemporalAdjacency, t_Q: Tensor) -> Tensor:
+        return torch.searchsorted(self._tables.t_E, t_Q, right=True) - 1
+
+    return mock.patch.object(TemporalAdjacency, "first_event_at", before_the_last)
+
+
+@plant("own event as neighbour", "own time")
+def own_event_as_neighbour() -> Leak:
+    """The sampler's bound includes the time of the query."""
+
+    def after_the_last(self: TemporalAdjacency, t_Q: Tensor) -> Tensor:
+        return torch.searchsorted(self._tables.t_E, t_Q, right=True)
+
+    return mock.patch.object(TemporalAdjacency, "first_event_at", after_the_last)
+
+
+@plant("validation edges in training", "later part")
+def validation_edges_in_training() -> Leak:
+    """Neighbours in training come from an adjacency that holds validation events."""
+    sample = NeighbourSampler.sample
+
+    def of_both(
+        self: NeighbourSampler, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0
+    ) -> Neighbours:
+        if epoch:  # only training counts epochs
+            before_Q = torch.full_like(before_Q, VALIDATION_END)
+        return sample(self, nodes_Q, before_Q, epoch)
+
+    return mock.patch.object(NeighbourSampler, "sample", of_both)
+
+
+# Memory and mail
+
+
+@plant("own-event mail", "own time")
+def own_event_mail() -> Leak:
+    """Mail of a temporal batch is applied before the batch is scored."""
+    score = TemporalStep.forward
+
+    def late(self: TemporalStep, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+        done = score(self, plan, pulled, number)
+        with _as_it_was(self.store):
+            self.commit(plan, pulled, [done], learn=False)
+            again = score(self, plan, self.read(plan), number)
+        return replace(done, positive_B=again.positive_B, negative_BM=again.negative_BM)
+
+    return mock.patch.object(TemporalStep, "forward", late)
+
+
+@plant("pending events", "company")
+def pending_events() -> Leak:
+    """Each event reads memory that earlier events of its temporal batch have written."""
+    score = TemporalStep.forward
+
+    def one_by_one(self: TemporalStep, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+        done = score(self, plan, pulled, number)
+        batch = plan.parts[number].batch
+        if not done.gathered.hops:
+            return done
+        negatives_BM = done.gathered.nodes_U[done.gathered.index_BM]
+        forwards = []
+        with _as_it_was(self.store):
+            for row in range(batch.num_events):
+                event = slice(row, row + 1)
+                own = self.plan([batch.part(event)], [negatives_BM[event]])
+                read = self.read(own)
+                forwards.append(score(self, own, read))
+                self.commit(own, read, forwards[-1:], learn=False)
+        return replace(
+            done,
+            positive_B=torch.cat([each.positive_B for each in forwards]),
+            negative_BM=torch.cat([each.negative_BM for each in forwards]),
+        )
+
+    return mock.patch.object(TemporalStep, "forward", one_by_one)
+
+
+@plant("memory kept over epochs", "later part")
+def memory_kept_over_epochs() -> Leak:
+    """An epoch starts from the memory that the evaluation of the one before left."""
+    return mock.patch.object(trainer, "begin_epoch")
+
+
+@plant("hand-over of a later segment", "later event", parallel__replicas=2)
+def hand_over_of_a_later_segment() -> Leak:
+    """Every memory replica starts an epoch from the newest memory, that of the last segment."""
+
+    def from_the_newest(store: MemoryStore, world: World, handover: str) -> None:
+        store.load_state_dict(world.gather(store.state_dict())[-1])
+
+    return mock.patch.object(trainer, "begin_epoch", from_the_newest)
+
+
+@plant("replay of test events", "later part", evaluation__memory="replay")
+def replay_of_test_events() -> Leak:
+    """Replay rebuilds memory from the whole stream before validation is scored."""
+    rebuild = final.replay
+
+    def from_all(step: TemporalStep, sweep: Sweep, world: World) -> None:
+        rebuild(step, Sweep(range(NUM_EVENTS), step.tables.t_E.numpy(), 7), world)
+
+    return mock.patch.object(final, "replay", from_all)
+
+
+@plant("reads newer than the staleness", "unread", memory__staleness=1, model__embedding="identity")
+def reads_newer_than_the_staleness() -> Leak:
+    """Reads wait for the push before them, whatever the bound is."""
+    begin = Prefetch.__init__
+
+    def prompt(self: Prefetch, step: TemporalStep, bound: int) -> None:
+        begin(self, step, 0)
+
+    return mock.patch.object(Prefetch, "__init__", prompt)
+
+
+@plant("statistics of the batch", "company")
+def statistics_of_the_batch() -> Leak:
+    """Scores are centred over the temporal batch, as batch normalisation would."""
+    score = TGN.score
+
+    def centred(self: TGN, sources_BA: Tensor, destinations_BMA: Tensor) -> Tensor:
+        return score(self, sources_BA - sources_BA.mean(0), destinations_BMA)
+
+    return mock.patch.object(TGN, "score", centred)
+
+
+@plant("ties parted between batches", "own time")
+def ties_parted_between_batches() -> Leak:
+    """Temporal batches end wherever they are full; the rest of a tie reads what was written."""
+
+    def anywhere(t: np.ndarray, batch_size: int) -> list[int]:
+        return [*range(0, t.size, batch_size), t.size]
+
+    return mock.patch.object(batches, "_cuts", anywhere)
+
+
+# Statistics of PRES
+
+
+@plant("statistics in evaluation", "trace of evaluation")
+def statistics_in_evaluation() -> Leak:
+    """Validation and test events enter the transition statistics."""
+    commit = TemporalStep.commit
+
+    def learning(self: TemporalStep, plan: Plan, pulled: Pulled, forwards: Any, learn: bool) -> Any:
+        return commit(self, plan, pulled, forwards, learn=True)
+
+    return mock.patch.object(TemporalStep, "commit", learning)
+
+
+@plant("statistics of evaluation's negatives", "trace of evaluation")
+def statistics_of_evaluation_negatives() -> Leak:
+    """Negatives of validation and test enter the second mixture component."""
+    make_plan = TemporalStep.plan
+
+    def observing(self: TemporalStep, *args: Any, **options: Any) -> Plan:
+        return make_plan(self, *args, **options | {"observes": True})
+
+    return mock.patch.object(TemporalStep, "plan", observing)
+
+
+@plant("negatives as transitions", "number of negatives", pres__components=1)
+def negatives_as_transitions() -> Leak:
+    """Transitions of negatives count as those of events."""
+
+    def as_positive(self: LocalStore, nodes_U: Tensor, memory_UD: Tensor, last_U: Tensor) -> None:
+        self._observe(nodes_U, POSITIVE, memory_UD, last_U)
+
+    return mock.patch.object(LocalStore, "observe", as_positive)
+
+
+@contextmanager
+def _as_it_was(store: Any) -> Iterator[None]:
+    """Puts a store back as it was; what was read inside stays with the reader."""
+    state, version = deepcopy(store.state_dict()), store.version
+    written_N = store._written_N.clone()
+    yield
+    store.load_state_dict(state)
+    store.version = version
+    store._written_N.copy_(written_N)
