@@ -35,11 +35,11 @@ class RayRun:
 
     def workers(self) -> list[psutil.Process]:
         """The actors of Ray Train's worker group."""
-        return [p for p in self.descendants() if p.name().startswith("ray::RayTrainWo")]
+        return [p for p in self.descendants() if _name(p).startswith("ray::RayTrainWo")]
 
     def shards(self) -> list[psutil.Process]:
         """The actors that hold the memory, with `memory.store: server`."""
-        return [p for p in self.descendants() if p.name().startswith("ray::ShardActor")]
+        return [p for p in self.descendants() if _name(p).startswith("ray::ShardActor")]
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Until the condition holds; fails when the run ends before."""
@@ -100,3 +100,11 @@ def _mark(process: psutil.Process) -> str | None:
         return process.environ().get(MARK)
     except psutil.Error:
         return None
+
+
+def _name(process: psutil.Process) -> str:
+    """Empty for one that has ended since it was listed."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
