@@ -13,6 +13,11 @@ from pres_dist.errors import ConfigError
 from pres_dist.parallel.config import ParallelConfig
 
 
+def share(num: int, part: int, parts: int) -> slice:
+    """One of `parts` consecutive shares of `num` things; their sizes differ by one at most."""
+    return slice(num * part // parts, num * (part + 1) // parts)
+
+
 @dataclass(frozen=True)
 class Grid:
     """The place of one worker among all.
@@ -65,10 +70,8 @@ class Grid:
     def own_slices(self, num_events: int) -> list[slice]:
         """The parts of a temporal batch that this worker computes, some perhaps empty."""
         first = self.rank % self.slice_workers * self.slices_each
-        return [
-            slice(num_events * part // self.slices, num_events * (part + 1) // self.slices)
-            for part in range(first, first + self.slices_each)
-        ]
+        parts = range(first, first + self.slices_each)
+        return [share(num_events, part, self.slices) for part in parts]
 
     def memory_ranks(self, replica: int) -> list[int]:
         """Ranks of the workers that share a memory."""

@@ -27,6 +27,8 @@ class TrainingConfig(Config):
     """Events of an optimiser step at which `learning_rate` holds unscaled."""
     warmup_steps: int = Field(0, ge=0)
     """Optimiser steps over which the learning rate rises linearly from zero."""
+    learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls to zero over the temporal batches of the run."""
     weight_decay: float = Field(0.0, ge=0)
     """Adam's decoupled weight decay."""
     gradient_clip: float = Field(0.0, ge=0)

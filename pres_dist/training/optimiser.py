@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from pres_dist.training.config import TrainingConfig
 
 _EXPONENTS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+_DECAYS: dict[str, Callable[[float], float]] = {
+    "none": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -22,17 +30,25 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def learning_rate(config: TrainingConfig, step: int, replicas: int = 1) -> float:
-    """Learning rate of optimiser step `step`, counted from 0.
+def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: float = 0.0) -> float:
+    """Learning rate of an optimiser step.
 
-    Scaled by (events a step / scaling_base) to the power 0, 1/2 or 1, and risen
-    linearly over the first `warmup_steps` steps. A step takes a temporal batch of
-    each memory replica, or `events_per_step` of it.
+    Scaled by (events a step / scaling_base) to the power 0, 1/2 or 1, risen linearly
+    over the first `warmup_steps` steps, and fallen with the share of the run that is
+    done. A step takes a temporal batch of each memory replica, or `events_per_step` of it.
+
+    Args:
+        config: peak and shape.
+        step: optimiser steps before.
+        replicas: copies of the memory.
+        done: share of the run's temporal batches that are done, from 0 to 1.
     """
     events = min(config.batch_size, config.events_per_step or config.batch_size)
     ratio = events * replicas / config.scaling_base
-    peak = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
-    return peak * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else peak
+    rate = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
+    if config.warmup_steps:
+        rate *= min(1.0, (step + 1) / config.warmup_steps)
+    return rate * _DECAYS[config.learning_rate_decay](done)
 
 
 def gradient_norm(model: nn.Module, largest: float) -> Tensor:

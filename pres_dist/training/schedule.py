@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pres_dist.parallel.grid import share
 from pres_dist.step.batches import Sweep
 
 
@@ -21,14 +22,12 @@ class Schedule:
 
     def __init__(self, sweep: Sweep, replicas: int = 1) -> None:
         self._sweep = sweep
-        self._starts = [len(sweep) * replica // replicas for replica in range(replicas + 1)]
+        self._segments = [share(len(sweep), replica, replicas) for replica in range(replicas)]
 
     @property
     def num_steps(self) -> int:
         """Steps of an epoch."""
-        return max(
-            stop - start for start, stop in zip(self._starts, self._starts[1:], strict=False)
-        )
+        return max(own.stop - own.start for own in self._segments)
 
     @property
     def num_events(self) -> int:
@@ -36,24 +35,24 @@ class Schedule:
 
     def batch_number(self, step: int, replica: int) -> int | None:
         """The batch of the sweep that a replica trains in a step; None after its segment."""
-        number = self._starts[replica] + step
-        return number if number < self._starts[replica + 1] else None
+        own = self._segments[replica]
+        return own.start + step if own.start + step < own.stop else None
 
     def first_event(self, replica: int) -> int:
         """Events of the sweep before a replica's segment."""
-        return self._sweep.events_before(self._starts[replica])
+        return self._sweep.events_before(self._segments[replica].start)
 
     def events_before(self, step: int) -> int:
         """Events that all replicas together have trained before a step."""
         total = 0
-        for start, stop in zip(self._starts, self._starts[1:], strict=False):
-            reached = min(start + step, stop)
-            total += self._sweep.events_before(reached) - self._sweep.events_before(start)
+        for own in self._segments:
+            reached = min(own.start + step, own.stop)
+            total += self._sweep.events_before(reached) - self._sweep.events_before(own.start)
         return total
 
     def sizes(self, step: int) -> list[int]:
         """Events that each replica trains in a step."""
-        numbers = [self.batch_number(step, replica) for replica in range(len(self._starts) - 1)]
+        numbers = [self.batch_number(step, replica) for replica in range(len(self._segments))]
         before = self._sweep.events_before
         return [0 if own is None else before(own + 1) - before(own) for own in numbers]
 

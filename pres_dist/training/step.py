@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pres_dist.errors import NonFiniteError
 from pres_dist.memory.state import Pulled
+from pres_dist.parallel.grid import share
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.compute import Forward
 from pres_dist.step.mail import BatchMail, pending_events
@@ -33,10 +34,12 @@ class Update:
     Attributes:
         loss: of all workers' events.
         norm: of the gradient, before clipping.
+        rate: learning rate.
     """
 
     loss: Loss
     norm: Tensor
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,10 @@ class TrainingStep:
             for part in own:
                 forwards[part], row = self._backward(plan, pulled, part, num_events)
                 rows.append(row)
+            batches = (epoch - 1) * self._schedule.num_steps + number + update / num_updates
+            rate = self._rate(updates + update, batches)
             where = f"epoch {epoch}, step {updates + update}"
-            done.append(self._update(rows, number, updates + update, where))
+            done.append(self._update(rows, number, rate, where))
         computed = [forward for forward in forwards if forward is not None]
         if num_updates > 1:
             refresh = self._parts.train_step.refresh
@@ -130,6 +135,11 @@ class TrainingStep:
         self._prefetch.settle()
         mails = self._parts.train_step.commit(plan, pulled, computed, learn=True)
         return Stepped(done, computed, self._pending(number, mails))
+
+    def _rate(self, updates: int, batches: float) -> float:
+        """Learning rate after so many optimiser steps over so many temporal batches."""
+        done = batches / (self._config.epochs * self._schedule.num_steps)
+        return learning_rate(self._config, updates, self._parts.world.grid.replicas, done)
 
     def _num_updates(self, number: int) -> int:
         """Optimiser steps over a temporal batch."""
@@ -145,21 +155,21 @@ class TrainingStep:
         num_events = self.batch(number).num_events
         by_update = []
         for update in range(num_updates):
-            start, stop = (num_events * edge // num_updates for edge in (update, update + 1))
-            slices = grid.own_slices(stop - start)
-            by_update.append([slice(start + own.start, start + own.stop) for own in slices])
+            whole = share(num_events, update, num_updates)
+            slices = grid.own_slices(whole.stop - whole.start)
+            by_update.append(
+                [slice(whole.start + own.start, whole.start + own.stop) for own in slices]
+            )
         return [part for parts in zip(*by_update, strict=True) for part in parts]
 
     def _events_in(self, number: int, update: int) -> int:
         """Events of an optimiser step, those of all replicas and groups."""
         num_updates = self._num_updates(number)
         sizes = self._schedule.sizes(number)
-        events = sum(
-            size * (update + 1) // num_updates - size * update // num_updates for size in sizes
-        )
-        return events * self._parts.world.grid.epochs
+        shares = (share(size, update, num_updates) for size in sizes)
+        return sum(own.stop - own.start for own in shares) * self._parts.world.grid.epochs
 
-    def _update(self, rows: Sequence[Tensor], number: int, step: int, where: str) -> Update:
+    def _update(self, rows: Sequence[Tensor], number: int, rate: float, where: str) -> Update:
         """Add up the gradients of all parts of all workers, and move the weights."""
         parts, clock, world = self._parts, self._parts.clock, self._parts.world
         with clock("wait"):
@@ -171,9 +181,9 @@ class TrainingStep:
             norm = gradient_norm(parts.model, self._config.gradient_clip)
             self._stop_if_not_finite(loss, norm, number, where)
             for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate(self._config, step, world.grid.replicas)
+                group["lr"] = rate
             self.optimiser.step()
-        return Update(loss, norm)
+        return Update(loss, norm, rate)
 
     def _backward(
         self, plan: Plan, pulled: Pulled, part: int, num_events: int

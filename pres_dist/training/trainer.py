@@ -20,11 +20,9 @@ from pres_dist.tasks.pretrained import begin_training
 from pres_dist.tasks.task import Metrics
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import fingerprint, load_model
-from pres_dist.training.loss import Loss
-from pres_dist.training.optimiser import learning_rate
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
-from pres_dist.training.step import TrainingStep
+from pres_dist.training.step import TrainingStep, Update
 from pres_dist.training.timing import EpochTimer, Throughput
 from pres_dist.training.totals import EpochTotals
 
@@ -133,14 +131,15 @@ class Trainer:
         position.batch += 1
         position.step += 1
         position.updates += len(done.updates)
-        self._report(done.updates[-1].loss, meter)
+        self._report(done.updates[-1], meter)
 
-    def _report(self, loss: Loss, meter: Throughput) -> None:
+    def _report(self, update: Update, meter: Throughput) -> None:
         """A step record every so often; reading the loss waits for the device."""
         position = self.position
         if position.batch % max(self.schedule.num_steps // _LOG_SHARE, 1):
             return
-        done, total = self.schedule.events_before(position.batch), float(loss.total)
+        done, loss = self.schedule.events_before(position.batch), update.loss
+        total = float(loss.total)
         rate = meter.rate(done)
         self.progress.batch(position.epoch, done, total, rate)
         self.log.write(
@@ -154,9 +153,7 @@ class Trainer:
                 "coherence": self._if_memory(1 - float(loss.incoherence)),
                 "gate": self._gate(),
                 "optimiser_steps": position.updates,
-                "learning_rate": learning_rate(
-                    self.config, position.updates - 1, self.parts.world.grid.replicas
-                ),
+                "learning_rate": update.rate,
                 "events_per_second": rate,
             }
         )

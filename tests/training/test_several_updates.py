@@ -102,3 +102,25 @@ def test_the_learning_rate_follows_the_events_of_an_optimiser_step(
         training__learning_rate=0.001,
     ).training
     assert learning_rate(config, 0) == pytest.approx(0.001 * events / config.scaling_base)
+
+
+@pytest.mark.parametrize(("decay", "quarter"), [("none", 1.0), ("linear", 0.75), ("cosine", 0.854)])
+def test_the_learning_rate_falls_over_the_run(
+    make_config: MakeConfig, decay: str, quarter: float
+) -> None:
+    config = make_config(training__learning_rate_decay=decay).training
+    start, later = learning_rate(config, 0), learning_rate(config, 0, done=0.25)
+    assert later / start == pytest.approx(quarter, abs=1e-3)
+
+
+@pytest.mark.parametrize("each", [0, 25])
+def test_a_run_ends_with_the_smallest_learning_rate(
+    make_config: MakeConfig, tmp_path: Path, each: int
+) -> None:
+    config = make_config(training__learning_rate_decay="linear", training__events_per_step=each)
+    train(config, tmp_path / "run")
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    rates = [record["learning_rate"] for record in records if record["kind"] == "step"]
+    assert rates == sorted(rates, reverse=True)
+    steps = [record for record in records if record["kind"] == "epoch"][-1]["optimiser_steps"]
+    assert 0 < rates[-1] < 2 * config.training.learning_rate / steps
