@@ -144,7 +144,7 @@ class Sweep:
     def _with_equal_steps(self, config: RunConfig, method: Method) -> RunConfig:
         if method.equal_steps_to is None:
             return config
-        batches = config.training.batch_size / method.equal_steps_to
+        batches = config.training.events_per_batch / method.equal_steps_to
         epochs = round(config.training.epochs * batches / steps_per_batch(config))
         epochs = max(1, min(method.max_epochs, epochs))
         training = config.training.model_copy(update={"epochs": epochs})
@@ -169,7 +169,8 @@ def identity(config: RunConfig, exclude_defaults: bool = False) -> str:
 def steps_per_batch(config: RunConfig) -> int:
     """Optimiser steps in a temporal batch."""
     training = config.training
-    return -(-training.batch_size // (training.events_per_step or training.batch_size))
+    whole = training.events_per_batch
+    return -(-whole // (training.events_per_step or whole))
 
 
 def in_order(tasks: Iterable[Task], seeds: Sequence[int]) -> list[Task]:

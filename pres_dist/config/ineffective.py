@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pres_dist.config.base import Config
 from pres_dist.config.run import RunConfig
+from pres_dist.training.config import CalibrationConfig
 
 Rule = tuple[str, Callable[[RunConfig], bool], str]
 
@@ -82,13 +83,23 @@ _RULES: list[Rule] = [
     ),
     (
         "training.events_per_step",
-        lambda c: c.training.events_per_step >= c.training.batch_size,
+        lambda c: (
+            c.training.batch_size != "auto" and c.training.events_per_step >= c.training.batch_size
+        ),
         "an optimiser step takes the whole batch",
     ),
     (
         "training.scaling_base",
         lambda c: c.training.learning_rate_scaling == "none",
         "training.learning_rate_scaling is none",
+    ),
+    *(
+        (
+            f"calibration.{name}",
+            lambda c: c.training.batch_size != "auto",
+            "training.batch_size is not auto",
+        )
+        for name in CalibrationConfig.model_fields
     ),
     ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation part"),
     ("parallel.handover", lambda c: c.parallel.replicas == 1, "parallel.replicas is 1"),

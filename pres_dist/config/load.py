@@ -79,7 +79,8 @@ def validated(model: type[AnyConfig], source: Source, default_place: str) -> Any
                 f"{source.place(path, default_place)}: {_describe(model, path, problem)}"
             )
     if problems:
-        raise ConfigError("\n".join(problems))
+        # Each alternative of a union has its say about a value that fits none of them.
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
     return config
 
 
@@ -97,8 +98,9 @@ def _describe(model: type[Config], path: KeyPath, problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing"
     leaf = _leaf(model, path)
-    message = f"must be {leaf.allowed}" if leaf else problem["msg"]
-    return f"{key} {message}, got {got}"
+    if leaf is None:
+        return f"{key} {problem['msg']}, got {got}"
+    return f"{leaf.key} must be {leaf.allowed}, got {got}"
 
 
 def _leaf(model: type[Config], path: KeyPath) -> Leaf | None:

@@ -17,7 +17,7 @@ from pres_dist.parallel.config import ParallelConfig
 from pres_dist.pres.config import PresConfig
 from pres_dist.sampling.config import SamplingConfig
 from pres_dist.tasks.config import TaskConfig
-from pres_dist.training.config import TrainingConfig
+from pres_dist.training.config import CalibrationConfig, TrainingConfig
 
 
 class RunConfig(Config):
@@ -36,6 +36,7 @@ class RunConfig(Config):
     pres: PresConfig = PresConfig()
     parallel: ParallelConfig = ParallelConfig()
     training: TrainingConfig = TrainingConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="before")

@@ -14,7 +14,7 @@ from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256, sync_folder, write_atomically
 from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
 
-__all__ = ["BEST", "LATEST", "Checkpoints"]
+__all__ = ["BEST", "LATEST", "Checkpoints", "NoCheckpoints"]
 
 STATE, MANIFEST = "state.pt", "manifest.json"
 VERSION = 1
@@ -108,3 +108,16 @@ class Checkpoints:
         for folder in complete[: -self._keep]:
             if folder.name not in pinned:
                 shutil.rmtree(folder)
+
+
+class NoCheckpoints:
+    """Saves nothing: for a training that nobody goes on with."""
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        pass
+
+    def mark_best(self) -> None:
+        pass
+
+    def load(self, which: str = LATEST, device: torch.device | str = "cpu") -> dict[str, Any]:
+        raise CheckpointError(f"there is no {which.lower()} checkpoint: none were written")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,8 +14,8 @@ class TrainingConfig(Config):
 
     epochs: int = Field(5, ge=1)
     """Sweeps over the training part of the stream."""
-    batch_size: int = Field(800, ge=1)
-    """Events in a temporal batch; a cut is moved so that equal timestamps stay together."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 800
+    """Events in a temporal batch, equal timestamps kept together; auto calibrates the number."""
     events_per_step: int = Field(0, ge=0)
     """Events an optimiser step takes of a temporal batch, so that weights move several times
     for one read and one write of memory; 0 takes the whole batch."""
@@ -49,3 +49,27 @@ class TrainingConfig(Config):
     """Newest checkpoints that are kept."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the `report` extra)."""
+
+    @property
+    def events_per_batch(self) -> int:
+        """`batch_size` as a number; ValueError while it is still to be calibrated."""
+        if self.batch_size == "auto":
+            raise ValueError("training.batch_size is auto: no calibration has chosen it yet")
+        return self.batch_size
+
+
+class CalibrationConfig(Config):
+    """How `training.batch_size: auto` is found, on the first events of the training part."""
+
+    base_batch: int = Field(200, ge=1)
+    """The batch whose accuracy the others are held against."""
+    largest_batch: int = Field(12_800, ge=1)
+    """No batch beyond it is tried; batches double from `base_batch` on."""
+    tolerance: float = Field(0.003, ge=0)
+    """How much of the validation metric (AP for links) a batch may cost."""
+    max_events: int = Field(100_000, ge=100)
+    """Events to calibrate on; split like the stream, none of them of its validation or test."""
+    epochs: int = Field(3, ge=1)
+    """Sweeps over them."""
+    seeds: int = Field(1, ge=1)
+    """Trainings of each batch, whose metrics are averaged."""

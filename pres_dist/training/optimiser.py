@@ -43,7 +43,8 @@ def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: fl
         replicas: copies of the memory.
         done: share of the run's temporal batches that are done, from 0 to 1.
     """
-    events = min(config.batch_size, config.events_per_step or config.batch_size)
+    whole = config.events_per_batch
+    events = min(whole, config.events_per_step or whole)
     ratio = events * replicas / config.scaling_base
     rate = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
     if config.warmup_steps:

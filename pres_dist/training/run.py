@@ -17,12 +17,15 @@ from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress, SilentProgress
 from pres_dist.report.run_folder import (
+    CALIBRATION,
     RESULTS,
     begun_run_folder,
+    check_given_folder,
     create_run_folder,
     read_config,
 )
 from pres_dist.tasks.pretrained import load_encoder
+from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import ray_runs_here, without_servers
@@ -52,11 +55,20 @@ def train(
     device = choose_device(config)
     with join_world(device, partial(training_grid, config.parallel)) as world:
         progress = _progress(console, world)
+        asked, found = config, None
+        if config.training.batch_size == "auto":
+            if run_dir is not None:
+                world.leader_does(partial(check_given_folder, run_dir))
+            found = calibrate(config, device, world, progress)
+            config = with_batch_size(config, found.batch_size)
         with assembled(config, device, world) as parts:
-            for line in ineffective(config, world.grid.memory_workers):
+            for line in ineffective(asked, world.grid.memory_workers):
                 progress.note(f"warning: {line}")
             load_encoder(parts)
             folder = world.leader_does(lambda: create_run_folder(config, run_dir))
+            if found is not None and world.leads:
+                text = json.dumps(found.as_record(), indent=1)
+                write_atomically(folder / CALIBRATION, text + "\n")
             return _run(parts, folder, progress, None)
 
 
@@ -83,6 +95,8 @@ def start_or_resume(
         begun = world.leader_does(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
+        if config.training.batch_size == "auto":  # chosen when the run began
+            config = with_batch_size(config, read_config(begun).training.events_per_batch)
         checkpoints = Checkpoints(begun)
         state = world.leader_does(lambda: checkpoints.load() if checkpoints.any() else None)
         with assembled(config, device, world) as parts:

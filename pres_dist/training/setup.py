@@ -86,7 +86,7 @@ class Parts:
 
     @property
     def train_sweep(self) -> Sweep:
-        return Sweep(self.data.kept, self.data.stream.t, self.config.training.batch_size)
+        return Sweep(self.data.kept, self.data.stream.t, self.config.training.events_per_batch)
 
     def evaluation_sweep(self, events: range | np.ndarray, batch_size: int) -> Sweep:
         return Sweep(events, self.data.stream.t, batch_size)

@@ -18,7 +18,7 @@ from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.tasks.pretrained import begin_training
 from pres_dist.tasks.task import Metrics
-from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.checkpoint import BEST, Checkpoints, NoCheckpoints
 from pres_dist.training.identity import fingerprint, load_model
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
@@ -66,7 +66,11 @@ class Trainer:
     """
 
     def __init__(
-        self, parts: Parts, checkpoints: Checkpoints, log: MetricsLog | NoLog, progress: Progress
+        self,
+        parts: Parts,
+        checkpoints: Checkpoints | NoCheckpoints,
+        log: MetricsLog | NoLog,
+        progress: Progress,
     ) -> None:
         self.parts, self.checkpoints, self.log, self.progress = parts, checkpoints, log, progress
         self.config = parts.config.training
