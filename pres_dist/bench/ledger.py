@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -32,10 +32,12 @@ class Ledger:
 
     Args:
         folder: the sweep's; `create` makes it.
+        known: finished runs of other folders, by fingerprint, which count as this one's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: Mapping[str, Record] | None = None) -> None:
         self.folder = folder
+        self._known = known or {}
         # What is finished stays as it is, and looking it up again costs a parse of its files.
         self._finished: dict[str, Record] = {}
         self._keys: dict[str, str] = {}
@@ -51,19 +53,24 @@ class Ledger:
 
     def state(self, task: Task) -> State:
         """How far a run is; `begun` also where it was stopped and can go on."""
-        if task.identity in self._finished:
-            return self._finished[task.identity]["state"]
-        return self._state(task)
+        record = self._at_hand(task)
+        return self._state(task) if record is None else record["state"]
 
     def record(self, task: Task) -> Record | None:
         """The results of a finished run, with what its attempts cost; None before."""
-        if task.identity not in self._finished:
-            state = self._state(task)
-            if state not in FINISHED:
-                return None
-            record = read_record(self.run_dir(task), state, self.attempts(task))
-            self._finished[task.identity] = record
-        return self._finished[task.identity]
+        record = self._at_hand(task)
+        if record is not None:
+            return record
+        state = self._state(task)
+        if state not in FINISHED:
+            return None
+        record = read_record(self.run_dir(task), state, self.attempts(task))
+        self._finished[task.identity] = record
+        return record
+
+    def _at_hand(self, task: Task) -> Record | None:
+        """The record of a run that was looked up before, or is known from elsewhere."""
+        return self._finished.get(task.identity) or self._known.get(task.fingerprint)
 
     def run_dir(self, task: Task) -> Path:
         """Folder of the run, perhaps under the name that another method gave it."""

@@ -51,14 +51,19 @@ class Task:
         return identity(self.config)
 
     @cached_property
-    def digest(self) -> str:
-        """Short for what is computed: of the settings that are not at their default.
+    def fingerprint(self) -> str:
+        """Hash of what is computed: of the settings that are not at their default.
 
-        So a setting that a later version adds changes no digest. In return, runs that
+        So a setting that a later version adds changes no fingerprint. In return, runs that
         differ may share one, where one of them is of an earlier version.
         """
         text = identity(self.config, exclude_defaults=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint's beginning, for names of files."""
+        return self.fingerprint[:10]
 
     @property
     def label(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.markdown import markdown
 from pres_dist.bench.page import write_sweep_page
 from pres_dist.bench.plan import Sweep
+from pres_dist.bench.records import Record
 from pres_dist.bench.sweep import Outcome, outcomes
+from pres_dist.errors import ConfigError
 from pres_dist.files import write_atomically
 from pres_dist.report.environment import describe_environment
 
@@ -37,6 +39,26 @@ def write_reports(sweep: Sweep, ledger: Ledger) -> list[Path]:
     return [*paths, page] if write_sweep_page(page, sweep, results, rows, content) else paths
 
 
+def known_runs(paths: Iterable[Path]) -> dict[str, Record]:
+    """The finished runs that report.json of other sweeps hold, by fingerprint.
+
+    Raises:
+        ConfigError: A file is not such a report.
+    """
+    known: dict[str, Record] = {}
+    for path in paths:
+        try:
+            runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            known |= {run["fingerprint"]: run["record"] for run in runs if run["record"]}
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(
+                f"{path}: --known takes the {JSON} of a sweep, and this is none"
+            ) from None
+    return known
+
+
 def report_content(sweep: Sweep, rows: Sequence[Outcome], results: Results) -> dict[str, Any]:
     """Everything, as JSON holds it."""
     return {
@@ -53,6 +75,7 @@ def _run(row: Outcome) -> dict[str, Any]:
     return {
         **asdict(row.task.cell),
         "seed": row.task.seed,
+        "fingerprint": row.task.fingerprint,
         "tuned": dict(row.task.tuned),
         "chosen": row.chosen,
         "state": row.state,

@@ -48,6 +48,14 @@ def _parser() -> OptionParser:
         help="run only these: stream=, batch_size=, method=, seed=; the report shows all there is",
     )
     sweep.add_argument(
+        "--known",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="report.json of another sweep, whose finished runs count as done; may be repeated",
+    )
+    sweep.add_argument(
         "--dry-run", action="store_true", help="list the runs and how far each is, and run nothing"
     )
     sweep.add_argument(
@@ -66,14 +74,15 @@ def _positive(text: str) -> int:
 def _batch_size(arguments: argparse.Namespace) -> int:
     from pres_dist.bench.ledger import Ledger
     from pres_dist.bench.load import load_sweep
-    from pres_dist.bench.report import write_reports
+    from pres_dist.bench.report import known_runs, write_reports
     from pres_dist.bench.runner import Runner
     from pres_dist.bench.sweep import parse_only, run_sweep
     from pres_dist.bench.watch import Watch, list_runs
 
     sweep = load_sweep(arguments.sweep)
     only = parse_only(sweep, arguments.only)
-    ledger = Ledger(arguments.out or Path("runs") / f"bench-{sweep.config.name}")
+    known = known_runs(arguments.known)
+    ledger = Ledger(arguments.out or Path("runs") / f"bench-{sweep.config.name}", known)
     if arguments.dry_run:
         list_runs(sweep, ledger, only)
         return 0

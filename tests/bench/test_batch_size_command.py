@@ -73,6 +73,34 @@ def test_a_tiny_sweep(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([*arguments, "--report-only"]) == 0
     assert json.loads((out / "report.json").read_text())["cells"] == report["cells"]
 
+    other = tmp_path / "other"
+    arguments = ["bench", "batch-size", str(sweep), "--out", str(other)]
+    assert main([*arguments, "--known", str(out / "report.json")]) == 0
+    assert not list((other / "runs").iterdir())
+    assert json.loads((other / "report.json").read_text())["cells"] == report["cells"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "known.json: cannot be read: No such file or directory"),
+        ("[", "known.json: --known takes the report.json of a sweep, and this is none"),
+        ("{}", "known.json: --known takes the report.json of a sweep, and this is none"),
+    ],
+)
+def test_known_runs_come_from_a_report(
+    sweep: Path,
+    tmp_path: Path,
+    content: str | None,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / "known.json").write_text(content)
+    known = ["--known", str(tmp_path / "known.json")]
+    assert main(["bench", "batch-size", str(sweep), *known]) == 2
+    assert message in capsys.readouterr().err
+
 
 def test_a_sweep_with_a_failed_run_says_so(
     sweep: Path,
