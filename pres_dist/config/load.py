@@ -100,7 +100,9 @@ def _describe(model: type[Config], path: KeyPath, problem: Any) -> str:
     leaf = _leaf(model, path)
     if leaf is None:
         return f"{key} {problem['msg']}, got {got}"
-    return f"{leaf.key} must be {leaf.allowed}, got {got}"
+    beyond = problem["loc"][len(leaf.path) :]  # an item of a list, or an alternative of a union
+    item = "".join(f".{part}" for part in beyond if isinstance(part, int))
+    return f"{leaf.key}{item} must be {leaf.allowed}, got {got}"
 
 
 def _leaf(model: type[Config], path: KeyPath) -> Leaf | None:
