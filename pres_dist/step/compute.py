@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.merge import first_of_each, joined_rows, merge_rows
-from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
+from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
 from pres_dist.model.neighbourhood import NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
@@ -29,9 +29,10 @@ from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import both_ends, plan_deliveries
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
-from pres_dist.step.plan import Plan, plan_parts, pulled_by
+from pres_dist.step.plan import Plan, PlannedPart, plan_parts, pulled_by
 from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
+from pres_dist.step.unread import unread_events
 
 
 @dataclass(frozen=True)
@@ -136,26 +137,23 @@ class TemporalStep:
 
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
-        part = plan.parts[number]
-        gathered = part.gathered
-        updated = self._update_part(plan, pulled, number)
-        nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
+        part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
+        gathered, updated = part.gathered, self._update(plan, part, own)
         if not gathered.hops:
+            nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            known = pulled_by(part, pulled).transitions
-            embedded_QA, endpoints_2BD = self._embed(gathered, updated, known)
+            embedded_QA, endpoints_2BD = self._embed(gathered, updated, own.transitions)
             scored = score_part(self.model, self.tables, part, embedded_QA)
         return Forward(gathered, updated, *scored, endpoints_2BD)
 
     @torch.no_grad()
     def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
         """The same pass with what is written of its nodes as the present weights make it."""
-        part, endpoints_2BD = plan.parts[number], forward.endpoints_2BD
-        updated = self._update_part(plan, pulled, number)
+        part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
+        updated, endpoints_2BD = self._update(plan, part, own), forward.endpoints_2BD
         if endpoints_2BD is not None:
-            known = pulled_by(part, pulled).transitions
-            _, endpoints_2BD = self._embed(part.gathered, updated, known)
+            _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
         return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
 
     @torch.no_grad()
@@ -226,43 +224,32 @@ class TemporalStep:
         hops, message_hops = self._num_hops, self.model.num_message_hops
         return gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
 
-    def unread(self, nodes_Q: Tensor, before_Q: Tensor, last_update_Q: Tensor) -> Unread:
-        """Events of nodes after their last update and before an event id.
+    def _update(self, plan: Plan, part: PlannedPart, pulled: Pulled) -> UpdatedMemory:
+        """Memory of the part's nodes after their mail.
 
-        A node whose memory was never written has no state that they could change.
+        Args:
+            plan: of the step.
+            part: of it.
+            pulled: state of the part's own nodes.
         """
-        adjacency = self.sampler.adjacency
-        written_Q = last_update_Q != NEVER
-        seen_Q = adjacency.first_event_at(torch.where(written_Q, last_update_Q + 1, 0))
-        _, start_Q = adjacency.history(nodes_Q, torch.minimum(seen_Q, before_Q))
-        _, end_Q = adjacency.history(nodes_Q, before_Q)
-        count_Q = torch.where(written_Q, end_Q - start_Q, 0)
-        newest_Q = adjacency.event_at(nodes_Q, torch.where(count_Q > 0, end_Q - 1, 0))
-        t_Q = self.tables.times(torch.where(count_Q > 0, newest_Q, 0))
-        return Unread(torch.where(count_Q > 0, t_Q - last_update_Q, 0), count_Q)
-
-    def _update_part(self, plan: Plan, pulled: Pulled, number: int) -> UpdatedMemory:
-        part = plan.parts[number]
-        own = pulled_by(part, pulled)
-        return self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
-
-    def _update(
-        self, nodes_U: Tensor, pulled: Pulled, first_event: int | None, now: Tensor | None
-    ) -> UpdatedMemory:
-        """Memory after the mail; `first_event` is the batch's, where reads lag behind it."""
+        nodes_U = part.gathered.nodes_U
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
-            context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), now)
+            context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), plan.now)
             if transitions is not None and self._rates_seed is not None:
                 assert transitions.mixture is not None
                 newest_U = state.mail_event_UR.amax(1)
                 rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self._rates_seed)
             updated = self.model.update_memory(state, context, transitions, rate_UD)
-            if first_event is None or self.model.correction is None or transitions is None:
+            if plan.first_event is None or self.model.correction is None or transitions is None:
                 return updated
-            before_U = torch.full_like(nodes_U, first_event)
-            unread_U = self.unread(nodes_U, before_U, updated.last_update_U)
+            before_U = torch.full_like(nodes_U, plan.first_event)  # reads lag behind the batch
+            unread_U = self._unread(nodes_U, before_U, updated.last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
+
+    def _unread(self, nodes_Q: Tensor, before_Q: Tensor, last_update_Q: Tensor) -> Unread:
+        adjacency = self.sampler.adjacency
+        return unread_events(adjacency, self.tables, nodes_Q, before_Q, last_update_Q)
 
     def _mail_context(self, nodes_U: Tensor, events_UR: Tensor, now: Tensor | None) -> MailContext:
         tables = self.tables
@@ -293,7 +280,7 @@ class TemporalStep:
             return apply_pending(self.model.updater, nodes, hop, self.store.num_slots)
         if self.model.pending == "ignore" or correction is None or transitions is None:
             return None
-        unread_Q = self.unread(
+        unread_Q = self._unread(
             gathered.nodes_U.index_select(0, hop.index_Q),
             self.sampler.adjacency.first_event_at(hop.t_Q),
             nodes.last_update_U.index_select(0, hop.index_Q),

@@ -14,6 +14,7 @@ from pres_dist.model.tgn import UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import PresCorrection
+from pres_dist.step.unread import unread_events
 
 
 def updated(last_update: list[int]) -> UpdatedMemory:
@@ -45,7 +46,7 @@ def test_the_events_that_memory_does_not_know_are_counted_one_by_one() -> None:
     last_update = random.choice(stream.t, 200)
     last_update[::7] = NEVER
     tensors = (torch.from_numpy(column) for column in (nodes, before, last_update))
-    unread = world.step.unread(*tensors)
+    unread = unread_events(world.step.sampler.adjacency, world.step.tables, *tensors)
     for place, (node, bound, last) in enumerate(zip(nodes, before, last_update, strict=True)):
         mine = (stream.src[:bound] == node) | (stream.dst[:bound] == node)
         times = stream.t[:bound][mine]

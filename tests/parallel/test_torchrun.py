@@ -58,6 +58,24 @@ def test_two_workers_train_what_one_trains(make_config: MakeConfig, tmp_path: Pa
     assert steps == [record["step"] for record in _epochs(tmp_path / "alone")]
 
 
+def test_two_workers_calibrate_as_one_does(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(
+        training__batch_size="auto",
+        calibration__base_batch=10,
+        calibration__largest_batch=40,
+        calibration__epochs=1,
+    )
+    alone = train(config, tmp_path / "alone")
+    result = torchrun(2, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "two"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("training.batch_size: auto is ") == 1
+    records = [
+        json.loads((tmp_path / run / "calibration.json").read_text()) for run in ("alone", "two")
+    ]
+    assert records[0]["batch_size"] == records[1]["batch_size"]
+    _assert_alike(_results(tmp_path / "two"), alone)
+
+
 def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config()
     result = torchrun(3, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
