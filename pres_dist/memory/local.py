@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +17,15 @@ from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
 
 _WITHOUT_MAIL = ("memory_UD", "last_update_U", "mail_count_U")
 """What a push writes where mailboxes roll."""
+
+
+@dataclass(frozen=True)
+class _Push:
+    """A push as it came: the version that it made, its rows, and the mail of its batch."""
+
+    version: int
+    nodes_U: Tensor
+    state: NodeState
 
 
 class LocalStore:
@@ -50,8 +60,8 @@ class LocalStore:
             mail_count_U=torch.zeros(num_nodes, dtype=torch.int64, device=device),
         )
         self.version = 0
-        # Version that wrote a row: not saved, since after a load all of it has been seen.
-        self._written_N = torch.zeros(num_nodes, dtype=torch.int64, device=device)
+        # What a push to come may not have seen: not saved, since all have seen what is loaded.
+        self._recent: list[_Push] = []
 
     def pull(
         self,
@@ -67,27 +77,17 @@ class LocalStore:
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         if learn:
             self._observe(nodes_U, POSITIVE, state.memory_UD, state.last_update_U)
-        if seen is not None and seen < self.version and not self.rolling:
-            state = self._keep_unread(nodes_U, state, seen)
+        self._recent = [] if seen is None else [one for one in self._recent if one.version > seen]
+        self.version += 1
         if self.rolling:
             state = replace(state, mail_count_U=torch.zeros_like(state.mail_count_U))
+        else:
+            own = _Push(self.version, nodes_U, state)
+            state = _with_unread(nodes_U, state, self._recent)
+            self._recent.append(own)
         for name, table in vars(self._rows).items():
             if name in _WITHOUT_MAIL or not self.rolling:
                 table.index_copy_(0, nodes_U, getattr(state, name))
-        self.version += 1
-        self._written_N.index_fill_(0, nodes_U, self.version)
-
-    def _keep_unread(self, nodes_U: Tensor, state: NodeState, seen: int) -> NodeState:
-        """The new rows, with the mail that was pushed since version `seen` before their own."""
-        unread_U = (self._written_N.index_select(0, nodes_U) > seen).nonzero().flatten()
-        stored = self.pull(nodes_U.index_select(0, unread_U)).state
-        rows = torch.cat([unread_U, torch.arange(nodes_U.numel(), device=nodes_U.device)])
-        both = {
-            name: torch.cat([getattr(stored, name), column]) for name, column in vars(state).items()
-        }
-        merged = merge_rows(rows, NodeState(**both))[1]
-        # Rows that nobody wrote since keep their own; all others take the memory that is pushed.
-        return replace(merged, memory_UD=state.memory_UD, last_update_U=state.last_update_U)
 
     def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
         roll(self._rows, nodes_X, events_X, memory_XD)
@@ -114,11 +114,7 @@ class LocalStore:
         self._rows.last_update_U.fill_(NEVER)
         if self.statistics is not None:
             self.statistics.reset()
-        self._all_seen()
-
-    def _all_seen(self) -> None:
-        self.version = 0
-        self._written_N.zero_()
+        self.version, self._recent = 0, []
 
     def state_dict(self) -> dict[str, Any]:
         statistics = {} if self.statistics is None else self.statistics.state_dict()
@@ -133,4 +129,29 @@ class LocalStore:
             table.copy_(state["rows"][name])
         if self.statistics is not None:
             self.statistics.load_state_dict(state["statistics"])
-        self._all_seen()
+        self.version, self._recent = 0, []
+
+
+def _with_unread(nodes_U: Tensor, state: NodeState, unread: Sequence[_Push]) -> NodeState:
+    """The new rows, with the mail of pushes that they were not computed from before their own.
+
+    Mail that they were computed from is left out, though it may still lie in the mailboxes:
+    it has been applied.
+    """
+    if not unread or not nodes_U.numel():
+        return state
+    ascending_U, order_U = nodes_U.sort()
+    rows, states = [], []
+    for push in unread:
+        place_W = torch.searchsorted(ascending_U, push.nodes_U).clamp(max=nodes_U.numel() - 1)
+        both_W = (ascending_U.index_select(0, place_W) == push.nodes_U).nonzero().flatten()
+        rows.append(order_U.index_select(0, place_W.index_select(0, both_W)))
+        columns = vars(push.state).items()
+        states.append({name: column.index_select(0, both_W) for name, column in columns})
+    if not any(len(each) for each in rows):
+        return state
+    rows.append(torch.arange(nodes_U.numel(), device=nodes_U.device))
+    states.append(vars(state))
+    together = {name: torch.cat([each[name] for each in states]) for name in vars(state)}
+    merged = merge_rows(torch.cat(rows), NodeState(**together))[1]
+    return replace(merged, memory_UD=state.memory_UD, last_update_U=state.last_update_U)

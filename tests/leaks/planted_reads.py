@@ -225,8 +225,8 @@ def negatives_as_transitions() -> Leak:
 def _as_it_was(store: Any) -> Iterator[None]:
     """Puts a store back as it was; what was read inside stays with the reader."""
     state, version = deepcopy(store.state_dict()), store.version
-    written_N = store._written_N.clone()
+    recent = list(store._recent)
     yield
     store.load_state_dict(state)
     store.version = version
-    store._written_N.copy_(written_N)
+    store._recent = recent

@@ -490,6 +490,21 @@ class StoreContract:
         self.fill(store, ids(1, 2), 7, store.pull(ids(1, 2)).version)
         assert store.pull(ids(1, 2)).state.mail_count_U.tolist() == [1, 1]
 
+    def test_unread_mail_that_a_later_read_has_applied_does_not_stay(self, layout: Layout) -> None:
+        store = self.make_store(layout)
+        before = store.version
+        self.fill(store, ids(0, 1), 5)
+        seen = store.pull(ids(0, 1, 2)).version  # applies event 5
+        self.fill(store, ids(1, 2), 6, before)  # does not, and leaves it where it was
+        if layout.num_slots > 1:
+            assert store.pull(ids(1)).state.mail_event_UR[0, :2].tolist() == [5, 6]
+        self.fill(store, ids(2, 1, 0), 7, seen)
+        state = store.pull(ids(0, 1, 2)).state
+        assert state.mail_count_U.tolist() == [1, 2, 2]
+        for slot, events in enumerate([[7], [6, 7], [6, 7]]):
+            kept = state.mail_event_UR[slot]
+            assert kept[kept != NO_EVENT].tolist() == events[-layout.num_slots :]
+
     # ------------------------------------------------------ announcements
 
     def test_what_a_pull_announces_changes_nothing_but_the_way(self, layout: Layout) -> None:
