@@ -13,7 +13,7 @@ from typing import Any
 
 from pres_dist.bench.config import Method, SweepConfig
 from pres_dist.config.ineffective import idle_settings
-from pres_dist.config.load import validated
+from pres_dist.config.load import nothing_set, validated
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
 from pres_dist.config.source import Source
@@ -128,7 +128,7 @@ class Sweep:
         Raises:
             ConfigError: The settings do not make a configuration.
         """
-        source = Source(RunConfig().model_dump())
+        source = Source(nothing_set())
         source.put(Source({"training": {"num_threads": 1}}))
         for layer in (("base",), ("streams", cell.stream), *self._lineage(cell.method)):
             source.put(with_preset(self._layers[layer]))

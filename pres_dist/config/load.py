@@ -19,7 +19,7 @@ from pres_dist.config.source import Source, read_source
 from pres_dist.config.suggest import suggest_key
 from pres_dist.errors import ConfigError
 
-__all__ = ["dump_yaml", "load_config", "validated"]
+__all__ = ["dump_yaml", "load_config", "nothing_set", "validated"]
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -39,12 +39,12 @@ def load_config(
     """
     source = _read(path) if path else Source()
     source.put(parse_overrides(RunConfig, overrides))
-    below = Source(base.model_dump() if base else _nothing_set())
+    below = Source(base.model_dump() if base else nothing_set())
     below.put(with_preset(source))
     return validated(RunConfig, below, str(path) if path else "configuration")
 
 
-def _nothing_set() -> dict[str, Any]:
+def nothing_set() -> dict[str, Any]:
     """All sections, empty: a default may hang on what else is set, so none is put in here."""
     fields = RunConfig.model_fields.items()
     return {name: {} for name, field in fields if section_model(field) is not None}
