@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig
+from small_run import MakeConfig, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
@@ -20,7 +20,6 @@ from pres_dist.evaluation.run import evaluate_run
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.run import resume, train
-from pres_dist.training.trainer import Trainer
 
 TIMEOUT_S = 100
 
@@ -92,21 +91,11 @@ def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Pa
 
 
 def test_a_run_begun_by_one_and_ended_by_two_has_the_same_bits(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = make_config(parallel__slices=2, training__checkpoint_every=3)
     train(config, tmp_path / "whole")
-    original = Trainer._train_step
-
-    def dying(self: Trainer, *step: Any) -> None:
-        if self.position.step == 14:
-            raise KeyboardInterrupt
-        original(self, *step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", dying)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "broken")
+    train_until(config, tmp_path / "broken", step=14)
     result = torchrun(2, "resume", str(tmp_path / "broken"))
     assert result.returncode == 0, result.stderr
     whole, broken = (

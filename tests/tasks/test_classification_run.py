@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_run import MakeConfig, labelled_stream
+from small_run import MakeConfig, labelled_stream, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
@@ -99,22 +99,10 @@ def test_labels_alone_need_no_negatives(make_config: MakeConfig, tmp_path: Path)
     assert all("label_loss" in record for record in records if record["kind"] == "step")
 
 
-def test_a_resumed_run_ends_in_the_same_bits(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(**EDGES, training__checkpoint_every=3, model__dropout=0.1)
     whole = train(config, tmp_path / "whole")
-    original = Trainer._train_step
-
-    def dying(self: Trainer, *step: Any) -> None:
-        if self.position.step == 14:
-            raise KeyboardInterrupt
-        original(self, *step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", dying)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "broken")
+    train_until(config, tmp_path / "broken", step=14)
     assert resume(tmp_path / "broken") | {"seconds": 0} == whole | {"seconds": 0}
     weights = [Checkpoints(tmp_path / name).load()["model"] for name in ("whole", "broken")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
+import pytest
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
+from pres_dist.training.run import train
+from pres_dist.training.trainer import Trainer
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -69,3 +74,20 @@ def small_config(stream_path: Path) -> MakeConfig:
         return load_config(None, arguments)
 
     return make
+
+
+class Died(Exception):
+    """Stands for whatever ended a run."""
+
+
+def train_until(config: RunConfig, run_dir: Path, step: int) -> None:
+    """Begin a run that dies once it has trained so many temporal batches."""
+    original = Trainer._train_step
+
+    def dying(trainer: Trainer, *given: Any) -> None:
+        if trainer.position.step == step:
+            raise Died
+        original(trainer, *given)
+
+    with mock.patch.object(Trainer, "_train_step", dying), pytest.raises(Died):
+        train(config, run_dir)

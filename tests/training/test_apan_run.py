@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig
+from small_run import MakeConfig, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.training.checkpoint import LATEST, Checkpoints
 from pres_dist.training.run import resume, train
-from pres_dist.training.trainer import Trainer
 
 APAN: dict[str, Any] = {
     "model__updater": "attention",
@@ -24,13 +23,7 @@ APAN: dict[str, Any] = {
 }
 
 
-class Died(Exception):
-    """Stands for whatever ended a run."""
-
-
-def test_a_resumed_run_ends_in_the_same_bits(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: Path) -> None:
     config: RunConfig = make_config(
         **APAN,
         training__checkpoint_every=3,
@@ -39,17 +32,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
         model__dropout=0.1,
     )
     train(config, tmp_path / "whole")
-    original = Trainer._train_step
-
-    def dying(self: Trainer, *step: Any) -> Any:
-        if self.position.batch == 8:
-            raise Died
-        return original(self, *step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", dying)
-        with pytest.raises(Died):
-            train(config, tmp_path / "broken")
+    train_until(config, tmp_path / "broken", step=8)
     resume(tmp_path / "broken")
     whole, resumed = (Checkpoints(tmp_path / run).load(LATEST) for run in ("whole", "broken"))
     assert (whole["store"]["rows"]["mail_event_UR"] >= 0).any(1).sum() > 40

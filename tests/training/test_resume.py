@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig
+from small_run import Died, MakeConfig, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
@@ -32,10 +32,6 @@ TIMES = {
 }
 
 
-class Died(Exception):
-    """Stands for whatever ended a run."""
-
-
 @pytest.fixture(params=[0, 2], ids=["prompt", "lagging"])
 def config(make_config: MakeConfig, request: pytest.FixtureRequest) -> RunConfig:
     config: RunConfig = make_config(
@@ -53,20 +49,10 @@ def config(make_config: MakeConfig, request: pytest.FixtureRequest) -> RunConfig
 
 @pytest.mark.parametrize("die_at", [2, 3, 8, 11, 12, 27])
 def test_a_resumed_run_ends_in_the_same_bits(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_at: int
+    config: RunConfig, tmp_path: Path, die_at: int
 ) -> None:
     whole = train(config, tmp_path / "whole")
-    original = Trainer._train_step
-
-    def dying(self: Trainer, *step: Any) -> Any:
-        if self.position.step == die_at:
-            raise Died
-        return original(self, *step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", dying)
-        with pytest.raises(Died):
-            train(config, tmp_path / "broken")
+    train_until(config, tmp_path / "broken", step=die_at)
     if die_at < 3:  # before the first checkpoint
         with pytest.raises(CheckpointError, match="no latest checkpoint"):
             resume(tmp_path / "broken")
