@@ -31,11 +31,11 @@ from comparing import (
     near,
 )
 from recording import Record
+from scramble import with_other_future
 from subject import Subject, probe
 from variants import NUM_EVENTS, TRAIN_END, VALIDATION_END
 
 from pres_dist.config.run import RunConfig
-from pres_dist.evaluation.scramble import with_other_future
 from pres_dist.events.stream import EventStream
 
 STILL: dict[str, object] = {"training.learning_rate": 1e-30, "data.standardise": False}

@@ -188,7 +188,9 @@ class _Observer:
         half = slice(whole.num_events // 2, whole.num_events)
         negatives_BM = _negatives(done)[half]
         epoch = self._epoch if step.model.training else 0
-        own = step.plan([whole.part(half)], [negatives_BM], epoch)
+        # The age of mail in rolling mailboxes is that at the beginning of the whole batch.
+        first = int(plan.parts[0].batch.events_B[0]) if step.store.rolling else None
+        own = step.plan([whole.part(half)], [negatives_BM], epoch, first)
         with torch.no_grad():
             return _scores(score(step, own, step.read(own)))
 

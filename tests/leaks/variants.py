@@ -50,6 +50,17 @@ VARIANTS: dict[str, dict[str, object]] = {
         "sampling.num_negatives": 2,
         "evaluation.negatives": "inductive",
     },
+    "preset best": {"preset": "best", "training.events_per_step": 4},
+    "preset paper": {"preset": "paper"},
+    "pending events applied": {
+        "pres.pending": "apply",
+        "model.aggregator": "sequential",
+        "memory.mailbox_slots": 2,
+    },
+    "jodie": {"model.kind": "jodie", "training.events_per_step": 6},
+    "dyrep": {"model.kind": "dyrep", "memory.dim": 8, "memory.mailbox_slots": 2},
+    "apan": {"model.kind": "apan", "memory.mailbox_slots": 3},
+    "tgat": {"model.kind": "tgat", "sampling.num_neighbours": 2},
 }
 REPLICAS: dict[str, object] = {"parallel.replicas": 2}
 """Needs two workers."""
