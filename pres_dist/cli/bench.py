@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
+from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
 
-TERMINATED = 143
 UNFINISHED = 1
 
 
 def main(argv: list[str]) -> int:
     """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
     arguments = _parser().parse_args(normalised(argv))
-    with _terminable():
+    with terminable():
         code: int = arguments.action(arguments)
     return code
 
@@ -95,21 +90,3 @@ def _batch_size(arguments: argparse.Namespace) -> int:
         for path in write_reports(sweep, ledger):
             print(f"report: {path}")
     return 0 if arguments.report_only or watch.all_finished() else UNFINISHED
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that the runs that were started are ended."""
-
-    def stop(*_: object) -> NoReturn:
-        sys.exit(TERMINATED)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from pres_dist.cli.data_options import add_fields, build
+from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
-
-TERMINATED = 143
 
 
 def main(argv: list[str]) -> int:
     """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
     arguments = _parser().parse_args(normalised(argv))
-    with _terminated_cleanly():
+    with terminable():
         arguments.action(arguments)
     return 0
 
@@ -110,21 +104,3 @@ def _verify(arguments: argparse.Namespace) -> None:
 
     stream = EventStream.verify(arguments.path)
     print(f"{arguments.path}: intact, {stream.num_events:,} events")
-
-
-@contextmanager
-def _terminated_cleanly() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that nothing half-written stays behind."""
-
-    def stop(*_: object) -> NoReturn:
-        sys.exit(TERMINATED)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

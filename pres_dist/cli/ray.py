@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
+from pres_dist.cli.terminable import terminable
 from pres_dist.config.load import load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
@@ -18,7 +14,6 @@ from pres_dist.errors import ConfigError
 MISSING_CONFIG = """ray needs a configuration file
   start from one that is there:  pres-dist ray configs/quickstart.yaml --num-workers 2
   all options:                   pres-dist ray --help"""
-TERMINATED = 143
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +36,7 @@ def main(argv: list[str]) -> int:
     )
     progress = make_progress()
     try:
-        with _terminable():
+        with terminable():
             train_on_ray(config, options, arguments.address, arguments.run_dir, progress)
     finally:
         progress.stop()
@@ -57,25 +52,6 @@ def _require_ray() -> None:
         raise ConfigError(
             "`pres-dist ray` needs Ray, which is not installed: pip install 'ray>=2.52'"
         )
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that what was started is ended.
-
-    Ray changes the exit code on the way.
-    """
-
-    def leave(_number: int, _frame: object) -> NoReturn:
-        sys.exit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    except SystemExit:
-        sys.exit(TERMINATED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> OptionParser:
