@@ -9,19 +9,23 @@ Shapes: U nodes, D memory size.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pres_dist.memory.state import TransitionRows
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.config import PresConfig
 
+_FIRST_SHARE_LOGIT = -2.0
+"""Before training, an eighth of the distance to the mean is gone after one unit of the clock."""
+
 
 class Predictor(nn.Module):
     """The change of a node's memory over a time, from its statistics.
 
     `drift` goes on at the node's mean rate, as in the paper. `level` goes back towards
-    the mean of its past states, by a share that is learnt for each number of the memory:
-    a recurrent memory that is bounded cannot drift for long.
+    the mean of its past states: a recurrent memory that is bounded cannot drift for long.
+    Of the distance, 1 - (1 - a)^length is gone, with a learnt for each number of the memory.
 
     Args:
         config: which predictor, and how far it is trusted.
@@ -33,7 +37,9 @@ class Predictor(nn.Module):
         super().__init__()
         self.clock = clock
         self._shrinkage, self._clip = config.shrinkage, config.clip
-        self.share_logit = nn.Parameter(torch.zeros(dim)) if config.predictor == "level" else None
+        self.share_logit: nn.Parameter | None = None
+        if config.predictor == "level":
+            self.share_logit = nn.Parameter(torch.full((dim,), _FIRST_SHARE_LOGIT))
 
     def forward(
         self, state_UD: Tensor, length_U: Tensor, known: TransitionRows, rate_UD: Tensor
@@ -49,7 +55,8 @@ class Predictor(nn.Module):
         if self.share_logit is None:
             change_UD = length_U[:, None] * rate_UD
         else:
-            change_UD = torch.sigmoid(self.share_logit) * (rate_UD - state_UD)
+            log_left_D = F.logsigmoid(-self.share_logit)  # log(1 - a)
+            change_UD = -torch.expm1(length_U[:, None] * log_left_D) * (rate_UD - state_UD)
         observed_U = known.num_observed_U.to(torch.float32)
         if self._shrinkage:
             change_UD = change_UD * (observed_U / (observed_U + self._shrinkage))[:, None]

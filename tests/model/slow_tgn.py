@@ -370,7 +370,7 @@ class SlowStep:
         mean = sum(state.seen) / num if drawn is None else drawn
         if self.pres.predictor == "level":
             share = _sigmoid(self.model.weights["correction.predict.share_logit"])
-            change = share * (mean - start)
+            change = (1 - (1 - share) ** length) * (mean - start)
         else:
             change = length * mean
         change = change * num / (num + self.pres.shrinkage)

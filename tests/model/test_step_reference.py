@@ -63,6 +63,12 @@ CASES = {
         1,
         {"node_dim": 2},
     ),
+    "pres-level-lost": (
+        ModelConfig(**SMALL, aggregator="sequential"),
+        PresConfig(predictor="level", corrects="lost", pending="predict", clock="event"),
+        2,
+        {},
+    ),
     "pres-drift-kalman-clipped": (
         ModelConfig(**SMALL, embedding="time"),
         PresConfig(gate="kalman", pending="predict", clip=0.01, clock="event"),
