@@ -22,10 +22,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"events_per_step": 200},
         "pres": {
             "prediction": True,
-            "predictor": "drift",
+            "predictor": "level",
             "corrects": "lost",
             "shrinkage": 2.0,
-            "clip": 0.5,
+            "clip": 0.0,
             "pending": "predict",
             "transition": "mean",
             "components": 1,
