@@ -131,7 +131,7 @@ class Sweep:
         source = Source(nothing_set())
         source.put(Source({"training": {"num_threads": 1}}))
         for layer in (("base",), ("streams", cell.stream), *self._lineage(cell.method)):
-            source.put(with_preset(self._layers[layer]))
+            source.put(with_preset(self._layers[layer], source))
         for name, value in tuned:
             source.put(_nested(name, value, f"{self._file}: tuning.grid"))
         source.put(Source({"training": {"batch_size": cell.batch_size, "seed": seed}}))

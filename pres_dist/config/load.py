@@ -40,7 +40,7 @@ def load_config(
     source = _read(path) if path else Source()
     source.put(parse_overrides(RunConfig, overrides))
     below = Source(base.model_dump() if base else nothing_set())
-    below.put(with_preset(source))
+    below.put(with_preset(source, below))
     return validated(RunConfig, below, str(path) if path else "configuration")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pres_dist.config.source import Source
+from pres_dist.model.kinds import KINDS
 
 PresetName = Literal["default", "best", "paper", "none"]
 
@@ -56,9 +57,33 @@ PRESETS: dict[str, dict[str, Any]] = {
 as published; `none` is the model alone."""
 
 
-def with_preset(source: Source) -> Source:
-    """The settings of the preset that `source` names, if any, below its own."""
+def with_preset(source: Source, below: Source | None = None) -> Source:
+    """The settings of the preset that `source` names, if any, below its own.
+
+    Args:
+        source: settings of one place.
+        below: those that they will be laid over, which tell of the model, too.
+    """
     name = source.values.get("preset")
-    below = Source(PRESETS.get(name, {}) if isinstance(name, str) else {})
-    below.put(source)
-    return below
+    if not isinstance(name, str):
+        return source
+    known = Source()
+    known.put(below or Source())
+    known.put(source)
+    under = Source(_fitting(PRESETS.get(name, {}), known.values.get("model")))
+    under.put(source)
+    return under
+
+
+def _fitting(settings: dict[str, Any], model: Any) -> dict[str, Any]:
+    """A preset for a model: mailboxes that roll lose no mail, and keep the slots they have."""
+    if not (isinstance(model, dict) and settings):
+        return settings
+    kind = KINDS.get(str(model.get("kind")))
+    updater = model.get("updater") or (kind and kind.parts.get("updater"))
+    if updater != "attention":
+        return settings
+    pres = {**settings["pres"]}
+    if pres.get("corrects") == "lost":
+        pres["corrects"] = "update"
+    return {"training": settings["training"], "pres": pres}

@@ -49,3 +49,16 @@ def test_an_unknown_preset_is_refused() -> None:
         ConfigError, match=r"preset must be default . best . paper . none, got 'bset'"
     ):
         load_config(None, ["--preset", "bset"])
+
+
+@pytest.mark.parametrize("model", [["--model.kind", "apan"], ["--model.updater", "attention"]])
+def test_a_preset_fits_mailboxes_that_roll(model: list[str]) -> None:
+    slots = ["--memory.mailbox_slots", "10"]
+    best = load_config(None, ["--preset", "best", *model, *slots])
+    assert best.memory.mailbox_slots == 10
+    assert best.pres.corrects == "update"
+    assert best.pres.predictor == PRESETS["best"]["pres"]["predictor"]
+    paper = load_config(None, ["--preset", "paper", *model, *slots])
+    assert paper.memory.mailbox_slots == 10
+    with pytest.raises(ConfigError, match=r"pres.corrects must be update"):
+        load_config(None, ["--preset", "best", *model, "--pres.corrects", "lost"])
