@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 from gloo_world import GlooWorld, Worker
-from store_contract import Layout
+from store_rows import Layout
 
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import Rendezvous, join_group

@@ -7,11 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gloo_world import GlooWorld, Worker
-from store_contract import (
-    FIELDS,
-    Layout,
-    assert_same_rows,
-)
+from store_rows import FIELDS, Layout, assert_same_rows
 from torch import Tensor
 
 from pres_dist.memory.local import LocalStore

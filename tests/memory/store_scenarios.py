@@ -11,13 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from store_contract import (
-    EPOCH_MS,
-    Layout,
-    ids,
-    random_state,
-)
 from store_of_all import make_local
+from store_rows import EPOCH_MS, Layout, ids, random_state
 from torch import Tensor
 
 from pres_dist.memory.state import (

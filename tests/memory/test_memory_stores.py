@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from store_contract import Layout, StoreContract
+from store_contract import StoreContract
 from store_of_all import make_local
+from store_rows import Layout
 
 from pres_dist.memory.state import MemoryStore
 

@@ -6,14 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from store_contract import (
-    EPOCH_MS,
-    FIELDS,
-    Layout,
-    assert_same_rows,
-    ids,
-    random_state,
-)
+from store_rows import EPOCH_MS, FIELDS, Layout, assert_same_rows, ids, random_state
 
 from pres_dist.memory.merge import merge_rows
 from pres_dist.memory.state import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from store_contract import Layout, random_state
+from store_rows import Layout, random_state
 from torch import Tensor
 
 from pres_dist.memory.packing import Buffer, RowLayout

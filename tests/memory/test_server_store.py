@@ -31,17 +31,9 @@ from shard_hosts import (
     shard_layout,
     with_shards,
 )
-from store_contract import (
-    FIELDS,
-    Layout,
-    StoreContract,
-    assert_same_rows,
-    ids,
-    program_settings,
-    random_programs,
-    random_state,
-)
+from store_contract import StoreContract, program_settings, random_programs
 from store_of_all import StoreOfAll
+from store_rows import FIELDS, Layout, assert_same_rows, ids, random_state
 from store_scenarios import (
     SCENARIOS,
     Scenario,

@@ -11,14 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_contract import (
-    LAYOUTS,
-    Layout,
-    assert_same_rows,
-    assert_same_transitions,
-    ids,
-    random_state,
-)
+from store_contract import LAYOUTS
+from store_rows import Layout, assert_same_rows, assert_same_transitions, ids, random_state
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.local import LocalStore

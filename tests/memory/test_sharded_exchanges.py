@@ -13,15 +13,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from gloo_world import COLLECTIVE_S, GlooWorld, Worker
-from store_contract import (
-    EPOCH_MS,
-    FIELDS,
-    Layout,
-    assert_same_store,
-    ids,
-    random_state,
-)
 from store_of_all import make_store, shard_of
+from store_rows import EPOCH_MS, FIELDS, Layout, assert_same_store, ids, random_state
 from store_scenarios import copied
 from torch import Tensor
 

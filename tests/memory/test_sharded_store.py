@@ -15,14 +15,9 @@ import torch.distributed as dist
 from gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from store_contract import (
-    Layout,
-    StoreContract,
-    ids,
-    program_settings,
-    random_programs,
-)
+from store_contract import StoreContract, program_settings, random_programs
 from store_of_all import StoreOfAll, make_local, make_store, shard_of
+from store_rows import Layout, ids
 from store_scenarios import (
     SCENARIOS,
     Scenario,
