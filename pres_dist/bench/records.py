@@ -84,15 +84,17 @@ def time_to(record: Record, target: float, unit: str = "train_cpu_seconds") -> f
 
 def _epoch(record: Mapping[str, Any]) -> Record:
     cpu = sum(worker["cpu_seconds"] for worker in record["workers"])
-    events = cpu * record["events_per_cpu_second"]
+    events, rate = cpu * record["events_per_cpu_second"], record["events_per_second"]
     return {
         "epoch": record["epoch"],
         "validation_ap": (record.get("validation") or {}).get("ap"),
         "seconds": record["seconds"],
-        "train_seconds": events / record["events_per_second"],
+        "train_seconds": events / rate if rate else 0.0,
         "train_cpu_seconds": cpu,
         "prediction_ratio": prediction_ratio(dict(record)),
         **{name: record.get(name) for name in EPOCH_FIELDS},
+        # A run that was resumed at the end of an epoch has trained nothing of it since.
+        **({} if rate else {"events_per_second": None, "events_per_cpu_second": None}),
     }
 
 
