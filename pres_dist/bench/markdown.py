@@ -11,6 +11,8 @@ from pres_dist.bench.plan import Cell, Sweep
 from pres_dist.bench.statistics import Estimate
 
 NONE = "-"
+MARKS = {"better": " ▲", "worse": " ▼", "equal within interval": " ="}
+"""After an AP that stands in one table with all others; nothing for a verdict of another kind."""
 
 
 def markdown(sweep: Sweep, results: Results) -> str:
@@ -19,6 +21,7 @@ def markdown(sweep: Sweep, results: Results) -> str:
         f"# {sweep.config.name}",
         "\n".join(f"- {line}" for line in goal_lines(sweep, results)),
     ]
+    parts += ["## Test AP", overview_table(sweep, results)]
     for stream in sweep.config.streams:
         parts += [f"## {stream}", accuracy_table(sweep, results, stream)]
         parts += [cost_table(sweep, results, stream)]
@@ -26,6 +29,25 @@ def markdown(sweep: Sweep, results: Results) -> str:
     if len(sweep.grid) > 1:
         parts += ["## Tuned", tuning_table(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def overview_table(sweep: Sweep, results: Results) -> str:
+    """Test AP of every cell: ▲ better, ▼ worse, = neither, against what it is compared with."""
+    head = ["stream", "temporal batch", *sweep.methods]
+    rows = []
+    for stream in sweep.config.streams:
+        for size in sorted(sweep.config.batch_sizes):
+            cells = [results.get(Cell(stream, size, method)) for method in sweep.methods]
+            rows.append([stream, batch(size), *(short_accuracy(cell) for cell in cells)])
+    return table(head, rows)
+
+
+def short_accuracy(result: CellResult | None) -> str:
+    """`0.9857 ± 0.0038 ▲`, with the number of seeds where some are missing."""
+    if result is None or result.figures["ap"] is None or result.diverged:
+        return "diverged" if result is not None and result.diverged else NONE
+    text = interval(result.figures["ap"]) + MARKS.get(result.verdict, "")
+    return text if result.done == result.planned else f"{text} (n = {result.done})"
 
 
 def accuracy_table(sweep: Sweep, results: Results, stream: str) -> str:

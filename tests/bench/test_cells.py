@@ -155,6 +155,7 @@ def test_the_tables(sweep: Sweep, results: Results) -> None:
     assert "0.9490 ± 0.0000 (MRR 0.9490 ± 0.0000)" in row
     assert "equal within interval (+0.0020 ± 0.0127)" in row
     assert "| b | full | 400 | - | 400 |" in page
+    assert "| a | 400 | 0.9490 ± 0.0000 | 0.9510 ± 0.0127 = |" in page
     large = [line for line in page.splitlines() if line.startswith("| 1,600 |")]
     # Of each stream the accuracies of both methods; of stream a what both cost, too.
     assert sorted(line.count("|") for line in large) == [4, 4, 15, 15]
