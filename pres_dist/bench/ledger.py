@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pres_dist.bench.plan import Task, identity
 from pres_dist.bench.records import Record, read_record
 from pres_dist.config.load import dump_yaml, load_config
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, DataError
 from pres_dist.files import write_atomically
 from pres_dist.report.run_folder import CHECKPOINTS, LATEST, REPORT, RESULTS
 
@@ -52,19 +52,28 @@ class Ledger:
             raise ConfigError(message) from None
 
     def state(self, task: Task) -> State:
-        """How far a run is; `begun` also where it was stopped and can go on."""
-        record = self._at_hand(task)
-        return self._state(task) if record is None else record["state"]
+        """How far a run is; `begun` also where it was stopped and can go on.
+
+        A finished run whose files are damaged has `failed`: it will be run again.
+        """
+        record = self.record(task)
+        if record is not None:
+            return record["state"]
+        state = self._state(task)
+        return "failed" if state in FINISHED else state
 
     def record(self, task: Task) -> Record | None:
-        """The results of a finished run, with what its attempts cost; None before."""
+        """The results of a finished run, with what its attempts cost; None for any other."""
         record = self._at_hand(task)
         if record is not None:
             return record
         state = self._state(task)
         if state not in FINISHED:
             return None
-        record = read_record(self.run_dir(task), state, self.attempts(task))
+        try:
+            record = read_record(self.run_dir(task), state, self.attempts(task))
+        except (DataError, ValueError):
+            return None
         self._finished[task.identity] = record
         return record
 

@@ -35,7 +35,7 @@ def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]
         attempts: how often it was started, with the CPU and wall-clock seconds of each.
 
     Raises:
-        DataError: metrics.jsonl is damaged.
+        DataError, ValueError: metrics.jsonl, or another of its files, is damaged.
     """
     records = read_metrics(run_dir / METRICS)
     epochs = [_epoch(record) for record in records if record["kind"] == "epoch"]

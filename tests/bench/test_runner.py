@@ -30,6 +30,21 @@ def test_a_sweep_goes_on_after_failures_and_is_taken_up_again(tmp_path: Path) ->
     assert told == [("a-b1600-none-s0", "started"), ("a-b1600-none-s0", "done")]
 
 
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl"])
+def test_a_finished_run_that_cannot_be_read_is_run_again(tmp_path: Path, name: str) -> None:
+    sweep, ledger, told = small_sweep(tmp_path), make_ledger(tmp_path), Told()
+    only = {"stream": ["a"], "seed": ["0"]}
+    program = fake_program(tmp_path)
+    run_sweep(sweep, ledger, make_runner(ledger, program, told), only)
+    task = sweep.task(Cell("a", 100, "none"), 0, ())
+    (ledger.run_dir(task) / name).write_text("damaged\n")
+    told.clear()
+    ledger = make_ledger(tmp_path)
+    assert ledger.state(task) == "failed"
+    run_sweep(sweep, ledger, make_runner(ledger, program, told), only)
+    assert told == [("a-b100-none-s0", "started"), ("a-b100-none-s0", "done")]
+
+
 def test_an_interrupt_ends_the_children_and_the_run_goes_on_later(tmp_path: Path) -> None:
     sweep, ledger = small_sweep(tmp_path), make_ledger(tmp_path)
     task = sweep.task(Cell("a", 100, "none"), 0, ())
