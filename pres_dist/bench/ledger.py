@@ -70,11 +70,13 @@ class Ledger:
         state = self._state(task)
         if state not in FINISHED:
             return None
+        attempts = self.attempts(task)
         try:
-            record = read_record(self.run_dir(task), state, self.attempts(task))
+            record = read_record(self.run_dir(task), state, attempts)
         except (DataError, ValueError):
             return None
-        self._finished[task.identity] = record
+        if not attempts or attempts[-1]["outcome"] in FINISHED:  # else its process still ends
+            self._finished[task.identity] = record
         return record
 
     def _at_hand(self, task: Task) -> Record | None:
