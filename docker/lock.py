@@ -31,9 +31,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("pip_options", nargs="*", help="after --, for pip")
     arguments = parser.parse_args(argv)
     packages = sorted(_resolved(arguments.pip_options), key=lambda package: package["name"])
-    local = {"cpu": "+cpu", "gpu": ""}[arguments.variant]
+    build = {"cpu": "cpu", "gpu": ""}[arguments.variant]
     torch = next(package["version"] for package in packages if package["name"] == "torch")
-    if torch.partition("+")[2] != local.strip("+"):
+    if torch.partition("+")[2] != build:
         sys.exit(f"error: pip finds torch {torch}, which is not the build for {arguments.variant}")
     for source, name in ((False, arguments.variant), (True, "source")):
         lines = [_line(package) for package in packages if package["source"] == source]

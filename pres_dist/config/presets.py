@@ -57,7 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 as published; `none` is the model alone."""
 
 
-def with_preset(source: Source, below: Source | None = None) -> Source:
+def with_preset(source: Source, below: Source) -> Source:
     """The settings of the preset that `source` names, if any, below its own.
 
     Args:
@@ -68,7 +68,7 @@ def with_preset(source: Source, below: Source | None = None) -> Source:
     if not isinstance(name, str):
         return source
     known = Source()
-    known.put(below or Source())
+    known.put(below)
     known.put(source)
     under = Source(_fitting(PRESETS.get(name, {}), known.values.get("model")))
     under.put(source)

@@ -17,13 +17,15 @@ import torch
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, NonFiniteError
+from pres_dist.evaluation.negatives import check_negatives
+from pres_dist.events.builtin import load_stream
 from pres_dist.events.discontinuity import Discontinuity, discontinuity_profile
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import Progress, SilentProgress
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.checkpoint import NoCheckpoints
-from pres_dist.training.setup import assemble, load_data
+from pres_dist.training.setup import assemble, load_data, split_of
 from pres_dist.training.trainer import Trainer
 
 MIN_BATCHES = 8
@@ -158,7 +160,7 @@ class _Trials:
     def __init__(
         self, config: RunConfig, device: torch.device, world: World, progress: Progress
     ) -> None:
-        self._config = _shortened(config, device, world)
+        self._config = _shortened(config, world)
         self._data = world.leader_first(lambda: load_data(self._config, device))
         self._world, self._progress = world, progress
         self.num_events = self._data.split.train_end
@@ -213,10 +215,18 @@ class _Trials:
         return trainer.position.best_metric
 
 
-def _shortened(config: RunConfig, device: torch.device, world: World) -> RunConfig:
+def _num_training_events(config: RunConfig) -> int:
+    """Events before the validation part; what the run could not evaluate by is told now."""
+    stream = load_stream(config.data.stream, config.data.max_events)
+    split = split_of(config.data, stream)
+    check_negatives(config.evaluation, stream, split)
+    return split.train_end
+
+
+def _shortened(config: RunConfig, world: World) -> RunConfig:
     """The configuration of a trial: the first events of the run's training part alone."""
-    split = world.leader_first(lambda: load_data(config, device)).split
-    num_events = min(config.calibration.max_events, split.train_end)
+    num_training = world.leader_first(lambda: _num_training_events(config))
+    num_events = min(config.calibration.max_events, num_training)
     data = {"max_events": num_events, "split": "chronological"}
     training = {"epochs": config.calibration.epochs, "patience": 0, "checkpoint_every": 0}
     return config.model_copy(
