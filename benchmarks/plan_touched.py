@@ -44,7 +44,7 @@ def fitted(stream: EventStream, config: RunConfig, batch: int) -> PowerLawTouche
         laws[0],
         laws[1],
         stream.bipartite,
-        end / 2 if stream.bipartite else end,
+        end if stream.bipartite else 2 * end,
         config.sampling.num_negatives,
         config.sampling.num_neighbours,
         1,

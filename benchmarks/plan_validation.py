@@ -90,7 +90,7 @@ def table(
     for setting in settings:
         cost, workers = predicted[setting], setting.workers
         cpu, sent, wall = (
-            median(results, setting, lambda r, name=name: r[name] * setting.batch / r["events"])
+            setting.batch * per_event(results, setting, name)
             for name in ("cpu", "remote_bytes", "wall")
         )
         cells = [
@@ -99,6 +99,11 @@ def table(
             *(compared(wall * 1e3, cost.step_s * 1e3) if workers <= cores() else ["", "", ""]),
         ]
         print(f"| {workers} | {' | '.join(cells)} |")
+
+
+def per_event(results: Results, setting: Setting, name: str) -> float:
+    value: float = median(results, setting, lambda result: result[name] / result["events"])
+    return value
 
 
 def compared(measured: float, predicted: float) -> list[str]:

@@ -29,13 +29,13 @@ def main(argv: list[str]) -> int:
     arguments, unknown = _parser().parse_known_args(normalised(argv))
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
     asked = build(PlanConfig, arguments)
-    for path in (asked.calibrate, asked.json_out):
+    for path in (asked.calibrate, arguments.json):
         if path is not None and not path.absolute().parent.is_dir():
             raise ConfigError(f"{path}: the folder to write to does not exist")
     with terminable():
         if asked.calibrate is not None:
             return _calibrate(config, asked.calibrate)
-        return _plan(config, asked)
+        return _plan(config, asked, arguments.json)
 
 
 def _parser() -> OptionParser:
@@ -48,6 +48,9 @@ def _parser() -> OptionParser:
     )
     parser.add_argument(
         "config", metavar="CONFIG", type=Path, nargs="?", help="YAML configuration of the model"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="also write the plan to this file"
     )
     add_fields(parser, PlanConfig)
     add_overrides(parser, RunConfig, sections=SECTIONS)
@@ -65,7 +68,7 @@ def _calibrate(config: RunConfig, out: Path) -> int:
     return 0
 
 
-def _plan(config: RunConfig, asked: PlanConfig) -> int:
+def _plan(config: RunConfig, asked: PlanConfig, json_file: Path | None) -> int:
     from rich.console import Console
 
     from pres_dist.planner.scenarios import cluster_of, disturbed, losses
@@ -91,9 +94,9 @@ def _plan(config: RunConfig, asked: PlanConfig) -> int:
     if lossy is not None:
         print_disturbed(rows, console)
         print_losses(lossy, console)
-    if asked.json_out is not None:
+    if json_file is not None:
         values = to_json(advice, planner, notes, rows, lossy)
-        write_atomically(asked.json_out, json.dumps(values, indent=1))
+        write_atomically(json_file, json.dumps(values, indent=1))
     return 0 if advice.best is not None else NO_PLAN
 
 
@@ -114,7 +117,8 @@ def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
     nodes, events = _size(asked, stream)
     edge_dim = stream.edge_dim if stream else asked.edge_features
     node_dim = stream.node_dim if stream else asked.node_features
-    workload = Workload(config, nodes, events, edge_dim, node_dim)
+    sources = asked.sources if stream is None else stream.num_sources or 0
+    workload = Workload(config, nodes, events, edge_dim, node_dim, sources)
     batch = asked.largest_batch or largest_batch(config.preset)
     bounds = Bounds(batch, asked.largest_epochs, asked.largest_replicas)
     notes = [

@@ -18,6 +18,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.world import World
 from pres_dist.planner.fit import fit_rates
+from pres_dist.planner.footprint import store_layout
 from pres_dist.planner.link_rates import measure_links
 from pres_dist.planner.machine import Link, Machine, Rates, model_sizes
 from pres_dist.report.environment import describe_environment
@@ -72,7 +73,7 @@ def calibrate(
     with assembled(config, device, World()) as parts:
         steps = measure_steps(parts, BATCHES, rounds, tell)
         tell("exchanges between processes")
-        links = measure_links(config)
+        links = measure_links(store_layout(config))
         return _machine(parts, steps, links.loopback, links.store)
 
 

@@ -76,5 +76,3 @@ class PlanConfig(Config):
     """From a failure until training goes on, in seconds, for --simulate."""
     calibrate: Path | None = None
     """Measure this machine on CONFIG's stream and write the YAML file."""
-    json_out: Path | None = Field(None, alias="json")
-    """Also write the plan to this file."""

@@ -27,25 +27,16 @@ class Failures:
     restart_s: float
 
 
-def useful_share(failures: Failures, every_s: float, segments: int, seed: int = 0) -> float:
-    """Share of the time that ends up in weights, simulated over so many checkpoints.
+def useful_share(failures: Failures, every_s: float, losses: int, seed: int = 0) -> float:
+    """Share of the time that ends up in weights, simulated over so many failures.
 
     A segment of training and the checkpoint after it count once both are done; a failure in
-    either, or while starting again, costs all since the last one.
+    either costs all since the last checkpoint, and one while starting again starts that again.
     """
-    draws = np.random.default_rng(seed)
-    clock, next_failure = 0.0, draws.exponential(failures.mtbf_s)
-    needed = every_s + failures.save_s
-    for _ in range(segments):
-        while clock + needed > next_failure:
-            clock = next_failure
-            next_failure = clock + draws.exponential(failures.mtbf_s)
-            while clock + failures.restart_s > next_failure:
-                clock = next_failure
-                next_failure = clock + draws.exponential(failures.mtbf_s)
-            clock += failures.restart_s
-        clock += needed
-    return segments * every_s / clock
+    lives = np.random.default_rng(seed).exponential(failures.mtbf_s, losses)
+    trained = np.maximum(lives - failures.restart_s, 0.0)
+    segments = np.floor(trained / (every_s + failures.save_s))
+    return float(segments.sum() * every_s / lives.sum())
 
 
 def expected_share(failures: Failures, every_s: float) -> float:
@@ -73,7 +64,7 @@ def daly(failures: Failures) -> float:
     return math.sqrt(2 * save * mtbf) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - save
 
 
-def best_interval(failures: Failures, segments: int = 20_000, seed: int = 0) -> float:
+def best_interval(failures: Failures, losses: int = 20_000, seed: int = 0) -> float:
     """Seconds between checkpoints with most useful time, by simulation.
 
     Simulated shares about Young's interval are noisy and flat at the top: a cubic through
@@ -81,8 +72,7 @@ def best_interval(failures: Failures, segments: int = 20_000, seed: int = 0) -> 
     """
     places = np.linspace(-0.6, 0.6, 25)
     shares = [
-        useful_share(failures, young(failures) * math.exp(place), segments, seed)
-        for place in places
+        useful_share(failures, young(failures) * math.exp(place), losses, seed) for place in places
     ]
     curve = np.polynomial.Polynomial.fit(places, shares, 3)
     fine = np.linspace(places[0], places[-1], 1201)

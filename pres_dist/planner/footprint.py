@@ -168,7 +168,9 @@ def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
     nodes, events = workload.num_nodes, workload.num_events
     parts = [
         Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64),
-        Part("destinations", "ids of all destinations (at most)", nodes * _INT64),
+        Part(
+            "destinations", "ids of all destinations (at most)", workload.num_destinations * _INT64
+        ),
         Part("unseen", "mask of nodes unseen in training", nodes * torch.bool.itemsize),
     ]
     if machine.device != "cpu":  # elsewhere they are a memory map that workers share

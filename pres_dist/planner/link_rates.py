@@ -17,14 +17,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from pres_dist.config.run import RunConfig
 from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.planner.fit import fit_rates
-from pres_dist.planner.footprint import store_layout
 from pres_dist.planner.machine import Link, Rates
 
-_PROCESSES = 4
+_PROCESSES = 3
 _SIZES = (0, 1 << 12, 1 << 16, 1 << 20, 1 << 22)
 """Bytes to each other process."""
 _ROWS = (100, 400, 1600, 4800)
@@ -62,15 +61,19 @@ class _Exchange:
     remote_bytes: float
 
 
-def measure_links(config: RunConfig) -> LinkRates:
-    """Start a few processes on the loopback interface, measure, end them."""
+def measure_links(layout: ShardLayout) -> LinkRates:
+    """Start a few processes on the loopback interface, measure, end them.
+
+    Args:
+        layout: of the rows that a store moves.
+    """
     with tempfile.TemporaryDirectory(prefix="pres-dist-plan-") as folder:
-        mp.spawn(_process, (folder, config.model_dump()), _PROCESSES, daemon=True)
+        mp.spawn(_process, (folder, layout), _PROCESSES, daemon=True)
         found = json.loads((Path(folder) / "found.json").read_text(encoding="utf-8"))
     two = [_Exchange(*row) for row in found["two"]]
-    four, verbs = _Exchange(*found["four"]), [_Exchange(*row) for row in found["verbs"]]
-    # Of two more messages, to two more partners.
-    overhead = max((four.cpu - two[0].cpu) / (_PROCESSES - 2), 0.0)
+    three, verbs = _Exchange(*found["three"]), [_Exchange(*row) for row in found["verbs"]]
+    # One more message, to one more partner.
+    overhead = max((three.cpu - two[0].cpu) / (_PROCESSES - 2), 0.0)
     small, large = two[2], two[-1]
     moved = large.remote_bytes - small.remote_bytes
     link = Link(
@@ -88,7 +91,7 @@ def _store_rates(verbs: Sequence[_Exchange], link: Link) -> Rates:
     return Rates(step_s=step_s, node_s=node_s)
 
 
-def _process(rank: int, folder: str, values: dict[str, object]) -> None:
+def _process(rank: int, folder: str, layout: ShardLayout) -> None:
     signal.alarm(_LIFETIME_S)  # whatever becomes of the process that started this one
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
@@ -96,11 +99,11 @@ def _process(rank: int, folder: str, values: dict[str, object]) -> None:
     timeout = timedelta(seconds=_LIFETIME_S // 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=_PROCESSES, timeout=timeout)
     pair = dist.new_group([0, 1], timeout=timeout)
-    four = _swap(0, None)
-    found: dict[str, object] = {"four": four}
+    three = _swap(0, None)
+    found: dict[str, object] = {"three": three}
     if rank < 2:
         found["two"] = [_swap(size, pair) for size in _SIZES]
-        found["verbs"] = _verbs(RunConfig.model_validate(values), pair)
+        found["verbs"] = _verbs(layout, pair)
     if rank == 0:
         Path(folder, "found.json").write_text(json.dumps(found), encoding="utf-8")
     dist.barrier()
@@ -125,10 +128,10 @@ def _swap(size: int, group: dist.ProcessGroup | None) -> tuple[float, float, flo
     return _timed(lambda: dist.all_to_all_single(received, sent, group=group), size)
 
 
-def _verbs(config: RunConfig, group: dist.ProcessGroup) -> list[tuple[float, float, float]]:
+def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[tuple[float, float, float]]:
     """Pull, observe and push of so many rows, half of them written and a third observed."""
     placement = ModuloPlacement(_NODES, 2)
-    shard = store_layout(config).make(_NODES // 2)
+    shard = layout.make(_NODES // 2)
     store = ShardedStore(shard, placement, group)
     found = []
     for rows in _ROWS:

@@ -48,10 +48,12 @@ class Popularity:
 
         Args:
             draws, uniform_draws: as in `distinct`.
-            history: event ends of the side so far; a node has its share of them.
+            history: event ends of the side in the end; a node's share of them grows from
+                none, and the average over the time in between counts.
             most: neighbours that are sampled.
         """
-        known_G = np.minimum(self.share_G * history, most)
+        final_G = np.maximum(self.share_G * history, 1e-300)
+        known_G = np.where(final_G <= most, final_G / 2, most - most**2 / (2 * final_G))
         return float(self.nodes_G @ (self._met(draws, uniform_draws) * known_G))
 
     def _met(self, draws: float, uniform_draws: float) -> np.ndarray:
@@ -98,7 +100,7 @@ class PowerLawTouches:
     Attributes:
         sources, destinations: popularity; of the same nodes where not `bipartite`.
         bipartite: whether they are different nodes.
-        history: events before the slice.
+        history: event ends of a side at the end of the training part.
         num_negatives: of each event, drawn uniformly from destinations.
         num_neighbours: most that are sampled of a query.
         num_hops: of them.
@@ -154,7 +156,7 @@ class PowerLawTouches:
 def assumed_touches(
     config: RunConfig, nodes: int, events: int, sources: int, exponent: float, repeat_share: float
 ) -> PowerLawTouches:
-    """A power law for a stream that is not at hand, in the middle of its training part.
+    """A power law for a stream that is not at hand, on average over its training part.
 
     Args:
         config: hops, neighbours and negatives.
@@ -163,7 +165,7 @@ def assumed_touches(
         exponent: of both sides.
         repeat_share: share of a node's recent events that repeat a recent partner.
     """
-    history = events * config.data.train_share / 2
+    history = events * config.data.train_share
     both = f"{sources:,} sources" if sources else "any node source or destination"
     return PowerLawTouches(
         power_law(sources or nodes, exponent),

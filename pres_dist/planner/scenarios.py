@@ -14,7 +14,7 @@ from pres_dist.planner.simulate import Cluster, Simulated, relative_throughput
 from pres_dist.planner.workload import Workload
 
 STEPS = 400
-SEGMENTS = 20_000
+LOSSES = 20_000
 _HOUR_S = 3600.0
 
 
@@ -101,6 +101,6 @@ def losses(
     saved = workload.num_nodes * row_bytes(workload.config).state * plan.replicas
     save_s = max(saved / machine.network.bytes_per_s, 1e-3)
     failures = Failures(mtbf_hours * _HOUR_S / nodes, save_s, restart_s)
-    best_s = best_interval(failures, SEGMENTS)
-    useful = useful_share(failures, best_s, SEGMENTS)
+    best_s = best_interval(failures, LOSSES)
+    useful = useful_share(failures, best_s, LOSSES)
     return Lossy(failures, best_s, young(failures), daly(failures), useful)

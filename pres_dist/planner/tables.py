@@ -159,8 +159,8 @@ def _step(choice: Choice) -> Table:
         table.add_row(f"  {name}", duration(seconds))
     table.add_row("events a second", f"{cost.events_per_s:,.0f}")
     table.add_row("an epoch", duration(choice.epoch_s))
-    table.add_row("efficiency against one worker", f"{choice.efficiency:.1%}")
-    table.add_row("work inflation", f"{choice.inflation:.2f}")
+    table.add_row("efficiency against one worker", f"{choice.efficiency:.2%}")
+    table.add_row("work inflation", f"{choice.inflation:,.2f}")
     return table
 
 
@@ -172,7 +172,7 @@ def _choices(title: str, choices: Sequence[Choice]) -> Table:
             str(choice.plan),
             duration(choice.cost.step_s),
             duration(choice.epoch_s),
-            f"{choice.efficiency:.1%}",
+            f"{choice.efficiency:.2%}",
         )
     return table
 

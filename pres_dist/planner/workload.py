@@ -17,6 +17,7 @@ class Workload:
         num_nodes: N.
         num_events: E, of all parts of the stream.
         edge_dim, node_dim: numbers in the features of an event and of a node.
+        num_sources: nodes that are sources, the rest being destinations; 0 if any may be both.
     """
 
     config: RunConfig
@@ -24,6 +25,12 @@ class Workload:
     num_events: int
     edge_dim: int = 0
     node_dim: int = 0
+    num_sources: int = 0
+
+    @property
+    def num_destinations(self) -> int:
+        """Nodes that may be destinations."""
+        return self.num_nodes - self.num_sources
 
     @property
     def train_events(self) -> int:
