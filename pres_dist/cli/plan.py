@@ -27,7 +27,9 @@ SECTIONS = ["preset", "data", "sampling", "memory", "model", "pres", "training"]
 def main(argv: list[str]) -> int:
     """Plan a run; raises ``PresDistError`` for what the user can put right."""
     arguments, unknown = _parser().parse_known_args(normalised(argv))
-    config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
+    # Without a configuration: the preset that was made for large temporal batches.
+    bare = [] if arguments.config else ["--preset=best"]
+    config = load_config(arguments.config, [*bare, *(arguments.overrides or []), *unknown])
     asked = build(PlanConfig, arguments)
     for path in (asked.calibrate, arguments.json):
         if path is not None and not path.absolute().parent.is_dir():
@@ -44,7 +46,8 @@ def _parser() -> OptionParser:
         usage="pres-dist plan [CONFIG] --nodes N --events E --workers W [...]\n"
         "       pres-dist plan CONFIG --calibrate FILE",
         description="Memory, traffic, time and efficiency of a run on so many workers, and how "
-        "to lay it out: time slices x epochs x replicas, and the temporal batch.",
+        "to lay it out: time slices x epochs x replicas, and the temporal batch. Without a "
+        "CONFIG the model is TGN with preset best.",
     )
     parser.add_argument(
         "config", metavar="CONFIG", type=Path, nargs="?", help="YAML configuration of the model"

@@ -10,6 +10,7 @@ from pres_dist.planner.machine import Machine
 from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.predict import StepCost, efficiency, predict, work_inflation
 from pres_dist.planner.touched import TouchModel
+from pres_dist.planner.units import duration
 from pres_dist.planner.workload import Workload
 
 AS_FAST = 0.05
@@ -97,10 +98,13 @@ class Planner:
         fitting, refused = self._sorted(workers)
         best = _preferred(fitting)
         others = [choice for choice in fitting if choice is not best]
-        if best is None:
-            return Advice(None, [], refused, _why_none(workers, refused, self.bounds))
         fewer = [choice for num in _fewer(workers) if (choice := self.best(num)) is not None]
-        return Advice(best, others, refused, _why(best, fitting, self.bounds), fewer)
+        why = (
+            _why_none(workers, refused, self.bounds)
+            if best is None
+            else _why(best, fitting, fewer, self.bounds)
+        )
+        return Advice(best, others, refused, why, fewer)
 
     def best(self, workers: int) -> Choice | None:
         """The plan to take with so many workers; None where none fits."""
@@ -163,7 +167,7 @@ def _preferred(choices: list[Choice]) -> Choice | None:
     return min((choice for choice in choices if choice.epoch_s <= limit), key=costs)
 
 
-def _why(best: Choice, fitting: list[Choice], bounds: Bounds) -> list[str]:
+def _why(best: Choice, fitting: list[Choice], fewer: list[Choice], bounds: Bounds) -> list[str]:
     fastest, plan = fitting[0], best.plan
     lines = [
         f"{len(fitting)} plans fit; {plan} is the fastest"
@@ -191,7 +195,14 @@ def _why(best: Choice, fitting: list[Choice], bounds: Bounds) -> list[str]:
         "waiting for the slowest": cost.wait_s,
     }
     told = ", ".join(f"{part / cost.step_s:.0%} {name}" for name, part in shares.items())
-    return [*lines, f"of a step: {told}"]
+    lines.append(f"of a step: {told}")
+    quicker = min(fewer, key=lambda choice: choice.epoch_s, default=best)
+    if quicker.epoch_s < best.epoch_s:
+        lines.append(
+            f"{quicker.plan.workers:,} workers are faster than {plan.workers:,}: an epoch takes "
+            f"{duration(quicker.epoch_s)} and not {duration(best.epoch_s)}"
+        )
+    return lines
 
 
 def _nearest(refused: list[Choice]) -> Choice:
@@ -204,7 +215,8 @@ def _why_none(workers: int, refused: list[Choice], bounds: Bounds) -> list[str]:
         return [
             f"no plan: {workers:,} workers cannot be laid out as slices x epochs x replicas "
             f"with at most {bounds.epochs} epochs, {bounds.replicas} replicas and an event for "
-            f"each slice of {bounds.batch:,}"
+            f"each slice of {bounds.batch:,}; --largest-batch, --largest-epochs and "
+            "--largest-replicas allow more, fewer workers need less"
         ]
     nearest = _nearest(refused)
     return [

@@ -42,10 +42,9 @@ def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
     for reason in advice.why:
         console.print(f"- {reason}", highlight=False)
     shown = advice.best or (advice.refused[0] if advice.refused else None)
-    if shown is None:
-        return
-    console.print(_memory(shown.parts, planner.machine))
-    console.print(_step(shown))
+    if shown is not None:
+        console.print(_memory(shown.parts, planner.machine))
+        console.print(_step(shown))
     if advice.best is not None and advice.others:
         console.print(_choices("runners-up", advice.others[:_SHOWN]))
     if advice.fewer:
