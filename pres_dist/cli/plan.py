@@ -110,12 +110,13 @@ NO_PLAN = 1
 def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
     from pres_dist.events.builtin import load_stream
     from pres_dist.planner.accuracy import largest_batch
-    from pres_dist.planner.machine import load_machine, model_sizes
+    from pres_dist.planner.machine import differing, load_machine, model_sizes, nearest_machine
     from pres_dist.planner.recommend import Bounds, Planner
     from pres_dist.planner.workload import Workload, check_covered
 
     check_covered(config)
-    machine = load_machine(asked.machine)
+    sizes = model_sizes(config.model_dump())
+    machine = load_machine(asked.machine) if asked.machine else nearest_machine(sizes)
     stream = load_stream(asked.stream, config.data.max_events) if asked.stream else None
     nodes, events = _size(asked, stream)
     edge_dim = stream.edge_dim if stream else asked.edge_features
@@ -128,16 +129,10 @@ def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
         f"temporal batch of {batch:,} events at most: "
         + ("as asked" if asked.largest_batch else f"as measured for preset {config.preset}")
     ]
-    own = model_sizes(config.model_dump())
-    differing = [
-        f"{name} {machine.calibrated_for[name]} (now {value})"
-        for name, value in own.items()
-        if machine.calibrated_for.get(name, value) != value
-    ]
-    if differing:
+    others = differing(machine, sizes)
+    if others:
         notes.append(
-            "compute rates are of another model, calibrate anew: measured with "
-            + ", ".join(differing)
+            "compute rates are of another model, calibrate anew: measured with " + ", ".join(others)
         )
     touch = _touch(config, asked, stream, nodes, events, batch)
     return Planner(workload, machine, touch, bounds, tuple(asked.spread)), notes

@@ -54,8 +54,9 @@ class PlanConfig(Config):
     """Numbers in an event's features."""
     node_features: Count = Field(0, ge=0)
     """Numbers in a node's features."""
-    machine: str = "two-cores"
-    """YAML file of a machine (--calibrate writes one), or the name of one that comes along."""
+    machine: str = ""
+    """YAML file of a machine (--calibrate writes one), or the name of one that comes along; if
+    not given, the one of these that was calibrated with the most similar model."""
     largest_batch: Count = Field(0, ge=0)
     """Largest temporal batch, in events, that accuracy allows; 0 takes what was measured for
     the preset (docs/pres.md)."""

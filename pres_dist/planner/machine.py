@@ -7,6 +7,7 @@ the partners of an exchange.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -83,6 +84,25 @@ class Machine(Config):
         return -(-workers // self.workers_per_node)
 
 
+def nearest_machine(sizes: Mapping[str, str]) -> Machine:
+    """The machine that comes along whose rates were measured with the most similar model.
+
+    Args:
+        sizes: what `model_sizes` gives for the model.
+    """
+    machines = [load_machine(name) for name in sorted(shipped_machines())]
+    return min(machines, key=lambda machine: len(differing(machine, sizes)))
+
+
+def differing(machine: Machine, sizes: Mapping[str, str]) -> list[str]:
+    """Settings of the model that the machine's rates were measured with others of, in words."""
+    return [
+        f"{name} {machine.calibrated_for[name]} (now {value})"
+        for name, value in sizes.items()
+        if machine.calibrated_for.get(name, value) != value
+    ]
+
+
 def load_machine(name: str) -> Machine:
     """A machine from a YAML file, or one that comes along.
 
@@ -114,8 +134,17 @@ def model_sizes(dump: dict[str, dict[str, object]]) -> dict[str, str]:
     """
     wanted = {
         "memory": ("dim", "mailbox_slots"),
-        "model": ("kind", "embedding", "embedding_dim", "num_layers", "num_heads", "time_dim"),
-        "pres": ("prediction", "components", "transition", "gate", "pending"),
+        "model": (
+            "kind",
+            "message",
+            "aggregator",
+            "embedding",
+            "embedding_dim",
+            "num_layers",
+            "num_heads",
+            "time_dim",
+        ),
+        "pres": ("prediction", "predictor", "corrects", "components", "gate", "pending"),
         "sampling": ("num_neighbours", "num_negatives"),
     }
     return {

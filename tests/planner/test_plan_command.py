@@ -31,7 +31,7 @@ SIZE = ["--nodes", "1e5", "--events", "2e6"]
         ([*SIZE, "--json", "nowhere/plan.json"], "nowhere/plan.json: the folder to write to"),
         ([*SIZE, "--stream", "nowhere"], "nowhere"),
         ([*SIZE, "--workerz", "3"], "unknown option --workerz"),
-        ([*SIZE, "--model.kind", "tgat"], "is for models with a memory"),
+        ([*SIZE, "--preset", "none", "--model.kind", "tgat"], "is for models with a memory"),
         ([*SIZE, "--model.kind", "apan"], "does not cover mailboxes that roll"),
         ([*SIZE, "--memory.store", "server"], "covers memory.store auto, local and sharded"),
         (["--calibrate", "nowhere/out.yaml"], "nowhere/out.yaml: the folder to write to"),
@@ -87,7 +87,7 @@ def test_a_stream_tells_its_sizes_and_what_its_batches_touch(
     file = tmp_path / "plan.json"
     arguments = ["--stream", str(tmp_path / "stream"), "--workers", "2", "--json", str(file)]
     assert main(["plan", *arguments]) == 0
-    assert "counted on slices of 1 to 200 events of small" in " ".join(
+    assert "counted on slices of 1 to 1,050 events of small" in " ".join(
         capsys.readouterr().out.split()
     )
     told = json.loads(file.read_text(encoding="utf-8"))
