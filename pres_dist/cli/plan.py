@@ -17,10 +17,11 @@ from pres_dist.planner.config import PlanConfig
 
 if TYPE_CHECKING:
     from pres_dist.events.stream import EventStream
-    from pres_dist.planner.plan import ParallelPlan
     from pres_dist.planner.recommend import Planner
     from pres_dist.planner.touched import TouchModel
 
+NO_PLAN = 1
+"""Exit code where nothing fits: an answer, and no mistake of the user's."""
 SECTIONS = ["preset", "data", "sampling", "memory", "model", "pres", "training"]
 
 
@@ -89,7 +90,7 @@ def _plan(config: RunConfig, asked: PlanConfig, json_file: Path | None) -> int:
     rows, lossy = [], None
     if advice.best is not None:
         plan, machine = advice.best.plan, planner.machine
-        advice.why.append(_batch_needed(planner, plan, asked))
+        advice.why.append(planner.batch_needed(plan, asked.efficiency))
         if asked.simulate:
             rows = disturbed(cluster_of(advice.best.cost, plan, machine))
             lossy = losses(planner.workload, plan, machine, asked.mtbf_hours, asked.restart_seconds)
@@ -101,10 +102,6 @@ def _plan(config: RunConfig, asked: PlanConfig, json_file: Path | None) -> int:
         values = to_json(advice, planner, notes, rows, lossy)
         write_atomically(json_file, json.dumps(values, indent=1))
     return 0 if advice.best is not None else NO_PLAN
-
-
-NO_PLAN = 1
-"""Exit code where nothing fits: an answer, and no mistake of the user's."""
 
 
 def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
@@ -169,15 +166,3 @@ def _touch(
     if stream is not None:
         return count_touches(stream, config, batch)
     return assumed_touches(config, nodes, events, asked.sources, asked.zipf, asked.repeat_share)
-
-
-def _batch_needed(planner: Planner, plan: ParallelPlan, asked: PlanConfig) -> str:
-    """What PRES would have to hold accuracy at."""
-    batch, wanted = planner.batch_for(plan, asked.efficiency), f"{asked.efficiency:.0%}"
-    if batch is None:
-        return f"no temporal batch within the stream reaches an efficiency of {wanted}"
-    relation = "within" if batch <= planner.bounds.batch else "beyond"
-    return (
-        f"an efficiency of {wanted} takes a temporal batch of {batch:,} events: that is what PRES "
-        f"must keep accurate, {relation} the {planner.bounds.batch:,} that accuracy allows"
-    )

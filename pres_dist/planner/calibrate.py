@@ -63,7 +63,9 @@ class StepTime:
 def calibrate(
     config: RunConfig, rounds: int = 3, tell: Callable[[str], None] = lambda text: None
 ) -> Machine:
-    """Measure this machine with the model and the stream of a configuration; under a minute.
+    """Measure this machine with the model and the stream of a configuration.
+
+    Half a minute on an idle machine.
 
     Raises:
         ConfigError, DataError: the configuration cannot be run by one worker.

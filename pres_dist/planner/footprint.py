@@ -147,15 +147,19 @@ def obstacles(workload: Workload, spread: Sequence[str] = ()) -> list[str]:
 
 def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
     """Which memory is too small, in words; none where all fits."""
+    own = [part for part in parts if not part.of_node]
+    of_node = [part for part in parts if part.of_node]
+    each = sum(part.bytes for part in own)
+    # Workers that compute on the CPU fill the memory of their node.
+    beside = each * machine.workers_per_node if machine.device == "cpu" else 0.0
     problems = []
-    for of_node, limit, whose in (
-        (False, machine.worker_memory_bytes, "a worker"),
-        (True, machine.node_memory_bytes, "the node of worker 0"),
+    for whose, held, others, limit in (
+        ("a worker", own, 0.0, machine.worker_memory_bytes),
+        ("the node of worker 0", of_node, beside, machine.node_memory_bytes),
     ):
-        own = [part for part in parts if part.of_node == of_node]
-        total = sum(part.bytes for part in own)
+        total = sum(part.bytes for part in held) + others
         if total > limit:
-            largest = max(own, key=lambda part: part.bytes)
+            largest = max(held, key=lambda part: part.bytes)
             problems.append(
                 f"{whose} needs {quantity(total, 'B')} of {quantity(limit, 'B')}, "
                 f"{quantity(largest.bytes, 'B')} of them for {largest.what}"

@@ -22,6 +22,7 @@ from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.planner.fit import fit_rates
 from pres_dist.planner.machine import Link, Rates
+from pres_dist.pres.statistics import NEGATIVE
 
 _PROCESSES = 3
 _SIZES = (0, 1 << 12, 1 << 16, 1 << 20, 1 << 22)
@@ -82,11 +83,14 @@ def measure_links(layout: ShardLayout) -> LinkRates:
         bytes_per_s=moved / max(large.wall - small.wall, 1e-9),
         cpu_s_per_byte=max(large.cpu - small.cpu, 0.0) / moved,
     )
-    return LinkRates(link, _store_rates(verbs, link))
+    exchanges = 3 + (layout.num_components > NEGATIVE)  # ids, rows, push, observation
+    return LinkRates(link, _store_rates(verbs, link, exchanges))
 
 
-def _store_rates(verbs: Sequence[_Exchange], link: Link) -> Rates:
-    own = [max(one.cpu - one.remote_bytes * link.cpu_s_per_byte, 1e-9) for one in verbs]
+def _store_rates(verbs: Sequence[_Exchange], link: Link, exchanges: int) -> Rates:
+    """What is left of the verbs' time without the link's."""
+    messages = exchanges * link.overhead_s
+    own = [max(one.cpu - messages - one.remote_bytes * link.cpu_s_per_byte, 1e-9) for one in verbs]
     step_s, node_s = fit_rates([[1.0, rows] for rows in _ROWS], own)
     return Rates(step_s=step_s, node_s=node_s)
 

@@ -87,25 +87,28 @@ def predict(
     touched = touch.touched(plan.local_batch)
     compute_s = _compute(workload, plan, machine, touch)
     store_s = _store(plan, machine, touched)
-    rounds = 3 + (rows.observe > 0)  # ids, rows, push, observation
+    reads, writes = 2, 1 + (rows.observe > 0)  # ids and rows; push and observation
     link, peers = link_between(machine, plan.memory_workers), plan.memory_workers - 1
-    exchange_s = store_s + _wall(link, peers, rounds, moved.rows * _fullest(plan, touched))
+    uneven = _fullest(plan, touched)
+    read_s = _wall(link, peers, reads, (moved.ids + moved.pull) * uneven)
+    write_s = _wall(link, peers, writes, (moved.push + moved.observe) * uneven)
     updates = workload.num_updates(plan.batch)
     all_link, others = link_between(machine, plan.workers), plan.workers - 1
     barrier = 2 * updates * math.ceil(math.log2(plan.workers))
     reduce_s = _wall(all_link, others, 2 * updates, moved.gradients)
     reduce_s += barrier * all_link.latency_s
-    messages = rounds * peers + 2 * updates * others + barrier
+    messages = (reads + writes) * peers + 2 * updates * others + barrier
     cpu_s = compute_s + store_s + messages * link.overhead_s
     # Who sends a row has it to send, and who gets one has it to take: both are this worker.
     cpu_s += (moved.rows + moved.gradients) * link.cpu_s_per_byte
-    hidden_s = min(compute_s, exchange_s) if workload.config.memory.staleness else 0.0
+    # Rows that are read ahead come while the step before computes.
+    hidden_s = min(compute_s, read_s) if workload.config.memory.staleness else 0.0
     return StepCost(
         plan.batch * plan.replicas,
         touched,
         moved,
         compute_s,
-        exchange_s - hidden_s,
+        store_s + read_s + write_s - hidden_s,
         reduce_s,
         compute_s * waiting_share(plan.workers, machine.jitter),
         cpu_s,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pres_dist.planner.footprint import Part, footprint, obstacles, over_limit
 from pres_dist.planner.machine import Machine
@@ -119,6 +119,35 @@ class Planner:
                 return batch
             batch += max(batch // 8, 1)
         return None
+
+    @property
+    def with_whole_steps(self) -> Planner:
+        """The same with one optimiser step over each temporal batch."""
+        return replace(self, workload=self.workload.with_whole_steps)
+
+    def batch_needed(self, plan: ParallelPlan, wanted: float) -> str:
+        """What PRES would have to keep accurate for an efficiency, in words."""
+        each = self.workload.config.training.events_per_step
+        found = [("", self.batch_for(plan, wanted))]
+        if each:
+            found[0] = (f"with an optimiser step for every {each:,} events, ", found[0][1])
+            found.append(
+                (
+                    "with one optimiser step a batch, ",
+                    self.with_whole_steps.batch_for(plan, wanted),
+                )
+            )
+        told = [f"{how}{self._batch_in_words(batch)}" for how, batch in found]
+        return f"for an efficiency of {wanted:.0%}: {'; '.join(told)}"
+
+    def _batch_in_words(self, batch: int | None) -> str:
+        if batch is None:
+            return "no temporal batch will do"
+        relation = "within" if batch <= self.bounds.batch else "beyond"
+        return (
+            f"a temporal batch of {batch:,} events, which PRES must keep accurate, {relation} the "
+            f"{self.bounds.batch:,} that are allowed"
+        )
 
     def _sorted(self, workers: int) -> tuple[list[Choice], list[Choice]]:
         """Plans that fit and plans that do not, fastest first."""

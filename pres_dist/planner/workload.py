@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
@@ -36,6 +36,12 @@ class Workload:
     def train_events(self) -> int:
         """Events of an epoch."""
         return max(int(self.num_events * self.config.data.train_share), 1)
+
+    @property
+    def with_whole_steps(self) -> Workload:
+        """The same with one optimiser step over each temporal batch."""
+        training = self.config.training.model_copy(update={"events_per_step": 0})
+        return replace(self, config=self.config.model_copy(update={"training": training}))
 
     def num_updates(self, batch: float) -> int:
         """Optimiser steps over a temporal batch."""

@@ -45,7 +45,8 @@ def test_a_recommended_plan_fits_and_uses_all_workers(
         assert plan.replicas <= replicas
         own = sum(part.bytes for part in choice.parts if not part.of_node)
         saving = sum(part.bytes for part in choice.parts if part.of_node)
-        assert choice.fits == (own <= memory and saving <= node_memory)
+        node = saving + own * small.workers_per_node
+        assert choice.fits == (own <= memory and node <= node_memory)
     if advice.best is None:
         assert not advice.others
         assert advice.why
@@ -99,6 +100,18 @@ def test_the_batch_for_an_efficiency_reaches_it_and_smaller_ones_do_not() -> Non
 
     assert reached(batch) >= 0.4 > reached(batch * 4 // 5)
     assert planner.batch_for(plan, 0.999) is None
+    assert f"a temporal batch of {batch:,} events" in planner.batch_needed(plan, 0.4)
+
+
+def test_small_optimiser_steps_keep_an_efficiency_out_of_reach() -> None:
+    planner = Planner(workload(training__events_per_step=100), machine(), TOUCH, Bounds(10**5))
+    plan = ParallelPlan(16, 1, 1, 1000)
+    whole = planner.with_whole_steps.batch_for(plan, 0.4)
+    assert planner.batch_for(plan, 0.4) is None
+    assert whole is not None
+    told = planner.batch_needed(plan, 0.4)
+    assert "for every 100 events, no temporal batch will do" in told
+    assert f"with one optimiser step a batch, a temporal batch of {whole:,} events" in told
 
 
 def test_more_workers_than_events_are_no_plan() -> None:
