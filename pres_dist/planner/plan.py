@@ -33,5 +33,13 @@ class ParallelPlan:
         """Events of a slice."""
         return self.batch / self.slices
 
+    @property
+    def options(self) -> str:
+        """What `pres-dist train` takes to run it."""
+        return (
+            f"--parallel.slices {self.slices} --parallel.epochs {self.epochs} "
+            f"--parallel.replicas {self.replicas} --training.batch-size {self.batch}"
+        )
+
     def __str__(self) -> str:
         return f"{self.slices:,} x {self.epochs:,} x {self.replicas:,}, batch {self.batch:,}"

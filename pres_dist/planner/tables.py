@@ -42,6 +42,8 @@ def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
     for reason in advice.why:
         console.print(f"- {reason}", highlight=False)
     shown = advice.best or (advice.refused[0] if advice.refused else None)
+    if advice.best is not None:
+        console.print(f"- run it with {advice.best.plan.options}", highlight=False)
     if shown is not None:
         console.print(_memory(shown.parts, planner.machine))
         console.print(_step(shown))

@@ -11,7 +11,9 @@ from made_up import machine
 
 from pres_dist.cli.main import main
 from pres_dist.config.dump import dump_yaml
+from pres_dist.config.load import load_config
 from pres_dist.events.stream import EventStream
+from pres_dist.parallel.grid import training_grid
 
 SIZE = ["--nodes", "1e5", "--events", "2e6"]
 
@@ -65,6 +67,18 @@ def test_a_plan_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
         sum(seconds[name] for name in ("compute", "exchange", "reduce", "wait"))
     )
     assert len(told["disturbed"]) == 14
+
+
+def test_the_options_that_it_names_are_those_of_its_plan(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["plan", *SIZE, "--workers", "4", "--largest-replicas", "2"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    words = shown.split("run it with ")[1].split()[:8]
+    config = load_config(None, words)
+    grid = training_grid(config.parallel, rank=3, size=4)
+    assert f"plan: {grid.slices} x {grid.epochs} x {grid.replicas}" in shown
+    assert f"batch {config.training.batch_size:,} (slices" in shown
 
 
 def test_what_does_not_fit_is_an_answer_with_a_code_of_its_own(
