@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,8 @@ def test_no_rate_is_negative() -> None:
 
 
 @pytest.mark.slow
-def test_this_machine_can_be_calibrated(tmp_path: Path) -> None:
+def test_this_machine_can_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     habitual_stream().save(tmp_path / "stream")
     found = calibrate(small_model(data__stream=tmp_path / "stream"), rounds=1)
     assert found.compute.seconds(100, 50) > 0
@@ -64,6 +67,8 @@ def test_this_machine_can_be_calibrated(tmp_path: Path) -> None:
     assert found.loopback.latency_s > 0
     assert found.calibrated_for["memory.dim"] == "8"
     assert load_machine_of(found, tmp_path) == found
+    assert not active_children()
+    assert not list(tmp_path.glob("pres-dist-plan-*"))
 
 
 def load_machine_of(found: object, folder: Path) -> object:
