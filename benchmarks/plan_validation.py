@@ -10,6 +10,7 @@ Beyond the machine's cores that says nothing: CPU seconds and bytes are compared
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from functools import partial
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=24000, help="trained in a measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--machine", help="calibrated before; else now")
+    parser.add_argument("--results", type=Path, help="JSON file: read if there, else written")
     arguments, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
     config = load_config(Path(arguments.config), overrides)
@@ -50,13 +52,31 @@ def main() -> None:
     whole = [Setting(count, arguments.batch) for count in counts]
     run = partial(run_setting, arguments.config, arguments.events, [*overrides, *ONE_SLICE_EACH])
     settings = list(dict.fromkeys(local + whole))
-    results = in_rounds(run, settings, arguments.repeats)
+    if arguments.results and arguments.results.exists():
+        results = read_results(arguments.results)
+    else:
+        results = in_rounds(run, settings, arguments.repeats)
+    if arguments.results:
+        write_results(arguments.results, results)
     predicted = predictions(config, machine, settings, arguments.events)
     for title, own in (
         (f"{arguments.local_batch:,} events a worker", local),
         (f"{arguments.batch:,} events in all", whole),
     ):
         table(title, own, results, predicted)
+
+
+def read_results(path: Path) -> Results:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {Setting(row["workers"], row["batch"]): row["rounds"] for row in rows}
+
+
+def write_results(path: Path, results: Results) -> None:
+    rows = [
+        {"workers": setting.workers, "batch": setting.batch, "rounds": rounds}
+        for setting, rounds in results.items()
+    ]
+    path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 def predictions(
@@ -84,9 +104,12 @@ def table(
     print(
         "| workers | CPU ms a step and worker: measured | predicted | error "
         "| KB of rows and ids: measured | predicted | error "
-        "| wall ms a step: shortest | predicted | error |"
+        "| wall ms a step: shortest | predicted | error "
+        "| CPU an event, of one worker's: measured | predicted |"
     )
-    print("|---" * 10 + "|")
+    print("|---" * 12 + "|")
+    first = settings[0]
+    alone = per_event(results, first, "cpu"), cpu_of(predicted[first], first)
     for setting in settings:
         cost, workers = predicted[setting], setting.workers
         cpu, sent = (
@@ -98,8 +121,15 @@ def table(
             *compared(cpu / workers * 1e3, cost.cpu_s * 1e3),
             *compared(sent / workers / 1e3, cost.bytes.rows / 1e3),
             *(compared(wall * 1e3, cost.step_s * 1e3) if workers <= cores() else ["", "", ""]),
+            f"{per_event(results, setting, 'cpu') / alone[0]:.2f}",
+            f"{cpu_of(cost, setting) / alone[1]:.2f}",
         ]
         print(f"| {workers} | {' | '.join(cells)} |")
+
+
+def cpu_of(cost: StepCost, setting: Setting) -> float:
+    """Predicted CPU seconds of all workers an event."""
+    return cost.cpu_s * setting.workers / setting.batch
 
 
 def per_event(results: Results, setting: Setting, name: str) -> float:
