@@ -65,7 +65,7 @@ def calibrate(
 ) -> Machine:
     """Measure this machine with the model and the stream of a configuration.
 
-    Half a minute on an idle machine.
+    Takes less than half a minute of CPU time.
 
     Raises:
         ConfigError, DataError: the configuration cannot be run by one worker.
