@@ -189,8 +189,9 @@ def _compute(workload: Workload, plan: ParallelPlan, machine: Machine, touch: To
     events = plan.local_batch / updates
     nodes = touch.touched(events).pulled
     seconds = updates * machine.compute.seconds(events, nodes)
-    if updates > 1:  # the last weights compute once more what is written
-        seconds += updates * machine.update.seconds(events, nodes)
+    if updates > 1:  # the last weights compute once more what is written, once for the slice
+        written = touch.touched(plan.local_batch).written
+        seconds += machine.update.seconds(plan.local_batch, written)
     return seconds
 
 
