@@ -65,7 +65,11 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["pres_dist", "pres_dist.*"]),
-    package_data={"pres_dist": ["py.typed"], "pres_dist.report": ["templates/*"]},
+    package_data={
+        "pres_dist": ["py.typed"],
+        "pres_dist.planner": ["machines/*.yaml"],
+        "pres_dist.report": ["templates/*"],
+    },
     install_requires=REQUIRED,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["pres-dist = pres_dist.cli.main:entry"]},

@@ -59,26 +59,26 @@ def main() -> None:
     if arguments.measure:
         measure(arguments.config, arguments.events, overrides)
         return
-    run = partial(_run, arguments.config, arguments.events, overrides)
+    run = partial(run_setting, arguments.config, arguments.events, overrides)
     if arguments.inflation:
         counts, size = arguments.workers, arguments.local_batch
         local = [Setting(count, count * size) for count in counts]
         apart = [Setting(count, size, apart=True) for count in counts]
         whole = [Setting(count, max(counts) * size) for count in counts]
         settings = list(dict.fromkeys(local + apart + whole))
-        results = _measured(run, settings, arguments.repeats)
+        results = in_rounds(run, settings, arguments.repeats)
         _inflation(f"{size:,} events a worker", results, local)
         _inflation(f"workers apart, {size:,} events each", results, apart)
         _inflation(f"{max(counts) * size:,} events in all", results, whole)
     if arguments.speed_up:
         settings = [Setting(w, arguments.batch) for w in (1, 2)]
-        _speed_up(_measured(run, settings, arguments.repeats), settings)
+        _speed_up(in_rounds(run, settings, arguments.repeats), settings)
 
 
 Results = dict[Setting, list[dict[str, Any]]]
 
 
-def _measured(run: Any, settings: Sequence[Setting], repeats: int) -> Results:
+def in_rounds(run: Any, settings: Sequence[Setting], repeats: int) -> Results:
     """Every setting once in each of `repeats` rounds."""
     results: Results = {setting: [] for setting in settings}
     for number in range(repeats):
@@ -88,7 +88,9 @@ def _measured(run: Any, settings: Sequence[Setting], repeats: int) -> Results:
     return results
 
 
-def _run(config: str, events: int, overrides: Sequence[str], setting: Setting) -> dict[str, Any]:
+def run_setting(
+    config: str, events: int, overrides: Sequence[str], setting: Setting
+) -> dict[str, Any]:
     """Measure one setting in processes of its own."""
     groups = setting.workers if setting.apart else 1
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -127,6 +129,12 @@ def measure(config_path: str, events: int, overrides: Sequence[str]) -> None:
         _steps(parts, events, world)
 
 
+def measured_steps(events: int, batch: int, total: int) -> tuple[int, int]:
+    """Steps before those that are measured, and these, of an epoch of so many."""
+    num = max(round(events / batch), 1)
+    return max(min(total - num, max(num // 2, 2)), 0), num
+
+
 def _steps(parts: Any, events: int, world: Any) -> None:
     from pres_dist.report.metrics_log import NoLog
     from pres_dist.report.progress import SilentProgress
@@ -135,8 +143,7 @@ def _steps(parts: Any, events: int, world: Any) -> None:
     trainer = Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
     parts.model.train()
     batch, total = parts.config.training.batch_size, trainer.schedule.num_steps
-    num = max(round(events / batch), 1)
-    warm = max(min(total - num, max(num // 2, 2)), 0)
+    warm, num = measured_steps(events, batch, total)
     plans = [partial(trainer.step.plan, number, 1) for number in range(warm + num)]
     wall = cpu = 0.0
     for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):
@@ -160,7 +167,7 @@ def _steps(parts: Any, events: int, world: Any) -> None:
         print(MARK + json.dumps({**sums, "wall": spent["wall"], "events": done}))
 
 
-def _median(results: Results, setting: Setting, value: Any) -> float:
+def median(results: Results, setting: Setting, value: Any) -> float:
     return statistics.median(value(result) for result in results[setting])
 
 
@@ -168,10 +175,10 @@ def _inflation(title: str, results: Results, settings: Sequence[Setting]) -> Non
     print(f"\n{title}")
     print("| workers | CPU us an event | of one worker | KB sent an event |")
     print("|---|---|---|---|")
-    base = _median(results, settings[0], lambda r: r["cpu"] / r["events"])
+    base = median(results, settings[0], lambda r: r["cpu"] / r["events"])
     for setting in settings:
-        cpu = _median(results, setting, lambda r: r["cpu"] / r["events"])
-        sent = _median(results, setting, lambda r: r["remote_bytes"] / r["events"])
+        cpu = median(results, setting, lambda r: r["cpu"] / r["events"])
+        sent = median(results, setting, lambda r: r["remote_bytes"] / r["events"])
         print(f"| {setting.workers} | {cpu * 1e6:.0f} | {cpu / base:.2f} | {sent / 1e3:.2f} |")
 
 
@@ -184,9 +191,7 @@ def _speed_up(results: Results, settings: Sequence[Setting]) -> None:
             f"| {setting.workers} | {setting.batch:,} | {statistics.median(rates):,.0f} "
             f"| {rates[0]:,.0f} to {rates[-1]:,.0f} |"
         )
-    one, two = (
-        _median(results, setting, lambda r: r["events"] / r["wall"]) for setting in settings
-    )
+    one, two = (median(results, setting, lambda r: r["events"] / r["wall"]) for setting in settings)
     pairs = zip(*(results[setting] for setting in settings), strict=True)
     ratios = [a["wall"] / b["wall"] * b["events"] / a["events"] for a, b in pairs]
     print(f"\n{two / one:.2f} times (median of the rounds' ratios {statistics.median(ratios):.2f})")

@@ -56,5 +56,6 @@ def build(model: type[AnyConfig], arguments: argparse.Namespace) -> AnyConfig:
 def _help(leaf: Leaf) -> str:
     if leaf.field.is_required() or leaf.field.annotation is bool:
         return leaf.help
-    default = leaf.field.default
-    return leaf.help + f" ({leaf.allowed}{'' if default is None else f'; default {default}'})"
+    default = leaf.field.get_default(call_default_factory=True)
+    shown = "" if default in (None, "", []) else f"; default {default}"
+    return leaf.help + f" ({leaf.allowed}{shown})"

@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": "continue a run from its last checkpoint",
     "evaluate": "evaluate a trained run again, e.g. with other negatives",
     "baselines": "score EdgeBank and popularity on a stream: what a model must beat",
+    "plan": "memory, traffic and time of a run on so many workers, and how to lay it out",
     "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",
     "data": "import, describe, synthesize or verify event streams",
 }

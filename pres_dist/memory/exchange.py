@@ -261,9 +261,18 @@ class RowExchange:
         """Whether blocks had too little room for what some worker needed; if so, make it."""
         if need <= self._room:
             return False
-        # A quarter to spare, so that requests which grow slowly do not meet it each time.
-        self._room = need + need // 4
+        self._room = _room_for(need)
         return True
+
+
+def block_numbers(largest: float) -> float:
+    """int64 numbers in each block of a request, once the fullest has needed room for so many."""
+    return _HEADER + max(_room_for(int(largest)), _FIRST_ROOM)
+
+
+def _room_for(need: int) -> int:
+    """A quarter to spare, so that requests which grow slowly do not meet it each time."""
+    return need + need // 4
 
 
 def _kinds(nodes_U: Tensor, writes_U: Tensor | None, observes_U: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 STAGES = (
@@ -33,18 +33,22 @@ class StageClock:
 
     Host time: on a GPU, whose work is asynchronous, it is the time to launch a
     stage and not that to compute it.
+
+    Args:
+        now: seconds of whichever clock is meant.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._now = now
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = self._now()
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start
+            self.seconds[stage] += self._now() - start
 
     def reset(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)

@@ -89,6 +89,7 @@ def test_train_help_shows_every_field(capsys: pytest.CaptureFixture[str]) -> Non
         ["evaluate", "--help"],
         ["baselines", "--help"],
         ["resume", "--help"],
+        ["plan", "--help"],
     ],
 )
 def test_help_imports_no_heavy_library(arguments: list[str]) -> None:

@@ -1,0 +1,112 @@
+"""Bytes that a forward pass saves for its backward pass, counted on small steps.
+
+What autograd keeps is linear in the events of a step and in its distinct nodes. Four
+steps over made-up events, small and large, with few nodes and with many, give the rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.config.run import RunConfig
+from pres_dist.events.config import DataConfig
+from pres_dist.events.stream import EventStream
+from pres_dist.tasks.config import TaskConfig
+from pres_dist.training.loss import batch_loss
+from pres_dist.training.setup import Parts, assemble, split_data
+
+_EVENTS = 3000
+_STEPS = (64, 256)
+_NODES = (32, 4000)
+
+
+@dataclass(frozen=True)
+class SavedBytes:
+    """Bytes of a step: fixed, for each event, for each distinct node."""
+
+    fixed: float
+    event: float
+    node: float
+
+    def bytes(self, events: float, nodes: float) -> float:
+        return self.fixed + self.event * events + self.node * nodes
+
+
+@cache
+def saved_bytes(config: RunConfig, edge_dim: int, node_dim: int) -> SavedBytes:
+    """Rates of a model over a stream with so many features."""
+    rows, saved = [], []
+    for num_nodes in _NODES:
+        for num_events in _STEPS:
+            nodes, count = measured_step(config, edge_dim, node_dim, num_nodes, num_events)
+            rows.append((1.0, num_events, nodes))
+            saved.append(count)
+    rates, *_ = np.linalg.lstsq(np.array(rows), np.array(saved, dtype=float), rcond=None)
+    return SavedBytes(*np.maximum(rates, 0.0).tolist())
+
+
+def measured_step(
+    config: RunConfig, edge_dim: int, node_dim: int, num_nodes: int, num_events: int
+) -> tuple[int, int]:
+    """Distinct nodes of a step over made-up events, and bytes that autograd saved for it."""
+    with torch.random.fork_rng(devices=[]):
+        parts = _parts(config, edge_dim, node_dim, num_nodes, num_events)
+        num = len(parts.train_sweep) - 2  # the last batch is a remainder
+        for number in (num - 1, num):  # the second finds mail of the first
+            batch = parts.train_sweep.batch(parts.data.tables, number)
+            draws = (batch.src_B, batch.dst_B, batch.events_B)
+            negatives = parts.train_negatives.sample(*draws, parts.task.num_negatives, 1)
+            plan = parts.train_step.plan([batch], [negatives], 1, int(batch.events_B[0]))
+            pulled = parts.train_step.read(plan)
+            seen = _Seen(parts)
+            with torch.autograd.graph.saved_tensors_hooks(seen.keep, lambda tensor: tensor):
+                forward = parts.train_step.forward(plan, pulled)
+                targets = parts.task.targets(batch.events_B)
+                weight = config.pres.coherence_weight
+                batch_loss(forward, weight, batch.num_events, targets)
+            parts.train_step.commit(plan, pulled, [forward], learn=True)
+    return plan.nodes_V.numel(), seen.bytes
+
+
+class _Seen:
+    """Counts the storages of saved tensors once each, those of the weights left out."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._kept: dict[int, Tensor] = {
+            p.untyped_storage().data_ptr(): p for p in parts.model.parameters()
+        }
+        self.bytes = 0
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._kept:
+            self._kept[storage.data_ptr()] = tensor
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+def _parts(config: RunConfig, edge_dim: int, node_dim: int, num_nodes: int, batch: int) -> Parts:
+    draws = np.random.default_rng(0)
+    stream = EventStream.from_arrays(
+        draws.integers(0, num_nodes, _EVENTS),
+        draws.integers(0, num_nodes, _EVENTS),
+        np.arange(_EVENTS),
+        num_nodes=num_nodes,
+        edge_features=np.ones((_EVENTS, edge_dim), np.float32) if edge_dim else None,
+        node_features=np.ones((num_nodes, node_dim), np.float32) if node_dim else None,
+    )
+    training = {"batch_size": batch, "events_per_step": 0, "device": "cpu"}
+    own = config.model_copy(
+        update={
+            "data": DataConfig(stream="made-up"),
+            "task": TaskConfig(),
+            "training": config.training.model_copy(update=training),
+            "memory": config.memory.model_copy(update={"store": "local", "staleness": 0}),
+        }
+    )
+    return assemble(own, split_data(stream, own, torch.device("cpu")))

@@ -1,0 +1,237 @@
+"""Measuring a machine: steps at several local batches, and exchanges between its processes.
+
+CPU seconds are what is measured where a worker computes on the CPU, since other work on the
+machine does not change them by much. On a GPU it is wall-clock time, with the device waited for.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.parallel.world import World
+from pres_dist.planner.fit import fit_rates
+from pres_dist.planner.footprint import store_layout
+from pres_dist.planner.link_rates import measure_links
+from pres_dist.planner.machine import Link, Machine, Rates, model_sizes
+from pres_dist.report.environment import describe_environment
+from pres_dist.step.prefetch import Prefetch
+from pres_dist.step.stages import STAGES, StageClock
+from pres_dist.training.schedule import Schedule
+from pres_dist.training.setup import Parts, assembled, choose_device
+from pres_dist.training.step import TrainingStep
+
+BATCHES = (25, 100, 400, 1600, 3200)
+"""Local batches, in events."""
+_STORE = ("pull", "push")
+_EVENTS_EACH, _MOST_STEPS = 3200, 20
+"""Events that a round trains at each local batch, in four steps at least."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A step of one worker.
+
+    Attributes:
+        events, nodes: what it computed, and the distinct nodes of it.
+        total: seconds of all of it.
+        stages: seconds by stage.
+    """
+
+    events: int
+    nodes: int
+    total: float
+    stages: dict[str, float]
+
+    @property
+    def store(self) -> float:
+        return sum(self.stages[stage] for stage in _STORE)
+
+    @property
+    def rest(self) -> float:
+        """Seconds outside of all stages."""
+        return self.total - sum(self.stages.values())
+
+
+def calibrate(
+    config: RunConfig, rounds: int = 3, tell: Callable[[str], None] = lambda text: None
+) -> Machine:
+    """Measure this machine with the model and the stream of a configuration.
+
+    Takes less than half a minute of CPU time.
+
+    Raises:
+        ConfigError, DataError: the configuration cannot be run by one worker.
+    """
+    config = _for_one_worker(config)
+    device = choose_device(config)
+    with assembled(config, device, World()) as parts:
+        steps = measure_steps(parts, BATCHES, rounds, tell)
+        tell("exchanges between processes")
+        links = measure_links(store_layout(config))
+        return _machine(parts, steps, links.loopback, links.store)
+
+
+def measure_steps(
+    parts: Parts,
+    batches: Sequence[int],
+    rounds: int,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[int, list[StepTime]]:
+    """Steps of one worker, by local batch; batches are interleaved, so that none has a bad hour."""
+    now = _clock(parts.device)
+    parts = replace(parts, clock=StageClock(now))
+    parts.train_step.clock = parts.clock
+    parts.model.train()
+    usable = [batch for batch in batches if batch * 4 <= parts.train_sweep.num_events]
+    if not usable:
+        raise ConfigError(
+            f"a machine is calibrated on at least {4 * min(batches)} training events, "
+            f"{parts.data.stream.name} has {parts.train_sweep.num_events}"
+        )
+    steps: dict[int, list[StepTime]] = {batch: [] for batch in usable}
+    for number in range(rounds):
+        for batch in usable:
+            tell(f"round {number + 1} of {rounds}, steps of {batch:,} events")
+            steps[batch] += _round(parts, batch, number / rounds, now)
+    return steps
+
+
+def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> list[StepTime]:
+    """Some steps from a place of the training part on, the first of them unmeasured."""
+    training = parts.config.training.model_copy(update={"batch_size": batch})
+    parts = replace(parts, config=parts.config.model_copy(update={"training": training}))
+    schedule = Schedule(parts.train_sweep)
+    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
+    num = min(max(_EVENTS_EACH // batch, 4), _MOST_STEPS, schedule.num_steps - 1)
+    first = int(place * (schedule.num_steps - num - 1))
+    measured = []
+    for number in range(first, first + num + 1):
+        parts.clock.reset()
+        start = now()
+        with parts.clock("sample"):
+            plan = step.plan(number, 1)
+        with parts.clock("pull"):
+            pulled = parts.train_step.read(plan)
+        step.run(plan, pulled, number, 1, number)
+        spent = StepTime(
+            schedule.sizes(number)[0], plan.nodes_V.numel(), now() - start, parts.clock.seconds
+        )
+        measured.append(spent)
+    return measured[1:]
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    if device.type == "cpu":
+        return time.process_time
+
+    def waited() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return waited
+
+
+def rates_of(steps: dict[int, list[StepTime]], seconds: Callable[[StepTime], float]) -> Rates:
+    """Rates for a part of the steps, from the medians of each local batch."""
+    rows, medians = [], []
+    for own in steps.values():
+        rows.append([1.0, _median(own, lambda one: one.events), _median(own, lambda o: o.nodes)])
+        medians.append(max(_median(own, seconds), 1e-9))
+    step_s, event_s, node_s = fit_rates(rows, medians)
+    return Rates(step_s=step_s, event_s=event_s, node_s=node_s)
+
+
+def stage_rates(steps: dict[int, list[StepTime]], stage: str) -> Rates:
+    """Rates of one stage."""
+    return rates_of(steps, lambda step: step.stages[stage])
+
+
+def compute_rates(steps: dict[int, list[StepTime]]) -> Rates:
+    """Rates of all but the store: each stage's own, added up.
+
+    Events and distinct nodes grow alike from batch to batch; which of them a stage's time
+    goes by is told better by the stage than by their sum.
+    """
+    fits = [stage_rates(steps, stage) for stage in STAGES if stage not in _STORE]
+    fits.append(rates_of(steps, lambda step: step.rest))
+    names = Rates.model_fields
+    return Rates(**{name: sum(getattr(fit, name) for fit in fits) for name in names})
+
+
+def _median(steps: Sequence[StepTime], value: Callable[[StepTime], float]) -> float:
+    return statistics.median(value(step) for step in steps)
+
+
+def _jitter(steps: dict[int, list[StepTime]]) -> float:
+    """Spread of a step's time about its median, as a standard deviation would be.
+
+    From the quartiles, so that a single interruption does not count; the median over batches.
+    """
+    spreads = []
+    for own in steps.values():
+        if len(own) >= 8:
+            low, middle, high = statistics.quantiles((one.total for one in own), n=4)
+            spreads.append((high - low) / 1.349 / middle)  # 1.349 deviations of a normal one
+    return statistics.median(spreads) if spreads else 0.0
+
+
+def _machine(parts: Parts, steps: dict[int, list[StepTime]], link: Link, store: Rates) -> Machine:
+    local = rates_of(steps, lambda step: step.store)
+    known = describe_environment(seed=0)
+    hardware, versions = known["hardware"], known["versions"]
+    memory = (hardware["memory_gib"] or 1) * 2**30
+    workers, processor = hardware["usable_cores"], f"core of {hardware['cpu']}"
+    own = memory / workers
+    if parts.device.type == "cuda":
+        workers, processor = torch.cuda.device_count(), torch.cuda.get_device_name(parts.device)
+        own = torch.cuda.get_device_properties(parts.device).total_memory
+    machine = Machine.model_validate(
+        {
+            "name": f"{workers} x {processor}",
+            "origin": f"calibrated {known['date'][:10]} on {parts.data.stream.name}, torch "
+            f"{versions['torch']}, one thread a worker; the network is taken to be as "
+            "fast as the loopback",
+            "device": parts.device.type,
+            "workers_per_node": workers,
+            "worker_memory_bytes": own,
+            "node_memory_bytes": memory,
+            "loopback": link,
+            "network": link,
+            "compute": compute_rates(steps),
+            "update": stage_rates(steps, "update"),
+            "local_store": local,
+            "sharded_store": store,
+            "jitter": _jitter(steps),
+            "calibrated_for": model_sizes(parts.config.model_dump()),
+        }
+    )
+    return Machine.model_validate(_rounded(machine.model_dump()))
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits of each number: more would only look as if they had been measured."""
+    if isinstance(value, dict):
+        return {name: _rounded(own) for name, own in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _for_one_worker(config: RunConfig) -> RunConfig:
+    """The run on one thread of one worker, with one optimiser step a batch."""
+    training = {"num_threads": 1, "events_per_step": 0, "batch_size": max(BATCHES)}
+    parallel = {"slices": 1, "epochs": 1, "replicas": 1}
+    memory = {"store": "local", "staleness": 0}
+    return config.model_copy(
+        update={
+            "training": config.training.model_copy(update=training),
+            "parallel": config.parallel.model_copy(update=parallel),
+            "memory": config.memory.model_copy(update=memory),
+        }
+    )

@@ -1,0 +1,34 @@
+"""Rates out of measured times: least squares without negative rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+
+def fit_rates(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
+    """Rates whose sum over each row comes nearest to its seconds, relative to these.
+
+    Every choice of rates that are not 0 is tried; there are few of them.
+
+    Args:
+        rows: [n, c] what each measurement had of each of c things.
+        seconds: [n] what it took, all above 0.
+
+    Returns:
+        [c] rates >= 0.
+    """
+    target = np.asarray(seconds, dtype=float)
+    scaled = np.asarray(rows, dtype=float) / target[:, None]
+    num = scaled.shape[1]
+    best, best_error = np.zeros(num), np.inf
+    for size in range(1, num + 1):
+        for chosen in combinations(range(num), size):
+            found, *_ = np.linalg.lstsq(scaled[:, chosen], np.ones(len(target)), rcond=None)
+            error = float(((scaled[:, chosen] @ found - 1) ** 2).sum())
+            if (found >= 0).all() and error < best_error:
+                best, best_error = np.zeros(num), error
+                best[list(chosen)] = found
+    return best.tolist()

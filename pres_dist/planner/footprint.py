@@ -1,0 +1,212 @@
+"""Bytes: of a node's row at rest and on the way, and of all that a worker holds.
+
+Sizes come from the code that allocates: the columns of a store, the layout of a packed row,
+the parameters of a model. Nothing is typed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from pres_dist.config.run import RunConfig
+from pres_dist.memory.packing import RowLayout
+from pres_dist.memory.shard_layout import ShardLayout, pulled_columns, table_columns
+from pres_dist.model.tgn import TGN, StreamShape
+from pres_dist.planner.activations import saved_bytes
+from pres_dist.planner.machine import Machine
+from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.touched import TouchModel
+from pres_dist.planner.units import quantity
+from pres_dist.planner.workload import Workload
+from pres_dist.pres.statistics import NEGATIVE
+from pres_dist.training.optimiser import trainable
+from pres_dist.training.stores import layout_of
+
+_INT64 = torch.int64.itemsize
+_FLOAT32 = torch.float32.itemsize
+_KEY_LIMIT = 1 << 63
+"""Composite keys of the adjacency, node * events + event, must stay below."""
+
+
+@dataclass(frozen=True)
+class RowBytes:
+    """Bytes of one row.
+
+    Attributes:
+        state: in a store, statistics included.
+        pull, push: packed, on the way.
+        observe: likewise, of a negative's transition; 0 where none is told.
+    """
+
+    state: int
+    pull: int
+    push: int
+    observe: int
+
+
+@cache
+def row_bytes(config: RunConfig) -> RowBytes:
+    """Sizes of the rows of a run."""
+    layout = store_layout(config)
+    shard = layout.make(1)
+    drawn = config.pres.prediction and (
+        config.pres.transition == "sample" or config.pres.gate == "kalman"
+    )
+    pulled = shard.pull(torch.zeros(1, dtype=torch.int64), with_mixture=drawn)
+    state = pulled.state
+    observes = layout.num_components > NEGATIVE
+    return RowBytes(
+        sum(map(_bytes, table_columns(shard.state_dict()))),
+        RowLayout(pulled_columns(pulled)).num_bytes,
+        RowLayout([*vars(state).values()]).num_bytes,
+        RowLayout([state.memory_UD, state.last_update_U]).num_bytes if observes else 0,
+    )
+
+
+def store_layout(config: RunConfig) -> ShardLayout:
+    """The layout of a run's rows; the time unit has no part in their sizes."""
+    return layout_of(config, 1.0, torch.device("cpu"))
+
+
+def _bytes(column: Tensor) -> int:
+    return column.numel() * column.element_size()
+
+
+@cache
+def gradient_numbers(config: RunConfig, edge_dim: int, node_dim: int) -> int:
+    """Parameters that are learnt; a sum of gradients moves so many float32 and the losses."""
+    return sum(p.numel() for p in trainable(_model(config, edge_dim, node_dim)))
+
+
+def _model(config: RunConfig, edge_dim: int, node_dim: int) -> TGN:
+    with torch.random.fork_rng(devices=[]):
+        shape = StreamShape(edge_dim, node_dim, 1.0)
+        return TGN(config.model, config.memory, config.pres, shape)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that takes memory.
+
+    Attributes:
+        name: short, as in `PlanConfig.spread`.
+        what: in words.
+        bytes: of one worker, or of one node.
+        of_node: whether it is host memory of a node and not a worker's own.
+    """
+
+    name: str
+    what: str
+    bytes: float
+    of_node: bool = False
+
+
+def footprint(
+    workload: Workload,
+    plan: ParallelPlan,
+    machine: Machine,
+    touch: TouchModel,
+    spread: Sequence[str] = (),
+) -> list[Part]:
+    """What a worker holds while it trains, largest part first, and a node while it saves.
+
+    Args:
+        workload, plan, machine: what is trained, how and where.
+        touch: distinct nodes of a slice.
+        spread: parts that count as if they were spread over the workers of a memory
+            (`checkpoint`: over all nodes).
+    """
+    parts = [*_of_stream(workload, machine), *_of_step(workload, plan, touch)]
+    each, nodes = plan.memory_workers, machine.num_nodes(plan.workers)
+    parts.append(_checkpoint(workload, plan))
+    shared = {part.name: (nodes if part.of_node else each) for part in parts}
+    parts = [
+        Part(part.name, f"{part.what}, spread", part.bytes / shared[part.name], part.of_node)
+        if part.name in spread
+        else part
+        for part in parts
+    ]
+    return sorted(parts, key=lambda part: -part.bytes)
+
+
+def obstacles(workload: Workload, spread: Sequence[str] = ()) -> list[str]:
+    """What this version cannot do at all with the stream, whatever the memory."""
+    keys = workload.num_nodes * workload.num_events
+    if keys < _KEY_LIMIT or "adjacency" in spread:
+        return []
+    return [
+        f"adjacency: node x event keys must be below 2^63 = {_KEY_LIMIT:.2e}, got "
+        f"{workload.num_nodes:.2e} nodes x {workload.num_events:.2e} events = {keys:.2e}"
+    ]
+
+
+def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
+    """Which memory is too small, in words; none where all fits."""
+    own = [part for part in parts if not part.of_node]
+    of_node = [part for part in parts if part.of_node]
+    each = sum(part.bytes for part in own)
+    # Workers that compute on the CPU fill the memory of their node.
+    beside = each * machine.workers_per_node if machine.device == "cpu" else 0.0
+    problems = []
+    for whose, held, others, limit in (
+        ("a worker", own, 0.0, machine.worker_memory_bytes),
+        ("the node of worker 0", of_node, beside, machine.node_memory_bytes),
+    ):
+        total = sum(part.bytes for part in held) + others
+        if total > limit:
+            largest = max(held, key=lambda part: part.bytes)
+            problems.append(
+                f"{whose} needs {quantity(total, 'B')} of {quantity(limit, 'B')}, "
+                f"{quantity(largest.bytes, 'B')} of them for {largest.what}"
+            )
+    return problems
+
+
+def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
+    """What every worker keeps of the stream and its nodes, whole."""
+    nodes, events = workload.num_nodes, workload.num_events
+    parts = [
+        Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64),
+        Part(
+            "destinations", "ids of all destinations (at most)", workload.num_destinations * _INT64
+        ),
+        Part("unseen", "mask of nodes unseen in training", nodes * torch.bool.itemsize),
+    ]
+    if machine.device != "cpu":  # elsewhere they are a memory map that workers share
+        columns = events * (3 * _INT64 + workload.edge_dim * _FLOAT32)
+        columns += nodes * workload.node_dim * _FLOAT32
+        parts.append(Part("events", "columns of all events", columns))
+    return parts
+
+
+def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[Part]:
+    config, layout = workload.config, store_layout(workload.config)
+    each = plan.memory_workers
+    # One worker's rows are all nodes', in order: it keeps no table of whose they are.
+    table = layout.num_bytes(-(-workload.num_nodes // each))
+    table -= workload.num_nodes * _INT64 if each == 1 else 0
+    numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
+    part = plan.local_batch / workload.num_updates(plan.batch)
+    whole, one = touch.touched(plan.local_batch), touch.touched(part)
+    saved = saved_bytes(config, workload.edge_dim, workload.node_dim)
+    rows = row_bytes(config)
+    return [
+        Part("state", "node state", table),
+        Part("weights", "weights, gradients, Adam's moments", 4 * numbers * _FLOAT32),
+        Part("gradients", "rows of gradients on the way", 5 * numbers * _FLOAT32),
+        Part("activations", "saved for the backward pass", saved.bytes(part, one.pulled)),
+        Part("rows", "rows on the way, and a copy", 3 * whole.pulled * rows.pull),
+    ]
+
+
+def _checkpoint(workload: Workload, plan: ParallelPlan) -> Part:
+    """Worker 0 gathers the shards of all replicas and puts them together."""
+    whole = workload.num_nodes * row_bytes(workload.config).state * plan.replicas
+    return Part(
+        "checkpoint", "all node state at worker 0 while it is saved, twice", 2 * whole, True
+    )

@@ -1,0 +1,181 @@
+"""Distinct nodes of a slice of events where popularity follows a power law.
+
+The event ends of the r-th busiest of N nodes go as r^-s, and events are drawn
+independently: a node with share p of the ends is among n draws with chance
+1 - exp(-n p). Real streams are bursty, which makes them touch fewer nodes than this.
+
+Shapes: G groups of nodes of like popularity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pres_dist.config.run import RunConfig
+from pres_dist.model.embedding import num_hops
+from pres_dist.planner.touched import Touched
+
+_EXACT_RANKS = 1000
+"""The busiest nodes stand alone; the rest in groups whose ranks grow by a factor."""
+_GROUP_FACTOR = 1.05
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Shares of the event ends on one side, by groups of nodes.
+
+    Attributes:
+        nodes_G: nodes of a group.
+        share_G: of each of its nodes; over all nodes they add up to 1.
+    """
+
+    nodes_G: np.ndarray
+    share_G: np.ndarray
+
+    @property
+    def num_nodes(self) -> float:
+        return float(self.nodes_G.sum())
+
+    def distinct(self, draws: float, uniform_draws: float = 0.0) -> float:
+        """Expected distinct nodes among draws by popularity and uniform ones."""
+        return float(self.nodes_G @ self._met(draws, uniform_draws))
+
+    def neighbours(self, draws: float, uniform_draws: float, history: float, most: int) -> float:
+        """Expected neighbours of the distinct nodes of the draws, `most` of each at most.
+
+        Args:
+            draws, uniform_draws: as in `distinct`.
+            history: event ends of the side in the end; a node's share of them grows from
+                none, and the average over the time in between counts.
+            most: neighbours that are sampled.
+        """
+        final_G = np.maximum(self.share_G * history, 1e-300)
+        known_G = np.where(final_G <= most, final_G / 2, most - most**2 / (2 * final_G))
+        return float(self.nodes_G @ (self._met(draws, uniform_draws) * known_G))
+
+    def _met(self, draws: float, uniform_draws: float) -> np.ndarray:
+        return -np.expm1(-draws * self.share_G - uniform_draws / self.num_nodes)
+
+
+def power_law(num_nodes: int, exponent: float) -> Popularity:
+    """The r-th busiest of the nodes has a share that goes as r^-exponent."""
+    exact = min(num_nodes, _EXACT_RANKS)
+    num_groups = 2 + int(np.log(max(num_nodes / exact, 1)) / np.log(_GROUP_FACTOR))
+    bounds = np.unique(np.geomspace(exact, num_nodes, num_groups).round())
+    first = np.concatenate([np.arange(1, exact + 1), bounds[:-1] + 1])
+    last = np.concatenate([np.arange(1, exact + 1), bounds[1:]])
+    nodes_G = last - first + 1
+    # The geometric middle of a narrow group stands for all of its ranks.
+    weight_G = np.sqrt(first * last) ** -exponent
+    return Popularity(nodes_G, weight_G / (nodes_G @ weight_G))
+
+
+def of_degrees(degrees: np.ndarray) -> Popularity:
+    """The popularity that a stream's nodes had; nodes without an event do not count."""
+    values, counts = np.unique(degrees[degrees > 0], return_counts=True)
+    return Popularity(counts.astype(float), values / degrees.sum())
+
+
+def fitted_exponent(popularity: Popularity, draws: float) -> float:
+    """Exponent of the power law with as many nodes and as many distinct ones among the draws."""
+    num_nodes, wanted = int(popularity.num_nodes), popularity.distinct(draws)
+    low, high = 0.0, 3.0
+    for _ in range(40):  # the steeper, the fewer
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high)
+            if power_law(num_nodes, middle).distinct(draws) > wanted
+            else (low, middle)
+        )
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class PowerLawTouches:
+    """Expected distinct nodes of a slice.
+
+    Attributes:
+        sources, destinations: popularity; of the same nodes where not `bipartite`.
+        bipartite: whether they are different nodes.
+        history: event ends of a side at the end of the training part.
+        num_negatives: of each event, drawn uniformly from destinations.
+        num_neighbours: most that are sampled of a query.
+        num_hops: of them.
+        repeat_share: share of a node's recent events that repeat a recent partner.
+        name: of what is assumed.
+    """
+
+    sources: Popularity
+    destinations: Popularity
+    bipartite: bool
+    history: float
+    num_negatives: int
+    num_neighbours: int
+    num_hops: int
+    repeat_share: float
+    name: str
+
+    @property
+    def told(self) -> str:
+        return f"distinct nodes expected under {self.name}, independent draws"
+
+    def touched(self, events: float) -> Touched:
+        negatives = events * self.num_negatives
+        # Draws of sources, of destinations, and uniform ones of destinations.
+        src, dst, uniform = events, events, negatives
+        for _ in range(self.num_hops):
+            of_src = self._partners(self.sources.neighbours(src, 0.0, *self._known), src)
+            of_dst = self._partners(
+                self.destinations.neighbours(dst, uniform, *self._known), dst + uniform
+            )
+            src, dst = src + of_dst, dst + of_src
+        return Touched(
+            self._union(src, dst, uniform),
+            self._union(events, events, 0.0),
+            self.destinations.distinct(0.0, negatives),
+        )
+
+    @cached_property
+    def _known(self) -> tuple[float, int]:
+        return self.history, self.num_neighbours
+
+    def _partners(self, neighbours: float, roots: float) -> float:
+        """Different partners among the neighbours: the first of each node, and fresh ones."""
+        firsts = min(roots, neighbours / max(self.num_neighbours, 1))
+        return firsts + (neighbours - firsts) * (1 - self.repeat_share)
+
+    def _union(self, src: float, dst: float, uniform: float) -> float:
+        if self.bipartite:
+            return self.sources.distinct(src) + self.destinations.distinct(dst, uniform)
+        return self.destinations.distinct(src + dst, uniform)
+
+
+def assumed_touches(
+    config: RunConfig, nodes: int, events: int, sources: int, exponent: float, repeat_share: float
+) -> PowerLawTouches:
+    """A power law for a stream that is not at hand, on average over its training part.
+
+    Args:
+        config: hops, neighbours and negatives.
+        nodes, events: of the stream.
+        sources: nodes that are sources, the rest being destinations; 0 if any may be both.
+        exponent: of both sides.
+        repeat_share: share of a node's recent events that repeat a recent partner.
+    """
+    history = events * config.data.train_share
+    both = f"{sources:,} sources" if sources else "any node source or destination"
+    return PowerLawTouches(
+        power_law(sources or nodes, exponent),
+        power_law(nodes - sources, exponent),
+        bool(sources),
+        history if sources else 2 * history,
+        config.sampling.num_negatives,
+        config.sampling.num_neighbours,
+        num_hops(config.model),
+        repeat_share,
+        f"a power law with exponent {exponent:g} ({both}, {repeat_share:.0%} of recent events "
+        "repeat a partner)",
+    )

@@ -1,0 +1,185 @@
+"""Advice as tables for the terminal and as plain values for JSON. Every figure has its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pres_dist.planner.footprint import Part, row_bytes
+from pres_dist.planner.machine import Machine
+from pres_dist.planner.recommend import Advice, Choice, Planner
+from pres_dist.planner.scenarios import Disturbed, Lossy
+from pres_dist.planner.units import duration, quantity
+
+_SHOWN = 5
+
+
+def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None:
+    """What is planned, and what is assumed."""
+    work, rows = planner.workload, row_bytes(planner.workload.config)
+    table = _table("workload", "", "")
+    table.add_row("nodes, events", f"{work.num_nodes:,}, {work.num_events:,}")
+    table.add_row("row of a node", f"{rows.state:,} B in a store")
+    table.add_row(
+        "row on the way",
+        f"{rows.pull:,} B pulled, {rows.push:,} B pushed, {rows.observe:,} B observed",
+    )
+    table.add_row("machine", planner.machine.name)
+    console.print(table)
+    for note in (planner.machine.origin, planner.touch.told, *notes):
+        console.print(f"- {note}", highlight=False)
+
+
+def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
+    """The plan, why, its memory, its step, and the next ones."""
+    console.print()
+    title = "no plan" if advice.best is None else f"plan: {advice.best.plan}"
+    console.print(f"[bold]{title}[/bold]  (slices x epochs x replicas)", highlight=False)
+    for reason in advice.why:
+        console.print(f"- {reason}", highlight=False)
+    shown = advice.best or (advice.refused[0] if advice.refused else None)
+    if advice.best is not None:
+        console.print(f"- run it with {advice.best.plan.options}", highlight=False)
+    if shown is not None:
+        console.print(_memory(shown.parts, planner.machine))
+        console.print(_step(shown))
+    if advice.best is not None and advice.others:
+        console.print(_choices("runners-up", advice.others[:_SHOWN]))
+    if advice.fewer:
+        console.print(_choices("fewer workers", advice.fewer))
+
+
+def print_disturbed(rows: Sequence[Disturbed], console: Console) -> None:
+    """Simulated throughput under stragglers and slow shards."""
+    table = _table("simulated", "scenario", "staleness", "throughput", "waiting", "reading")
+    for row in rows:
+        table.add_row(
+            row.name,
+            str(row.staleness),
+            f"{row.throughput:.0%}",
+            f"{row.found.waiting:.0%}",
+            f"{row.found.reading:.0%}",
+        )
+    console.print(table)
+
+
+def print_losses(lossy: Lossy, console: Console) -> None:
+    """Simulated training among failures."""
+    failures = lossy.failures
+    table = _table("lost nodes, simulated", "", "")
+    table.add_row("a failure somewhere every", duration(failures.mtbf_s))
+    table.add_row(
+        "a checkpoint, a restart", f"{duration(failures.save_s)}, {duration(failures.restart_s)}"
+    )
+    table.add_row("best time between checkpoints", duration(lossy.best_s))
+    table.add_row("by Young, by Daly", f"{duration(lossy.young_s)}, {duration(lossy.daly_s)}")
+    table.add_row("time that ends up in weights", f"{lossy.useful:.1%}")
+    console.print(table)
+
+
+def to_json(
+    advice: Advice,
+    planner: Planner,
+    notes: Sequence[str],
+    rows: Sequence[Disturbed] = (),
+    lossy: Lossy | None = None,
+) -> dict[str, Any]:
+    """All of it: seconds, bytes, events."""
+    work = planner.workload
+    return {
+        "nodes": work.num_nodes,
+        "events": work.num_events,
+        "machine": planner.machine.model_dump(),
+        "notes": [planner.machine.origin, planner.touch.told, *notes],
+        "row_bytes": asdict(row_bytes(work.config)),
+        "plan": None if advice.best is None else _values(advice.best),
+        "why": advice.why,
+        "others": [_values(choice) for choice in advice.others],
+        "refused": [_values(choice) for choice in advice.refused],
+        "fewer_workers": [_values(choice) for choice in advice.fewer],
+        "disturbed": [asdict(row) for row in rows],
+        "losses": None if lossy is None else asdict(lossy),
+    }
+
+
+def _values(choice: Choice) -> dict[str, Any]:
+    cost = choice.cost
+    return {
+        **asdict(choice.plan),
+        "step_seconds": cost.step_s,
+        "epoch_seconds": choice.epoch_s,
+        "events_per_second": cost.events_per_s,
+        "efficiency": choice.efficiency,
+        "work_inflation": choice.inflation,
+        "seconds": {
+            name: getattr(cost, f"{name}_s")
+            for name in ("compute", "exchange", "reduce", "wait", "cpu")
+        },
+        "bytes": asdict(cost.bytes),
+        "touched": asdict(cost.touched),
+        "memory": [asdict(part) for part in choice.parts],
+        "problems": choice.problems,
+    }
+
+
+def _memory(parts: Sequence[Part], machine: Machine) -> Table:
+    table = _table("memory", "of a worker", "bytes")
+    own = [part for part in parts if not part.of_node]
+    for part in own:
+        table.add_row(part.what, quantity(part.bytes, "B"))
+    limit = quantity(machine.worker_memory_bytes, "B")
+    table.add_row("in all", f"{quantity(sum(part.bytes for part in own), 'B')} of {limit}")
+    for part in parts:
+        if part.of_node:
+            limit = quantity(machine.node_memory_bytes, "B")
+            table.add_row(part.what, f"{quantity(part.bytes, 'B')} of {limit}")
+    return table
+
+
+def _step(choice: Choice) -> Table:
+    cost, plan = choice.cost, choice.plan
+    table = _table("a step", "", "")
+    table.add_row("events: of a step, of a slice", f"{cost.events:,}, {plan.local_batch:,.1f}")
+    touched = f"{cost.touched.pulled:,.0f}, {cost.touched.written:,.0f}"
+    table.add_row("distinct nodes of a slice: pulled, written", touched)
+    moved = cost.bytes
+    table.add_row("a worker moves", quantity(moved.total, "B"))
+    for name in ("ids", "pull", "push", "observe", "gradients"):
+        table.add_row(f"  {name}", quantity(getattr(moved, name), "B"))
+    table.add_row("time", duration(cost.step_s))
+    for name, seconds in (
+        ("computing", cost.compute_s),
+        ("exchanging rows", cost.exchange_s),
+        ("adding up gradients", cost.reduce_s),
+        ("waiting for the slowest", cost.wait_s),
+    ):
+        table.add_row(f"  {name}", duration(seconds))
+    table.add_row("events a second", f"{cost.events_per_s:,.0f}")
+    table.add_row("an epoch", duration(choice.epoch_s))
+    table.add_row("efficiency against one worker", f"{choice.efficiency:.2%}")
+    table.add_row("work inflation", f"{choice.inflation:,.2f}")
+    return table
+
+
+def _choices(title: str, choices: Sequence[Choice]) -> Table:
+    table = _table(title, "workers", "slices x epochs x replicas", "step", "epoch", "efficiency")
+    for choice in choices:
+        table.add_row(
+            f"{choice.plan.workers:,}",
+            str(choice.plan),
+            duration(choice.cost.step_s),
+            duration(choice.epoch_s),
+            f"{choice.efficiency:.2%}",
+        )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table

@@ -1,0 +1,148 @@
+"""Bytes that the planner tells, against those of what the code allocates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from made_up import RootTouches, machine, small_model, workload
+
+from pres_dist.config.run import RunConfig
+from pres_dist.events.stream import EventStream
+from pres_dist.events.tables import EventTables
+from pres_dist.model.tgn import TGN, StreamShape
+from pres_dist.planner.activations import measured_step, saved_bytes
+from pres_dist.planner.footprint import (
+    Part,
+    footprint,
+    obstacles,
+    over_limit,
+    row_bytes,
+    store_layout,
+)
+from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.workload import Workload
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.training.optimiser import build_optimiser
+
+
+def part(name: str, parts: list[Part]) -> float:
+    return next(part.bytes for part in parts if part.name == name)
+
+
+def parts_of(work: Workload, plan: ParallelPlan, *spread: str, device: str = "cpu") -> list[Part]:
+    return footprint(work, plan, machine(device=device), RootTouches(), spread)
+
+
+@pytest.mark.parametrize("prediction", [True, False])
+@pytest.mark.parametrize(("dim", "slots"), [(8, 1), (100, 4)])
+def test_row_sizes_follow_the_formulas(dim: int, slots: int, prediction: bool) -> None:
+    config = small_model(
+        memory__dim=dim,
+        memory__mailbox_slots=slots,
+        model__embedding_dim=100,
+        model__aggregator="mean",
+        pres__prediction=prediction,
+        pres__coherence_weight=0,
+    )
+    rows = row_bytes(config)
+    # Memory and mail in float32; last update, mail count and event ids in int64.
+    state = 4 * (dim + slots * dim) + 8 * (2 + slots)
+    known = 8 + 4 * dim  # transitions and their mean
+    sums = 2 * (8 + 4 * dim + 4 * dim)  # of two components: count, sum and squares
+    assert rows.push == state
+    assert rows.pull == state + (known if prediction else 0)
+    assert rows.state == state + (sums if prediction else 0)
+    assert rows.observe == (4 * dim + 8 if prediction else 0)
+
+
+def test_a_mixture_that_is_drawn_from_travels() -> None:
+    dim, plain = 8, row_bytes(small_model())
+    drawn = row_bytes(small_model(pres__transition="sample"))
+    mixture = 2 * 4 * (1 + 2 * dim)  # of two components: weight, mean and variance
+    assert drawn.pull == plain.pull + mixture
+
+
+@pytest.mark.parametrize("sharers", [1, 4])
+def test_node_state_is_what_a_shard_allocates(sharers: int) -> None:
+    work = workload(num_nodes=1000)
+    shard = store_layout(work.config).make(1000 // sharers)
+    tables = [*shard.state_dict()["rows"].values(), *shard.state_dict()["statistics"].values()]
+    allocated = sum(table.untyped_storage().nbytes() for table in tables)
+    ids = 0 if sharers == 1 else 8 * 1000 // sharers
+    plan = ParallelPlan(sharers, 1, 1, 400)
+    assert part("state", parts_of(work, plan)) == allocated + ids
+
+
+def test_the_adjacency_is_what_a_stream_s_takes() -> None:
+    stream = EventStream.from_arrays(np.arange(500) % 30, 30 + np.arange(500) % 7, np.arange(500))
+    adjacency = TemporalAdjacency(stream, EventTables(stream))
+    work = Workload(small_model(), stream.num_nodes, stream.num_events)
+    told = part("adjacency", parts_of(work, ParallelPlan(1, 1, 1, 100)))
+    assert told == adjacency.num_half_edges * torch.int64.itemsize
+
+
+def test_weights_are_what_the_optimiser_keeps() -> None:
+    work = workload()
+    config = work.config
+    model = TGN(config.model, config.memory, config.pres, StreamShape(0, 0, 1.0))
+    optimiser = build_optimiser(model, config.training)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    kept = [t for state in optimiser.state.values() for t in state.values() if t.dim()]
+    numbers = sum(t.numel() for t in kept)
+    numbers += sum(2 * p.numel() for p in model.parameters() if p.requires_grad)
+    # Moments of single numbers have no dimension, and neither have step counts.
+    singles = sum(2 for p in model.parameters() if p.requires_grad and not p.dim())
+    told = part("weights", parts_of(work, ParallelPlan(1, 1, 1, 100)))
+    assert told == 4 * (numbers + singles)
+
+
+@pytest.mark.parametrize("config", [small_model(), small_model(model__kind="jodie")])
+def test_activations_of_other_sizes_are_foretold(config: RunConfig) -> None:
+    rates = saved_bytes(config, 3, 0)
+    for num_nodes, num_events in ((200, 128), (1000, 150)):
+        nodes, saved = measured_step(config, 3, 0, num_nodes, num_events)
+        assert rates.bytes(num_events, nodes) == pytest.approx(saved, rel=0.02)
+
+
+def test_on_a_gpu_the_columns_of_the_stream_count() -> None:
+    work, plan = Workload(small_model(), 100, 5000, edge_dim=3), ParallelPlan(1, 1, 1, 100)
+    columns = 5000 * (3 * 8 + 3 * 4)
+    assert part("events", parts_of(work, plan, device="cuda")) == columns
+    assert "events" not in [one.name for one in parts_of(work, plan)]
+
+
+def test_parts_that_are_spread_are_shared() -> None:
+    work, plan = workload(), ParallelPlan(4, 2, 2, 400)
+    whole, spread = parts_of(work, plan), parts_of(work, plan, "adjacency", "checkpoint")
+    assert part("adjacency", spread) == part("adjacency", whole) / 8
+    assert part("checkpoint", spread) == part("checkpoint", whole) / 4  # nodes of 4 workers
+    assert part("state", spread) == part("state", whole)
+
+
+def test_worker_0_holds_all_replicas_twice_while_it_saves() -> None:
+    work = workload()
+    rows = work.num_nodes * row_bytes(work.config).state
+    for replicas in (1, 3):
+        parts = parts_of(work, ParallelPlan(2, 1, replicas, 100))
+        assert part("checkpoint", parts) == 2 * replicas * rows
+
+
+def test_keys_beyond_int64_are_an_obstacle() -> None:
+    config = small_model()
+    assert obstacles(Workload(config, 2**31, 2**31)) == []
+    (problem,) = obstacles(Workload(config, 2**31, 2**32))
+    assert "must be below 2^63" in problem
+    assert obstacles(Workload(config, 2**31, 2**32), ["adjacency"]) == []
+
+
+def test_too_little_memory_is_told_with_the_largest_part() -> None:
+    parts = [Part("a", "small things", 3.0), Part("b", "large things", 1e9)]
+    parts.append(Part("c", "saving", 9.0, of_node=True))
+    (problem,) = over_limit(parts, machine(worker_memory_bytes=1e9))
+    assert problem == "a worker needs 1 GB of 1 GB, 1 GB of them for large things"
+    assert over_limit(parts, machine(worker_memory_bytes=1e9 + 3)) == []
+    (problem,) = over_limit(parts, machine(worker_memory_bytes=2e9, node_memory_bytes=8))
+    assert "the node of worker 0" in problem

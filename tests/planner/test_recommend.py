@@ -1,0 +1,148 @@
+"""What is recommended: never more than fits, and never what costs more for nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import LINK, RootTouches, machine, workload
+
+from pres_dist.planner.machine import Rates
+from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.recommend import AS_FAST, Bounds, Planner, plans
+
+TOUCH = RootTouches()
+
+
+@settings(deadline=None)
+@given(
+    workers=st.integers(1, 200),
+    memory=st.floats(1e6, 1e9),
+    node_memory=st.floats(1e6, 1e9),
+    batch=st.integers(1, 5000),
+    epochs=st.integers(1, 4),
+    replicas=st.integers(1, 4),
+    nodes=st.integers(10, 10**6),
+)
+def test_a_recommended_plan_fits_and_uses_all_workers(
+    workers: int,
+    memory: float,
+    node_memory: float,
+    batch: int,
+    epochs: int,
+    replicas: int,
+    nodes: int,
+) -> None:
+    small = machine(worker_memory_bytes=memory, node_memory_bytes=node_memory)
+    bounds = Bounds(batch, epochs, replicas)
+    planner = Planner(workload(nodes, 100_000), small, TOUCH, bounds)
+    advice = planner.advise(workers)
+    for choice in [*advice.others, *advice.refused, *([advice.best] if advice.best else [])]:
+        plan = choice.plan
+        assert plan.slices * plan.epochs * plan.replicas == workers
+        assert plan.slices <= plan.batch <= batch
+        assert plan.epochs <= epochs
+        assert plan.replicas <= replicas
+        own = sum(part.bytes for part in choice.parts if not part.of_node)
+        saving = sum(part.bytes for part in choice.parts if part.of_node)
+        node = saving + own * small.workers_per_node
+        assert choice.fits == (own <= memory and node <= node_memory)
+    if advice.best is None:
+        assert not advice.others
+        assert advice.why
+        return
+    assert advice.best.fits
+    fastest = min(choice.epoch_s for choice in [advice.best, *advice.others])
+    assert advice.best.epoch_s <= fastest * (1 + AS_FAST)
+    assert all(choice.plan.workers < workers and choice.fits for choice in advice.fewer)
+
+
+def test_every_factorisation_within_the_bounds_is_weighed() -> None:
+    found = {(plan.slices, plan.epochs, plan.replicas) for plan in plans(12, Bounds(400, 2, 3))}
+    assert found == {(12, 1, 1), (6, 2, 1), (6, 1, 2), (3, 2, 2), (4, 1, 3), (2, 2, 3)}
+
+
+def test_replicas_are_taken_only_where_they_buy_time() -> None:
+    bounds = Bounds(400, 1, 4)
+    free = LINK.model_copy(update={"latency_s": 0, "overhead_s": 0, "bytes_per_s": 1e15})
+    linear = machine(
+        compute=Rates(event_s=1e-4),
+        local_store=Rates(),
+        sharded_store=Rates(),
+        loopback=free,
+        network=free,
+    )
+    best = Planner(workload(), linear, TOUCH, bounds).advise(4).best
+    assert best is not None
+    assert best.plan.replicas == 1
+    # A fixed cost of each step, which larger slices spread: replicas of the memory buy much.
+    fixed = machine(compute=Rates(step_s=1.0))
+    best = Planner(workload(), fixed, TOUCH, bounds).advise(4).best
+    assert best is not None
+    assert best.plan == ParallelPlan(1, 1, 4, 400)
+
+
+def test_groups_with_other_negatives_take_workers_that_buy_no_time() -> None:
+    fixed = machine(compute=Rates(step_s=1.0))
+    best = Planner(workload(), fixed, TOUCH, Bounds(400, 2, 1)).advise(4).best
+    assert best is not None
+    assert best.plan.epochs == 2
+
+
+def test_the_batch_for_an_efficiency_reaches_it_and_smaller_ones_do_not() -> None:
+    planner = Planner(workload(), machine(), TOUCH, Bounds(1000))
+    plan = ParallelPlan(16, 1, 1, 1000)
+    batch = planner.batch_for(plan, 0.4)
+    assert batch is not None
+
+    def reached(events: int) -> float:
+        return planner.choice(ParallelPlan(16, 1, 1, events)).efficiency
+
+    assert reached(batch) >= 0.4 > reached(batch * 4 // 5)
+    assert planner.batch_for(plan, 0.999) is None
+    assert f"a temporal batch of {batch:,} events" in planner.batch_needed(plan, 0.4)
+
+
+def test_small_optimiser_steps_keep_an_efficiency_out_of_reach() -> None:
+    planner = Planner(workload(training__events_per_step=100), machine(), TOUCH, Bounds(10**5))
+    plan = ParallelPlan(16, 1, 1, 1000)
+    whole = planner.with_whole_steps.batch_for(plan, 0.4)
+    assert planner.batch_for(plan, 0.4) is None
+    assert whole is not None
+    told = planner.batch_needed(plan, 0.4)
+    assert "for every 100 events, no temporal batch will do" in told
+    assert f"with one optimiser step a batch, a temporal batch of {whole:,} events" in told
+
+
+def test_more_workers_than_events_are_no_plan() -> None:
+    advice = Planner(workload(), machine(), TOUCH, Bounds(100)).advise(101)
+    assert advice.best is None
+    assert not advice.refused
+    assert "cannot be laid out" in advice.why[0]
+
+
+def test_what_does_not_fit_is_told_with_the_reason() -> None:
+    tight = machine(worker_memory_bytes=1e6)
+    advice = Planner(workload(), tight, TOUCH, Bounds(400)).advise(2)
+    assert advice.best is None
+    assert any("temporal adjacency" in reason for reason in advice.why)
+    spread = Planner(workload(), machine(worker_memory_bytes=1.2e7), TOUCH, Bounds(400))
+    assert spread.advise(64).best is None
+    fits = Planner(spread.workload, spread.machine, TOUCH, spread.bounds, ("adjacency",))
+    assert fits.advise(64).best is not None
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_reasons_tell_where_the_time_goes(workers: int) -> None:
+    advice = Planner(workload(), machine(), TOUCH, Bounds(800)).advise(workers)
+    assert advice.best is not None
+    assert any("of a step" in reason and "computing" in reason for reason in advice.why)
+    assert "800" in advice.why[1]
+
+
+def test_fewer_workers_that_are_faster_are_told() -> None:
+    slow = LINK.model_copy(update={"latency_s": 1.0})
+    planner = Planner(workload(), machine(loopback=slow, network=slow), TOUCH, Bounds(800))
+    assert any(reason.startswith("1 workers are faster") for reason in planner.advise(4).why)
+    quick = Planner(workload(), machine(), TOUCH, Bounds(8000)).advise(4)
+    assert not any("are faster" in reason for reason in quick.why)

@@ -1,0 +1,95 @@
+"""Distinct nodes of a slice: counted on a stream, and expected under a power law."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_up import small_model
+
+from pres_dist.events.stream import EventStream
+from pres_dist.planner.power_law import (
+    PowerLawTouches,
+    assumed_touches,
+    fitted_exponent,
+    of_degrees,
+    power_law,
+)
+from pres_dist.planner.touched import count_touches
+
+
+def pairs_in_turn(num_events: int = 2000, pairs: int = 50) -> EventStream:
+    """Pair n meets at every event that leaves a remainder of n."""
+    turn = np.arange(num_events) % pairs
+    return EventStream.from_arrays(turn, pairs + turn, np.arange(num_events), num_sources=pairs)
+
+
+def test_counts_are_those_of_a_stream_that_can_be_counted_by_hand() -> None:
+    model = count_touches(pairs_in_turn(), small_model(sampling__num_neighbours=1), 200)
+    for size in (4, 14, 27):  # of those that are counted
+        touched = model.touched(size)
+        assert touched.written == pytest.approx(2 * size)
+        # A negative and its one neighbour join a pair, unless that is there already.
+        assert 2 * size <= touched.pulled <= min(4 * size, 100)
+    assert model.touched(200).written == pytest.approx(100)
+    assert model.touched(10**6).pulled == 100
+
+
+def test_a_fraction_of_an_event_touches_its_share() -> None:
+    model = count_touches(pairs_in_turn(), small_model(), 100)
+    assert model.touched(0.25).pulled == pytest.approx(model.touched(1).pulled / 4)
+
+
+def test_more_events_touch_more_nodes_but_fewer_each() -> None:
+    draws = np.random.default_rng(0)
+    ends = (draws.zipf(1.5, (2, 6000)) - 1) % 500
+    stream = EventStream.from_arrays(ends[0], 500 + ends[1], np.arange(6000))
+    counted = count_touches(stream, small_model(), 1000)
+    law = assumed_touches(small_model(), 1000, 6000, 500, 1.0, 0.0)
+    for model in (counted, law):
+        touched = [model.touched(size) for size in (1, 10, 100, 1000)]
+        pulled = [one.pulled for one in touched]
+        assert pulled == sorted(pulled)
+        each = [one / size for one, size in zip(pulled, (1, 10, 100, 1000), strict=True)]
+        assert each == sorted(each, reverse=True)
+        assert all(one.written <= one.pulled for one in touched)
+
+
+@pytest.mark.parametrize(("num_nodes", "exponent"), [(50, 1.0), (20_000, 1.0), (20_000, 0.5)])
+def test_distinct_nodes_of_a_power_law_are_those_that_are_drawn(
+    num_nodes: int, exponent: float
+) -> None:
+    shares = np.arange(1, num_nodes + 1) ** -exponent
+    draws = np.random.default_rng(1)
+    drawn = [
+        len(np.unique(draws.choice(num_nodes, 700, p=shares / shares.sum()))) for _ in range(50)
+    ]
+    assert power_law(num_nodes, exponent).distinct(700) == pytest.approx(np.mean(drawn), rel=0.02)
+
+
+def test_a_power_law_is_found_again_from_its_degrees() -> None:
+    shares = np.arange(1, 3001) ** -1.2
+    degrees = np.random.default_rng(2).multinomial(10**7, shares / shares.sum())
+    assert fitted_exponent(of_degrees(degrees), 1000) == pytest.approx(1.2, abs=0.02)
+
+
+def test_a_billion_nodes_are_no_burden() -> None:
+    law = power_law(10**9, 1.0)
+    assert len(law.nodes_G) < 2000
+    assert law.num_nodes == 10**9
+    assert float(law.nodes_G @ law.share_G) == pytest.approx(1)
+
+
+def test_drawn_events_touch_what_the_power_law_expects() -> None:
+    """Independent draws are what the law assumes: it must then agree with counting."""
+    num, events, config = 3000, 40_000, small_model(sampling__num_neighbours=5)
+    shares = np.arange(1, num + 1) ** -0.8
+    draws = np.random.default_rng(3)
+    src, dst = draws.choice(num, (2, events), p=shares / shares.sum())
+    stream = EventStream.from_arrays(src, num + dst, np.arange(events), num_sources=num)
+    counted = count_touches(stream, config, 2000)
+    law: PowerLawTouches = assumed_touches(config, 2 * num, events, num, 0.8, 0.0)
+    for size in (50, 500, 2000):
+        told, seen = law.touched(size), counted.touched(size)
+        assert told.written == pytest.approx(seen.written, rel=0.03)
+        assert told.observed == pytest.approx(seen.observed, rel=0.05)
+        assert told.pulled == pytest.approx(seen.pulled, rel=0.1)
