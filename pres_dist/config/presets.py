@@ -27,11 +27,11 @@ PRESETS: dict[str, dict[str, Any]] = {
             "corrects": "lost",
             "shrinkage": 2.0,
             "clip": 0.0,
-            "pending": "predict",
+            "pending": "ignore",
             "transition": "mean",
             "components": 1,
             "clock": "event",
-            "coherence_weight": 0.01,
+            "coherence_weight": 0.0,
         },
     },
     "paper": {

@@ -39,18 +39,24 @@ class MessageFunction(nn.Module):
                 nn.Linear(raw_dim // 2, config.message_dim),
             )
 
-    def forward(
-        self, own: Tensor, other: Tensor, edge_features: Tensor | None, elapsed: Tensor
-    ) -> Tensor:
+    def forward(self, own: Tensor, rest: Tensor) -> Tensor:
         """Messages [..., out_dim] of raw messages.
 
         Args:
             own: [..., D] memory of the receiving node.
+            rest: what `rest` gives of the others.
+        """
+        raw = torch.cat([own, rest], dim=-1)
+        return raw if self.mlp is None else self.mlp(raw)
+
+    def rest(self, other: Tensor, edge_features: Tensor | None, elapsed: Tensor) -> Tensor:
+        """[..., raw size - D] raw messages without the own memory.
+
+        Args:
             other: [..., D] memory or embedding of the other endpoint when the event happened.
             edge_features: [..., d_e] of the event, or None.
             elapsed: [...] int64 time from the receiver's last update to the event.
         """
         encoded = self.time_encoding(elapsed)
-        parts = [own, other] if edge_features is None else [own, other, edge_features]
-        raw = torch.cat([*parts, encoded], dim=-1)
-        return raw if self.mlp is None else self.mlp(raw)
+        parts = [other] if edge_features is None else [other, edge_features]
+        return torch.cat([*parts, encoded], dim=-1)

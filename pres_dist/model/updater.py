@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pres_dist.memory.state import NO_EVENT, NodeState, elapsed_since
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.message import MessageFunction
+from pres_dist.model.recurrent import from_rest, next_memory
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,33 @@ class MemoryUpdater(nn.Module):
     def _last(self, state: NodeState, context: MailContext) -> MeasuredMemory:
         full_UR = state.mail_event_UR != NO_EVENT
         slot_U = (full_UR.sum(1) - 1).clamp(min=0)
-        return self._apply_slot(state.memory_UD, state.last_update_U, state, context, slot_U)
+        t_U, features = _slot(context.t_UR, slot_U), context.edge_features_URd
+        given = self._given(
+            _slot(state.mail_memory_URD, slot_U),
+            None if features is None else _slot(features, slot_U),
+            elapsed_since(state.last_update_U, t_U),
+        )
+        updated_UD = self._next(state.memory_UD, given)
+        return self._where_full(
+            full_UR.any(1), updated_UD, t_U, state.memory_UD, state.last_update_U
+        )
 
     def _sequential(self, state: NodeState, context: MailContext) -> MeasuredMemory:
         """Slot after slot, each for the nodes that have a message there: few have many."""
-        measured = MeasuredMemory(state.memory_UD, state.last_update_U)
+        full_UR = state.mail_event_UR != NO_EVENT
+        before_UR = torch.cat([state.last_update_U[:, None], context.t_UR[:, :-1]], dim=1)
         features = context.edge_features_URd
-        for slot in range(state.mail_event_UR.shape[1]):
-            rows = (state.mail_event_UR[:, slot] != NO_EVENT).nonzero().flatten()
-            measured = self.advance(
-                measured,
-                rows,
-                state.mail_memory_URD[rows, slot],
-                None if features is None else features[rows, slot],
-                context.t_UR[rows, slot],
-            )
+        given_M = self._given(
+            state.mail_memory_URD[full_UR],
+            None if features is None else features[full_UR],
+            elapsed_since(before_UR[full_UR], context.t_UR[full_UR]),
+        )
+        place_UR = full_UR.flatten().cumsum(0).view(full_UR.shape) - 1
+        measured = MeasuredMemory(state.memory_UD, state.last_update_U)
+        for slot in range(full_UR.shape[1]):
+            rows = full_UR[:, slot].nonzero().flatten()
+            given = given_M.index_select(0, place_UR[rows, slot])
+            measured = self._applied(measured, rows, given, context.t_UR[rows, slot])
         return measured
 
     def advance(
@@ -113,50 +126,43 @@ class MemoryUpdater(nn.Module):
             edge_features_Md: of the event, or None.
             t_M: int64 time of the event.
         """
+        elapsed_M = elapsed_since(measured.last_update_U.index_select(0, rows_M), t_M)
+        given = self._given(other_MD, edge_features_Md, elapsed_M)
+        return self._applied(measured, rows_M, given, t_M)
+
+    def _applied(
+        self, measured: MeasuredMemory, rows_M: Tensor, given: Tensor, t_M: Tensor
+    ) -> MeasuredMemory:
         if not rows_M.numel():
             return measured
         own_MD = measured.memory_UD.index_select(0, rows_M)
-        elapsed_M = elapsed_since(measured.last_update_U.index_select(0, rows_M), t_M)
-        message = self.message_function(own_MD, other_MD, edge_features_Md, elapsed_M)
         # In bfloat16 under autocast.
-        updated_MD = self.cell(message, own_MD).to(own_MD.dtype)
+        updated_MD = self._next(own_MD, given).to(own_MD.dtype)
         return MeasuredMemory(
             measured.memory_UD.index_copy(0, rows_M, updated_MD),
             measured.last_update_U.index_copy(0, rows_M, t_M),
         )
 
-    def _apply_slot(
-        self,
-        memory_UD: Tensor,
-        last_update_U: Tensor,
-        state: NodeState,
-        context: MailContext,
-        slot_U: Tensor,
-    ) -> MeasuredMemory:
-        """Apply one slot of each mailbox; an empty slot changes nothing."""
-        t_U = _slot(context.t_UR, slot_U)
-        features = context.edge_features_URd
-        message = self.message_function(
-            memory_UD,
-            _slot(state.mail_memory_URD, slot_U),
-            None if features is None else _slot(features, slot_U),
-            elapsed_since(last_update_U, t_U),
-        )
-        full_U = _slot(state.mail_event_UR, slot_U) != NO_EVENT
-        return self._where_full(
-            full_U, self.cell(message, memory_UD), t_U, memory_UD, last_update_U
-        )
+    def _given(self, other: Tensor, edge_features: Tensor | None, elapsed: Tensor) -> Tensor:
+        """What of a message does not depend on the node's own memory, as far as it goes."""
+        rest = self.message_function.rest(other, edge_features, elapsed)
+        return rest if self.message_function.mlp is not None else from_rest(self.cell, rest)
+
+    def _next(self, own: Tensor, given: Tensor) -> Tensor:
+        """Memory after a message, of which `_given` made what it could."""
+        if self.message_function.mlp is not None:
+            return self.cell(self.message_function(own, given), own)
+        return next_memory(self.cell, own, given)
 
     def _mean(self, state: NodeState, context: MailContext) -> MeasuredMemory:
         full_UR = state.mail_event_UR != NO_EVENT
         own_URD = state.memory_UD[:, None].expand_as(state.mail_memory_URD)
         last_UR = state.last_update_U[:, None].expand_as(context.t_UR)
-        messages_URM = self.message_function(
-            own_URD,
-            state.mail_memory_URD,
-            context.edge_features_URd,
-            elapsed_since(last_UR, context.t_UR),
+        elapsed_UR = elapsed_since(last_UR, context.t_UR)
+        rest = self.message_function.rest(
+            state.mail_memory_URD, context.edge_features_URd, elapsed_UR
         )
+        messages_URM = self.message_function(own_URD, rest)
         weight_UR = full_UR / full_UR.sum(1, keepdim=True).clamp(min=1)
         message_UM = (messages_URM * weight_UR[:, :, None]).sum(1)
         newest_U = _slot(context.t_UR, (full_UR.sum(1) - 1).clamp(min=0))

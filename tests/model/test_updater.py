@@ -7,11 +7,13 @@ import pytest
 import torch
 from slow_tgn import SlowMail, SlowModel
 from small_world import MEMORY_DIM, SMALL, TIME_UNIT, weights_of
+from torch import nn
 
 from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, elapsed_since
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.message import MessageFunction
+from pres_dist.model.recurrent import from_rest, next_memory
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
@@ -140,7 +142,7 @@ def test_one_slot_is_the_last_message(aggregator):
     for kind in (aggregator, "last"):
         model = build(ModelConfig(**SMALL, aggregator=kind))
         results.append(model.updater(*random_mail(1)))
-    assert torch.equal(results[0].memory_UD, results[1].memory_UD)
+    torch.testing.assert_close(results[0].memory_UD, results[1].memory_UD)
     assert torch.equal(results[0].last_update_U, results[1].last_update_U)
 
 
@@ -202,7 +204,7 @@ def test_identity_message_is_the_raw_message():
     function = MessageFunction(ModelConfig(**SMALL), MEMORY_DIM, EDGE_DIM, time)
     own, other, edge = torch.randn(7, 6), torch.randn(7, 6), torch.randn(7, EDGE_DIM)
     elapsed = torch.arange(7)
-    message = function(own, other, edge, elapsed)
+    message = function(own, function.rest(other, edge, elapsed))
     assert torch.equal(message, torch.cat([own, other, edge, time(elapsed)], dim=1))
     assert function.out_dim == message.shape[1] == 2 * MEMORY_DIM + EDGE_DIM + 5
 
@@ -213,11 +215,31 @@ def test_messages_of_whole_mailboxes():
     function = MessageFunction(ModelConfig(**SMALL, message="mlp"), MEMORY_DIM, EDGE_DIM, time)
     own, other = torch.randn(4, 3, MEMORY_DIM), torch.randn(4, 3, MEMORY_DIM)
     edge, elapsed = torch.randn(4, 3, EDGE_DIM), torch.randint(0, 50, (4, 3))
-    messages = function(own, other, edge, elapsed)
+    messages = function(own, function.rest(other, edge, elapsed))
     assert messages.shape == (4, 3, SMALL["message_dim"])
     for slot in range(3):
-        alone = function(own[:, slot], other[:, slot], edge[:, slot], elapsed[:, slot])
+        rest = function.rest(other[:, slot], edge[:, slot], elapsed[:, slot])
+        alone = function(own[:, slot], rest)
         torch.testing.assert_close(messages[:, slot], alone)
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.RNNCell])
+def test_split_cells_are_those_of_torch(kind):
+    torch.manual_seed(0)
+    cell = kind(MEMORY_DIM + 9, MEMORY_DIM).double()
+    own = torch.randn(7, MEMORY_DIM, dtype=torch.float64, requires_grad=True)
+    rest = torch.randn(7, 9, dtype=torch.float64, requires_grad=True)
+    weigh = torch.randn(7, MEMORY_DIM, dtype=torch.float64)
+    inputs = [own, rest, *cell.parameters()]
+    expected = cell(torch.cat([own, rest], dim=1), own)
+    actual = next_memory(cell, own, from_rest(cell, rest))
+    torch.testing.assert_close(actual, expected)
+    for mine, theirs in zip(
+        torch.autograd.grad((actual * weigh).sum(), inputs),
+        torch.autograd.grad((expected * weigh).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_gradient_reaches_the_cell_and_the_message_function():

@@ -1,0 +1,47 @@
+"""Recurrent cells whose input is the node's own memory and something else.
+
+A message begins with the memory that the cell also has as its state, so that two of its
+products are one: W [own | rest] + U own = (W_own + U) own + W_rest rest. What does not
+depend on the memory is computed for all messages at once, also for those that are applied
+one after the other. The parameters are those of torch's cells.
+
+Shapes: X messages or nodes, D memory size, F numbers of the rest.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Cell = nn.GRUCell | nn.RNNCell
+
+
+def from_rest(cell: Cell, rest_XF: Tensor) -> Tensor:
+    """What a cell makes of the part of its input that follows the own memory."""
+    return F.linear(rest_XF, cell.weight_ih[:, -rest_XF.shape[1] :], cell.bias_ih)
+
+
+def next_memory(cell: Cell, own_XD: Tensor, given: Tensor) -> Tensor:
+    """[X, D] state of the cell after the input [own | rest].
+
+    Args:
+        cell: a GRU (Cho et al., 2014, as torch computes it) or an Elman cell.
+        own_XD: its state, and the beginning of its input.
+        given: what `from_rest` made of the rest.
+    """
+    dim = own_XD.shape[1]
+    own_weights = cell.weight_ih[:, :dim]
+    if isinstance(cell, nn.RNNCell):
+        return torch.tanh(given + F.linear(own_XD, own_weights + cell.weight_hh, cell.bias_hh))
+    # Reset and update gate, then the candidate's two parts, which the reset gate keeps apart.
+    gates, rest = cell.weight_hh.split([2 * dim, dim])
+    weights = torch.cat([own_weights[: 2 * dim] + gates, rest, own_weights[2 * dim :]])
+    bias = torch.cat([cell.bias_hh, cell.bias_hh.new_zeros(dim)])
+    own_gates, own_kept, own_candidate = F.linear(own_XD, weights, bias).split(
+        [2 * dim, dim, dim], dim=1
+    )
+    given_gates, given_candidate = given.split([2 * dim, dim], dim=1)
+    reset, update = torch.sigmoid(own_gates + given_gates).chunk(2, dim=1)
+    candidate = torch.tanh(own_candidate + given_candidate + reset * own_kept)
+    return torch.lerp(candidate, own_XD.to(candidate.dtype), update)
