@@ -1,0 +1,395 @@
+"""The plots of a scaling bench: figures against workers, and what each worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pres_dist.bench.scaling.config import Launcher, Mode
+from pres_dist.bench.scaling.schema import Fit, Interval, Point, ScalingReport
+from pres_dist.report.figure import Figure, bars, make_figure
+from pres_dist.report.worker_figures import SPLIT
+
+Of = Callable[[Point], Interval | None]
+Line = tuple[Mode, Launcher]
+
+
+def scaling_figures(report: ScalingReport) -> list[Figure]:
+    """The plots that the report has data for."""
+    made = [
+        _with_ideal(report, _rate(report)),
+        _against_workers(
+            report,
+            "per-worker",
+            "Events/s of each worker",
+            "Training events a second by worker; level is ideal.",
+            "events/s",
+            _figure("events_per_second_per_worker"),
+        ),
+        _against_workers(
+            report,
+            "efficiency",
+            "Efficiency",
+            "Events/s over workers times those of the fastest one-worker configuration.",
+            "efficiency",
+            lambda point: point.efficiency,
+        ),
+        _against_workers(
+            report,
+            "cpu",
+            "CPU time an event",
+            "Of all workers together; level is ideal, whatever the number of cores.",
+            "us",
+            _figure("cpu_microseconds_per_event"),
+        ),
+        _against_workers(
+            report,
+            "ap",
+            "Test AP",
+            "At every number of workers; mean and 95% interval over seeds.",
+            "AP",
+            _figure("test_ap"),
+            from_zero=False,
+        ),
+        *(_time_to(report, name, ap) for name, ap in report.targets.items()),
+        _stages(report),
+        _bytes(report),
+        _memory(report),
+        _balance(report),
+        _staleness(report),
+        _pending(report),
+        _pres(report),
+        *(_communication(fit) for fit in report.fits if fit.kind == "communication"),
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def short_name(point: Point, with_launcher: bool = True) -> str:
+    """`2 workers, batch 800, torchrun`."""
+    parts = [f"{point.workers} worker{'s'[: point.workers > 1]}", f"batch {point.batch_size:,}"]
+    parts += [f"{name.split('.')[-1]} {value}" for name, value in point.changes.items()]
+    return ", ".join([*parts, *([point.launcher] if with_launcher else [])])
+
+
+def _figure(name: str) -> Of:
+    return lambda point: point.figures[name]
+
+
+def _lines(report: ScalingReport) -> dict[Line, list[Point]]:
+    """Points of each way to scale and launcher, by workers."""
+    asked = report.asked
+    lines = {
+        (mode, launcher): [
+            point
+            for point in report.points
+            if mode in point.modes and point.launcher == launcher and point.done
+        ]
+        for launcher in asked.launchers
+        for mode in asked.modes
+    }
+    return {
+        line: sorted(points, key=lambda point: point.workers)
+        for line, points in lines.items()
+        if points
+    }
+
+
+def _name(report: ScalingReport, line: Line) -> str:
+    mode, launcher = line
+    return f"{mode}, {launcher}" if len(report.asked.launchers) > 1 else mode
+
+
+def _against_workers(
+    report: ScalingReport,
+    name: str,
+    title: str,
+    caption: str,
+    unit: str,
+    of: Of,
+    from_zero: bool = True,
+) -> Figure | None:
+    lines = _lines(report)
+    traces = [
+        trace
+        for series, (line, points) in enumerate(lines.items(), start=1)
+        for trace in _line(_name(report, line), points, of, series)
+    ]
+    figure = make_figure(name, title, caption, traces, "workers", unit)
+    if figure is not None:
+        counts = sorted({point.workers for points in lines.values() for point in points})
+        figure.layout["xaxis"].update(tickvals=counts, ticktext=[str(count) for count in counts])
+        if from_zero:
+            figure.layout["yaxis"]["rangemode"] = "tozero"
+    return figure
+
+
+def _line(name: str, points: Sequence[Point], of: Of, series: int) -> list[dict[str, Any]]:
+    """A line; points with more threads than cores are hollow."""
+    known = [(point, value) for point in points if (value := of(point)) is not None]
+    if not known:
+        return []
+    colour = f"series-{series}"
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": [point.workers for point, _ in known],
+            "y": [value.mean for _, value in known],
+            "error_y": {
+                "array": [value.half or 0 for _, value in known],
+                "thickness": 1,
+                "width": 4,
+                "color": colour,
+            },
+            "text": [_hover(point, value) for point, value in known],
+            "hovertemplate": f"{name}: %{{y:,.4~r}}<br>%{{text}}<extra></extra>",
+            "line": {"color": colour, "width": 2},
+            "marker": {
+                "size": 9,
+                "color": colour,
+                "symbol": ["circle-open" if p.oversubscribed else "circle" for p, _ in known],
+            },
+        }
+    ]
+
+
+def _hover(point: Point, value: Interval) -> str:
+    runs = f"{value.count} run{'s'[: value.count > 1]}"
+    marked = ", more threads than cores" if point.oversubscribed else ""
+    return f"{short_name(point)}<br>{runs}{marked}"
+
+
+def _rate(report: ScalingReport) -> Figure | None:
+    return _against_workers(
+        report,
+        "rate",
+        "Events/s",
+        "Training events a second, evaluation not counted; dashed: the fastest one-worker "
+        "configuration times workers.",
+        "events/s",
+        _figure("events_per_second"),
+    )
+
+
+def _with_ideal(report: ScalingReport, figure: Figure | None) -> Figure | None:
+    chosen = report.reference.chosen
+    if figure is None or chosen is None or chosen.events_per_second is None:
+        return figure
+    counts = sorted({1, *(point.workers for point in report.points)})
+    figure.traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "ideal",
+            "x": counts,
+            "y": [count * chosen.events_per_second for count in counts],
+            "hovertemplate": "ideal: %{y:,.4~r}<extra></extra>",
+            "line": {"color": "muted", "width": 1, "dash": "dash"},
+        }
+    )
+    figure.layout["showlegend"] = True
+    return figure
+
+
+def _time_to(report: ScalingReport, name: str, ap: float) -> Figure | None:
+    place = list(report.targets).index(name)
+    return _against_workers(
+        report,
+        f"time-{place}",
+        f"Seconds to validation AP {ap:.4f}",
+        f"Seconds of training until an epoch ended with it (target {name}); runs that never did "
+        "are left out.",
+        "s",
+        lambda point: point.time_to.get(name),
+    )
+
+
+def _each(report: ScalingReport) -> list[Point]:
+    """Points of lines, each once."""
+    unique = {id(point): point for points in _lines(report).values() for point in points}
+    return sorted(unique.values(), key=lambda point: (point.launcher, point.workers))
+
+
+def _several_launchers(report: ScalingReport) -> bool:
+    return len(report.asked.launchers) > 1
+
+
+def _bars_of(
+    report: ScalingReport, values: Iterable[tuple[str, Callable[[Point], float | None]]], unit: str
+) -> list[dict[str, Any]]:
+    """Horizontal bars, one row for each point."""
+    points = _each(report)
+    labels = [short_name(point, _several_launchers(report)) for point in points]
+    return [
+        bars(name, labels, [of(point) for point in points], series, unit)
+        for series, (name, of) in enumerate(values, start=1)
+    ]
+
+
+def _stacked(figure: Figure | None, rows: int) -> Figure | None:
+    if figure is not None:
+        figure.layout.update(barmode="stack", bargap=0.25, height=_height(rows))
+        figure.layout["yaxis"].update(autorange="reversed", type="category")
+    return figure
+
+
+def _height(rows: int) -> int:
+    """Pixels that so many labelled rows need, with axis and legend."""
+    return max(290, 120 + 22 * rows)
+
+
+def _stages(report: ScalingReport) -> Figure | None:
+    """Where each worker's step goes: a row for each worker of each point."""
+    rows = [
+        (f"{short_name(point, _several_launchers(report))}: {share.rank}", share)
+        for point in _each(report)
+        for share in point.shares
+    ]
+    traces = [
+        bars(
+            stage,
+            [label for label, _ in rows],
+            [1000 * share.seconds.get(stage, 0) for _, share in rows],
+            series,
+            " ms",
+        )
+        for series, stage in enumerate(SPLIT, start=1)
+    ]
+    caption = "Milliseconds of a training step, a row for each worker."
+    figure = make_figure(
+        "stages", "Where each worker's step goes", caption, traces if rows else [], "ms a step", ""
+    )
+    return _stacked(figure, len(rows))
+
+
+def _mean_of(name: str, scale: float = 1.0) -> Callable[[Point], float | None]:
+    def of(point: Point) -> float | None:
+        figure = point.figures[name]
+        return None if figure is None else scale * figure.mean
+
+    return of
+
+
+def _bytes(report: ScalingReport) -> Figure | None:
+    values = (
+        ("state, remote", _mean_of("remote_bytes_per_step", 1e-6)),
+        ("gradients, remote", _mean_of("gradient_bytes_per_step", 1e-6)),
+        ("state, local", _mean_of("local_bytes_per_step", 1e-6)),
+    )
+    caption = "Megabytes of a training step, all workers; what is local stays in its process."
+    traces = [t for t in _bars_of(report, values, " MB") if any(t["x"])]
+    figure = make_figure("bytes", "Bytes a step", caption, traces, "MB a step", "")
+    return _stacked(figure, len(_each(report)))
+
+
+def _memory(report: ScalingReport) -> Figure | None:
+    values = (
+        ("host", _mean_of("peak_host_bytes", 2**-20)),
+        ("device", _mean_of("peak_device_bytes", 2**-20)),
+    )
+    traces = [t for t in _bars_of(report, values, " MiB") if any(t["x"])]
+    caption = "Of the worker that took most: resident memory of the host, tensors on the device."
+    figure = make_figure("memory", "Peak memory of a worker", caption, traces, "MiB", "")
+    figure = _stacked(figure, len(_each(report)))
+    if figure is not None:
+        figure.layout["barmode"] = "group"
+    return figure
+
+
+def _balance(report: ScalingReport) -> Figure | None:
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": short_name(point, _several_launchers(report)),
+            "x": list(range(1, len(point.balance_by_range) + 1)),
+            "y": point.balance_by_range,
+            "line": {"color": f"series-{series % 10 + 1}", "width": 2},
+        }
+        for series, point in enumerate(p for p in _each(report) if p.workers > 1)
+        if point.balance_by_range
+    ]
+    caption = (
+        "Computing of the busiest worker over the mean, in consecutive tenths of an epoch's "
+        "steps; 1 is even."
+    )
+    title = "Load balance over time ranges"
+    return make_figure("balance", title, caption, traces, "tenth of the epoch", "", whole_x=True)
+
+
+def _staleness(report: ScalingReport) -> Figure | None:
+    points = _each(report)
+    lags = sorted({int(lag) for point in points for lag in point.staleness})
+    values = [
+        (f"{lag} pushes", lambda p, lag=lag: p.staleness.get(str(lag), 0))  # type: ignore[misc]
+        for lag in lags
+    ]
+    caption = "Training steps by the number of pushes that the memory they read had not seen."
+    traces = _bars_of(report, values, " steps") if points else []
+    figure = make_figure("staleness", "Staleness", caption, traces, "steps", "")
+    return _stacked(figure, len(points))
+
+
+def _pending(report: ScalingReport) -> Figure | None:
+    values = (
+        ("mean", _mean_of("pending_events_mean")),
+        ("largest", _mean_of("pending_events_max")),
+    )
+    caption = "Events of a node earlier in the same temporal batch, not yet in its memory."
+    traces = [t for t in _bars_of(report, values, "") if any(t["x"])]
+    figure = make_figure("pending", "Pending events of a batch", caption, traces, "events", "")
+    figure = _stacked(figure, len(_each(report)))
+    if figure is not None:
+        figure.layout["barmode"] = "group"
+        figure.layout["xaxis"].update(type="log", dtick=1)
+    return figure
+
+
+def _pres(report: ScalingReport) -> Figure | None:
+    values = (("gate", _mean_of("gate")), ("coherence", _mean_of("coherence")))
+    caption = (
+        "In the best epoch: weight of the measured state in the correction, and cosine of a "
+        "node's memory before and after its update."
+    )
+    traces = [t for t in _bars_of(report, values, "") if any(t["x"])]
+    figure = make_figure("pres", "PRES gate and coherence", caption, traces, "", "")
+    figure = _stacked(figure, len(_each(report)))
+    if figure is not None:
+        figure.layout["barmode"] = "group"
+    return figure
+
+
+def _communication(fit: Fit) -> Figure | None:
+    seen = sorted(fit.observations, key=lambda one: one.x)
+    x = [one.x / 1e6 for one in seen]
+    labels = [f"{one.workers} workers, batch {one.batch_size:,}" for one in seen]
+    common = {"type": "scatter", "x": x, "text": labels}
+    hover = "%{y:.2f} ms<br>%{text}<extra></extra>"
+    traces = [
+        {
+            **common,
+            "mode": "markers",
+            "name": "measured",
+            "y": [1000 * one.measured for one in seen],
+            "hovertemplate": hover,
+            "marker": {"color": "series-1", "size": 9},
+        },
+        {
+            **common,
+            "mode": "lines",
+            "name": "latency + bytes / bandwidth",
+            "y": [1000 * one.fitted for one in seen],
+            "hovertemplate": hover,
+            "line": {"color": "muted", "width": 1, "dash": "dash"},
+        },
+    ]
+    caption = "Pull, push and all-reduce of a worker in a step against the bytes it moves."
+    return make_figure(
+        f"communication-{fit.launcher}",
+        f"Communication, {fit.launcher}",
+        caption,
+        traces if seen else [],
+        "MB a worker and step",
+        "ms",
+    )
