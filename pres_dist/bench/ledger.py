@@ -158,12 +158,11 @@ class Ledger:
 
     def _state(self, task: Job) -> State:
         """As the files say."""
-        run_dir = self.run_dir(task)
-        if not run_dir.exists():
-            return "new"
+        run_dir, attempts = self.run_dir(task), self.attempts(task)
+        if not run_dir.exists():  # a run may fail before it makes its folder
+            return "failed" if attempts and attempts[-1]["outcome"] == "failed" else "new"
         if (run_dir / RESULTS).exists():
             return "done"
-        attempts = self.attempts(task)
         outcome: State = attempts[-1]["outcome"] if attempts else "begun"
         return "begun" if outcome == "done" else outcome
 

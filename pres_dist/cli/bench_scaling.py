@@ -86,7 +86,7 @@ def add_to(commands: Commands) -> None:
         metavar="AP,...",
         type=listed(number),
         default=asked.targets,
-        help="validation AP to time; 0 or below is relative to the best of the reference "
+        help="validation AP to time; 0 or below is relative to the best of one worker "
         "(default -0.01; write --targets=-0.01)",
     )
     parser.add_argument(

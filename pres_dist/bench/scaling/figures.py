@@ -328,6 +328,8 @@ def _staleness(report: ScalingReport) -> Figure | None:
     caption = "Training steps by the number of pushes that the memory they read had not seen."
     traces = _bars_of(report, values, " steps") if points else []
     figure = make_figure("staleness", "Staleness", caption, traces, "steps", "")
+    if figure is not None:
+        figure.layout["showlegend"] = True
     return _stacked(figure, len(points))
 
 

@@ -26,6 +26,7 @@ class Measured:
     """A finished run.
 
     Attributes:
+        environment: what it was computed with and on, as environment.json has it.
         oversubscribed: whether its machine had fewer usable cores than threads of workers.
     """
 
@@ -35,7 +36,7 @@ class Measured:
     shares: Sequence[WorkerShare]
     staleness: Mapping[str, int]
     backend: str | None
-    interfaces: Mapping[str, str]
+    environment: Mapping[str, Any]
     pending_events_max: int | None
     oversubscribed: bool
 
@@ -194,7 +195,7 @@ def measured(run_dir: Path, record: Record) -> Measured:
         shares=shares,
         staleness=dict(staleness),
         backend=told[-1].get("backend") if told else None,
-        interfaces=environment.get("interfaces", {}),
+        environment=environment,
         pending_events_max=max(pending, default=None),
         # The other machines are taken to be like that of worker 0.
         oversubscribed=_oversubscribed(shares, environment["hardware"]["usable_cores"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ SPEED = (
     ("events/s", "events_per_second", 0, 1.0),
     ("by worker", "events_per_second_per_worker", 0, 1.0),
 )
-COLUMNS = (
-    ("CPU us / event", "cpu_microseconds_per_event", 0, 1.0),
+QUALITY = (
     ("test AP", "test_ap", 4, 1.0),
     ("MRR", "test_mrr", 4, 1.0),
 )
-MORE = (
-    ("MB / step remote", "remote_bytes_per_step", 3, 1e-6),
-    ("local", "local_bytes_per_step", 3, 1e-6),
-    ("gradients", "gradient_bytes_per_step", 3, 1e-6),
+COST = (
+    ("CPU us/event", "cpu_microseconds_per_event", 0, 1.0),
+    ("MB/step remote", "remote_bytes_per_step", 3, 1e-6),
+    ("MB/step local", "local_bytes_per_step", 3, 1e-6),
+    ("MB/step gradients", "gradient_bytes_per_step", 3, 1e-6),
     ("host MiB", "peak_host_bytes", 0, 2**-20),
     ("device MiB", "peak_device_bytes", 0, 2**-20),
     ("imbalance", "imbalance", 3, 1.0),
@@ -58,7 +58,9 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
             "reference": _reference(report),
             "candidate_head": ["one worker", "launcher", "events/s", "test AP", ""],
             "candidates": [_candidate(one, report) for one in report.reference.candidates],
-            "tables_of_points": [_table(report, mode) for mode in report.asked.modes],
+            "tables_of_points": [
+                table for mode in report.asked.modes for table in _tables(report, mode)
+            ],
             "legend": _legend(report),
             "figures": scaling_figures(report),
             "fits": [fit_line(fit) for fit in report.fits],
@@ -82,9 +84,8 @@ def warnings(report: ScalingReport) -> list[str]:
     points = [point for point in report.points if point.done]
     over = [point for point in points if point.oversubscribed]
     if over:
-        cores = report.environment["hardware"]["usable_cores"]
         lines.append(
-            f"{MARK} more threads than the {cores} usable cores: events/s and efficiency of these "
+            f"{MARK} more threads than usable cores: events/s and efficiency of these "
             "points say nothing; CPU time and bytes do. They are hollow in plots and in no fit."
         )
     if any(point.stands_in for point in points):
@@ -132,7 +133,8 @@ def _facts(report: ScalingReport) -> list[tuple[str, str]]:
         ("processor", f"{hardware['cpu']}, {hardware['usable_cores']} usable cores"),
         ("between workers", ", ".join(report.interconnect.backends) or NONE),
         ("revisions of the code", str(len(commits))),
-        ("date", str(report.environment["date"]).replace("T", " ")),
+        ("newest run", str(report.environment["date"]).replace("T", " ")),
+        ("written", str(report.written["date"]).replace("T", " ")),
     ]
 
 
@@ -168,39 +170,57 @@ def _legend(report: ScalingReport) -> str:
     return told
 
 
-def _table(report: ScalingReport, mode: str) -> dict[str, Any]:
+def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
+    """Speed and quality, then what it took."""
     title, caption = TITLES[mode]
     points = [point for point in report.points if mode in point.modes]
     points.sort(key=lambda point: (point.launcher, point.workers))
     times = [f"s to AP {ap:.4f}" for ap in report.targets.values()]
-    head = ["workers", "launcher", "batch", "runs", *(column[0] for column in SPEED)]
-    head += ["speed-up", "efficiency", *(column[0] for column in COLUMNS), *times]
-    head += [column[0] for column in MORE]
-    rows = [_row(point, report.targets) for point in points]
-    return {"title": title, "caption": caption, "head": head, "rows": rows}
+    head = ["workers", *(["launcher"] if _several_launchers(report) else []), "batch"]
+    speed = [*head, "runs", *(column[0] for column in SPEED), "speed-up", "efficiency"]
+    return [
+        {
+            "title": title,
+            "caption": caption,
+            "head": [*speed, *(column[0] for column in QUALITY), *times],
+            "rows": [_speed_row(point, report) for point in points],
+        },
+        {
+            "title": None,
+            "caption": "All workers together; memory of the one that took most.",
+            "head": [*head, *(column[0] for column in COST)],
+            "rows": [[*_head(point, report), *_cells(point, COST)] for point in points],
+        },
+    ]
 
 
-def _row(point: Point, targets: Mapping[str, float]) -> list[str]:
+def _several_launchers(report: ScalingReport) -> bool:
+    return len(report.asked.launchers) > 1
+
+
+def _head(point: Point, report: ScalingReport) -> list[str]:
     marks = MARK * point.oversubscribed + f" {STANDS_IN}" * point.stands_in
+    launcher = [point.launcher] if _several_launchers(report) else []
+    return [f"{point.workers}{marks}", *launcher, f"{point.batch_size:,}"]
+
+
+def _speed_row(point: Point, report: ScalingReport) -> list[str]:
     runs = f"{point.done} of {point.planned}"
     runs += f", {point.diverged} diverged" if point.diverged else ""
     runs += f", {point.failed} failed" if point.failed else ""
     return [
-        f"{point.workers}{marks}",
-        point.launcher,
-        f"{point.batch_size:,}",
+        *_head(point, report),
         runs,
-        *_cells(point, SPEED),
+        *_cells(point, SPEED, with_interval=True),
         measured(point.speed_up, 2),
         measured(point.efficiency, 2),
-        *_cells(point, COLUMNS),
-        *(_time_to(point, name) for name in targets),
-        *(_cells(point, MORE, with_interval=False)),
+        *_cells(point, QUALITY, with_interval=True),
+        *(_time_to(point, name) for name in report.targets),
     ]
 
 
 def _cells(
-    point: Point, columns: Sequence[tuple[str, str, int, float]], with_interval: bool = True
+    point: Point, columns: Sequence[tuple[str, str, int, float]], with_interval: bool = False
 ) -> list[str]:
     return [
         measured(point.figures[name], decimals, scale, with_interval)

@@ -123,6 +123,7 @@ class ScalingPlan:
             self._overrides.insert(0, "--training.num-threads=1")
             self.base = self._load([])
         self.modes = self._all_setups()
+        self._made: dict[tuple[Setup, Round], ScalingRun] = {}
         for setup in self.modes:
             self._check(setup)
 
@@ -139,6 +140,11 @@ class ScalingPlan:
 
     def run(self, setup: Setup, at: Round) -> ScalingRun:
         """The run of a setup in a round."""
+        if (setup, at) not in self._made:
+            self._made[setup, at] = self._make(setup, at)
+        return self._made[setup, at]
+
+    def _make(self, setup: Setup, at: Round) -> ScalingRun:
         seed, repeat = at
         config = self._config(setup, [f"--training.seed={seed}"])
         return ScalingRun(setup, seed, repeat, config.model_copy(update={"name": setup.label}))

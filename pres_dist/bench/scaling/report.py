@@ -38,11 +38,13 @@ def scaling_report(plan: ScalingPlan, ledger: Ledger) -> ScalingReport:
     found = results(plan, ledger)
     runs = [run for by_round in found.runs.values() for run in by_round.values()]
     points = list(found.points.values())
+    written = describe_environment(plan.asked.seeds[0])
     return ScalingReport(
         name=plan.base.name,
         asked=plan.asked,
         config=plan.base.model_dump(mode="json"),
-        environment=describe_environment(plan.asked.seeds[0]),
+        environment=dict(found.environment or written),
+        written=written,
         interconnect=_interconnect(runs),
         targets=dict(found.targets),
         reference=found.reference,

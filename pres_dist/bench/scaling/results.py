@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.records import time_to
@@ -27,12 +28,17 @@ _LINES_OF_A_FAILURE = 3
 
 @dataclass(frozen=True)
 class Results:
-    """What a bench came to."""
+    """What a bench came to.
+
+    Attributes:
+        environment: of the newest finished run; None without any.
+    """
 
     runs: BySetup
     reference: Reference
     targets: Mapping[str, float]
     points: Mapping[Setup, Point]
+    environment: Mapping[str, Any] | None
 
 
 def results(plan: ScalingPlan, ledger: Ledger) -> Results:
@@ -47,7 +53,7 @@ def results(plan: ScalingPlan, ledger: Ledger) -> Results:
     alone = {setup: rate for setup, rate in rates.items() if setup.workers == 1}
     known = {setup: rate for setup, rate in alone.items() if rate is not None}
     best = max(known, key=lambda setup: known[setup], default=None)
-    targets = _targets(plan, finished[best]) if best else {}
+    targets = _targets(plan, [finished[setup] for setup in alone])
     runs = {
         setup: {at: _timed(run, figures, targets) for at, (run, figures) in by_round.items()}
         for setup, by_round in finished.items()
@@ -58,7 +64,9 @@ def results(plan: ScalingPlan, ledger: Ledger) -> Results:
     )
     against = runs[best] if best else {}
     points = {setup: _point(plan, setup, runs[setup], against, targets) for setup in plan.modes}
-    return Results(runs, reference, targets, points)
+    done = [told for rounds in finished.values() for _, told in rounds.values() if told]
+    newest = max(done, key=lambda told: str(told.environment["date"]), default=None)
+    return Results(runs, reference, targets, points, newest.environment if newest else None)
 
 
 def mean(runs: Iterable[Run], name: str = "events_per_second") -> float | None:
@@ -97,7 +105,7 @@ def _read(run: ScalingRun, ledger: Ledger) -> tuple[Run, Measured | None]:
         date=record["date"],
         git_commit=record["git_commit"],
         backend=told.backend,
-        interfaces=dict(told.interfaces),
+        interfaces=told.environment.get("interfaces", {}),
         oversubscribed=told.oversubscribed,
         figures=figures,
         epochs=list(told.epochs),
@@ -122,16 +130,22 @@ def _last_words(log: Path) -> str | None:
 
 
 def _targets(
-    plan: ScalingPlan, reference: Mapping[Round, tuple[Run, Measured | None]]
+    plan: ScalingPlan, alone: Iterable[Mapping[Round, tuple[Run, Measured | None]]]
 ) -> dict[str, float]:
-    """Validation AP to reach, by how the command line writes it."""
-    best = mean((run for run, _ in reference.values()), "validation_ap")
+    """Validation AP to reach; relative ones need a configuration of one worker.
+
+    Args:
+        plan: says which.
+        alone: the runs of each such configuration.
+    """
+    means = [mean((run for run, _ in rounds.values()), "validation_ap") for rounds in alone]
+    best = max((ap for ap in means if ap is not None), default=None)
     targets = {}
     for target in plan.asked.targets:
         if target > 0:
             targets[f"{target:g}"] = target
         elif best is not None:
-            targets[f"reference{target:+g}" if target else "reference"] = best + target
+            targets[f"best{target:+g}" if target else "best"] = best + target
     return targets
 
 

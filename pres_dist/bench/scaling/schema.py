@@ -182,7 +182,9 @@ class ScalingReport(Part):
     config: dict[str, Any]
     """The configuration of the bench, resolved; runs change batch size, seed and `changes`."""
     environment: dict[str, Any]
-    """Versions, hardware, commit, date and command line of whoever wrote the report."""
+    """Versions, hardware, commit, date and command line of the newest run that is done."""
+    written: dict[str, Any]
+    """The same of the report itself."""
     interconnect: Interconnect
     targets: dict[str, float]
     """Validation AP of each target."""
