@@ -122,6 +122,8 @@ def _setup(of: Any) -> tuple[Any, ...]:
 def _names(run: Run, modes: Sequence[str]) -> list[str]:
     """What a run is a point of; the batch may differ between reports, as other settings do."""
     workers = f"{run.workers} worker{'s'[: run.workers > 1]}, {run.launcher}"
+    if modes and run.workers == 1:  # strong and weak begin with the same
+        return [workers]
     if modes:
         return [f"{mode}, {workers}" for mode in modes]
     changed = "".join(f", {name} {value}" for name, value in run.changes.items())

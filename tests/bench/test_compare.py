@@ -168,4 +168,4 @@ def test_what_has_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixtur
         point["launcher"] = "ray"
     (tmp_path / "other.json").write_text(json.dumps(other))
     assert main(["bench", "compare", str(scaling), str(tmp_path / "other.json")]) == 2
-    assert "have no point in common: strong, 1 worker, torchrun" in capsys.readouterr().err
+    assert "have no point in common: 1 worker, torchrun;" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def scaling_figures(report: ScalingReport) -> list[Figure]:
             report,
             "ap",
             "Test AP",
-            "At every number of workers; mean and 95% interval over seeds.",
+            "At every number of workers; mean over seeds.",
             "AP",
             _figure("test_ap"),
             from_zero=False,
@@ -62,13 +62,6 @@ def scaling_figures(report: ScalingReport) -> list[Figure]:
         *(_communication(fit) for fit in report.fits if fit.kind == "communication"),
     ]
     return [figure for figure in made if figure is not None]
-
-
-def short_name(point: Point, with_launcher: bool = True) -> str:
-    """`2 workers, batch 800, torchrun`."""
-    parts = [f"{point.workers} worker{'s'[: point.workers > 1]}", f"batch {point.batch_size:,}"]
-    parts += [f"{name.split('.')[-1]} {value}" for name, value in point.changes.items()]
-    return ", ".join([*parts, *([point.launcher] if with_launcher else [])])
 
 
 def _figure(name: str) -> Of:
@@ -137,7 +130,9 @@ def _line(name: str, points: Sequence[Point], of: Of, series: int) -> list[dict[
             "x": [point.workers for point, _ in known],
             "y": [value.mean for _, value in known],
             "error_y": {
-                "array": [value.half or 0 for _, value in known],
+                "array": [value.highest - value.mean for _, value in known],
+                "arrayminus": [value.mean - value.lowest for _, value in known],
+                "symmetric": False,
                 "thickness": 1,
                 "width": 4,
                 "color": colour,
@@ -156,8 +151,12 @@ def _line(name: str, points: Sequence[Point], of: Of, series: int) -> list[dict[
 
 def _hover(point: Point, value: Interval) -> str:
     runs = f"{value.count} run{'s'[: value.count > 1]}"
+    if value.half is not None:
+        runs += f", 95% interval ± {value.half:,.4g}"
     marked = ", more threads than cores" if point.oversubscribed else ""
-    return f"{short_name(point)}<br>{runs}{marked}"
+    where = f"batch {point.batch_size:,}, {point.launcher}"
+    workers = f"{point.workers} worker{'s'[: point.workers > 1]}"
+    return f"{workers}, {where}<br>{runs}{marked}"
 
 
 def _rate(report: ScalingReport) -> Figure | None:
@@ -211,8 +210,10 @@ def _each(report: ScalingReport) -> list[Point]:
     return sorted(unique.values(), key=lambda point: (point.launcher, point.workers))
 
 
-def _several_launchers(report: ScalingReport) -> bool:
-    return len(report.asked.launchers) > 1
+def _row(report: ScalingReport, point: Point) -> str:
+    """A short name, for a phone has little room: `2 on 1,600`, workers on temporal batch."""
+    launcher = f", {point.launcher}" if len(report.asked.launchers) > 1 else ""
+    return f"{point.workers} on {point.batch_size:,}{launcher}"
 
 
 def _bars_of(
@@ -220,7 +221,7 @@ def _bars_of(
 ) -> list[dict[str, Any]]:
     """Horizontal bars, one row for each point."""
     points = _each(report)
-    labels = [short_name(point, _several_launchers(report)) for point in points]
+    labels = [_row(report, point) for point in points]
     return [
         bars(name, labels, [of(point) for point in points], series, unit)
         for series, (name, of) in enumerate(values, start=1)
@@ -242,7 +243,7 @@ def _height(rows: int) -> int:
 def _stages(report: ScalingReport) -> Figure | None:
     """Where each worker's step goes: a row for each worker of each point."""
     rows = [
-        (f"{short_name(point, _several_launchers(report))}: {share.rank}", share)
+        (f"{_row(report, point)} #{share.rank}", share)
         for point in _each(report)
         for share in point.shares
     ]
@@ -302,7 +303,7 @@ def _balance(report: ScalingReport) -> Figure | None:
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": short_name(point, _several_launchers(report)),
+            "name": _row(report, point),
             "x": list(range(1, len(point.balance_by_range) + 1)),
             "y": point.balance_by_range,
             "line": {"color": f"series-{series % 10 + 1}", "width": 2},

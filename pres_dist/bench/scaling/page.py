@@ -164,7 +164,8 @@ def _candidate(candidate: Candidate, report: ScalingReport) -> list[str]:
 
 
 def _legend(report: ScalingReport) -> str:
-    told = "Bars are 95% intervals over runs."
+    told = "Bars span the runs of a point; tables have 95% intervals of means. Names "
+    told += "like 2 on 1,600 are workers on a temporal batch, and #0 is worker 0."
     if any(point.oversubscribed for point in report.points):
         told += " Hollow points had more threads than the machine has cores."
     return told

@@ -77,8 +77,11 @@ def mean(runs: Iterable[Run], name: str = "events_per_second") -> float | None:
 
 def interval(values: Iterable[float | None]) -> Interval | None:
     """Mean and 95% interval of the values that are there."""
-    found = estimate(values)
-    return None if found is None else Interval(**vars(found))
+    known = [value for value in values if value is not None]
+    found = estimate(known)
+    if found is None:
+        return None
+    return Interval(**vars(found), lowest=min(known), highest=max(known))
 
 
 def _read(run: ScalingRun, ledger: Ledger) -> tuple[Run, Measured | None]:

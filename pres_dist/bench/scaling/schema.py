@@ -19,11 +19,14 @@ class Part(BaseModel):
 
 
 class Interval(Part):
-    """A mean, and half the width of its 95% t-interval (None for a single value)."""
+    """Values of several runs."""
 
     mean: float
     half: float | None
+    """Half the width of the mean's 95% t-interval; None for a single value."""
     count: int
+    lowest: float
+    highest: float
 
 
 class WorkerShare(Part):
