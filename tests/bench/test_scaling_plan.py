@@ -101,6 +101,8 @@ def test_a_run_that_was_stopped_starts_anew_for_its_time_is_wanted(tmp_path: Pat
             ["--workers", "1,3", "--parallel.slices", "2"],
             "--workers 3: parallel.slices must be a multiple of the 3 workers",
         ),
+        (["--training.seed", "3"], "training.seed has no effect here, --seeds has it"),
+        (["--reference", "training.num_threads=2,training.seed=3"], "--seeds has it"),
         (["--memory.store", "local"], "memory.store must be auto, sharded or server where several"),
         (["--memory.store", "server"], "memory.store: server needs --launcher ray, got torchrun"),
     ],

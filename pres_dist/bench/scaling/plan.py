@@ -117,6 +117,7 @@ class ScalingPlan:
 
     def __init__(self, asked: ScalingConfig, path: Path, overrides: Sequence[str]) -> None:
         self.asked, self._path, self._overrides = asked, path, list(overrides)
+        _refuse_seeds([*overrides, *asked.references])
         self.base = self._load([])
         self._batch = _numbered(self.base, str(path))
         if not self.base.training.num_threads:
@@ -211,6 +212,12 @@ def _numbered(config: RunConfig, place: str) -> int:
             f"{place}: training.batch_size must be a number where workers are compared, got auto"
         )
     return config.training.batch_size
+
+
+def _refuse_seeds(texts: Sequence[str]) -> None:
+    """Raise ConfigError for a seed that the bench's own would overrule."""
+    if any("training.seed" in text.split("=")[0] or ",training.seed=" in text for text in texts):
+        raise ConfigError("command line: training.seed has no effect here, --seeds has it")
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:
