@@ -1,14 +1,14 @@
-"""The plots of a scaling bench: figures against workers, and what each worker does."""
+"""The plots of a scaling bench: figures against workers, fits, and those of each point."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pres_dist.bench.scaling.config import Launcher, Mode
+from pres_dist.bench.scaling.point_figures import point_figures
 from pres_dist.bench.scaling.schema import Fit, Interval, Point, ScalingReport
-from pres_dist.report.figure import Figure, bars, make_figure
-from pres_dist.report.worker_figures import SPLIT
+from pres_dist.report.figure import Figure, make_figure
 
 Of = Callable[[Point], Interval | None]
 Line = tuple[Mode, Launcher]
@@ -52,13 +52,7 @@ def scaling_figures(report: ScalingReport) -> list[Figure]:
             from_zero=False,
         ),
         *(_time_to(report, name, ap) for name, ap in report.targets.items()),
-        _stages(report),
-        _bytes(report),
-        _memory(report),
-        _balance(report),
-        _staleness(report),
-        _pending(report),
-        _pres(report),
+        *point_figures(report),
         *(_communication(fit) for fit in report.fits if fit.kind == "communication"),
     ]
     return [figure for figure in made if figure is not None]
@@ -202,165 +196,6 @@ def _time_to(report: ScalingReport, name: str, ap: float) -> Figure | None:
         "s",
         lambda point: point.time_to.get(name),
     )
-
-
-def _each(report: ScalingReport) -> list[Point]:
-    """Points of lines, each once."""
-    unique = {id(point): point for points in _lines(report).values() for point in points}
-    return sorted(unique.values(), key=lambda point: (point.launcher, point.workers))
-
-
-def _row(report: ScalingReport, point: Point) -> str:
-    """A short name, for a phone has little room: `2 on 1,600`, workers on temporal batch."""
-    launcher = f", {point.launcher}" if len(report.asked.launchers) > 1 else ""
-    return f"{point.workers} on {point.batch_size:,}{launcher}"
-
-
-def _bars_of(
-    report: ScalingReport, values: Iterable[tuple[str, Callable[[Point], float | None]]], unit: str
-) -> list[dict[str, Any]]:
-    """Horizontal bars, one row for each point."""
-    points = _each(report)
-    labels = [_row(report, point) for point in points]
-    return [
-        bars(name, labels, [of(point) for point in points], series, unit)
-        for series, (name, of) in enumerate(values, start=1)
-    ]
-
-
-def _stacked(figure: Figure | None, rows: int) -> Figure | None:
-    if figure is not None:
-        figure.layout.update(barmode="stack", bargap=0.25, height=_height(rows))
-        figure.layout["yaxis"].update(autorange="reversed", type="category")
-    return figure
-
-
-def _height(rows: int) -> int:
-    """Pixels that so many labelled rows need, with axis and legend."""
-    return max(290, 120 + 22 * rows)
-
-
-def _stages(report: ScalingReport) -> Figure | None:
-    """Where each worker's step goes: a row for each worker of each point."""
-    rows = [
-        (f"{_row(report, point)} #{share.rank}", share)
-        for point in _each(report)
-        for share in point.shares
-    ]
-    traces = [
-        bars(
-            stage,
-            [label for label, _ in rows],
-            [1000 * share.seconds.get(stage, 0) for _, share in rows],
-            series,
-            " ms",
-        )
-        for series, stage in enumerate(SPLIT, start=1)
-    ]
-    caption = "Milliseconds of a training step, a row for each worker."
-    figure = make_figure(
-        "stages", "Where each worker's step goes", caption, traces if rows else [], "ms a step", ""
-    )
-    return _stacked(figure, len(rows))
-
-
-def _mean_of(name: str, scale: float = 1.0) -> Callable[[Point], float | None]:
-    def of(point: Point) -> float | None:
-        figure = point.figures[name]
-        return None if figure is None else scale * figure.mean
-
-    return of
-
-
-def _bytes(report: ScalingReport) -> Figure | None:
-    values = (
-        ("state, remote", _mean_of("remote_bytes_per_step", 1e-6)),
-        ("gradients, remote", _mean_of("gradient_bytes_per_step", 1e-6)),
-        ("state, local", _mean_of("local_bytes_per_step", 1e-6)),
-    )
-    caption = "Megabytes of a training step, all workers; what is local stays in its process."
-    traces = [t for t in _bars_of(report, values, " MB") if any(t["x"])]
-    figure = make_figure("bytes", "Bytes a step", caption, traces, "MB a step", "")
-    return _stacked(figure, len(_each(report)))
-
-
-def _memory(report: ScalingReport) -> Figure | None:
-    values = (
-        ("host", _mean_of("peak_host_bytes", 2**-20)),
-        ("device", _mean_of("peak_device_bytes", 2**-20)),
-    )
-    traces = [t for t in _bars_of(report, values, " MiB") if any(t["x"])]
-    caption = "Of the worker that took most: resident memory of the host, tensors on the device."
-    figure = make_figure("memory", "Peak memory of a worker", caption, traces, "MiB", "")
-    figure = _stacked(figure, len(_each(report)))
-    if figure is not None:
-        figure.layout["barmode"] = "group"
-    return figure
-
-
-def _balance(report: ScalingReport) -> Figure | None:
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": _row(report, point),
-            "x": list(range(1, len(point.balance_by_range) + 1)),
-            "y": point.balance_by_range,
-            "line": {"color": f"series-{series % 10 + 1}", "width": 2},
-        }
-        for series, point in enumerate(p for p in _each(report) if p.workers > 1)
-        if point.balance_by_range
-    ]
-    caption = (
-        "Computing of the busiest worker over the mean, in consecutive tenths of an epoch's "
-        "steps; 1 is even."
-    )
-    title = "Load balance over time ranges"
-    return make_figure("balance", title, caption, traces, "tenth of the epoch", "", whole_x=True)
-
-
-def _staleness(report: ScalingReport) -> Figure | None:
-    points = _each(report)
-    lags = sorted({int(lag) for point in points for lag in point.staleness})
-    values = [
-        (f"{lag} pushes", lambda p, lag=lag: p.staleness.get(str(lag), 0))  # type: ignore[misc]
-        for lag in lags
-    ]
-    caption = "Training steps by the number of pushes that the memory they read had not seen."
-    traces = _bars_of(report, values, " steps") if points else []
-    figure = make_figure("staleness", "Staleness", caption, traces, "steps", "")
-    if figure is not None:
-        figure.layout["showlegend"] = True
-    return _stacked(figure, len(points))
-
-
-def _pending(report: ScalingReport) -> Figure | None:
-    values = (
-        ("mean", _mean_of("pending_events_mean")),
-        ("largest", _mean_of("pending_events_max")),
-    )
-    caption = "Events of a node earlier in the same temporal batch, not yet in its memory."
-    traces = [t for t in _bars_of(report, values, "") if any(t["x"])]
-    figure = make_figure("pending", "Pending events of a batch", caption, traces, "events", "")
-    figure = _stacked(figure, len(_each(report)))
-    if figure is not None:
-        figure.layout["barmode"] = "group"
-        figure.layout["xaxis"].update(type="log", dtick=1)
-    return figure
-
-
-def _pres(report: ScalingReport) -> Figure | None:
-    values = (("gate", _mean_of("gate")), ("coherence", _mean_of("coherence")))
-    caption = (
-        "In the best epoch: weight of the measured state in the correction, and cosine of a "
-        "node's memory before and after its update."
-    )
-    traces = [t for t in _bars_of(report, values, "") if any(t["x"])]
-    figure = make_figure("pres", "PRES gate and coherence", caption, traces, "", "")
-    figure = _stacked(figure, len(_each(report)))
-    if figure is not None:
-        figure.layout["barmode"] = "group"
-    return figure
 
 
 def _communication(fit: Fit) -> Figure | None:

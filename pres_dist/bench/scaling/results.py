@@ -43,30 +43,39 @@ class Results:
 
 def results(plan: ScalingPlan, ledger: Ledger) -> Results:
     """Read every run that the folder holds."""
-    finished = {
+    found = {
         setup: {at: _read(plan.run(setup, at), ledger) for at in plan.rounds}
         for setup in plan.modes
     }
-    rates = {
-        setup: mean(run for run, _ in by_round.values()) for setup, by_round in finished.items()
-    }
-    alone = {setup: rate for setup, rate in rates.items() if setup.workers == 1}
-    known = {setup: rate for setup, rate in alone.items() if rate is not None}
-    best = max(known, key=lambda setup: known[setup], default=None)
-    targets = _targets(plan, [finished[setup] for setup in alone])
+    alone = {setup: rounds for setup, rounds in found.items() if setup.workers == 1}
+    targets = _targets(plan, alone.values())
     runs = {
-        setup: {at: _timed(run, figures, targets) for at, (run, figures) in by_round.items()}
-        for setup, by_round in finished.items()
+        setup: {at: _timed(run, told, targets) for at, (run, told) in rounds.items()}
+        for setup, rounds in found.items()
     }
     candidates = {setup: _candidate(setup, runs[setup].values()) for setup in alone}
-    reference = Reference(
-        chosen=candidates[best] if best else None, candidates=list(candidates.values())
-    )
+    best = _fastest(candidates)
     against = runs[best] if best else {}
-    points = {setup: _point(plan, setup, runs[setup], against, targets) for setup in plan.modes}
-    done = [told for rounds in finished.values() for _, told in rounds.values() if told]
-    newest = max(done, key=lambda told: str(told.environment["date"]), default=None)
-    return Results(runs, reference, targets, points, newest.environment if newest else None)
+    return Results(
+        runs=runs,
+        reference=Reference(
+            chosen=candidates[best] if best else None, candidates=list(candidates.values())
+        ),
+        targets=targets,
+        points={setup: _point(plan, setup, runs[setup], against, targets) for setup in plan.modes},
+        environment=_newest(told for rounds in found.values() for _, told in rounds.values()),
+    )
+
+
+def _fastest(candidates: Mapping[Setup, Candidate]) -> Setup | None:
+    rates = {s: one.events_per_second for s, one in candidates.items() if one.events_per_second}
+    return max(rates, key=lambda setup: rates[setup], default=None)
+
+
+def _newest(runs: Iterable[Measured | None]) -> Mapping[str, Any] | None:
+    """Environment of the newest run."""
+    environments = [told.environment for told in runs if told is not None]
+    return max(environments, key=lambda environment: str(environment["date"]), default=None)
 
 
 def mean(runs: Iterable[Run], name: str = "events_per_second") -> float | None:
