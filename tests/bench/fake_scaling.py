@@ -30,6 +30,7 @@ class World:
         serial, parallel: microseconds an event (Amdahl).
         latency, bandwidth: seconds a step, bytes a second.
         cores: of the machine.
+        cpu_share: CPU seconds of a worker by second.
         ap: test AP of a run.
     """
 
@@ -38,6 +39,7 @@ class World:
     latency: float = 0.002
     bandwidth: float = 1e9
     cores: int = 64
+    cpu_share: float = 1.1
     device: str = "cpu"
     noise: Callable[[ScalingRun], float] = field(default=lambda run: 1 + 0.01 * run.seed)
     ap: Callable[[ScalingRun], float] = field(default=lambda run: 0.95 + 0.001 * run.seed)
@@ -149,7 +151,7 @@ def _worker(run: ScalingRun, world: World, rank: int, seconds: float, steps: int
         "threads": 1,
         "seconds": stages,
         "compute_by_range": [stages["compute"] / 10] * 10,
-        "cpu_seconds": 1.1 * seconds,
+        "cpu_seconds": world.cpu_share * seconds,
         "peak_rss_bytes": 400_000_000 + rank,
         "peak_device_bytes": 2_000_000_000 if on_gpu else None,
         "gradient_bytes": gradients * steps,

@@ -60,7 +60,7 @@ def test_its_tables_and_warnings(folder: Path) -> None:
     for told in (
         "° more threads than usable cores",
         "All points were measured by CPU processes that stand in for GPUs.",
-        "against the fastest of 3 configurations of one worker: batch 8,000",
+        "against the fastest of 3 configurations of one worker: batch 8,000, started by torchrun",
         "Amdahl, torchrun: serial share 20.0% of one worker",
         "2 runs failed, 0 diverged, 0 have not been run",
         "<th>8° CPU</th><td>torchrun</td><td>1,000</td><td>2 of 2</td>",
@@ -100,6 +100,18 @@ def test_every_plot_answers_to_hovering(folder: Path) -> None:
     assert all(told.values()), told
     assert "1 worker, batch 1,000, torchrun" in told["plot-rate"]
     assert "sample" in told["plot-stages"]
+
+
+@pytest.mark.parametrize(("share", "busy"), [(0.3, True), (0.95, False)])
+def test_a_busy_machine_is_told(tmp_path: Path, share: float, busy: bool) -> None:
+    plan, ledger = make_plan(tmp_path, workers=[1, 2]), make_ledger(tmp_path / "out")
+    for run in plan.runs():
+        # Workers that wait for each other take less CPU time, and say nothing of the machine.
+        play_run(run, ledger, World(cpu_share=share if run.setup.workers == 1 else 0.2))
+    write_scaling_reports(plan, ledger)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert ("a worker alone got as little as 30% of a core" in text) == busy
+    assert ("The machine was busy" in text) == busy
 
 
 def test_without_any_finished_run_there_is_a_page(tmp_path: Path) -> None:

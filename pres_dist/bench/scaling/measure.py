@@ -110,11 +110,19 @@ def _cpu_microseconds(run: Measured) -> float | None:
     return 1e6 * run.total("train_cpu_seconds") / events if events else None
 
 
+def _cpu_share(run: Measured) -> float | None:
+    seconds = run.total("train_seconds") * len(run.shares)
+    return run.total("train_cpu_seconds") / seconds if seconds else None
+
+
 QUANTITIES: dict[str, Quantity] = {
     "events_per_second": Quantity("training events a second", "more", _rate),
     "events_per_second_per_worker": Quantity("the same by worker", "more", _events_per_worker),
     "cpu_microseconds_per_event": Quantity(
         "microseconds of CPU time of all workers by training event", "less", _cpu_microseconds
+    ),
+    "cpu_share": Quantity(
+        "seconds of CPU time of a worker by second of training", None, _cpu_share
     ),
     "train_seconds": Quantity(
         "seconds of training of the run", "less", lambda run: run.total("train_seconds")

@@ -16,6 +16,8 @@ from pres_dist.report.progress import number
 MARK = "°"
 """Behind the number of workers of a point with more threads than cores."""
 STANDS_IN = "CPU"
+BUSY = 0.9
+"""CPU time of a worker alone by second, below which others have had its core."""
 TITLES = {
     "strong": (
         "Strong scaling",
@@ -88,6 +90,7 @@ def warnings(report: ScalingReport) -> list[str]:
             f"{MARK} more threads than usable cores: events/s and efficiency of these "
             "points say nothing; CPU time and bytes do. They are hollow in plots and in no fit."
         )
+    lines += _busy(points)
     if any(point.stands_in for point in points):
         every = all(point.stands_in for point in points)
         which = "All points were" if every else f"Points marked {STANDS_IN} were"
@@ -101,6 +104,18 @@ def warnings(report: ScalingReport) -> list[str]:
             "figures are of the others."
         )
     return lines
+
+
+def _busy(points: Sequence[Point]) -> list[str]:
+    """Whether something else took the cores: a worker alone waits for nobody."""
+    alone = [p.figures["cpu_share"] for p in points if p.workers == 1 and p.stands_in]
+    lowest = min((share.lowest for share in alone if share is not None), default=1.0)
+    if lowest >= BUSY:
+        return []
+    return [
+        f"The machine was busy: a worker alone got as little as {lowest:.0%} of a core. Repeat "
+        "this on a quiet machine before you believe a time."
+    ]
 
 
 def fit_line(fit: Fit) -> str:
@@ -142,9 +157,11 @@ def _reference(report: ScalingReport) -> str:
     chosen = report.reference.chosen
     if chosen is None:
         return "No one-worker run has finished, so that there is no efficiency."
+    started = f", started by {chosen.launcher}" if _several_launchers(report) else ""
     return (
         f"Speed-up and efficiency are against the fastest of "
-        f"{len(report.reference.candidates)} configurations of one worker: {_setting(chosen)}."
+        f"{len(report.reference.candidates)} configurations of one worker: {_setting(chosen)}"
+        f"{started}."
     )
 
 
@@ -175,7 +192,7 @@ def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
     """Speed and quality, then what it took."""
     title, caption = TITLES[mode]
     points = [point for point in report.points if mode in point.modes]
-    points.sort(key=lambda point: (point.launcher, point.workers))
+    points.sort(key=lambda point: (report.asked.launchers.index(point.launcher), point.workers))
     times = [f"s to AP {ap:.4f}" for ap in report.targets.values()]
     head = ["workers", *(["launcher"] if _several_launchers(report) else []), "batch"]
     speed = [*head, "runs", *(column[0] for column in SPEED), "speed-up", "efficiency"]

@@ -60,7 +60,8 @@ def point_figures(report: ScalingReport) -> list[Figure | None]:
 def _points(report: ScalingReport) -> list[Point]:
     """Points of some way to scale that have a finished run."""
     points = [point for point in report.points if point.done and point.modes]
-    return sorted(points, key=lambda point: (point.launcher, point.workers, point.batch_size))
+    order = report.asked.launchers.index
+    return sorted(points, key=lambda p: (order(p.launcher), p.workers, p.batch_size))
 
 
 def _row(report: ScalingReport, point: Point) -> str:
