@@ -24,7 +24,7 @@ parallel: {{slices: 2}}
 evaluation: {{num_negatives: 2}}
 """
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-STAGES = {"sample", "pull", "compute", "push", "all_reduce", "wait"}
+STAGES = {"sample", "pull", "compute", "push", "all_reduce", "wait", "other"}
 
 
 def bench(folder: Path, *arguments: str) -> int:

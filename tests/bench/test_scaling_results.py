@@ -82,6 +82,11 @@ def test_figures_of_a_point(tmp_path: Path) -> None:
     assert means["peak_host_bytes_of_all"] == 800_000_001
     assert two.figures["peak_device_bytes"] is None
     assert means["pull_seconds_per_step"] == pytest.approx((0.002 + 0.0007) / 2)
+    # Of 60 ms a step, worker 0 computes for 30 and moves for 2.7; worker 1 computes for all.
+    shares = [dict(share.seconds) for share in two.shares]
+    assert shares[0]["other"] == pytest.approx(60e-3 * 1.005 / 2 - 0.0027)
+    assert shares[1]["other"] == 0
+    assert means["step_events_per_second"] == pytest.approx(1000 / 62.7e-3, rel=0.01)
     # Worker 1 computes twice what worker 0 does: 2 over 1.5.
     assert means["imbalance"] == pytest.approx(4 / 3)
     assert two.balance_by_range == pytest.approx([4 / 3] * 10)

@@ -20,6 +20,10 @@ from pres_dist.report.metrics_log import read_metrics
 from pres_dist.report.run_folder import ENVIRONMENT, METRICS
 from pres_dist.report.worker_figures import SPLIT
 
+OTHER = "other"
+"""Seconds of training outside of all stages, above all those of checkpoints."""
+PARTS = (*SPLIT, OTHER)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -110,6 +114,13 @@ def _cpu_microseconds(run: Measured) -> float | None:
     return 1e6 * run.total("train_cpu_seconds") / events if events else None
 
 
+def _step_rate(run: Measured) -> float | None:
+    """By the worker that took longest."""
+    seconds = [sum(s.seconds.values()) - s.seconds[OTHER] for s in run.shares]
+    spent = run.steps * max(seconds, default=0.0)
+    return run.total("events") / spent if spent else None
+
+
 def _cpu_share(run: Measured) -> float | None:
     seconds = run.total("train_seconds") * len(run.shares)
     return run.total("train_cpu_seconds") / seconds if seconds else None
@@ -118,6 +129,9 @@ def _cpu_share(run: Measured) -> float | None:
 QUANTITIES: dict[str, Quantity] = {
     "events_per_second": Quantity("training events a second", "more", _rate),
     "events_per_second_per_worker": Quantity("the same by worker", "more", _events_per_worker),
+    "step_events_per_second": Quantity(
+        "training events a second of steps alone, without checkpoints", "more", _step_rate
+    ),
     "cpu_microseconds_per_event": Quantity(
         "microseconds of CPU time of all workers by training event", "less", _cpu_microseconds
     ),
@@ -140,7 +154,7 @@ QUANTITIES: dict[str, Quantity] = {
         f"{stage}_seconds_per_step": Quantity(
             f"seconds of a step in {stage}, mean over workers", "less", _by_stage(stage)
         )
-        for stage in SPLIT
+        for stage in PARTS
     },
     "local_bytes_per_step": Quantity(
         "bytes of node state of all workers in a step that stayed in their process",
@@ -190,7 +204,9 @@ def measured(run_dir: Path, record: Record) -> Measured:
     told = [one for one in read_metrics(run_dir / METRICS) if one["kind"] == "epoch"]
     ends = [0, *(one["step"] for one in told)]
     steps = [end - start for start, end in pairwise(ends)]
-    shares = [_share(workers, sum(steps)) for workers in _by_rank(told)]
+    epochs = [_epoch(epoch) for epoch in record["epochs"]]
+    trained = sum(epoch.train_seconds for epoch in epochs)
+    shares = [_share(workers, sum(steps), trained) for workers in _by_rank(told)]
     staleness: Counter[str] = Counter()
     for one in told:
         staleness.update(one.get("staleness") or {})
@@ -198,7 +214,7 @@ def measured(run_dir: Path, record: Record) -> Measured:
     pending = [m for one in told if (m := one.get("pending_events_max")) is not None]
     return Measured(
         record=record,
-        epochs=[_epoch(epoch) for epoch in record["epochs"]],
+        epochs=epochs,
         steps=sum(steps),
         shares=shares,
         staleness=dict(staleness),
@@ -233,10 +249,17 @@ def _by_rank(told: Sequence[Record]) -> list[list[Record]]:
     return [list(epochs) for epochs in zip(*(one["workers"] for one in told), strict=True)]
 
 
-def _share(epochs: Sequence[Record], steps: int) -> WorkerShare:
+def _share(epochs: Sequence[Record], steps: int, trained: float) -> WorkerShare:
+    """What a worker did in all epochs, which took so many steps and seconds of training."""
     last, steps = epochs[-1], max(steps, 1)
     traffic = [volume for one in epochs for volume in (one.get("traffic") or {}).values()]
-    stages = [name for name in SPLIT if name in last["seconds"]]
+    seconds = {
+        name: sum(one["seconds"][name] for one in epochs)
+        for name in SPLIT
+        if name in last["seconds"]
+    }
+    # Reads ahead run beside other stages, whose sum may then be more than the time it took.
+    seconds[OTHER] = max(trained - sum(seconds.values()), 0.0)
     ranges = [one.get("compute_by_range") or [] for one in epochs]
     shortest = min(len(one) for one in ranges)
     return WorkerShare(
@@ -244,7 +267,7 @@ def _share(epochs: Sequence[Record], steps: int) -> WorkerShare:
         host=last["host"],
         device=last.get("device", "cpu"),
         threads=last.get("threads", 1),
-        seconds={name: sum(one["seconds"][name] for one in epochs) / steps for name in stages},
+        seconds={name: spent / steps for name, spent in seconds.items()},
         local_bytes=sum(volume["local_bytes"] for volume in traffic) / steps,
         remote_bytes=sum(volume["remote_bytes"] for volume in traffic) / steps,
         gradient_bytes=sum(one.get("gradient_bytes", 0) for one in epochs) / steps,

@@ -28,6 +28,7 @@ TITLES = {
 SPEED = (
     ("events/s", "events_per_second", 0, 1.0),
     ("by worker", "events_per_second_per_worker", 0, 1.0),
+    ("in steps", "step_events_per_second", 0, 1.0),
 )
 QUALITY = (
     ("test AP", "test_ap", 4, 1.0),

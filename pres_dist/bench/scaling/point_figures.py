@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pres_dist.bench.scaling.measure import PARTS
 from pres_dist.bench.scaling.schema import Point, ScalingReport
 from pres_dist.report.figure import Figure, bars, make_figure
-from pres_dist.report.worker_figures import SPLIT
 
 Values = Sequence[tuple[str, Callable[[Point], float | None]]]
 """Bars by name: what each shows of a point."""
@@ -117,10 +117,13 @@ def _stages(report: ScalingReport) -> Figure | None:
     labels = [label for label, _ in rows]
     traces = [
         bars(stage, labels, [1000 * s.seconds.get(stage, 0) for _, s in rows], series, " ms")
-        for series, stage in enumerate(SPLIT, start=1)
+        for series, stage in enumerate(PARTS, start=1)
         if rows
     ]
-    title, caption = "Where each worker's step goes", "Milliseconds of a step, by worker."
+    title, caption = (
+        "Where each worker's step goes",
+        "Milliseconds of a step, by worker; other: checkpoints.",
+    )
     return _in_rows(make_figure("stages", title, caption, traces, "ms a step", ""), len(rows))
 
 

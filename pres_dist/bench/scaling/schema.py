@@ -38,7 +38,8 @@ class WorkerShare(Part):
     """Name of the GPU, or cpu."""
     threads: int
     seconds: dict[str, float]
-    """Seconds of a step by stage: sample, pull, compute, push, all_reduce, wait."""
+    """Seconds of a step by stage: sample, pull, compute, push, all_reduce, wait, and other: what
+    training spent outside of all stages, above all on checkpoints."""
     local_bytes: float
     """Node state it read and wrote in a step that did not leave the process."""
     remote_bytes: float
