@@ -63,8 +63,8 @@ def test_its_tables_and_warnings(folder: Path) -> None:
         "against the fastest of 3 configurations of one worker: batch 8,000, started by torchrun",
         "Amdahl, torchrun: serial share 20.0% of one worker",
         "2 runs failed, 0 diverged, 0 have not been run",
-        "<th>8° CPU</th><td>torchrun</td><td>1,000</td><td>2 of 2</td>",
-        "<th>8° CPU</th><td>ray</td><td>1,000</td><td>1 of 2, 1 failed</td>",
+        "<th>8°\N{NO-BREAK SPACE}CPU</th><td>torchrun</td><td>1,000</td><td>2 of 2</td>",
+        "<th>8°\N{NO-BREAK SPACE}CPU</th><td>ray</td><td>1,000</td><td>1 of 2, 1 failed</td>",
         "coherence_weight",  # the configuration
     ):
         assert told in text

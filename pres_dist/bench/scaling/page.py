@@ -28,17 +28,15 @@ TITLES = {
 SPEED = (
     ("events/s", "events_per_second", 0, 1.0),
     ("by worker", "events_per_second_per_worker", 0, 1.0),
-    ("in steps", "step_events_per_second", 0, 1.0),
 )
-QUALITY = (
-    ("test AP", "test_ap", 4, 1.0),
-    ("MRR", "test_mrr", 4, 1.0),
-)
+QUALITY = (("test AP", "test_ap", 4, 1.0),)
 COST = (
+    ("in steps", "step_events_per_second", 0, 1.0),
+    ("MRR", "test_mrr", 4, 1.0),
     ("CPU us/event", "cpu_microseconds_per_event", 0, 1.0),
-    ("MB/step remote", "remote_bytes_per_step", 3, 1e-6),
-    ("MB/step local", "local_bytes_per_step", 3, 1e-6),
-    ("MB/step gradients", "gradient_bytes_per_step", 3, 1e-6),
+    ("remote MB", "remote_bytes_per_step", 3, 1e-6),
+    ("local MB", "local_bytes_per_step", 3, 1e-6),
+    ("gradient MB", "gradient_bytes_per_step", 3, 1e-6),
     ("host MiB", "peak_host_bytes", 0, 2**-20),
     ("device MiB", "peak_device_bytes", 0, 2**-20),
     ("imbalance", "imbalance", 3, 1.0),
@@ -195,6 +193,7 @@ def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
     points = [point for point in report.points if mode in point.modes]
     points.sort(key=lambda point: (report.asked.launchers.index(point.launcher), point.workers))
     times = [f"s to AP {ap:.4f}" for ap in report.targets.values()]
+    cost = [c for c in COST if any(point.figures[c[1]] is not None for point in points)]
     head = ["workers", *(["launcher"] if _several_launchers(report) else []), "batch"]
     speed = [*head, "runs", *(column[0] for column in SPEED), "speed-up", "efficiency"]
     return [
@@ -206,9 +205,9 @@ def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
         },
         {
             "title": None,
-            "caption": "All workers together; memory of the one that took most.",
-            "head": [*head, *(column[0] for column in COST)],
-            "rows": [[*_head(point, report), *_cells(point, COST)] for point in points],
+            "caption": "Events/s in steps alone; MB a step of all workers; memory of the one that took most.",
+            "head": [*head, *(column[0] for column in cost)],
+            "rows": [[*_head(point, report), *_cells(point, cost)] for point in points],
         },
     ]
 
@@ -218,7 +217,7 @@ def _several_launchers(report: ScalingReport) -> bool:
 
 
 def _head(point: Point, report: ScalingReport) -> list[str]:
-    marks = MARK * point.oversubscribed + f" {STANDS_IN}" * point.stands_in
+    marks = MARK * point.oversubscribed + f"\N{NO-BREAK SPACE}{STANDS_IN}" * point.stands_in
     launcher = [point.launcher] if _several_launchers(report) else []
     return [f"{point.workers}{marks}", *launcher, f"{point.batch_size:,}"]
 
