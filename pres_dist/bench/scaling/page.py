@@ -205,7 +205,8 @@ def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
         },
         {
             "title": None,
-            "caption": "Events/s in steps alone; MB a step of all workers; memory of the one that took most.",
+            "caption": "Events/s in steps alone; MB a step of all workers; memory of the one that "
+            "took most.",
             "head": [*head, *(column[0] for column in cost)],
             "rows": [[*_head(point, report), *_cells(point, cost)] for point in points],
         },
