@@ -29,7 +29,7 @@ from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import both_ends, plan_deliveries
 from pres_dist.step.gather import Gathered, gather, gather_endpoints
 from pres_dist.step.mail import BatchMail, collect_mail
-from pres_dist.step.plan import Plan, PlannedPart, plan_parts, pulled_by
+from pres_dist.step.plan import Plan, plan_parts, pulled_by, pulled_rows, written_of
 from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
 from pres_dist.step.unread import unread_events
@@ -138,7 +138,7 @@ class TemporalStep:
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
-        gathered, updated = part.gathered, self._update(plan, part, own)
+        gathered, updated = part.gathered, self._update(plan, part.gathered, own)
         if not gathered.hops:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
@@ -148,12 +148,36 @@ class TemporalStep:
         return Forward(gathered, updated, *scored, endpoints_2BD)
 
     @torch.no_grad()
-    def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
-        """The same pass with what is written of its nodes as the present weights make it."""
+    def refresh(
+        self, plan: Plan, pulled: Pulled, numbers: Sequence[int], forwards: Sequence[Forward]
+    ) -> list[Forward]:
+        """What is written of some parts' nodes, as the present weights make it.
+
+        Args:
+            plan, pulled: of the step.
+            numbers: the parts. Where mail holds memory, their nodes are worked on once for all.
+            forwards: of all parts of the plan.
+        """
+        chosen = [forwards[number] for number in numbers]
+        if self.model.message_endpoint == "memory":
+            written = written_of(plan, numbers)
+            updated = self._update(plan, written.gathered, pulled_rows(pulled, written.rows_U))
+            return [
+                replace(forward, gathered=gathered, updated=updated)
+                for forward, gathered in zip(chosen, written.by_part, strict=True)
+            ]
+        return [
+            self._refresh_embedded(plan, pulled, *each)
+            for each in zip(numbers, chosen, strict=True)
+        ]
+
+    def _refresh_embedded(
+        self, plan: Plan, pulled: Pulled, number: int, forward: Forward
+    ) -> Forward:
+        """The whole pass over one part: mail holds embeddings, which read neighbours."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
-        updated, endpoints_2BD = self._update(plan, part, own), forward.endpoints_2BD
-        if endpoints_2BD is not None:
-            _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
+        updated = self._update(plan, part.gathered, own)
+        _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
         return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
 
     @torch.no_grad()
@@ -224,15 +248,15 @@ class TemporalStep:
         hops, message_hops = self._num_hops, self.model.num_message_hops
         return gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
 
-    def _update(self, plan: Plan, part: PlannedPart, pulled: Pulled) -> UpdatedMemory:
-        """Memory of the part's nodes after their mail.
+    def _update(self, plan: Plan, gathered: Gathered, pulled: Pulled) -> UpdatedMemory:
+        """Memory of some nodes after their mail.
 
         Args:
             plan: of the step.
-            part: of it.
-            pulled: state of the part's own nodes.
+            gathered: the nodes.
+            pulled: their state.
         """
-        nodes_U = part.gathered.nodes_U
+        nodes_U = gathered.nodes_U
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
             context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), plan.now)
