@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pres_dist.bench.config import Method, SweepConfig
+from pres_dist.bench.job import Job
 from pres_dist.config.ineffective import idle_settings
 from pres_dist.config.load import nothing_set, validated
 from pres_dist.config.presets import with_preset
@@ -32,7 +33,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Job):
     """One run of a sweep.
 
     Attributes:
@@ -57,23 +58,12 @@ class Task:
         So a setting that a later version adds changes no fingerprint. In return, runs that
         differ may share one, where one of them is of an earlier version.
         """
-        text = identity(self.config, exclude_defaults=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def digest(self) -> str:
-        """The fingerprint's beginning, for names of files."""
-        return self.fingerprint[:10]
+        return digest_of(identity(self.config, exclude_defaults=True))
 
     @property
     def label(self) -> str:
         """For people, e.g. `wikipedia-b800-none-s0`."""
         return f"{self.config.name}-s{self.seed}"
-
-    @property
-    def key(self) -> str:
-        """Name of the run's files: label and digest."""
-        return f"{self.label}-{self.digest}"
 
     @property
     def cost(self) -> float:
@@ -154,6 +144,11 @@ class Sweep:
         epochs = max(1, min(method.max_epochs, epochs))
         training = config.training.model_copy(update={"epochs": epochs})
         return config.model_copy(update={"training": training})
+
+
+def digest_of(text: str) -> str:
+    """Its SHA-256 in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity(config: RunConfig, exclude_defaults: bool = False) -> str:

@@ -10,26 +10,27 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
+from pres_dist.bench.job import Job
 from pres_dist.bench.ledger import FINISHED, Ledger, State
-from pres_dist.bench.plan import Task
 from pres_dist.cli.main import DIVERGED
 
-Tell = Callable[[Task, str], None]
+Tell = Callable[[Job, str], None]
 """Called with a task and what became of it, whenever that changes."""
 PROGRAM = (sys.executable, "-m", "pres_dist")
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 30.0
 
 
 @dataclass
 class _Child:
-    """A process at work on a task; `lock` is released when it has ended."""
+    """A process at work on a task; what it `holds` is released when it has ended."""
 
-    task: Task
+    task: Job
     process: subprocess.Popen[bytes]
     started: float
-    lock: ExitStack
+    holds: ExitStack
 
 
 class Runner:
@@ -58,7 +59,7 @@ class Runner:
         self._program = PROGRAM if program is None else program
         self._children: list[_Child] = []
 
-    def run(self, tasks: Iterable[Task]) -> None:
+    def run(self, tasks: Iterable[Job]) -> None:
         """Run all tasks that are not finished, in order; what several ask for, once."""
         waiting = list({task.identity: task for task in reversed(list(tasks))}.values())[::-1]
         try:
@@ -70,7 +71,7 @@ class Runner:
         finally:
             self._stop()
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Job) -> None:
         if self._ledger.state(task) in FINISHED:
             return
         with ExitStack() as stack:
@@ -80,20 +81,24 @@ class Runner:
                 return
             arguments = self._ledger.command(task)
             self._ledger.attempt_begins(task)
-            process = self._spawn(task, arguments, lock)
+            scratch = stack.enter_context(self._ledger.scratch())
+            process = self._spawn(task, arguments, lock, scratch)
             self._children.append(_Child(task, process, time.time(), stack.pop_all()))
         self._tell(task, "resumed" if arguments[0] == "resume" else "started")
 
-    def _spawn(self, task: Task, arguments: list[str], lock: int) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, task: Job, arguments: list[str], lock: int, scratch: Path
+    ) -> subprocess.Popen[bytes]:
+        interpreter, *module = self._program
         nice = ["nice", "-n", str(self._nice)] if self._nice else []
         threads = str(max(task.config.training.num_threads, 1))
         with self._ledger.file(task, ".log").open("ab") as log:
             return subprocess.Popen(
-                [*nice, *self._program, *arguments],
+                [*nice, interpreter, *task.launcher(scratch), *module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": threads},
+                env={**task.environment, **os.environ, "OMP_NUM_THREADS": threads},
                 pass_fds=[lock],
                 start_new_session=True,
             )
@@ -117,7 +122,7 @@ class Runner:
             )
             if outcome in FINISHED:
                 self._ledger.tidy(child.task)
-            child.lock.close()
+            child.holds.close()
             self._tell(child.task, "stopped" if outcome == "begun" else outcome)
 
     def _stop(self) -> None:

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 
+from pres_dist.bench.job import Job
 from pres_dist.bench.ledger import FINISHED, Ledger
 from pres_dist.bench.plan import Sweep, Task
+from pres_dist.bench.runner import Tell
 from pres_dist.bench.sweep import Only, first_tasks, other_tasks, untuned_cells
 from pres_dist.bench.tuning import choose
+
+
+def tell_jobs(jobs: Sequence[Job], ledger: Ledger) -> Tell:
+    """Prints a line whenever one of some jobs starts or ends."""
+    started = time.monotonic()
+    unique = {job.identity: job for job in jobs}
+
+    def tell(job: Job, event: str) -> None:
+        done = sum(ledger.state(one) in FINISHED for one in unique.values())
+        print(_line(ledger, job, event, f"{done}/{len(unique)}", started), flush=True)
+
+    return tell
+
+
+def list_jobs(jobs: Iterable[Job], ledger: Ledger) -> None:
+    """Print every job in the order of running, and how far each is."""
+    for job in jobs:
+        print(f"{ledger.state(job):<9}{job.label}")
+
+
+def _line(ledger: Ledger, job: Job, event: str, progress: str, started: float) -> str:
+    line = f"[{progress} {time.monotonic() - started:,.0f} s] {job.label}: {event}"
+    if event == "failed":
+        line += f", see {ledger.file(job, '.log')}"
+    record = ledger.record(job)
+    if record is not None and record["test"]["ap"] is not None:
+        line += f", test AP {record['test']['ap']:.4f}"
+    return line
 
 
 class Watch:
@@ -17,18 +48,11 @@ class Watch:
         self._sweep, self._ledger, self._only = sweep, ledger, only
         self._started = time.monotonic()
 
-    def __call__(self, task: Task, event: str) -> None:
+    def __call__(self, task: Job, event: str) -> None:
         tasks = self._tasks()
         done = sum(self._ledger.state(task) in FINISHED for task in tasks.values())
-        line = (
-            f"[{done}/{len(tasks)} {time.monotonic() - self._started:,.0f} s] {task.label}: {event}"
-        )
-        if event == "failed":
-            line += f", see {self._ledger.file(task, '.log')}"
-        record = self._ledger.record(task)
-        if record is not None and record["test"]["ap"] is not None:
-            line += f", test AP {record['test']['ap']:.4f}"
-        print(line, flush=True)
+        progress = f"{done}/{len(tasks)}"
+        print(_line(self._ledger, task, event, progress, self._started), flush=True)
 
     def all_finished(self) -> bool:
         """Whether nothing is left of what was to be run."""

@@ -1,19 +1,23 @@
-"""`pres-dist bench batch-size`."""
+"""`pres-dist bench`: batch-size, scaling, compare."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from pres_dist.cli import bench_compare, bench_scaling
+from pres_dist.cli.bench_options import UNFINISHED, Commands, positive
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
-
-UNFINISHED = 1
 
 
 def main(argv: list[str]) -> int:
     """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
-    arguments = _parser().parse_args(normalised(argv))
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(normalised(argv))
+    if unknown and not arguments.takes_settings:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.overrides = [*(getattr(arguments, "overrides", None) or []), *unknown]
     with terminable():
         code: int = arguments.action(arguments)
     return code
@@ -21,7 +25,15 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> OptionParser:
     parser = OptionParser(prog="pres-dist bench", description="Sweeps that end in a report.")
+    parser.set_defaults(takes_settings=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_batch_size(commands)
+    bench_scaling.add_to(commands)
+    bench_compare.add_to(commands)
+    return parser
+
+
+def _add_batch_size(commands: Commands) -> None:
     summary = "accuracy and time against the temporal batch, by stream, method and seed"
     sweep = commands.add_parser("batch-size", help=summary, description=summary)
     sweep.set_defaults(action=_batch_size)
@@ -30,7 +42,7 @@ def _parser() -> OptionParser:
         "--out", metavar="DIR", type=Path, help="folder of the sweep (default: runs/bench-NAME)"
     )
     sweep.add_argument(
-        "--jobs", metavar="N", type=_positive, default=1, help="runs at a time (default 1)"
+        "--jobs", metavar="N", type=positive, default=1, help="runs at a time (default 1)"
     )
     sweep.add_argument(
         "--nice", metavar="N", type=int, default=0, help="niceness of the runs (default 0)"
@@ -56,14 +68,6 @@ def _parser() -> OptionParser:
     sweep.add_argument(
         "--report-only", action="store_true", help="write the report of what is there already"
     )
-    return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
-    return value
 
 
 def _batch_size(arguments: argparse.Namespace) -> int:

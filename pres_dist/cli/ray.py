@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(MISSING_CONFIG)
     arguments, unknown = _parser().parse_known_args(argv)
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
-    _require_ray()
+    require_ray()
 
     from pres_dist.parallel.ray_options import RayOptions
     from pres_dist.parallel.ray_run import train_on_ray
@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _require_ray() -> None:
+def require_ray() -> None:
+    """Raise ConfigError where Ray is not installed; does not import it."""
     try:
         found = importlib.util.find_spec("ray")
     except ImportError:

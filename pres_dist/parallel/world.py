@@ -61,13 +61,18 @@ class World:
         """Whether this worker writes the files and speaks to whoever is watching."""
         return self.rank == 0
 
+    @property
+    def backend(self) -> str | None:
+        """What moves tensors between workers, gloo or nccl; None for a worker alone."""
+        return dist.get_backend(self.group) if self.size > 1 else None
+
     def own_replica(self) -> World:
         """Those that share a memory, as a world of their own."""
         return World(self.grid.own_replica(), self.memory_group, self.memory_group)
 
     def wait(self) -> None:
         """Until all workers are here; not on a GPU, where it would hold up the host."""
-        if self.size > 1 and dist.get_backend(self.group) == "gloo":
+        if self.backend == "gloo":
             dist.barrier(group=self.group)
 
     def add_up(self, values: Tensor) -> Tensor:
@@ -99,7 +104,7 @@ class World:
         if self.size == 1:
             return _sum_in_order(parts_Ln)
         num_parts, length = parts_Ln.shape
-        share = -(-length // self.size)
+        share = self._share(length)
         padded = F.pad(parts_Ln, (0, share * self.size - length))
         sent = padded.view(num_parts, self.size, share).transpose(0, 1).contiguous()
         received = torch.empty_like(sent)
@@ -108,6 +113,16 @@ class World:
         whole = own.new_empty(self.size * share)
         _all_gather(whole, own, group=self.group)
         return whole[:length]
+
+    def bytes_to_add_up(self, parts_Ln: Tensor) -> int:
+        """What `add_up_parts` sends from this worker: shares of its parts, then one of the sum."""
+        num_parts, length = parts_Ln.shape
+        numbers = (num_parts + 1) * self._share(length) * (self.size - 1)
+        return numbers * parts_Ln.element_size()
+
+    def _share(self, length: int) -> int:
+        """Numbers of so many that each worker sums."""
+        return -(-length // self.size)
 
     def gather(self, value: Any) -> list[Any]:
         """What every worker gave, in the order of ranks; on all workers."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import pres_dist
 
+NETWORK_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA")
+"""What chooses the network between workers."""
 PACKAGES = ("torch", "numpy", "pyarrow", "ray", "dgl")
 
 
@@ -25,6 +27,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "launch": launch_id(),
         "seed": seed,
         "git_commit": git_commit(),
+        "interfaces": {name: os.environ[name] for name in NETWORK_VARIABLES if name in os.environ},
         "versions": {
             "pres_dist": pres_dist.__version__,
             "python": platform.python_version(),

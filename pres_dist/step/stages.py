@@ -21,6 +21,9 @@ STAGES = (
 
 COMPUTE = ("update", "embed", "loss", "backward", "optimiser")
 
+RANGES = 10
+"""Ranges of an epoch in which the workers' computing is told apart."""
+
 
 def split_of(seconds: Mapping[str, float]) -> dict[str, float]:
     """A worker's time as sample, pull, compute, push, all_reduce and wait."""
@@ -39,8 +42,8 @@ class StageClock:
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
         self._now = now
+        self.reset()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -50,5 +53,18 @@ class StageClock:
         finally:
             self.seconds[stage] += self._now() - start
 
+    def step_ended(self, done: int, total: int) -> None:
+        """Note the computing of a range of steps where one ends.
+
+        Args:
+            done: steps of `total` that are done, this one included.
+            total: steps that are cut into ranges, RANGES of them at the most.
+        """
+        if done * RANGES // total > (done - 1) * RANGES // total:
+            computed = split_of(self.seconds)["compute"]
+            self.compute_by_range.append(computed - sum(self.compute_by_range))
+
     def reset(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.compute_by_range: list[float] = []
+        """Seconds of computing in consecutive ranges of steps."""

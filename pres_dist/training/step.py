@@ -69,6 +69,7 @@ class TrainingStep:
 
     def __init__(self, parts: Parts, schedule: Schedule, prefetch: Prefetch) -> None:
         self._parts, self._schedule, self._prefetch = parts, schedule, prefetch
+        self._gradient_bytes = 0
         self._config = parts.config.training
         self._sweep = parts.train_sweep
         self.optimiser = build_optimiser(parts.model, self._config)
@@ -134,6 +135,11 @@ class TrainingStep:
         mails = self._parts.train_step.commit(plan, pulled, written, learn=True)
         return Stepped(done, computed, self._pending(number, mails))
 
+    def take_gradient_bytes(self) -> int:
+        """Bytes that this worker has sent to add up gradients since the last call."""
+        taken, self._gradient_bytes = self._gradient_bytes, 0
+        return taken
+
     def _refreshed(
         self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], num_updates: int
     ) -> list[Forward]:
@@ -184,7 +190,9 @@ class TrainingStep:
         with clock("wait"):
             world.wait()
         with clock("all_reduce"):
-            summed = world.add_up_parts(torch.stack(list(rows)))
+            parts_Ln = torch.stack(list(rows))
+            summed = world.add_up_parts(parts_Ln)
+            self._gradient_bytes += world.bytes_to_add_up(parts_Ln)
             loss = Loss(*_take_gradients(parts.model, summed))
         with clock("optimiser"):
             norm = gradient_norm(parts.model, self._config.gradient_clip)

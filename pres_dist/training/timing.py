@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+import torch
+
 from pres_dist.step.stages import split_of
 from pres_dist.training.setup import Parts
 
@@ -33,11 +35,16 @@ class EpochTimer:
         self._trained: tuple[float, float] | None = None
         self._workers: list[dict[str, Any]] = []
 
-    def training_ended(self) -> None:
-        """Call between training and validation, on all workers."""
+    def training_ended(self, gradient_bytes: int) -> None:
+        """Call between training and validation, on all workers.
+
+        Args:
+            gradient_bytes: what this worker sent to others to add up gradients.
+        """
         self._trained = time.perf_counter() - self._wall, time.process_time() - self._cpu
         self._stages = dict(self._parts.clock.seconds)
-        self._workers = self._parts.world.gather(self._worker(self._trained[1]))
+        worker = self._worker(self._trained[1]) | {"gradient_bytes": gradient_bytes}
+        self._workers = self._parts.world.gather(worker)
 
     def record(self, events: int) -> dict[str, Any]:
         """What an epoch record says of time, memory and traffic."""
@@ -50,6 +57,7 @@ class EpochTimer:
             "seconds": time.perf_counter() - self._wall,
             "stage_seconds": self._stages,
             "peak_rss_bytes": peak_rss_bytes(),
+            "backend": self._parts.world.backend,
             "workers": self._workers,
         }
 
@@ -58,9 +66,13 @@ class EpochTimer:
         record: dict[str, Any] = {
             "rank": self._parts.world.rank,
             "host": platform.node(),
+            "device": device_name(self._parts.device),
+            "threads": torch.get_num_threads(),
             "seconds": split_of(self._stages),
+            "compute_by_range": self._parts.clock.compute_by_range,
             "cpu_seconds": cpu_seconds,
             "peak_rss_bytes": peak_rss_bytes(),
+            "peak_device_bytes": peak_device_bytes(self._parts.device),
         }
         traffic = getattr(self._parts.store, "traffic", None)
         if traffic is not None:
@@ -73,3 +85,13 @@ def peak_rss_bytes() -> int:
     """Largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes(device: torch.device) -> int | None:
+    """Largest memory that tensors have held on a GPU so far; None on the CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def device_name(device: torch.device) -> str:
+    """A GPU's name; `cpu` for the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

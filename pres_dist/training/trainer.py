@@ -89,7 +89,7 @@ class Trainer:
         while self.position.epoch <= self.config.epochs and not self._exhausted():
             timer = EpochTimer(self.parts)
             resumed_at = self._train_epoch()
-            timer.training_ended()
+            timer.training_ended(self.step.take_gradient_bytes())
             self.totals.add_up(self.parts.world)
             validation = self._validate()
             self._log_epoch(validation, timer, resumed_at)
@@ -135,6 +135,7 @@ class Trainer:
         position.batch += 1
         position.step += 1
         position.updates += len(done.updates)
+        self.parts.clock.step_ended(position.batch, self.schedule.num_steps)
         self._report(done.updates[-1], meter)
 
     def _report(self, update: Update, meter: Throughput) -> None:

@@ -1,0 +1,265 @@
+"""report.html of a scaling bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pres_dist.bench.markdown import NONE
+from pres_dist.bench.scaling.figures import scaling_figures
+from pres_dist.bench.scaling.mllog import namespace
+from pres_dist.bench.scaling.schema import Candidate, Fit, Interval, Point, ScalingReport
+from pres_dist.report.html import sections, write_page
+from pres_dist.report.progress import number
+
+MARK = "°"
+"""Behind the number of workers of a point with more threads than cores."""
+STANDS_IN = "CPU"
+BUSY = 0.9
+"""CPU time of a worker alone by second, below which others have had its core."""
+TITLES = {
+    "strong": (
+        "Strong scaling",
+        "The same temporal batch for all workers together, and so the same results.",
+    ),
+    "weak": ("Weak scaling", "The temporal batch grows with the workers."),
+}
+SPEED = (
+    ("events/s", "events_per_second", 0, 1.0),
+    ("by worker", "events_per_second_per_worker", 0, 1.0),
+)
+QUALITY = (("test AP", "test_ap", 4, 1.0),)
+COST = (
+    ("in steps", "step_events_per_second", 0, 1.0),
+    ("MRR", "test_mrr", 4, 1.0),
+    ("CPU us/event", "cpu_microseconds_per_event", 0, 1.0),
+    ("remote MB", "remote_bytes_per_step", 3, 1e-6),
+    ("local MB", "local_bytes_per_step", 3, 1e-6),
+    ("gradient MB", "gradient_bytes_per_step", 3, 1e-6),
+    ("host MiB", "peak_host_bytes", 0, 2**-20),
+    ("device MiB", "peak_device_bytes", 0, 2**-20),
+    ("imbalance", "imbalance", 3, 1.0),
+    ("pending", "pending_events_mean", 2, 1.0),
+    ("gate", "gate", 3, 1.0),
+    ("coherence", "coherence", 3, 1.0),
+)
+"""Head, figure, decimals and scale of columns."""
+
+
+def write_scaling_page(path: Path, report: ScalingReport) -> bool:
+    """Write the page; False, with a note, without plotly or jinja2."""
+    return write_page(
+        path,
+        "scaling.html.j2",
+        {
+            "name": f"{report.name}: scaling",
+            "facts": _facts(report),
+            "warnings": warnings(report),
+            "reference": _reference(report),
+            "candidate_head": ["one worker", "launcher", "events/s", "test AP", ""],
+            "candidates": [_candidate(one, report) for one in report.reference.candidates],
+            "tables_of_points": [
+                table for mode in report.asked.modes for table in _tables(report, mode)
+            ],
+            "legend": _legend(report),
+            "figures": scaling_figures(report),
+            "fits": [fit_line(fit) for fit in report.fits],
+            "failures": [
+                (namespace(run), run.error or "no output")
+                for run in report.runs
+                if run.state == "failed"
+            ],
+            "config": sections(report.config, "run"),
+            "asked": sections(report.asked.model_dump(mode="json"), "asked for"),
+            "environment": sections(
+                {**report.environment, "interconnect": report.interconnect.model_dump()}, "report"
+            ),
+        },
+    )
+
+
+def warnings(report: ScalingReport) -> list[str]:
+    """What a reader must know before reading any figure."""
+    lines = []
+    points = [point for point in report.points if point.done]
+    over = [point for point in points if point.oversubscribed]
+    if over:
+        lines.append(
+            f"{MARK} more threads than usable cores: events/s and efficiency of these "
+            "points say nothing; CPU time and bytes do. They are hollow in plots and in no fit."
+        )
+    lines += _busy(points)
+    if any(point.stands_in for point in points):
+        every = all(point.stands_in for point in points)
+        which = "All points were" if every else f"Points marked {STANDS_IN} were"
+        lines.append(f"{which} measured by CPU processes that stand in for GPUs.")
+    missing = sum(point.planned - point.done - point.diverged for point in report.points)
+    failed = sum(point.failed for point in report.points)
+    diverged = sum(point.diverged for point in report.points)
+    if missing or diverged:
+        lines.append(
+            f"{failed} runs failed, {diverged} diverged, {missing - failed} have not been run; "
+            "figures are of the others."
+        )
+    return lines
+
+
+def _busy(points: Sequence[Point]) -> list[str]:
+    """Whether something else took the cores: a worker alone waits for nobody."""
+    alone = [p.figures["cpu_share"] for p in points if p.workers == 1 and p.stands_in]
+    lowest = min((share.lowest for share in alone if share is not None), default=1.0)
+    if lowest >= BUSY:
+        return []
+    return [
+        f"The machine was busy: a worker alone got as little as {lowest:.0%} of a core. Repeat "
+        "this on a quiet machine before you believe a time."
+    ]
+
+
+def fit_line(fit: Fit) -> str:
+    """A fit in words."""
+    title = {"amdahl": "Amdahl", "communication": "Communication"}[fit.kind]
+    told = [f"{title}, {fit.launcher}:"]
+    if "serial_share" in fit.parameters:
+        told.append(f"serial share {fit.parameters['serial_share']:.1%} of one worker's time")
+    if "latency_seconds" in fit.parameters:
+        latency, rate = (fit.parameters[n] for n in ("latency_seconds", "bytes_per_second"))
+        told.append(f"{1000 * latency:.2f} ms a step, and {rate / 1e6:,.0f} MB/s beyond")
+    if fit.largest_residual is not None:
+        told.append(f"(off by {fit.largest_residual:.1%} at most)")
+    return " ".join([*told, fit.note or ""]).strip()
+
+
+def _facts(report: ScalingReport) -> list[tuple[str, str]]:
+    """What identifies a bench at a glance."""
+    asked, hardware = report.asked, report.environment["hardware"]
+    devices = sorted({share.device for point in report.points for share in point.shares})
+    commits = {run.git_commit for run in report.runs if run.git_commit}
+    return [
+        ("stream", str(report.config["data"]["stream"])),
+        ("model", str(report.config["model"]["kind"])),
+        ("temporal batch", f"{report.config['training']['batch_size']:,}"),
+        ("workers", ", ".join(map(str, asked.workers))),
+        ("launchers", ", ".join(asked.launchers)),
+        ("seeds x repeats", f"{len(asked.seeds)} x {asked.repeats}"),
+        ("devices", ", ".join(devices) or NONE),
+        ("processor", f"{hardware['cpu']}, {hardware['usable_cores']} usable cores"),
+        ("between workers", ", ".join(report.interconnect.backends) or NONE),
+        ("revisions of the code", str(len(commits))),
+        ("newest run", str(report.environment["date"]).replace("T", " ")),
+        ("written", str(report.written["date"]).replace("T", " ")),
+    ]
+
+
+def _reference(report: ScalingReport) -> str:
+    chosen = report.reference.chosen
+    if chosen is None:
+        return "No one-worker run has finished, so that there is no efficiency."
+    started = f", started by {chosen.launcher}" if _several_launchers(report) else ""
+    return (
+        f"Speed-up and efficiency are against the fastest of "
+        f"{len(report.reference.candidates)} configurations of one worker: {_setting(chosen)}"
+        f"{started}."
+    )
+
+
+def _setting(candidate: Candidate) -> str:
+    changed = [f"{name} {value}" for name, value in candidate.changes.items()]
+    return ", ".join([f"batch {candidate.batch_size:,}", *changed])
+
+
+def _candidate(candidate: Candidate, report: ScalingReport) -> list[str]:
+    return [
+        _setting(candidate),
+        candidate.launcher,
+        number(candidate.events_per_second, 0),
+        number(candidate.test_ap),
+        "reference" if candidate == report.reference.chosen else "",
+    ]
+
+
+def _legend(report: ScalingReport) -> str:
+    told = "Bars span the runs of a point; tables have 95% intervals of means. Names "
+    told += "like 2 on 1,600 are workers on a temporal batch, and #0 is worker 0."
+    if any(point.oversubscribed for point in report.points):
+        told += " Hollow points had more threads than the machine has cores."
+    return told
+
+
+def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
+    """Speed and quality, then what it took."""
+    title, caption = TITLES[mode]
+    points = [point for point in report.points if mode in point.modes]
+    points.sort(key=lambda point: (report.asked.launchers.index(point.launcher), point.workers))
+    times = [f"s to AP {ap:.4f}" for ap in report.targets.values()]
+    cost = [c for c in COST if any(point.figures[c[1]] is not None for point in points)]
+    head = ["workers", *(["launcher"] if _several_launchers(report) else []), "batch"]
+    speed = [*head, "runs", *(column[0] for column in SPEED), "speed-up", "efficiency"]
+    return [
+        {
+            "title": title,
+            "caption": caption,
+            "head": [*speed, *(column[0] for column in QUALITY), *times],
+            "rows": [_speed_row(point, report) for point in points],
+        },
+        {
+            "title": None,
+            "caption": "Events/s in steps alone; MB a step of all workers; memory of the one that "
+            "took most.",
+            "head": [*head, *(column[0] for column in cost)],
+            "rows": [[*_head(point, report), *_cells(point, cost)] for point in points],
+        },
+    ]
+
+
+def _several_launchers(report: ScalingReport) -> bool:
+    return len(report.asked.launchers) > 1
+
+
+def _head(point: Point, report: ScalingReport) -> list[str]:
+    marks = MARK * point.oversubscribed + f"\N{NO-BREAK SPACE}{STANDS_IN}" * point.stands_in
+    launcher = [point.launcher] if _several_launchers(report) else []
+    return [f"{point.workers}{marks}", *launcher, f"{point.batch_size:,}"]
+
+
+def _speed_row(point: Point, report: ScalingReport) -> list[str]:
+    runs = f"{point.done} of {point.planned}"
+    runs += f", {point.diverged} diverged" if point.diverged else ""
+    runs += f", {point.failed} failed" if point.failed else ""
+    return [
+        *_head(point, report),
+        runs,
+        *_cells(point, SPEED, with_interval=True),
+        measured(point.speed_up, 2),
+        measured(point.efficiency, 2),
+        *_cells(point, QUALITY, with_interval=True),
+        *(_time_to(point, name) for name in report.targets),
+    ]
+
+
+def _cells(
+    point: Point, columns: Sequence[tuple[str, str, int, float]], with_interval: bool = False
+) -> list[str]:
+    return [
+        measured(point.figures[name], decimals, scale, with_interval)
+        for _, name, decimals, scale in columns
+    ]
+
+
+def measured(
+    value: Interval | None, decimals: int, scale: float = 1.0, with_interval: bool = True
+) -> str:
+    """`12,354 ± 120`; without the interval where there is one value."""
+    if value is None:
+        return NONE
+    text = number(value.mean * scale, decimals)
+    if value.half is None or not with_interval:
+        return text
+    return f"{text} ± {number(value.half * scale, decimals)}"
+
+
+def _time_to(point: Point, target: str) -> str:
+    """Mean over the runs that reach it, and how many do where not all."""
+    text, reached = measured(point.time_to.get(target), 1), point.reached.get(target, 0)
+    return text if reached in (0, point.done) else f"{text} ({reached} of {point.done})"

@@ -1,0 +1,231 @@
+"""From a configuration and numbers of workers to the runs of a scaling bench."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from pres_dist.bench.job import Job
+from pres_dist.bench.plan import digest_of, identity
+from pres_dist.bench.scaling.config import Launcher, Mode, ScalingConfig
+from pres_dist.config.load import load_config
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.parallel.grid import training_grid
+
+Changes = tuple[tuple[str, str], ...]
+"""Settings by full name, as typed."""
+Round = tuple[int, int]
+"""Seed and repeat: every setup runs once in each round."""
+BATCH = "training.batch_size"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is compared: so many workers on a temporal batch.
+
+    Attributes:
+        batch_size: events in a temporal batch, of all workers together.
+        changes: other settings that differ from the bench's configuration.
+    """
+
+    launcher: Launcher
+    workers: int
+    batch_size: int
+    changes: Changes = ()
+
+    @property
+    def label(self) -> str:
+        """For people, and for names of files."""
+        changed = "".join(f"-{name.split('.')[-1]}{value}" for name, value in self.changes)
+        text = f"{self.launcher}-w{self.workers}-b{self.batch_size}{changed}"
+        return "".join(c if c.isalnum() or c in "-._" else "_" for c in text)
+
+
+@dataclass(frozen=True)
+class ScalingRun(Job):
+    """One run: a setup with a seed. One that was stopped starts anew, for its time is wanted."""
+
+    setup: Setup
+    seed: int
+    repeat: int
+    config: RunConfig
+    resumes = False
+
+    @cached_property
+    def identity(self) -> str:
+        return self._told(identity(self.config))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest_of(self._told(identity(self.config, exclude_defaults=True)))
+
+    @property
+    def label(self) -> str:
+        return f"{self.setup.label}-s{self.seed}-r{self.repeat}"
+
+    def arguments(self, file: Path, run_dir: Path) -> list[str]:
+        if self.setup.launcher == "torchrun":
+            return super().arguments(file, run_dir)
+        workers = ["--num-workers", str(self.setup.workers), "--max-failures", "0"]
+        return ["ray", str(file), *workers, "--run-dir", str(run_dir)]
+
+    def launcher(self, scratch: Path) -> list[str]:
+        """Torchrun as launch/torchrun.sh calls it, with nothing that listens to other machines."""
+        if self.setup.launcher != "torchrun":
+            return []
+        return [
+            *("-m", "pres_dist.parallel.agent", "--nnodes=1", "--max-restarts=0"),
+            *(f"--nproc-per-node={self.setup.workers}", "--local-addr=127.0.0.1"),
+            *("--rdzv-backend=c10d", "--rdzv-conf=store_type=file"),
+            f"--rdzv-endpoint={scratch.absolute() / 'rendezvous'}",
+            *(f"--rdzv-id={scratch.name}", f"--log-dir={scratch.absolute()}"),
+        ]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        if self.setup.launcher != "torchrun":
+            return {}
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        return {
+            "GLOO_SOCKET_IFNAME": loopback,
+            "NCCL_SOCKET_IFNAME": loopback,
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            # Sooner than the runner loses patience and leaves workers without their agent.
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5",
+        }
+
+    def _told(self, computed: str) -> str:
+        return json.dumps([computed, self.setup.launcher, self.setup.workers, self.repeat])
+
+
+class ScalingPlan:
+    """A scaling bench whose every run has been checked.
+
+    Args:
+        asked: numbers of workers and so on.
+        path: file of the configuration.
+        overrides: settings laid over it, as typed.
+
+    Raises:
+        ConfigError: The configuration is wrong, or so many workers cannot share it.
+    """
+
+    def __init__(self, asked: ScalingConfig, path: Path, overrides: Sequence[str]) -> None:
+        self.asked, self._path, self._overrides = asked, path, list(overrides)
+        _refuse_seeds([*overrides, *asked.references])
+        self.base = self._load([])
+        self._batch = _numbered(self.base, str(path))
+        if not self.base.training.num_threads:
+            self._overrides.insert(0, "--training.num-threads=1")
+            self.base = self._load([])
+        self.modes = self._all_setups()
+        self._made: dict[tuple[Setup, Round], ScalingRun] = {}
+        for setup in self.modes:
+            self._check(setup)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """Every seed, then every seed again."""
+        return [(seed, repeat) for repeat in range(self.asked.repeats) for seed in self.asked.seeds]
+
+    def runs(self) -> Iterator[ScalingRun]:
+        """Round by round, so that what else the machine does falls on all setups alike."""
+        for seed, repeat in self.rounds:
+            for setup in self.modes:
+                yield self.run(setup, (seed, repeat))
+
+    def run(self, setup: Setup, at: Round) -> ScalingRun:
+        """The run of a setup in a round."""
+        if (setup, at) not in self._made:
+            self._made[setup, at] = self._make(setup, at)
+        return self._made[setup, at]
+
+    def _make(self, setup: Setup, at: Round) -> ScalingRun:
+        seed, repeat = at
+        config = self._config(setup, [f"--training.seed={seed}"])
+        return ScalingRun(setup, seed, repeat, config.model_copy(update={"name": setup.label}))
+
+    def _config(self, setup: Setup, more: Sequence[str] = ()) -> RunConfig:
+        changed = [f"--{name}={value}" for name, value in setup.changes]
+        return self._load([f"--{BATCH}={setup.batch_size}", *changed, *more])
+
+    def _load(self, more: Sequence[str]) -> RunConfig:
+        return load_config(self._path, [*self._overrides, *more])
+
+    def _all_setups(self) -> dict[Setup, list[Mode]]:
+        """Every setup with the ways of scaling that it is a point of; references have none."""
+        batch = self._batch
+        setups: dict[Setup, list[Mode]] = {}
+        for launcher in self.asked.launchers:
+            for workers in self.asked.workers:
+                for mode in self.asked.modes:
+                    size = batch * workers if mode == "weak" else batch
+                    setups.setdefault(Setup(launcher, workers, size), []).append(mode)
+        for setup in self._references():
+            setups.setdefault(setup, [])
+        return setups
+
+    def _references(self) -> Iterator[Setup]:
+        """Configurations of one worker, of which the fastest is what others are held against."""
+        batch = self._batch
+        make, parallel = partial(Setup, self.asked.launchers[0], 1), self.base.parallel
+        alone: Changes = ()
+        if parallel.epochs * parallel.replicas > 1:
+            alone = (("parallel.epochs", "1"), ("parallel.replicas", "1"))
+        whole = (*alone, ("parallel.slices", "1")) if parallel.slices not in (None, 1) else alone
+        largest = batch * max(self.asked.workers) if "weak" in self.asked.modes else batch
+        yield make(batch, alone)
+        yield make(batch, whole)
+        yield make(largest, whole)
+        for text in self.asked.references:
+            values = dict((*alone, *_settings(text)))
+            size = self._load([f"--{name}={value}" for name, value in values.items()])
+            values.pop(BATCH, None)
+            yield make(_numbered(size, "command line: --reference"), tuple(values.items()))
+
+    def _check(self, setup: Setup) -> None:
+        """Raise ConfigError for what would fail only once it runs."""
+        config = self._config(setup)
+        try:
+            training_grid(config.parallel, 0, setup.workers)
+        except ConfigError as error:
+            raise ConfigError(f"command line: --workers {setup.workers}: {error}") from None
+        store = config.memory.store
+        if store == "local" and setup.workers > 1:
+            raise ConfigError(
+                "memory.store must be auto, sharded or server where several workers share a "
+                "memory, got local"
+            )
+        if store == "server" and setup.launcher != "ray":
+            raise ConfigError("memory.store: server needs --launcher ray, got torchrun")
+
+
+def _numbered(config: RunConfig, place: str) -> int:
+    """Events of a temporal batch; ConfigError where a calibration would choose them."""
+    if config.training.batch_size == "auto":
+        raise ConfigError(
+            f"{place}: training.batch_size must be a number where workers are compared, got auto"
+        )
+    return config.training.batch_size
+
+
+def _refuse_seeds(texts: Sequence[str]) -> None:
+    """Raise ConfigError for a seed that the bench's own would overrule."""
+    if any("training.seed" in text.split("=")[0] or ",training.seed=" in text for text in texts):
+        raise ConfigError("command line: training.seed has no effect here, --seeds has it")
+
+
+def _settings(text: str) -> Iterator[tuple[str, str]]:
+    """`parallel.slices=1,training.num_threads=2`."""
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(
+                f"command line: --reference takes NAME=VALUE,... of settings, got {part!r}"
+            )
+        yield name.strip(), value.strip()
