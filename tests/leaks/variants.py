@@ -50,7 +50,12 @@ VARIANTS: dict[str, dict[str, object]] = {
         "sampling.num_negatives": 2,
         "evaluation.negatives": "inductive",
     },
-    "preset best": {"preset": "best", "training.events_per_step": 4},
+    "preset best, pending events predicted": {
+        "preset": "best",
+        "pres.pending": "predict",
+        "pres.coherence_weight": 0.01,
+        "training.events_per_step": 4,
+    },
     "preset paper": {"preset": "paper"},
     "pending events applied": {
         "pres.pending": "apply",
