@@ -265,7 +265,7 @@ class EventStream:
             if self.node_features is not None:
                 writer.set_node_features(self.node_features)
             if self.node_ids is not None:
-                writer.set_node_ids(self._checked_node_ids)
+                writer.set_node_ids(self.checked_node_ids)
             if self.official_split is not None:
                 writer.set_official(self.official_split, self.negatives)
 
@@ -276,7 +276,7 @@ class EventStream:
             raise DataError(f"nodes must be in 0..{self.num_nodes - 1}")
         if self.node_ids is None:
             return self._kept_ids(wanted)
-        taken = self._checked_node_ids.take(wanted)
+        taken = self.checked_node_ids.take(wanted)
         if str(taken.type) == "int64":
             return np.asarray(taken.to_numpy())
         texts: list[str] = taken.to_pylist()
@@ -288,7 +288,7 @@ class EventStream:
         return np.where(nodes >= offset, nodes - offset, nodes) if offset else nodes.copy()
 
     @cached_property
-    def _checked_node_ids(self) -> Any:
+    def checked_node_ids(self) -> Any:
         """The ids, checked once in full: Arrow does not survive damaged offsets."""
         import pyarrow as pa
 
