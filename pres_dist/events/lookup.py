@@ -40,6 +40,11 @@ class NodeLookup:
         """Whether ids have sides."""
         return self._stream.bipartite
 
+    @property
+    def source_side(self) -> Side | None:
+        """The side of sources, where there are sides."""
+        return "source" if self.bipartite else None
+
     def nodes(self, ids: object, side: Side | None = None) -> np.ndarray:
         """[n] int64 nodes of [n] ids, numbers or texts; `UNKNOWN` for those that are not there.
 

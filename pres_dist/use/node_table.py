@@ -35,6 +35,7 @@ class NodeTable:
         values: [n, A] float32.
         time: the time they are of, in the stream's unit: events strictly before it are seen.
         last_update: [n] int64 time of the newest event in each memory; None for embeddings.
+        kind: embedding or memory; the name of the column that holds them.
     """
 
     ids: list[str] | np.ndarray
@@ -42,6 +43,7 @@ class NodeTable:
     values: Tensor
     time: int
     last_update: Tensor | None = None
+    kind: str = "embedding"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,7 +60,7 @@ class NodeTable:
             columns |= {f"e{place}": column for place, column in enumerate(values.T)}
         else:
             flat, width = pa.array(values.ravel()), values.shape[1]
-            columns["values"] = pa.FixedSizeListArray.from_arrays(flat, width)
+            columns[self.kind] = pa.FixedSizeListArray.from_arrays(flat, width)
         return pa.table(columns)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -88,6 +90,7 @@ def table_of(
         values,
         time,
         last_update,
+        "embedding" if last_update is None else "memory",
     )
 
 
@@ -116,7 +119,7 @@ def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, ob
 def _write_npz(file: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:
     all_of: dict[str, list[np.ndarray]] = {}
     for table in tables:
-        columns: dict[str, Any] = {**_id_columns(table), "values": table.values.cpu().numpy()}
+        columns: dict[str, Any] = {**_id_columns(table), table.kind: table.values.cpu().numpy()}
         for name, column in columns.items():
             all_of.setdefault(name, []).append(np.asarray(column))
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in all_of.items()}
