@@ -51,6 +51,7 @@ def _check(arguments: argparse.Namespace) -> None:
         "--exclude-seen": arguments.exclude_seen,
         "--out": arguments.out,
         "--top": arguments.top,
+        "--order": arguments.order,
     }
     of_evaluation = {"--max-events": arguments.max_events, "--batch-size": arguments.batch_size}
     unfit = of_sources if arguments.evaluate else of_evaluation
@@ -75,7 +76,9 @@ def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
     sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
     t, top = chosen_time(live, arguments), at_least_one("--top", arguments.top or "20")
     with show_progress("recommending", unit="done") as report:
-        found = recommend(live, sources, top, t, arguments.exclude_seen, report)
+        found = recommend(
+            live, sources, top, t, arguments.exclude_seen, arguments.order or "blend", report
+        )
         if arguments.out is None:
             _print_table(list(found), t)
         else:
@@ -159,6 +162,12 @@ def _parser() -> OptionParser:
     parser.add_argument("--src", metavar="ID", action="append", help="a source; may be repeated")
     parser.add_argument("--sources", metavar="FILE", type=Path, help="sources, an id a line")
     parser.add_argument("--top", metavar="N", help="destinations of each source (20)")
+    parser.add_argument(
+        "--order",
+        choices=("blend", "model"),
+        help="order by the model blended with what was met before and is popular, by weights "
+        "learnt once on the validation part, or by the model alone (blend)",
+    )
     add_time(parser)
     parser.add_argument(
         "--exclude-seen", action="store_true", help="leave out whom the source has met before"

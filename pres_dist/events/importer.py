@@ -15,6 +15,7 @@ from pres_dist.events.convert import is_number, is_timestamp, to_floats, to_inte
 from pres_dist.events.ids import PairMap, raw_column
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.readers.source import Source, open_source
+from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb_import import import_tgb
 from pres_dist.events.writer import StreamWriter
@@ -31,8 +32,12 @@ class ImportResult:
     notes: list[str]
 
 
-def import_stream(config: ImportConfig, progress: Progress | None = None) -> ImportResult:
+def import_stream(
+    config: ImportConfig, progress: Progress | None = None, table: Table | None = None
+) -> ImportResult:
     """Import ``config.source`` as the directory ``config.out``, in bounded memory.
+
+    ``table`` is read in place of ``config.source`` where it is at hand already.
 
     What grows with the data in memory are the distinct ids (only where ids are
     mapped) and arrays of node features. Raises ``DataError``; nothing is left then.
@@ -41,7 +46,7 @@ def import_stream(config: ImportConfig, progress: Progress | None = None) -> Imp
         return ImportResult(*import_tgb(config, progress))
     if config.root is not None:
         raise DataError(f"--root is for the format tgb, not for {config.format}")
-    source = open_source(config)
+    source = open_source(config, table)
     with StreamWriter(
         config.out,
         name=config.name,

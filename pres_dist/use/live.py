@@ -64,10 +64,12 @@ class LiveRun:
 
     def __init__(self, run_dir: Path, replay: bool = False) -> None:
         _check_alone()
+        self.run_dir = run_dir
         self.config: RunConfig = without_servers(read_config(run_dir))
         device = choose_device(self.config)
         self._open: Callable[[], RunState] = partial(open_state, run_dir, self.config, device)
         state = self._open()
+        self.checkpoint = state.checkpoint
         self._world = World(evaluation_grid(self.config.parallel, 0, 1))
         self.parts: Parts = assemble(self.config, state.data, self._world)
         self.stream, self.step = self.parts.data.stream, self.parts.evaluation_step

@@ -5,13 +5,14 @@ Shapes: n nodes, A numbers a node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from pres_dist.events.lookup import NodeLookup
@@ -76,6 +77,20 @@ class NodeTable:
         return pd.DataFrame(
             columns, index=pd.Index(named[0], name="id") if index is None else index
         )
+
+
+def joined(tables: Sequence[NodeTable]) -> NodeTable:
+    """Parts of one table, put together; there must be at least one."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    ids: list[str] | np.ndarray
+    if isinstance(first.ids, list):
+        ids = [one for table in tables for one in table.ids]
+    else:
+        ids = np.concatenate([table.ids for table in tables])
+    sides = None if first.sides is None else [one for table in tables for one in table.sides or ()]
+    return replace(first, ids=ids, sides=sides, values=torch.cat([each.values for each in tables]))
 
 
 def table_of(

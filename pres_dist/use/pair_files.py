@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from pres_dist.errors import DataError
-from pres_dist.events.lookup import UNKNOWN, NodeLookup, Side
+from pres_dist.events.chunk import Locate
+from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
 from pres_dist.events.readers.source import open_table
 from pres_dist.events.readers.table import Table, require_columns
 from pres_dist.use.live import LiveRun
@@ -98,7 +99,7 @@ class PairFile:
 
             src, dst = (
                 nodes_of(live.lookup, batch.column(name), name, side, locate, unknown)
-                for name, side in ((names.src, "source"), (names.dst, "destination"))
+                for name, side in zip((names.src, names.dst), SIDES, strict=True)
             )
             times = np.full(batch.num_rows, t, np.int64)
             if self.has_times:
@@ -113,9 +114,9 @@ def nodes_of(
     lookup: NodeLookup,
     column: pa.Array,
     what: str,
-    side: Any,
-    locate: Any,
-    unknown: Unknown,
+    side: Side,
+    locate: Locate,
+    unknown: Unknown = "error",
 ) -> np.ndarray:
     """[n] nodes of a column of ids; DataError for one that is unknown, unless it is skipped."""
     own_side: Side | None = side if lookup.bipartite else None
@@ -123,11 +124,11 @@ def nodes_of(
     if unknown == "error" and (nodes == UNKNOWN).any():
         row = int(np.argmax(nodes == UNKNOWN))
         told = lookup.explain(column[row].as_py(), what, own_side)
-        raise DataError(f"{locate(row)}: {told} (--unknown skip leaves such pairs out)")
+        raise DataError(f"{locate(row)}: {told}")
     return nodes
 
 
-def check_times(live: LiveRun, times: np.ndarray, what: str, locate: Any) -> None:
+def check_times(live: LiveRun, times: np.ndarray, what: str, locate: Locate) -> None:
     """Raise DataError where a time is one that the memory cannot be brought to."""
     early = times < live.earliest
     if early.any():

@@ -15,17 +15,14 @@ from torch import Tensor
 
 from pres_dist.errors import DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
-from pres_dist.events.stream import EventStream
-from pres_dist.events.tables import EventTables
-from pres_dist.sampling.event_groups import EventGroups, PairKeys
-from pres_dist.sampling.negatives import destinations_of
 from pres_dist.step.batches import TemporalBatch
+from pres_dist.use.blend import NAMES, destinations_of_run, learn_blend, scored_batches
+from pres_dist.use.history import History
 from pres_dist.use.live import LiveRun, Report, quiet
-from pres_dist.use.recommend import all_logits
 
 TOP = 10
 _CELLS = 1 << 19
-"""Scores of baselines that are computed at a time: what bounds the memory."""
+"""Scores of the past that are computed at a time: what bounds the memory."""
 
 Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
 """[n] hits and [n] reciprocal ranks, by whose they are."""
@@ -54,45 +51,50 @@ def evaluate_ranking(
         report: told how many events are swept over.
 
     Returns:
-        num_events, num_destinations, batch_size, seconds, and `ranked`: for the model and
-        each baseline hit@10 and MRR of all events, and of those whose pair is new.
+        num_events, num_destinations, batch_size, seconds, and `ranked`: for the blend, the
+        model, the past alone and each baseline hit@10 and MRR of all events, and of those
+        whose pair is new.
     """
     live.require_links()
     started = time.perf_counter()
-    parts, split = live.parts, live.parts.data.split
+    split = live.parts.data.split
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
     size = batch_size or live.config.evaluation.batch_size
-    sweep = parts.evaluation_sweep(split.test, size)
-    destinations = destinations_of(live.stream, range(split.num_events)).to(parts.device)
-    baselines = _Baselines(live.stream, live.step.tables)
-    live.move_to(split.validation_end)
+    kind, destinations = str(live.config.model.kind), destinations_of_run(live)
+    blend, past = learn_blend(live) if len(split.validation) else (None, None)
+    history = History(live.stream, live.step.tables)
     ranked: list[Ranks] = []
     is_new: list[np.ndarray] = []
-    every = 1 if max_events is None else -(-len(split.test) // max_events)
-    for number, batch in enumerate(sweep.batches(live.step.tables)):
-        if number % every == 0:
-            model = _ranks(_model_scores(live, batch, destinations), batch, destinations)
-            ranked.append({live.config.model.kind: model, **baselines.ranks(batch, destinations)})
-            is_new.append(baselines.is_new(batch))
-        live.take_in(batch)
-        done = sweep.events_before(number + 1)
-        report(done, done, len(split.test))
+    for batch, logit_nC in scored_batches(live, split.test, size, destinations, max_events, report):
+        for part, logits in _parts(batch, logit_nC):
+            before = torch.searchsorted(live.step.tables.t_E, part.t_B)
+            scores: dict[str, Tensor] = {kind: logits}
+            if blend is not None and past is not None:
+                features = history.features(part.src_B, before, destinations)
+                scores |= {f"{kind} and the past": blend.scores(logits, features)}
+                scores |= {"the past alone": past.scores(logits, features)}
+            scores |= history.baselines(part.src_B, before, destinations)
+            ranked.append(
+                {name: _ranks(score, part, destinations) for name, score in scores.items()}
+            )
+            is_new.append((history.latest(part.src_B, part.dst_B, before) < 0).cpu().numpy())
     return {
         "num_events": sum(len(part) for part in is_new),
         "num_destinations": destinations.numel(),
         "batch_size": size,
         "ranked": _metrics(ranked, np.concatenate(is_new)),
+        "blend": None if blend is None else dict(zip(NAMES, blend.weights, strict=True)),
         "seconds": time.perf_counter() - started,
     }
 
 
-def _model_scores(live: LiveRun, batch: TemporalBatch, destinations: Tensor) -> Tensor:
-    """[n, C] logits of the model."""
-    now = int(batch.t_B[0])
-    sources = live.embed(batch.src_B, batch.t_B, now)
-    candidates = live.embed(destinations, torch.full_like(destinations, now), now)
-    return all_logits(live.parts.model, sources, candidates)
+def _parts(batch: TemporalBatch, logit_nC: Tensor) -> Iterator[tuple[TemporalBatch, Tensor]]:
+    """A batch in pieces whose scores fit into memory."""
+    size = max(1, _CELLS // logit_nC.shape[1])
+    for start in range(0, batch.num_events, size):
+        rows = slice(start, start + size)
+        yield batch.part(rows), logit_nC[rows]
 
 
 def _ranks(
@@ -103,56 +105,6 @@ def _ranks(
     positive_n = score_nC.gather(1, true_n)[:, 0].double().cpu().numpy()
     others_nC = score_nC.double().scatter(1, true_n, -torch.inf).cpu().numpy()
     return hits(positive_n, others_nC, TOP), reciprocal_ranks(positive_n, others_nC)
-
-
-class _Baselines:
-    """What counts earlier events: popularity, and the last destinations of a source.
-
-    Args:
-        stream: all events of it that are earlier than a query are seen.
-        tables: their columns.
-    """
-
-    def __init__(self, stream: EventStream, tables: EventTables) -> None:
-        self._tables, self._num_events = tables, stream.num_events
-        self._keys = PairKeys(stream, tables.src_E, tables.dst_E)
-        self._pairs = EventGroups(self._keys.ordered(tables.src_E, tables.dst_E))
-        self._destinations = EventGroups(tables.dst_E)
-
-    def ranks(self, batch: TemporalBatch, destinations: Tensor) -> Ranks:
-        """Ranks of the events by each baseline."""
-        found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        size = max(1, _CELLS // destinations.numel())
-        for start in range(0, batch.num_events, size):
-            part = batch.part(slice(start, start + size))
-            for name, score_nC in self._scores(part, destinations):
-                found.setdefault(name, []).append(_ranks(score_nC, part, destinations))
-        return {name: _joined(parts) for name, parts in found.items()}
-
-    def is_new(self, batch: TemporalBatch) -> np.ndarray:
-        """[n] bool: the pair has no earlier event."""
-        latest_n = self._pairs.latest(
-            self._keys.ordered(batch.src_B, batch.dst_B), self._before(batch)
-        )
-        new: np.ndarray = (latest_n < 0).cpu().numpy()
-        return new
-
-    def _before(self, batch: TemporalBatch) -> Tensor:
-        return torch.searchsorted(self._tables.t_E, batch.t_B)
-
-    def _scores(self, batch: TemporalBatch, destinations: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """[n, C] scores by the name of the baseline."""
-        shape = (batch.num_events, destinations.numel())
-        dst_nC = destinations.expand(shape)
-        before_nC = self._before(batch)[:, None].expand(shape).contiguous()
-        (count_nC,) = self._destinations.counts(dst_nC, before_nC)
-        pair_nC = self._keys.ordered(batch.src_B[:, None].expand(shape), dst_nC)
-        latest_nC = self._pairs.latest(pair_nC, before_nC)
-        yield "most popular", count_nC
-        yield "last destinations", latest_nC
-        # A destination's count is below the number of events, and so below any that was met.
-        both_nC = torch.where(latest_nC >= 0, self._num_events + latest_nC, count_nC)
-        yield "last destinations, then most popular", both_nC
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

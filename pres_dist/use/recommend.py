@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pres_dist.errors import DataError
-from pres_dist.model.tgn import TGN
+from pres_dist.use.blend import blend_of
+from pres_dist.use.history import History
 from pres_dist.use.live import LiveRun, Report, quiet
+from pres_dist.use.recommend_scores import all_logits
 
-_NUMBERS = 1 << 24
-"""Hidden numbers of the decoder at a time: what bounds the memory."""
-_SOURCES = 64
-"""Sources that are ranked at a time."""
+Order = Literal["blend", "model"]
+"""By the model's logit blended with the past (`use/blend.py`), or by the logit alone."""
+_CELLS = 1 << 20
+"""Scores that are computed at a time: what bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Recommendation:
     Attributes:
         src, dst: the user's own ids.
         rank: from 1, the most likely first.
-        probability: of a link, among one random destination (docs/use.md).
+        probability: of a link, by the model alone (docs/use.md).
         events: how often the two have met before.
     """
 
@@ -46,6 +49,7 @@ def recommend(
     top: int,
     t: int,
     exclude_seen: bool = False,
+    order: Order = "blend",
     report: Report = quiet,
 ) -> Iterator[Recommendation]:
     """The top destinations of each source at a time, source by source.
@@ -59,38 +63,37 @@ def recommend(
         top: destinations of each; fewer where there are fewer candidates.
         t: events strictly before it are seen.
         exclude_seen: leave out whom the source has met before.
+        order: what candidates are ordered by; the blend is learnt when first needed.
         report: told how far it is, first over events and then over sources.
 
     Raises:
-        ConfigError: the run has not learnt to score links.
+        ConfigError: the run has not learnt to score links, or has no validation events to
+            learn the blend from.
         DataError: nobody has an event before the time.
     """
     live.require_links()
+    blend = blend_of(live, report) if order == "blend" else None
+    history = History(live.stream, live.step.tables)
     event = live.first_event_at(t)
     live.move_to(event, report)
     candidates_C = _candidates(live, event)
     embedded_CA = live.embed(candidates_C, torch.full_like(candidates_C, t), t)
     done = 0
-    for part in sources.split(_SOURCES):
+    for part in sources.split(max(1, _CELLS // candidates_C.numel())):
         embedded_SA = live.embed(part, torch.full_like(part, t), t)
-        logits_SC = all_logits(live.parts.model, embedded_SA, embedded_CA)
-        for node, logits_C in zip(part.tolist(), logits_SC, strict=True):
+        logits_SC = scores_SC = all_logits(live.parts.model, embedded_SA, embedded_CA)
+        if blend is not None:
+            before_S = torch.full_like(part, event)
+            scores_SC = blend.scores(logits_SC, history.features(part, before_S, candidates_C))
+        for node, logits_C, scores_C in zip(part.tolist(), logits_SC, scores_SC, strict=True):
             met = live.partners(node, event)
             hidden_C = candidates_C == node
             if exclude_seen:
                 hidden_C |= torch.isin(candidates_C, met[0])
-            ranked = _best(candidates_C, logits_C.masked_fill(hidden_C, -torch.inf), top)
-            yield from _named(live, node, *ranked, met)
+            best = _best(scores_C.masked_fill(hidden_C, -torch.inf), top)
+            yield from _named(live, node, candidates_C[best], logits_C[best], met)
         done += part.numel()
         report(done, done, sources.numel())
-
-
-@torch.no_grad()
-def all_logits(model: TGN, sources_SA: Tensor, candidates_CA: Tensor) -> Tensor:
-    """[S, C] logits of every source with every candidate, each projected once a part."""
-    rows = max(1, _NUMBERS // max(candidates_CA.numel(), 1))
-    parts = [model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
-    return torch.cat(parts).float()
 
 
 def _candidates(live: LiveRun, event: int) -> Tensor:
@@ -102,11 +105,10 @@ def _candidates(live: LiveRun, event: int) -> Tensor:
     return known
 
 
-def _best(candidates_C: Tensor, logits_C: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """The best candidates, best first, and their logits; less those that are hidden."""
-    logits, places = logits_C.topk(min(top, logits_C.numel()))
-    shown = logits > -torch.inf
-    return candidates_C[places[shown]], logits[shown]
+def _best(scores_C: Tensor, top: int) -> Tensor:
+    """Places of the best candidates, best first, but for those at minus infinity."""
+    scores, places = scores_C.topk(min(top, scores_C.numel()))
+    return places[scores > -torch.inf]
 
 
 def _named(

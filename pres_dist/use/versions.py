@@ -28,6 +28,7 @@ class RunState:
         weights: of the best epoch.
         memory: state of a `LocalStore` of all nodes.
         memory_end: first event that it has not seen.
+        checkpoint: name of the one that weights are from.
     """
 
     data: Data
@@ -35,6 +36,7 @@ class RunState:
     weights: Mapping[str, Any]
     memory: dict[str, Any]
     memory_end: int
+    checkpoint: str
 
 
 def open_state(run_dir: Path, config: RunConfig, device: torch.device) -> RunState:
@@ -44,9 +46,17 @@ def open_state(run_dir: Path, config: RunConfig, device: torch.device) -> RunSta
         CheckpointError: no usable checkpoint, or one of other events.
         DataError: the stream cannot be used.
     """
-    saved = Checkpoints(run_dir).load(BEST)
+    checkpoints = Checkpoints(run_dir)
+    saved = checkpoints.load(BEST)
     data = load_data(config, device)
     check_same_events(data.stream, saved)
     split = data.split
     segments = [split.validation_end, split.num_events]
-    return RunState(data, segments, saved["model"], saved["store"], split.train_end)
+    return RunState(
+        data,
+        segments,
+        saved["model"],
+        saved["store"],
+        split.train_end,
+        checkpoints.name(BEST),
+    )

@@ -52,11 +52,14 @@ class Source:
         return len(self.features) if self.feature_array is None else self.feature_array.shape[1]
 
 
-def open_source(config: ImportConfig) -> Source:
-    """Find out the format and check that the columns are there; ``DataError`` if not."""
+def open_source(config: ImportConfig, table: Table | None = None) -> Source:
+    """Find out the format and check that the columns are there; ``DataError`` if not.
+
+    ``table`` is one with freely named columns that is open already.
+    """
     kind = _detect_format(config.source) if config.format == "auto" else config.format
     if kind in ("csv", "parquet"):
-        source = _named_columns(config, kind)
+        source = _named_columns(config, kind, table or open_table(config.source, kind))
     else:
         given = [option for option in COLUMN_OPTIONS if not config.is_default(option)]
         if given:
@@ -96,9 +99,8 @@ def _detect_format(path: Path) -> str:
     return "jodie" if CsvTable(path).columns[:4] == JODIE_HEADER else "csv"
 
 
-def _named_columns(config: ImportConfig, kind: str) -> Source:
+def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
     """CSV and Parquet: the columns are those named, or those of the usual names."""
-    table = open_table(config.source, kind)
     source = Source(
         table=table,
         format=kind,

@@ -1,0 +1,22 @@
+"""Runs that tests use: trained once for all of them, in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_run import habitual_stream
+from trained_runs import trained
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the stream `habits`; and runs by kind, once they are asked for."""
+    folder = tmp_path_factory.mktemp("runs")
+    habitual_stream(800).save(folder / "habits")
+    return folder
+
+
+@pytest.fixture
+def tgn_run(runs: Path) -> Path:
+    return trained(runs)
