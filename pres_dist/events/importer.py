@@ -59,7 +59,7 @@ def import_stream(
         locate=source.table.locate,
         force=config.force,
     ) as writer:
-        converter = _Converter(source, config)
+        converter = Converter(source, config)
         for batch in source.table.batches(source.columns):
             if batch.num_rows:
                 writer.append_chunk(converter.convert(batch))
@@ -70,15 +70,22 @@ def import_stream(
     return ImportResult(stream, [*source.notes, *converter.notes, *_remarks(stream, source)])
 
 
-class _Converter:
-    """Turns batches of a table into events; keeps what spans batches."""
+class Converter:
+    """Turns batches of a table into events; keeps what spans batches.
 
-    def __init__(self, source: Source, config: ImportConfig) -> None:
+    Args:
+        source: the table.
+        config: how it is to be read.
+        known: numbers of ids to go on with, where ids are mapped.
+    """
+
+    def __init__(self, source: Source, config: ImportConfig, known: PairMap | None = None) -> None:
         self.notes: list[str] = []
         self._source, self._config = source, config
         self._num_events = 0
-        self._map: PairMap | None = None
-        self._text_ids = self._times_are_timestamps = False
+        self._map = known
+        self._text_ids = bool(known and known.texts)
+        self.times_are_timestamps = False
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
         """The events of the next batch; ``DataError`` names the first bad value."""
@@ -121,14 +128,14 @@ class _Converter:
         source, config = self._source, self._config
         columns = [batch.column(name) for name in (source.src, source.dst)]
         numbers = all(is_number(column, "ids") for column in columns)
-        if config.ids == "map" or (config.ids == "auto" and not numbers):
+        if self._map is None and (config.ids == "map" or (config.ids == "auto" and not numbers)):
             if source.first_id:
                 raise DataError(f"--ids map is not for the format {source.format}")
             self._map = PairMap(source.separate_ids)
             self._text_ids = not all(pa.types.is_integer(column.type) for column in columns)
             self.notes.append("ids mapped to 0, 1, ... in the order of their first appearance")
-        self._times_are_timestamps = is_timestamp(batch.column(source.time))
-        if self._times_are_timestamps and config.time_factor is not None:
+        self.times_are_timestamps = is_timestamp(batch.column(source.time))
+        if self.times_are_timestamps and config.time_factor is not None:
             raise DataError(
                 f"{source.table.path}: --time-scale is for plain numbers, but column "
                 f"{source.time!r} holds timestamps; use --time-unit"
@@ -154,7 +161,7 @@ class _Converter:
 
     def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
         column, config = batch.column(self._source.time), self._config
-        if self._times_are_timestamps:
+        if self.times_are_timestamps:
             return to_times(column, "time", locate, config.time_unit or "ms")
         return to_integers(column, "time", locate, factor=config.time_factor)
 
@@ -192,7 +199,7 @@ class _Converter:
     def _metadata(self) -> dict[str, Any]:
         config = self._config
         known: dict[str, Any] = {"feature_names": self._source.features}
-        if self._times_are_timestamps:
+        if self.times_are_timestamps:
             known["time_unit"] = config.time_unit or "ms"
         elif config.time_unit is not None:
             known["time_unit"] = config.time_unit

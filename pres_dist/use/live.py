@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
 from pres_dist.training.stores import without_servers
 from pres_dist.use.stretches import Stretch, stretches_of
+from pres_dist.use.times import shown
 from pres_dist.use.versions import RunState, open_state
 
 Report = Callable[[int, int, int], None]
@@ -55,6 +57,7 @@ class LiveRun:
         run_dir: folder of the run.
         replay: rebuild the memory from the first event by the final weights, which makes
             times inside the training part possible and costs accuracy (docs/pres.md).
+        opened: a state to begin with that is not in the folder yet.
 
     Raises:
         ConfigError: not the folder of a run, or several workers.
@@ -62,14 +65,14 @@ class LiveRun:
         DataError: the stream cannot be used.
     """
 
-    def __init__(self, run_dir: Path, replay: bool = False) -> None:
+    def __init__(self, run_dir: Path, replay: bool = False, opened: RunState | None = None) -> None:
         _check_alone()
         self.run_dir = run_dir
         self.config: RunConfig = without_servers(read_config(run_dir))
         device = choose_device(self.config)
-        self._open: Callable[[], RunState] = partial(open_state, run_dir, self.config, device)
-        state = self._open()
-        self.checkpoint = state.checkpoint
+        self._open = partial(open_state, run_dir, self.config, device)
+        state = opened or self._open()
+        self.state = replace(state, memory={})  # the store holds it
         self._world = World(evaluation_grid(self.config.parallel, 0, 1))
         self.parts: Parts = assemble(self.config, state.data, self._world)
         self.stream, self.step = self.parts.data.stream, self.parts.evaluation_step
@@ -79,6 +82,11 @@ class LiveRun:
         self._position = self._seen = 0
         self._undo: tuple[Tensor, NodeState] | None = None
         self._begin(state)
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the one that weights are from."""
+        return self.state.checkpoint
 
     @property
     def latest(self) -> int:
@@ -115,8 +123,9 @@ class LiveRun:
                 else ("; --replay rebuilds the memory from the first event, which costs accuracy")
             )
             raise DataError(
-                f"{where} must be at least {self.earliest}, where the memory of the checkpoint "
-                f"ends (events of {self.stream.name} end at {self.latest - 1}), got {t}{hint}"
+                f"{where} must be at least {shown(self.stream, self.earliest)}, where the memory "
+                f"of the checkpoint ends (the last event is at "
+                f"{shown(self.stream, self.latest - 1)}), got {shown(self.stream, t)}{hint}"
             )
 
     def first_event_at(self, t: int) -> int:
@@ -141,7 +150,7 @@ class LiveRun:
             return
         self._step_back()
         if event < self._position:
-            self._begin(self._open())
+            self._begin(self._open(until=event))
         start = self._position
         for stretch in self._stretches:
             self._sweep(stretch, event, lambda at: report(at - start, at - start, event - start))

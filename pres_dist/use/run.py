@@ -19,7 +19,9 @@ from pres_dist.report.progress import SilentProgress, make_progress
 from pres_dist.report.run_folder import RESULTS, fresh_folders, read_config
 from pres_dist.training import run as training
 from pres_dist.use.embeddings import embed_nodes, find_nodes, memory_of
+from pres_dist.use.extend import Extension, extend_run
 from pres_dist.use.live import LiveRun
+from pres_dist.use.new_events import EventColumns
 from pres_dist.use.node_table import NodeTable, joined
 from pres_dist.use.pair_tables import pairs_of
 from pres_dist.use.pairs import score_pairs
@@ -166,6 +168,25 @@ class Run:
         where = [f"src[{place}]" for place in range(len(ids))]
         sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
         return list(recommend(live, sources, top, self._time(at), exclude_seen, order))
+
+    def extend(
+        self, events: pd.DataFrame | str | Path, columns: EventColumns | None = None
+    ) -> Extension:
+        """Append events that came after those of the run, and bring its memory up to date.
+
+        Weights stay, and so does the run's own stream; see `pres_dist.use.extend`.
+
+        Args:
+            events: a DataFrame, or the path of a CSV or Parquet file.
+            columns: names of its columns, where these are not src, dst and t.
+
+        Raises:
+            DataError: events that are not valid, or not later than all that the run knows.
+        """
+        source = Path(events) if isinstance(events, (str, Path)) else events
+        done = extend_run(self.path, source, columns)
+        self.__dict__.pop("_live", None)
+        return done
 
     def evaluate_ranking(
         self, max_events: int | None = None, batch_size: int | None = None

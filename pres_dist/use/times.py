@@ -36,7 +36,7 @@ def times_of(stream: EventStream, column: pa.Array, what: str, locate: Locate) -
             f"{locate(0)}: {what} must be an integer: the times of {stream.name} are numbers "
             f"without a known unit, got {column[0].as_py()!r}"
         )
-    return to_times(column, what, locate, unit) - _origin(stream, unit)
+    return to_times(column, what, locate, unit) - origin(stream, unit)
 
 
 def time_of(stream: EventStream, value: object, what: str) -> int:
@@ -44,8 +44,16 @@ def time_of(stream: EventStream, value: object, what: str) -> int:
     try:
         column = pa.array([value])
     except (pa.ArrowException, OverflowError, TypeError):
-        raise DataError(f"{what} must be {_allowed(stream)}, got {value!r}") from None
-    return int(times_of(stream, column, what, lambda row: "time")[0])
+        raise DataError(f"{what}: time must be {_allowed(stream)}, got {value!r}") from None
+    return int(times_of(stream, column, "time", lambda row: what)[0])
+
+
+def shown(stream: EventStream, t: int) -> str:
+    """A time as the stream has it, and as a date where it knows its unit."""
+    unit = stream.metadata.get("time_unit")
+    if unit is None:
+        return str(t)
+    return f"{t} ({np.datetime64(t + origin(stream, unit), unit)})"
 
 
 def _allowed(stream: EventStream) -> str:
@@ -53,7 +61,7 @@ def _allowed(stream: EventStream) -> str:
     return "an integer" if unit is None else f"an integer (in {unit}) or an ISO 8601 time"
 
 
-def _origin(stream: EventStream, unit: str) -> int:
+def origin(stream: EventStream, unit: str) -> int:
     """Epoch time of the stream's 0, in its unit."""
     first = stream.metadata.get("first_event")
     if first is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_run import habitual_stream
+from small_run import habitual_stream, labelled_stream
 from trained_runs import trained
 
 
@@ -14,6 +14,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stream `habits`; and runs by kind, once they are asked for."""
     folder = tmp_path_factory.mktemp("runs")
     habitual_stream(800).save(folder / "habits")
+    labelled_stream(800).save(folder / "labelled")
     return folder
 
 

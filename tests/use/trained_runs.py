@@ -19,6 +19,8 @@ def settings_of(kind: str) -> dict[str, object]:
             "memory.mailbox_slots": 2,
             "model.aggregator": "sequential",
         }
+    if kind == "labels":
+        return {"task.kind": "node_classification", "data.stream": "labelled"}
     return {"model.kind": kind}
 
 
@@ -26,6 +28,7 @@ def trained(runs: Path, kind: str = "tgn") -> Path:
     """The run of a kind, trained by the first test that asks."""
     run_dir = runs / kind
     if not run_dir.exists():
-        config = small_config(runs / "habits")(**settings_of(kind), training__epochs=1)
-        train(config, run_dir)
+        settings = {**settings_of(kind), "training.epochs": 1}
+        settings["data.stream"] = runs / str(settings.get("data.stream", "habits"))
+        train(small_config(runs)(**settings), run_dir)
     return run_dir
