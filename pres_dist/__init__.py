@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pres_dist.evaluation.run import evaluate_run
     from pres_dist.events.stream import EventStream
     from pres_dist.training.run import resume, start_or_resume
+    from pres_dist.use.new_events import EventColumns
     from pres_dist.use.node_table import NodeTable
     from pres_dist.use.recommend import Recommendation
     from pres_dist.use.run import Run, load_run, train
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "EventColumns",
     "EventStream",
     "NodeTable",
     "Recommendation",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "EventColumns": "pres_dist.use.new_events",
     "EventStream": "pres_dist.events.stream",
     "NodeTable": "pres_dist.use.node_table",
     "Recommendation": "pres_dist.use.recommend",

@@ -116,17 +116,17 @@ class LiveRun:
 
     def check_time(self, t: int, where: str) -> None:
         """Raise DataError for a time that the memory cannot be brought to."""
-        if t < self.earliest:
-            hint = (
-                ""
-                if self.replayed
-                else ("; --replay rebuilds the memory from the first event, which costs accuracy")
-            )
-            raise DataError(
-                f"{where} must be at least {shown(self.stream, self.earliest)}, where the memory "
-                f"of the checkpoint ends (the last event is at "
-                f"{shown(self.stream, self.latest - 1)}), got {shown(self.stream, t)}{hint}"
-            )
+        if t >= self.earliest:
+            return
+        hint = (
+            "; a replay (--replay, in Python replay=True) rebuilds the memory from the first "
+            "event, which costs accuracy"
+        )
+        first, last, got = (shown(self.stream, at) for at in (self.earliest, self.latest - 1, t))
+        raise DataError(
+            f"{where} must be at least {first}, where the memory of the checkpoint ends (the "
+            f"last event is at {last}), got {got}{'' if self.replayed else hint}"
+        )
 
     def first_event_at(self, t: int) -> int:
         """Id of the first event at or after a time."""

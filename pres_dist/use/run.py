@@ -224,8 +224,9 @@ def train(
         stream: a stored stream or its directory, in place of the configured one.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
         progress: print how it goes.
-        settings: fields of the configuration: `epochs=3`, or `training__batch_size=800`
-            where several sections have a field of that name.
+        settings: fields of the configuration: those of `training` by their names
+            (`epochs=3`), others too where only one section has them, and else with their
+            section (`evaluation__batch_size=100`).
 
     Raises:
         ConfigError: a setting that cannot be used, or a folder in use.

@@ -18,8 +18,8 @@ def configured(config: RunConfig | str | Path | None, settings: Mapping[str, obj
 
     Args:
         config: one at hand, the path of a YAML file, or None for the defaults.
-        settings: by the name of the field (`epochs`) where only one section has it, and
-            else by section and name (`training__batch_size`).
+        settings: fields of `training` by their names (`epochs`), and so those that only one
+            other section has; else by section and name (`evaluation__batch_size`).
 
     Raises:
         ConfigError: a name that is unknown or stands for several fields, or a bad value.
@@ -37,9 +37,10 @@ def _key(name: str) -> str:
     """The dotted key that a name stands for."""
     keys = [leaf.key for leaf in leaves(RunConfig)]
     dotted = name.replace("__", ".")
-    found = [key for key in keys if key == dotted] or [
-        key for key in keys if key.split(".")[-1] == dotted
-    ]
+    for exact in (dotted, f"training.{dotted}"):
+        if exact in keys:
+            return exact
+    found = [key for key in keys if key.split(".")[-1] == dotted]
     if len(found) == 1:
         return found[0]
     if found:

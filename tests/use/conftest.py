@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_run import habitual_stream, labelled_stream
+from small_run import MakeConfig, habitual_stream, labelled_stream, small_config
 from trained_runs import trained
 
 
@@ -21,3 +21,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tgn_run(runs: Path) -> Path:
     return trained(runs)
+
+
+@pytest.fixture
+def make_config(runs: Path) -> MakeConfig:
+    return small_config(runs / "habits")

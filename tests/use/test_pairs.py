@@ -133,7 +133,7 @@ def test_a_notebooks_mistakes(tgn_run: Path) -> None:
         run.score([(1, 41), (41, 1)])
     with pytest.raises(DataError, match=r"DataFrame: column 'dst' is missing"):
         run.score(pd.DataFrame({"src": [1]}))
-    with pytest.raises(DataError, match=r"DataFrame: row 0 t must be at least"):
+    with pytest.raises(DataError, match=r"DataFrame: row 0: t must be at least"):
         run.score(pd.DataFrame({"src": [1], "dst": [41], "t": [5]}))
     with pytest.raises(DataError, match=r"got tuples of \[1\] values"):
         run.score([(1,)])
