@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import use_parser
+from pres_dist.cli.use_options import add_columns, use_parser
 from pres_dist.config.options import OptionParser, normalised
 
 
@@ -47,14 +47,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "events", metavar="EVENTS", type=Path, help="CSV, TSV or Parquet file of later events"
     )
-    for name, default, of in (
-        ("src", "src", "sources"),
-        ("dst", "dst", "destinations"),
-        ("time", "t", "times"),
-    ):
-        parser.add_argument(
-            f"--{name}", metavar="COLUMN", default=default, help=f"column of {of} ({default})"
-        )
+    add_columns(parser)
     parser.add_argument(
         "--label", metavar="COLUMN", help="column of labels, where the stream has them (label)"
     )

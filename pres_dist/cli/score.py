@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_time, chosen_time, use_parser
+from pres_dist.cli.use_options import add_columns, add_time, chosen_time, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         live.require_links()
         pairs, places = file.pairs(live, chosen_time(live, arguments), arguments.unknown)
         probability = np.full(file.num_rows, np.nan, np.float32)
-        with show_progress("scoring", unit="pairs") as report:
+        with show_progress("scoring", unit="done") as report:
             probability[places] = score_pairs(live, pairs, arguments.batched, report)
         with table_file(arguments.out) as out:
             for table in file.with_probabilities(probability):
@@ -68,14 +68,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help=".csv or .parquet file; standard output when unset"
     )
-    for name, default, of in (
-        ("src", "src", "sources"),
-        ("dst", "dst", "destinations"),
-        ("time", "t", "times; a file without it is scored at --at, or after all events"),
-    ):
-        parser.add_argument(
-            f"--{name}", metavar="COLUMN", default=default, help=f"column of {of} ({default})"
-        )
+    add_columns(parser, "times; a file without it is scored at --at, or after all events")
     add_time(parser)
     parser.add_argument(
         "--batched",

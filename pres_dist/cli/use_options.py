@@ -24,6 +24,18 @@ def use_parser(name: str, arguments: str, description: str) -> OptionParser:
     return parser
 
 
+def add_columns(parser: argparse.ArgumentParser, of_times: str = "times") -> None:
+    """Names of the columns of a file."""
+    for name, default, of in (
+        ("src", "src", "sources"),
+        ("dst", "dst", "destinations"),
+        ("time", "t", of_times),
+    ):
+        parser.add_argument(
+            f"--{name}", metavar="COLUMN", default=default, help=f"column of {of} ({default})"
+        )
+
+
 def add_time(parser: argparse.ArgumentParser) -> None:
     """The time to stand at."""
     group = parser.add_mutually_exclusive_group()

@@ -45,7 +45,7 @@ def score_pairs(
         batched: score in the temporal batches of evaluation, as test metrics are: the
             memory of a pair is that from before its batch, neighbours are those before its
             own time. Without it the memory too has seen every earlier event.
-        report: told how many pairs are done.
+        report: told how far it is, first over events and then over pairs.
 
     Raises:
         ConfigError: the run has not learnt to score links.
@@ -56,7 +56,7 @@ def score_pairs(
     probability_n = np.empty(len(pairs), np.float32)
     done = 0
     for rows, event, now in _groups(live, pairs, batched):
-        live.move_to(event)
+        live.move_to(event, report if not done else quiet)
         for chunk in np.array_split(rows, -(-len(rows) // MOST_QUERIES)):
             probability_n[chunk] = torch.sigmoid(_logits(live, pairs, chunk, now)).cpu().numpy()
             done += len(chunk)

@@ -13,6 +13,8 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
+from pres_dist.events.lookup import NodeLookup
+from pres_dist.events.stream import EventStream
 from pres_dist.use import embeddings
 from pres_dist.use.run import Run
 
@@ -117,6 +119,18 @@ def test_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "not the folder of a run" in capsys.readouterr().err
 
 
-def test_unknown_and_ambiguous_nodes(tgn_run: Path) -> None:
+def test_an_id_on_both_sides_needs_its_side() -> None:
+    frame = pd.DataFrame({"src": ["a", "b", "a"], "dst": ["b", "c", "b"], "t": [1, 2, 3]})
+    lookup = NodeLookup(EventStream.from_pandas(frame, bipartite=True))
+    assert embeddings.find_nodes(lookup, ["a", "c"], ["x", "y"]).tolist() == [0, 3]
+    assert embeddings.find_nodes(lookup, ["b"], ["x"], "source").tolist() == [1]
+    assert embeddings.find_nodes(lookup, ["b"], ["x"], "destination").tolist() == [2]
+    with pytest.raises(DataError, match="y: 'b' is both a source and a destination"):
+        embeddings.find_nodes(lookup, ["a", "b"], ["x", "y"])
+    with pytest.raises(DataError, match="x: a node must be one of the 2 sources"):
+        embeddings.find_nodes(lookup, ["c"], ["x"], "source")
+
+
+def test_an_unknown_node_is_told_with_its_place(tgn_run: Path) -> None:
     with pytest.raises(DataError, match=r"nodes\[1\]: a node must be one of the sources 0 to 39"):
         Run(tgn_run).embed(nodes=[1, 99])

@@ -84,7 +84,7 @@ def test_a_notebook_from_frame_to_recommendations(tmp_path: Path) -> None:
     (best, *_) = again.recommend("person 3", top=2)
     assert best.dst in ("place 3", "place 4")
     assert again.score([("person 3", "place 3")]).shape == (1,)
-    tomorrow = frame(10).assign(when=frame(10)["when"] + pd.Timedelta("3d"))
+    tomorrow = frame(10).assign(when=frame(10)["when"] + pd.Timedelta(days=3))
     assert again.extend(tomorrow, pres_dist.EventColumns("who", "where", "when")).num_events == 10
     assert again.stream.num_events == 310
     message = r"nodes\[0\]: a node must be one of the 12 sources.*did you mean person 3"
