@@ -53,7 +53,7 @@ def _check(arguments: argparse.Namespace) -> None:
         "--top": arguments.top,
         "--order": arguments.order,
     }
-    of_evaluation = {"--max-events": arguments.max_events, "--batch-size": arguments.batch_size}
+    of_evaluation: dict[str, object] = {"--max-events": arguments.max_events}
     unfit = of_sources if arguments.evaluate else of_evaluation
     given = [name for name, value in unfit.items() if value]
     if given:
@@ -89,24 +89,19 @@ def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.files import write_atomically
     from pres_dist.report.comparison import aligned
-    from pres_dist.use.ranking import evaluate_ranking
+    from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
 
-    max_events, batch_size = (
-        None if value is None else at_least_one(name, value)
-        for name, value in (
-            ("--max-events", arguments.max_events),
-            ("--batch-size", arguments.batch_size),
-        )
-    )
+    max_events = MAX_EVENTS
+    if arguments.max_events is not None:
+        max_events = at_least_one("--max-events", arguments.max_events)
     with show_progress("ranking") as report:
-        results = evaluate_ranking(live, max_events, batch_size, report)
+        results = evaluate_ranking(live, max_events, report)
     write_atomically(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
     print("\n".join(aligned(_ranking_rows(results))))
     (new,) = {row["new_pairs"]["num_events"] for row in results["ranked"].values()}
     print(
         f"{results['num_events']:,} test events, {new:,} of them between a pair that is new, "
-        f"ranked among {results['num_destinations']:,} destinations; temporal batches of "
-        f"{results['batch_size']:,}; {results['seconds']:.1f} s"
+        f"ranked among {results['num_destinations']:,} destinations; {results['seconds']:.1f} s"
     )
 
 
@@ -181,11 +176,6 @@ def _parser() -> OptionParser:
         help=f"hit@10 and MRR on the test part beside baselines; also written to {RANKING}",
     )
     parser.add_argument(
-        "--max-events", metavar="N", help="rank about so many test events, spread evenly (all)"
-    )
-    parser.add_argument(
-        "--batch-size",
-        metavar="N",
-        help="events of a temporal batch of --evaluate; 1 lets nothing lag (that of evaluation)",
+        "--max-events", metavar="N", help="rank about so many test events, spread evenly (2,000)"
     )
     return parser

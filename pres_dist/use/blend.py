@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,14 +27,14 @@ from torch import Tensor
 from pres_dist.errors import ConfigError
 from pres_dist.files import write_atomically
 from pres_dist.sampling.negatives import destinations_of
-from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.use.history import FEATURES, History
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.recommend_scores import all_logits
 
 BLEND = "blend.json"
 NAMES = ("logit", *FEATURES)
-FIT_EVENTS = 2000
+FIT_EVENTS = 1000
 _FIT_CELLS = 1 << 21
 """Scores that weights are learnt from at most; but for 100 events, all destinations each."""
 
@@ -98,9 +99,7 @@ def learn_blend(live: LiveRun, report: Report = quiet) -> tuple[Blend, Blend]:
     history = History(live.stream, live.step.tables)
     wanted = min(FIT_EVENTS, max(100, _FIT_CELLS // destinations.numel()))
     inputs, true = [], []
-    size = live.config.evaluation.batch_size
-    for batch, logit_nC in scored_batches(live, events, size, destinations, wanted, report):
-        before_n = torch.searchsorted(live.step.tables.t_E, batch.t_B)
+    for batch, before_n, logit_nC in scored_events(live, events, destinations, wanted, report):
         features_nCF = history.features(batch.src_B, before_n, destinations)
         inputs.append(torch.cat([logit_nC[:, :, None], features_nCF], dim=2))
         true.append(torch.searchsorted(destinations, batch.dst_B))
@@ -114,39 +113,41 @@ def learn_blend(live: LiveRun, report: Report = quiet) -> tuple[Blend, Blend]:
     return blend, alone
 
 
-def scored_batches(
+def scored_events(
     live: LiveRun,
     events: range,
-    batch_size: int,
     destinations: Tensor,
-    max_events: int | None = None,
+    max_events: int,
     report: Report = quiet,
-) -> Iterator[tuple[TemporalBatch, Tensor]]:
-    """The model's logits of some events with all destinations, [n, C], batch by batch.
+) -> Iterator[tuple[TemporalBatch, Tensor, Tensor]]:
+    """The model's logits of some events with all destinations, one time after the other.
 
-    Memory is that from before the batch; destinations are embedded at the time of its
-    first event, sources at that of their own.
+    Nothing lags: memory has seen every event before the time, and all are embedded at it.
 
     Args:
-        live: the run; its memory is swept through the events.
+        live: the run; its memory goes through the events.
         events: a part of the stream.
-        batch_size: events of a temporal batch.
         destinations: [C] sorted nodes.
-        max_events: about so many, in batches spread evenly; all when None.
-        report: told how many events are swept over.
+        max_events: about so many, spread evenly; all where there are no more.
+        report: told how many are done.
+
+    Returns:
+        events of one time; [n] id of the first event that they do not see; [n, C] logits.
     """
-    live.move_to(events.start)
-    sweep = live.parts.evaluation_sweep(events, batch_size)
-    every = 1 if max_events is None else -(-len(events) // max_events)
-    for number, batch in enumerate(sweep.batches(live.step.tables)):
-        if number % every == 0:
-            now = int(batch.t_B[0])
-            sources = live.embed(batch.src_B, batch.t_B, now)
-            candidates = live.embed(destinations, torch.full_like(destinations, now), now)
-            yield batch, all_logits(live.parts.model, sources, candidates)
-        live.take_in(batch)
-        done = sweep.events_before(number + 1)
-        report(done, done, len(events))
+    chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
+    t_n = np.asarray(live.stream.t[chosen])
+    done = 0
+    for same in np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1):
+        batch = batch_of(live.step.tables, torch.from_numpy(same).to(live.parts.device))
+        t = int(batch.t_B[0])
+        event = live.first_event_at(t)
+        live.move_to(event)
+        sources = live.embed(batch.src_B, batch.t_B, t)
+        candidates = live.embed(destinations, torch.full_like(destinations, t), t)
+        before = torch.full_like(batch.src_B, event)
+        yield batch, before, all_logits(live.parts.model, sources, candidates)
+        done += len(same)
+        report(done, done, len(chosen))
 
 
 def destinations_of_run(live: LiveRun) -> Tensor:

@@ -189,11 +189,6 @@ class LiveRun:
         others = adjacency.other_endpoint(own, adjacency.event_at(own, positions))
         return torch.unique(others, return_counts=True)
 
-    def take_in(self, batch: TemporalBatch) -> None:
-        """Bring the memory over a batch of another cut; `move_to` then begins anew."""
-        take_in(self.step, plan_of(self.step, batch, self._world), learn=False)
-        self._position = self._seen = self.stream.num_events + 1
-
     def _begin(self, state: RunState) -> None:
         """Take over weights, and memory unless it is to be replayed."""
         self.parts.model.load_state_dict(state.weights)

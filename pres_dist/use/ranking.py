@@ -6,7 +6,6 @@ Shapes: n events, C destinations, A embedding size.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,85 +15,64 @@ from torch import Tensor
 from pres_dist.errors import DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
 from pres_dist.step.batches import TemporalBatch
-from pres_dist.use.blend import NAMES, destinations_of_run, learn_blend, scored_batches
+from pres_dist.use.blend import NAMES, destinations_of_run, learn_blend, scored_events
 from pres_dist.use.history import History
 from pres_dist.use.live import LiveRun, Report, quiet
 
 TOP = 10
-_CELLS = 1 << 19
-"""Scores of the past that are computed at a time: what bounds the memory."""
-
+MAX_EVENTS = 2000
 Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
 """[n] hits and [n] reciprocal ranks, by whose they are."""
 
 
 def evaluate_ranking(
     live: LiveRun,
-    max_events: int | None = None,
-    batch_size: int | None = None,
+    max_events: int = MAX_EVENTS,
     report: Report = quiet,
 ) -> dict[str, Any]:
     """hit@10 and MRR of the model and of baselines over the test part.
 
     The destination of an event is ranked among all destinations of the stream, whether
-    the source has met them before or not. Memory is that from before the temporal batch.
-    Destinations are embedded once a batch, all at the time of its first event, sources at
-    the time of their own event. Baselines look at all events before the event's own time,
-    and so are never a batch behind. With a `batch_size` of 1 a batch is one time stamp,
-    and nothing is behind.
+    the source has met them before or not, at the event's own time: model and baselines
+    see every event before it, as `recommend` does.
 
     Args:
         live: the run.
-        max_events: rank about so many events, in temporal batches spread evenly over the
-            test part; all when None.
-        batch_size: events of a temporal batch; that of evaluation when None.
-        report: told how many events are swept over.
+        max_events: about so many events, spread evenly over the test part; all where there
+            are no more.
+        report: told how many are done.
 
     Returns:
-        num_events, num_destinations, batch_size, seconds, and `ranked`: for the blend, the
-        model, the past alone and each baseline hit@10 and MRR of all events, and of those
-        whose pair is new.
+        num_events, num_destinations, seconds, and `ranked`: for the model, the blend, the
+        past alone and each baseline hit@10 and MRR of all events, and of those whose pair
+        is new.
     """
     live.require_links()
     started = time.perf_counter()
     split = live.parts.data.split
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
-    size = batch_size or live.config.evaluation.batch_size
     kind, destinations = str(live.config.model.kind), destinations_of_run(live)
     blend, past = learn_blend(live) if len(split.validation) else (None, None)
     history = History(live.stream, live.step.tables)
     ranked: list[Ranks] = []
     is_new: list[np.ndarray] = []
-    for batch, logit_nC in scored_batches(live, split.test, size, destinations, max_events, report):
-        for part, logits in _parts(batch, logit_nC):
-            before = torch.searchsorted(live.step.tables.t_E, part.t_B)
-            scores: dict[str, Tensor] = {kind: logits}
-            if blend is not None and past is not None:
-                features = history.features(part.src_B, before, destinations)
-                scores |= {f"{kind} and the past": blend.scores(logits, features)}
-                scores |= {"the past alone": past.scores(logits, features)}
-            scores |= history.baselines(part.src_B, before, destinations)
-            ranked.append(
-                {name: _ranks(score, part, destinations) for name, score in scores.items()}
-            )
-            is_new.append((history.latest(part.src_B, part.dst_B, before) < 0).cpu().numpy())
+    for batch, before, logits in scored_events(live, split.test, destinations, max_events, report):
+        scores: dict[str, Tensor] = {kind: logits}
+        if blend is not None and past is not None:
+            features = history.features(batch.src_B, before, destinations)
+            scores |= {f"{kind} and the past": blend.scores(logits, features)}
+            scores |= {"the past alone": past.scores(logits, features)}
+        scores |= history.baselines(batch.src_B, before, destinations)
+        ranked.append({name: _ranks(score, batch, destinations) for name, score in scores.items()})
+        is_new.append((history.latest(batch.src_B, batch.dst_B, before) < 0).cpu().numpy())
     return {
         "num_events": sum(len(part) for part in is_new),
         "num_destinations": destinations.numel(),
-        "batch_size": size,
         "ranked": _metrics(ranked, np.concatenate(is_new)),
         "blend": None if blend is None else dict(zip(NAMES, blend.weights, strict=True)),
         "seconds": time.perf_counter() - started,
     }
-
-
-def _parts(batch: TemporalBatch, logit_nC: Tensor) -> Iterator[tuple[TemporalBatch, Tensor]]:
-    """A batch in pieces whose scores fit into memory."""
-    size = max(1, _CELLS // logit_nC.shape[1])
-    for start in range(0, batch.num_events, size):
-        rows = slice(start, start + size)
-        yield batch.part(rows), logit_nC[rows]
 
 
 def _ranks(

@@ -25,7 +25,7 @@ from pres_dist.use.new_events import EventColumns
 from pres_dist.use.node_table import NodeTable, joined
 from pres_dist.use.pair_tables import pairs_of
 from pres_dist.use.pairs import score_pairs
-from pres_dist.use.ranking import evaluate_ranking
+from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
 from pres_dist.use.recommend import Order, Recommendation, recommend
 from pres_dist.use.settings import configured
 from pres_dist.use.times import time_of
@@ -188,14 +188,12 @@ class Run:
         self.__dict__.pop("_live", None)
         return done
 
-    def evaluate_ranking(
-        self, max_events: int | None = None, batch_size: int | None = None
-    ) -> dict[str, Any]:
+    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
         """hit@10 and MRR of recommendations on the test part, beside baselines.
 
-        As `pres_dist.use.ranking.evaluate_ranking`, which tells what the arguments mean.
+        As `pres_dist.use.ranking.evaluate_ranking`, which tells what is measured.
         """
-        return evaluate_ranking(self._live, max_events, batch_size)
+        return evaluate_ranking(self._live, max_events)
 
     @cached_property
     def _live(self) -> LiveRun:
