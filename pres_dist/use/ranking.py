@@ -40,7 +40,7 @@ def evaluate_ranking(
         live: the run.
         max_events: about so many events, spread evenly over the test part; all where there
             are no more.
-        report: told how many are done.
+        report: told how many are done, first of those that the blend is learnt from.
 
     Returns:
         num_events, num_destinations, seconds, and `ranked`: for the model, the blend, the
@@ -53,7 +53,7 @@ def evaluate_ranking(
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
     kind, destinations = str(live.config.model.kind), destinations_of_run(live)
-    blend, past = learn_blend(live) if len(split.validation) else (None, None)
+    blend, past = learn_blend(live, report) if len(split.validation) else (None, None)
     history = History(live.stream, live.step.tables)
     ranked: list[Ranks] = []
     is_new: list[np.ndarray] = []

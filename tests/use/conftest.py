@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_run import MakeConfig, habitual_stream, labelled_stream, small_config
 from trained_runs import trained
+
+from pres_dist.events.stream import EventStream
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +18,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     habitual_stream(800).save(folder / "habits")
     labelled_stream(800).save(folder / "labelled")
+    ends = np.random.default_rng(4).integers(0, 20, (2, 500))
+    EventStream.from_arrays(*ends, np.arange(500), name="talk").save(folder / "talk")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from small_run import small_config
 from trained_runs import settings_of
 
 from pres_dist.cli.main import main
-from pres_dist.errors import DataError
+from pres_dist.errors import CheckpointError, DataError
 from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
@@ -209,6 +210,20 @@ def test_a_crash_leaves_the_run_as_it_was(
     extend_run(run_dir, tmp_path / "b.csv")
     assert Run(run_dir).stream.num_events == ALL
     assert sorted(path.name for path in (run_dir / EXTENDED).glob("version*")) == ["version-00002"]
+
+
+def test_memory_of_other_weights_is_not_used(made: Path, tmp_path: Path) -> None:
+    """A run that was trained on since it was extended sweeps the new events anew."""
+    run_dir = run_over(made / "since", "text, two sides")
+    done = extend_run(run_dir, write(tmp_path / "a.csv", lines("text, two sides")[OLD:]))
+    asked = Run(run_dir).embed()
+    (done.folder / "memory.pt").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"memory.pt: damaged"):
+        Run(run_dir).embed()
+    manifest = json.loads((done.folder / "manifest.json").read_text())
+    manifest["checkpoint"] = "step-00000001"
+    (done.folder / "manifest.json").write_text(json.dumps(manifest))
+    torch.testing.assert_close(Run(run_dir).embed().values, asked.values)
 
 
 def test_two_at_once_are_refused(plain: Path, tmp_path: Path) -> None:

@@ -43,6 +43,19 @@ def test_whom_a_source_has_met_can_be_left_out(tgn_run: Path) -> None:
     assert not met & {one.dst for one in found if one.src == 3}
 
 
+def test_in_one_set_of_nodes_all_but_the_source_are_candidates(runs: Path) -> None:
+    run = Run(trained(runs, "talk"))
+    found = run.recommend(7, top=100)
+    assert sorted(one.dst for one in found) == [node for node in range(20) if node != 7]
+    both = np.stack([run.stream.src, run.stream.dst])
+    met = both[:, (both == 7).any(0)]
+    others = np.where(met[0] == 7, met[1], met[0]).tolist()
+    assert all(one.events == others.count(one.dst) for one in found)
+    assert len(run.embed()) == 20
+    assert run.embed().sides is None
+    assert run.evaluate_ranking()["num_destinations"] == 20
+
+
 def test_the_blend_is_learnt_once_and_kept(runs: Path, tmp_path: Path) -> None:
     run_dir = trained(runs, "jodie")
     assert not (run_dir / BLEND).exists()
