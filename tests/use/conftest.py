@@ -19,7 +19,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     habitual_stream(800).save(folder / "habits")
     labelled_stream(800).save(folder / "labelled")
     ends = np.random.default_rng(4).integers(0, 20, (2, 500))
-    EventStream.from_arrays(*ends, np.arange(500), name="talk").save(folder / "talk")
+    EventStream.from_arrays(*ends, np.arange(500), name="talk").save(folder / "talks")
     return folder
 
 

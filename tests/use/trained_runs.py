@@ -22,7 +22,7 @@ def settings_of(kind: str) -> dict[str, object]:
     if kind == "labels":
         return {"task.kind": "node_classification", "data.stream": "labelled"}
     if kind == "talk":
-        return {"data.stream": "talk"}
+        return {"data.stream": "talks"}
     return {"model.kind": kind}
 
 
