@@ -7,8 +7,11 @@ q' = Wk^T q, the scores are q' . x_k and the result is Wv (sum_k a_k x_k). Equal
 to rounding to multi-head attention with keys Wk x and values Wv x (key biases
 cancel in the softmax, and the value bias is the next layer's).
 
-Shapes: Q queries, K neighbours, H heads, A embedding size, S state size, d_e edge
-features, T time encoding.
+Queries of one node at several times differ in their neighbours only, so that q' is
+computed once for each of the P distinct nodes.
+
+Shapes: Q queries of P nodes, K neighbours, H heads, A embedding size, S state size, d_e
+edge features, T time encoding.
 """
 
 from __future__ import annotations
@@ -47,36 +50,40 @@ class TemporalAttention(nn.Module):
 
     def forward(
         self,
-        own_QS: Tensor,
+        own_PS: Tensor,
         now_1T: Tensor,
         states_QKS: Tensor,
         edges_QKd: Tensor | None,
         times_QKT: Tensor,
         mask_QK: Tensor,
+        place_Q: Tensor | None = None,
     ) -> Tensor:
         """[Q, A] attended values; zero for a query without neighbours.
 
         Args:
-            own_QS: state of the querying nodes.
+            own_PS: state of the querying nodes.
             now_1T: phi(0), the time part that all queries share.
             states_QKS: state of each neighbour.
             edges_QKd: features of the event that made it a neighbour, or None.
             times_QKT: phi(time of query - time of event).
             mask_QK: False for empty slots.
+            place_Q: row of `own_PS` that belongs to each query; None where they are in order.
         """
-        queries_QHx = self._into_neighbour_space(own_QS, now_1T)
+        queries_QHx = self._into_neighbour_space(own_PS, now_1T)
+        if place_Q is not None:
+            queries_QHx = queries_QHx.index_select(0, place_Q)
         edges = states_QKS[:, :, :0] if edges_QKd is None else edges_QKd
         return self._values(attend(queries_QHx, states_QKS, edges, times_QKT, mask_QK))
 
-    def _into_neighbour_space(self, own_QS: Tensor, now_1T: Tensor) -> Tensor:
-        """q' = Wk^T q for each head, scaled: [Q, H, d_x]; q = Wq [own state | phi(0)]."""
-        state_AS, time_AT = self.query.weight.split([own_QS.shape[1], now_1T.shape[1]], dim=1)
+    def _into_neighbour_space(self, own_PS: Tensor, now_1T: Tensor) -> Tensor:
+        """q' = Wk^T q for each head, scaled: [P, H, d_x]; q = Wq [own state | phi(0)]."""
+        state_AS, time_AT = self.query.weight.split([own_PS.shape[1], now_1T.shape[1]], dim=1)
         shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
-        projected_QA = F.linear(own_QS, state_AS, shared_A)
-        head_dim = projected_QA.shape[1] // self.num_heads
-        projected_HQh = projected_QA.unflatten(1, (self.num_heads, head_dim)).transpose(0, 1)
+        projected_PA = F.linear(own_PS, state_AS, shared_A)
+        head_dim = projected_PA.shape[1] // self.num_heads
+        projected_HPh = projected_PA.unflatten(1, (self.num_heads, head_dim)).transpose(0, 1)
         key_Hhx = self.key.view(self.num_heads, head_dim, -1) / math.sqrt(head_dim)
-        return torch.bmm(projected_HQh, key_Hhx).transpose(0, 1)
+        return torch.bmm(projected_HPh, key_Hhx).transpose(0, 1)
 
     def _values(self, sums_QHx: Tensor) -> Tensor:
         """Wv applied to each head's sum: [Q, A]."""

@@ -1,6 +1,7 @@
 """Embedding modules: a node's embedding at a time (TGN, section 3.3).
 
-Shapes: Q queries, K neighbours, U distinct nodes, D memory size, A embedding size.
+Shapes: Q queries of P distinct nodes, K neighbours, U distinct nodes, D memory size, A
+embedding size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention
 from pres_dist.model.config import ModelConfig
-from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.neighbourhood import Hop, NodeInputs, repeated
 from pres_dist.model.time_encoding import TimeEncoding
 
 
@@ -31,20 +32,34 @@ class AttentionLayer(nn.Module):
         self.merge_in = nn.Linear(out_dim + state_dim, out_dim)
         self.merge_out = nn.Linear(out_dim, out_dim)
 
-    def forward(self, own_QS: Tensor, states_QKS: Tensor, hop: Hop, time: TimeEncoding) -> Tensor:
+    def forward(
+        self,
+        own_PS: Tensor,
+        place_Q: Tensor | None,
+        states_QKS: Tensor,
+        hop: Hop,
+        time: TimeEncoding,
+    ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         times_QKT = time(hop.t_Q[:, None] - hop.t_QK)
         attended_QA = self.attention(
-            own_QS,
+            own_PS,
             time(hop.t_Q.new_zeros(1)),
             states_QKS,
             hop.edge_features_QKd,
             times_QKT,
             hop.mask_QK,
+            place_Q,
         )
         attended_QA = F.dropout(attended_QA, self.dropout, self.training)
-        merged_QA = torch.relu(self.merge_in(torch.cat([attended_QA, own_QS], dim=1)))
-        return self.merge_out(merged_QA)
+        return self.merge_out(torch.relu(self._merged(attended_QA, own_PS, place_Q)))
+
+    def _merged(self, attended_QA: Tensor, own_PS: Tensor, place_Q: Tensor | None) -> Tensor:
+        """`merge_in` of [attended | own state]: the own part once a node."""
+        dims = [attended_QA.shape[1], own_PS.shape[1]]
+        attended_AA, own_AS = self.merge_in.weight.split(dims, dim=1)
+        own_QA = _at_queries(F.linear(own_PS, own_AS, self.merge_in.bias), place_Q)
+        return torch.addmm(own_QA, attended_QA, attended_AA.t())
 
 
 class SumLayer(nn.Module):
@@ -60,8 +75,16 @@ class SumLayer(nn.Module):
         self.project = nn.Linear(state_dim + edge_dim + time_dim, out_dim, bias=False)
         self.merge = nn.Linear(out_dim + state_dim + time_dim, out_dim)
 
-    def forward(self, own_QS: Tensor, states_QKS: Tensor, hop: Hop, time: TimeEncoding) -> Tensor:
+    def forward(
+        self,
+        own_PS: Tensor,
+        place_Q: Tensor | None,
+        states_QKS: Tensor,
+        hop: Hop,
+        time: TimeEncoding,
+    ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
+        own_QS = _at_queries(own_PS, place_Q)
         parts = [states_QKS, time(hop.t_Q[:, None] - hop.t_QK)]
         if hop.edge_features_QKd is not None:
             parts.insert(1, hop.edge_features_QKd)
@@ -99,13 +122,15 @@ class GraphEmbedding(nn.Module):
             time: phi.
         """
         innermost = hops[-1]
-        own = states_UD.index_select(0, innermost.index_Q)
+        own_rows, place_Q = _distinct(innermost.index_Q, states_UD.shape[0])
         neighbours = _rows(states_UD, innermost.index_QK)
-        embedded = self.layers[0](own, neighbours, innermost, time)
+        own = states_UD.index_select(0, own_rows)
+        embedded = self.layers[0](own, place_Q, neighbours, innermost, time)
         for layer, hop in zip(self.layers[1:], reversed(hops[:-1]), strict=True):
             num_queries, num_neighbours = hop.index_QK.shape
             own, around = embedded.split([num_queries, num_queries * num_neighbours])
-            embedded = layer(own, around.view(num_queries, num_neighbours, own.shape[1]), hop, time)
+            around = around.view(num_queries, num_neighbours, own.shape[1])
+            embedded = layer(own, None, around, hop, time)
         return embedded
 
 
@@ -164,6 +189,19 @@ def num_message_hops(config: ModelConfig) -> int:
     """Hops that embeddings for messages read beside those for scores; 0 where these serve both."""
     own = config.message_endpoint == "embedding" and not num_hops(config)
     return config.num_layers if own else 0
+
+
+def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
+    """Rows to work on, and which of them is each query's; None: one each, in order."""
+    once = repeated(index_Q, num_rows)
+    if once.rows_P.numel() == index_Q.numel():
+        return index_Q, None
+    return once.rows_P, once.place_Q
+
+
+def _at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
+    """The row of each query; None: they are in order already."""
+    return rows if place_Q is None else rows.index_select(0, place_Q)
 
 
 def _rows(states_UD: Tensor, index_QK: Tensor) -> Tensor:

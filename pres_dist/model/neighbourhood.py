@@ -1,13 +1,35 @@
 """What the embedding of a query reads, as indices into the batch's distinct nodes.
 
-Shapes: Q queries, K neighbours, U distinct nodes of the batch.
+Shapes: Q queries of P distinct nodes, K neighbours, U distinct nodes of the batch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Rows that are read more than once: work on each of them can be done once.
+
+    Attributes:
+        rows_P: the distinct rows, ascending.
+        place_Q: where in `rows_P` each reader's row is.
+    """
+
+    rows_P: Tensor
+    place_Q: Tensor
+
+
+def repeated(index_Q: Tensor, num_rows: int) -> Repeated:
+    """The distinct ones of indices below `num_rows`; without sorting, which costs more."""
+    read_U = torch.zeros(num_rows, dtype=torch.bool, device=index_Q.device)
+    read_U[index_Q] = True
+    place_U = read_U.cumsum(0) - 1
+    return Repeated(read_U.nonzero().flatten(), place_U.index_select(0, index_Q))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import both_ends, plan_deliveries
 from pres_dist.step.gather import Gathered, gather, gather_endpoints, gather_queries
 from pres_dist.step.mail import BatchMail, collect_mail
-from pres_dist.step.plan import Plan, plan_parts, pulled_by
+from pres_dist.step.plan import Plan, plan_parts, pulled_by, pulled_rows, written_of
 from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
 from pres_dist.step.unread import unread_events
@@ -146,13 +146,37 @@ class TemporalStep:
         return Forward(gathered, updated, *scored, endpoints_2BD)
 
     @torch.no_grad()
-    def refresh(self, plan: Plan, pulled: Pulled, number: int, forward: Forward) -> Forward:
-        """The same pass with what is written of its nodes as the present weights make it."""
+    def refresh(
+        self, plan: Plan, pulled: Pulled, numbers: Sequence[int], forwards: Sequence[Forward]
+    ) -> list[Forward]:
+        """What is written of some parts' nodes, as the present weights make it.
+
+        Args:
+            plan, pulled: of the step.
+            numbers: the parts. Where mail holds memory, their nodes are worked on once for all.
+            forwards: of all parts of the plan.
+        """
+        chosen = [forwards[number] for number in numbers]
+        if self.model.message_endpoint == "memory":
+            written = written_of(plan, numbers)
+            own = pulled_rows(pulled, written.rows_U)
+            updated = self._update(written.gathered.nodes_U, own, plan.first_event, plan.now)
+            return [
+                replace(forward, gathered=gathered, updated=updated)
+                for forward, gathered in zip(chosen, written.by_part, strict=True)
+            ]
+        return [
+            self._refresh_embedded(plan, pulled, *each)
+            for each in zip(numbers, chosen, strict=True)
+        ]
+
+    def _refresh_embedded(
+        self, plan: Plan, pulled: Pulled, number: int, forward: Forward
+    ) -> Forward:
+        """The whole pass over one part: mail holds embeddings, which read neighbours."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
         updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
-        endpoints_2BD = forward.endpoints_2BD
-        if endpoints_2BD is not None:
-            _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
+        _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
         return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
 
     @torch.no_grad()

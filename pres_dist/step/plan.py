@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pres_dist.memory.shard_layout import pulled_columns, pulled_of
 from pres_dist.memory.state import Pulled
+from pres_dist.model.neighbourhood import repeated
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.delivery import Deliveries
 from pres_dist.step.gather import Gathered
@@ -99,17 +100,52 @@ def plan_parts(
     )
 
 
+def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:
+    """The rows of one part out of those of the plan."""
+    return pulled if part.rows_U is None else pulled_rows(pulled, part.rows_U)
+
+
+def pulled_rows(pulled: Pulled, rows_U: Tensor) -> Pulled:
+    """Some rows of those of the plan."""
+    columns = [column.index_select(0, rows_U) for column in pulled_columns(pulled)]
+    return pulled_of(columns, pulled.version)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The nodes that some parts write or tell of, each once.
+
+    Attributes:
+        gathered: them alone.
+        rows_U: where they are among those of the plan.
+        by_part: each part's events, as rows of them; without hops.
+    """
+
+    gathered: Gathered
+    rows_U: Tensor
+    by_part: Sequence[Gathered]
+
+
+def written_of(plan: Plan, numbers: Sequence[int]) -> Written:
+    """What of the plan some of its parts write: endpoints and, where told of, negatives."""
+    read = []
+    for part in (plan.parts[number] for number in numbers):
+        index_BM = part.gathered.index_BM
+        index_BM = index_BM if plan.observes_V is not None else index_BM[:, :0]
+        read.append((part.in_plan(part.gathered.index_2B), part.in_plan(index_BM)))
+    flat = torch.cat([each.flatten() for pair in read for each in pair])
+    once = repeated(flat, plan.nodes_V.numel())
+    nodes_U = plan.nodes_V.index_select(0, once.rows_P)
+    places = iter(once.place_Q.split([each.numel() for pair in read for each in pair]))
+    by_part = [
+        Gathered(nodes_U, next(places), next(places).view(index_BM.shape), [])
+        for _, index_BM in read
+    ]
+    return Written(Gathered(nodes_U, flat[:0], flat[:0].view(0, 0), []), once.rows_P, by_part)
+
+
 def _mask(nodes_V: Tensor, places: Sequence[Tensor]) -> Tensor:
     mask_V = torch.zeros_like(nodes_V, dtype=torch.bool)
     for place in places:
         mask_V[place] = True
     return mask_V
-
-
-def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:
-    """The rows of one part out of those of the plan."""
-    rows_U = part.rows_U
-    if rows_U is None:
-        return pulled
-    columns = [column.index_select(0, rows_U) for column in pulled_columns(pulled)]
-    return pulled_of(columns, pulled.version)

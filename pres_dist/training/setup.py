@@ -20,6 +20,7 @@ from pres_dist.events.split import Split, chronological_split, official_split, u
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
+from pres_dist.host_memory import keep_freed_memory
 from pres_dist.memory.state import MemoryStore
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
@@ -209,7 +210,8 @@ def assembled(config: RunConfig, device: torch.device, world: World) -> Iterator
 
 
 def choose_device(config: RunConfig) -> torch.device:
-    """The torch device of the configuration; also sets the number of CPU threads."""
+    """The torch device of the configuration; also sets this process's threads and memory."""
+    keep_freed_memory()
     if config.training.num_threads:
         torch.set_num_threads(config.training.num_threads)
     name = config.training.device

@@ -48,7 +48,8 @@ class Stepped:
 
     Attributes:
         updates: the optimiser steps, one after the other.
-        forwards: of this worker's parts, by slice and then by optimiser step.
+        forwards: of this worker's parts, by slice and then by optimiser step, each by the
+            weights that it moved.
         pending: for each part, pending events of each endpoint, within the whole batch [2B].
     """
 
@@ -126,15 +127,23 @@ class TrainingStep:
             rate = self._rate(updates + update, batches)
             where = f"epoch {epoch}, step {updates + update}"
             done.append(self._update(rows, number, rate, where))
-        computed = [forward for forward in forwards if forward is not None]
+        computed = written = [forward for forward in forwards if forward is not None]
         if num_updates > 1:
-            refresh = self._parts.train_step.refresh
-            computed = [
-                refresh(plan, pulled, part, forward) for part, forward in enumerate(computed)
-            ]
+            written = self._refreshed(plan, pulled, computed, num_updates)
         self._prefetch.settle()
-        mails = self._parts.train_step.commit(plan, pulled, computed, learn=True)
+        mails = self._parts.train_step.commit(plan, pulled, written, learn=True)
         return Stepped(done, computed, self._pending(number, mails))
+
+    def _refreshed(
+        self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], num_updates: int
+    ) -> list[Forward]:
+        """What is written, by the last weights; slice by slice, so that it is the same however
+        slices are shared among workers."""
+        step, each = self._parts.train_step, range(num_updates)
+        slices = [
+            [first + update for update in each] for first in range(0, len(forwards), num_updates)
+        ]
+        return [one for parts in slices for one in step.refresh(plan, pulled, parts, forwards)]
 
     def _rate(self, updates: int, batches: float) -> float:
         """Learning rate after so many optimiser steps over so many temporal batches."""

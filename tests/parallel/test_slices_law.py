@@ -167,9 +167,11 @@ def test_epoch_figures_and_validation_agree(gloo: GlooWorld, stream_path: Path) 
             assert actual["means"][name] == pytest.approx(expected["means"][name], abs=1e-5)
         for name in ("pending_events_mean", "pending_events_max", "pending_share"):
             assert actual["means"][name] == expected["means"][name]
-        for name in ("ap", "auc", "ap_per_batch", "auc_per_batch", "num_events"):
+        assert actual["validation"]["num_events"] == expected["validation"]["num_events"]
+        for name in ("ap", "auc", "ap_per_batch", "auc_per_batch"):
+            # Rounding may let two nearly equal scores change places.
             assert actual["validation"][name] == pytest.approx(
-                expected["validation"][name], abs=1e-5
+                expected["validation"][name], abs=1e-3
             )
 
 
