@@ -1,8 +1,8 @@
 """The model's logit blended with what is counted of the past, by weights learnt once.
 
 A link decoder that was trained against random negatives tells well what is no link, and
-less well which of a source's usual destinations comes next: what a source did last is
-another kind of knowledge. The blend is a linear score of both,
+may tell less well which of a source's usual destinations comes next: what a source did
+last is another kind of knowledge. The blend is a linear score of both,
 
     score(u, v, t) = w_0 logit(u, v, t) + sum_f w_f feature_f(u, v, t),
 
