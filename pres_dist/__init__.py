@@ -2,6 +2,12 @@
 
 Importing the package imports neither torch nor numpy, Ray or DGL: the public
 names below are loaded when they are first used.
+
+    import pres_dist
+
+    run = pres_dist.train("configs/quickstart.yaml", epochs=1)
+    run.embed().to_pandas()
+    run.recommend("N14228", top=5)
 """
 
 from __future__ import annotations
@@ -13,27 +19,41 @@ if TYPE_CHECKING:
     from pres_dist.config.run import RunConfig
     from pres_dist.evaluation.run import evaluate_run
     from pres_dist.events.stream import EventStream
-    from pres_dist.training.run import resume, start_or_resume, train
+    from pres_dist.training.run import resume, start_or_resume
+    from pres_dist.use.new_events import EventColumns
+    from pres_dist.use.node_table import NodeTable
+    from pres_dist.use.recommend import Recommendation
+    from pres_dist.use.run import Run, load_run, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EventColumns",
     "EventStream",
+    "NodeTable",
+    "Recommendation",
+    "Run",
     "RunConfig",
     "__version__",
     "evaluate_run",
+    "load_run",
     "resume",
     "start_or_resume",
     "train",
 ]
 
 _HOMES = {
+    "EventColumns": "pres_dist.use.new_events",
     "EventStream": "pres_dist.events.stream",
+    "NodeTable": "pres_dist.use.node_table",
+    "Recommendation": "pres_dist.use.recommend",
+    "Run": "pres_dist.use.run",
     "RunConfig": "pres_dist.config.run",
     "evaluate_run": "pres_dist.evaluation.run",
+    "load_run": "pres_dist.use.run",
     "resume": "pres_dist.training.run",
     "start_or_resume": "pres_dist.training.run",
-    "train": "pres_dist.training.run",
+    "train": "pres_dist.use.run",
 }
 
 

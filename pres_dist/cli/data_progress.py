@@ -14,10 +14,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def show_progress(title: str) -> Iterator[Report]:
-    """Show on stderr how far a command is."""
+def show_progress(title: str, unit: str = "events") -> Iterator[Report]:
+    """Show on stderr how far a command is, and how many events, or other things, it has done."""
     if not sys.stderr.isatty():
-        yield _line_printer(title)
+        yield _line_printer(title, unit)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,7 +25,7 @@ def show_progress(title: str) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:.0f}% {task.fields[events]:,} events"),
+        TextColumn("{task.percentage:.0f}% {task.fields[events]:,} " + unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -37,13 +37,13 @@ def show_progress(title: str) -> Iterator[Report]:
         yield report
 
 
-def _line_printer(title: str) -> Report:
+def _line_printer(title: str, unit: str) -> Report:
     last = time.monotonic()
 
     def report(events: int, done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            print(f"{title}: {done / total:.0%}, {events:,} events", file=sys.stderr)
+            print(f"{title}: {done / total:.0%}, {events:,} {unit}", file=sys.stderr)
 
     return report

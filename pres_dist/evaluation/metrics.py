@@ -82,6 +82,17 @@ def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndar
     return np.where(undefined_n, np.nan, 1 / (1 + (better_n + not_worse_n) / 2))
 
 
+def hits(positive_n: np.ndarray, negative_nM: np.ndarray, num: int) -> np.ndarray:
+    """[n] chance that each event is among the first `num`, ties being in random order.
+
+    1 or 0 without ties. nan where a score is nan.
+    """
+    better_n = (negative_nM > positive_n[:, None]).sum(1)
+    alike_n = 1 + (negative_nM == positive_n[:, None]).sum(1)
+    undefined_n = np.isnan(positive_n) | np.isnan(negative_nM).any(1)
+    return np.where(undefined_n, np.nan, ((num - better_n) / alike_n).clip(0, 1))
+
+
 def accuracy(guess_n: np.ndarray, class_n: np.ndarray) -> float:
     """Share of events whose class was guessed; nan without events."""
     return float((guess_n == class_n).mean()) if class_n.size else float("nan")

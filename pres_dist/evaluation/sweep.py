@@ -11,6 +11,7 @@ from pres_dist.errors import NonFiniteError
 from pres_dist.parallel.world import World
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.plan import Plan
 
 DrawNegatives = Callable[[TemporalBatch], Tensor]
 
@@ -24,10 +25,20 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
-        plan = step.plan_replay(own_parts(batch, world), int(batch.events_B[0]))
-        pulled = step.read(plan)
-        forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
-        step.commit(plan, pulled, forwards, learn=True)
+        take_in(step, plan_of(step, batch, world), learn=True)
+
+
+def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
+    """What it takes to bring memory over a batch without scoring anything."""
+    return step.plan_replay(own_parts(batch, world), int(batch.events_B[0]))
+
+
+@torch.no_grad()
+def take_in(step: TemporalStep, plan: Plan, learn: bool) -> None:
+    """Bring memory over the batch of a plan; with `learn`, statistics of transitions too."""
+    pulled = step.read(plan)
+    forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
+    step.commit(plan, pulled, forwards, learn)
 
 
 @torch.no_grad()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import Locate
-from pres_dist.events.convert import to_text
+from pres_dist.events.convert import to_integers, to_text
 
 
 class IdMap:
     """From raw ids (texts or integers) to 0, 1, 2, ...; holds every distinct id in memory."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str | int, int] = {}
+    def __init__(self, known: Iterable[str | int] = ()) -> None:
+        self._numbers: dict[str | int, int] = {raw: number for number, raw in enumerate(known)}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -38,6 +40,29 @@ class PairMap:
     def __init__(self, separate: bool) -> None:
         self._sources = IdMap()
         self._destinations = IdMap() if separate else self._sources
+        self.texts: bool | None = None
+        """Whether ids are texts; None while no id has been seen."""
+
+    @classmethod
+    def known(cls, raw_ids: pa.ChunkedArray, num_sources: int | None) -> PairMap:
+        """The numbers that a stream has given, to be gone on with.
+
+        Args:
+            raw_ids: [N] ids, row = node.
+            num_sources: those of sources come first where there are two id spaces; else None.
+        """
+        pairs = cls(num_sources is not None)
+        pairs.texts = not pa.types.is_integer(raw_ids.type)
+        pairs._sources = IdMap(raw_ids[:num_sources].to_pylist())
+        pairs._destinations = pairs._sources
+        if num_sources is not None:
+            pairs._destinations = IdMap(raw_ids[num_sources:].to_pylist())
+        return pairs
+
+    @property
+    def num_sources(self) -> int:
+        """Sources so far; all nodes where there is one id space."""
+        return len(self._sources)
 
     def number(self, src: pa.Array, dst: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Two [n] int64 of two [n] columns of raw ids of the same type."""
@@ -61,7 +86,7 @@ def raw_column(column: pa.Array, what: str, locate: Locate, integers: bool) -> p
         row = column.is_null().to_pylist().index(True)
         raise DataError(f"{locate(row)}: {what} is missing")
     if integers and not pt.is_uint64(column.type):
-        return column.cast(pa.int64())
+        return pa.array(to_integers(column, what, locate))
     texts = to_text(column, what)
     empty = np.flatnonzero(pa.compute.equal(texts, "").to_numpy(zero_copy_only=False))
     if len(empty):

@@ -15,6 +15,7 @@ from pres_dist.events.convert import is_number, is_timestamp, to_floats, to_inte
 from pres_dist.events.ids import PairMap, raw_column
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.readers.source import Source, open_source
+from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb_import import import_tgb
 from pres_dist.events.writer import StreamWriter
@@ -31,8 +32,12 @@ class ImportResult:
     notes: list[str]
 
 
-def import_stream(config: ImportConfig, progress: Progress | None = None) -> ImportResult:
+def import_stream(
+    config: ImportConfig, progress: Progress | None = None, table: Table | None = None
+) -> ImportResult:
     """Import ``config.source`` as the directory ``config.out``, in bounded memory.
+
+    ``table`` is read in place of ``config.source`` where it is at hand already.
 
     What grows with the data in memory are the distinct ids (only where ids are
     mapped) and arrays of node features. Raises ``DataError``; nothing is left then.
@@ -41,7 +46,7 @@ def import_stream(config: ImportConfig, progress: Progress | None = None) -> Imp
         return ImportResult(*import_tgb(config, progress))
     if config.root is not None:
         raise DataError(f"--root is for the format tgb, not for {config.format}")
-    source = open_source(config)
+    source = open_source(config, table)
     with StreamWriter(
         config.out,
         name=config.name,
@@ -54,7 +59,7 @@ def import_stream(config: ImportConfig, progress: Progress | None = None) -> Imp
         locate=source.table.locate,
         force=config.force,
     ) as writer:
-        converter = _Converter(source, config)
+        converter = Converter(source, config)
         for batch in source.table.batches(source.columns):
             if batch.num_rows:
                 writer.append_chunk(converter.convert(batch))
@@ -65,15 +70,22 @@ def import_stream(config: ImportConfig, progress: Progress | None = None) -> Imp
     return ImportResult(stream, [*source.notes, *converter.notes, *_remarks(stream, source)])
 
 
-class _Converter:
-    """Turns batches of a table into events; keeps what spans batches."""
+class Converter:
+    """Turns batches of a table into events; keeps what spans batches.
 
-    def __init__(self, source: Source, config: ImportConfig) -> None:
+    Args:
+        source: the table.
+        config: how it is to be read.
+        known: numbers of ids to go on with, where ids are mapped.
+    """
+
+    def __init__(self, source: Source, config: ImportConfig, known: PairMap | None = None) -> None:
         self.notes: list[str] = []
         self._source, self._config = source, config
         self._num_events = 0
-        self._map: PairMap | None = None
-        self._text_ids = self._times_are_timestamps = False
+        self._map = known
+        self._text_ids = bool(known and known.texts)
+        self.times_are_timestamps = False
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
         """The events of the next batch; ``DataError`` names the first bad value."""
@@ -116,14 +128,14 @@ class _Converter:
         source, config = self._source, self._config
         columns = [batch.column(name) for name in (source.src, source.dst)]
         numbers = all(is_number(column, "ids") for column in columns)
-        if config.ids == "map" or (config.ids == "auto" and not numbers):
+        if self._map is None and (config.ids == "map" or (config.ids == "auto" and not numbers)):
             if source.first_id:
                 raise DataError(f"--ids map is not for the format {source.format}")
             self._map = PairMap(source.separate_ids)
             self._text_ids = not all(pa.types.is_integer(column.type) for column in columns)
             self.notes.append("ids mapped to 0, 1, ... in the order of their first appearance")
-        self._times_are_timestamps = is_timestamp(batch.column(source.time))
-        if self._times_are_timestamps and config.time_factor is not None:
+        self.times_are_timestamps = is_timestamp(batch.column(source.time))
+        if self.times_are_timestamps and config.time_factor is not None:
             raise DataError(
                 f"{source.table.path}: --time-scale is for plain numbers, but column "
                 f"{source.time!r} holds timestamps; use --time-unit"
@@ -149,7 +161,7 @@ class _Converter:
 
     def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
         column, config = batch.column(self._source.time), self._config
-        if self._times_are_timestamps:
+        if self.times_are_timestamps:
             return to_times(column, "time", locate, config.time_unit or "ms")
         return to_integers(column, "time", locate, factor=config.time_factor)
 
@@ -187,7 +199,7 @@ class _Converter:
     def _metadata(self) -> dict[str, Any]:
         config = self._config
         known: dict[str, Any] = {"feature_names": self._source.features}
-        if self._times_are_timestamps:
+        if self.times_are_timestamps:
             known["time_unit"] = config.time_unit or "ms"
         elif config.time_unit is not None:
             known["time_unit"] = config.time_unit

@@ -5,7 +5,7 @@ Shapes: E events, N nodes, d_e edge features, d_n node features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from pres_dist.events.storage import (
 from pres_dist.files import sha256
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 CHUNK_EVENTS = 1 << 20
@@ -200,6 +201,71 @@ class EventStream:
         stream.check()
         return stream
 
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        src: str = "src",
+        dst: str = "dst",
+        t: str = "t",
+        label: str | None = None,
+        features: Sequence[str] | None = None,
+        bipartite: bool = False,
+        out: str | Path | None = None,
+        **options: Any,
+    ) -> EventStream:
+        """Make a stream of a DataFrame, as ``pres-dist data import`` makes one of a file.
+
+        Args:
+            frame: an event a row, in time order unless ``sort=True``.
+            src, dst, t, label: names of the columns; ids may be texts, times timestamps.
+            features: columns of edge features; f0, f1, ... when None, none when empty.
+            bipartite: sources and destinations are two separate sets of ids.
+            out: directory to store it in, which training needs; in memory when None.
+            options: fields of ``ImportConfig``: name, ids, sort, time_unit, time_scale, force.
+
+        Raises:
+            DataError: a missing column, or a value that is not valid, with its row.
+        """
+        from pres_dist.events.from_tables import stream_of  # it makes streams itself
+
+        columns: dict[str, Any] = {
+            "src": src,
+            "dst": dst,
+            "time": t,
+            "label": label,
+            "bipartite": bipartite,
+        }
+        return stream_of(frame, features=features, out=out, **columns, **options)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path,
+        *,
+        src: str = "src",
+        dst: str = "dst",
+        t: str = "t",
+        label: str | None = None,
+        features: Sequence[str] | None = None,
+        bipartite: bool = False,
+        out: str | Path | None = None,
+        **options: Any,
+    ) -> EventStream:
+        """Make a stream of a Parquet file; arguments and errors as in ``from_pandas``."""
+        from pres_dist.events.from_tables import stream_of  # it makes streams itself
+
+        columns: dict[str, Any] = {
+            "src": src,
+            "dst": dst,
+            "time": t,
+            "label": label,
+            "bipartite": bipartite,
+        }
+        options = {"format": "parquet", **options}
+        return stream_of(Path(path), features=features, out=out, **columns, **options)
+
     def check(self) -> None:
         """Check every event, chunk by chunk; ``DataError`` names the first bad one."""
         for column in ("dst", "t", "labels"):
@@ -246,8 +312,8 @@ class EventStream:
         if chunk.edge_features is not None:
             check_finite(chunk.edge_features, "edge feature", first_row, event_number)
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Store the stream as the directory ``path``, completely or not at all."""
+    def save(self, path: str | Path, *, force: bool = False) -> EventStream:
+        """Store the stream as the directory ``path``, completely or not at all; returns that."""
         from pres_dist.events.writer import StreamWriter  # the writer returns streams
 
         with StreamWriter(
@@ -265,9 +331,10 @@ class EventStream:
             if self.node_features is not None:
                 writer.set_node_features(self.node_features)
             if self.node_ids is not None:
-                writer.set_node_ids(self._checked_node_ids)
+                writer.set_node_ids(self.checked_node_ids)
             if self.official_split is not None:
                 writer.set_official(self.official_split, self.negatives)
+        return EventStream.open(path)
 
     def raw_ids(self, nodes: object) -> list[str] | np.ndarray:
         """The user's own ids of ``nodes`` [n]: texts, or [n] int64."""
@@ -276,7 +343,7 @@ class EventStream:
             raise DataError(f"nodes must be in 0..{self.num_nodes - 1}")
         if self.node_ids is None:
             return self._kept_ids(wanted)
-        taken = self._checked_node_ids.take(wanted)
+        taken = self.checked_node_ids.take(wanted)
         if str(taken.type) == "int64":
             return np.asarray(taken.to_numpy())
         texts: list[str] = taken.to_pylist()
@@ -288,7 +355,7 @@ class EventStream:
         return np.where(nodes >= offset, nodes - offset, nodes) if offset else nodes.copy()
 
     @cached_property
-    def _checked_node_ids(self) -> Any:
+    def checked_node_ids(self) -> Any:
         """The ids, checked once in full: Arrow does not survive damaged offsets."""
         import pyarrow as pa
 

@@ -107,6 +107,14 @@ class LocalStore:
         applied_U = rows.mail_count_U.index_select(0, nodes_U)
         self.statistics.observe(nodes_U, component, before_UD, memory_UD, elapsed_U, applied_U)
 
+    def put_back(self, nodes_U: Tensor, state: NodeState) -> None:
+        """Undo: give nodes the very rows that a pull gave, mailboxes that roll included.
+
+        No statistics change, and there must be no push under way that has not seen them.
+        """
+        for name, table in vars(self._rows).items():
+            table.index_copy_(0, nodes_U, getattr(state, name))
+
     def reset(self) -> None:
         for table in vars(self._rows).values():
             table.zero_()

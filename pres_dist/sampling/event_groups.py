@@ -48,13 +48,19 @@ class EventGroups:
             before_Q: id of the first event that the query must not see.
             since: [Q] each: id of the first event of a window, at most `before_Q`.
         """
-        key_Q = key_Q.contiguous()
-        group_Q = torch.searchsorted(self._keys_G, key_Q).clamp_(max=self._keys_G.numel() - 1)
-        known_Q = self._keys_G[group_Q] == key_Q
+        group_Q, known_Q = find(self._keys_G, key_Q)
         base_Q = group_Q * self._num_events
         seen_Q = torch.searchsorted(self._composite_E, base_Q + before_Q)
         starts = [torch.searchsorted(self._composite_E, base_Q + since_Q) for since_Q in since]
         return tuple((seen_Q - start_Q) * known_Q for start_Q in (self._start_G[group_Q], *starts))
+
+    def latest(self, key_Q: Tensor, before_Q: Tensor) -> Tensor:
+        """Id of the last event of each key with id < before; -1 where there is none."""
+        group_Q, known_Q = find(self._keys_G, key_Q)
+        base_Q = group_Q * self._num_events
+        seen_Q = torch.searchsorted(self._composite_E, base_Q + before_Q)
+        some_Q = known_Q & (seen_Q > self._start_G[group_Q])
+        return torch.where(some_Q, self._composite_E[(seen_Q - 1).clamp_(min=0)] - base_Q, -1)
 
 
 class PairKeys:

@@ -19,7 +19,7 @@ from torch import Tensor
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.merge import first_of_each, joined_rows, merge_rows
 from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
-from pres_dist.model.neighbourhood import NodeInputs
+from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
@@ -27,7 +27,7 @@ from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import both_ends, plan_deliveries
-from pres_dist.step.gather import Gathered, gather, gather_endpoints
+from pres_dist.step.gather import Gathered, gather, gather_endpoints, gather_queries
 from pres_dist.step.mail import BatchMail, collect_mail
 from pres_dist.step.plan import Plan, plan_parts, pulled_by, pulled_rows, written_of
 from pres_dist.step.scores import score_part
@@ -130,15 +130,13 @@ class TemporalStep:
 
     def read(self, plan: Plan) -> Pulled:
         """State of the plan's nodes from before its batch."""
-        correction = self.model.correction
-        with_mixture = correction is not None and correction.needs_mixture
-        with_mixture |= self._rates_seed is not None
-        return self.store.pull(plan.nodes_V, with_mixture, plan.writes_V, plan.observes_V)
+        return self.store.pull(plan.nodes_V, self._reads_mixture, plan.writes_V, plan.observes_V)
 
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
-        gathered, updated = part.gathered, self._update(plan, part.gathered, own)
+        gathered = part.gathered
+        updated = self._update(gathered.nodes_U, own, plan.first_event, plan.now)
         if not gathered.hops:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
@@ -161,7 +159,8 @@ class TemporalStep:
         chosen = [forwards[number] for number in numbers]
         if self.model.message_endpoint == "memory":
             written = written_of(plan, numbers)
-            updated = self._update(plan, written.gathered, pulled_rows(pulled, written.rows_U))
+            own = pulled_rows(pulled, written.rows_U)
+            updated = self._update(written.gathered.nodes_U, own, plan.first_event, plan.now)
             return [
                 replace(forward, gathered=gathered, updated=updated)
                 for forward, gathered in zip(chosen, written.by_part, strict=True)
@@ -176,9 +175,39 @@ class TemporalStep:
     ) -> Forward:
         """The whole pass over one part: mail holds embeddings, which read neighbours."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
-        updated = self._update(plan, part.gathered, own)
+        updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
         _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
         return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
+
+    @torch.no_grad()
+    def memory(self, nodes_U: Tensor, now: Tensor) -> UpdatedMemory:
+        """Memory of distinct nodes after the mail that the store holds; writes nothing.
+
+        Args:
+            nodes_U: int64 nodes.
+            now: int64 time that the ages of mail count to, where mailboxes roll.
+        """
+        pulled = self.store.pull(nodes_U, self._reads_mixture)
+        return self._update(nodes_U, pulled, now=now if self.store.rolling else None)
+
+    @torch.no_grad()
+    def embed(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Tensor:
+        """[Q, A] embeddings of nodes at times of their own; writes nothing.
+
+        They see what the store has been given, and neighbours strictly before their time,
+        as the endpoints of events do.
+
+        Args:
+            nodes_Q: int64 nodes.
+            t_Q: int64 times.
+            now: as for `memory`; in evaluation the time of the first event of the batch.
+        """
+        gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self._num_hops)
+        pulled = self.store.pull(gathered.nodes_U, self._reads_mixture)
+        now_if_rolling = now if self.store.rolling else None
+        updated = self._update(gathered.nodes_U, pulled, now=now_if_rolling)
+        _, seen, hops = self._seen(gathered, updated, pulled.transitions)
+        return self.model.embed(seen, hops)
 
     @torch.no_grad()
     def commit(
@@ -248,26 +277,38 @@ class TemporalStep:
         hops, message_hops = self._num_hops, self.model.num_message_hops
         return gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
 
-    def _update(self, plan: Plan, gathered: Gathered, pulled: Pulled) -> UpdatedMemory:
-        """Memory of some nodes after their mail.
+    @property
+    def _reads_mixture(self) -> bool:
+        """Whether the components of the transitions are needed."""
+        correction = self.model.correction
+        return self._rates_seed is not None or (correction is not None and correction.needs_mixture)
+
+    def _update(
+        self,
+        nodes_U: Tensor,
+        pulled: Pulled,
+        first_event: int | None = None,
+        now: Tensor | None = None,
+    ) -> UpdatedMemory:
+        """Memory of distinct nodes after their mail.
 
         Args:
-            plan: of the step.
-            gathered: the nodes.
+            nodes_U: the nodes.
             pulled: their state.
+            first_event: of the batch, where reads lag behind it.
+            now: time of the batch, where mailboxes roll.
         """
-        nodes_U = gathered.nodes_U
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
-            context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), plan.now)
+            context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), now)
             if transitions is not None and self._rates_seed is not None:
                 assert transitions.mixture is not None
                 newest_U = state.mail_event_UR.amax(1)
                 rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self._rates_seed)
             updated = self.model.update_memory(state, context, transitions, rate_UD)
-            if plan.first_event is None or self.model.correction is None or transitions is None:
+            if first_event is None or self.model.correction is None or transitions is None:
                 return updated
-            before_U = torch.full_like(nodes_U, plan.first_event)  # reads lag behind the batch
+            before_U = torch.full_like(nodes_U, first_event)  # reads lag behind the batch
             unread_U = self._unread(nodes_U, before_U, updated.last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
 
@@ -284,15 +325,21 @@ class TemporalStep:
         self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
     ) -> tuple[Tensor, Tensor | None]:
         """[Q, A] embeddings of all queries, and [2B, D] what mail holds of the endpoints."""
-        features = self.tables.node_features(gathered.nodes_U)
-        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
-        seen, hops = nodes, gathered.hops
-        own = self._at_queries(gathered, nodes, transitions)
-        if own is not None:
-            seen, hops = with_own_rows(nodes, hops, own)
+        nodes, seen, hops = self._seen(gathered, updated, transitions)
         embedded_QA = self.model.embed(seen, hops)
         of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
         return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
+
+    def _seen(
+        self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
+    ) -> tuple[NodeInputs, NodeInputs, Sequence[Hop]]:
+        """The distinct nodes; and what the queries read of them, each at its own time."""
+        features = self.tables.node_features(gathered.nodes_U)
+        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
+        own = self._at_queries(gathered, nodes, transitions)
+        return nodes, *(
+            (nodes, gathered.hops) if own is None else with_own_rows(nodes, gathered.hops, own)
+        )
 
     def _at_queries(
         self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None

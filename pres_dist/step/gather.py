@@ -65,9 +65,7 @@ def gather(
     ends = slice(2 * num_events)
     sampled = _sample_hops(roots_Q, t_Q, sampler, tables, num_hops, epoch)
     for_messages = _sample_hops(roots_Q[ends], t_Q[ends], sampler, tables, num_message_hops, epoch)
-    around = [neighbours.nodes_QK.flatten() for _, neighbours in sampled + for_messages]
-    nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
-    index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])
+    nodes_U, index_Q, index_hops = _distinct(roots_Q, sampled + for_messages)
     hops = _index_hops(index_Q, t_Q, sampled, index_hops[:num_hops], tables)
     message_hops: Sequence[Hop] = ()
     if for_messages:
@@ -76,6 +74,27 @@ def gather(
         )
     index_BM = index_Q[2 * num_events :].view(num_events, num_negatives)
     return Gathered(nodes_U, index_Q[ends], index_BM, hops, message_hops)
+
+
+def gather_queries(
+    nodes_Q: Tensor, t_Q: Tensor, sampler: NeighbourSampler, tables: EventTables, num_hops: int
+) -> Gathered:
+    """Sample the hops of nodes at times of their own: queries that are no events."""
+    sampled = _sample_hops(nodes_Q, t_Q, sampler, tables, num_hops, epoch=0)
+    nodes_U, index_Q, index_hops = _distinct(nodes_Q, sampled)
+    nothing = index_Q.new_empty(0)
+    hops = _index_hops(index_Q, t_Q, sampled, index_hops, tables)
+    return Gathered(nodes_U, nothing, nothing.view(0, 0), hops)
+
+
+def _distinct(
+    roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbours]]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The distinct nodes of queries and hops, and the rows of either among them."""
+    around = [neighbours.nodes_QK.flatten() for _, neighbours in sampled]
+    nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
+    index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])
+    return nodes_U, index_Q, index_hops
 
 
 def _sample_hops(

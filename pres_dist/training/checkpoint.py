@@ -59,7 +59,7 @@ class Checkpoints:
 
     def mark_best(self) -> None:
         """Let BEST name the newest checkpoint."""
-        write_atomically(self.folder / BEST, self._name(LATEST) + "\n")
+        write_atomically(self.folder / BEST, self.name(LATEST) + "\n")
         self._prune()
 
     def load(self, which: str = LATEST, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Checkpoints:
         Raises:
             CheckpointError: there is none, or it fails its check.
         """
-        folder = self.folder / self._name(which)
+        folder = self.folder / self.name(which)
         self._check(folder)
         state: dict[str, Any] = torch.load(folder / STATE, map_location=device, weights_only=True)
         return state
@@ -87,7 +87,8 @@ class Checkpoints:
                 f"{folder / STATE}: damaged: its sha256 must be {expected}, got {found}"
             )
 
-    def _name(self, which: str) -> str:
+    def name(self, which: str) -> str:
+        """Name of the newest or best checkpoint; CheckpointError where there is none."""
         try:
             return (self.folder / which).read_text().strip()
         except OSError:
@@ -103,7 +104,7 @@ class Checkpoints:
         sync_folder(self.folder)
 
     def _prune(self) -> None:
-        pinned = {self._name(which) for which in (LATEST, BEST) if (self.folder / which).exists()}
+        pinned = {self.name(which) for which in (LATEST, BEST) if (self.folder / which).exists()}
         complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".tmp")
         for folder in complete[: -self._keep]:
             if folder.name not in pinned:

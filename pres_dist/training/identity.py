@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pres_dist.errors import CheckpointError
+from pres_dist.events.stream import EventStream
 from pres_dist.parallel.whole_memory import load_memory
 from pres_dist.training.setup import Parts
 
 
-def fingerprint(parts: Parts) -> dict[str, Any]:
+def fingerprint(stream: EventStream) -> dict[str, Any]:
     """What a checkpoint and a stream must agree on."""
-    stream = parts.data.stream
     return {
         "stream": stream.name,
         "num_events": stream.num_events,
@@ -23,13 +23,18 @@ def fingerprint(parts: Parts) -> dict[str, Any]:
     }
 
 
-def load_model(parts: Parts, state: Mapping[str, Any]) -> None:
-    """Take over weights and node state; CheckpointError if they are of other events."""
-    for name, value in fingerprint(parts).items():
+def check_same_events(stream: EventStream, state: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if a checkpoint is of other events than the stream."""
+    for name, value in fingerprint(stream).items():
         saved = state["fingerprint"][name]
         if saved != value:
             raise CheckpointError(
                 f"the checkpoint is of other events: {name} was {saved}, and is {value} now"
             )
+
+
+def load_model(parts: Parts, state: Mapping[str, Any]) -> None:
+    """Take over weights and node state; CheckpointError if they are of other events."""
+    check_same_events(parts.data.stream, state)
     parts.model.load_state_dict(state["model"])
     load_memory(parts.store, state, parts.world)

@@ -112,6 +112,11 @@ def split_data(stream: EventStream, config: RunConfig, device: torch.device) -> 
     """
     split = split_of(config.data, stream)
     check_negatives(config.evaluation, stream, split)
+    return data_of(stream, split, config, device)
+
+
+def data_of(stream: EventStream, split: Split, config: RunConfig, device: torch.device) -> Data:
+    """A stream with a split of its events, or of the first of them."""
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
     tables = _tables(stream, kept, config.data.standardise, device)

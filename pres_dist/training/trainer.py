@@ -225,7 +225,7 @@ class Trainer:
         totals = deepcopy(self.totals)
         totals.add_up(world)
         return {
-            "fingerprint": fingerprint(self.parts),
+            "fingerprint": fingerprint(self.parts.data.stream),
             "model": self.parts.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             **save_memory(self.parts.store, world),

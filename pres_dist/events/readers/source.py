@@ -15,6 +15,7 @@ from pres_dist.events.readers.features import read_array, read_tensor
 from pres_dist.events.readers.parquet_table import ParquetTable
 from pres_dist.events.readers.table import Table, require_columns
 
+PARQUET = (".parquet", ".pq")
 JODIE_HEADER = ["user_id", "item_id", "timestamp", "state_label"]
 
 
@@ -51,11 +52,14 @@ class Source:
         return len(self.features) if self.feature_array is None else self.feature_array.shape[1]
 
 
-def open_source(config: ImportConfig) -> Source:
-    """Find out the format and check that the columns are there; ``DataError`` if not."""
+def open_source(config: ImportConfig, table: Table | None = None) -> Source:
+    """Find out the format and check that the columns are there; ``DataError`` if not.
+
+    ``table`` is one with freely named columns that is open already.
+    """
     kind = _detect_format(config.source) if config.format == "auto" else config.format
     if kind in ("csv", "parquet"):
-        source = _named_columns(config, kind)
+        source = _named_columns(config, kind, table or open_table(config.source, kind))
     else:
         given = [option for option in COLUMN_OPTIONS if not config.is_default(option)]
         if given:
@@ -69,6 +73,18 @@ def open_source(config: ImportConfig) -> Source:
     return source
 
 
+def open_table(path: Path, kind: str | None = None) -> Table:
+    """A table with freely named columns: Parquet by its suffix, and else CSV or TSV.
+
+    Args:
+        path: the file.
+        kind: csv or parquet; None goes by the suffix.
+    """
+    if kind is None:
+        kind = "parquet" if path.suffix in PARQUET else "csv"
+    return ParquetTable(path) if kind == "parquet" else CsvTable(path)
+
+
 def _detect_format(path: Path) -> str:
     if path.is_dir():
         if (path / "edges.csv").exists():
@@ -76,16 +92,15 @@ def _detect_format(path: Path) -> str:
         if list(path.glob("ml_*.csv")):
             return "dyglib"
         raise DataError(f"{path}: must be a file, or a folder with edges.csv (TGL) or ml_*.csv")
-    if path.suffix in (".parquet", ".pq"):
+    if path.suffix in PARQUET:
         return "parquet"
     if path.name.startswith("ml_") and path.suffix == ".csv":
         return "dyglib"
     return "jodie" if CsvTable(path).columns[:4] == JODIE_HEADER else "csv"
 
 
-def _named_columns(config: ImportConfig, kind: str) -> Source:
+def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
     """CSV and Parquet: the columns are those named, or those of the usual names."""
-    table: Table = CsvTable(config.source) if kind == "csv" else ParquetTable(config.source)
     source = Source(
         table=table,
         format=kind,

@@ -1,0 +1,62 @@
+"""`pres-dist embed RUN --out FILE`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pres_dist.cli.terminable import terminable
+from pres_dist.cli.use_options import add_time, chosen_time, use_parser
+from pres_dist.config.options import OptionParser, normalised
+
+
+def main(argv: list[str]) -> int:
+    """Write the embeddings of nodes at a time into a file."""
+    arguments = _parser().parse_args(normalised(argv))
+
+    from pres_dist.cli.data_progress import show_progress
+    from pres_dist.use.embeddings import find_nodes, read_ids, write_embeddings
+    from pres_dist.use.live import LiveRun
+    from pres_dist.use.node_table import NODE_SUFFIXES
+    from pres_dist.use.table_files import check_place
+
+    started = time.perf_counter()
+    check_place(arguments.out, NODE_SUFFIXES)
+    with terminable():
+        live = LiveRun(arguments.run, arguments.replay)
+        t, nodes = chosen_time(live, arguments), None
+        if arguments.nodes is not None:
+            nodes = find_nodes(live.lookup, *read_ids(arguments.nodes), side=arguments.side)
+        with show_progress("embedding") as report:
+            rows = write_embeddings(live, arguments.run, arguments.out, t, nodes, report)
+    seconds = time.perf_counter() - started
+    print(
+        f"{arguments.out}: {rows:,} nodes at time {t}, {live.config.model.embedding_dim} numbers "
+        f"each, after {live.first_event_at(t):,} events ({seconds:.1f} s)"
+    )
+    return 0
+
+
+def _parser() -> OptionParser:
+    parser = use_parser(
+        "embed",
+        "[--at TIME | --latest] --out FILE",
+        "Embeddings of all nodes that have an event by a time, under your own ids.",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="file to write: .parquet (a list of numbers a node), .csv or .npz",
+    )
+    add_time(parser)
+    parser.add_argument(
+        "--nodes", metavar="FILE", type=Path, help="only the nodes of this file, an id a line"
+    )
+    parser.add_argument(
+        "--side",
+        choices=("source", "destination"),
+        help="what the ids of --nodes are, where an id may be either",
+    )
+    return parser

@@ -1,0 +1,181 @@
+"""`pres-dist recommend RUN --src ID`, and `--evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pres_dist.cli.terminable import terminable
+from pres_dist.cli.use_options import add_time, at_least_one, chosen_time, use_parser
+from pres_dist.config.options import OptionParser, normalised
+from pres_dist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pres_dist.use.live import LiveRun
+    from pres_dist.use.recommend import Recommendation
+
+RANKING = "ranking.json"
+SUFFIXES = (".csv", ".parquet", ".json")
+
+
+def main(argv: list[str]) -> int:
+    """Show the best destinations of sources, or measure how good such recommendations are."""
+    arguments = _parser().parse_args(normalised(argv))
+    _check(arguments)
+
+    from pres_dist.use.live import LiveRun
+    from pres_dist.use.table_files import check_place
+
+    if arguments.out is not None:
+        check_place(arguments.out, SUFFIXES)
+    with terminable():
+        live = LiveRun(arguments.run, arguments.replay)
+        if arguments.evaluate:
+            _evaluate(live, arguments)
+        else:
+            _recommend(live, arguments)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Options that have no effect beside each other are mistakes."""
+    of_sources: dict[str, object] = {
+        "--src": arguments.src,
+        "--sources": arguments.sources,
+        "--at": arguments.at,
+        "--latest": arguments.latest,
+        "--exclude-seen": arguments.exclude_seen,
+        "--out": arguments.out,
+        "--top": arguments.top,
+        "--order": arguments.order,
+    }
+    of_evaluation: dict[str, object] = {"--max-events": arguments.max_events}
+    unfit = of_sources if arguments.evaluate else of_evaluation
+    given = [name for name, value in unfit.items() if value]
+    if given:
+        verb = "cannot be given with" if arguments.evaluate else "needs"
+        raise ConfigError(f"command line: {given[0]} {verb} --evaluate")
+    if not arguments.evaluate and not (arguments.src or arguments.sources):
+        raise ConfigError("command line: recommend needs --src ID, --sources FILE or --evaluate")
+
+
+def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
+    from pres_dist.cli.data_progress import show_progress
+    from pres_dist.use.embeddings import find_nodes, read_ids
+    from pres_dist.use.recommend import recommend
+
+    ids = [str(one) for one in arguments.src or []]
+    where = ["--src"] * len(ids)
+    if arguments.sources is not None:
+        more, places = read_ids(arguments.sources)
+        ids, where = ids + more, where + places
+    sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
+    t, top = chosen_time(live, arguments), at_least_one("--top", arguments.top or "20")
+    with show_progress("recommending", unit="done") as report:
+        found = recommend(
+            live, sources, top, t, arguments.exclude_seen, arguments.order or "blend", report
+        )
+        if arguments.out is None:
+            _print_table(list(found), t)
+        else:
+            _write(arguments.out, list(found))
+
+
+def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
+    from pres_dist.cli.data_progress import show_progress
+    from pres_dist.files import write_atomically
+    from pres_dist.report.comparison import aligned
+    from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
+
+    max_events = MAX_EVENTS
+    if arguments.max_events is not None:
+        max_events = at_least_one("--max-events", arguments.max_events)
+    with show_progress("ranking") as report:
+        results = evaluate_ranking(live, max_events, report)
+    write_atomically(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
+    print("\n".join(aligned(_ranking_rows(results))))
+    (new,) = {row["new_pairs"]["num_events"] for row in results["ranked"].values()}
+    print(
+        f"{results['num_events']:,} test events, {new:,} of them between a pair that is new, "
+        f"ranked among {results['num_destinations']:,} destinations; {results['seconds']:.1f} s"
+    )
+
+
+def _ranking_rows(results: dict[str, Any]) -> list[list[str]]:
+    from pres_dist.report.progress import number
+
+    rows = [["", "hit@10", "MRR", "new pairs: hit@10", "new pairs: MRR"]]
+    for name, row in results["ranked"].items():
+        groups = (row, row["new_pairs"])
+        rows.append([name, *(number(of.get(key)) for of in groups for key in ("hit@10", "mrr"))])
+    return rows
+
+
+def _print_table(found: Iterable[Recommendation], t: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"at time {t}", title_justify="left")
+    for name, side in (("src", "left"), ("", "right"), ("dst", "left")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table.add_column("probability", justify="right")
+    table.add_column("met before", justify="right")
+    for one in found:
+        table.add_row(
+            str(one.src), str(one.rank), str(one.dst), f"{one.probability:.4f}", f"{one.events:,}"
+        )
+    Console(highlight=False).print(table)
+
+
+def _write(out: Path, found: list[Recommendation]) -> None:
+    from pres_dist.use.table_files import new_file, table_file
+
+    rows = [asdict(one) for one in found]
+    if out.suffix == ".json":
+        with new_file(out) as file:
+            file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    else:
+        import pyarrow as pa
+
+        names = ("src", "rank", "dst", "probability", "events")
+        with table_file(out) as writer:
+            writer.write(pa.table({name: [row[name] for row in rows] for name in names}))
+    print(f"{out}: {len(rows):,} recommendations")
+
+
+def _parser() -> OptionParser:
+    parser = use_parser(
+        "recommend",
+        "--src ID ... [--top N] | --evaluate",
+        "The most likely destinations of sources at a time. --evaluate measures, over the test "
+        "part, how far up the true destination stands among all of them.",
+    )
+    parser.add_argument("--src", metavar="ID", action="append", help="a source; may be repeated")
+    parser.add_argument("--sources", metavar="FILE", type=Path, help="sources, an id a line")
+    parser.add_argument("--top", metavar="N", help="destinations of each source (20)")
+    parser.add_argument(
+        "--order",
+        choices=("blend", "model"),
+        help="order by the model blended with what was met before and is popular, by weights "
+        "learnt once on the validation part, or by the model alone (blend)",
+    )
+    add_time(parser)
+    parser.add_argument(
+        "--exclude-seen", action="store_true", help="leave out whom the source has met before"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help=".csv, .parquet or .json file; a table when unset"
+    )
+    parser.add_argument(
+        "--evaluate",
+        action="store_true",
+        help=f"hit@10 and MRR on the test part beside baselines; also written to {RANKING}",
+    )
+    parser.add_argument(
+        "--max-events", metavar="N", help="rank about so many test events, spread evenly (2,000)"
+    )
+    return parser

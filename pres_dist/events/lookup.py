@@ -1,0 +1,134 @@
+"""From the user's own ids to nodes: the way back of `EventStream.raw_ids`.
+
+Shapes: n ids asked for, N nodes of the stream.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pres_dist.events.convert import to_text
+from pres_dist.events.stream import EventStream
+
+Side = Literal["source", "destination"]
+SIDES: tuple[Side, Side] = ("source", "destination")
+
+UNKNOWN = -1
+"""The node of an id that the stream does not have."""
+
+_MOST_TO_COMPARE = 200_000
+"""Ids that are looked through for one that is meant; beyond it a search would take seconds."""
+
+
+class NodeLookup:
+    """Finds nodes by the ids that a stream was imported with.
+
+    In a bipartite stream an id is looked for among the sources or among the destinations
+    alone: the same id may stand for one of either.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+
+    @property
+    def bipartite(self) -> bool:
+        """Whether ids have sides."""
+        return self._stream.bipartite
+
+    @property
+    def source_side(self) -> Side | None:
+        """The side of sources, where there are sides."""
+        return "source" if self.bipartite else None
+
+    def nodes(self, ids: object, side: Side | None = None) -> np.ndarray:
+        """[n] int64 nodes of [n] ids, numbers or texts; `UNKNOWN` for those that are not there.
+
+        Args:
+            ids: an Arrow array, or what makes one.
+            side: of a bipartite stream; None only for a stream that is not.
+        """
+        column = ids if isinstance(ids, pa.Array) else pa.array(ids)
+        low, high = self._range(side)
+        if self._stream.node_ids is None:
+            numbers = _integers(column)
+            nodes = numbers + self._offset if low == self._sources and low else numbers
+            return np.where((numbers >= 0) & (nodes >= low) & (nodes < high), nodes, UNKNOWN)
+        known = self._stream.checked_node_ids[low:high]
+        wanted = pa.array(_integers(column)) if str(known.type) == "int64" else _texts(column)
+        places = pc.fill_null(pc.index_in(wanted, value_set=known), UNKNOWN)
+        found: np.ndarray = places.to_numpy(zero_copy_only=False).astype(np.int64)
+        return np.where(found == UNKNOWN, UNKNOWN, found + low)
+
+    def explain(self, raw: object, what: str, side: Side | None = None) -> str:
+        """What may stand where an unknown id stood: for an error that begins with its place.
+
+        Args:
+            raw: the id.
+            what: name of the column or option it came from.
+            side: as for `nodes`.
+        """
+        low, high = self._range(side)
+        kind = "nodes" if side is None else f"{side}s"
+        if self._stream.node_ids is None:
+            first, last = self._stream.raw_ids([low, high - 1])
+            return (
+                f"{what} must be one of the {kind} {first} to {last} of {self._stream.name}, "
+                f"got {raw!r}"
+            )
+        text = f"{what} must be one of the {high - low:,} {kind} of {self._stream.name}"
+        close = self._close(str(raw), low, high)
+        return f"{text}, got {raw!r}" + (f"; did you mean {', '.join(close)}?" if close else "")
+
+    def side_of(self, nodes: np.ndarray) -> list[Side] | None:
+        """The sides of nodes; None where the stream has none."""
+        if self._stream.num_sources is None:
+            return None
+        return [SIDES[bool(node >= self._stream.num_sources)] for node in nodes.tolist()]
+
+    @property
+    def _sources(self) -> int:
+        return self._stream.num_sources or 0
+
+    @property
+    def _offset(self) -> int:
+        """What importing added to the ids of destinations, where it kept ids."""
+        return int(self._stream.metadata.get("destination_offset", 0))
+
+    def _range(self, side: Side | None) -> tuple[int, int]:
+        """First node of the side, and the first after it."""
+        stream = self._stream
+        if stream.num_sources is None:
+            return 0, stream.num_nodes
+        assert side is not None, "a bipartite stream has two sides"
+        return (0, self._sources) if side == "source" else (self._sources, stream.num_nodes)
+
+    def _close(self, text: str, low: int, high: int) -> list[str]:
+        if high - low > _MOST_TO_COMPARE:
+            return []
+        known = [str(one) for one in self._stream.checked_node_ids[low:high].to_pylist()]
+        return get_close_matches(text, known, n=3)
+
+
+def _integers(column: pa.Array) -> np.ndarray:
+    """int64 of whole numbers; -1 for all else, which no id is."""
+    if pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):
+        values = column.cast(pa.int64())
+    else:
+        texts = _texts(column)
+        values = pc.if_else(pc.match_substring_regex(texts, r"^[0-9]{1,18}(\.0+)?$"), texts, None)
+        values = pc.replace_substring_regex(values, r"\.0+$", "").cast(pa.int64())
+    found: np.ndarray = pc.fill_null(values, UNKNOWN).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    return (
+        pa.nulls(len(column), pa.large_string())
+        if pa.types.is_null(column.type)
+        else to_text(column, "ids")
+    )

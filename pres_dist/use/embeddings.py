@@ -1,0 +1,119 @@
+"""Embeddings and memory of nodes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist import __version__
+from pres_dist.errors import DataError
+from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
+from pres_dist.use.live import LiveRun, Report, quiet
+from pres_dist.use.node_table import NodeTable, table_of, write_tables
+
+ROWS = 1 << 14
+"""Nodes of a row group."""
+
+
+def embed_nodes(
+    live: LiveRun, t: int, nodes: Tensor | None = None, report: Report = quiet
+) -> Iterator[NodeTable]:
+    """Embeddings at a time, part by part.
+
+    Args:
+        live: the run.
+        t: events strictly before it are seen.
+        nodes: int64 nodes; those with an event before t when None.
+        report: told how far it is, first over events and then over nodes.
+    """
+    event = live.first_event_at(t)
+    live.move_to(event, report)
+    nodes = live.known_nodes(event) if nodes is None else nodes
+    done = 0
+    for part in nodes.split(ROWS):
+        values = live.embed(part, torch.full_like(part, t), t)
+        done += part.numel()
+        report(done, done, nodes.numel())
+        yield table_of(live.stream, part, values.float(), t)
+
+
+def memory_of(live: LiveRun, t: int, nodes: Tensor) -> NodeTable:
+    """Memory of nodes at a time, their mail applied; ConfigError for a model without."""
+    live.move_to(live.first_event_at(t))
+    updated = live.memory(nodes, t)
+    return table_of(live.stream, nodes, updated.memory_UD.float(), t, updated.last_update_U)
+
+
+def write_embeddings(
+    live: LiveRun,
+    run_dir: Path,
+    out: Path,
+    t: int,
+    nodes: Tensor | None = None,
+    report: Report = quiet,
+) -> int:
+    """Write `embed_nodes` to a file; returns the number of rows."""
+    about = {
+        "run": run_dir.absolute().name,
+        "time": t,
+        "model": live.config.model.kind,
+        "stream": live.stream.name,
+        "num_events": live.first_event_at(t),
+        "version": __version__,
+    }
+    count = 0
+
+    def counted() -> Iterator[NodeTable]:
+        nonlocal count
+        for table in embed_nodes(live, t, nodes, report):
+            count += len(table)
+            yield table
+
+    write_tables(out, counted(), about)
+    return count
+
+
+def find_nodes(
+    lookup: NodeLookup, ids: Sequence[object], where: Sequence[str], side: Side | None = None
+) -> Tensor:
+    """[n] int64 nodes of ids.
+
+    Args:
+        lookup: of the stream.
+        ids: the user's own.
+        where: where each stands, for errors.
+        side: of a bipartite stream; None looks at both, and an id must then be on one.
+
+    Raises:
+        DataError: an id that is unknown, or on both sides.
+    """
+    sides: Sequence[Side | None] = [side] if side or not lookup.bipartite else SIDES
+    found = np.stack([lookup.nodes([str(one) for one in ids], each) for each in sides])
+    known = (found != UNKNOWN).sum(0)
+    if (known > 1).any():
+        place = int(np.argmax(known > 1))
+        raise DataError(
+            f"{where[place]}: {ids[place]!r} is both a source and a destination: tell which by "
+            "side (--side on the command line)"
+        )
+    if (known == 0).any():
+        place = int(np.argmax(known == 0))
+        told = [lookup.explain(ids[place], "a node", each) for each in sides]
+        raise DataError(f"{where[place]}: " + ", or ".join(told))
+    return torch.from_numpy(found.max(0))
+
+
+def read_ids(path: Path) -> tuple[list[str], list[str]]:
+    """Ids of a text file, one a line, and where each stands; DataError if it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise DataError(f"{path}: must hold an id on each line, got none")
+    return [line for _, line in numbered], [f"{path}:{number}" for number, _ in numbered]

@@ -1,0 +1,132 @@
+"""Appending events to a run: its stream grows, and its memory goes on over them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.report.run_folder import read_config
+from pres_dist.use.live import LiveRun, Report, quiet
+from pres_dist.use.new_events import EventColumns, NewEvents, read_new_events, write_longer
+from pres_dist.use.relaying import NodeNumbers, relaid
+from pres_dist.use.versions import (
+    EXTENDED,
+    STREAM,
+    RunState,
+    extended_data,
+    new_version,
+    publish,
+)
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What was appended.
+
+    Attributes:
+        num_events: new events.
+        num_nodes: new nodes.
+        total_events: of the stream now.
+        folder: of the version.
+    """
+
+    num_events: int
+    num_nodes: int
+    total_events: int
+    folder: Path
+
+
+def extend_run(
+    run_dir: Path,
+    source: Any,
+    columns: EventColumns | None = None,
+    report: Report = quiet,
+) -> Extension:
+    """Append events to the stream of a run, and bring its memory up to date.
+
+    Weights stay as they are. The run's own stream is not touched: the longer one is kept
+    in the run folder, and whoever uses the run from then on finds it there. A crash leaves
+    the run as it was.
+
+    Args:
+        run_dir: folder of the run.
+        source: path of a file, or a DataFrame.
+        columns: names of its columns.
+        report: told how many of the events memory has seen.
+
+    Raises:
+        ConfigError: not the folder of a run, or another process extends it.
+        CheckpointError: no usable checkpoint, or one of other events.
+        DataError: events that are not valid, or not later than all that the run knows.
+    """
+    read_config(run_dir)
+    with _only_one(run_dir):
+        live = LiveRun(run_dir)
+        new = read_new_events(live.stream, source, columns or EventColumns())
+        _check_labels(live, new)
+        live.move_to(live.stream.num_events, report)
+        folder = new_version(run_dir)
+        try:
+            state = _grown(live, new, folder, report)
+            return Extension(
+                len(new),
+                state.data.stream.num_nodes - live.stream.num_nodes,
+                state.data.stream.num_events,
+                publish(folder, state),
+            )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _grown(live: LiveRun, new: NewEvents, folder: Path, report: Report) -> RunState:
+    """Stream and memory with the new events."""
+    stream = write_longer(live.stream, new, folder / STREAM)
+    before, after = NodeNumbers.of(live.stream), NodeNumbers.of(stream)
+    data = extended_data(stream, live.state.trained.num_events, live.config, live.parts.device)
+    state = replace(
+        live.state,
+        data=data,
+        segments=[*live.state.segments, stream.num_events],
+        memory=relaid(live.parts.store.state_dict(), before, after),
+        memory_end=live.stream.num_events,
+    )
+    grown = LiveRun(live.run_dir, opened=state)
+    grown.move_to(stream.num_events, report)
+    memory = grown.parts.store.state_dict()
+    return replace(state, memory=memory, memory_end=stream.num_events)
+
+
+def _check_labels(live: LiveRun, new: NewEvents) -> None:
+    """A classifier has as many classes as there were labels."""
+    labels = new.chunk.labels
+    if live.config.task.kind == "link_prediction" or labels is None:
+        return
+    assert live.stream.labels is not None
+    unknown = np.setdiff1d(labels, live.stream.labels)
+    if unknown.size:
+        raise DataError(f"labels must be among those that the run has learnt, got {unknown[0]}")
+
+
+@contextmanager
+def _only_one(run_dir: Path) -> Iterator[None]:
+    """Hold the run against others that would extend it; a killed holder lets go."""
+    import fcntl
+
+    folder = run_dir / EXTENDED
+    folder.mkdir(exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{run_dir}: another process is extending this run") from None
+        yield

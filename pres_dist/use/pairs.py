@@ -1,0 +1,95 @@
+"""Link probabilities of pairs of nodes, each at a time of its own.
+
+Shapes: n pairs, A embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.use.live import MOST_QUERIES, LiveRun, Report, quiet
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs to score.
+
+    Attributes:
+        src, dst: [n] int64 nodes.
+        t: [n] int64 times.
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    t: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+def score_pairs(
+    live: LiveRun, pairs: Pairs, batched: bool = False, report: Report = quiet
+) -> np.ndarray:
+    """[n] float32 probabilities, sigmoid of the decoder's logit, in the order of the pairs.
+
+    Pairs are taken in the order of their times, and the memory goes with them.
+
+    Args:
+        live: the run.
+        pairs: at times that `LiveRun.check_time` lets pass.
+        batched: score in the temporal batches of evaluation, as test metrics are: the
+            memory of a pair is that from before its batch, neighbours are those before its
+            own time. Without it the memory too has seen every earlier event.
+        report: told how far it is, first over events and then over pairs.
+
+    Raises:
+        ConfigError: the run has not learnt to score links.
+    """
+    live.require_links()
+    if not len(pairs):
+        return np.empty(0, np.float32)
+    probability_n = np.empty(len(pairs), np.float32)
+    done = 0
+    for rows, event, now in _groups(live, pairs, batched):
+        live.move_to(event, report if not done else quiet)
+        for chunk in np.array_split(rows, -(-len(rows) // MOST_QUERIES)):
+            probability_n[chunk] = torch.sigmoid(_logits(live, pairs, chunk, now)).cpu().numpy()
+            done += len(chunk)
+            report(done, done, len(pairs))
+    return probability_n
+
+
+def _groups(live: LiveRun, pairs: Pairs, batched: bool) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Rows that read the same memory, in the order of time; its first event unseen; its time."""
+    order = np.argsort(pairs.t, kind="stable")
+    t_n = pairs.t[order]
+    event_n = np.searchsorted(live.stream.t, t_n, side="left")
+    if batched:
+        distinct, place_n = np.unique(event_n, return_inverse=True)
+        event_n = np.array([live.batch_start(int(event)) for event in distinct])[place_n]
+    key_n = event_n if batched else t_n
+    starts = np.flatnonzero(key_n[1:] != key_n[:-1]) + 1
+    for first, rows in zip([0, *starts], np.split(order, starts), strict=True):
+        event, now = int(event_n[first]), int(t_n[first])
+        if batched and event < live.stream.num_events:
+            now = int(live.stream.t[event])
+        yield rows, event, now
+
+
+def _logits(live: LiveRun, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
+    """[n] logits; a node is embedded once for each of its times."""
+    device = live.parts.device
+    num = len(rows)
+    ends = np.stack([np.concatenate([pairs.src[rows], pairs.dst[rows]]), np.tile(pairs.t[rows], 2)])
+    distinct, place = np.unique(ends, axis=1, return_inverse=True)
+    nodes, t = (torch.from_numpy(row.copy()).to(device) for row in distinct)
+    embedded = live.embed(nodes, t, now)
+    place_2n = torch.from_numpy(place.ravel()).to(device)
+    source_nA, destination_nA = (embedded.index_select(0, part) for part in place_2n.split(num))
+    with torch.no_grad():
+        return live.parts.model.score(source_nA, destination_nA[:, None])[:, 0].float()

@@ -1,0 +1,263 @@
+"""A run as a notebook uses it: train, evaluate, embed, score, recommend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.evaluation.run import evaluate_run
+from pres_dist.events.lookup import Side
+from pres_dist.events.stream import EventStream
+from pres_dist.report.progress import SilentProgress, make_progress
+from pres_dist.report.run_folder import RESULTS, fresh_folders, read_config
+from pres_dist.training import run as training
+from pres_dist.use.embeddings import embed_nodes, find_nodes, memory_of
+from pres_dist.use.extend import Extension, extend_run
+from pres_dist.use.live import LiveRun
+from pres_dist.use.new_events import EventColumns
+from pres_dist.use.node_table import NodeTable, joined
+from pres_dist.use.pair_tables import pairs_of
+from pres_dist.use.pairs import score_pairs
+from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
+from pres_dist.use.recommend import Order, Recommendation, recommend
+from pres_dist.use.settings import configured
+from pres_dist.use.times import time_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Id = str | int
+
+
+class Run:
+    """A trained run.
+
+    Model and memory are those of its best epoch. They are loaded when first needed and
+    kept; the memory is then brought from one time to the next as they are asked for.
+
+    Args:
+        path: folder of the run.
+        replay: rebuild the memory from the first event by the final weights: allows times
+            inside the training part, and costs accuracy (docs/pres.md).
+
+    Raises:
+        ConfigError: not the folder of a run.
+    """
+
+    def __init__(self, path: str | Path, replay: bool = False) -> None:
+        self.path = Path(path)
+        self.config: RunConfig = read_config(self.path)
+        self._replay = replay
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.config.model.kind} on {self.config.data.stream})"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What results.json holds: the metrics that the run ended with.
+
+        Raises:
+            ConfigError: the run has not ended.
+        """
+        try:
+            results: dict[str, Any] = json.loads((self.path / RESULTS).read_text())
+        except OSError:
+            raise ConfigError(f"{self.path}: has no {RESULTS}: the run has not ended") from None
+        return results
+
+    @property
+    def stream(self) -> EventStream:
+        """The events that the run knows."""
+        return self._live.stream
+
+    @property
+    def memory(self) -> NodeTable:
+        """[n, D] memory of all nodes with an event, after the last event of the stream."""
+        live = self._live
+        if not self.config.model.has_memory:
+            raise ConfigError(f"model.kind {self.config.model.kind} has no memory")
+        return memory_of(live, live.latest, live.known_nodes(live.stream.num_events))
+
+    def evaluate(self, **settings: object) -> dict[str, Any]:
+        """The metrics of the best epoch, as `pres-dist evaluate`; the run's own settings hold.
+
+        Args:
+            settings: fields of the section `evaluation`, e.g. `negatives="historical"`.
+        """
+        named = {f"evaluation__{name}": value for name, value in settings.items()}
+        return evaluate_run(self.path, configured(self.config, named).evaluation)
+
+    def embed(
+        self,
+        at: object = None,
+        nodes: Sequence[Id] | None = None,
+        side: Side | None = None,
+    ) -> NodeTable:
+        """[n, A] embeddings of nodes at a time.
+
+        Args:
+            at: events strictly before it are seen; a number in the stream's unit, or a
+                date or ISO 8601 text where the stream knows its unit. None: after all events.
+            nodes: their ids; all with an event before the time when None.
+            side: source or destination, where an id of `nodes` may be either.
+
+        Raises:
+            DataError: an unknown id, or a time that the memory cannot be brought to.
+        """
+        live, t, found = self._live, self._time(at), None
+        if nodes is not None:
+            where = [f"nodes[{place}]" for place in range(len(nodes))]
+            found = find_nodes(live.lookup, nodes, where, side)
+        return joined(list(embed_nodes(live, t, found)))
+
+    def score(
+        self,
+        pairs: pd.DataFrame | Iterable[Sequence[Any]],
+        at: object = None,
+        batched: bool = False,
+    ) -> np.ndarray:
+        """[n] float32 probabilities of links, in the order of the pairs.
+
+        Args:
+            pairs: a DataFrame with columns src, dst and perhaps t, or tuples of the same.
+            at: time of pairs without one; after all events when None.
+            batched: in the temporal batches of evaluation: much faster where times differ,
+                with memory from before the batch.
+
+        Raises:
+            ConfigError: the run has not learnt links.
+            DataError: a missing column, an unknown id or a time out of range, with its row.
+        """
+        live = self._live
+        live.require_links()
+        return score_pairs(live, pairs_of(live, pairs, self._time(at)), batched)
+
+    def recommend(
+        self,
+        src: Id | Sequence[Id],
+        top: int = 20,
+        at: object = None,
+        exclude_seen: bool = False,
+        order: Order = "blend",
+    ) -> list[Recommendation]:
+        """The most likely destinations of a source, or of each of several, best first.
+
+        Args:
+            src: id or ids.
+            top: destinations of each source.
+            at: as in `embed`.
+            exclude_seen: leave out whom a source has met before.
+            order: by the model blended with what was met before and is popular, whose
+                weights are learnt on the validation part when first needed; or by the model.
+
+        Raises:
+            ConfigError: the run has not learnt links.
+            DataError: an unknown id, or a time out of range.
+        """
+        if top < 1:
+            raise ConfigError(f"top must be at least 1, got {top}")
+        live = self._live
+        ids = [src] if isinstance(src, (str, int, np.integer)) else list(src)
+        where = [f"src[{place}]" for place in range(len(ids))]
+        sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
+        return list(recommend(live, sources, top, self._time(at), exclude_seen, order))
+
+    def extend(
+        self, events: pd.DataFrame | str | Path, columns: EventColumns | None = None
+    ) -> Extension:
+        """Append events that came after those of the run, and bring its memory up to date.
+
+        Weights stay, and so does the run's own stream; see `pres_dist.use.extend`.
+
+        Args:
+            events: a DataFrame, or the path of a CSV or Parquet file.
+            columns: names of its columns, where these are not src, dst and t.
+
+        Raises:
+            DataError: events that are not valid, or not later than all that the run knows.
+        """
+        source = Path(events) if isinstance(events, (str, Path)) else events
+        done = extend_run(self.path, source, columns)
+        self.__dict__.pop("_live", None)
+        return done
+
+    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
+        """hit@10 and MRR of recommendations on the test part, beside baselines.
+
+        As `pres_dist.use.ranking.evaluate_ranking`, which tells what is measured.
+        """
+        return evaluate_ranking(self._live, max_events)
+
+    @cached_property
+    def _live(self) -> LiveRun:
+        return LiveRun(self.path, self._replay)
+
+    def _time(self, at: object) -> int:
+        if at is None:
+            return self._live.latest
+        t = time_of(self._live.stream, at, "at")
+        self._live.check_time(t, "at")
+        return t
+
+
+def train(
+    config: RunConfig | str | Path | None = None,
+    *,
+    stream: EventStream | str | Path | None = None,
+    run_dir: str | Path | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> Run:
+    """Train a model and evaluate its best epoch.
+
+    Args:
+        config: a configuration, the path of a YAML file, or None for the defaults.
+        stream: a stored stream or its directory, in place of the configured one.
+        run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
+        progress: print how it goes.
+        settings: fields of the configuration: those of `training` by their names
+            (`epochs=3`), others too where only one section has them, and else with their
+            section (`evaluation__batch_size=100`).
+
+    Raises:
+        ConfigError: a setting that cannot be used, or a folder in use.
+        DataError: the stream cannot be used, or is not stored.
+        NonFiniteError: the loss became NaN or infinite.
+    """
+    if stream is not None:
+        settings = {**settings, "data__stream": _place(stream)}
+    resolved = configured(config, settings)
+    folder = Path(run_dir) if run_dir is not None else _free_folder(resolved.name)
+    console = make_progress() if progress else SilentProgress()
+    try:
+        training.train(resolved, folder, console)
+    finally:
+        console.stop()
+    return Run(folder)
+
+
+def load_run(path: str | Path, replay: bool = False) -> Run:
+    """A run that has been trained; see `Run`."""
+    return Run(path, replay)
+
+
+def _place(stream: EventStream | str | Path) -> str:
+    if not isinstance(stream, EventStream):
+        return str(stream)
+    if stream.path is None:
+        raise DataError(
+            f"{stream.name}: training reads a stored stream, this one is in memory: "
+            "store it first, stream = stream.save(DIRECTORY)"
+        )
+    return str(stream.path)
+
+
+def _free_folder(name: str) -> Path:
+    return next(folder for folder in fresh_folders(name) if not folder.exists())

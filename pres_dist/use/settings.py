@@ -1,0 +1,51 @@
+"""Configurations as a notebook writes them: a file, and settings by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pres_dist.config.fields import leaves
+from pres_dist.config.load import load_config
+from pres_dist.config.options import option
+from pres_dist.config.run import RunConfig
+from pres_dist.config.suggest import suggest
+from pres_dist.errors import ConfigError
+
+
+def configured(config: RunConfig | str | Path | None, settings: Mapping[str, object]) -> RunConfig:
+    """A configuration with settings laid over it.
+
+    Args:
+        config: one at hand, the path of a YAML file, or None for the defaults.
+        settings: fields of `training` by their names (`epochs`), and so those that only one
+            other section has; else by section and name (`evaluation__batch_size`).
+
+    Raises:
+        ConfigError: a name that is unknown or stands for several fields, or a bad value.
+    """
+    overrides = [
+        f"{option(_key(name))}={'null' if value is None else value}"
+        for name, value in settings.items()
+    ]
+    if isinstance(config, RunConfig):
+        return load_config(None, overrides, config)
+    return load_config(None if config is None else Path(config), overrides)
+
+
+def _key(name: str) -> str:
+    """The dotted key that a name stands for."""
+    keys = [leaf.key for leaf in leaves(RunConfig)]
+    dotted = name.replace("__", ".")
+    for exact in (dotted, f"training.{dotted}"):
+        if exact in keys:
+            return exact
+    found = [key for key in keys if key.split(".")[-1] == dotted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(key.replace(".", "__") for key in found)
+        raise ConfigError(f"setting {name!r} may be any of {names}: write the one that is meant")
+    hint = suggest(dotted, [*keys, *(key.split(".")[-1] for key in keys)])
+    hint = hint.replace(".", "__") if hint.startswith("did you") else "--help of train lists all"
+    raise ConfigError(f"unknown setting {name!r}; {hint}")

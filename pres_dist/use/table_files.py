@@ -1,0 +1,107 @@
+"""Writing tables part by part into a file that appears complete or not at all."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Protocol, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pres_dist.errors import DataError
+from pres_dist.files import replacing
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+class TableWriter(Protocol):
+    """Takes tables with the same columns, one after the other."""
+
+    def write(self, table: pa.Table) -> None:
+        """Write the next rows."""
+
+
+class CsvWriter:
+    """Rows of a CSV file, quoted where they must be (Arrow would quote every text)."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._begun = False
+
+    def write(self, table: pa.Table) -> None:
+        if not self._begun:
+            self._writer.writerow(table.column_names)
+            self._begun = True
+        # Arrow writes a float32 at its shortest; None becomes an empty field.
+        columns = [column.cast(pa.large_string()).to_pylist() for column in table.columns]
+        self._writer.writerows(zip(*columns, strict=True))
+
+
+class ParquetWriter:
+    """Row groups of a Parquet file.
+
+    Args:
+        file: to be written.
+        about: what the metadata of its schema are to say.
+    """
+
+    def __init__(self, file: Path, about: Mapping[str, object]) -> None:
+        self._file = file
+        self._known = {f"pres_dist.{name}": str(value) for name, value in about.items()}
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        table = table.replace_schema_metadata(self._known)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def table_file(
+    path: Path | None, about: Mapping[str, object] | None = None
+) -> Iterator[TableWriter]:
+    """What takes tables into a .csv or .parquet file; CSV on standard output where None.
+
+    Raises:
+        DataError: another suffix, or a place that cannot be written.
+    """
+    if path is None:
+        yield CsvWriter(sys.stdout)
+        return
+    check_place(path, TABLE_SUFFIXES)
+    with new_file(path) as file:
+        if path.suffix == ".csv":
+            with file.open("w", encoding="utf-8", newline="") as opened:
+                yield CsvWriter(opened)
+            return
+        with closing(ParquetWriter(file, about or {})) as writer:
+            yield writer
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """`replacing`, with DataError where it cannot be written."""
+    try:
+        with replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def check_place(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Raise DataError unless `path` has one of the suffixes, in a folder that is there."""
+    if path.suffix not in suffixes:
+        allowed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        hint = "" if path.suffix != ".npy" else " (a .npy file has no place for the ids)"
+        raise DataError(f"--out must be a {allowed} file, got {str(path)!r}{hint}")
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"{path}: cannot be written: there is no folder {path.parent}")
