@@ -39,6 +39,11 @@ class EventTables:
     def device(self) -> torch.device:
         return self.t_E.device
 
+    @property
+    def edge_dim(self) -> int:
+        """Features of an event, 0 for none."""
+        return self._edges.dim
+
     def times(self, events: Tensor) -> Tensor:
         """int64 times of events, in the shape of the ids."""
         return self.t_E.index_select(0, events.flatten()).view(events.shape)
@@ -70,6 +75,10 @@ class _Features:
         if scaling is not None:
             self._scaling = _tensor(scaling.scale, device), _tensor(scaling.shift, device)
 
+    @property
+    def dim(self) -> int:
+        return 0 if self._table is None else self._table.shape[1]
+
     def rows(self, ids: Tensor) -> Tensor | None:
         if self._table is None:
             return None
@@ -77,7 +86,7 @@ class _Features:
         if self._scaling is None:
             return rows
         scale, shift = self._scaling
-        return torch.addcmul(shift, rows, scale)
+        return torch.addcmul(shift, rows, scale, out=rows)
 
 
 def _tensor(column: np.ndarray, device: torch.device | str) -> Tensor:

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pres_dist.model.rows import Rows, dots, sums
+
 
 class TemporalAttention(nn.Module):
     """Multi-head attention of TGN's embedding module (Rossi et al., 2020, section 3.3).
@@ -41,10 +43,10 @@ class TemporalAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.part_dims = [state_dim, edge_dim, time_dim]
+        key_dim = state_dim + edge_dim + time_dim
         self.query = nn.Linear(state_dim + time_dim, out_dim)
-        self.key = nn.Parameter(torch.empty(out_dim, sum(self.part_dims)))
-        self.value = nn.Parameter(torch.empty(out_dim, sum(self.part_dims)))
+        self.key = nn.Parameter(torch.empty(out_dim, key_dim))
+        self.value = nn.Parameter(torch.empty(out_dim, key_dim))
         nn.init.xavier_uniform_(self.key)
         nn.init.xavier_uniform_(self.value)
 
@@ -52,8 +54,8 @@ class TemporalAttention(nn.Module):
         self,
         own_PS: Tensor,
         now_1T: Tensor,
-        states_QKS: Tensor,
-        edges_QKd: Tensor | None,
+        states: Rows,
+        edges: Rows | None,
         times_QKT: Tensor,
         mask_QK: Tensor,
         place_Q: Tensor | None = None,
@@ -63,8 +65,8 @@ class TemporalAttention(nn.Module):
         Args:
             own_PS: state of the querying nodes.
             now_1T: phi(0), the time part that all queries share.
-            states_QKS: state of each neighbour.
-            edges_QKd: features of the event that made it a neighbour, or None.
+            states: [S] state of each neighbour.
+            edges: [d_e] features of the event that made it a neighbour, or None.
             times_QKT: phi(time of query - time of event).
             mask_QK: False for empty slots.
             place_Q: row of `own_PS` that belongs to each query; None where they are in order.
@@ -72,8 +74,7 @@ class TemporalAttention(nn.Module):
         queries_QHx = self._into_neighbour_space(own_PS, now_1T)
         if place_Q is not None:
             queries_QHx = queries_QHx.index_select(0, place_Q)
-        edges = states_QKS[:, :, :0] if edges_QKd is None else edges_QKd
-        return self._values(attend(queries_QHx, states_QKS, edges, times_QKT, mask_QK))
+        return self._values(attend(queries_QHx, states, edges, times_QKT, mask_QK))
 
     def _into_neighbour_space(self, own_PS: Tensor, now_1T: Tensor) -> Tensor:
         """q' = Wk^T q for each head, scaled: [P, H, d_x]; q = Wq [own state | phi(0)]."""
@@ -99,7 +100,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def attend(
-    queries_QHx: Tensor, states_QKS: Tensor, edges_QKd: Tensor, times_QKT: Tensor, mask_QK: Tensor
+    queries_QHx: Tensor, states: Rows, edges: Rows | None, times_QKT: Tensor, mask_QK: Tensor
 ) -> Tensor:
     """[Q, H, d_x] sums of neighbours x_k = [state | edge | time], weighted by softmax(q' . x_k).
 
@@ -110,9 +111,11 @@ def attend(
     dtype = queries_QHx.dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    parts = (part.to(dtype) for part in (queries_QHx, states_QKS, edges_QKd, times_QKT))
+    if edges is None:
+        edges = Rows(states.table_Xd[:, :0], states.index_QK)
+    read = [part for rows in (states, edges) for part in (rows.table_Xd.to(dtype), rows.index_QK)]
     with torch.autocast(device, enabled=False):
-        result = _Attend.apply(*parts, mask_QK)
+        result = _Attend.apply(queries_QHx.to(dtype), *read, times_QKT.to(dtype), mask_QK)
     assert isinstance(result, Tensor)
     return result
 
@@ -128,36 +131,64 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, states: Tensor, edges: Tensor, times: Tensor, mask: Tensor
+        ctx: Any,
+        queries: Tensor,
+        states: Tensor,
+        states_index: Tensor,
+        edges: Tensor,
+        edges_index: Tensor,
+        times: Tensor,
+        mask: Tensor,
     ) -> Tensor:
-        parts = (states, edges, times)
-        split = queries.split([part.shape[2] for part in parts], dim=2)
-        scores = sum_of_products(split, [part.transpose(1, 2) for part in parts])
+        read = (Rows(states, states_index), Rows(edges, edges_index))
+        scores = _scores(_parts(queries, states, edges), read, times)
         wide = torch.promote_types(scores.dtype, torch.float32)
         weights = masked_softmax(scores.to(wide), mask[:, None, :]).to(queries.dtype)
-        ctx.save_for_backward(queries, weights, *parts)
-        return torch.cat([torch.bmm(weights, part) for part in parts], dim=2)
+        ctx.save_for_backward(queries, weights, states, states_index, edges, edges_index, times)
+        return _sums(weights, read, times)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        queries, weights, *parts = ctx.saved_tensors
-        dims = [part.shape[2] for part in parts]
-        grad_parts = grads[0].split(dims, dim=2)
-        grad_weights = sum_of_products(grad_parts, [part.transpose(1, 2) for part in parts])
+        queries, weights, states, states_index, edges, edges_index, times = ctx.saved_tensors
+        read = (Rows(states, states_index), Rows(edges, edges_index))
+        grad_parts = _parts(grads[0], states, edges)
+        grad_weights = _scores(grad_parts, read, times)
         weighted = grad_weights * weights
         grad_scores = weighted - weights * weighted.sum(dim=2, keepdim=True)
-        grad_queries = torch.cat([torch.bmm(grad_scores, part) for part in parts], dim=2)
+        grad_queries = _sums(grad_scores, read, times)
         coefficients = torch.cat([grad_scores, weights], dim=1).transpose(1, 2)
-        grad_states, _, grad_times = (
+        grad_read, _, grad_times = (
             torch.bmm(coefficients, torch.cat([query, grad], dim=1)) if needed else None
             for query, grad, needed in zip(
-                queries.split(dims, dim=2), grad_parts, ctx.needs_input_grad[1:4], strict=True
+                _parts(queries, states, edges),
+                grad_parts,
+                (ctx.needs_input_grad[1], False, ctx.needs_input_grad[5]),
+                strict=True,
             )
         )
-        return grad_queries, grad_states, None, grad_times, None
+        grad_states = None
+        if grad_read is not None:
+            flat, index = grad_read.flatten(0, 1), states_index.flatten()
+            grad_states = torch.zeros_like(states).index_add_(0, index, flat)
+        return grad_queries, grad_states, None, None, None, grad_times, None
 
 
-def sum_of_products(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Sum of batched products; empty parts (a stream without edge features) are left out."""
-    products = [torch.bmm(a, b) for a, b in zip(left, right, strict=True) if a.shape[2]]
-    return sum(products[1:], products[0])
+def _parts(queries: Tensor, states: Tensor, edges: Tensor) -> Sequence[Tensor]:
+    """What of [Q, H, d_x] belongs to states, edge features and times."""
+    state_dim, edge_dim = states.shape[1], edges.shape[1]
+    return queries.split([state_dim, edge_dim, queries.shape[2] - state_dim - edge_dim], dim=2)
+
+
+def _scores(parts: Sequence[Tensor], read: Sequence[Rows], times: Tensor) -> Tensor:
+    """[Q, H, K] q' . x_k."""
+    scores = torch.bmm(parts[2], times.transpose(1, 2))
+    for part, rows in zip(parts, read, strict=False):
+        if part.shape[2]:  # a stream may have no edge features
+            scores = scores + dots(part, rows)
+    return scores
+
+
+def _sums(weights: Tensor, read: Sequence[Rows], times: Tensor) -> Tensor:
+    """[Q, H, d_x] sum_k a_k x_k."""
+    found = [sums(weights, rows) for rows in read if rows.table_Xd.shape[1]]
+    return torch.cat([*found, torch.bmm(weights, times)], dim=2)

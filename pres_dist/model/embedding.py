@@ -16,6 +16,7 @@ from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.neighbourhood import Hop, NodeInputs, repeated
+from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 
 
@@ -36,7 +37,7 @@ class AttentionLayer(nn.Module):
         self,
         own_PS: Tensor,
         place_Q: Tensor | None,
-        states_QKS: Tensor,
+        states: Rows,
         hop: Hop,
         time: TimeEncoding,
     ) -> Tensor:
@@ -45,8 +46,8 @@ class AttentionLayer(nn.Module):
         attended_QA = self.attention(
             own_PS,
             time(hop.t_Q.new_zeros(1)),
-            states_QKS,
-            hop.edge_features_QKd,
+            states,
+            hop.edges,
             times_QKT,
             hop.mask_QK,
             place_Q,
@@ -79,16 +80,16 @@ class SumLayer(nn.Module):
         self,
         own_PS: Tensor,
         place_Q: Tensor | None,
-        states_QKS: Tensor,
+        states: Rows,
         hop: Hop,
         time: TimeEncoding,
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         own_QS = _at_queries(own_PS, place_Q)
-        parts = [states_QKS, time(hop.t_Q[:, None] - hop.t_QK)]
-        if hop.edge_features_QKd is not None:
-            parts.insert(1, hop.edge_features_QKd)
-        weight_Q1K = hop.mask_QK[:, None].to(states_QKS.dtype)
+        parts = [states.dense(), time(hop.t_Q[:, None] - hop.t_QK)]
+        if hop.edges is not None:
+            parts.insert(1, hop.edges.dense())
+        weight_Q1K = hop.mask_QK[:, None].to(own_QS.dtype)
         sums_Qx = torch.cat([torch.bmm(weight_Q1K, part)[:, 0] for part in parts], dim=1)
         summed_QA = torch.relu(self.project(sums_Qx))
         summed_QA = F.dropout(summed_QA, self.dropout, self.training)
@@ -123,14 +124,14 @@ class GraphEmbedding(nn.Module):
         """
         innermost = hops[-1]
         own_rows, place_Q = _distinct(innermost.index_Q, states_UD.shape[0])
-        neighbours = _rows(states_UD, innermost.index_QK)
+        neighbours = Rows(states_UD, innermost.index_QK)
         own = states_UD.index_select(0, own_rows)
         embedded = self.layers[0](own, place_Q, neighbours, innermost, time)
         for layer, hop in zip(self.layers[1:], reversed(hops[:-1]), strict=True):
             num_queries, num_neighbours = hop.index_QK.shape
             own, around = embedded.split([num_queries, num_queries * num_neighbours])
             around = around.view(num_queries, num_neighbours, own.shape[1])
-            embedded = layer(own, None, around, hop, time)
+            embedded = layer(own, None, Rows.of(around), hop, time)
         return embedded
 
 
@@ -202,8 +203,3 @@ def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
 def _at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
     """The row of each query; None: they are in order already."""
     return rows if place_Q is None else rows.index_select(0, place_Q)
-
-
-def _rows(states_UD: Tensor, index_QK: Tensor) -> Tensor:
-    """[Q, K, D]; index_select, whose backward is far cheaper than that of indexing."""
-    return states_UD.index_select(0, index_QK.flatten()).view(*index_QK.shape, states_UD.shape[1])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState
 from pres_dist.model.attention import TemporalAttention
 from pres_dist.model.config import ModelConfig
+from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MeasuredMemory
 
@@ -61,8 +62,8 @@ class MailAttention(nn.Module):
         attended_UD = self.attention(
             state.memory_UD,
             self.time_encoding(age_UR.new_zeros(1)),
-            state.mail_memory_URD,
-            edges_URd,
+            Rows.of(state.mail_memory_URD),
+            Rows.of(edges_URd),
             self.time_encoding(age_UR),
             full_UR,
         )

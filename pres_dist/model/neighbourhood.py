@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pres_dist.model.rows import Rows
+
 
 @dataclass(frozen=True)
 class Repeated:
@@ -41,7 +43,7 @@ class Hop:
         t_Q: int64 time of the query.
         index_QK: rows of the neighbours.
         t_QK: int64 times of the events that made them neighbours.
-        edge_features_QKd: features of those events, or None.
+        edges: features of those events, or None.
         mask_QK: False for empty slots.
     """
 
@@ -49,7 +51,7 @@ class Hop:
     t_Q: Tensor
     index_QK: Tensor
     t_QK: Tensor
-    edge_features_QKd: Tensor | None
+    edges: Rows | None
     mask_QK: Tensor
 
 

@@ -82,7 +82,7 @@ def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int)
     """
     state_QD = nodes.memory_UD.index_select(0, hop.index_Q)
     known_until_Q = last_update_Q = nodes.last_update_U.index_select(0, hop.index_Q)
-    features = hop.edge_features_QKd
+    edges = hop.edges
     measured = MeasuredMemory(state_QD, last_update_Q)
     num_slots = hop.index_QK.shape[1]
     for slot in range(max(num_slots - num, 0), num_slots):
@@ -92,7 +92,7 @@ def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int)
             measured,
             rows,
             nodes.memory_UD.index_select(0, hop.index_QK[rows, slot]),
-            None if features is None else features[rows, slot],
+            None if edges is None else edges.table_Xd[edges.index_QK[rows, slot]],
             hop.t_QK[rows, slot],
         )
     return measured

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pres_dist.events.tables import EventTables
 from pres_dist.model.neighbourhood import Hop
+from pres_dist.model.rows import Rows
 from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
 
@@ -131,8 +132,18 @@ def _index_hops(
     for (t_hop_Q, neighbours), index_flat in zip(sampled, index_hops, strict=True):
         events_QK = neighbours.events_QK
         index_QK = index_flat.view(events_QK.shape)
-        features_QKd = tables.edge_features(events_QK)
         t_QK = tables.times(events_QK)
-        hops.append(Hop(index_Q, t_hop_Q, index_QK, t_QK, features_QKd, neighbours.mask_QK))
+        edges = _edge_rows(events_QK, tables)
+        hops.append(Hop(index_Q, t_hop_Q, index_QK, t_QK, edges, neighbours.mask_QK))
         index_Q = torch.cat([index_Q, index_flat])
     return hops
+
+
+def _edge_rows(events_QK: Tensor, tables: EventTables) -> Rows | None:
+    """Features of events, each read once: queries share many of their neighbours' events."""
+    if not tables.edge_dim:
+        return None
+    events_X, place_QK = torch.unique(events_QK, return_inverse=True)
+    features_Xd = tables.edge_features(events_X)
+    assert features_Xd is not None
+    return Rows(features_Xd, place_QK)

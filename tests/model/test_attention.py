@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.model.attention import TemporalAttention, attend
+from pres_dist.model.rows import Rows
 
 Q, K, S, T, A = 11, 5, 6, 4, 8
 EMPTY, FULL = 3, 4
@@ -32,8 +33,9 @@ class Inputs:
     def queries(self) -> Tensor:
         return torch.cat([self.own, self.now.expand(len(self.own), -1)], dim=1)
 
-    def arguments(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-        return self.own, self.now, self.states, self.edges, self.times, self.mask
+    def arguments(self) -> tuple[Tensor, Tensor, Rows, Rows | None, Tensor, Tensor]:
+        edges = None if self.edges is None else Rows.of(self.edges)
+        return self.own, self.now, Rows.of(self.states), edges, self.times, self.mask
 
 
 def make_inputs(edge_dim: int, dtype: torch.dtype = torch.float64, num_neighbours: int = K):
@@ -126,7 +128,11 @@ def test_written_out_gradient(seed, edge_dim, learnt_times):
     times = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=learnt_times)
     mask = torch.rand(4, 3) < 0.6
     mask[0] = False
-    assert torch.autograd.gradcheck(attend, (queries, states, edges, times, mask))
+
+    def attended(queries: Tensor, states: Tensor, times: Tensor) -> Tensor:
+        return attend(queries, Rows.of(states), Rows.of(edges), times, mask)
+
+    assert torch.autograd.gradcheck(attended, (queries, states, times))
 
 
 def test_edge_features_and_fixed_times_get_no_gradient():

@@ -16,6 +16,7 @@ from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.rows import Rows
 from pres_dist.pres.config import PresConfig
 from pres_dist.step.gather import Gathered, gather
 
@@ -143,12 +144,12 @@ def test_masked_slots_have_no_influence(kind):
     # Of a two-layer hop the index must stay: its neighbours are the next hop's queries.
     last = gathered.hops[-1]
     assert not last.mask_QK.all()
-    assert last.edge_features_QKd is not None
+    assert last.edges is not None
     other = replace(
         last,
         index_QK=poison(last, last.index_QK, 0),
         t_QK=poison(last, last.t_QK, 3),
-        edge_features_QKd=last.edge_features_QKd + 1e3 * ~last.mask_QK[:, :, None],
+        edges=Rows.of(last.edges.dense() + 1e3 * ~last.mask_QK[:, :, None]),
     )
     before = world.model.embed(nodes, gathered.hops)
     after = world.model.embed(nodes, [*gathered.hops[:-1], other])

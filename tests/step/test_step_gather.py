@@ -158,11 +158,13 @@ def test_nodes_are_distinct_and_all_are_read(case, num_hops):
 def test_edge_features_are_those_of_the_events(case):
     for hop in case.gather(2).hops:
         if case.stream.edge_features is None:
-            assert hop.edge_features_QKd is None
+            assert hop.edges is None
             continue
-        assert hop.edge_features_QKd.shape == (*hop.mask_QK.shape, 2)
+        assert hop.edges is not None
+        features_QKd = hop.edges.dense()
+        assert features_QKd.shape == (*hop.mask_QK.shape, 2)
         # The first feature of an event is twice its id.
-        events = (hop.edge_features_QKd[..., 0] / 2).long()[hop.mask_QK]
+        events = (features_QKd[..., 0] / 2).long()[hop.mask_QK]
         assert case.stream.t[events.numpy()].tolist() == hop.t_QK[hop.mask_QK].tolist()
 
 

@@ -1,0 +1,100 @@
+"""Rows of a table that queries read, and the two products that attention makes of them.
+
+Neighbours of different queries are often the same node or the same event. On the CPU
+both products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
+would be written once and read four times in a step, never exists.
+
+Shapes: Q queries, H heads, K rows a query, X rows of the table, d numbers a row.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """K rows of a table for each query.
+
+    Attributes:
+        table_Xd: the table.
+        index_QK: which of its rows.
+    """
+
+    table_Xd: Tensor
+    index_QK: Tensor
+
+    @staticmethod
+    def of(dense_QKd: Tensor) -> Rows:
+        """Rows that no two queries share."""
+        table_Xd = dense_QKd.flatten(0, 1)
+        index_X = torch.arange(table_Xd.shape[0], device=dense_QKd.device)
+        return Rows(table_Xd, index_X.view(dense_QKd.shape[:2]))
+
+    def dense(self) -> Tensor:
+        """[Q, K, d]; index_select, whose backward is far cheaper than that of indexing."""
+        rows = self.table_Xd.index_select(0, self.index_QK.flatten())
+        return rows.view(*self.index_QK.shape, self.table_Xd.shape[1])
+
+
+def dots(queries_QHd: Tensor, rows: Rows) -> Tensor:
+    """[Q, H, K] inner product of each head's query with each of its rows; not differentiable."""
+    if not _in_place(queries_QHd, rows):
+        return torch.bmm(queries_QHd, rows.dense().transpose(1, 2))
+    num_queries, num_heads, dim = queries_QHd.shape
+    index_NK, table_Xd = _for_heads(rows, num_heads), rows.table_Xd
+    num, each = index_NK.shape
+    first_N = torch.arange(0, num * each + 1, each)
+    _warn_once_in_vain()
+    sought = torch.sparse_csr_tensor(
+        first_N,
+        index_NK.flatten(),
+        queries_QHd.new_zeros(num * each),
+        size=(num, table_Xd.shape[0]),
+    )
+    flat_Nd = queries_QHd.reshape(num, dim)
+    found = torch.sparse.sampled_addmm(sought, flat_Nd, table_Xd.t(), beta=0.0)
+    return found.values().view(num_queries, num_heads, each)
+
+
+def sums(weights_QHK: Tensor, rows: Rows) -> Tensor:
+    """[Q, H, d] sum of each query's rows, weighted for each head; not differentiable."""
+    if not _in_place(weights_QHK, rows):
+        return torch.bmm(weights_QHK, rows.dense())
+    num_queries, num_heads, each = weights_QHK.shape
+    summed_Nd = F.embedding_bag(
+        _for_heads(rows, num_heads),
+        rows.table_Xd,
+        per_sample_weights=weights_QHK.reshape(-1, each),
+        mode="sum",
+    )
+    return summed_Nd.view(num_queries, num_heads, rows.table_Xd.shape[1])
+
+
+def _in_place(left: Tensor, rows: Rows) -> bool:
+    """Whether there are kernels that read a table's rows by index, faster than a copy of them."""
+    wide = left.dtype in (torch.float32, torch.float64)
+    # A sparse matrix has no more entries in a row than columns, not even repeated ones.
+    fits = 0 < rows.index_QK.shape[1] <= rows.table_Xd.shape[0]
+    return left.device.type == "cpu" and wide and fits and rows.index_QK.shape[0] > 0
+
+
+def _for_heads(rows: Rows, num_heads: int) -> Tensor:
+    """[Q * H, K] the same rows for each head."""
+    num_queries, each = rows.index_QK.shape
+    return rows.index_QK[:, None].expand(num_queries, num_heads, each).reshape(-1, each)
+
+
+@cache
+def _warn_once_in_vain() -> None:
+    """Torch says once a process that its sparse tensors are young; nobody can act on that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ends, nothing = torch.tensor([0, 1]), torch.zeros(1)
+        torch.sparse_csr_tensor(ends, torch.tensor([0]), nothing, size=(1, 1))
