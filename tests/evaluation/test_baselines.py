@@ -51,7 +51,7 @@ def by_loops(stream, events, negatives, duration, recent=1000):
     return scores
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases(), data=st.data())
 def test_scores_against_a_loop(case: Case, data: st.DataObject) -> None:
     stream, tables = case.stream, case.tables

@@ -30,21 +30,21 @@ def labelled(positive, negative):
     return labels, np.concatenate([positive, negative])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(scores())
 def test_average_precision_against_scikit_learn(pair):
     expected = average_precision_score(*labelled(*pair))
     assert average_precision(*pair) == pytest.approx(expected, rel=1e-12)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(scores())
 def test_roc_auc_against_scikit_learn(pair):
     expected = roc_auc_score(*labelled(*pair))
     assert roc_auc(*pair) == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(scores())
 def test_roc_auc_is_the_share_of_pairs_in_the_right_order(pair):
     positive, negative = pair
@@ -78,7 +78,7 @@ def test_many_scores_of_float32():
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(scores(), st.randoms(use_true_random=False))
 def test_the_order_of_events_does_not_matter(pair, random):
     shuffled = []
@@ -113,7 +113,7 @@ def reciprocal_rank(positive: float, negatives: list[float]) -> float:
     return 1 / (0.5 * (optimistic + pessimistic) + 1)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_reciprocal_ranks_against_a_loop(data):
     values = data.draw(st.sampled_from([FEW, ANY]))

@@ -47,7 +47,7 @@ VERBS = st.sampled_from(["push", "learn", "learn", "observe", "pull", "reload", 
 SEEDS = st.integers(0, 1 << 30)
 GAPS = st.sampled_from([0, 1, 60_000, 86_400_000])
 program_settings = settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.differing_executors]
+    max_examples=80, suppress_health_check=[HealthCheck.differing_executors]
 )
 random_programs = given(
     layout=LAYOUTS, verbs=st.lists(VERBS, min_size=2, max_size=14), data=st.data()

@@ -88,7 +88,7 @@ def test_nodes_that_meet_are_kept_together(world: int) -> None:
     assert cut(src, dst, owner_N) < 0.2
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     num_nodes=st.integers(1, 300),
     world=st.integers(1, 6),

@@ -97,7 +97,7 @@ def writes_of(layout: Layout, world: int, num: int, random: Random) -> list[Writ
     return writes
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     layout=LAYOUTS,
     world=st.integers(1, 4),
@@ -127,7 +127,7 @@ def test_any_order_of_arrival_gives_the_same_state(
     assert server.num_duplicates == len(again)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(layout=LAYOUTS, world=st.integers(1, 4), random=st.randoms(use_true_random=False))
 def test_workers_in_threads_read_what_they_must(layout: Layout, world: int, random: Random) -> None:
     """Each writes and reads in its own time; what it reads is the state after its write."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from pres_dist.model.rows import Rows, dots, sums
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     num_queries=st.integers(0, 6),
     num_heads=st.integers(1, 3),

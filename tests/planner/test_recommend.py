@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up import LINK, RootTouches, machine, workload
 
@@ -14,7 +14,6 @@ from pres_dist.planner.recommend import AS_FAST, Bounds, Planner, plans
 TOUCH = RootTouches()
 
 
-@settings(deadline=None)
 @given(
     workers=st.integers(1, 200),
     memory=st.floats(1e6, 1e9),

@@ -44,7 +44,7 @@ def test_is_splitmix64_as_published():
     assert [value & MASK for value in bits] == known
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     key=st.lists(st.integers(-(1 << 70), 1 << 70), max_size=4),
     counters=st.lists(INT64, min_size=1, max_size=4),
@@ -64,7 +64,7 @@ def test_frozen_values():
     assert values == [0.5472708787280213, 0.3736715219795895, 0.5946503594281111]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_draws_do_not_depend_on_how_counters_are_batched(data):
     num = data.draw(st.integers(1, 12))

@@ -47,7 +47,7 @@ usable = cases().filter(lambda case: len(set(case.stream.dst.tolist())) >= 2)
 # ------------------------------------------------------- what holds for all
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(case=usable, kind=kinds, num=st.integers(1, 4), data=st.data())
 def test_never_the_true_destination_and_only_listed_ones(case, kind, num, data):
     listed = data.draw(
@@ -63,7 +63,7 @@ def test_never_the_true_destination_and_only_listed_ones(case, kind, num, data):
         assert set(row) <= set(listed)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(case=usable, kind=kinds, num=st.integers(1, 3), data=st.data())
 def test_draws_do_not_depend_on_how_a_batch_is_cut(case, kind, num, data):
     num_events = case.stream.num_events
@@ -180,7 +180,7 @@ def acceptable(case, kind, event, train_end, listed):
     return met, good
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     case=usable,
     kind=st.sampled_from(["historical", "inductive"]),

@@ -41,7 +41,7 @@ def all_queries(case):
 # ---------------------------------------------------------------- adjacency
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(case=cases(), data=st.data())
 def test_history_against_a_loop(case, data):
     adjacency = case.adjacency()
@@ -66,7 +66,7 @@ def test_history_against_a_loop(case, data):
         assert adjacency.times(events).tolist() == case.stream.t[expected].tolist()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases())
 def test_number_of_half_edges(case):
     everything = [
@@ -102,7 +102,7 @@ def test_more_nodes_times_events_than_can_be_indexed(monkeypatch):
     assert events_of(sampler_of(adjacency, 3).sample(ids([900]), ids([3]))) == [1, 2]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases())
 def test_other_endpoint_keeps_the_shape_of_a_grid(case):
     adjacency = case.adjacency()
@@ -136,7 +136,7 @@ def test_huge_ids_cause_no_warning():
 # ------------------------------------------------------------- most recent
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(case=cases(), num=st.integers(1, 6))
 def test_recent_against_a_loop(case, num):
     adjacency = case.adjacency()
@@ -202,7 +202,7 @@ def test_masked_events_take_no_slot_either():
 # ----------------------------------------------------------------- uniform
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(case=cases(), num=st.integers(1, 6), seed=st.integers(0, 1 << 40), epoch=st.integers(0, 99))
 def test_uniform_is_an_ordered_subset_of_the_history(case, num, seed, epoch):
     adjacency = case.adjacency()

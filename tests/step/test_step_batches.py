@@ -61,7 +61,7 @@ def packed(t, batch_size):
     return sizes
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(sweeps())
 def test_batches_cover_the_events_in_whole_runs(case):
     stream, events, batch_size = case
@@ -77,7 +77,7 @@ def test_batches_cover_the_events_in_whole_runs(case):
     assert [sweep.events_before(i) for i in range(len(sweep) + 1)] == [0, *np.cumsum(sizes)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(sweeps(), st.data())
 def test_resuming_gives_the_batches_that_were_left(case, data):
     stream, events, batch_size = case

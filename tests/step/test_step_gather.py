@@ -117,7 +117,7 @@ def check_hop(case, gathered, hop, queries, strategy):
     return slots
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     case=cases(), num_hops=st.sampled_from([1, 2]), strategy=st.sampled_from(["recent", "uniform"])
 )
@@ -136,7 +136,7 @@ def test_hops_against_loops(case, num_hops, strategy):
         ]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(case=cases(), num_hops=st.sampled_from([0, 1, 2]))
 def test_nodes_are_distinct_and_all_are_read(case, num_hops):
     gathered = case.gather(num_hops)
@@ -153,7 +153,7 @@ def test_nodes_are_distinct_and_all_are_read(case, num_hops):
     assert read == set(nodes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases())
 def test_edge_features_are_those_of_the_events(case):
     for hop in case.gather(2).hops:
@@ -210,7 +210,7 @@ def test_without_hops_there_are_queries_but_no_neighbours():
     assert hop.index_QK.shape == hop.t_QK.shape == hop.mask_QK.shape == (6, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases())
 def test_endpoints_alone(case):
     tables = EventTables(case.stream)

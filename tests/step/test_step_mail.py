@@ -52,7 +52,7 @@ def past_of(endpoint, pairs, events):
     return found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(batches())
 def test_against_a_loop(batch):
     pairs, events, num_endpoints, num_slots = batch
