@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -34,6 +35,8 @@ class PartialDirectory:
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
+            # A signal may end the process between here and whoever would call `remove`.
+            atexit.register(self.remove)
             self.path.mkdir()
         except OSError as error:
             reason = error.strerror or error
@@ -49,9 +52,11 @@ class PartialDirectory:
         os.rename(self.path, self._target)
         fsync(self._target.parent)
         shutil.rmtree(replaced, ignore_errors=True)
+        atexit.unregister(self.remove)
 
     def remove(self) -> None:
         """Remove what is there; nothing is after ``publish``."""
+        atexit.unregister(self.remove)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _refuse_existing(self) -> None:

