@@ -100,6 +100,7 @@ def test_a_stream_tells_its_sizes_and_what_its_batches_touch(
     stream.save(tmp_path / "stream")
     file = tmp_path / "plan.json"
     arguments = ["--stream", str(tmp_path / "stream"), "--workers", "2", "--json", str(file)]
+    arguments += ["--largest-batch", "3200"]
     assert main(["plan", *arguments]) == 0
     assert "counted on slices of 1 to 1,050 events of small" in " ".join(
         capsys.readouterr().out.split()
