@@ -71,9 +71,7 @@ class TemporalAttention(nn.Module):
             mask_QK: False for empty slots.
             place_Q: row of `own_PS` that belongs to each query; None where they are in order.
         """
-        queries_QHx = self._into_neighbour_space(own_PS, now_1T)
-        if place_Q is not None:
-            queries_QHx = queries_QHx.index_select(0, place_Q)
+        queries_QHx = at_queries(self._into_neighbour_space(own_PS, now_1T), place_Q)
         return self._values(attend(queries_QHx, states, edges, times_QKT, mask_QK))
 
     def _into_neighbour_space(self, own_PS: Tensor, now_1T: Tensor) -> Tensor:
@@ -91,6 +89,11 @@ class TemporalAttention(nn.Module):
         value_Hxh = self.value.view(self.num_heads, -1, self.value.shape[1]).transpose(1, 2)
         values_HQh = torch.bmm(sums_QHx.transpose(0, 1), value_Hxh)
         return values_HQh.transpose(0, 1).flatten(1)
+
+
+def at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
+    """The row of each query, out of those of distinct nodes; None: they are in order already."""
+    return rows if place_Q is None else rows.index_select(0, place_Q)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

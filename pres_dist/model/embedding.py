@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pres_dist.memory.state import elapsed_since
-from pres_dist.model.attention import TemporalAttention
+from pres_dist.model.attention import TemporalAttention, at_queries
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.neighbourhood import Hop, NodeInputs, repeated
 from pres_dist.model.rows import Rows
@@ -59,7 +59,7 @@ class AttentionLayer(nn.Module):
         """`merge_in` of [attended | own state]: the own part once a node."""
         dims = [attended_QA.shape[1], own_PS.shape[1]]
         attended_AA, own_AS = self.merge_in.weight.split(dims, dim=1)
-        own_QA = _at_queries(F.linear(own_PS, own_AS, self.merge_in.bias), place_Q)
+        own_QA = at_queries(F.linear(own_PS, own_AS, self.merge_in.bias), place_Q)
         return torch.addmm(own_QA, attended_QA, attended_AA.t())
 
 
@@ -85,7 +85,7 @@ class SumLayer(nn.Module):
         time: TimeEncoding,
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
-        own_QS = _at_queries(own_PS, place_Q)
+        own_QS = at_queries(own_PS, place_Q)
         parts = [states.dense(), time(hop.t_Q[:, None] - hop.t_QK)]
         if hop.edges is not None:
             parts.insert(1, hop.edges.dense())
@@ -198,8 +198,3 @@ def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
     if once.rows_P.numel() == index_Q.numel():
         return index_Q, None
     return once.rows_P, once.place_Q
-
-
-def _at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
-    """The row of each query; None: they are in order already."""
-    return rows if place_Q is None else rows.index_select(0, place_Q)
