@@ -59,15 +59,15 @@ def _evaluate(
     config = read_config(run_dir)
     device, results = choose_device(config), []
     with join_world(device, partial(evaluation_grid, config.parallel)) as world:
-        state = world.leader_does(lambda: Checkpoints(run_dir).load(BEST))
+        best = world.leader_does(lambda: Checkpoints(run_dir).open(BEST))
         with assembled(without_servers(config), device, world) as parts:
             for evaluation in evaluations(parts):
                 started = time.perf_counter()
-                load_model(parts, state)
+                load_model(parts, best)
                 results.append(
                     {
                         **final_metrics(parts, evaluation),
-                        "best_epoch": state["position"]["epoch"],
+                        "best_epoch": best.state["position"]["epoch"],
                         "seconds": time.perf_counter() - started,
                         "settings": evaluation.model_dump(mode="json"),
                     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,20 +124,35 @@ class LocalStore:
             self.statistics.reset()
         self.version, self._recent = 0, []
 
+    def kept_nodes(self) -> Tensor:
+        return torch.arange(self.num_nodes)
+
     def state_dict(self) -> dict[str, Any]:
         statistics = {} if self.statistics is None else self.statistics.state_dict()
         return {"rows": dict(vars(self._rows)), "statistics": statistics}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if bool(state["statistics"]) != (self.statistics is not None):
-            raise CheckpointError(
-                "the saved state must have transition statistics if the store has"
-            )
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_tables(self.state_dict(), state)
         for name, table in vars(self._rows).items():
             table.copy_(state["rows"][name])
         if self.statistics is not None:
             self.statistics.load_state_dict(state["statistics"])
         self.version, self._recent = 0, []
+
+
+def check_tables(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless two states of a store have the same tables."""
+    expected, found = _shapes(own), _shapes(saved)
+    if expected != found:
+        raise CheckpointError(f"the saved memory must have tables of {expected}, got {found}")
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {
+        f"{part}.{name}": list(table.shape)
+        for part, tables in state.items()
+        for name, table in sorted(tables.items())
+    }
 
 
 def _with_unread(nodes_U: Tensor, state: NodeState, unread: Sequence[_Push]) -> NodeState:

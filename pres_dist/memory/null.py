@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -49,8 +50,11 @@ class NullStore:
     def reset(self) -> None:
         self.version = 0
 
+    def kept_nodes(self) -> Tensor:
+        return torch.empty(0, dtype=torch.int64)
+
     def state_dict(self) -> dict[str, Any]:
         return {"rows": {}, "statistics": {}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.version = 0

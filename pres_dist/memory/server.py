@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pres_dist.errors import CheckpointError, StoreError
+from pres_dist.errors import StoreError
 from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
+from pres_dist.memory.local import check_tables
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import Group
 from pres_dist.memory.shard_layout import ShardLayout, pulled_of, table_columns
@@ -74,10 +75,11 @@ class ServerStore:
         self._columns = Columns(layout)
         self._num_writes = 0
         self._rank, num_shards = group.rank(), placement.world
+        self._num_workers = group.size() - num_shards
         self._links = [
             Link(
                 group,
-                group.size() - num_shards + shard,
+                self._num_workers + shard,
                 f"memory shard {shard} of {num_shards}",
                 timeout_s + _GRACE_S,
             )
@@ -120,38 +122,30 @@ class ServerStore:
             self._write(Kind.RESET, _nobody(), [], Volume())
             self.version = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state of a `LocalStore` of all nodes, at worker 0; nothing at the others.
+    def kept_nodes(self) -> Tensor:
+        return torch.arange(self._rank, max(self.num_nodes, self._rank), self._num_workers)
 
-        At the present version of worker 0: the others must have made the same writes
-        and may go on meanwhile.
-        """
-        if self._rank:
-            return {}
+    def state_dict(self) -> dict[str, Any]:
         like = self._columns.tables
-        whole = self._layout.make(self.num_nodes).state_dict()
+        own = self._layout.make(len(self.kept_nodes())).state_dict()
+        first = 0
         for nodes_U in self._chunks():
             with self._turn:
                 found = self._read(Kind.DUMP, nodes_U, like, Volume())
-            for table, column in zip(table_columns(whole), found, strict=True):
-                table[nodes_U[0] : nodes_U[-1] + 1] = column
-        return whole
+            for table, column in zip(table_columns(own), found, strict=True):
+                table[first : first + len(nodes_U)] = column
+            first += len(nodes_U)
+        return own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of a `LocalStore` of all nodes: what worker 0 gives.
-
-        Raises:
-            CheckpointError: at worker 0, it is of another layout.
-        """
-        tables = self._columns.tables if self._rank else self._checked_tables(state)
+        check_tables(self._layout.make(len(self.kept_nodes())).state_dict(), state)
+        tables, first = table_columns(state), 0
         self.reset()
         for nodes_U in self._chunks():
-            if self._rank:  # takes part with nothing
-                part, nodes_U = tables, _nobody()
-            else:
-                part = [table[nodes_U[0] : nodes_U[-1] + 1].cpu() for table in tables]
+            part = [table[first : first + len(nodes_U)].cpu() for table in tables]
             with self._turn:
                 self._write(Kind.LOAD, nodes_U, part, Volume())
+            first += len(nodes_U)
 
     def leave(self) -> None:
         """Tell the shards that this worker is done. They end when all are."""
@@ -162,20 +156,11 @@ class ServerStore:
             except StoreError:  # is no more, which is as well
                 continue
 
-    def _checked_tables(self, state: Mapping[str, Any]) -> list[Tensor]:
-        tables, like = table_columns(state), self._columns.tables
-        own = [(self.num_nodes, *column.shape[1:]) for column in like]
-        saved = [tuple(table.shape) for table in tables]
-        if own != saved:
-            raise CheckpointError(f"the saved memory must have tables of {own}, got {saved}")
-        return tables
-
     def _chunks(self) -> Iterator[Tensor]:
-        """All nodes, in pieces that fit a message; the same on all workers."""
-        row_bytes = frame_bytes(self._columns.tables, 1)
-        for nodes_U in torch.arange(self.num_nodes).split(max(_CHUNK_BYTES // row_bytes, 1)):
-            if len(nodes_U):
-                yield nodes_U
+        """The kept nodes in pieces that fit a message, as many on all workers."""
+        rows = max(_CHUNK_BYTES // frame_bytes(self._columns.tables, 1), 1)
+        most = -(-self.num_nodes // self._num_workers)
+        yield from self.kept_nodes().tensor_split(max(-(-most // rows), 1))
 
     def _read(
         self,

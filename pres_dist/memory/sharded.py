@@ -14,11 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pres_dist.errors import CheckpointError
 from pres_dist.memory.exchange import Delivery, Request, RowExchange
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
@@ -155,52 +153,12 @@ class ShardedStore:
         self._announced.forget()
         self.shard.reset()
 
+    def kept_nodes(self) -> Tensor:
+        return self._nodes_S
+
     def state_dict(self) -> dict[str, Any]:
-        """The rows of this worker, and what they are of the whole."""
-        return {**self._layout(), "nodes": self._nodes_S, "shard": self.shard.state_dict()}
+        return self.shard.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the rows of this worker back.
-
-        Raises:
-            CheckpointError: they are of another layout, worker or placement.
-        """
-        own = self._layout()
-        saved = {name: state.get(name) for name in own}
-        if saved != own:
-            raise CheckpointError(f"a memory shard must be of {own}, got one of {saved}")
-        if not torch.equal(state["nodes"].cpu(), self._nodes_S.cpu()):
-            raise CheckpointError(
-                f"a memory shard must hold the nodes that worker {own['rank']} keeps, "
-                "got one of another placement"
-            )
-        self.load_shard(state["shard"])
-
-    def load_shard(self, state: dict[str, Any]) -> None:
-        """Take the state of a `LocalStore` of this worker's rows."""
         self._announced.forget()
         self.shard.load_state_dict(state)
-
-    def _layout(self) -> dict[str, int]:
-        statistics = self.shard.statistics
-        return {
-            "world": self._exchange.world,
-            "rank": self._exchange.rank,
-            "num_nodes": self.num_nodes,
-            "dim": self.dim,
-            "num_slots": self.num_slots,
-            "rolling": int(self.rolling),
-            "num_components": 0 if statistics is None else statistics.num_components,
-        }
-
-
-def whole_state(shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The state of a `LocalStore` out of the states of all shards of a `ShardedStore`."""
-    num_nodes = shards[0]["num_nodes"]
-    whole: dict[str, Any] = {"rows": {}, "statistics": {}}
-    for part, tables in whole.items():
-        for name, table in shards[0]["shard"][part].items():
-            tables[name] = table.new_empty(num_nodes, *table.shape[1:])
-            for shard in shards:
-                tables[name][shard["nodes"]] = shard["shard"][part][name]
-    return whole

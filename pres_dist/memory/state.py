@@ -15,6 +15,7 @@ Shapes: N nodes of the stream, U nodes of a request, D memory size, R mailbox sl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -171,8 +172,19 @@ class MemoryStore(Protocol):
     def reset(self) -> None:
         """Forget everything: memory and mail empty, statistics zero."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors that restore the store to the last bit; they change as the store does."""
+    def kept_nodes(self) -> Tensor:
+        """[S] distinct ids of the nodes that this worker saves; of all workers, every node once."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state of a store of the same layout."""
+    def state_dict(self) -> dict[str, Any]:
+        """Tables of S rows that restore these nodes to the last bit.
+
+        They may change as the store does. Of a store that others share all workers must have
+        made the same writes; they may go on meanwhile.
+        """
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the rows of these nodes over, as `state_dict` gave them; all workers take part.
+
+        Raises:
+            CheckpointError: tables of another layout.
+        """

@@ -1,69 +1,89 @@
 """Memory as a checkpoint holds it: whole, whoever kept which part of it.
 
-A checkpoint has the state of a `LocalStore` of all nodes, so that a run can go on
-with any number of workers; with several memory replicas, one such state for each.
+Each worker saves the rows that it keeps, and takes its own out of the rows of all, so that
+a run can go on with any number of workers; with several memory replicas, of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.sharded import ShardedStore, whole_state
+from pres_dist.memory.saved import SavedMemory, Shard, Tables
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.config import Handover
 from pres_dist.parallel.world import World
 
-_KINDS = ("rows", "statistics")
 
-
-def save_memory(store: MemoryStore, world: World) -> dict[str, Any]:
-    """The state of all nodes, on the leader; nothing on the other workers.
-
-    Returns:
-        `store`, the memory at the end of the training part, that is of the last replica;
-        `earlier`, the states of the replicas before it.
-    """
-    states = world.gather_at_leader(store.state_dict())
-    if not world.leads:
+def own_memory(store: MemoryStore, world: World) -> dict[str, Tensor]:
+    """What this worker adds to a checkpoint: copies of its rows, under names of their own."""
+    nodes_S = store.kept_nodes()
+    if not len(nodes_S):  # a model without memory, or more workers than nodes
         return {}
-    each = world.grid.memory_workers
-    if isinstance(store, ShardedStore):
-        states = [whole_state(states[first : first + each]) for first in range(0, world.size, each)]
-    else:
-        states = states[::each]  # the first worker of a replica has all of its memory
-    return {"store": states[-1], "earlier": states[:-1]}
+    replica, number = divmod(world.rank, world.grid.memory_workers)
+    return Shard(nodes_S, store.state_dict()).named(replica, number)
 
 
-def load_memory(store: MemoryStore, saved: Mapping[str, Any], world: World) -> None:
-    """Take what this worker keeps out of what `save_memory` gave.
+def load_memory(store: MemoryStore, saved: SavedMemory, world: World) -> None:
+    """Take what this worker keeps out of a checkpoint.
 
     Raises:
-        CheckpointError: it has another number of replicas.
+        CheckpointError: it has another number of replicas, or tables of other shapes.
     """
-    whole = saved["store"]
-    if not world.grid.in_last_replica:
-        earlier = saved["earlier"]
-        if len(earlier) != world.grid.replicas - 1:
-            raise CheckpointError(
-                f"the checkpoint must hold {world.grid.replicas} memory replicas, "
-                f"got {len(earlier) + 1}"
-            )
-        whole = earlier[world.grid.replica]
-    if not isinstance(store, ShardedStore):
-        store.load_state_dict(dict(whole))
+    shards = _shards(saved, world)
+    if saved.num_replicas:
+        store.load_state_dict(_rows_of(store.kept_nodes(), shards, store.num_nodes))
+    else:
+        store.load_state_dict({"rows": {}, "statistics": {}})
+
+
+def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
+    """The shards of this worker's replica, read by the leader where not all see the files.
+
+    All workers must take all of them: whoever does not see the files hears of them.
+    """
+    grid, last = world.grid, saved.num_replicas - 1
+    if not grid.in_last_replica and grid.replicas != saved.num_replicas:
+        raise CheckpointError(
+            f"the checkpoint must hold {grid.replicas} memory replicas, got {saved.num_replicas}"
+        )
+    if all(world.gather(saved.folder.is_dir())):
+        yield from saved.shards(last if grid.in_last_replica else grid.replica)
         return
-    own = store.state_dict()["nodes"]
-    store.load_shard(
-        {
-            part: {name: table[own.to(table.device)] for name, table in tables.items()}
-            for part, tables in whole.items()
-        }
-    )
+    for replica in range(saved.num_replicas):
+        for number in saved.numbers(replica):
+            shard = world.leader_does(partial(saved.shard, replica, number))
+            if replica == (last if grid.in_last_replica else grid.replica):
+                yield shard
+
+
+def _rows_of(nodes_S: Tensor, shards: Iterator[Shard], num_nodes: int) -> Tables:
+    """The rows of some nodes, out of the shards of all."""
+    row_N = torch.full((num_nodes,), -1)
+    row_N[nodes_S] = torch.arange(len(nodes_S))
+    rows: Tables = {}
+    num_found = 0
+    for shard in shards:
+        if int(shard.nodes_S.max()) >= num_nodes:
+            raise CheckpointError(
+                f"the checkpoint must be of {num_nodes} nodes, got node {int(shard.nodes_S.max())}"
+            )
+        row_X = row_N[shard.nodes_S]
+        own_X = row_X >= 0
+        num_found += int(own_X.sum())
+        for part, tables in shard.tables.items():
+            for name, table in tables.items():
+                shape = (len(nodes_S), *table.shape[1:])
+                to = rows.setdefault(part, {}).setdefault(name, table.new_empty(shape))
+                to[row_X[own_X]] = table[own_X]
+    if num_found != len(nodes_S):
+        raise CheckpointError(f"the checkpoint must hold {len(nodes_S)} nodes, got {num_found}")
+    return rows
 
 
 def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:
@@ -100,16 +120,15 @@ def _shift(tables: list[Tensor], world: World) -> list[Tensor] | None:
     return received
 
 
-def _tables(state: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors of a store's state that hold memory, in a fixed order; there may be none."""
-    part = state.get("shard", state)
-    return [part[kind][name] for kind in _KINDS if kind in part for name in sorted(part[kind])]
+def _tables(state: Tables) -> list[Tensor]:
+    """The tables of a store's state in a fixed order; there may be none."""
+    return [tables[name] for _, tables in sorted(state.items()) for name in sorted(tables)]
 
 
-def _with_tables(state: dict[str, Any], tables: list[Tensor]) -> dict[str, Any]:
+def _with_tables(state: Tables, received: list[Tensor]) -> Tables:
     """The state of a store with other tables in it."""
-    part, left = state.get("shard", state), iter(tables)
-    new = {
-        kind: {name: next(left) for name in sorted(part[kind])} for kind in _KINDS if kind in part
+    left = iter(received)
+    return {
+        part: {name: next(left) for name in sorted(tables)}
+        for part, tables in sorted(state.items())
     }
-    return {**state, "shard": new} if "shard" in state else new

@@ -63,7 +63,7 @@ def _checked_state(config: RunConfig, run_dir: Path) -> dict[str, Any]:
         _check_same(run_dir, section, getattr(theirs, section), getattr(config, section))
     if theirs.memory.dim != config.memory.dim:
         raise _other(run_dir, "memory.dim", theirs.memory.dim, config.memory.dim)
-    weights = Checkpoints(run_dir).load(BEST)["model"]
+    weights = Checkpoints(run_dir).open(BEST).state["model"]
     return {name: value for name, value in weights.items() if not name.startswith(CLASSIFIER)}
 
 

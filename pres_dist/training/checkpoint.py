@@ -1,94 +1,160 @@
-"""Checkpoints: written to one side, hashed, synced, then put in place by one rename."""
+"""Checkpoints: written to one side, hashed, synced, then put in place by one rename.
+
+    RUN/checkpoints/LATEST, BEST     name the newest, and that of the best epoch
+    RUN/checkpoints/step-00000012/
+        state.pt                     weights, optimiser, position: what all workers share
+        memory/                      node memory, a file of each worker
+        manifest.json                a hash of every file
+
+What is saved is copied at once; a thread writes the copies while training goes on.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256, sync_folder, write_atomically
+from pres_dist.memory.saved import METADATA, SavedMemory, write_tensors
+from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
 
-__all__ = ["BEST", "LATEST", "Checkpoints", "NoCheckpoints"]
+__all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints"]
 
-STATE, MANIFEST = "state.pt", "manifest.json"
-VERSION = 1
+STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has passed its check.
+
+    Attributes:
+        name: of its folder.
+        state: what all workers share.
+        memory: node memory, in its files.
+    """
+
+    name: str
+    state: dict[str, Any]
+    memory: SavedMemory
+
+
+@dataclass
+class SaveTotals:
+    """What saving has cost this worker.
+
+    Attributes:
+        saves: checkpoints begun.
+        bytes: of their files, as far as this worker wrote them.
+        blocked_seconds: that training waited: for the copies, and for the write before.
+        write_seconds: that a thread wrote beside it.
+    """
+
+    saves: int = 0
+    bytes: int = 0
+    blocked_seconds: float = 0.0
+    write_seconds: float = 0.0
 
 
 class Checkpoints:
-    """The checkpoints of a run folder.
-
-    A checkpoint is a folder `step-N` with the state and a manifest that holds its
-    hash. LATEST and BEST are files that name one. A checkpoint that fails its check
-    is never used.
+    """The checkpoints of a run folder. One that fails its check is never used.
 
     Args:
         run_dir: folder of the run.
         keep: newest checkpoints to keep; the best one is kept besides.
+        world: who saves together. Where not all of its workers see the run folder, the
+            leader writes what the others send it.
     """
 
-    def __init__(self, run_dir: Path, keep: int = 1) -> None:
+    def __init__(self, run_dir: Path, keep: int = 1, world: World | None = None) -> None:
         self.folder = run_dir / CHECKPOINTS
-        self._keep = keep
+        self._keep, self._world = keep, world or World()
+        self._writers: World | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._under_way: list[Future[None]] = []
+        self._totals = SaveTotals()
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state as the newest checkpoint, and drop those no longer kept."""
-        self.folder.mkdir(exist_ok=True)
-        final = self.folder / f"step-{step:08d}"
-        partial = final.with_suffix(".tmp")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        with (partial / STATE).open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        manifest = {"version": VERSION, "step": step, "sha256": {STATE: sha256(partial / STATE)}}
-        write_atomically(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        self._put_in_place(partial, final)
-        write_atomically(self.folder / LATEST, final.name + "\n")
-        self._prune()
+    def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
+        """Begin to write the newest checkpoint; all workers take part.
+
+        Args:
+            step: of the run, which names it.
+            state: what all workers share; the leader's is written.
+            memory: named copies of what this worker keeps, see `own_memory`.
+
+        Raises:
+            CheckpointError: the write before this one has failed, on all workers.
+        """
+        started = time.perf_counter()
+        self.wait()
+        if self._writers is None:
+            self._writers = self._join()
+        content = io.BytesIO()
+        if self._world.leads:
+            torch.save(state, content)
+        self._begin(lambda: self._write(step, content.getbuffer(), memory))
+        self._totals.saves += 1
+        self._totals.blocked_seconds += time.perf_counter() - started
+
+    def go_on_from(self, name: str) -> None:
+        """Let LATEST name a checkpoint that a run goes on from; those after it are made anew."""
+        if self._world.leads:
+            write_atomically(self.folder / LATEST, name + "\n")
+
+    def mark_best(self) -> None:
+        """Let BEST name the newest checkpoint, once that is written."""
+        if self._world.leads:
+            self._begin(self._mark_best)
+
+    def wait(self) -> None:
+        """Until all that was begun is on disk; CheckpointError if it could not be written."""
+        under_way, self._under_way = self._under_way, []
+        for each in under_way:
+            each.result()
+
+    def close(self) -> None:
+        """Let what was begun come to its end, whatever that is."""
+        wait(self._under_way)
+        self._thread.shutdown()
+
+    def take_totals(self) -> SaveTotals:
+        """What saving has cost since this was last asked."""
+        totals, self._totals = self._totals, SaveTotals()
+        return totals
 
     def any(self) -> bool:
         """Whether there is a newest checkpoint."""
         return (self.folder / LATEST).exists()
 
-    def mark_best(self) -> None:
-        """Let BEST name the newest checkpoint."""
-        write_atomically(self.folder / BEST, self.name(LATEST) + "\n")
-        self._prune()
-
-    def load(self, which: str = LATEST, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """State of the newest or best checkpoint.
+    def open(self, which: str = LATEST) -> Checkpoint:
+        """The newest or best checkpoint, or that of a name, after its check.
 
         Raises:
             CheckpointError: there is none, or it fails its check.
         """
+        self.wait()
         folder = self.folder / self.name(which)
-        self._check(folder)
-        state: dict[str, Any] = torch.load(folder / STATE, map_location=device, weights_only=True)
-        return state
-
-    def _check(self, folder: Path) -> None:
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            version, expected = manifest["version"], manifest["sha256"][STATE]
-            found = sha256(folder / STATE)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder}: not a complete checkpoint: {error}") from None
-        if version != VERSION:
-            raise CheckpointError(f"{folder}: checkpoint version must be {VERSION}, got {version}")
-        if found != expected:
-            raise CheckpointError(
-                f"{folder / STATE}: damaged: its sha256 must be {expected}, got {found}"
-            )
+        _check(folder)
+        return Checkpoint(folder.name, _read(folder / STATE), SavedMemory.open(folder / MEMORY))
 
     def name(self, which: str) -> str:
         """Name of the newest or best checkpoint; CheckpointError where there is none."""
+        if which not in (LATEST, BEST):
+            return self._given(which)
         try:
             return (self.folder / which).read_text().strip()
         except OSError:
@@ -96,12 +162,78 @@ class Checkpoints:
                 f"{self.folder}: there is no {which.lower()} checkpoint here"
             ) from None
 
-    def _put_in_place(self, partial: Path, final: Path) -> None:
+    def _given(self, name: str) -> str:
+        there = sorted(path.name for path in self.folder.glob("step-*") if path.suffix != ".tmp")
+        if name not in there:
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint must be one of {', '.join(there)}, got {name}"
+            )
+        return name
+
+    def _begin(self, what: Callable[[], None]) -> None:
+        self._under_way.append(self._thread.submit(what))
+
+    def _join(self) -> World:
+        """The workers in a group of their own, which the thread may use beside all others."""
+        world = self._world
+        world.leader_does(lambda: self.folder.mkdir(exist_ok=True))
+        if world.size == 1:
+            return world
+        self._shared = all(world.gather(self.folder.is_dir()))
+        return World(world.grid, dist.new_group(backend="gloo"))
+
+    def _write(self, step: int, state: memoryview, memory: Mapping[str, Tensor]) -> None:
+        started = time.perf_counter()
+        final = self.folder / f"step-{step:08d}"
+        partial = final.with_suffix(".tmp")
+        world = self._writers
+        assert world is not None
+        try:
+            world.leader_does(lambda: _write_state(partial, state))
+            self._write_memory(partial / MEMORY, memory)
+            hashes = world.gather_at_leader(self._hash_own(partial))
+            world.leader_does(lambda: self._finish(partial, final, step, hashes))
+        except OSError as error:
+            raise CheckpointError(f"{final}: cannot be written: {error.strerror}") from None
+        finally:
+            if world.leads:  # what a failure leaves; nothing after a success
+                shutil.rmtree(partial, ignore_errors=True)
+        self._totals.write_seconds += time.perf_counter() - started
+
+    def _write_memory(self, folder: Path, memory: Mapping[str, Tensor]) -> None:
+        world = self._writers
+        assert world is not None
+        if world.size == 1 or self._shared:
+            write_tensors(folder, memory, world.group)
+            return
+        parts = world.gather_at_leader(dict(memory))
+        whole = {name: tensor for part in parts for name, tensor in part.items()}
+        world.leader_does(lambda: write_tensors(folder, whole, None))
+
+    def _hash_own(self, partial: Path) -> dict[str, str]:
+        """Hashes of the files that this worker wrote, by their path in the checkpoint."""
+        files = sorted((partial / MEMORY).glob(f"__{self._world.rank}_*"))
+        if self._world.leads:
+            files += [partial / MEMORY / METADATA, partial / STATE]
+        self._totals.bytes += sum(file.stat().st_size for file in files)
+        return {file.relative_to(partial).as_posix(): sha256(file) for file in files}
+
+    def _finish(self, partial: Path, final: Path, step: int, hashes: list[dict[str, str]]) -> None:
+        found = {name: digest for each in hashes for name, digest in sorted(each.items())}
+        manifest = {"version": VERSION, "step": step, "sha256": found}
+        write_atomically(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        sync_folder(partial / MEMORY)
         sync_folder(partial)
         if final.exists():  # left by a run that ended before LATEST could name it
             shutil.rmtree(final)
         partial.rename(final)
         sync_folder(self.folder)
+        write_atomically(self.folder / LATEST, final.name + "\n")
+        self._prune()
+
+    def _mark_best(self) -> None:
+        write_atomically(self.folder / BEST, self.name(LATEST) + "\n")
+        self._prune()
 
     def _prune(self) -> None:
         pinned = {self.name(which) for which in (LATEST, BEST) if (self.folder / which).exists()}
@@ -111,14 +243,64 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
 
+def _write_state(partial: Path, state: memoryview) -> None:
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    (partial / MEMORY).mkdir(parents=True)
+    with (partial / STATE).open("wb") as file:
+        file.write(state)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The state in a file; it runs no code, whatever a stranger has put there."""
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign pickle raises many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file}: cannot be read: {reason}") from None
+    return state
+
+
+def _check(folder: Path) -> None:
+    """Raise CheckpointError unless every file is as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, expected = manifest["version"], dict(manifest.get("sha256", {}))
+        if version != VERSION:
+            raise CheckpointError(f"{folder}: checkpoint version must be {VERSION}, got {version}")
+        there = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        }
+        missing = ({STATE, f"{MEMORY}/{METADATA}"} | there) - {MANIFEST} - set(expected)
+        if missing:
+            raise CheckpointError(f"{folder / MANIFEST}: must name {', '.join(sorted(missing))}")
+        found = {name: sha256(folder / name) for name in expected}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: not a complete checkpoint: {error}") from None
+    for name, digest in expected.items():
+        if found[name] != digest:
+            raise CheckpointError(
+                f"{folder / name}: damaged: its sha256 must be {digest}, got {found[name]}"
+            )
+
+
 class NoCheckpoints:
     """Saves nothing: for a training that nobody goes on with."""
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
         pass
+
+    def go_on_from(self, name: str) -> None:
+        """Let LATEST name a checkpoint that a run goes on from; those after it are made anew."""
+        if self._world.leads:
+            write_atomically(self.folder / LATEST, name + "\n")
 
     def mark_best(self) -> None:
         pass
 
-    def load(self, which: str = LATEST, device: torch.device | str = "cpu") -> dict[str, Any]:
+    def take_totals(self) -> SaveTotals:
+        return SaveTotals()
+
+    def open(self, which: str = LATEST) -> Checkpoint:
         raise CheckpointError(f"there is no {which.lower()} checkpoint: none were written")

@@ -8,6 +8,7 @@ from typing import Any
 from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.whole_memory import load_memory
+from pres_dist.training.checkpoint import Checkpoint
 from pres_dist.training.setup import Parts
 
 
@@ -33,8 +34,8 @@ def check_same_events(stream: EventStream, state: Mapping[str, Any]) -> None:
             )
 
 
-def load_model(parts: Parts, state: Mapping[str, Any]) -> None:
+def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
     """Take over weights and node state; CheckpointError if they are of other events."""
-    check_same_events(parts.data.stream, state)
-    parts.model.load_state_dict(state["model"])
-    load_memory(parts.store, state, parts.world)
+    check_same_events(parts.data.stream, checkpoint.state)
+    parts.model.load_state_dict(checkpoint.state["model"])
+    load_memory(parts.store, checkpoint.memory, parts.world)

@@ -18,6 +18,7 @@ from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress, SilentProgress
 from pres_dist.report.run_folder import (
     CALIBRATION,
+    LATEST,
     RESULTS,
     begun_run_folder,
     check_given_folder,
@@ -26,7 +27,7 @@ from pres_dist.report.run_folder import (
 )
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
-from pres_dist.training.checkpoint import Checkpoints
+from pres_dist.training.checkpoint import Checkpoint, Checkpoints
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import ray_runs_here, without_servers
 from pres_dist.training.trainer import Trainer
@@ -98,15 +99,20 @@ def start_or_resume(
         if config.training.batch_size == "auto":  # chosen when the run began
             config = with_batch_size(config, read_config(begun).training.events_per_batch)
         checkpoints = Checkpoints(begun)
-        state = world.leader_does(lambda: checkpoints.load() if checkpoints.any() else None)
+        newest = world.leader_does(lambda: checkpoints.open() if checkpoints.any() else None)
         with assembled(config, device, world) as parts:
-            if state is None:
+            if newest is None:
                 load_encoder(parts)
-            return _run(parts, begun, _progress(console, world), state)
+            return _run(parts, begun, _progress(console, world), newest)
 
 
-def resume(run_dir: Path, console: Progress | None = None) -> Results:
-    """Go on with a run from its newest checkpoint; on the CPU it ends in the same bits.
+def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LATEST) -> Results:
+    """Go on with a run from a checkpoint; on the CPU it ends in the same bits.
+
+    Args:
+        run_dir: folder of the run.
+        console: what whoever is watching sees; nothing when None.
+        checkpoint: name of an older one, for a newest that is damaged.
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
@@ -119,9 +125,9 @@ def resume(run_dir: Path, console: Progress | None = None) -> Results:
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
             config = without_servers(config)
-        state = world.leader_does(Checkpoints(run_dir).load)
+        newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
         with assembled(config, device, world) as parts:
-            return _run(parts, run_dir, progress, state)
+            return _run(parts, run_dir, progress, newest)
 
 
 def _progress(console: Progress | None, world: World) -> Progress:
@@ -129,20 +135,20 @@ def _progress(console: Progress | None, world: World) -> Progress:
     return console if console is not None and world.leads else SilentProgress()
 
 
-def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] | None) -> Results:
+def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | None) -> Results:
     config, world = parts.config, parts.world
+    checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world)
     log: MetricsLog | NoLog = NoLog()
     if world.leads:
         log = MetricsLog(folder, config.training.tensorboard)
     try:
-        trainer = Trainer(
-            parts, Checkpoints(folder, config.training.keep_checkpoints), log, progress
-        )
+        trainer = Trainer(parts, checkpoints, log, progress)
         progress.note(f"run folder: {folder}")
         if world.size > 1:
             progress.note(_describe(world.grid))
-        if state is not None:
-            trainer.load_state_dict(state)
+        if newest is not None:
+            trainer.load(newest)
+            checkpoints.go_on_from(newest.name)
             log.truncate_after(trainer.position.step)
             where = trainer.position
             progress.note(f"resumed at epoch {where.epoch}, batch {where.batch}, step {where.step}")
@@ -152,6 +158,7 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
         results = _finish(trainer)
         log.write({"kind": "final", "step": trainer.position.step, **results})
     finally:
+        checkpoints.close()
         log.close()
     if not world.leads:
         return results

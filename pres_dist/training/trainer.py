@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from pres_dist.memory.state import Pulled
-from pres_dist.parallel.whole_memory import begin_epoch, save_memory
+from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.tasks.pretrained import begin_training
 from pres_dist.tasks.task import Metrics
-from pres_dist.training.checkpoint import BEST, Checkpoints, NoCheckpoints
+from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheckpoints
 from pres_dist.training.identity import fingerprint, load_model
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
@@ -101,8 +101,7 @@ class Trainer:
 
     def restore_best(self) -> None:
         """Take over weights and memory of the best epoch."""
-        state = self.parts.world.leader_does(lambda: self.checkpoints.load(BEST))
-        load_model(self.parts, state)
+        load_model(self.parts, self.parts.world.leader_does(lambda: self.checkpoints.open(BEST)))
 
     def _exhausted(self) -> bool:
         position, patience = self.position, self.config.patience
@@ -181,6 +180,7 @@ class Trainer:
             "coherence": self._if_memory(means["coherence"]),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
             "staleness": {str(lag): n for lag, n in sorted(self.prefetch.staleness.items())},
+            "checkpoints": vars(self.checkpoints.take_totals()),
             "validation": validation,
         }
         self.log.write(record)
@@ -199,7 +199,7 @@ class Trainer:
         if metric is None or metric > position.best_metric:
             position.best_metric = position.best_metric if metric is None else metric
             position.best_epoch = position.epoch
-            self.parts.world.leader_does(self.checkpoints.mark_best)
+            self.checkpoints.mark_best()
         position.epoch, position.batch = position.epoch + 1, 0
 
     def _if_memory(self, value: float | None) -> float | None:
@@ -212,11 +212,11 @@ class Trainer:
         return None if gate is None else float(gate.detach())
 
     def _save(self) -> None:
-        state = self.state_dict()
-        self.parts.world.leader_does(lambda: self.checkpoints.save(self.position.step, state))
+        memory = own_memory(self.parts.store, self.parts.world)
+        self.checkpoints.save(self.position.step, self.state_dict(), memory)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs to end in the same bits.
+        """What a resumed run needs besides its memory to end in the same bits.
 
         All workers take part; only the leader's is complete.
         """
@@ -228,16 +228,16 @@ class Trainer:
             "fingerprint": fingerprint(self.parts.data.stream),
             "model": self.parts.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            **save_memory(self.parts.store, world),
             "totals": totals.state_dict(),
             "staleness": dict(self.prefetch.staleness),
             "position": position,
             "random": world.gather_at_leader(self._random_state()),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same run."""
-        load_model(self.parts, state)
+        load_model(self.parts, checkpoint)
+        state = checkpoint.state
         self.optimiser.load_state_dict(state["optimiser"])
         if self.parts.world.leads:  # sums of all workers: one carries them on
             self.totals.load_state_dict(state["totals"])

@@ -26,7 +26,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sha256, sync_folder, write_atomically
-from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.identity import check_same_events
 from pres_dist.training.setup import Data, data_of, load_data, split_of
 from pres_dist.use.relaying import NodeNumbers, relaid
@@ -73,20 +73,19 @@ def open_state(
         CheckpointError: no usable checkpoint, one of other events, or a damaged extension.
         DataError: the stream cannot be used.
     """
-    checkpoints = Checkpoints(run_dir)
-    saved, name = checkpoints.load(BEST), checkpoints.name(BEST)
+    best = Checkpoints(run_dir).open(BEST)
     folder = current_version(run_dir)
     if folder is not None:
-        return _extended(folder, config, device, saved, name, until)
+        return _extended(folder, config, device, best, until)
     data = load_data(config, device)
-    check_same_events(data.stream, saved)
+    check_same_events(data.stream, best.state)
     return RunState(
         data,
         [data.split.validation_end, data.split.num_events],
-        saved["model"],
-        saved["store"],
+        best.state["model"],
+        best.memory.last(),
         data.split.train_end,
-        name,
+        best.name,
         NodeNumbers.of(data.stream),
     )
 
@@ -145,8 +144,7 @@ def _extended(
     folder: Path,
     config: RunConfig,
     device: torch.device,
-    saved: Mapping[str, Any],
-    checkpoint: str,
+    best: Checkpoint,
     until: int | None,
 ) -> RunState:
     try:
@@ -160,16 +158,16 @@ def _extended(
     state = RunState(
         data,
         segments,
-        saved["model"],
+        best.state["model"],
         {},
         data.split.train_end,
-        checkpoint,
+        best.name,
         trained,
     )
     # A run that was trained on since has other weights: its memory is swept anew.
-    if manifest["checkpoint"] == checkpoint and (until is None or until >= stream.num_events):
+    if manifest["checkpoint"] == best.name and (until is None or until >= stream.num_events):
         return replace(state, memory=_load(folder, manifest), memory_end=stream.num_events)
-    return replace(state, memory=relaid(saved["store"], trained, NodeNumbers.of(stream)))
+    return replace(state, memory=relaid(best.memory.last(), trained, NodeNumbers.of(stream)))
 
 
 def _load(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:

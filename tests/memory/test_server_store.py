@@ -44,10 +44,12 @@ from store_scenarios import (
     play_whole,
     run_step,
 )
+from torch import Tensor
 
 from pres_dist.errors import CheckpointError, StoreError
 from pres_dist.memory.placement import ModuloPlacement, Placement, TablePlacement
 from pres_dist.memory.rendezvous import join_group, open_rendezvous
+from pres_dist.memory.saved import Shard, put_together
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_server import ShardServer
 from pres_dist.memory.shard_service import host_shard
@@ -73,12 +75,10 @@ class ServedStore(StoreOfAll):
         self._call(keep_server_store, self._shards.rendezvous, placement, layout, TIMEOUT_S)
 
     def state_dict(self) -> dict[str, Any]:
-        whole, *nothing = self._call(save)
-        assert not any(nothing)
-        return dict(whole)
+        return {"shards": self._call(save)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._call(load, state)
+        self._call(load, state["shards"])
 
     def close(self) -> None:
         self._call(leave)
@@ -90,8 +90,8 @@ def save(worker: Worker, key: int) -> dict[str, Any]:
     return state
 
 
-def load(worker: Worker, key: int, whole: dict[str, Any]) -> None:
-    worker.kept[key].load_state_dict({} if worker.rank else whole)
+def load(worker: Worker, key: int, shards: list[dict[str, Any]]) -> None:
+    worker.kept[key].load_state_dict(shards[worker.rank])
 
 
 class ServerContract(StoreContract):
@@ -143,13 +143,13 @@ class TestFourWorkers(ServerContract):
 # ------------------------------------------------- equality with one process
 
 
-def play_slices(worker: Worker, store: ServerStore, scenario: Scenario) -> list[dict[str, Any]]:
-    """The state of all shards after each step, at worker 0."""
+def play_slices(worker: Worker, store: ServerStore, scenario: Scenario) -> list[Shard]:
+    """What this worker saves after each step."""
     states = []
     for step, batch in enumerate(batches(scenario)):
         cuts = cuts_of(scenario, worker.world, step)
         run_step(store, batch.slice_of(cuts, worker.rank), step)
-        states.append(copied(store.state_dict()))
+        states.append(saved_part(store))
     return states
 
 
@@ -161,11 +161,11 @@ def assert_slices_equal_whole(
     make_server: MakeServer = ShardServer,
 ) -> None:
     layout = scenario.layout
-    states, *_ = with_shards(
+    workers = with_shards(
         gloo, world, placement, layout, play_slices, scenario, make_server=make_server
     )
-    for step, (one, other) in enumerate(zip(play_whole(scenario), states, strict=True)):
-        assert_same_state(one, other, str(step))
+    for step, (one, *shards) in enumerate(zip(play_whole(scenario), *workers, strict=True)):
+        assert_same_state(one, put_together(shards), str(step))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -194,23 +194,34 @@ def test_slow_shards_change_nothing(gloo: GlooWorld, world: int) -> None:
 # --------------------------------------------------------------- checkpoints
 
 
-def save_and_go_on(worker: Worker, store: ServerStore, seed: int) -> dict[str, Any]:
+def save_and_go_on(worker: Worker, store: ServerStore, seed: int) -> Shard | None:
     """Fill the store, take its state, and write more."""
-    layout, whole = Layout(num_nodes=41, num_slots=3), {}
+    layout, saved = Layout(num_nodes=41, num_slots=3), None
     for step in range(3):
         if step == 2:
-            whole = copied(store.state_dict())
+            saved = saved_part(store)
         state = random_state(layout, 41, seed + step, [1000 * (step + 1)] * 41)
         share = slice(worker.rank, None, worker.world)
         part = NodeState(**{name: getattr(state, name)[share] for name in FIELDS})
         store.push(torch.arange(41)[share], part, learn=True)
-    return whole
+    return saved
 
 
-def load_and_save(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> dict[str, Any]:
-    store.load_state_dict({} if worker.rank else whole)
+def saved_part(store: ServerStore) -> Shard:
+    return Shard(store.kept_nodes(), copied(store.state_dict()))
+
+
+def rows_of(whole: dict[str, Any], nodes_S: Tensor) -> dict[str, Any]:
+    return {
+        part: {name: table[nodes_S] for name, table in tables.items()}
+        for part, tables in whole.items()
+    }
+
+
+def load_and_save(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> Shard:
+    store.load_state_dict(rows_of(whole, store.kept_nodes()))
     assert store.version == 0
-    return copied(store.state_dict())
+    return saved_part(store)
 
 
 @pytest.mark.parametrize("chunk", [1, 32 << 20])
@@ -218,15 +229,14 @@ def test_a_checkpoint_loads_into_another_number_of_shards(
     gloo: GlooWorld, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     layout = Layout(num_nodes=41, num_slots=3)
-    whole, _ = with_shards(gloo, 2, ModuloPlacement(41, 3), layout, save_and_go_on, 5)
-    again, *_ = with_shards(gloo, 3, ModuloPlacement(41, 2), layout, in_chunks, chunk, whole)
-    assert_same_state(whole, again)
+    saved = with_shards(gloo, 2, ModuloPlacement(41, 3), layout, save_and_go_on, 5)
+    whole = put_together(saved)
+    again = with_shards(gloo, 3, ModuloPlacement(41, 2), layout, in_chunks, chunk, whole)
+    assert_same_state(whole, put_together(again))
     assert whole["rows"]["memory_UD"].any()
 
 
-def in_chunks(
-    worker: Worker, store: ServerStore, chunk: int, whole: dict[str, Any]
-) -> dict[str, Any]:
+def in_chunks(worker: Worker, store: ServerStore, chunk: int, whole: dict[str, Any]) -> Shard:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pres_dist.memory.server._CHUNK_BYTES", chunk)
         return load_and_save(worker, store, whole)
@@ -234,17 +244,16 @@ def in_chunks(
 
 def load_wrong(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> str:
     with pytest.raises(CheckpointError) as caught:
-        store.load_state_dict(whole)
+        store.load_state_dict(rows_of(whole, store.kept_nodes()))
     return str(caught.value)
 
 
 def test_a_state_of_another_layout_is_refused(gloo: GlooWorld) -> None:
     layout = Layout(num_nodes=41, num_slots=3)
-    whole, _ = with_shards(gloo, 2, ModuloPlacement(41, 2), layout, save_and_go_on, 5)
+    whole = put_together(with_shards(gloo, 2, ModuloPlacement(41, 2), layout, save_and_go_on, 5))
     for other in (
         replace(layout, num_slots=1),
         replace(layout, num_components=0),
-        replace(layout, num_nodes=40),
     ):
         placement = ModuloPlacement(other.num_nodes, 2)
         (text,) = with_shards(gloo, 1, placement, other, load_wrong, whole)

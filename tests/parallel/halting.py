@@ -38,9 +38,11 @@ def _write_or_halt(log: MetricsLog, record: Mapping[str, Any]) -> None:
     _halt_at(record["kind"])
 
 
-def _save_and_halt(checkpoints: Checkpoints, step: int, state: dict[str, Any]) -> None:
-    _save(checkpoints, step, state)
-    _halt_at("checkpoint")
+def _save_and_halt(checkpoints: Checkpoints, *given: Any) -> None:
+    _save(checkpoints, *given)
+    checkpoints.wait()
+    if int(os.environ.get("RANK", "0")) == 0:
+        _halt_at("checkpoint")
 
 
 if __name__ == "__main__":

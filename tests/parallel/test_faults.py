@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from faults import Launched, torchrun, wait_until
-from small_run import habitual_stream, small_config
+from small_run import habitual_stream, saved_state, small_config
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.report.metrics_log import read_metrics
@@ -178,7 +178,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 def _assert_same_end(run: Path, undisturbed: Path) -> None:
     """Weights, memory, results and the record of every step, to the last bit."""
     for which in ("LATEST", "BEST"):
-        first, second = (Checkpoints(folder).load(which) for folder in (run, undisturbed))
+        first, second = (saved_state(folder, which) for folder in (run, undisturbed))
         _assert_equal(_timeless(first), _timeless(second), which)
     results = [json.loads((folder / "results.json").read_text()) for folder in (run, undisturbed)]
     _assert_equal(_timeless(results[0]), _timeless(results[1]), "results")

@@ -14,12 +14,11 @@ import psutil
 import pytest
 import torch
 from ray_runs import Ended, RayRun, ended, ray_run, started
-from small_run import habitual_stream, small_config
+from small_run import habitual_stream, saved_state, small_config
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.run import train
 
 pytest.importorskip("ray")
@@ -121,9 +120,7 @@ def _killed(
     one, other = _results(undisturbed.run_dir), _results(run_dir)
     assert one.pop("seconds") != other.pop("seconds")
     assert one == other
-    _assert_same(
-        Checkpoints(undisturbed.run_dir).load()["model"], Checkpoints(run_dir).load()["model"]
-    )
+    _assert_same(saved_state(undisturbed.run_dir)["model"], saved_state(run_dir)["model"])
     return killed
 
 

@@ -18,10 +18,11 @@ from small_run import habitual_stream, labelled_stream
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.saved import Shard, Tables, put_together
 from pres_dist.memory.shard_server import ShardServer
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.grid import training_grid
-from pres_dist.parallel.whole_memory import begin_epoch, save_memory
+from pres_dist.parallel.whole_memory import begin_epoch
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
@@ -214,7 +215,7 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
             for name, parameter in trainer.parts.model.named_parameters()
             if parameter.grad is not None
         }
-        memory = save_memory(trainer.parts.store, world).get("store", {})
+        memory = _whole_memory(trainer.parts.store, world)
         tables = {
             f"{part}.{name}": table.numpy().copy()
             for part, named in memory.items()
@@ -228,6 +229,12 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
             }
         )
     return states
+
+
+def _whole_memory(store: MemoryStore, world: World) -> Tables:
+    """The memory of the last replica, at the leader."""
+    shards = world.gather_at_leader(Shard(store.kept_nodes(), store.state_dict()))
+    return put_together(shards[-world.grid.memory_workers :])
 
 
 def _train_as(worker: Worker, config: RunConfig) -> list[dict[str, Any]]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, train_until
+from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.run import resume, train
 
 TIMEOUT_S = 100
@@ -98,9 +97,7 @@ def test_a_run_begun_by_one_and_ended_by_two_has_the_same_bits(
     train_until(config, tmp_path / "broken", step=14)
     result = torchrun(2, "resume", str(tmp_path / "broken"))
     assert result.returncode == 0, result.stderr
-    whole, broken = (
-        Checkpoints(folder).load() for folder in (tmp_path / "whole", tmp_path / "broken")
-    )
+    whole, broken = (saved_state(folder) for folder in (tmp_path / "whole", tmp_path / "broken"))
     for part in ("model", "store"):
         assert_same_bits(whole[part], broken[part], part)
     assert_same_bits(whole["optimiser"]["state"], broken["optimiser"]["state"], "optimiser")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_run import MakeConfig, labelled_stream, train_until
+from small_run import MakeConfig, labelled_stream, saved_state, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
@@ -19,7 +19,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.report.progress import SilentProgress, results_rows
-from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.checkpoint import BEST
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.trainer import Trainer
@@ -104,7 +104,7 @@ def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: 
     whole = train(config, tmp_path / "whole")
     train_until(config, tmp_path / "broken", step=14)
     assert resume(tmp_path / "broken") | {"seconds": 0} == whole | {"seconds": 0}
-    weights = [Checkpoints(tmp_path / name).load()["model"] for name in ("whole", "broken")]
+    weights = [saved_state(tmp_path / name)["model"] for name in ("whole", "broken")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
@@ -115,7 +115,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_only_the_classifier_learns(
     frozen = {**EDGES, "task__pretrained": tmp_path / "links", "training__weight_decay": 0.1}
     config = make_config(**frozen, model__dropout=0.2, training__epochs=3)
     results = train(config, tmp_path / "run")
-    before, after = (Checkpoints(tmp_path / name).load(BEST)["model"] for name in ("links", "run"))
+    before, after = (saved_state(tmp_path / name, BEST)["model"] for name in ("links", "run"))
     assert before.keys() < after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert results["test"]["accuracy"] > 0.6

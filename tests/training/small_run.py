@@ -14,6 +14,7 @@ import pytest
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
+from pres_dist.training.checkpoint import LATEST, Checkpoints
 from pres_dist.training.run import train
 from pres_dist.training.trainer import Trainer
 
@@ -91,3 +92,10 @@ def train_until(config: RunConfig, run_dir: Path, step: int) -> None:
 
     with mock.patch.object(Trainer, "_train_step", dying), pytest.raises(Died):
         train(config, run_dir)
+
+
+def saved_state(run_dir: Path, which: str = LATEST) -> dict[str, Any]:
+    """All that a checkpoint holds: its memory as `store`, that of replicas before as `earlier`."""
+    opened = Checkpoints(run_dir).open(which)
+    earlier = [opened.memory.whole(replica) for replica in range(opened.memory.num_replicas - 1)]
+    return {**opened.state, "store": opened.memory.last(), "earlier": earlier}

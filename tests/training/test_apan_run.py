@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, train_until
+from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.training.checkpoint import LATEST, Checkpoints
+from pres_dist.training.checkpoint import LATEST
 from pres_dist.training.run import resume, train
 
 APAN: dict[str, Any] = {
@@ -34,7 +34,7 @@ def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: 
     train(config, tmp_path / "whole")
     train_until(config, tmp_path / "broken", step=8)
     resume(tmp_path / "broken")
-    whole, resumed = (Checkpoints(tmp_path / run).load(LATEST) for run in ("whole", "broken"))
+    whole, resumed = (saved_state(tmp_path / run, LATEST) for run in ("whole", "broken"))
     assert (whole["store"]["rows"]["mail_event_UR"] >= 0).any(1).sum() > 40
     for name, table in tensors(whole).items():
         assert torch.equal(table, tensors(resumed)[name]), name
@@ -55,7 +55,7 @@ def test_pres_learns_and_speaks_of_memory(make_config: MakeConfig, tmp_path: Pat
     assert last["loss"] < epochs[0]["loss"]
     assert last["gate"] != pytest.approx(0.9, abs=1e-6)
     assert -1 < last["coherence"] < 1
-    statistics = Checkpoints(tmp_path / "run").load(LATEST)["store"]["statistics"]
+    statistics = saved_state(tmp_path / "run", LATEST)["store"]["statistics"]
     assert (statistics["count"] > 0).any(0).all()  # of events and of negatives
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, train_until
+from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.report.html import report_content
-from pres_dist.training.checkpoint import BEST, LATEST, Checkpoints
+from pres_dist.training.checkpoint import BEST, LATEST
 from pres_dist.training.run import resume, train
 
 KINDS = ["jodie", "dyrep", "tgat"]
@@ -36,7 +36,7 @@ def test_a_resumed_run_ends_in_the_same_bits(config: RunConfig, tmp_path: Path) 
     resumed = resume(tmp_path / "broken")
     assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
     for which in (LATEST, BEST):
-        left, right = (Checkpoints(tmp_path / run).load(which) for run in ("whole", "broken"))
+        left, right = (saved_state(tmp_path / run, which) for run in ("whole", "broken"))
         for part in ("model", "store"):
             assert json.dumps(left[part], default=_plain) == json.dumps(right[part], default=_plain)
 
@@ -54,7 +54,7 @@ def test_a_run_says_which_model_it_is_and_can_be_evaluated_by_replay(
     assert 0 < replayed["test"]["ap"] <= 1
     # Without a memory there is nothing to replay, and nothing is kept.
     same = replayed["test"] == results["test"]
-    store = Checkpoints(tmp_path / "run").load()["store"]
+    store = saved_state(tmp_path / "run")["store"]
     assert same == (not config.model.has_memory) == (not store["rows"])
 
 
@@ -66,12 +66,12 @@ def test_attention_of_messages_is_no_part_of_training(
         model__kind="dyrep", training__weight_decay=0.1, training__epochs=1, data__max_events=600
     )
     train(config, tmp_path / "run")
-    trained = Checkpoints(tmp_path / "run").load()["model"]
+    trained = saved_state(tmp_path / "run")["model"]
     config = config.model_copy(
         update={"training": config.training.model_copy(update={"learning_rate": 1e-30})}
     )
     train(config, tmp_path / "still")
-    drawn = Checkpoints(tmp_path / "still").load()["model"]
+    drawn = saved_state(tmp_path / "still")["model"]
     names = [name for name in drawn if name.startswith("message_embedding")]
     assert names
     assert all(torch.equal(trained[name], drawn[name]) for name in names)

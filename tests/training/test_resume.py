@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import Died, MakeConfig, train_until
+import torch.distributed.checkpoint as dcp
+from small_run import Died, MakeConfig, saved_state, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
@@ -23,6 +24,7 @@ from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
 
 TIMES = {
+    "checkpoints",
     "seconds",
     "events_per_second",
     "events_per_cpu_second",
@@ -110,17 +112,18 @@ def test_resuming_a_finished_run_repeats_its_results(config: RunConfig, tmp_path
     assert kinds.count("epoch") == 3
 
 
+@pytest.mark.parametrize("file", [STATE, "memory/.metadata", "memory/__0_0.distcp"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
-def test_a_damaged_checkpoint_is_never_used(config: RunConfig, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_never_used(
+    config: RunConfig, tmp_path: Path, damage: str, file: str
+) -> None:
     train(config, tmp_path / "run")
     folder = Checkpoints(tmp_path / "run").folder
     newest = folder / (folder / LATEST).read_text().strip()
-    data = bytearray((newest / STATE).read_bytes())
-    if damage == "flip":
+    if damage in ("flip", "truncate"):
+        data = bytearray((newest / file).read_bytes())
         data[len(data) // 2] ^= 1
-        (newest / STATE).write_bytes(data)
-    elif damage == "truncate":
-        (newest / STATE).write_bytes(data[:-1])
+        (newest / file).write_bytes(data if damage == "flip" else data[:-1])
     elif damage == "no manifest":
         (newest / "manifest.json").unlink()
     else:
@@ -129,34 +132,53 @@ def test_a_damaged_checkpoint_is_never_used(config: RunConfig, tmp_path: Path, d
         resume(tmp_path / "run")
 
 
+def test_an_older_checkpoint_can_be_asked_for(config: RunConfig, tmp_path: Path) -> None:
+    """Going on from it ends in the same bits, as if the newest had never been."""
+    whole = train(config, tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run")
+    older = sorted(path.name for path in checkpoints.folder.glob("step-*"))[0]
+    assert older != checkpoints.name(LATEST)
+    (checkpoints.folder / checkpoints.name(LATEST) / STATE).write_bytes(b"damaged")
+    assert _without_times(resume(tmp_path / "run", checkpoint=older)) == _without_times(whole)
+    with pytest.raises(CheckpointError, match=f"must be one of .*{older}.*, got step-9"):
+        resume(tmp_path / "run", checkpoint="step-9")
+
+
 def test_only_the_newest_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in range(1, 7):
-        checkpoints.save(step, {"step": step})
+        checkpoints.save(step, {"step": step}, {})
         if step == 2:
             checkpoints.mark_best()
+    checkpoints.wait()
     names = sorted(path.name for path in checkpoints.folder.glob("step-*"))
     assert names == ["step-00000002", "step-00000005", "step-00000006"]
-    assert checkpoints.load()["step"] == 6
-    assert checkpoints.load(BEST)["step"] == 2
+    assert checkpoints.open().state["step"] == 6
+    assert checkpoints.open(BEST).state["step"] == 2
 
 
+@pytest.mark.parametrize(
+    "fails", [(os, "fsync"), (dcp.FileSystemWriter, "write_data"), (Path, "rename")]
+)
 def test_a_save_that_fails_leaves_the_last_checkpoint_usable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: tuple[object, str]
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"step": 1})
+    checkpoints.save(1, {"step": 1}, {"0/0/nodes": torch.arange(3)})
+    checkpoints.wait()
 
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full_disk)
-        with pytest.raises(OSError, match="No space"):
-            checkpoints.save(2, {"step": 2})
-    assert checkpoints.load()["step"] == 1
-    checkpoints.save(2, {"step": 2})
-    assert checkpoints.load()["step"] == 2
+        patch.setattr(*fails, full_disk)
+        checkpoints.save(2, {"step": 2}, {"0/0/nodes": torch.arange(3)})
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
+            checkpoints.wait()
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["LATEST", "step-00000001"]
+    assert checkpoints.open().state["step"] == 1
+    checkpoints.save(2, {"step": 2}, {"0/0/nodes": torch.arange(3)})
+    assert checkpoints.open().state["step"] == 2
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -165,9 +187,9 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (os.mkdir, (str(tmp_path / "ran"),))
 
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, {"payload": Payload()})
-    with pytest.raises(Exception, match=r"(?i)weights.only"):
-        checkpoints.load()
+    checkpoints.save(1, {"payload": Payload()}, {})
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoints.open()
     assert not (tmp_path / "ran").exists()
 
 
@@ -182,7 +204,7 @@ def _assert_same_metrics(first: Path, second: Path) -> None:
 
 def _assert_same_states(first: Path, second: Path) -> None:
     for which in (LATEST, BEST):
-        _assert_same(*(Checkpoints(folder).load(which) for folder in (first, second)))
+        _assert_same(*(saved_state(folder, which) for folder in (first, second)))
 
 
 def _assert_same(first: Any, second: Any, path: str = "") -> None:

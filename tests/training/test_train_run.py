@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import MakeConfig
+from small_run import MakeConfig, saved_state
 
 from pres_dist.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from pres_dist.evaluation.run import evaluate_run
@@ -15,7 +15,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.memory.state import Pulled
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.step.plan import Plan
-from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.checkpoint import BEST
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.trainer import Trainer
@@ -108,10 +108,9 @@ def test_evaluate_repeats_the_run_s_own_figures(make_config: MakeConfig, tmp_pat
 def test_evaluation_leaves_the_checkpoint_alone(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(training__epochs=1)
     train(config, tmp_path / "run")
-    checkpoints = Checkpoints(tmp_path / "run")
-    before = checkpoints.load(BEST)
+    before = saved_state(tmp_path / "run", BEST)
     evaluate_run(tmp_path / "run", config.evaluation)
-    after = checkpoints.load(BEST)
+    after = saved_state(tmp_path / "run", BEST)
     for name, rows in before["store"]["rows"].items():
         assert torch.equal(rows, after["store"]["rows"][name])
 
@@ -213,7 +212,7 @@ def test_an_impossible_device_is_one_clear_error(make_config: MakeConfig) -> Non
 
 
 class _NoCheckpoints:
-    def save(self, step: int, state: object) -> None:
+    def save(self, step: int, state: object, memory: object) -> None:
         pass
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_run import small_config
+from small_run import saved_state, small_config
 from trained_runs import settings_of
 
 from pres_dist.cli.main import main
@@ -20,7 +20,7 @@ from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
-from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.checkpoint import BEST
 from pres_dist.training.run import train
 from pres_dist.training.setup import Parts, assemble, data_of, load_data
 from pres_dist.use.extend import extend_run
@@ -134,7 +134,7 @@ def over_all_events(run_dir: Path, stream: EventStream, old: EventStream) -> Par
     config = Run(run_dir).config
     data = load_data(config, torch.device("cpu"))
     parts = assemble(config, data_of(stream, data.split, config, torch.device("cpu")))
-    saved = Checkpoints(run_dir).load(BEST)
+    saved = saved_state(run_dir, BEST)
     parts.model.load_state_dict(saved["model"])
     state = parts.store.state_dict()
     for place in range(old.num_nodes):

@@ -27,7 +27,7 @@ def evaluated(run_dir: Path) -> dict[int, tuple[bool, float]]:
     """Evaluation's own logit of each validation and test event, and whether it begins a batch."""
     config = read_config(run_dir)
     parts = assemble(config, load_data(config, torch.device("cpu")))
-    load_model(parts, Checkpoints(run_dir).load(BEST))
+    load_model(parts, Checkpoints(run_dir).open(BEST))
 
     def draw(batch: TemporalBatch) -> torch.Tensor:
         return batch.dst_B[:, None]
@@ -126,7 +126,7 @@ def test_a_replay_reaches_any_time_and_is_what_evaluation_replays(tgn_run: Path)
 
     config = read_config(tgn_run)
     parts = assemble(config, load_data(config, torch.device("cpu")))
-    load_model(parts, Checkpoints(tgn_run).load(BEST))
+    load_model(parts, Checkpoints(tgn_run).open(BEST))
     size = config.evaluation.batch_size
     replay(parts.train_step, parts.evaluation_sweep(parts.data.kept, size), World())
     end = parts.data.split.train_end
