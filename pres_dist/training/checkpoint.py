@@ -291,11 +291,6 @@ class NoCheckpoints:
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
         pass
 
-    def go_on_from(self, name: str) -> None:
-        """Let LATEST name a checkpoint that a run goes on from; those after it are made anew."""
-        if self._world.leads:
-            write_atomically(self.folder / LATEST, name + "\n")
-
     def mark_best(self) -> None:
         pass
 
