@@ -155,7 +155,7 @@ def _extended(
         segments = [int(end) for end in manifest["segments"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: not a complete extension: {error}") from None
-    stream = EventStream.open(folder / STREAM)
+    stream = EventStream.verify(folder / STREAM)
     data = extended_data(stream, trained.num_events, config, device)
     state = RunState(
         data,
