@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from gloo_world import GlooWorld, Worker
 from poison import make_trainer, poisoned, run_step, stopped
 from small_run import MakeConfig
 
-from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.world import join_world
@@ -26,7 +24,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
         yield world
 
 
-def stop(worker: Worker, config: RunConfig, kind: str, spoilt: int, validates: bool) -> tuple:
+def stop(
+    worker: Worker, config: RunConfig, kind: str, spoilt: int, validates: bool
+) -> tuple[str, list[str]]:
     """Message and what has changed, where one worker alone meets the number."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
