@@ -68,6 +68,11 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How protocol 2 spells none of them."""
+    return b""
+
+
 _STAND_INS: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy", "ndarray"): "ndarray",  # named as an argument, never called
     ("numpy", "dtype"): _Dtype,
@@ -75,6 +80,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy._core.numeric", "_frombuffer"): _array_from,
     ("_codecs", "encode"): _latin1,
+    ("__builtin__", "bytes"): _no_bytes,
 }
 
 
@@ -82,7 +88,12 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy.core."):  # its name before NumPy 2
             module = module.replace("numpy.core", "numpy._core", 1)
-        if (module, name) in _STAND_INS:
+        if (module, name) in def _no_bytes() -> bytes:
+    """How protocol 2 spells none of them."""
+    return b""
+
+
+_STAND_INS:
             return _STAND_INS[module, name]
         raise pickle.UnpicklingError(f"{_ONLY}, got {module}.{name}")
 
