@@ -88,12 +88,7 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy.core."):  # its name before NumPy 2
             module = module.replace("numpy.core", "numpy._core", 1)
-        if (module, name) in def _no_bytes() -> bytes:
-    """How protocol 2 spells none of them."""
-    return b""
-
-
-_STAND_INS:
+        if (module, name) in _STAND_INS:
             return _STAND_INS[module, name]
         raise pickle.UnpicklingError(f"{_ONLY}, got {module}.{name}")
 
