@@ -117,6 +117,7 @@ def _ranking_rows(results: dict[str, Any]) -> list[list[str]]:
 
 def _print_table(found: Iterable[Recommendation], t: int) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"at time {t}", title_justify="left")
@@ -125,9 +126,8 @@ def _print_table(found: Iterable[Recommendation], t: int) -> None:
     table.add_column("probability", justify="right")
     table.add_column("met before", justify="right")
     for one in found:
-        table.add_row(
-            str(one.src), str(one.rank), str(one.dst), f"{one.probability:.4f}", f"{one.events:,}"
-        )
+        src, dst = escape(str(one.src)), escape(str(one.dst))
+        table.add_row(src, str(one.rank), dst, f"{one.probability:.4f}", f"{one.events:,}")
     Console(highlight=False).print(table)
 
 

@@ -25,7 +25,7 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
-        take_in(step, plan_of(step, batch, world), learn=True)
+        take_in(step, batch, plan_of(step, batch, world), world, learn=True)
 
 
 def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
@@ -34,10 +34,17 @@ def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
 
 
 @torch.no_grad()
-def take_in(step: TemporalStep, plan: Plan, learn: bool) -> None:
-    """Bring memory over the batch of a plan; with `learn`, statistics of transitions too."""
+def take_in(
+    step: TemporalStep, whole: TemporalBatch, plan: Plan, world: World, learn: bool
+) -> None:
+    """Bring memory over the batch of a plan; with `learn`, statistics of transitions too.
+
+    Raises:
+        NonFiniteError: memory would become nan or infinite, that of whichever worker.
+    """
     pulled = step.read(plan)
     forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
+    _check_finite(forwards, whole, world)
     step.commit(plan, pulled, forwards, learn)
 
 
@@ -57,7 +64,8 @@ def sweep_forwards(
         num_negatives: M.
 
     Raises:
-        NonFiniteError: a score is nan or infinite; no metric would mean anything.
+        NonFiniteError: a score or memory is nan or infinite, of whichever worker: no metric
+            would mean anything.
     """
     step.model.eval()
     for whole in sweep.batches(step.tables):
@@ -67,8 +75,7 @@ def sweep_forwards(
         plan = step.plan(parts, [draw(part) for part in parts], first_event=int(whole.events_B[0]))
         pulled = step.read(plan)
         forwards = [step.forward(plan, pulled, number) for number in range(len(parts))]
-        for forward, part in zip(forwards, parts, strict=True):
-            _check_finite(forward, part)
+        _check_finite(forwards, whole, world)
         step.commit(plan, pulled, forwards, learn=False)
         yield parts, forwards
 
@@ -88,11 +95,17 @@ def _pieces(part: TemporalBatch, num_negatives: int) -> list[TemporalBatch]:
     return [part.part(slice(start, start + size)) for start in starts]
 
 
-def _check_finite(forward: Forward, batch: TemporalBatch) -> None:
-    total = forward.positive_B.sum() + forward.negative_BM.sum()
-    if forward.class_BC is not None:
-        total = total + forward.class_BC.sum()
-    if bool(torch.isfinite(total)):
+def _check_finite(forwards: Sequence[Forward], whole: TemporalBatch, world: World) -> None:
+    """One sum over all workers, who stop together: alone, one would leave the others waiting."""
+    total = torch.stack([_sum_of_all(forward) for forward in forwards]).sum()
+    if bool(torch.isfinite(world.add_up(total))):
         return
-    first, last = int(batch.events_B[0]), int(batch.events_B[-1])
-    raise NonFiniteError(f"scores must be finite, those of events {first} to {last} are not")
+    first, last = int(whole.events_B[0]), int(whole.events_B[-1])
+    raise NonFiniteError(
+        f"scores and memory must be finite, those of events {first} to {last} are not"
+    )
+
+
+def _sum_of_all(forward: Forward) -> Tensor:
+    total = forward.positive_B.sum() + forward.negative_BM.sum() + forward.sum_of_state()
+    return total if forward.class_BC is None else total + forward.class_BC.sum()

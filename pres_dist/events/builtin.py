@@ -19,10 +19,11 @@ CACHE_VERSION = 1
 
 
 def load_stream(name_or_path: str | Path, max_events: int | None = None) -> EventStream:
-    """Open a stored stream, or a built-in one that the first use builds into the cache.
+    """A stored stream, or a built-in one that the first use builds into the cache.
 
-    The cache is ``$PRES_DIST_CACHE``, by default ``~/.cache/pres_dist``.
-    ``max_events`` keeps only the first so many events. Raises ``DataError``.
+    Every byte is checked before it is used (`EventStream.verify`). The cache is
+    ``$PRES_DIST_CACHE``, by default ``~/.cache/pres_dist``. ``max_events`` keeps only the
+    first so many events. Raises ``DataError``.
     """
     stream = _open(name_or_path)
     return stream if max_events is None else stream.head(max_events)
@@ -39,7 +40,7 @@ def _open(name_or_path: str | Path) -> EventStream:
     if name in BUILT_IN:
         return _built_in(name)
     if Path(name).is_dir():
-        return EventStream.open(name)
+        return EventStream.verify(name)
     raise DataError(_unknown(name))
 
 
@@ -49,7 +50,7 @@ def _built_in(name: str) -> EventStream:
         # Another process may build it at the same time and be quicker.
         with contextlib.suppress(StreamExistsError):
             BUILT_IN[name](directory)
-    return EventStream.open(directory)
+    return EventStream.verify(directory)
 
 
 def _unknown(name: str) -> str:

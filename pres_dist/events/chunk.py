@@ -15,6 +15,9 @@ Locate = Callable[[int], str]
 MAX_ID = 2**63 - 2
 """Largest node id: the number of nodes must itself be an int64."""
 
+MAX_SPAN = 2**63 - 1
+"""Longest time from the first event to the last: the age of an event must be an int64."""
+
 
 @dataclass(frozen=True)
 class EventChunk:
@@ -89,6 +92,14 @@ def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Loc
         f"{locate(first_row + row)}: time must not decrease (import with --sort, or sort the "
         f"events first), got {t[row]} after {before}"
     )
+
+
+def check_span(first: int, last: int) -> None:
+    """Ages of events must be int64, and the smallest int64 stands for "never"."""
+    if first == -(2**63) or last - first > MAX_SPAN:
+        raise DataError(
+            f"times must be above -2**63 and span less than 2**63, got {first} to {last}"
+        )
 
 
 def check_finite(features: np.ndarray, what: str, first_row: int, locate: Locate) -> None:

@@ -3,10 +3,13 @@
 Every .npy file starts with a header of fixed size whose bytes follow from the
 dtype and the shape, so that a reader compares bytes instead of parsing a header
 it does not trust, and a writer can fill it in last.
+
+meta.json holds size and SHA-256 of each file, and a SHA-256 of itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.errors import DataError
+from pres_dist.files import sha256
 
 META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
@@ -23,13 +27,15 @@ HEADER_BYTES = 128
 MAX_COUNT = 2**63 - 1
 INT: np.dtype = np.dtype("<i8")
 FLOAT: np.dtype = np.dtype("<f4")
+SHA256 = r"^[0-9a-f]{64}$"
+_BLANK = "0" * 64
 
 
 class StoredFile(Config):
     """What meta.json says about one file of the stream."""
 
     bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(pattern=SHA256)
 
 
 class StreamMeta(Config):
@@ -37,6 +43,8 @@ class StreamMeta(Config):
 
     format: Literal["pres_dist.events"] = "pres_dist.events"
     version: Literal[1] = 1
+    sha256: str | None = Field(None, pattern=SHA256)
+    """Of meta.json with zeros in this place; None in streams of before there was one."""
     name: str
     num_events: int = Field(ge=1, le=MAX_COUNT)
     num_nodes: int = Field(ge=1, le=MAX_COUNT)
@@ -93,11 +101,18 @@ def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body
 
 
+def meta_json(meta: StreamMeta) -> str:
+    """The content of meta.json, with a hash of itself."""
+    text = meta.model_copy(update={"sha256": _BLANK}).model_dump_json(indent=1) + "\n"
+    return text.replace(_BLANK, hashlib.sha256(text.encode()).hexdigest(), 1)
+
+
 def read_meta(directory: Path) -> StreamMeta:
     """Read and check meta.json; ``DataError`` when it is missing or damaged."""
     file = directory / META_FILE
     try:
-        return StreamMeta.model_validate_json(file.read_bytes())
+        content = file.read_bytes()
+        meta = StreamMeta.model_validate_json(content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{directory}: not a stored event stream: {META_FILE}: {reason}") from None
@@ -106,6 +121,10 @@ def read_meta(directory: Path) -> StreamMeta:
         where = ".".join(str(part) for part in first["loc"]) or "content"
         shown = repr(first.get("input"))[:60]
         raise DataError(f"{file}: {where}: {first['msg']}, got {shown}") from None
+    if meta.sha256 is not None:
+        blank = content.replace(meta.sha256.encode(), _BLANK.encode(), 1)
+        _check_digest(file, meta.sha256, hashlib.sha256(blank).hexdigest())
+    return meta
 
 
 def is_stream(directory: Path) -> bool:
@@ -117,8 +136,11 @@ def is_stream(directory: Path) -> bool:
     return True
 
 
-def check_sizes(directory: Path, meta: StreamMeta) -> None:
-    """Compare the files with meta.json by name and size, without reading them."""
+def check_files(directory: Path, meta: StreamMeta) -> None:
+    """Compare the files with meta.json by name and size, without reading them.
+
+    Hidden files are let pass: file systems and their browsers leave some.
+    """
     expected = meta.file_names()
     if sorted(expected) != sorted(meta.files):
         raise DataError(
@@ -131,6 +153,26 @@ def check_sizes(directory: Path, meta: StreamMeta) -> None:
             raise DataError(f"{directory / name}: {error.strerror or error}") from None
         if size != stored.bytes:
             raise DataError(f"{directory / name}: must have {stored.bytes} bytes, got {size}")
+    there = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    if others := sorted(there - {META_FILE, *expected}):
+        raise DataError(f"{directory}: must hold the files of the stream alone, got {others}")
+
+
+def check_content(directory: Path, meta: StreamMeta) -> None:
+    """Read every file and compare its hash with meta.json."""
+    for name, stored in meta.files.items():
+        try:
+            found = sha256(directory / name)
+        except OSError as error:
+            raise DataError(f"{directory / name}: {error.strerror or error}") from None
+        _check_digest(directory / name, stored.sha256, found)
+
+
+def _check_digest(file: Path, expected: str, found: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"{file}: damaged: sha256 must be {expected} as in {META_FILE}, got {found}"
+        )
 
 
 def open_array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

@@ -21,16 +21,17 @@ from pres_dist.events.chunk import (
     check_finite,
     check_ids,
     check_order,
+    check_span,
     event_number,
 )
 from pres_dist.events.storage import (
-    META_FILE,
     NODE_IDS_FILE,
-    check_sizes,
+    StreamMeta,
+    check_content,
+    check_files,
     open_array,
     read_meta,
 )
-from pres_dist.files import sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,12 +127,32 @@ class EventStream:
     def open(cls, path: str | Path) -> EventStream:
         """Open a stored stream in milliseconds, whatever its size.
 
-        Checks format, version, file names, sizes and headers, not the content:
-        ``verify`` does that. Raises ``DataError``.
+        Checks meta.json by its hash, and the other files by names, sizes and headers, not
+        by their content: ``verify`` does that. Raises ``DataError``.
         """
         directory = Path(path)
         meta = read_meta(directory)
-        check_sizes(directory, meta)
+        check_files(directory, meta)
+        return cls._open(directory, meta)
+
+    @classmethod
+    def verify(cls, path: str | Path) -> EventStream:
+        """Open a stored stream and check every byte of it; ``DataError`` on damage.
+
+        Reads the whole stream: some 500 MB/s on one core, of what is in memory already.
+        """
+        directory = Path(path)
+        meta = read_meta(directory)
+        check_files(directory, meta)
+        check_content(directory, meta)
+        stream = cls._open(directory, meta)
+        stream.check()
+        if stream.node_ids is not None:
+            stream.raw_ids(np.empty(0, np.int64))
+        return stream
+
+    @classmethod
+    def _open(cls, directory: Path, meta: StreamMeta) -> EventStream:
         columns: dict[str, Any] = {
             column: open_array(directory / f"{column}.npy", dtype, shape)
             for column, (dtype, shape) in meta.arrays().items()
@@ -146,23 +167,6 @@ class EventStream:
             node_ids=_open_node_ids(directory, meta.num_nodes) if meta.mapped_ids else None,
             **columns,
         )
-
-    @classmethod
-    def verify(cls, path: str | Path) -> EventStream:
-        """Open a stored stream and check every byte of it; ``DataError`` on damage."""
-        stream = cls.open(path)
-        directory = Path(path)
-        for name, stored in read_meta(directory).files.items():
-            digest = sha256(directory / name)
-            if digest != stored.sha256:
-                raise DataError(
-                    f"{directory / name}: sha256 must be {stored.sha256} as in {META_FILE}, "
-                    f"got {digest}"
-                )
-        stream.check()
-        if stream.node_ids is not None:
-            stream.raw_ids(np.empty(0, np.int64))
-        return stream
 
     @classmethod
     def from_arrays(
@@ -279,6 +283,7 @@ class EventStream:
         for chunk in self.chunks():
             self._check_chunk(chunk, first_row, previous)
             first_row, previous = first_row + len(chunk), int(chunk.t[-1])
+        check_span(int(self.t[0]), int(self.t[-1]))
 
     def _check_official(self) -> None:
         if self.official_split is not None:

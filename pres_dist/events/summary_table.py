@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pres_dist.events.describe import StreamSummary
@@ -11,7 +12,7 @@ from pres_dist.events.discontinuity import Discontinuity
 
 def print_summary(summary: StreamSummary, console: Console) -> None:
     """Print the figures, then the temporal discontinuity profile."""
-    figures = Table(title=summary.name, show_header=False, title_justify="left")
+    figures = Table(title=escape(summary.name), show_header=False, title_justify="left")
     figures.add_column()
     figures.add_column(justify="right")
     for name, value in _figures(summary):

@@ -21,6 +21,7 @@ from pres_dist.events.chunk import (
     check_finite,
     check_ids,
     check_order,
+    check_span,
     event_number,
 )
 from pres_dist.events.columns import ColumnFile, fsync
@@ -33,6 +34,7 @@ from pres_dist.events.storage import (
     NODE_IDS_FILE,
     StoredFile,
     StreamMeta,
+    meta_json,
 )
 from pres_dist.files import sha256
 
@@ -81,6 +83,7 @@ class StreamWriter:
         self._negatives: np.ndarray | None = None
         self._num_events, self._in_order = 0, True
         self._last_t: int | None = None
+        self._min_t, self._max_t = 2**63 - 1, -(2**63)
         self._max_src, self._max_dst, self._min_dst = -1, -1, MAX_ID + 1
         self._columns: dict[str, ColumnFile] = {}
         self._directory = PartialDirectory(self.path, force)
@@ -148,6 +151,8 @@ class StreamWriter:
             raise self._cannot_write(error) from error
         self._num_events += len(chunk)
         self._last_t = int(chunk.t[-1])
+        self._min_t = min(self._min_t, int(chunk.t.min()))
+        self._max_t = max(self._max_t, int(chunk.t.max()))
         self._max_src = max(self._max_src, int(chunk.src.max()))
         self._max_dst = max(self._max_dst, int(chunk.dst.max()))
         self._min_dst = min(self._min_dst, int(chunk.dst.min()))
@@ -207,6 +212,7 @@ class StreamWriter:
     def _publish(self) -> None:
         if not self._num_events:
             raise DataError("there must be at least one event, got none")
+        check_span(self._min_t, self._max_t)
         for column in self._columns.values():
             column.flush()
         if not self._in_order:
@@ -274,7 +280,7 @@ class StreamWriter:
         files = {name: _describe(self._partial / name) for name in meta.file_names()}
         complete = meta.model_copy(update={"files": files})
         file = self._partial / META_FILE
-        file.write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        file.write_text(meta_json(complete), encoding="utf-8")
         fsync(file)
 
 

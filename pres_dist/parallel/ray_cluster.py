@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import psutil
 
 from pres_dist.errors import ConfigError
+from pres_dist.parallel.loopback import INTERFACES
 
 LOCAL = "local"
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -144,7 +144,6 @@ def _uninterrupted() -> Iterator[None]:
 @contextmanager
 def _local_environment() -> Iterator[None]:
     """What Ray reads when it is imported, and its processes inherit."""
-    loopback_device = "lo0" if sys.platform == "darwin" else "lo"
     with environment(
         {
             # A token of this cluster alone: nobody else on this machine can use it.
@@ -153,8 +152,7 @@ def _local_environment() -> Iterator[None]:
             # Ray then takes 127.0.0.1 for this node, as it does on macOS, and binds to it.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "GLOO_SOCKET_IFNAME": loopback_device,
-            "NCCL_SOCKET_IFNAME": loopback_device,
+            **INTERFACES,
         }
     ):
         yield

@@ -10,10 +10,14 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from pres_dist.errors import ConfigError
+from pres_dist.parallel.loopback import stay_on_loopback
 
 
 def init_process_group(backend: str, timeout: timedelta) -> None:
     """`torch.distributed.init_process_group` for a worker of torchrun, with a store of its attempt.
+
+    Where all workers are on one machine they listen on loopback alone, unless GLOO_SOCKET_IFNAME
+    or NCCL_SOCKET_IFNAME names another interface.
 
     Args:
         backend: gloo or nccl.
@@ -22,6 +26,7 @@ def init_process_group(backend: str, timeout: timedelta) -> None:
     Raises:
         ConfigError: worker 0 cannot listen on MASTER_ADDR and MASTER_PORT.
     """
+    os.environ.update(stay_on_loopback(os.environ))
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = _attempt_store(rank, size, timeout)
     dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, PresDistError
 from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.rendezvous import init_process_group
 
@@ -133,11 +133,22 @@ class World:
         return gathered
 
     def last_replica_does(self, what: Callable[[], Result]) -> Result:
-        """What the workers of the last replica computed together, on all workers."""
-        told = [what() if self.grid.in_last_replica else None]
-        if self.grid.replicas > 1:
-            leader = self.grid.last_replica_leader
-            dist.broadcast_object_list(told, group_src=leader, group=self.group)
+        """What the workers of the last replica computed together, on all workers.
+
+        A `PresDistError` that all of that replica raised, all workers raise.
+        """
+        if self.grid.replicas == 1:
+            return what()
+        told: list[Any] = [None, None]
+        if self.grid.in_last_replica:
+            try:
+                told[0] = what()
+            except PresDistError as error:  # handed on: the others wait to be told
+                told[1] = error
+        leader = self.grid.last_replica_leader
+        dist.broadcast_object_list(told, group_src=leader, group=self.group)
+        if told[1] is not None:
+            raise told[1]
         result: Any = told[0]
         return result
 

@@ -31,7 +31,7 @@ def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None
     table.add_row("machine", planner.machine.name)
     console.print(table)
     for note in (planner.machine.origin, planner.touch.told, *notes):
-        console.print(f"- {note}", highlight=False)
+        console.print(f"- {note}", highlight=False, markup=False)
 
 
 def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
@@ -40,7 +40,7 @@ def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
     title = "no plan" if advice.best is None else f"plan: {advice.best.plan}"
     console.print(f"[bold]{title}[/bold]  (slices x epochs x replicas)", highlight=False)
     for reason in advice.why:
-        console.print(f"- {reason}", highlight=False)
+        console.print(f"- {reason}", highlight=False, markup=False)
     shown = advice.best or (advice.refused[0] if advice.refused else None)
     if advice.best is not None:
         console.print(f"- run it with {advice.best.plan.options}", highlight=False)

@@ -56,6 +56,13 @@ class Forward:
     class_BC: Tensor | None = None
     endpoints_2BD: Tensor | None = None
 
+    def sum_of_state(self) -> Tensor:
+        """Scalar sum of what memory and mail may be given: finite only where all of it is."""
+        total = self.updated.memory_UD.detach().sum(dtype=torch.float32)
+        if self.endpoints_2BD is not None:
+            total = total + self.endpoints_2BD.detach().sum(dtype=torch.float32)
+        return total
+
 
 class TemporalStep:
     """Runs temporal batches of one stream through a model and a memory store.

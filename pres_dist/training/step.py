@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from pres_dist.errors import NonFiniteError
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.grid import share
 from pres_dist.step.batches import TemporalBatch
@@ -16,6 +16,7 @@ from pres_dist.step.compute import Forward
 from pres_dist.step.mail import BatchMail, pending_events
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
+from pres_dist.training.finite import Where, check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
 from pres_dist.training.optimiser import (
     build_optimiser,
@@ -112,9 +113,9 @@ class TrainingStep:
             updates: optimiser steps before.
 
         Raises:
-            NonFiniteError: loss or gradient; memory is as before.
+            NonFiniteError: loss, gradient or memory; on all workers alike. Memory is as before.
         """
-        num_updates = self._num_updates(number)
+        parts, num_updates = self._parts, self._num_updates(number)
         forwards: list[Forward | None] = [None] * len(plan.parts)
         done = []
         for update in range(num_updates):
@@ -126,13 +127,14 @@ class TrainingStep:
                 rows.append(row)
             batches = (epoch - 1) * self._schedule.num_steps + number + update / num_updates
             rate = self._rate(updates + update, batches)
-            where = f"epoch {epoch}, step {updates + update}"
-            done.append(self._update(rows, number, rate, where))
+            where = partial(self._where, epoch, updates + update, number)
+            done.append(self._update(rows, rate, where))
         computed = written = [forward for forward in forwards if forward is not None]
         if num_updates > 1:
             written = self._refreshed(plan, pulled, computed, num_updates)
+            check_written(written, parts.world, where)
         self._prefetch.settle()
-        mails = self._parts.train_step.commit(plan, pulled, written, learn=True)
+        mails = parts.train_step.commit(plan, pulled, written, learn=True)
         return Stepped(done, computed, self._pending(number, mails))
 
     def take_gradient_bytes(self) -> int:
@@ -184,7 +186,7 @@ class TrainingStep:
         shares = (share(size, update, num_updates) for size in sizes)
         return sum(own.stop - own.start for own in shares) * self._parts.world.grid.epochs
 
-    def _update(self, rows: Sequence[Tensor], number: int, rate: float, where: str) -> Update:
+    def _update(self, rows: Sequence[Tensor], rate: float, where: Where) -> Update:
         """Add up the gradients of all parts of all workers, and move the weights."""
         parts, clock, world = self._parts, self._parts.clock, self._parts.world
         with clock("wait"):
@@ -193,10 +195,11 @@ class TrainingStep:
             parts_Ln = torch.stack(list(rows))
             summed = world.add_up_parts(parts_Ln)
             self._gradient_bytes += world.bytes_to_add_up(parts_Ln)
-            loss = Loss(*_take_gradients(parts.model, summed))
+            *losses, memory = _take_gradients(parts.model, summed)
+            loss = Loss(*losses)
         with clock("optimiser"):
             norm = gradient_norm(parts.model, self._config.gradient_clip)
-            self._stop_if_not_finite(loss, norm, number, where)
+            check_update(loss, norm, memory, where)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.optimiser.step()
@@ -205,7 +208,7 @@ class TrainingStep:
     def _backward(
         self, plan: Plan, pulled: Pulled, part: int, num_events: int
     ) -> tuple[Forward, Tensor]:
-        """Forward and backward of one part: its gradient and losses in one row."""
+        """Forward and backward of one part: gradient, losses and sum of memory in one row."""
         parts, clock = self._parts, self._parts.clock
         with torch.autocast(
             parts.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"
@@ -217,7 +220,13 @@ class TrainingStep:
         with clock("backward"):
             parts.model.zero_grad(set_to_none=True)
             loss.total.backward()
-            return forward, _gradient_row(parts.model, loss)
+            return forward, _gradient_row(parts.model, loss, forward.sum_of_state())
+
+    def _where(self, epoch: int, update: int, number: int) -> str:
+        """What an error names: the optimiser step, and the events of the temporal batch."""
+        events_B = self.batch(number).events_B.tolist() or [-1]
+        events = f"events {events_B[0]} to {events_B[-1]}"
+        return f"{self._parts.data.stream.name}: epoch {epoch}, step {update}, {events}"
 
     def _pending(self, number: int, mails: Sequence[BatchMail]) -> list[Tensor]:
         """What is pending in the batch begins before a part of it does."""
@@ -227,29 +236,18 @@ class TrainingStep:
         pending_2B = pending_events(whole.src_B, whole.dst_B).view(2, -1)
         return [pending_2B[:, own].flatten() for own in self._own_parts(number)]
 
-    def _stop_if_not_finite(self, loss: Loss, norm: Tensor, number: int, where: str) -> None:
-        if bool(torch.isfinite(loss.total + norm)):
-            return
-        events_B = self.batch(number).events_B.tolist() or [-1]
-        raise NonFiniteError(
-            f"{self._parts.data.stream.name}: loss must be finite, got {float(loss.total)} "
-            f"(gradient norm {float(norm)}) in {where}, events "
-            f"{events_B[0]} to {events_B[-1]}; weights and memory were left as they were "
-            f"before that step"
-        )
 
-
-def _gradient_row(model: nn.Module, loss: Loss) -> Tensor:
-    """[n + 4] all gradients, zero where a part did not touch a parameter, then the losses."""
+def _gradient_row(model: nn.Module, loss: Loss, memory: Tensor) -> Tensor:
+    """[n + 5] gradients, zero where a part did not touch a parameter, losses, sum of memory."""
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable(model)]
-    return torch.cat([*(grad.flatten() for grad in grads), loss.values()])
+    return torch.cat([*(grad.flatten() for grad in grads), loss.values(), memory[None]])
 
 
 def _take_gradients(model: nn.Module, row: Tensor) -> Tensor:
-    """Put summed gradients into the parameters; returns the [4] losses behind them."""
+    """Put summed gradients into the parameters; returns the [5] numbers behind them."""
     parameters = trainable(model)
     sizes = [p.numel() for p in parameters]
-    *parts, losses = row.split([*sizes, row.numel() - sum(sizes)])
+    *parts, rest = row.split([*sizes, row.numel() - sum(sizes)])
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter)
-    return losses
+    return rest

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.config.run import RunConfig
-from pres_dist.errors import ConfigError, DataError
+from pres_dist.errors import ConfigError, DataError, NonFiniteError
 from pres_dist.evaluation.sweep import plan_of, take_in
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.memory.local import LocalStore
@@ -163,11 +163,18 @@ class LiveRun:
             nodes: int64.
             t: int64, none before the memory's own time.
             now: the time that the memory was brought to.
+
+        Raises:
+            NonFiniteError: one of them is nan or infinite.
         """
+        if not len(nodes):
+            return torch.empty(0, self.config.model.embedding_dim)
         now_tensor = torch.tensor(now, device=self.parts.device)
         pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
-        embedded = [self.step.embed(*pair, now_tensor) for pair in pairs]
-        return torch.cat(embedded) if embedded else torch.empty(0, self.config.model.embedding_dim)
+        embedded_nA = torch.cat([self.step.embed(*pair, now_tensor) for pair in pairs])
+        if not bool(torch.isfinite(embedded_nA).all()):
+            raise NonFiniteError(f"embeddings at time {now} must be finite, and are not")
+        return embedded_nA
 
     def memory(self, nodes: Tensor, now: int) -> UpdatedMemory:
         """Memory of distinct nodes, their mail applied."""
@@ -227,7 +234,7 @@ class LiveRun:
             self._position = self.stream.num_events + 1
         elif undoable:
             self._undo = self._rows_before(step, plan)
-        take_in(step, plan, stretch.learns)
+        take_in(step, batch, plan, self._world, stretch.learns)
 
     def _rows_before(self, step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:
         """The rows that the batch of a plan will write, as they are."""

@@ -21,6 +21,13 @@ ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
 ONE_MACHINE = {"INTERFACE": "lo", "LOCAL_ADDR": "127.0.0.1", "MAX_RESTARTS": "0"}
 
+SECRETS = {
+    "RAY_AUTH_TOKEN": "token-f3a91c",
+    "AWS_SECRET_ACCESS_KEY": "key-77b0e2",
+    "SOMETHING_OF_THE_USER": "value-5d1c84",
+}
+"""Values that may be in nothing that a run writes or prints."""
+
 FAKE_SRUN = """#!/usr/bin/env bash
 # Runs the tasks here, one after the options for each of --ntasks=N.
 set -euo pipefail
@@ -60,15 +67,18 @@ def test_scripts_are_valid_bash(script: Path) -> None:
 
 
 def test_torchrun_trains_and_leaves_nothing(config_file: Path, tmp_path: Path) -> None:
-    """One worker speaks, everything listens on loopback, and torchrun's own files go."""
+    """One worker speaks, all listens on loopback, torchrun's files go, and no secret is told."""
     command = [str(LAUNCH / "torchrun.sh"), "2", str(config_file), "--run-dir", "run"]
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    with Launched(command, {"TMPDIR": str(scratch)}, tmp_path) as launched:
+    with Launched(command, {"TMPDIR": str(scratch), **SECRETS}, tmp_path) as launched:
         listening = _watch(launched)
         assert launched.wait() == 0, launched.errors()
         assert launched.output().count("2 workers") == 1
+        printed = launched.output() + launched.errors()
     assert (tmp_path / "run" / "results.json").exists()
+    for told in (printed, *_contents(tmp_path / "run")):
+        assert not [value for value in SECRETS.values() if value in told]
     assert listening == {"127.0.0.1"}
     # Torch's own cache is for all runs of a user.
     assert not [path for path in scratch.iterdir() if not path.name.startswith("torchinductor_")]
@@ -202,6 +212,13 @@ def _fake_slurm(folder: Path) -> str:
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
     return f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+
+def _contents(run_dir: Path) -> list[str]:
+    """All that a run wrote, checkpoints included; its report is among it."""
+    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    assert {"environment.json", "report.html", "metrics.jsonl"} <= {path.name for path in files}
+    return [path.read_bytes().decode("latin1") for path in files]
 
 
 def _watch(launched: Launched) -> set[str]:

@@ -123,6 +123,10 @@ def test_workers_are_spread_over_nodes(
     assert lines[0] == "2 workers on 2 nodes"
     assert lines[1].startswith("run folder: runs/run-")
     assert len(list(tmp_path.glob("runs/*/results.json"))) == 1
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    token = two_nodes.environment["RAY_AUTH_TOKEN"].encode()
+    for content in ((done.out + done.err).encode(), *(path.read_bytes() for path in written)):
+        assert token not in content
 
 
 def test_a_cluster_cannot_be_joined_with_another_token(

@@ -9,12 +9,10 @@ import pytest
 import torch
 from small_run import MakeConfig, saved_state
 
-from pres_dist.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from pres_dist.errors import CheckpointError, ConfigError, DataError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
-from pres_dist.memory.state import Pulled
 from pres_dist.report.metrics_log import NoLog, read_metrics
-from pres_dist.step.plan import Plan
 from pres_dist.training.checkpoint import BEST
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
@@ -151,42 +149,6 @@ def test_patience_stops_early_and_keeps_the_best(make_config: MakeConfig, tmp_pa
     assert len(epochs) < 30
     assert results["best_epoch"] == aps.index(max(aps)) + 1 == len(aps) - 2
     assert results["validation"]["ap"] == max(aps)
-
-
-def test_a_loss_that_is_not_finite_stops_before_the_step(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_config()
-    parts = assemble(config, load_data(config, torch.device("cpu")))
-    trainer = _trainer_without_files(parts)
-    step = trainer.step
-    step.run(*_planned(trainer, 0), 0, 1, 0)
-    weights = {k: v.clone() for k, v in parts.model.state_dict().items()}
-    memory = parts.store.state_dict()["rows"]["mail_event_UR"].clone()
-    monkeypatch.setattr(
-        parts.model, "score", lambda *a: type(parts.model).score(parts.model, *a) * float("nan")
-    )
-    events_B = step.batch(1).events_B
-    first, last = int(events_B[0]), int(events_B[-1])
-    with pytest.raises(NonFiniteError, match=f"events {first} to {last}"):
-        step.run(*_planned(trainer, 1), 1, 1, 1)
-    assert all(torch.equal(v, weights[k]) for k, v in parts.model.state_dict().items())
-    assert torch.equal(parts.store.state_dict()["rows"]["mail_event_UR"], memory)
-
-
-def _planned(trainer: Trainer, number: int) -> tuple[Plan, Pulled]:
-    """A step's plan, and the state that it reads."""
-    plan = trainer.step.plan(number, 1)
-    return plan, trainer.parts.train_step.read(plan)
-
-
-def test_evaluation_stops_at_scores_that_are_not_finite(make_config: MakeConfig) -> None:
-    config = make_config()
-    parts = assemble(config, load_data(config, torch.device("cpu")))
-    with torch.no_grad():
-        parts.model.decoder.out.bias.fill_(float("nan"))
-    with pytest.raises(NonFiniteError, match="scores must be finite, those of events 1050 to"):
-        _trainer_without_files(parts)._validate()
 
 
 def test_a_stream_that_cannot_be_used_leaves_no_folder(

@@ -1,0 +1,89 @@
+"""NaN or infinity planted into a training or an evaluation, and what it may not have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from pres_dist.errors import NonFiniteError
+from pres_dist.report.metrics_log import NoLog
+from pres_dist.report.progress import SilentProgress
+from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.training.checkpoint import NoCheckpoints
+from pres_dist.training.setup import Parts
+from pres_dist.training.trainer import Trainer
+
+KINDS = ("score", "gradient", "memory", "mail", "refreshed memory")
+
+
+def make_trainer(parts: Parts) -> Trainer:
+    return Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
+
+
+def run_step(trainer: Trainer, number: int, updates: int) -> None:
+    """One step of the first epoch."""
+    plan = trainer.step.plan(number, 1)
+    trainer.step.run(plan, trainer.parts.train_step.read(plan), number, 1, updates)
+
+
+def poisoned(parts: Parts, kind: str) -> AbstractContextManager[object]:
+    """While the block runs, one number of each forward or backward pass is not finite."""
+    if kind == "score":
+        score = parts.model.score
+        return mock.patch.object(parts.model, "score", lambda *a: score(*a) * float("nan"))
+    if kind == "gradient":
+        weight = parts.model.decoder.out.weight
+        weight.register_hook(lambda gradient: gradient * float("inf"))
+        return nullcontext()
+    method = "refresh" if kind == "refreshed memory" else "forward"
+    spoil = _spoil_mail if kind == "mail" else _spoil_memory
+    original = getattr(TemporalStep, method)
+
+    def spoiling(step: TemporalStep, *given: Any) -> Forward | list[Forward]:
+        made = original(step, *given)
+        return [spoil(one) for one in made] if isinstance(made, list) else spoil(made)
+
+    return mock.patch.object(TemporalStep, method, spoiling)
+
+
+def _spoil_memory(forward: Forward) -> Forward:
+    memory_UD = forward.updated.memory_UD.detach().clone()
+    memory_UD[-1, 0] = -float("inf")
+    return replace(forward, updated=replace(forward.updated, memory_UD=memory_UD))
+
+
+def _spoil_mail(forward: Forward) -> Forward:
+    """What mail holds of an endpoint, where that is not its memory."""
+    num_ends, dim = forward.gathered.index_2B.numel(), forward.updated.memory_UD.shape[1]
+    return replace(forward, endpoints_2BD=torch.full((num_ends, dim), float("nan")))
+
+
+def state_of(parts: Parts) -> dict[str, Tensor]:
+    """Copies of weights and of all that the store holds."""
+    held = {"model": dict(parts.model.state_dict()), "store": parts.store.state_dict()}
+    return {name: tensor.clone() for name, tensor in _tensors(held, "")}
+
+
+def _tensors(held: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(held, Tensor):
+        yield name.removeprefix("."), held
+    elif isinstance(held, dict):
+        for inner, value in held.items():
+            yield from _tensors(value, f"{name}.{inner}")
+
+
+def stopped(parts: Parts, what: Callable[[], object]) -> tuple[str, list[str]]:
+    """The NonFiniteError that something ends in, and what of the state it has changed."""
+    before = state_of(parts)
+    try:
+        what()
+    except NonFiniteError as error:
+        after = state_of(parts)
+        return str(error), [name for name in before if not torch.equal(before[name], after[name])]
+    raise AssertionError("it was not stopped")
