@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError, StoreError
+from pres_dist.faults.wire import open_link
 from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import Group
@@ -75,7 +76,7 @@ class ServerStore:
         self._num_writes = 0
         self._rank, num_shards = group.rank(), placement.world
         self._links = [
-            Link(
+            open_link(
                 group,
                 group.size() - num_shards + shard,
                 f"memory shard {shard} of {num_shards}",
