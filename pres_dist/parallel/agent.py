@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 
 from torch.distributed import run
+from torch.distributed.elastic.agent.server import WorkerGroup
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -19,6 +21,7 @@ def main(argv: list[str]) -> int:
         0; the exit code of the worker that failed first in the last attempt (2 for what
         the user can put right), 1 where a signal ended it; 128 + N after signal N.
     """
+    LocalElasticAgent._stop_workers = _stop_workers  # type: ignore[method-assign]
     try:
         run.run(run.parse_args(argv))
     except ChildFailedError as error:
@@ -28,6 +31,11 @@ def main(argv: list[str]) -> int:
     except SignalException as stop:
         return 128 + stop.sigval
     return 0
+
+
+def _stop_workers(agent: LocalElasticAgent, _group: WorkerGroup) -> None:
+    """Before a restart wait as long as --shutdown-timeout says: torch does so only at the end."""
+    agent._shutdown(timeout=getattr(agent, "_shutdown_timeout", 30))
 
 
 def _end_of(failure: ProcessFailure) -> str:

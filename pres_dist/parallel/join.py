@@ -22,8 +22,8 @@ from pres_dist.parallel.world import World
 _START = timedelta(minutes=10)
 """Workers may start so much later than others: machines differ, and load torch from afar."""
 _TIMEOUT_S = 120.0
-_WORLDS = count()
-"""Worlds that this process has joined one after the other, which all workers do alike."""
+_LOOKOUTS = count()
+"""Numbers the lookouts of this process; all workers make theirs in the same order."""
 
 
 @contextmanager
@@ -67,6 +67,15 @@ def join_world(
             dist.destroy_process_group()
 
 
+def beside(world: World) -> World:
+    """The same workers in a group of their own, for a thread of each; all of them call this."""
+    if world.lookout is None:
+        return world
+    timeout_s = world.lookout.timeout_s
+    everyone = dist.new_group(timeout=timedelta(seconds=timeout_s), backend="gloo")
+    return World(world.grid, everyone, lookout=_lookout(world.grid, timeout_s))
+
+
 def _world_of(grid: Grid, timeout_s: float) -> World:
     """The world in groups of its own: one for each memory, and one of all workers.
 
@@ -78,17 +87,20 @@ def _world_of(grid: Grid, timeout_s: float) -> World:
         dist.new_group(grid.memory_ranks(replica), timeout=timeout)
         for replica in range(grid.replicas)
     ]
-    store, own = dist.distributed_c10d._get_default_store(), grid.own_replica()
-    store = dist.PrefixStore(f"lookout-{next(_WORLDS)}", store)
-    sharers = dist.PrefixStore(f"memory-{grid.replica}", store)
     return World(
         grid,
         everyone,
         groups[grid.replica],
-        Lookout(store, grid.rank, grid.size, timeout_s),
-        Lookout(sharers, own.rank, own.size, timeout_s),
+        _lookout(grid, timeout_s),
+        _lookout(grid.own_replica(), timeout_s, f"memory-{grid.replica}"),
         PROCESS,
     )
+
+
+def _lookout(grid: Grid, timeout_s: float, name: str = "all") -> Lookout:
+    store = dist.distributed_c10d._get_default_store()
+    store = dist.PrefixStore(f"lookout-{next(_LOOKOUTS)}-{name}", store)
+    return Lookout(store, grid.rank, grid.size, timeout_s)
 
 
 def _check_torchrun() -> None:

@@ -37,7 +37,18 @@ class Checkpoints:
         self._keep = keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state as the newest checkpoint, and drop those no longer kept."""
+        """Write the state as the newest checkpoint, and drop those no longer kept.
+
+        Raises:
+            CheckpointError: it cannot be written; those before are as they were.
+        """
+        try:
+            self._save(step, state)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{self.folder}: cannot be written: {reason}") from None
+
+    def _save(self, step: int, state: dict[str, Any]) -> None:
         self.folder.mkdir(exist_ok=True)
         final = self.folder / f"step-{step:08d}"
         partial = final.with_suffix(".tmp")
