@@ -41,7 +41,12 @@ BROKEN_PIPE = 141
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    code = main()
+    if code == WORKER_LOST:
+        # Threads of gloo wait for the one that was lost: an orderly exit would wait for them.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ from itertools import count
 import torch
 import torch.distributed as dist
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, WorkerLostError
 from pres_dist.faults import become
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.lookout import Lookout, naming_the_lost
+from pres_dist.parallel.lookout import LONGEST_S, Lookout, naming_the_lost
 from pres_dist.parallel.notice import PROCESS
 from pres_dist.parallel.rendezvous import init_process_group
 from pres_dist.parallel.world import World
@@ -62,45 +62,54 @@ def join_world(
         world = _world_of(grid_of(dist.get_rank(), dist.get_world_size()), timeout_s)
         with naming_the_lost(world.lookout):
             yield world
+    except WorkerLostError:
+        outer = True  # groups of one that does not answer cannot be ended; the process can
+        raise
     finally:
         if not outer:
             dist.destroy_process_group()
 
 
 def beside(world: World) -> World:
-    """The same workers in a group of their own, for a thread of each; all of them call this."""
+    """The same workers in groups of their own, for a thread of each; all of them call this."""
     if world.lookout is None:
         return world
-    timeout_s = world.lookout.timeout_s
-    everyone = dist.new_group(timeout=timedelta(seconds=timeout_s), backend="gloo")
-    return World(world.grid, everyone, lookout=_lookout(world.grid, timeout_s))
+    timeout = timedelta(seconds=world.lookout.timeout_s)
+    everyone = dist.new_group(timeout=timeout, backend="gloo")
+    return World(world.grid, everyone, lookout=_lookout(world.grid, timeout, _patient()))
 
 
 def _world_of(grid: Grid, timeout_s: float) -> World:
-    """The world in groups of its own: one for each memory, and one of all workers.
+    """The world in groups of its own: those of all workers, and those of each memory.
 
     With NCCL, where a group takes memory of the GPU, the default one is that of all.
     """
-    timeout = timedelta(seconds=timeout_s)
+    timeout, own = timedelta(seconds=timeout_s), grid.own_replica()
     everyone = dist.new_group(timeout=timeout) if dist.get_backend() == "gloo" else None
-    groups = [
-        dist.new_group(grid.memory_ranks(replica), timeout=timeout)
-        for replica in range(grid.replicas)
-    ]
+    sharers = [grid.memory_ranks(replica) for replica in range(grid.replicas)]
+    groups = [dist.new_group(ranks, timeout=timeout) for ranks in sharers]
+    patient = [_patient(ranks) for ranks in sharers]
     return World(
         grid,
         everyone,
         groups[grid.replica],
-        _lookout(grid, timeout_s),
-        _lookout(grid.own_replica(), timeout_s, f"memory-{grid.replica}"),
+        _lookout(grid, timeout, _patient()),
+        _lookout(own, timeout, patient[grid.replica], f"memory-{grid.replica}"),
         PROCESS,
     )
 
 
-def _lookout(grid: Grid, timeout_s: float, name: str = "all") -> Lookout:
+def _patient(ranks: list[int] | None = None) -> dist.ProcessGroup:
+    """A group that waits as long as one worker may work alone for all others."""
+    return dist.new_group(ranks, timeout=timedelta(seconds=LONGEST_S), backend="gloo")
+
+
+def _lookout(
+    grid: Grid, timeout: timedelta, patient: dist.ProcessGroup, name: str = "all"
+) -> Lookout:
     store = dist.distributed_c10d._get_default_store()
     store = dist.PrefixStore(f"lookout-{next(_LOOKOUTS)}-{name}", store)
-    return Lookout(store, grid.rank, grid.size, timeout_s)
+    return Lookout(store, patient, grid.rank, grid.size, timeout.total_seconds())
 
 
 def _check_torchrun() -> None:
