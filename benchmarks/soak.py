@@ -103,7 +103,6 @@ def _soak(run: Path, seconds: float, every: float, seed: int) -> dict:
     return {
         "seed": seed,
         "faults": len(faults),
-        "recovered": len(recoveries),
         "recovery_s": round(statistics.median(recoveries), 1),
         "events_per_second": _speed(started, faults),
         "held": [asdict(each) for each in held],
