@@ -118,7 +118,7 @@ def measure(config_path: str, events: int, overrides: Sequence[str]) -> None:
 
     from pres_dist.config.load import load_config
     from pres_dist.parallel.grid import training_grid
-    from pres_dist.parallel.world import join_world
+    from pres_dist.parallel.join import join_world
     from pres_dist.training.setup import assemble, load_data
 
     config = load_config(Path(config_path), overrides)

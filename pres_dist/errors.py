@@ -29,3 +29,11 @@ class NonFiniteError(PresDistError):
 
 class StoreError(PresDistError):
     """Node memory that is held by other processes cannot be read or written."""
+
+
+class WorkerLostError(PresDistError):
+    """A worker died, stopped or was cut off; starting all again goes on from a checkpoint."""
+
+
+class TerminatedError(PresDistError):
+    """SIGTERM ended a run between two steps; it can go on from its newest checkpoint."""

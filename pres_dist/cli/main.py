@@ -9,7 +9,14 @@ from importlib import import_module
 
 from pres_dist import __version__
 from pres_dist.cli.tell import tell
-from pres_dist.errors import ConfigError, NonFiniteError, PresDistError
+from pres_dist.errors import (
+    ConfigError,
+    NonFiniteError,
+    PresDistError,
+    TerminatedError,
+    WorkerLostError,
+)
+from pres_dist.parallel.notice import TERMINATED
 
 COMMANDS = {
     "train": "train a model on an event stream",
@@ -25,30 +32,40 @@ COMMANDS = {
     "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",
     "data": "import, describe, synthesize or verify event streams",
 }
+WORKER_LOST = 1
 DIVERGED = 3
+_CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    code = main()
+    if code == WORKER_LOST:
+        # Threads of gloo wait for the one that was lost: an orderly exit would wait for them.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 2 where the user can put something right, 3 where training diverged, 130
-        when interrupted and 141 when the reader of the output went away.
+        0, or 1 where another worker was lost, 2 where the user can put something right, 3
+        where training diverged, 130 when interrupted, 141 when the reader of the output went
+        away and 143 when SIGTERM ended it.
     """
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
+    except TerminatedError:  # has been told where progress is
+        return TERMINATED
     except PresDistError as error:
         tell(str(error))
-        return DIVERGED if isinstance(error, NonFiniteError) else 2
+        return _CODES.get(type(error), 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
     require_ray()
 
+    from pres_dist.parallel.notice import PROCESS
     from pres_dist.parallel.ray_options import RayOptions
     from pres_dist.parallel.ray_run import train_on_ray
     from pres_dist.report.progress import make_progress
@@ -36,10 +37,11 @@ def main(argv: list[str]) -> int:
     )
     progress = make_progress()
     try:
-        with terminable():
+        with terminable(PROCESS):
             train_on_ray(config, options, arguments.address, arguments.run_dir, progress)
     finally:
         progress.stop()
+        PROCESS.forget()
     return 0
 
 

@@ -24,12 +24,14 @@ def main(argv: list[str]) -> int:
     run_dir: Path = arguments.run
     read_config(run_dir)  # A wrong folder should not cost the import of torch.
 
+    from pres_dist.parallel.notice import listening
     from pres_dist.report.progress import make_progress
     from pres_dist.training.run import resume
 
     progress = make_progress()
     try:
-        resume(run_dir, progress, arguments.checkpoint or LATEST)
+        with listening():
+            resume(run_dir, progress, arguments.checkpoint or LATEST)
     finally:
         progress.stop()
     return 0

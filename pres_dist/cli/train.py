@@ -28,13 +28,15 @@ def main(argv: list[str]) -> int:
         print(dump_yaml(config, with_help=True), end="")
         return 0
 
+    from pres_dist.parallel.notice import listening
     from pres_dist.report.progress import make_progress
     from pres_dist.training.run import start_or_resume, train
 
     progress = make_progress()
     try:
         begin = start_or_resume if _may_have_begun() else train
-        begin(config, arguments.run_dir, progress)
+        with listening():
+            begin(config, arguments.run_dir, progress)
     finally:
         progress.stop()
     return 0

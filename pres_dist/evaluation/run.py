@@ -14,7 +14,7 @@ from pres_dist.evaluation.final import final_metrics
 from pres_dist.evaluation.negatives import kinds_of
 from pres_dist.files import write_atomically
 from pres_dist.parallel.grid import evaluation_grid
-from pres_dist.parallel.world import join_world
+from pres_dist.parallel.join import join_world
 from pres_dist.report.run_folder import read_config
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import load_model
@@ -58,7 +58,9 @@ def _evaluate(
     """The results of some evaluations, each from the memory of the best epoch."""
     config = read_config(run_dir)
     device, results = choose_device(config), []
-    with join_world(device, partial(evaluation_grid, config.parallel)) as world:
+    with join_world(
+        device, partial(evaluation_grid, config.parallel), config.parallel.timeout_s
+    ) as world:
         best = world.leader_does(lambda: Checkpoints(run_dir).open(BEST))
         with assembled(without_servers(config), device, world) as parts:
             for evaluation in evaluations(parts):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
+from pres_dist.faults.wire import open_link
 from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
 from pres_dist.memory.local import check_tables
 from pres_dist.memory.placement import Placement
@@ -77,7 +78,7 @@ class ServerStore:
         self._rank, num_shards = group.rank(), placement.world
         self._num_workers = group.size() - num_shards
         self._links = [
-            Link(
+            open_link(
                 group,
                 self._num_workers + shard,
                 f"memory shard {shard} of {num_shards}",

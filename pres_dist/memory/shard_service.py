@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
+from pres_dist.faults import become, reached
 from pres_dist.memory.frames import unpack_columns
 from pres_dist.memory.rendezvous import Group, Rendezvous, join_group
 from pres_dist.memory.shard_layout import ShardLayout, like_rows, pulled_columns, table_columns
@@ -90,7 +91,12 @@ def _write(
         rows_X, *written = unpack_columns(payload, like, header.num_rows)
         seen = None if header.seen < 0 else header.seen
         part = Part(WriteKind(header.kind), rows_X, written, bool(header.flag), seen)
+        pushes = header.kind == Kind.PUSH
+        if pushes:
+            reached("before_push", header.number)
         server.write(worker, header.number, header.incarnation, part)
+        if pushes:
+            reached("after_push", header.number)
     except StoreError as error:
         return str(error)
     return None
@@ -127,6 +133,7 @@ def host_shard(
     num_shards: int,
     timeout_s: float,
     address: str | None = None,
+    answer_s: float | None = None,
 ) -> None:
     """The life of a shard: meet the workers, answer them until all have left.
 
@@ -137,10 +144,13 @@ def host_shard(
         shard: its number among `num_shards`.
         world: workers, W.
         num_shards: S.
-        timeout_s: seconds to wait for the others, and for writes that a read needs.
+        timeout_s: seconds to wait for the others.
         address: of this process, for the others; see `join_group`.
+        answer_s: seconds to wait for writes that a read needs; None is as many.
     """
+    become(shard=shard)
     size = world + num_shards
     group = join_group(rendezvous, world + shard, size, timeout_s, address)
-    server = ShardServer(layout.make(num_rows), world, rendezvous.incarnation, timeout_s)
+    patience_s = timeout_s if answer_s is None else answer_s
+    server = ShardServer(layout.make(num_rows), world, rendezvous.incarnation, patience_s)
     serve_shard(server, layout, group)

@@ -5,10 +5,12 @@ python -m pres_dist.parallel.agent --standalone --nproc-per-node=2 -m pres_dist 
 
 from __future__ import annotations
 
+import os
 import sys
 
 from torch.distributed import run
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 
@@ -19,8 +21,11 @@ def main(argv: list[str]) -> int:
         0; the exit code of the worker that failed first in the last attempt (2 for what
         the user can put right), 1 where a signal ended it; 128 + N after signal N.
     """
+    arguments = run.parse_args(argv)
+    default = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")
+    _wait_before_kill(int(getattr(arguments, "shutdown_timeout", None) or default))
     try:
-        run.run(run.parse_args(argv))
+        run.run(arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         print(f"worker {rank} {_end_of(failure)}", file=sys.stderr)
@@ -28,6 +33,17 @@ def main(argv: list[str]) -> int:
     except SignalException as stop:
         return 128 + stop.sigval
     return 0
+
+
+def _wait_before_kill(seconds: int) -> None:
+    """Let workers have so long to end after SIGTERM, also before a restart.
+
+    Torch heeds --shutdown-timeout at its own end only, and waits for 30 s for a worker that
+    has stopped before it starts all again.
+    """
+    for method in (PContext.close, LocalElasticAgent._shutdown):
+        *others, _ = method.__defaults__ or (None,)
+        method.__defaults__ = (*others, seconds)
 
 
 def _end_of(failure: ProcessFailure) -> str:

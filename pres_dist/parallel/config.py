@@ -23,3 +23,6 @@ class ParallelConfig(Config):
     """Copies of the memory, each sweeping a segment of the training events of its own."""
     handover: Handover = "warm"
     """What a segment starts from: memory that the one before ended with an epoch ago, or none."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Seconds after which a worker or memory shard that does not answer is given up, and all
+    workers start again from the newest checkpoint."""

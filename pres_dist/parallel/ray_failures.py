@@ -9,7 +9,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.train import UserCallback, WorkerGroupError
 
-from pres_dist.errors import PresDistError, StoreError
+from pres_dist.errors import PresDistError, StoreError, WorkerLostError
 from pres_dist.parallel.ray_relay import Call
 from pres_dist.training.checkpoint import Checkpoints
 
@@ -37,8 +37,9 @@ class FailureNotes(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train with what each failed worker raised."""
         for error in worker_exceptions.values():
-            # A memory shard that died is no mistake of the user's: the next attempt has new ones.
-            if isinstance(error, PresDistError) and not isinstance(error, StoreError):
+            # A process that died is no mistake of the user's: the next attempt has a new one.
+            lost = isinstance(error, StoreError | WorkerLostError)
+            if isinstance(error, PresDistError) and not lost:
                 raise error
         self._failures += 1
         if self._failures <= self._max_failures:

@@ -64,6 +64,7 @@ def start_shards(
     timeout_s: float = 300.0,
     resources: ShardResources | None = None,
     host: str | None = None,
+    answer_s: float | None = None,
 ) -> tuple[ServerStore, EndShards]:
     """Start the shards of a store, one for each of the placement's world; by all workers.
 
@@ -73,11 +74,11 @@ def start_shards(
         world: the workers that share the memory: `World.own_replica`.
         placement: which shard keeps which node.
         layout: sizes of the rows.
-        timeout_s: seconds to wait for Ray to place the shards, for all to meet, and
-            later for every answer.
+        timeout_s: seconds to wait for Ray to place the shards, and for all to meet.
         resources: what Ray sets aside for each shard.
         host: address of the leader for all others; None takes the loopback if Ray has
             one node, and else the address that Ray knows this node by.
+        answer_s: seconds to wait for every answer later; None is as many.
 
     Returns:
         this worker's side of the store, and what all workers call to end it.
@@ -86,11 +87,16 @@ def start_shards(
         ConfigError: on all workers, Ray does not run here or has no room for the shards.
         StoreError: on all workers, the shards did not come.
     """
-    shards = ActorShards()
+    shards, answer_s = ActorShards(), timeout_s if answer_s is None else answer_s
     try:
         rendezvous = world.leader_does(
             lambda: shards.start(
-                world.size, placement, layout, timeout_s, resources or ShardResources(), host
+                world.size,
+                placement,
+                layout,
+                (timeout_s, answer_s),
+                resources or ShardResources(),
+                host,
             )
         )
         size = world.size + placement.world
@@ -98,7 +104,7 @@ def start_shards(
     except BaseException:
         shards.stop(at_once=True)
         raise
-    store = ServerStore(group, placement, layout, rendezvous.incarnation, timeout_s)
+    store = ServerStore(group, placement, layout, rendezvous.incarnation, answer_s)
     return store, EndShards(store, shards)
 
 
@@ -128,11 +134,13 @@ class ActorShards:
         num_workers: int,
         placement: Placement,
         layout: ShardLayout,
-        timeout_s: float,
+        timeouts_s: tuple[float, float],
         resources: ShardResources,
         host: str | None,
     ) -> TCPRendezvous:
+        """Place the actors and let them wait for the workers; seconds for that and for answers."""
         ray = _running_ray()
+        timeout_s, answer_s = timeouts_s
         num_shards = placement.world
         rows = [len(placement.nodes_of(shard)) for shard in range(num_shards)]
         bundles = [resources.bundle(layout, num_rows) for num_rows in rows]
@@ -143,7 +151,15 @@ class ActorShards:
             self.actors.append(actor)
             self.ends.append(
                 actor.host.remote(
-                    rendezvous, layout, num_rows, shard, num_workers, num_shards, timeout_s
+                    rendezvous,
+                    layout,
+                    num_rows,
+                    shard,
+                    num_workers,
+                    num_shards,
+                    timeout_s,
+                    None,
+                    answer_s,
                 )
             )
         early, _ = ray.wait(self.ends, timeout=0)

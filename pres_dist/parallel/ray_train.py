@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import socket
 import sys
@@ -23,6 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, PresDistError
+from pres_dist.faults import VARIABLE as FAULTS
+from pres_dist.parallel.ray_end import await_the_end, passing_on_the_end
 from pres_dist.parallel.ray_failures import FailureNotes, used_up
 from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
@@ -31,8 +34,8 @@ from pres_dist.report.progress import Progress
 
 Results = dict[str, Any]
 
-COLLECTIVE_TIMEOUT_S = 600
-"""No collective waits longer for a worker that has stopped answering."""
+START_TIMEOUT_S = 600
+"""Workers may come so late; what follows waits no longer than parallel.timeout_s."""
 _POLL_S = 0.1
 _SHARED = "shared"
 
@@ -100,7 +103,9 @@ def launch(
     trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=TorchConfig(
+            timeout_s=math.ceil(config.parallel.timeout_s) if on_gpu else START_TIMEOUT_S
+        ),
         scaling_config=ScalingConfig(
             num_workers=options.num_workers,
             use_gpu=on_gpu,
@@ -117,7 +122,7 @@ def launch(
         ),
     )
     try:
-        with _showing(mailbox, console):
+        with _showing(mailbox, console), passing_on_the_end(storage):
             return trainer.fit().return_value
     except ControllerError as error:
         if isinstance(error.controller_failure, PresDistError):
@@ -135,6 +140,7 @@ def _work(settings: dict[str, Any]) -> Results:
     folder = _settle(job)
     outbox = Outbox(job.mailbox)
     relay = RelayProgress(outbox)
+    await_the_end(job.storage)
     try:
         _tell_of_nodes(relay)
         return start_or_resume(job.config, folder, relay)
@@ -170,8 +176,9 @@ def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
     variables = {}
     if config.training.num_threads:
         variables["OMP_NUM_THREADS"] = str(config.training.num_threads)
-    if "PRES_DIST_CACHE" in os.environ:
-        variables["PRES_DIST_CACHE"] = os.environ["PRES_DIST_CACHE"]
+    for name in ("PRES_DIST_CACHE", FAULTS):
+        if name in os.environ:
+            variables[name] = os.environ[name]
     if not on_gpu:  # or else torch takes GPUs that Ray has not assigned
         variables["CUDA_VISIBLE_DEVICES"] = ""
     return variables

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -14,15 +11,15 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from pres_dist.errors import ConfigError, PresDistError
+from pres_dist.errors import PresDistError
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.rendezvous import init_process_group
+from pres_dist.parallel.lookout import Lookout
+from pres_dist.parallel.notice import Notice
 
 Result = TypeVar("Result")
 
-_TIMEOUT = timedelta(minutes=10)
-"""No collective waits longer for a worker that has stopped answering."""
-
+_STEPS_APART = 8
+"""Steps between agreements to stop, where none comes with a barrier."""
 
 ALONE = Grid(0, 1, 1)
 
@@ -42,11 +39,17 @@ class World:
         group: all workers; None is the default group.
         memory_group: those that share a memory, for the store alone: it may be used by
             a thread of its own.
+        lookout: tells whether the others are at work.
+        memory_lookout: likewise, of those that share a memory.
+        notice: whether the run shall end.
     """
 
     grid: Grid = ALONE
     group: dist.ProcessGroup | None = None
     memory_group: dist.ProcessGroup | None = None
+    lookout: Lookout | None = None
+    memory_lookout: Lookout | None = None
+    notice: Notice = field(default_factory=Notice)
 
     @property
     def rank(self) -> int:
@@ -68,12 +71,33 @@ class World:
 
     def own_replica(self) -> World:
         """Those that share a memory, as a world of their own."""
-        return World(self.grid.own_replica(), self.memory_group, self.memory_group)
+        return World(
+            self.grid.own_replica(), self.memory_group, self.memory_group, self.memory_lookout
+        )
 
     def wait(self) -> None:
-        """Until all workers are here; not on a GPU, where it would hold up the host."""
+        """Until all workers are here; not on a GPU, where it would hold up the host.
+
+        Whether one of them shall end comes with it: a sum of one number costs no more
+        than a barrier.
+        """
         if self.backend == "gloo":
-            dist.barrier(group=self.group)
+            self.agree()
+
+    def agree(self) -> bool:
+        """Whether one of the workers was told to end; all find out at the same time."""
+        asked = self.notice.asked
+        if self.size > 1:
+            device = "cuda" if self.backend == "nccl" else "cpu"
+            asked = bool(self.largest(torch.tensor([float(asked)], device=device)))
+        self.notice.agreed = asked
+        return asked
+
+    def shall_end(self, step: int) -> bool:
+        """Whether all workers end after this step of the run, as one of them was told to."""
+        if self.size == 1 or (self.backend == "nccl" and step % _STEPS_APART == 0):
+            return self.agree()
+        return self.notice.agreed
 
     def add_up(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
@@ -139,13 +163,15 @@ class World:
         """
         if self.grid.replicas == 1:
             return what()
+        leader = self.grid.last_replica_leader
         told: list[Any] = [None, None]
         if self.grid.in_last_replica:
             try:
-                told[0] = what()
+                told[0] = self._for_all(what) if self.rank == leader else what()
             except PresDistError as error:  # handed on: the others wait to be told
                 told[1] = error
-        leader = self.grid.last_replica_leader
+        if self.rank != leader:
+            self._wait_for(leader)
         dist.broadcast_object_list(told, group_src=leader, group=self.group)
         if told[1] is not None:
             raise told[1]
@@ -180,14 +206,27 @@ class World:
         outcome: list[Any] = [None, None]
         if self.leads:
             try:
-                outcome[0] = what()
+                outcome[0] = self._for_all(what)
             except Exception as error:  # handed on: all raise it
                 outcome[1] = error
+        else:
+            self._wait_for(0)
         dist.broadcast_object_list(outcome, group_src=0, group=self.group)
         if outcome[1] is not None:
             raise outcome[1]
         result: Result = outcome[0]
         return result
+
+    def _for_all(self, what: Callable[[], Result]) -> Result:
+        """A call of this worker that all others wait for, longer than for a collective."""
+        if self.lookout is None:
+            return what()
+        with self.lookout.working():
+            return what()
+
+    def _wait_for(self, worker: int) -> None:
+        if self.lookout is not None:
+            self.lookout.wait_for(worker)
 
 
 def _sum_in_order(parts_Ln: Tensor) -> Tensor:
@@ -195,52 +234,3 @@ def _sum_in_order(parts_Ln: Tensor) -> Tensor:
     for part in parts_Ln[1:]:
         total += part
     return total
-
-
-@contextmanager
-def join_world(
-    device: torch.device, grid_of: Callable[[int, int], Grid] | None = None
-) -> Iterator[World]:
-    """The workers that a launcher started, or a world of one where none did.
-
-    A process group that is there already (Ray Train makes one, and so does an outer
-    call) is joined and left as it is.
-
-    Args:
-        device: NCCL for a GPU, gloo for a CPU.
-        grid_of: the grid of a rank among so many workers; a slice a worker when None.
-
-    Raises:
-        ConfigError: torchrun's variables are incomplete, or the grid does not fit.
-    """
-    grid_of = grid_of or (lambda rank, size: Grid(rank, size, size))
-    outer = dist.is_initialized()
-    if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World(grid_of(0, 1))
-        return
-    if not outer:
-        _check_torchrun()
-        init_process_group("nccl" if device.type == "cuda" else "gloo", _TIMEOUT)
-    try:
-        yield _world_of(grid_of(dist.get_rank(), dist.get_world_size()))
-    finally:
-        if not outer:
-            dist.destroy_process_group()
-
-
-def _world_of(grid: Grid) -> World:
-    """The world in the default group, with a group for each memory."""
-    groups = [
-        dist.new_group(grid.memory_ranks(replica), timeout=_TIMEOUT)
-        for replica in range(grid.replicas)
-    ]
-    return World(grid, None, groups[grid.replica])
-
-
-def _check_torchrun() -> None:
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise ConfigError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set; "
-            "start several workers by torchrun --nproc-per-node=N -m pres_dist train CONFIG"
-        )

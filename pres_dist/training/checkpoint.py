@@ -17,9 +17,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
+from pres_dist.faults import reached
 from pres_dist.files import sha256, sync_folder, write_atomically
 from pres_dist.memory.saved import METADATA, SavedMemory, write_tensors
 from pres_dist.parallel.world import World
@@ -36,6 +39,9 @@ __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints"]
 
 STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
 VERSION = 2
+
+_LONGEST = timedelta(hours=1)
+"""No worker's part of a checkpoint may take longer to write."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,6 @@ class Checkpoints:
         self.folder = run_dir / CHECKPOINTS
         self._keep, self._world = keep, world or World()
         self._writers: World | None = None
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._under_way: list[Future[None]] = []
         self._totals = SaveTotals()
 
@@ -126,10 +131,12 @@ class Checkpoints:
         for each in under_way:
             each.result()
 
-    def close(self) -> None:
-        """Let what was begun come to its end, whatever that is."""
-        wait(self._under_way)
-        self._thread.shutdown()
+    def close(self, timeout_s: float = 60.0) -> None:
+        """Let what was begun come to its end, whatever that is; not for longer.
+
+        A worker that is lost may leave the others' threads waiting for it.
+        """
+        wait(self._under_way, timeout_s)
 
     def take_totals(self) -> SaveTotals:
         """What saving has cost since this was last asked."""
@@ -171,7 +178,24 @@ class Checkpoints:
         return name
 
     def _begin(self, what: Callable[[], None]) -> None:
-        self._under_way.append(self._thread.submit(what))
+        """Do it in a thread, after what was begun before, and not if that fails.
+
+        The thread does not keep the process alive: it may wait for a worker that is lost.
+        """
+        before, ended = self._under_way[-1:], Future[None]()
+
+        def run() -> None:
+            try:
+                for each in before:
+                    each.result()
+                what()
+            except BaseException as error:  # handed on, by `wait`
+                ended.set_exception(error)
+            else:
+                ended.set_result(None)
+
+        self._under_way.append(ended)
+        Thread(target=run, name="checkpoint", daemon=True).start()
 
     def _join(self) -> World:
         """The workers in a group of their own, which the thread may use beside all others."""
@@ -180,7 +204,7 @@ class Checkpoints:
         if world.size == 1:
             return world
         self._shared = all(world.gather(self.folder.is_dir()))
-        return World(world.grid, dist.new_group(backend="gloo"))
+        return World(world.grid, dist.new_group(backend="gloo", timeout=_LONGEST))
 
     def _write(self, step: int, state: memoryview, memory: Mapping[str, Tensor]) -> None:
         started = time.perf_counter()
@@ -198,6 +222,7 @@ class Checkpoints:
         finally:
             if world.leads:  # what a failure leaves; nothing after a success
                 shutil.rmtree(partial, ignore_errors=True)
+        reached("after_checkpoint")
         self._totals.write_seconds += time.perf_counter() - started
 
     def _write_memory(self, folder: Path, memory: Mapping[str, Tensor]) -> None:
@@ -292,6 +317,9 @@ class NoCheckpoints:
         pass
 
     def mark_best(self) -> None:
+        pass
+
+    def wait(self) -> None:
         pass
 
     def take_totals(self) -> SaveTotals:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.files import write_atomically
 from pres_dist.parallel.grid import Grid, training_grid
-from pres_dist.parallel.world import World, join_world
+from pres_dist.parallel.join import join_world
+from pres_dist.parallel.world import World
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress, SilentProgress
@@ -54,7 +58,9 @@ def train(
         NonFiniteError: the loss became NaN or infinite.
     """
     device = choose_device(config)
-    with join_world(device, partial(training_grid, config.parallel)) as world:
+    with join_world(
+        device, partial(training_grid, config.parallel), config.parallel.timeout_s
+    ) as world:
         progress = _progress(console, world)
         asked, found = config, None
         if config.training.batch_size == "auto":
@@ -92,7 +98,9 @@ def start_or_resume(
         CheckpointError: the newest checkpoint fails its check.
     """
     device = choose_device(config)
-    with join_world(device, partial(training_grid, config.parallel)) as world:
+    with join_world(
+        device, partial(training_grid, config.parallel), config.parallel.timeout_s
+    ) as world:
         begun = world.leader_does(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
@@ -120,7 +128,9 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
     """
     config = read_config(run_dir)
     device = choose_device(config)
-    with join_world(device, partial(training_grid, config.parallel)) as world:
+    with join_world(
+        device, partial(training_grid, config.parallel), config.parallel.timeout_s
+    ) as world:
         progress = _progress(console, world)
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
@@ -128,6 +138,11 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
         newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
         with assembled(config, device, world) as parts:
             return _run(parts, run_dir, progress, newest)
+
+
+def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[World]:
+    grid_of = partial(training_grid, config.parallel)
+    return join_world(device, grid_of, config.parallel.timeout_s)
 
 
 def _progress(console: Progress | None, world: World) -> Progress:
@@ -158,7 +173,7 @@ def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | No
         results = _finish(trainer)
         log.write({"kind": "final", "step": trainer.position.step, **results})
     finally:
-        checkpoints.close()
+        checkpoints.close(config.parallel.timeout_s)
         log.close()
     if not world.leads:
         return results

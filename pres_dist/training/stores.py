@@ -62,7 +62,7 @@ def _on_servers(
 
     num_shards = config.memory.shards or sharers.size
     placement = make_placement(config.memory.placement, stream, split.train_end, num_shards)
-    return start_shards(sharers, placement, layout)
+    return start_shards(sharers, placement, layout, answer_s=config.parallel.timeout_s)
 
 
 def _nothing() -> None:

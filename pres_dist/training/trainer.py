@@ -6,10 +6,12 @@ import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
+from pres_dist.errors import TerminatedError
+from pres_dist.faults import reached
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.report.metrics_log import MetricsLog, NoLog
@@ -94,6 +96,8 @@ class Trainer:
             validation = self._validate()
             self._log_epoch(validation, timer, resumed_at)
             self._next_epoch(validation)
+            if self.parts.world.agree():
+                self._end_early()
 
     def seconds(self) -> float:
         """Wall-clock seconds of the run, those before a resume included."""
@@ -121,9 +125,26 @@ class Trainer:
         for steps in stretches(first, end, position.step, self.config.checkpoint_every):
             plans = [partial(self.step.plan, number, position.epoch) for number in steps]
             for number, (plan, pulled) in zip(steps, self.prefetch.steps(plans), strict=True):
+                reached("before_step", position.step)
                 self._train_step(plan, pulled, number, meter)
+                reached("after_step", position.step - 1)
+                if self.parts.world.shall_end(position.step):
+                    # No checkpoint where reads run ahead: they would be made again, and see more.
+                    if not self.parts.config.memory.staleness:
+                        self._save()
+                    self._end_early()
             self._save()
         return first
+
+    def _end_early(self) -> NoReturn:
+        where = self.position
+        text = (
+            f"SIGTERM: ended after step {where.step}; "
+            "`pres-dist resume` goes on from the newest checkpoint"
+        )
+        self.checkpoints.wait()
+        self.progress.note(text)
+        raise TerminatedError(text)
 
     def _train_step(self, plan: Plan, pulled: Pulled, number: int, meter: Throughput) -> None:
         position = self.position
@@ -212,6 +233,7 @@ class Trainer:
         return None if gate is None else float(gate.detach())
 
     def _save(self) -> None:
+        reached("before_checkpoint", self.position.step)
         memory = own_memory(self.parts.store, self.parts.world)
         self.checkpoints.save(self.position.step, self.state_dict(), memory)
 

@@ -15,7 +15,7 @@ from variants import config_of, small_stream
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.grid import training_grid
-from pres_dist.parallel.world import join_world
+from pres_dist.parallel.join import join_world
 
 Plant = Callable[[], AbstractContextManager[object]]
 

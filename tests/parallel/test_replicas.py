@@ -19,8 +19,8 @@ from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.grid import training_grid
+from pres_dist.parallel.join import join_world
 from pres_dist.parallel.whole_memory import begin_epoch, load_memory, own_memory
-from pres_dist.parallel.world import join_world
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training.setup import assemble, load_data

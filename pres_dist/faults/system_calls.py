@@ -1,0 +1,65 @@
+"""Faults in the middle of writing a checkpoint, at system calls on its files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from pres_dist.report.run_folder import CHECKPOINTS
+
+_BROKEN_AT_BYTES = 4096
+_WRITING = os.O_WRONLY | os.O_RDWR
+
+
+@cache
+def watch_files(reached: Callable[[Any], None]) -> None:
+    """Call `reached` before files of checkpoints are opened to write, synced and renamed.
+
+    Once in a process, and cannot be undone: for processes that a plan has faults for.
+    """
+    sync = os.fsync
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and _is_written(arguments) and _in_checkpoint(arguments[0]):
+            reached("open")
+            reached("write")
+        elif event == "os.rename" and _in_checkpoint(arguments[0]):
+            reached("rename")
+
+    def watched_sync(descriptor: Any) -> None:
+        with suppress(OSError):
+            if _in_checkpoint(os.readlink(f"/proc/self/fd/{int(descriptor)}")):
+                reached("fsync")
+        sync(descriptor)
+
+    os.fsync = watched_sync  # type: ignore[assignment]
+    sys.addaudithook(audit)
+
+
+def break_next_write() -> None:
+    """Let the kernel kill this process in the middle of its next write to a large file.
+
+    By a limit to the size of files: the system call that goes over it gets SIGXFSZ, which
+    Python ignores and which kills here.
+    """
+    ctypes.CDLL(None).signal(signal.SIGXFSZ, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_BROKEN_AT_BYTES, resource.RLIM_INFINITY))
+
+
+def _is_written(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    if isinstance(mode, str):
+        return any(sign in mode for sign in "wax+")
+    return bool(flags & _WRITING)
+
+
+def _in_checkpoint(path: object) -> bool:
+    return isinstance(path, str | os.PathLike) and f"/{CHECKPOINTS}/" in f"{os.fspath(path)}"

@@ -1,0 +1,121 @@
+"""Joining the workers of a run: those that a launcher started, or none besides this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+
+import torch
+import torch.distributed as dist
+
+from pres_dist.errors import ConfigError, WorkerLostError
+from pres_dist.faults import become
+from pres_dist.parallel.grid import Grid
+from pres_dist.parallel.lookout import LONGEST_S, Lookout, naming_the_lost
+from pres_dist.parallel.notice import PROCESS
+from pres_dist.parallel.rendezvous import init_process_group
+from pres_dist.parallel.world import World
+
+_START = timedelta(minutes=10)
+"""Workers may start so much later than others: machines differ, and load torch from afar."""
+_TIMEOUT_S = 120.0
+_LOOKOUTS = count()
+"""Numbers the lookouts of this process; all workers make theirs in the same order."""
+
+
+@contextmanager
+def join_world(
+    device: torch.device,
+    grid_of: Callable[[int, int], Grid] | None = None,
+    timeout_s: float = _TIMEOUT_S,
+) -> Iterator[World]:
+    """The workers that a launcher started, or a world of one where none did.
+
+    A process group that is there already (Ray Train makes one, and so does an outer
+    call) is joined and left as it is.
+
+    Args:
+        device: NCCL for a GPU, gloo for a CPU.
+        grid_of: the grid of a rank among so many workers; a slice a worker when None.
+        timeout_s: seconds to wait for a worker that does not answer.
+
+    Raises:
+        ConfigError: torchrun's variables are incomplete, or the grid does not fit.
+        WorkerLostError: another worker died or does not answer; also in the block.
+    """
+    grid_of = grid_of or (lambda rank, size: Grid(rank, size, size))
+    outer = dist.is_initialized()
+    if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        become(rank=0)
+        yield World(grid_of(0, 1), notice=PROCESS)
+        return
+    if not outer:
+        _check_torchrun()
+        on_gpu = device.type == "cuda"
+        timeout = timedelta(seconds=timeout_s) if on_gpu else _START
+        init_process_group("nccl" if on_gpu else "gloo", timeout)
+    become(rank=dist.get_rank())
+    try:
+        world = _world_of(grid_of(dist.get_rank(), dist.get_world_size()), timeout_s)
+        with naming_the_lost(world.lookout):
+            yield world
+    except WorkerLostError:
+        outer = True  # groups of one that does not answer cannot be ended; the process can
+        raise
+    finally:
+        if not outer:
+            dist.destroy_process_group()
+
+
+def beside(world: World) -> World:
+    """The same workers in groups of their own, for a thread of each; all of them call this."""
+    if world.lookout is None:
+        return world
+    timeout = timedelta(seconds=world.lookout.timeout_s)
+    everyone = dist.new_group(timeout=timeout, backend="gloo")
+    return World(world.grid, everyone, lookout=_lookout(world.grid, timeout, _patient()))
+
+
+def _world_of(grid: Grid, timeout_s: float) -> World:
+    """The world in groups of its own: those of all workers, and those of each memory.
+
+    With NCCL, where a group takes memory of the GPU, the default one is that of all.
+    """
+    timeout, own = timedelta(seconds=timeout_s), grid.own_replica()
+    everyone = dist.new_group(timeout=timeout) if dist.get_backend() == "gloo" else None
+    sharers = [grid.memory_ranks(replica) for replica in range(grid.replicas)]
+    groups = [dist.new_group(ranks, timeout=timeout) for ranks in sharers]
+    patient = [_patient(ranks) for ranks in sharers]
+    return World(
+        grid,
+        everyone,
+        groups[grid.replica],
+        _lookout(grid, timeout, _patient()),
+        _lookout(own, timeout, patient[grid.replica], f"memory-{grid.replica}"),
+        PROCESS,
+    )
+
+
+def _patient(ranks: list[int] | None = None) -> dist.ProcessGroup:
+    """A group that waits as long as one worker may work alone for all others."""
+    return dist.new_group(ranks, timeout=timedelta(seconds=LONGEST_S), backend="gloo")
+
+
+def _lookout(
+    grid: Grid, timeout: timedelta, patient: dist.ProcessGroup, name: str = "all"
+) -> Lookout:
+    store = dist.distributed_c10d._get_default_store()
+    store = dist.PrefixStore(f"lookout-{next(_LOOKOUTS)}-{name}", store)
+    return Lookout(store, patient, grid.rank, grid.size, timeout.total_seconds())
+
+
+def _check_torchrun() -> None:
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set; "
+            "start several workers by torchrun --nproc-per-node=N -m pres_dist train CONFIG"
+        )

@@ -1,0 +1,55 @@
+"""SIGTERM of the launcher, made known to workers on Ray, which passes on none.
+
+A file in the folder that the launcher and all workers see stands for the signal.
+"""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pres_dist.parallel.notice import PROCESS
+
+END_S = 20.0
+"""Seconds after SIGTERM in which workers are to end: clouds and Kubernetes give thirty."""
+_END = "end"
+_POLL_S = 0.2
+
+
+@contextmanager
+def passing_on_the_end(storage: Path) -> Iterator[None]:
+    """Let workers know when this process is told to end, and end it if they do not in time."""
+    (storage / _END).unlink(missing_ok=True)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not PROCESS.asked:
+            if over.wait(_POLL_S):
+                return
+        (storage / _END).touch()
+        if not over.wait(END_S):
+            _thread.interrupt_main(signal.SIGTERM)
+
+    thread = threading.Thread(target=watch, name="end", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def await_the_end(storage: Path) -> None:
+    """Take the launcher's word, in a worker, whenever it comes."""
+
+    def wait() -> None:
+        while not (storage / _END).exists():
+            time.sleep(_POLL_S)
+        PROCESS.take()
+
+    threading.Thread(target=wait, name="end", daemon=True).start()
