@@ -14,7 +14,7 @@ from small_run import MakeConfig
 
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.grid import training_grid
-from pres_dist.parallel.world import join_world
+from pres_dist.parallel.join import join_world
 from pres_dist.training.setup import assemble, load_data
 
 
