@@ -15,7 +15,9 @@ from pres_dist.parallel.grid import Grid, training_grid
 from pres_dist.parallel.world import World, join_world
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
+from pres_dist.report.numbers import Mirror
 from pres_dist.report.progress import Progress, SilentProgress
+from pres_dist.report.ray_metrics import RayMetrics
 from pres_dist.report.run_folder import (
     CALIBRATION,
     RESULTS,
@@ -24,6 +26,7 @@ from pres_dist.report.run_folder import (
     create_run_folder,
     read_config,
 )
+from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoints
@@ -133,7 +136,7 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
     config, world = parts.config, parts.world
     log: MetricsLog | NoLog = NoLog()
     if world.leads:
-        log = MetricsLog(folder, config.training.tensorboard)
+        log = MetricsLog(folder, _mirrors(config, folder))
     try:
         trainer = Trainer(
             parts, Checkpoints(folder, config.training.keep_checkpoints), log, progress
@@ -161,6 +164,16 @@ def _run(parts: Parts, folder: Path, progress: Progress, state: dict[str, Any] |
     if report is not None:
         progress.note(f"report: {report}")
     return results
+
+
+def _mirrors(config: RunConfig, folder: Path) -> list[Mirror]:
+    """What shows the figures of a run while it goes on."""
+    mirrors: list[Mirror] = []
+    if config.training.tensorboard:
+        mirrors.append(TensorBoard(folder))
+    if ray_runs_here():
+        mirrors.append(RayMetrics(folder.name))
+    return mirrors
 
 
 def _describe(grid: Grid) -> str:
