@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -80,7 +82,7 @@ WITH_AGENT = """
 import sys
 import ray
 ray.init(include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=0, num_cpus=4,
-         object_store_memory=80 * 2**20, log_to_driver=False)
+         object_store_memory=80 * 2**20, log_to_driver=False, _temp_dir=sys.argv[1])
 node = ray.nodes()[0]
 print(ray.get_runtime_context().gcs_address,
       f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
@@ -101,8 +103,9 @@ def cluster_with_agent() -> Iterator[tuple[dict[str, str], str, str]]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "GLOO_SOCKET_IFNAME": "lo",
     }
+    scratch = tempfile.mkdtemp(dir="/tmp")  # short: Ray's sockets have long names
     process = subprocess.Popen(
-        [sys.executable, "-c", WITH_AGENT],
+        [sys.executable, "-c", WITH_AGENT, scratch],
         env=os.environ | environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -117,6 +120,7 @@ def cluster_with_agent() -> Iterator[tuple[dict[str, str], str, str]]:
     finally:
         process.stdin.close()
         process.wait(timeout=60)
+        shutil.rmtree(scratch)
 
 
 @pytest.mark.ray
