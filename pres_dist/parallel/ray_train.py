@@ -18,12 +18,13 @@ import torch.distributed as dist
 from ray.actor import ActorHandle
 from ray.train import ControllerError, FailureConfig, LoggingConfig, ScalingConfig, WorkerGroupError
 from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, PresDistError
 from pres_dist.parallel.ray_failures import FailureNotes, used_up
+from pres_dist.parallel.ray_group import GroupConfig
 from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.parallel.ray_run import FAILURE_LOG
@@ -100,7 +101,7 @@ def launch(
     trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=GroupConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=options.num_workers,
             use_gpu=on_gpu,

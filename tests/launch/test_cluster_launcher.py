@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ class Machines:
 
 
 @pytest.fixture
-def machines(tmp_path: Path) -> Machines:
+def machines(tmp_path: Path) -> Iterator[Machines]:
     made = Machines(tmp_path)
     for folder in ("bin", "machine", "user/.ray", "repository/requirements"):
         (tmp_path / folder).mkdir(parents=True)
@@ -99,7 +101,10 @@ def machines(tmp_path: Path) -> Machines:
     # A login shell forgets PATH.
     paths = shlex.quote(made.environment["PATH"])
     (tmp_path / "machine/.bashrc").write_text(f"export PATH={paths}\n")
-    return made
+    sockets = set(Path("/tmp").glob("ray_ssh_*"))
+    yield made
+    for folder in set(Path("/tmp").glob("ray_ssh_*")) - sockets:  # where Ray's ssh keeps its own
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("name", ["ray-aws.yaml", "ray-gcp.yaml"])
