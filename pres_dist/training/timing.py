@@ -12,6 +12,7 @@ import torch
 
 from pres_dist.step.stages import split_of
 from pres_dist.training.setup import Parts
+from pres_dist.training.totals import EpochTotals
 
 
 class Throughput:
@@ -25,9 +26,12 @@ class Throughput:
         return (events_done - self._events_before) / seconds
 
 
-def so_far(parts: Parts) -> dict[str, Any]:
-    """Where this worker's time went in the epoch that is running, and what it moved."""
-    record: dict[str, Any] = {"seconds": split_of(parts.clock.seconds)}
+def so_far(parts: Parts, totals: EpochTotals) -> dict[str, Any]:
+    """Of this worker, in the epoch that is running: its time, what it moved, pending events."""
+    record: dict[str, Any] = {
+        "seconds": split_of(parts.clock.seconds),
+        "pending_events_mean": totals.means()["pending_events_mean"],
+    }
     if parts.traffic is not None:
         record["local_bytes"] = parts.traffic.local_bytes
         record["remote_bytes"] = parts.traffic.remote_bytes

@@ -160,9 +160,8 @@ class Trainer:
                 "optimiser_steps": position.updates,
                 "learning_rate": update.rate,
                 "events_per_second": rate,
-                "pending_events_mean": self.totals.means()["pending_events_mean"],
                 "staleness": self._staleness(),
-                "worker_0": so_far(self.parts),
+                "worker_0": so_far(self.parts, self.totals),
             }
         )
 

@@ -29,6 +29,7 @@ TIMES = {
     "stage_seconds",
     "peak_rss_bytes",
     "workers",
+    "worker_0",
 }
 
 
