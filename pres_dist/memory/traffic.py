@@ -47,6 +47,14 @@ class Traffic:
     push: Volume = field(default_factory=Volume)
     observe: Volume = field(default_factory=Volume)
 
+    @property
+    def local_bytes(self) -> int:
+        return sum(volume.local_bytes for volume in vars(self).values())
+
+    @property
+    def remote_bytes(self) -> int:
+        return sum(volume.remote_bytes for volume in vars(self).values())
+
     def reset(self) -> None:
         for verb in vars(self):
             setattr(self, verb, Volume())

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from ray.actor import ActorHandle
 from ray.train import ControllerError, FailureConfig, LoggingConfig, ScalingConfig, WorkerGroupError
 from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pres_dist.config.run import RunConfig
@@ -27,6 +27,7 @@ from pres_dist.errors import ConfigError, PresDistError
 from pres_dist.faults import VARIABLE as FAULTS
 from pres_dist.parallel.ray_end import await_the_end, passing_on_the_end
 from pres_dist.parallel.ray_failures import FailureNotes, used_up
+from pres_dist.parallel.ray_group import GroupConfig
 from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.parallel.ray_run import FAILURE_LOG
@@ -103,7 +104,7 @@ def launch(
     trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(
+        torch_config=GroupConfig(
             timeout_s=math.ceil(config.parallel.timeout_s) if on_gpu else START_TIMEOUT_S
         ),
         scaling_config=ScalingConfig(

@@ -75,5 +75,8 @@ class PlanConfig(Config):
     """Mean time between failures of a node, in hours, for --simulate."""
     restart_seconds: float = Field(120, ge=0)
     """From a failure until training goes on, in seconds, for --simulate."""
+    price_per_hour: float = Field(0.0, ge=0)
+    """What a node of the machine costs an hour, in any currency; tells what an epoch costs, without
+    a head node, storage and traffic. 0 where it is not known."""
     calibrate: Path | None = None
     """Measure this machine on CONFIG's stream and write the YAML file."""

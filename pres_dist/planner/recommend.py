@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from pres_dist.planner.footprint import Part, footprint, obstacles, over_limit
+from pres_dist.planner.choice import Advice, Bounds, Choice
+from pres_dist.planner.footprint import footprint, obstacles, over_limit
 from pres_dist.planner.machine import Machine
 from pres_dist.planner.plan import ParallelPlan
-from pres_dist.planner.predict import StepCost, efficiency, predict, work_inflation
+from pres_dist.planner.predict import efficiency, predict, work_inflation
+from pres_dist.planner.reasons import why, why_none
 from pres_dist.planner.touched import TouchModel
-from pres_dist.planner.units import duration
 from pres_dist.planner.workload import Workload
 
 AS_FAST = 0.05
@@ -20,62 +21,12 @@ _SMALLEST_BATCH = 100
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What a plan may cost in accuracy.
-
-    Attributes:
-        batch: largest temporal batch.
-        epochs: most groups with negatives of their own.
-        replicas: most memory replicas.
-    """
-
-    batch: int
-    epochs: int = 1
-    replicas: int = 1
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A plan with all that is known of it."""
-
-    plan: ParallelPlan
-    cost: StepCost
-    epoch_s: float
-    efficiency: float
-    inflation: float
-    parts: list[Part]
-    problems: list[str]
-
-    @property
-    def fits(self) -> bool:
-        return not self.problems
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What the planner says.
-
-    Attributes:
-        best: the plan to take; None where none fits.
-        others: the rest that fit, fastest first.
-        refused: plans that do not fit, fastest first.
-        why: reasons, one a line.
-        fewer: the best plan of fewer workers, most workers first.
-    """
-
-    best: Choice | None
-    others: list[Choice]
-    refused: list[Choice]
-    why: list[str]
-    fewer: list[Choice] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Planner:
     """Weighs plans for one workload on one kind of machine.
 
     Attributes:
         spread: parts of memory that count as if they were spread over workers.
+        node_price: of a node and hour; 0 where it is not known.
     """
 
     workload: Workload
@@ -83,6 +34,7 @@ class Planner:
     touch: TouchModel
     bounds: Bounds
     spread: tuple[str, ...] = ()
+    node_price: float = 0.0
 
     def choice(self, plan: ParallelPlan) -> Choice:
         """All that is known of a plan."""
@@ -91,7 +43,9 @@ class Planner:
         problems = obstacles(self.workload, self.spread) + over_limit(parts, self.machine)
         steps = self.workload.train_events / cost.events
         share, inflation = efficiency(*known), work_inflation(*known)
-        return Choice(plan, cost, steps * cost.step_s, share, inflation, parts, problems)
+        epoch_s = steps * cost.step_s
+        price = self._price(plan.workers, epoch_s)
+        return Choice(plan, cost, epoch_s, share, inflation, parts, problems, price)
 
     def advise(self, workers: int) -> Advice:
         """The plan to take with so many workers, and what fewer of them would do."""
@@ -99,12 +53,12 @@ class Planner:
         best = _preferred(fitting)
         others = [choice for choice in fitting if choice is not best]
         fewer = [choice for num in _fewer(workers) if (choice := self.best(num)) is not None]
-        why = (
-            _why_none(workers, refused, self.bounds)
+        reasons = (
+            why_none(workers, refused, self.bounds)
             if best is None
-            else _why(best, fitting, fewer, self.bounds)
+            else why(best, fitting, fewer, self.bounds)
         )
-        return Advice(best, others, refused, why, fewer)
+        return Advice(best, others, refused, reasons, fewer)
 
     def best(self, workers: int) -> Choice | None:
         """The plan to take with so many workers; None where none fits."""
@@ -148,6 +102,12 @@ class Planner:
             f"a temporal batch of {batch:,} events, which PRES must keep accurate, {relation} the "
             f"{self.bounds.batch:,} that are allowed"
         )
+
+    def _price(self, workers: int, seconds: float) -> float | None:
+        """Of so many workers for so long; a node that is not full is paid in full."""
+        if not self.node_price:
+            return None
+        return self.node_price * self.machine.num_nodes(workers) * seconds / 3600
 
     def _sorted(self, workers: int) -> tuple[list[Choice], list[Choice]]:
         """Plans that fit and plans that do not, fastest first."""
@@ -194,63 +154,3 @@ def _preferred(choices: list[Choice]) -> Choice | None:
         return plan.replicas, plan.batch, -plan.epochs, choice.epoch_s
 
     return min((choice for choice in choices if choice.epoch_s <= limit), key=costs)
-
-
-def _why(best: Choice, fitting: list[Choice], fewer: list[Choice], bounds: Bounds) -> list[str]:
-    fastest, plan = fitting[0], best.plan
-    lines = [
-        f"{len(fitting)} plans fit; {plan} is the fastest"
-        if fastest is best
-        else f"{len(fitting)} plans fit; {plan} takes {best.epoch_s / fastest.epoch_s - 1:.1%} "
-        f"longer than the fastest, {fastest.plan}, and costs less accuracy"
-    ]
-    if plan.batch == bounds.batch:
-        lines.append(f"its temporal batch is the largest that accuracy allows, {bounds.batch:,}")
-    if plan.replicas > 1:
-        lines.append(
-            f"{plan.replicas} memory replicas give each step {plan.replicas} times the events; "
-            "two cost 0.3 to 0.7 points of AP on wikipedia (docs/distributed.md)"
-        )
-    if plan.epochs > 1:
-        lines.append(
-            f"{plan.epochs} groups draw negatives of their own, at hardly any time: slices of "
-            f"{plan.local_batch:,.1f} events are too small to gain by being cut further"
-        )
-    cost = best.cost
-    shares = {
-        "computing": cost.compute_s,
-        "exchanging rows": cost.exchange_s,
-        "adding up gradients": cost.reduce_s,
-        "waiting for the slowest": cost.wait_s,
-    }
-    told = ", ".join(f"{part / cost.step_s:.0%} {name}" for name, part in shares.items())
-    lines.append(f"of a step: {told}")
-    quicker = min(fewer, key=lambda choice: choice.epoch_s, default=best)
-    if quicker.epoch_s < best.epoch_s:
-        lines.append(
-            f"{quicker.plan.workers:,} workers are faster than {plan.workers:,}: an epoch takes "
-            f"{duration(quicker.epoch_s)} and not {duration(best.epoch_s)}"
-        )
-    return lines
-
-
-def _nearest(refused: list[Choice]) -> Choice:
-    """The fastest of those with the fewest problems."""
-    return min(refused, key=lambda choice: len(choice.problems))
-
-
-def _why_none(workers: int, refused: list[Choice], bounds: Bounds) -> list[str]:
-    if not refused:
-        return [
-            f"no plan: {workers:,} workers cannot be laid out as slices x epochs x replicas "
-            f"with at most {bounds.epochs} epochs, {bounds.replicas} replicas and an event for "
-            f"each slice of {bounds.batch:,}; --largest-batch, --largest-epochs and "
-            "--largest-replicas allow more, fewer workers need less"
-        ]
-    nearest = _nearest(refused)
-    return [
-        f"none of {len(refused)} plans fits; {nearest.plan} does not because",
-        *nearest.problems,
-        "--spread PART,... tells what would be the plan if such parts were spread over workers, "
-        "which this version does not do",
-    ]

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pres_dist.planner.choice import Advice, Choice
 from pres_dist.planner.footprint import Part, row_bytes
 from pres_dist.planner.machine import Machine
-from pres_dist.planner.recommend import Advice, Choice, Planner
+from pres_dist.planner.recommend import Planner
 from pres_dist.planner.scenarios import Disturbed, Lossy
-from pres_dist.planner.units import duration, quantity
+from pres_dist.planner.units import duration, price, quantity
 
 _SHOWN = 5
 
@@ -47,6 +48,8 @@ def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
     if shown is not None:
         console.print(_memory(shown.parts, planner.machine))
         console.print(_step(shown))
+        if shown.epoch_price is not None:
+            console.print(f"- {_priced(shown, planner)}", highlight=False)
     if advice.best is not None and advice.others:
         console.print(_choices("runners-up", advice.others[:_SHOWN]))
     if advice.fewer:
@@ -94,6 +97,7 @@ def to_json(
         "nodes": work.num_nodes,
         "events": work.num_events,
         "machine": planner.machine.model_dump(),
+        "price_per_hour": planner.node_price or None,
         "notes": [planner.machine.origin, planner.touch.told, *notes],
         "row_bytes": asdict(row_bytes(work.config)),
         "plan": None if advice.best is None else _values(advice.best),
@@ -112,6 +116,7 @@ def _values(choice: Choice) -> dict[str, Any]:
         **asdict(choice.plan),
         "step_seconds": cost.step_s,
         "epoch_seconds": choice.epoch_s,
+        "epoch_price": choice.epoch_price,
         "events_per_second": cost.events_per_s,
         "efficiency": choice.efficiency,
         "work_inflation": choice.inflation,
@@ -160,13 +165,17 @@ def _step(choice: Choice) -> Table:
         table.add_row(f"  {name}", duration(seconds))
     table.add_row("events a second", f"{cost.events_per_s:,.0f}")
     table.add_row("an epoch", duration(choice.epoch_s))
+    if choice.epoch_price is not None:
+        table.add_row("an epoch costs", price(choice.epoch_price))
     table.add_row("efficiency against one worker", f"{choice.efficiency:.2%}")
     table.add_row("work inflation", f"{choice.inflation:,.2f}")
     return table
 
 
 def _choices(title: str, choices: Sequence[Choice]) -> Table:
-    table = _table(title, "workers", "slices x epochs x replicas", "step", "epoch", "efficiency")
+    columns = ["workers", "slices x epochs x replicas", "step", "epoch", "efficiency"]
+    priced = choices[0].epoch_price is not None
+    table = _table(title, *columns, *(["an epoch costs"] if priced else []))
     for choice in choices:
         table.add_row(
             f"{choice.plan.workers:,}",
@@ -174,8 +183,22 @@ def _choices(title: str, choices: Sequence[Choice]) -> Table:
             duration(choice.cost.step_s),
             duration(choice.epoch_s),
             f"{choice.efficiency:.2%}",
+            *([] if choice.epoch_price is None else [price(choice.epoch_price)]),
         )
     return table
+
+
+def _priced(choice: Choice, planner: Planner) -> str:
+    """How the price of an epoch and of the run come about."""
+    assert choice.epoch_price is not None
+    nodes = planner.machine.num_nodes(choice.plan.workers)
+    epochs = planner.workload.config.training.epochs
+    return (
+        f"price: {nodes:,} node{'s'[: nodes > 1]} of {planner.machine.workers_per_node} workers at "
+        f"{planner.node_price:,g} an hour; all {epochs} epochs cost "
+        f"{price(epochs * choice.epoch_price)}, without a head node, start, import, evaluation, "
+        "storage and traffic"
+    )
 
 
 def _table(title: str, *columns: str) -> Table:

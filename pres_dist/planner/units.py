@@ -22,3 +22,8 @@ def duration(seconds: float) -> str:
         if seconds >= 3 * size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def price(value: float) -> str:
+    """An amount of money of a currency that nobody has named, e.g. 1,234.50 or 0.0123."""
+    return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"

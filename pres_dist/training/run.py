@@ -19,7 +19,9 @@ from pres_dist.parallel.join import join_world
 from pres_dist.parallel.world import World
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
+from pres_dist.report.numbers import Mirror
 from pres_dist.report.progress import Progress, SilentProgress
+from pres_dist.report.ray_metrics import RayMetrics
 from pres_dist.report.run_folder import (
     CALIBRATION,
     LATEST,
@@ -29,6 +31,7 @@ from pres_dist.report.run_folder import (
     create_run_folder,
     read_config,
 )
+from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoint, Checkpoints
@@ -155,7 +158,7 @@ def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | No
     checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world)
     log: MetricsLog | NoLog = NoLog()
     if world.leads:
-        log = MetricsLog(folder, config.training.tensorboard)
+        log = MetricsLog(folder, _mirrors(config, folder))
     try:
         trainer = Trainer(parts, checkpoints, log, progress)
         progress.note(f"run folder: {folder}")
@@ -183,6 +186,16 @@ def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | No
     if report is not None:
         progress.note(f"report: {report}")
     return results
+
+
+def _mirrors(config: RunConfig, folder: Path) -> list[Mirror]:
+    """What shows the figures of a run while it goes on."""
+    mirrors: list[Mirror] = []
+    if config.training.tensorboard:
+        mirrors.append(TensorBoard(folder))
+    if ray_runs_here():
+        mirrors.append(RayMetrics(folder.name))
+    return mirrors
 
 
 def _describe(grid: Grid) -> str:

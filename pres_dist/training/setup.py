@@ -22,6 +22,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.host_memory import keep_freed_memory
 from pres_dist.memory.state import MemoryStore
+from pres_dist.memory.traffic import Traffic
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.world import World
@@ -84,6 +85,11 @@ class Parts:
     @property
     def device(self) -> torch.device:
         return self.data.tables.device
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What this worker has moved, where its store counts that."""
+        return getattr(self.store, "traffic", None)
 
     @property
     def train_sweep(self) -> Sweep:

@@ -12,6 +12,7 @@ import torch
 
 from pres_dist.step.stages import split_of
 from pres_dist.training.setup import Parts
+from pres_dist.training.totals import EpochTotals
 
 
 class Throughput:
@@ -25,12 +26,26 @@ class Throughput:
         return (events_done - self._events_before) / seconds
 
 
+def so_far(parts: Parts, totals: EpochTotals) -> dict[str, Any]:
+    """Of this worker, in the epoch that is running: its time, what it moved, pending events."""
+    record: dict[str, Any] = {
+        "seconds": split_of(parts.clock.seconds),
+        "pending_events_mean": totals.means()["pending_events_mean"],
+    }
+    if parts.traffic is not None:
+        record["local_bytes"] = parts.traffic.local_bytes
+        record["remote_bytes"] = parts.traffic.remote_bytes
+    return record
+
+
 class EpochTimer:
     """Wall-clock and CPU time of an epoch, by stage and worker; validation is left out of rates."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         parts.clock.reset()
+        if parts.traffic is not None:  # of the validation before
+            parts.traffic.reset()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._trained: tuple[float, float] | None = None
         self._workers: list[dict[str, Any]] = []
@@ -74,10 +89,9 @@ class EpochTimer:
             "peak_rss_bytes": peak_rss_bytes(),
             "peak_device_bytes": peak_device_bytes(self._parts.device),
         }
-        traffic = getattr(self._parts.store, "traffic", None)
+        traffic = self._parts.traffic
         if traffic is not None:
             record["traffic"] = {verb: dict(vars(volume)) for verb, volume in vars(traffic).items()}
-            traffic.reset()
         return record
 
 

@@ -25,7 +25,7 @@ from pres_dist.training.identity import fingerprint, load_model
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
 from pres_dist.training.step import TrainingStep, Update
-from pres_dist.training.timing import EpochTimer, Throughput
+from pres_dist.training.timing import EpochTimer, Throughput, so_far
 from pres_dist.training.totals import EpochTotals
 
 _LOG_SHARE = 50
@@ -180,6 +180,8 @@ class Trainer:
                 "optimiser_steps": position.updates,
                 "learning_rate": update.rate,
                 "events_per_second": rate,
+                "staleness": self._staleness(),
+                "worker_0": so_far(self.parts, self.totals),
             }
         )
 
@@ -200,12 +202,16 @@ class Trainer:
             **means,
             "coherence": self._if_memory(means["coherence"]),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
-            "staleness": {str(lag): n for lag, n in sorted(self.prefetch.staleness.items())},
+            "staleness": self._staleness(),
             "checkpoints": vars(self.checkpoints.take_totals()),
             "validation": validation,
         }
         self.log.write(record)
         self.progress.epoch(record)
+
+    def _staleness(self) -> dict[str, int]:
+        """Steps of the epoch by how many pushes their read lacked."""
+        return {str(lag): number for lag, number in sorted(self.prefetch.staleness.items())}
 
     def _means(self) -> dict[str, float | None]:
         """Means over the epoch, less those of losses that the task does not have."""

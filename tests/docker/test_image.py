@@ -76,6 +76,8 @@ def test_labels_tell_the_versions_inside() -> None:
         if kind == "LABEL"
         for part in shlex.split(rest)
     )
+    standard = {"title", "description", "version", "revision", "created"}
+    assert {f"org.opencontainers.image.{name}" for name in standard} <= labels.keys()
     for name in ("torch", "ray", "dgl"):
         assert labels[f"pres_dist.{name}"] == locked("gpu")[name]
     assert ("ARG", f"VERSION={pres_dist.__version__}") in instructions()
@@ -107,6 +109,21 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
         for source in sources:
             assert list(ROOT.glob(source.replace("${VARIANT}", "*"))), source
             assert any(fnmatch.fnmatch(source.split("/")[0], name) for name in allowed), source
+
+
+def test_the_readme_tells_what_a_container_needs() -> None:
+    """Shared memory, GPUs, and the base by its digest."""
+    text = (DOCKER / "README.md").read_text()
+    for option in ("--shm-size=", "--gpus all", "--init", "--build-arg PYTHON_DIGEST=@sha256:"):
+        assert option in text, option
+    assert ("ARG", 'PYTHON_DIGEST=""') in instructions()
+
+
+def test_the_health_check_of_the_image_is_the_one_that_is_copied() -> None:
+    (check,) = (rest for kind, rest in instructions() if kind == "HEALTHCHECK")
+    copies = [rest.split() for kind, rest in instructions() if kind == "COPY"]
+    (scripts,) = (words for words in copies if "docker/healthcheck.sh" in words)
+    assert f'"{scripts[-1]}healthcheck.sh", "runs", "15"' in check
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -156,6 +173,50 @@ def test_a_gpu_image_without_a_gpu_says_so(tmp_path: Path) -> None:
     assert "docker run --gpus all" in entrypoint(tmp_path, "--help", **gpu).stderr
     (tmp_path / "gpu").touch()
     assert not entrypoint(tmp_path, "--help", **gpu).stderr
+
+
+# --- the check without Docker -------------------------------------------------------------
+
+FAKE_PYTHON = """#!/usr/bin/env bash
+# `python -m venv FOLDER` makes an environment whose programs only tell how they were called.
+echo python "$@" >> "$LOG"
+mkdir -p "$3/bin"
+for name in pip python pres-dist; do
+    printf '#!/bin/sh\\necho %s "$@" >> "$LOG"\\n' "$name" > "$3/bin/$name"
+    chmod +x "$3/bin/$name"
+done
+"""
+
+
+def test_the_check_runs_the_commands_of_the_dockerfile(tmp_path: Path) -> None:
+    (tmp_path / "python").write_text(FAKE_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    scratch, log = tmp_path / "scratch", tmp_path / "log"
+    ran = subprocess.run(
+        [DOCKER / "check.sh", scratch],
+        env={**os.environ, "PYTHON": str(tmp_path / "python"), "LOG": str(log)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    last_from = max(place for place, (kind, _) in enumerate(instructions()) if kind == "FROM")
+    runs = [rest for kind, rest in instructions()[:last_from] if kind == "RUN"]
+    expected = [
+        re.sub(r"\$\{TORCH_INDEX_URL:.*?\}\"?\}", "", command)
+        .replace("/opt/venv/bin/", "")
+        .replace("${VARIANT}", "cpu")
+        for run in runs
+        for command in run.split("&&")
+    ]
+    told = log.read_text().replace(f"{scratch}/", "/").splitlines()
+    assert [shlex.split(line) for line in told[: len(expected)]] == [
+        shlex.split(command) for command in expected
+    ]
+    assert len(expected) == 5
+    assert any(line.startswith("pres-dist train") for line in told[len(expected) :])
+    assert (scratch / "src" / "pres_dist" / "__init__.py").exists()
+    assert (scratch / "tmp" / "requirements-cpu.txt").exists()
 
 
 # --- health -------------------------------------------------------------------------------

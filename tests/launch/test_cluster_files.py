@@ -17,17 +17,21 @@ ROOT = Path(__file__).parents[2]
 Check = Callable[[Any], bool]
 
 
-@pytest.fixture
-def cluster() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "launch/ray-cluster.yaml").read_text())
+@pytest.fixture(params=["ray-aws.yaml", "ray-gcp.yaml"])
+def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "launch" / request.param).read_text())
     return loaded
+
+
+def _documents(name: str) -> dict[str, dict[str, Any]]:
+    loaded = list(yaml.safe_load_all((ROOT / "launch" / name).read_text()))
+    return {document["kind"]: document for document in loaded}
 
 
 @pytest.fixture
 def documents() -> dict[str, dict[str, Any]]:
     """RayJob and NetworkPolicy by their kinds."""
-    loaded = list(yaml.safe_load_all((ROOT / "launch/rayjob.yaml").read_text()))
-    return {document["kind"]: document for document in loaded}
+    return _documents("rayjob.yaml")
 
 
 # --- Ray's cluster launcher ---------------------------------------------------------------
@@ -53,9 +57,10 @@ def test_the_schema_refuses_a_misspelt_field(cluster: dict[str, Any]) -> None:
         _check_cluster(cluster)
 
 
-def test_the_provider_for_machines_of_ones_own_fits_too(cluster: dict[str, Any]) -> None:
+def test_the_provider_for_machines_of_ones_own_fits_too() -> None:
     """The provider at the end of the file, in a comment, with what it says to leave out."""
-    text = (ROOT / "launch/ray-cluster.yaml").read_text()
+    text = (ROOT / "launch/ray-aws.yaml").read_text()
+    cluster = yaml.safe_load(text)
     comment = text[text.index("# provider:") :]
     own = yaml.safe_load(re.sub(r"^# ?", "", comment, flags=re.MULTILINE))
     left_out = ("available_node_types", "head_node_type", "head_setup_commands", "max_workers")
@@ -80,7 +85,7 @@ def test_the_dashboard_of_the_cluster_is_on_loopback(cluster: dict[str, Any]) ->
 
 def test_commands_for_the_machines_are_valid_bash(cluster: dict[str, Any]) -> None:
     commands = [line for name, lines in cluster.items() if "commands" in name for line in lines]
-    assert len(commands) >= 8
+    assert len(commands) >= 10
     for command in commands:
         result = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert result.returncode == 0, f"{command}: {result.stderr}"
@@ -109,6 +114,38 @@ def _flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+@pytest.mark.parametrize("name", ["ray-aws.yaml", "ray-gcp.yaml"])
+def test_the_command_at_the_top_fills_in_what_is_to_be_replaced(name: str) -> None:
+    text = (ROOT / "launch" / name).read_text()
+    replaced = set(re.findall(r"-e \"s/([a-z]+-REPLACE)/\$[A-Z]+/\"", text))
+    _, _, settings = text.partition("\ncluster_name:")
+    assert set(re.findall(r"[a-z]+-REPLACE", settings)) == replaced
+    assert replaced
+
+
+def test_no_token_is_in_any_file() -> None:
+    """Ray's tokens are 64 hexadecimal digits."""
+    for path in (ROOT / "launch").iterdir():
+        assert not re.search(r"[0-9a-f]{32}", path.read_text()), path.name
+        assert not re.search(r"RAY_AUTH_TOKEN[=:]", path.read_text()), path.name
+
+
+def test_the_machines_have_a_python_that_is_new_enough() -> None:
+    """Ray's own choice of image on AWS is of Ubuntu 18.04."""
+    aws, gcp = (
+        yaml.safe_load((ROOT / "launch" / name).read_text())["available_node_types"]
+        for name in ("ray-aws.yaml", "ray-gcp.yaml")
+    )
+    assert {kind["node_config"]["ImageId"] for kind in aws.values()} == {"ami-REPLACE"}
+    images = {
+        disk["initializeParams"]["sourceImage"]
+        for kind in gcp.values()
+        for disk in kind["node_config"]["disks"]
+    }
+    (image,) = images
+    assert image.endswith("ubuntu-2404-lts-amd64")
+
+
 def _version(value: Any) -> bool:
     """What authOptions need: Ray 2.52 or newer, as text."""
     return isinstance(value, str) and tuple(map(int, value.split("."))) >= (2, 52, 0)
@@ -122,7 +159,33 @@ POD = {
         "volumes": [{"!name": _text, "...": _text}],
     },
 }
-# The fields that this file may use of what KubeRay defines; `!` marks those it must have.
+# The fields that these files may use of what KubeRay defines; `!` marks those they must have.
+CLUSTER_SPEC = {
+    "!rayVersion": _version,
+    "!authOptions": {"!mode": _one_of("token")},
+    "!headGroupSpec": {
+        "!rayStartParams": _strings,
+        "!template": POD,
+        "serviceType": _one_of("ClusterIP"),
+        "enableIngress": _one_of(False),  # type: ignore[arg-type]
+    },
+    "!workerGroupSpecs": [
+        {
+            "!groupName": _text,
+            "!replicas": _whole,
+            "!minReplicas": _whole,
+            "!maxReplicas": _whole,
+            "!rayStartParams": _strings,
+            "!template": POD,
+        }
+    ],
+}
+RAY_CLUSTER = {
+    "!apiVersion": _one_of("ray.io/v1"),
+    "!kind": _one_of("RayCluster"),
+    "!metadata": {"!name": _text},
+    "!spec": CLUSTER_SPEC,
+}
 RAY_JOB = {
     "!apiVersion": _one_of("ray.io/v1"),
     "!kind": _one_of("RayJob"),
@@ -135,26 +198,7 @@ RAY_JOB = {
         "ttlSecondsAfterFinished": _whole,
         "activeDeadlineSeconds": _whole,
         "submitterPodTemplate": POD,
-        "!rayClusterSpec": {
-            "!rayVersion": _version,
-            "!authOptions": {"!mode": _one_of("token")},
-            "!headGroupSpec": {
-                "!rayStartParams": _strings,
-                "!template": POD,
-                "serviceType": _one_of("ClusterIP"),
-                "enableIngress": _one_of(False),  # type: ignore[arg-type]
-            },
-            "!workerGroupSpecs": [
-                {
-                    "!groupName": _text,
-                    "!replicas": _whole,
-                    "!minReplicas": _whole,
-                    "!maxReplicas": _whole,
-                    "!rayStartParams": _strings,
-                    "!template": POD,
-                }
-            ],
-        },
+        "!rayClusterSpec": CLUSTER_SPEC,
     },
 }
 
@@ -211,6 +255,14 @@ def test_the_check_finds_what_is_wrong(
     (found,) = _faults(documents["RayJob"], RAY_JOB)
     assert path in found
     assert fault in found
+
+
+def test_the_cluster_that_stays_is_that_of_the_job(documents: dict[str, Any]) -> None:
+    """The same pods, guarded alike."""
+    stays = _documents("raycluster.yaml")
+    assert list(_faults(stays["RayCluster"], RAY_CLUSTER)) == []
+    assert stays["RayCluster"]["spec"] == documents["RayJob"]["spec"]["rayClusterSpec"]
+    assert stays["NetworkPolicy"] == documents["NetworkPolicy"]
 
 
 def test_the_job_runs_pres_dist_on_the_workers_it_has(documents: dict[str, Any]) -> None:

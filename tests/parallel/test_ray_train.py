@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,23 @@ def test_a_terminated_run_leaves_nothing_behind(undisturbed: Undisturbed) -> Non
     arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/ended"]
     with started(*arguments, cwd=undisturbed.folder) as run:
         run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
+        assert _listening(run.descendants()) == {"127.0.0.1"}
         run.process.send_signal(signal.SIGTERM)
         terminated = ended(run)
     assert terminated.code == 143
     assert terminated.err == ""
     assert terminated.left == []
     assert [path.name for path in (undisturbed.folder / "runs").glob("ended*")] == ["ended"]
+
+
+def _listening(processes: list[psutil.Process]) -> set[str]:
+    """Addresses that the processes of a run listen on."""
+    addresses: set[str] = set()
+    for process in processes:
+        with suppress(psutil.Error):
+            connections = process.net_connections(kind="inet")
+            addresses |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    return {address.removeprefix("::ffff:") for address in addresses}
 
 
 def _results(run_dir: Path) -> dict[str, Any]:

@@ -48,12 +48,51 @@ def torchrun(workers: int, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_two_workers_train_what_one_trains(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config()
     alone = train(config, tmp_path / "alone")
-    result = torchrun(2, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "two"))
+    two = ["--run-dir", str(tmp_path / "two"), "--training.tensorboard", "true"]
+    result = torchrun(2, "train", _file(config, tmp_path), *two)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("report: ") == 1  # one worker speaks
     _assert_alike(_results(tmp_path / "two"), alone)
     steps = [record["step"] for record in _epochs(tmp_path / "two")]
     assert steps == [record["step"] for record in _epochs(tmp_path / "alone")]
+    _assert_only_training_is_counted(_epochs(tmp_path / "two"))
+    _assert_shown_in_tensorboard(tmp_path / "two")
+
+
+def _assert_only_training_is_counted(epochs: list[dict[str, Any]]) -> None:
+    """All epochs write the same nodes; validations in between write others."""
+    written = [
+        sum(
+            worker["traffic"]["push"]["local_rows"] + worker["traffic"]["push"]["remote_rows"]
+            for worker in epoch["workers"]
+        )
+        for epoch in epochs
+    ]
+    assert len(set(written)) == 1
+    assert len(written) > 1
+
+
+def _assert_shown_in_tensorboard(run_dir: Path) -> None:
+    """Speed, waiting, bytes, staleness, pending events, coherence and gate, of all workers."""
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    shown = accumulators.EventAccumulator(str(run_dir / "tensorboard"))
+    shown.Reload()
+    epoch = _epochs(run_dir)[-1]
+    worker = epoch["workers"][1]
+    expected = {
+        **{name: epoch[name] for name in ("events_per_second", "coherence", "gate")},
+        "pending_events_mean": epoch["pending_events_mean"],
+        "staleness/0": epoch["staleness"]["0"],
+        "workers/1/seconds/wait": worker["seconds"]["wait"],
+        "workers/1/traffic/pull/remote_bytes": worker["traffic"]["pull"]["remote_bytes"],
+        "workers/1/gradient_bytes": worker["gradient_bytes"],
+    }
+    for name, value in expected.items():
+        last = shown.Scalars(f"epoch/{name}")[-1]
+        assert (last.step, last.value) == (epoch["step"], pytest.approx(value, rel=1e-6)), name
+    tags = shown.Tags()["scalars"]
+    for name in ("events_per_second", "worker_0/seconds/wait", "worker_0/remote_bytes"):
+        assert f"step/{name}" in tags
 
 
 def test_two_workers_calibrate_as_one_does(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ SIZE = ["--nodes", "1e5", "--events", "2e6"]
         ([*SIZE, "--spread", "adjacency,moon"], "got 'moon'"),
         ([*SIZE, "--efficiency", "2"], "--efficiency must be number"),
         ([*SIZE, "--json", "nowhere/plan.json"], "nowhere/plan.json: the folder to write to"),
+        ([*SIZE, "--price-per-hour", "-1"], "--price-per-hour must be number >= 0, got '-1'"),
         ([*SIZE, "--stream", "nowhere"], "nowhere"),
         ([*SIZE, "--workerz", "3"], "unknown option --workerz"),
         ([*SIZE, "--preset", "none", "--model.kind", "tgat"], "is for models with a memory"),
@@ -67,6 +68,20 @@ def test_a_plan_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
         sum(seconds[name] for name in ("compute", "exchange", "reduce", "wait"))
     )
     assert len(told["disturbed"]) == 14
+
+
+def test_a_price_tells_what_epochs_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plan.json"
+    arguments = [*SIZE, "--workers", "4", "--machine", "two-cores", "--training.epochs", "10"]
+    assert main(["plan", *arguments, "--json", str(file)]) == 0
+    assert "cost" not in capsys.readouterr().out.replace("costs less accuracy", "")
+    assert json.loads(file.read_text())["plan"]["epoch_price"] is None
+    assert main(["plan", *arguments, "--price-per-hour", "36", "--json", str(file)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    plan = json.loads(file.read_text())["plan"]
+    assert plan["epoch_price"] == pytest.approx(2 * 36 * plan["epoch_seconds"] / 3600)
+    assert "2 nodes of 2 workers at 36 an hour" in shown
+    assert f"all 10 epochs cost {10 * plan['epoch_price']:,.2f}, without" in shown
 
 
 def test_the_options_that_it_names_are_those_of_its_plan(

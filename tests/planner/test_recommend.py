@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import LINK, RootTouches, machine, workload
 
+from pres_dist.planner.choice import Bounds
 from pres_dist.planner.machine import Rates
 from pres_dist.planner.plan import ParallelPlan
-from pres_dist.planner.recommend import AS_FAST, Bounds, Planner, plans
+from pres_dist.planner.recommend import AS_FAST, Planner, plans
 
 TOUCH = RootTouches()
 
@@ -142,6 +143,28 @@ def test_reasons_tell_where_the_time_goes(workers: int) -> None:
 def test_fewer_workers_that_are_faster_are_told() -> None:
     slow = LINK.model_copy(update={"latency_s": 1.0})
     planner = Planner(workload(), machine(loopback=slow, network=slow), TOUCH, Bounds(800))
-    assert any(reason.startswith("1 workers are faster") for reason in planner.advise(4).why)
+    assert any(reason.startswith("1 worker is faster than 4") for reason in planner.advise(4).why)
     quick = Planner(workload(), machine(), TOUCH, Bounds(8000)).advise(4)
     assert not any("are faster" in reason for reason in quick.why)
+
+
+def test_reasons_count_plans_in_english() -> None:
+    one = Planner(workload(), machine(), TOUCH, Bounds(100))
+    assert one.advise(1).why[0] == "1 plan fits; 1 x 1 x 1, batch 100 is the fastest"
+    several = Planner(workload(), machine(), TOUCH, Bounds(400)).advise(1)
+    assert several.why[0].startswith("3 plans fit; ")
+    tight = Planner(workload(), machine(worker_memory_bytes=1e3), TOUCH, one.bounds).advise(1)
+    assert tight.why[0] == "the only plan, 1 x 1 x 1, batch 100, does not fit because"
+
+
+@pytest.mark.parametrize(("workers", "nodes"), [(1, 1), (4, 1), (5, 2), (8, 2)])
+def test_an_epoch_costs_whole_nodes(workers: int, nodes: int) -> None:
+    """Four workers share a node."""
+    planner = Planner(workload(), machine(), TOUCH, Bounds(400), node_price=0.5)
+    choice = planner.choice(ParallelPlan(workers, 1, 1, 400))
+    assert choice.epoch_price == pytest.approx(0.5 * nodes * choice.epoch_s / 3600)
+
+
+def test_without_a_price_there_is_no_cost() -> None:
+    planner = Planner(workload(), machine(), TOUCH, Bounds(400))
+    assert planner.choice(ParallelPlan(4, 1, 1, 400)).epoch_price is None

@@ -10,6 +10,7 @@ import pytest
 
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.report.metrics_log import MetricsLog, read_metrics
+from pres_dist.report.tensorboard import TensorBoard
 
 
 def step(number: int, **more: object) -> dict[str, object]:
@@ -91,9 +92,10 @@ def test_no_log_has_no_records(tmp_path: Path) -> None:
 
 def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    log = MetricsLog(tmp_path, tensorboard=True)
+    log = MetricsLog(tmp_path, [TensorBoard(tmp_path)])
     log.write(step(1, loss=0.5, gate=None))
-    log.write({"kind": "epoch", "step": 1, "validation": {"ap": 0.75}})
+    workers = [{"rank": rank, "seconds": {"wait": 1.0 + rank}, "host": "a"} for rank in (0, 1)]
+    log.write({"kind": "epoch", "step": 1, "validation": {"ap": 0.75}, "workers": workers})
     log.write(step(2, loss=0.25))
     log.truncate_after(1)
     log.write(step(2, loss=0.125))
@@ -102,6 +104,8 @@ def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
     accumulator.Reload()
     assert [event.value for event in accumulator.Scalars("step/loss")] == [0.5, 0.125]
     assert [event.value for event in accumulator.Scalars("epoch/validation/ap")] == [0.75]
+    assert [event.value for event in accumulator.Scalars("epoch/workers/1/seconds/wait")] == [2.0]
+    assert len(accumulator.Tags()["scalars"]) == 4
 
 
 def test_missing_tensorboard_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,4 +113,4 @@ def test_missing_tensorboard_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="needs TensorBoard: pip install"):
-        MetricsLog(tmp_path, tensorboard=True)
+        TensorBoard(tmp_path)

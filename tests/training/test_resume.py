@@ -31,6 +31,7 @@ TIMES = {
     "stage_seconds",
     "peak_rss_bytes",
     "workers",
+    "worker_0",
 }
 
 

@@ -1,0 +1,83 @@
+"""How the workers of Ray Train find one another.
+
+Ray Train's own way has two faults. The store of worker 0 listens on all interfaces, also where the
+cluster is on loopback. And gloo listens on the address that the host name stands for, often one of
+loopback, so that workers on different nodes never meet.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import ray
+import torch.distributed as dist
+from ray.train.torch import TorchConfig
+
+from pres_dist.memory.rendezvous import TCPRendezvous, open_rendezvous
+
+_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+_held: list[dist.Store] = []
+"""The store of this process, which must live as long as the group."""
+
+
+class GroupOnNodeAddresses(TorchConfig().backend_cls):  # type: ignore[misc]
+    """Joins the workers on the addresses under which their nodes belong to the cluster."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        """Make the process group; called by Ray Train once all workers are there."""
+        size, timeout_s = len(worker_group), backend_config.timeout_s
+        on_gpu = worker_group.get_resources_per_worker().get("GPU", 0) > 0
+        rendezvous = worker_group.execute_single(0, _open, timeout_s)
+        ray.get(
+            [
+                worker_group.execute_single_async(
+                    rank, _join, rendezvous, rank, size, "nccl" if on_gpu else "gloo", timeout_s
+                )
+                for rank in range(size)
+            ]
+        )
+
+
+@dataclass
+class GroupConfig(TorchConfig):
+    """`TorchConfig` with that way to join."""
+
+    @property
+    def backend_cls(self) -> type[GroupOnNodeAddresses]:
+        return GroupOnNodeAddresses
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface of this machine that has an address; None if none has."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            return name
+    return None
+
+
+def _open(timeout_s: float) -> TCPRendezvous:
+    """Make the store of all workers in the process of the first."""
+    store, rendezvous = open_rendezvous(ray.util.get_node_ip_address(), timeout_s)
+    _held.append(store)
+    return rendezvous
+
+
+def _join(rendezvous: TCPRendezvous, rank: int, size: int, backend: str, timeout_s: float) -> None:
+    """What each worker does to belong to the group."""
+    local_rank = ray.train.get_context().get_local_rank()
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(local_rank))
+    interface = interface_of(ray.util.get_node_ip_address())
+    if interface is not None:
+        for name in _INTERFACES:
+            os.environ.setdefault(name, interface)
+    dist.init_process_group(
+        backend,
+        store=rendezvous.connect(timeout_s),
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=timeout_s),
+    )
