@@ -38,7 +38,12 @@ class NodeNames:
         first = stream.num_sources if stream.num_sources is not None else stream.num_nodes
         raw = stream.raw_ids(np.arange(stream.num_nodes))
         self._raw: list[RawId] = list(raw) if isinstance(raw, list) else raw.tolist()
-        self._is_destination = [*[False] * first, *[True] * (stream.num_nodes - first)]
+        # Of a stream without sides all are.
+        self._is_destination = [
+            *[not stream.bipartite] * first,
+            *[True] * (stream.num_nodes - first),
+        ]
+        self._destinations_N = torch.empty(0, dtype=torch.bool)
         self._sides: dict[Side, dict[RawId, int]] = {
             "source": {raw: node for node, raw in enumerate(self._raw[:first])},
             "destination": {raw: first + place for place, raw in enumerate(self._raw[first:])},
@@ -79,7 +84,7 @@ class NodeNames:
         if raw not in known:
             known[raw] = len(self._raw)
             self._raw.append(raw)
-            self._is_destination.append(self.bipartite and side == "destination")
+            self._is_destination.append(not self.bipartite or side == "destination")
         return known[raw]
 
     def check(self, raw: RawId, side: Side, where: str) -> bool:
@@ -97,9 +102,9 @@ class NodeNames:
 
     def destinations(self) -> Tensor:
         """[N] bool, nodes that may be recommended."""
-        if not self.bipartite:
-            return torch.ones(len(self), dtype=torch.bool)
-        return torch.tensor(self._is_destination)
+        if self._destinations_N.numel() < len(self):
+            self._destinations_N = torch.tensor(self._is_destination)
+        return self._destinations_N
 
     def normal(self, raw: RawId, where: str) -> RawId:
         """An id as the stream has its own: text, or an integer."""
