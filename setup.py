@@ -46,6 +46,8 @@ EXTRAS = {
     "report": REPORT,
     "export": EXPORT,
     "serve": SERVE,
+    "ray-serve": [*SERVE, "ray[serve]>=2.52"],
+    "pyg": ["torch_geometric>=2.6"],
     "tgb": ["py-tgb>=2.0"],
     "docs": ["mkdocs-material>=9.5"],
     "dev": [

@@ -1,31 +1,19 @@
-"""Streams from and to DGL graphs. The only place that imports DGL."""
+"""Streams from and to DGL graphs."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import torch
 
-from pres_dist.errors import ConfigError, DataError
+from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.interop.columns import Columns, need, stream_of_columns
+from pres_dist.interop.load_dgl import load_dgl
 
 _WHAT = "DGLGraph"
 TIME, FEATURES, LABEL = "t", "feat", "label"
-
-
-def load_dgl() -> Any:
-    """The package dgl, with torch beneath it; ConfigError where it cannot be imported."""
-    os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home folder
-    try:
-        import dgl
-    except ImportError as error:
-        raise ConfigError(
-            f"this needs the package dgl, which cannot be imported: {error}"
-        ) from None
-    return dgl
 
 
 def from_dgl(graph: Any, **options: Any) -> EventStream:
