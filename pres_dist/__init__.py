@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pres_dist.config.run import RunConfig
     from pres_dist.evaluation.run import evaluate_run
     from pres_dist.events.stream import EventStream
+    from pres_dist.serve.service import ScoringService
     from pres_dist.training.run import resume, start_or_resume
     from pres_dist.use.new_events import EventColumns
     from pres_dist.use.node_table import NodeTable
@@ -34,6 +35,7 @@ __all__ = [
     "Recommendation",
     "Run",
     "RunConfig",
+    "ScoringService",
     "__version__",
     "evaluate_run",
     "load_run",
@@ -49,6 +51,7 @@ _HOMES = {
     "Recommendation": "pres_dist.use.recommend",
     "Run": "pres_dist.use.run",
     "RunConfig": "pres_dist.config.run",
+    "ScoringService": "pres_dist.serve.service",
     "evaluate_run": "pres_dist.evaluation.run",
     "load_run": "pres_dist.use.run",
     "resume": "pres_dist.training.run",

@@ -27,6 +27,8 @@ COMMANDS = {
     "score": "link probabilities of pairs, each at its time",
     "recommend": "the most likely destinations of a source; or how good they are",
     "extend": "append new events to a run and bring its memory up to date",
+    "export": "weights as safetensors, modules as torch.export programs",
+    "serve": "score and recommend over HTTP, taking in events as they come",
     "baselines": "score EdgeBank and popularity on a stream: what a model must beat",
     "plan": "memory, traffic and time of a run on so many workers, and how to lay it out",
     "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",

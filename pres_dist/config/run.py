@@ -79,7 +79,7 @@ class RunConfig(Config):
             return self
         slots, num = self.memory.mailbox_slots, self.sampling.num_neighbours
         unfit = None
-        if self.model.embedding not in ("attention", "sum"):
+        if not self.model.embeds_neighbours:
             unfit = f"model.embedding {self.model.embedding}, which reads no neighbours"
         elif self.sampling.strategy != "recent":
             unfit = f"sampling.strategy {self.sampling.strategy}, which leaves recent events out"

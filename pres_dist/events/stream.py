@@ -5,7 +5,7 @@ Shapes: E events, N nodes, d_e edge features, d_n node features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from pres_dist.events.chunk import (
     check_span,
     event_number,
 )
+from pres_dist.events.conversions import Conversions
 from pres_dist.events.storage import (
     NODE_IDS_FILE,
     StreamMeta,
@@ -34,14 +35,13 @@ from pres_dist.events.storage import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 CHUNK_EVENTS = 1 << 20
 
 
 @dataclass(frozen=True)
-class EventStream:
+class EventStream(Conversions):
     """Events in time order; an event's place is its event id.
 
     Columns of a stream opened from disk are read-only memory maps, so that all
@@ -204,71 +204,6 @@ class EventStream:
         )
         stream.check()
         return stream
-
-    @classmethod
-    def from_pandas(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        src: str = "src",
-        dst: str = "dst",
-        t: str = "t",
-        label: str | None = None,
-        features: Sequence[str] | None = None,
-        bipartite: bool = False,
-        out: str | Path | None = None,
-        **options: Any,
-    ) -> EventStream:
-        """Make a stream of a DataFrame, as ``pres-dist data import`` makes one of a file.
-
-        Args:
-            frame: an event a row, in time order unless ``sort=True``.
-            src, dst, t, label: names of the columns; ids may be texts, times timestamps.
-            features: columns of edge features; f0, f1, ... when None, none when empty.
-            bipartite: sources and destinations are two separate sets of ids.
-            out: directory to store it in, which training needs; in memory when None.
-            options: fields of ``ImportConfig``: name, ids, sort, time_unit, time_scale, force.
-
-        Raises:
-            DataError: a missing column, or a value that is not valid, with its row.
-        """
-        from pres_dist.events.from_tables import stream_of  # it makes streams itself
-
-        columns: dict[str, Any] = {
-            "src": src,
-            "dst": dst,
-            "time": t,
-            "label": label,
-            "bipartite": bipartite,
-        }
-        return stream_of(frame, features=features, out=out, **columns, **options)
-
-    @classmethod
-    def from_parquet(
-        cls,
-        path: str | Path,
-        *,
-        src: str = "src",
-        dst: str = "dst",
-        t: str = "t",
-        label: str | None = None,
-        features: Sequence[str] | None = None,
-        bipartite: bool = False,
-        out: str | Path | None = None,
-        **options: Any,
-    ) -> EventStream:
-        """Make a stream of a Parquet file; arguments and errors as in ``from_pandas``."""
-        from pres_dist.events.from_tables import stream_of  # it makes streams itself
-
-        columns: dict[str, Any] = {
-            "src": src,
-            "dst": dst,
-            "time": t,
-            "label": label,
-            "bipartite": bipartite,
-        }
-        options = {"format": "parquet", **options}
-        return stream_of(Path(path), features=features, out=out, **columns, **options)
 
     def check(self) -> None:
         """Check every event, chunk by chunk; ``DataError`` names the first bad one."""

@@ -44,6 +44,11 @@ class EventTables:
         """Features of an event, 0 for none."""
         return self._edges.dim
 
+    @property
+    def edge_scaling(self) -> tuple[Tensor, Tensor] | None:
+        """[d_e] scale and [d_e] shift that features are looked up with; None for none."""
+        return self._edges.scaling
+
     def times(self, events: Tensor) -> Tensor:
         """int64 times of events, in the shape of the ids."""
         return self.t_E.index_select(0, events.flatten()).view(events.shape)
@@ -71,9 +76,9 @@ class _Features:
         self, table: np.ndarray | None, scaling: Affine | None, device: torch.device | str
     ) -> None:
         self._table = None if table is None else _tensor(table, device)
-        self._scaling: tuple[Tensor, Tensor] | None = None
+        self.scaling: tuple[Tensor, Tensor] | None = None
         if scaling is not None:
-            self._scaling = _tensor(scaling.scale, device), _tensor(scaling.shift, device)
+            self.scaling = _tensor(scaling.scale, device), _tensor(scaling.shift, device)
 
     @property
     def dim(self) -> int:
@@ -83,9 +88,9 @@ class _Features:
         if self._table is None:
             return None
         rows = self._table.index_select(0, ids.flatten()).view(*ids.shape, self._table.shape[1])
-        if self._scaling is None:
+        if self.scaling is None:
             return rows
-        scale, shift = self._scaling
+        scale, shift = self.scaling
         return torch.addcmul(shift, rows, scale, out=rows)
 
 

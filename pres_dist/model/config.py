@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.model.kinds import KINDS
+
+DglConvolution = Annotated[str, Field(pattern=r"^dgl\.nn\.[A-Za-z0-9]+$")]
 
 
 class ModelConfig(Config):
@@ -29,8 +31,9 @@ class ModelConfig(Config):
     mail_hops: int = Field(0, ge=0, le=2)
     """Hops of most recent neighbours that get an event's mail beside its endpoints (attention
     updater only); `sampling.num_neighbours` of each node."""
-    embedding: Literal["attention", "sum", "identity", "time"] = "attention"
-    """How a node is embedded at a time: TGN attention, graph sum, memory, time projection."""
+    embedding: Literal["attention", "sum", "identity", "time"] | DglConvolution = "attention"
+    """How a node is embedded at a time: TGN attention, graph sum, memory, time projection; or
+    by a convolution of DGL, e.g. dgl.nn.GATv2Conv (CPU only)."""
     num_layers: int = Field(1, ge=1, le=2)
     """Hops of attention or graph sum, also of that in DyRep's messages."""
     num_heads: int = Field(2, ge=1)
@@ -52,7 +55,12 @@ class ModelConfig(Config):
     @property
     def reads_neighbours(self) -> bool:
         """Whether an embedding is made of a node's neighbours, for scores or for messages."""
-        return self.embedding in ("attention", "sum") or self.message_endpoint == "embedding"
+        return self.embeds_neighbours or self.message_endpoint == "embedding"
+
+    @property
+    def embeds_neighbours(self) -> bool:
+        """Whether the embedding for scores is made of a node's neighbours."""
+        return self.embedding not in ("identity", "time")
 
     @property
     def attends(self) -> bool:

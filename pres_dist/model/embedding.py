@@ -6,7 +6,7 @@ embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -97,8 +97,19 @@ class SumLayer(nn.Module):
         return self.merge(torch.cat([summed_QA, own_QS, now_QT], dim=1))
 
 
+def _layer(config: ModelConfig) -> Callable[[ModelConfig, int, int], nn.Module]:
+    """What makes the layers that the configuration names."""
+    if config.embedding == "attention":
+        return AttentionLayer
+    if config.embedding == "sum":
+        return SumLayer
+    from pres_dist.model.dgl_layer import DglLayer  # the only model that needs DGL
+
+    return DglLayer
+
+
 class GraphEmbedding(nn.Module):
-    """One or two hops of attention or sum over temporal neighbours.
+    """One or two hops of attention, sum or a DGL convolution over temporal neighbours.
 
     The innermost layer reads memory; the outer one reads what the inner one made
     of the queries and of their neighbours, each at its own event's time.
@@ -106,7 +117,7 @@ class GraphEmbedding(nn.Module):
 
     def __init__(self, config: ModelConfig, memory_dim: int, edge_dim: int) -> None:
         super().__init__()
-        layer = AttentionLayer if config.embedding == "attention" else SumLayer
+        layer = _layer(config)
         dims = [memory_dim] + [config.embedding_dim] * (config.num_layers - 1)
         self.layers = nn.ModuleList(layer(config, dim, edge_dim) for dim in dims)
 
@@ -163,7 +174,7 @@ class MemoryEmbedding(nn.Module):
 
 def build_embedding(config: ModelConfig, state_dim: int, edge_dim: int) -> nn.Module:
     """The embedding module that the configuration names."""
-    if config.embedding in ("attention", "sum"):
+    if config.embeds_neighbours:
         return GraphEmbedding(config, state_dim, edge_dim)
     return MemoryEmbedding(config, state_dim, edge_dim)
 
@@ -183,7 +194,7 @@ def build_message_embedding(config: ModelConfig, state_dim: int, edge_dim: int) 
 
 def num_hops(config: ModelConfig) -> int:
     """Hops of neighbours that the embedding reads."""
-    return config.num_layers if config.embedding in ("attention", "sum") else 0
+    return config.num_layers if config.embeds_neighbours else 0
 
 
 def num_message_hops(config: ModelConfig) -> int:

@@ -79,6 +79,8 @@ def sums(weights_QHK: Tensor, rows: Rows) -> Tensor:
 
 def _in_place(left: Tensor, rows: Rows) -> bool:
     """Whether there are kernels that read a table's rows by index, faster than a copy of them."""
+    if torch.compiler.is_exporting():  # which knows no sparse tensors
+        return False
     wide = left.dtype in (torch.float32, torch.float64)
     # A sparse matrix has no more entries in a row than columns, not even repeated ones.
     fits = 0 < rows.index_QK.shape[1] <= rows.table_Xd.shape[0]

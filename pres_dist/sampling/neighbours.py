@@ -5,6 +5,7 @@ Shapes: Q queries, K neighbours a query.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,12 @@ class NeighbourSampler:
         self.num_neighbours = config.num_neighbours
         self._uniform = config.strategy == "uniform"
         self._seed = seed
+
+    def over(self, adjacency: TemporalAdjacency) -> NeighbourSampler:
+        """The same draws from other histories."""
+        other = copy(self)
+        other.adjacency = adjacency
+        return other
 
     def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbours:
         """Neighbours of each node among its events with id < before."""

@@ -11,6 +11,7 @@ endpoints, X mails, D memory size, R mailbox slots, A embedding size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +25,7 @@ from pres_dist.model.pending import Unread, apply_pending, predict_pending, with
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
+from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import both_ends, plan_deliveries
@@ -97,6 +99,12 @@ class TemporalStep:
         self._rates_seed = sample_rates_seed
         self._reads_lag = reads_lag
         self._mail_hops = mail_hops
+
+    def over(self, tables: EventTables, adjacency: TemporalAdjacency) -> TemporalStep:
+        """The same model and store over other events."""
+        other = copy(self)
+        other.tables, other.sampler = tables, self.sampler.over(adjacency)
+        return other
 
     def plan(
         self,

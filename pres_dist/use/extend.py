@@ -26,6 +26,8 @@ from pres_dist.use.versions import (
 )
 
 LOCK = ".lock"
+JOURNAL = "served.jsonl"
+"""Events that a service has taken in since (`pres_dist.serve`)."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,29 @@ def extend_run(
         DataError: events that are not valid, or not later than all that the run knows.
     """
     read_config(run_dir)
-    with _only_one(run_dir):
+    with only_one(run_dir):
+        _check_nothing_served(run_dir)
         live = LiveRun(run_dir)
         new = read_new_events(live.stream, source, columns or EventColumns())
-        _check_labels(live, new)
-        live.move_to(live.stream.num_events, report)
-        folder = new_version(run_dir)
-        try:
-            state = _grown(live, new, folder, report)
-            return Extension(
-                len(new),
-                state.data.stream.num_nodes - live.stream.num_nodes,
-                state.data.stream.num_events,
-                publish(folder, state),
-            )
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        return append(live, new, report)
+
+
+def append(live: LiveRun, new: NewEvents, report: Report = quiet) -> Extension:
+    """Append events to the run, which the caller holds by `only_one`; see `extend_run`."""
+    _check_labels(live, new)
+    live.move_to(live.stream.num_events, report)
+    folder = new_version(live.run_dir)
+    try:
+        state = _grown(live, new, folder, report)
+        return Extension(
+            len(new),
+            state.data.stream.num_nodes - live.stream.num_nodes,
+            state.data.stream.num_events,
+            publish(folder, state),
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _grown(live: LiveRun, new: NewEvents, folder: Path, report: Report) -> RunState:
@@ -106,6 +114,16 @@ def _grown(live: LiveRun, new: NewEvents, folder: Path, report: Report) -> RunSt
     return replace(state, memory=memory, memory_end=stream.num_events)
 
 
+def _check_nothing_served(run_dir: Path) -> None:
+    """Events that a service took in come before any others."""
+    journal = run_dir / EXTENDED / JOURNAL
+    if journal.exists() and len(journal.read_bytes().splitlines()) > 1:
+        raise ConfigError(
+            f"{journal}: holds events that `pres-dist serve` took in: append these first, by "
+            f"`pres-dist extend {run_dir} --served`"
+        )
+
+
 def _check_labels(live: LiveRun, new: NewEvents) -> None:
     """A classifier has as many classes as there were labels."""
     labels = new.chunk.labels
@@ -118,8 +136,12 @@ def _check_labels(live: LiveRun, new: NewEvents) -> None:
 
 
 @contextmanager
-def _only_one(run_dir: Path) -> Iterator[None]:
-    """Hold the run against others that would extend it; a killed holder lets go."""
+def only_one(run_dir: Path) -> Iterator[None]:
+    """Hold the run against others that would extend or serve it; a killed holder lets go.
+
+    Raises:
+        ConfigError: another process does.
+    """
     import fcntl
 
     folder = run_dir / EXTENDED
@@ -128,5 +150,5 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{run_dir}: another process is extending this run") from None
+            raise ConfigError(f"{run_dir}: another process extends or serves this run") from None
         yield

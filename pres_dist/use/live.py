@@ -26,10 +26,11 @@ from pres_dist.evaluation.sweep import plan_of, take_in
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.state import NodeState
-from pres_dist.model.tgn import UpdatedMemory
+from pres_dist.model.tgn import TGN, UpdatedMemory
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import read_config
+from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.plan import Plan
@@ -82,6 +83,14 @@ class LiveRun:
         self._position = self._seen = 0
         self._undo: tuple[Tensor, NodeState] | None = None
         self._begin(state)
+
+    @property
+    def model(self) -> TGN:
+        return self.parts.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.parts.device
 
     @property
     def checkpoint(self) -> str:
@@ -188,13 +197,8 @@ class LiveRun:
 
     def partners(self, node: int, event: int) -> tuple[Tensor, Tensor]:
         """Whom a node met before an event, and how often."""
-        adjacency = self.step.sampler.adjacency
         one = torch.tensor([node], device=self.parts.device)
-        start, end = adjacency.history(one, torch.full_like(one, event))
-        positions = torch.arange(int(start), int(end), device=one.device)
-        own = one.expand_as(positions)
-        others = adjacency.other_endpoint(own, adjacency.event_at(own, positions))
-        return torch.unique(others, return_counts=True)
+        return partners_of(self.step.sampler.adjacency, one, event)
 
     def _begin(self, state: RunState) -> None:
         """Take over weights, and memory unless it is to be replayed."""
@@ -233,15 +237,8 @@ class LiveRun:
         if undoable and stretch.learns:  # statistics cannot be taken back: begin anew next time
             self._position = self.stream.num_events + 1
         elif undoable:
-            self._undo = self._rows_before(step, plan)
+            self._undo = rows_before(step, plan)
         take_in(step, batch, plan, self._world, stretch.learns)
-
-    def _rows_before(self, step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:
-        """The rows that the batch of a plan will write, as they are."""
-        nodes = plan.nodes_V[plan.writes_V]
-        if plan.deliveries is not None:
-            nodes = torch.unique(torch.cat([nodes, plan.deliveries.nodes_X]))
-        return nodes, step.store.pull(nodes).state
 
     def _step_back(self) -> None:
         """Undo the part of a batch that was taken in last."""
@@ -250,6 +247,23 @@ class LiveRun:
             assert isinstance(store, LocalStore), "one worker keeps its memory itself"
             store.put_back(*self._undo)
             self._undo = None
+
+
+def rows_before(step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:
+    """The nodes that the batch of a plan will write, and their rows as they are."""
+    nodes = plan.nodes_V[plan.writes_V]
+    if plan.deliveries is not None:
+        nodes = torch.unique(torch.cat([nodes, plan.deliveries.nodes_X]))
+    return nodes, step.store.pull(nodes).state
+
+
+def partners_of(adjacency: TemporalAdjacency, one: Tensor, event: int) -> tuple[Tensor, Tensor]:
+    """Whom one node [1] met before an event, ascending, and how often."""
+    start, end = adjacency.history(one, torch.full_like(one, event))
+    positions = torch.arange(int(start), int(end), device=one.device)
+    own = one.expand_as(positions)
+    others = adjacency.other_endpoint(own, adjacency.event_at(own, positions))
+    return torch.unique(others, return_counts=True)
 
 
 def _check_alone() -> None:

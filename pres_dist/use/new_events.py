@@ -163,7 +163,7 @@ def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> I
         names["label"] = columns.label
     features = columns.features
     if features is None and stream.edge_dim == len(metadata.get("feature_names") or []):
-        features = metadata["feature_names"]
+        features = metadata.get("feature_names") or []
     if not stream.edge_dim:
         features = []
     if features is not None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.model.tgn import TGN
 from pres_dist.use.live import MOST_QUERIES, LiveRun, Report, quiet
 
 
@@ -58,7 +60,8 @@ def score_pairs(
     for rows, event, now in _groups(live, pairs, batched):
         live.move_to(event, report if not done else quiet)
         for chunk in np.array_split(rows, -(-len(rows) // MOST_QUERIES)):
-            probability_n[chunk] = torch.sigmoid(_logits(live, pairs, chunk, now)).cpu().numpy()
+            logits = link_logits(live, pairs, chunk, now)
+            probability_n[chunk] = torch.sigmoid(logits).cpu().numpy()
             done += len(chunk)
             report(done, done, len(pairs))
     return probability_n
@@ -81,9 +84,31 @@ def _groups(live: LiveRun, pairs: Pairs, batched: bool) -> Iterator[tuple[np.nda
         yield rows, event, now
 
 
-def _logits(live: LiveRun, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
-    """[n] logits; a node is embedded once for each of its times."""
-    device = live.parts.device
+class Embedder(Protocol):
+    """Whoever has embeddings of nodes, as `LiveRun` has them."""
+
+    @property
+    def model(self) -> TGN:
+        """Whose decoder scores them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+
+    def embed(self, nodes: Tensor, t: Tensor, now: int) -> Tensor:
+        """[n, A] embeddings of nodes [n] at times [n]."""
+
+
+def link_logits(live: Embedder, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
+    """[n] logits of some pairs; a node is embedded once for each of its times.
+
+    Args:
+        live: whose memory has been brought to where they read it.
+        pairs: all.
+        rows: [n] which of them.
+        now: time of the memory.
+    """
+    device = live.device
     num = len(rows)
     ends = np.stack([np.concatenate([pairs.src[rows], pairs.dst[rows]]), np.tile(pairs.t[rows], 2)])
     distinct, place = np.unique(ends, axis=1, return_inverse=True)
@@ -92,4 +117,4 @@ def _logits(live: LiveRun, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
     place_2n = torch.from_numpy(place.ravel()).to(device)
     source_nA, destination_nA = (embedded.index_select(0, part) for part in place_2n.split(num))
     with torch.no_grad():
-        return live.parts.model.score(source_nA, destination_nA[:, None])[:, 0].float()
+        return live.model.score(source_nA, destination_nA[:, None])[:, 0].float()

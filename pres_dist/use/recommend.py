@@ -90,7 +90,7 @@ def recommend(
             hidden_C = candidates_C == node
             if exclude_seen:
                 hidden_C |= torch.isin(candidates_C, met[0])
-            best = _best(scores_C.masked_fill(hidden_C, -torch.inf), top)
+            best = best_places(scores_C.masked_fill(hidden_C, -torch.inf), top)
             yield from _named(live, node, candidates_C[best], logits_C[best], met)
         done += part.numel()
         report(done, done, sources.numel())
@@ -105,7 +105,7 @@ def _candidates(live: LiveRun, event: int) -> Tensor:
     return known
 
 
-def _best(scores_C: Tensor, top: int) -> Tensor:
+def best_places(scores_C: Tensor, top: int) -> Tensor:
     """Places of the best candidates, best first, but for those at minus infinity."""
     scores, places = scores_C.topk(min(top, scores_C.numel()))
     return places[scores > -torch.inf]

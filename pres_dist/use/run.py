@@ -188,6 +188,12 @@ class Run:
         self.__dict__.pop("_live", None)
         return done
 
+    def export(self, out: str | Path, memory: bool = False) -> Path:
+        """Weights and modules as files for other software; see `pres_dist.export.archive`."""
+        from pres_dist.export.archive import export_run  # torch.export takes a second to import
+
+        return export_run(self.path, Path(out), memory)
+
     def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
         """hit@10 and MRR of recommendations on the test part, beside baselines.
 

@@ -1,0 +1,61 @@
+"""The README of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_HEAD = """# {model} of {run}
+
+Exported by pres_dist {pres_dist} (torch {torch}) from checkpoint {checkpoint}, which was trained
+on {stream}. `manifest.json` has the shape of every tensor and a SHA-256 of every file,
+`config.yaml` the configuration of the training.
+
+    from safetensors.torch import load_file
+    weights = load_file("weights.safetensors")
+"""
+
+_DECODER = """
+## link_decoder.pt2
+
+    import torch
+    decode = torch.export.load("link_decoder.pt2").module()
+    logits = decode(sources=embeddings_of_sources, destinations=embeddings_of_candidates)
+
+Embeddings are those of `pres-dist embed RUN`; the sigmoid of a logit is a probability of
+`pres-dist score`.
+"""
+
+_UPDATER = """
+## memory_updater.pt2
+
+    import torch
+    update = torch.export.load("memory_updater.pt2").module()
+    memory, last_update = update(**inputs)
+"""
+
+_MEMORY = """
+`memory.safetensors` holds the inputs of all nodes after the last event that the run knows, so
+`update(**load_file("memory.safetensors"))` is the memory of all of them. Row i is the node of
+row i in `nodes.parquet`.
+"""
+
+
+def readme(manifest: Mapping[str, Any]) -> str:
+    """How the files of an export are used."""
+    about = {**manifest, "stream": manifest["stream"]["name"]}
+    parts = [_HEAD.format(**about)]
+    for name, text in (("link_decoder.pt2", _DECODER), ("memory_updater.pt2", _UPDATER)):
+        program = manifest["programs"].get(name)
+        if program is not None:
+            parts += [text, "\n", _table(program)]
+    if "memory.safetensors" in manifest["tensors"]:
+        parts.append(_MEMORY)
+    return "".join(parts)
+
+
+def _table(program: Mapping[str, Any]) -> str:
+    """Arguments and results of a program."""
+    rows = [f"| `{name}` | {text} |\n" for name, text in program["inputs"].items()]
+    results = [f"| result {place} | {text} |\n" for place, text in enumerate(program["outputs"], 1)]
+    return "".join(["| | |\n|---|---|\n", *rows, *results])

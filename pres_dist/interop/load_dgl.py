@@ -1,0 +1,20 @@
+"""The only place that imports DGL."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pres_dist.errors import ConfigError
+
+
+def load_dgl() -> Any:
+    """The package dgl, with torch beneath it; ConfigError where it cannot be imported."""
+    os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home folder
+    try:
+        import dgl
+    except ImportError as error:
+        raise ConfigError(
+            f"this needs the package dgl, which cannot be imported: {error}"
+        ) from None
+    return dgl

@@ -1,0 +1,129 @@
+"""A convolution of DGL as an embedding layer, over sampled neighbours as a message-flow block.
+
+A block is bipartite: an edge for each neighbour, from a node of its own to the query. What
+makes it a neighbour is part of that node: x_k = [state | edge features | phi(age)]. So any
+convolution will do that takes features of both ends as a pair.
+
+Shapes: Q queries, K neighbours, X neighbours in all, S state size, A embedding size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pres_dist.errors import ConfigError
+from pres_dist.interop.load_dgl import load_dgl
+from pres_dist.model.attention import at_queries
+from pres_dist.model.config import ModelConfig
+from pres_dist.model.neighbourhood import Hop
+from pres_dist.model.rows import Rows
+from pres_dist.model.time_encoding import TimeEncoding
+
+PREFIX = "dgl.nn."
+
+
+class DglLayer(nn.Module):
+    """A DGL convolution, merged with the query's own state by a two-layer perceptron.
+
+    Args:
+        config: `embedding` names the convolution; `embedding_dim`, and `num_heads` where it
+            has heads.
+        state_dim: S, of queries and neighbours alike.
+        edge_dim: edge features, 0 for none.
+
+    Raises:
+        ConfigError: DGL is not there, has no such convolution, or it cannot be used so.
+    """
+
+    def __init__(self, config: ModelConfig, state_dim: int, edge_dim: int) -> None:
+        super().__init__()
+        out_dim = config.embedding_dim
+        sizes = (state_dim + edge_dim + config.time_dim, state_dim + config.time_dim)
+        self.dropout = config.dropout
+        self.convolution = make_convolution(config.embedding, sizes, out_dim, config.num_heads)
+        self.merge_in = nn.Linear(out_dim + state_dim, out_dim)
+        self.merge_out = nn.Linear(out_dim, out_dim)
+
+    def forward(
+        self,
+        own_PS: Tensor,
+        place_Q: Tensor | None,
+        states: Rows,
+        hop: Hop,
+        time: TimeEncoding,
+    ) -> Tensor:
+        """[Q, A] embeddings of the hop's queries."""
+        own_QS = at_queries(own_PS, place_Q)
+        parts = [states.dense(), time(hop.t_Q[:, None] - hop.t_QK)]
+        if hop.edges is not None:
+            parts.insert(1, hop.edges.dense())
+        neighbours_Xx = torch.cat([part[hop.mask_QK] for part in parts], dim=1)
+        now_QT = time(hop.t_Q.new_zeros(1)).expand(own_QS.shape[0], -1)
+        queries_Qx = torch.cat([own_QS, now_QT], dim=1)
+        block = message_flow_block(hop.mask_QK)
+        convolved_QA = self.convolution(block, (neighbours_Xx, queries_Qx)).flatten(1)
+        convolved_QA = F.dropout(convolved_QA, self.dropout, self.training)
+        merged_QA: Tensor = self.merge_in(torch.cat([convolved_QA, own_QS], dim=1))
+        embedded_QA: Tensor = self.merge_out(torch.relu(merged_QA))
+        return embedded_QA
+
+
+def message_flow_block(mask_QK: Tensor) -> Any:
+    """The DGL block of sampled neighbours: X source nodes, row by row, and Q queries.
+
+    Args:
+        mask_QK: False for empty slots, which get no node.
+    """
+    query_X = mask_QK.nonzero()[:, 0]
+    neighbour_X = torch.arange(query_X.numel(), device=mask_QK.device)
+    return load_dgl().create_block(
+        (neighbour_X, query_X), num_src_nodes=query_X.numel(), num_dst_nodes=mask_QK.shape[0]
+    )
+
+
+def make_convolution(name: str, sizes: tuple[int, int], out_dim: int, num_heads: int) -> nn.Module:
+    """A convolution of DGL, made and tried.
+
+    Args:
+        name: as DGL has it, `dgl.nn.GATv2Conv`.
+        sizes: numbers of a neighbour and of a query.
+        out_dim: A.
+        num_heads: where it has heads, of A / heads numbers each.
+
+    Raises:
+        ConfigError: it is not there, or does not give A numbers a query.
+    """
+    kind = getattr(load_dgl().nn, name.removeprefix(PREFIX), None)
+    if kind is None:
+        raise ConfigError(f"model.embedding: DGL has no {name}")
+    takes = inspect.signature(kind).parameters
+    values = {
+        "in_feats": sizes,
+        "out_feats": out_dim // num_heads if "num_heads" in takes else out_dim,
+        "num_heads": num_heads,
+        "aggregator_type": "mean",
+        "allow_zero_in_degree": True,
+    }
+    try:
+        module: nn.Module = kind(**{key: values[key] for key in values if key in takes})
+        neighbours, queries = (torch.zeros(2, size) for size in sizes)
+        block = message_flow_block(torch.ones(2, 1, dtype=torch.bool))
+        with torch.no_grad():
+            result = module(block, (neighbours, queries)).flatten(1)
+    except Exception as error:  # whatever a convolution says to arguments that are not its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"model.embedding must be a convolution that takes features of neighbours and queries "
+            f"as a pair, such as dgl.nn.GATv2Conv, got {name}: {reason}"
+        ) from None
+    if result.shape != (2, out_dim):
+        raise ConfigError(
+            f"model.embedding: {name} gives {result.shape[1]} numbers a query, not "
+            f"model.embedding_dim {out_dim}"
+        )
+    return module

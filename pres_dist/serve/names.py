@@ -1,0 +1,130 @@
+"""The user's ids of nodes, in both directions, and those that came while serving."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.errors import DataError
+from pres_dist.events.lookup import SIDES, Side
+from pres_dist.events.stream import EventStream
+
+RawId = str | int
+
+_MOST_TO_COMPARE = 200_000
+"""Ids that are looked through for one that is meant."""
+_MOST_BEYOND = 1_000_000
+"""How far a new id may lie beyond the nodes, where ids are their numbers."""
+
+
+class NodeNames:
+    """Numbers ids: those of the stream keep their nodes, new ones get the next.
+
+    In a bipartite stream an id belongs to a side. Where the import kept ids as they were and
+    sources lie below destinations, an id is of one side only; else it may stand for a source
+    and, as another node, for a destination.
+
+    Args:
+        stream: what the run knows; all its ids are held in memory.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream.name
+        self.bipartite = stream.bipartite
+        self.texts = stream.node_ids is not None and str(stream.node_ids.type) != "int64"
+        first = stream.num_sources if stream.num_sources is not None else stream.num_nodes
+        raw = stream.raw_ids(np.arange(stream.num_nodes))
+        self._raw: list[RawId] = list(raw) if isinstance(raw, list) else raw.tolist()
+        # Of a stream without sides all are.
+        self._is_destination = [
+            *[not stream.bipartite] * first,
+            *[True] * (stream.num_nodes - first),
+        ]
+        self._destinations_N = torch.empty(0, dtype=torch.bool)
+        self._sides: dict[Side, dict[RawId, int]] = {
+            "source": {raw: node for node, raw in enumerate(self._raw[:first])},
+            "destination": {raw: first + place for place, raw in enumerate(self._raw[first:])},
+        }
+        kept = stream.node_ids is None
+        self._highest = stream.num_nodes + _MOST_BEYOND if kept else None
+        mapped = stream.node_ids is not None or "destination_offset" in stream.metadata
+        self.one_of_two = self.bipartite and not mapped
+        """Whether there are sides, and an id may be on one alone."""
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def raw(self, node: int) -> RawId:
+        """The id of a node."""
+        return self._raw[node]
+
+    def find(self, raw: RawId, side: Side, where: str) -> int:
+        """The node of an id.
+
+        Raises:
+            DataError: there is none; names what may have been meant.
+        """
+        known = self._of(side)
+        node = known.get(self.normal(raw, where))
+        if node is None:
+            kind = f"{side}s" if self.bipartite else "nodes"
+            raise DataError(
+                f"{where} must be one of the {len(known):,} {kind} of {self._stream}, got {raw!r}"
+                + self._meant(str(raw), known)
+            )
+        return node
+
+    def take(self, raw: RawId, side: Side) -> int:
+        """The node of an id, a new one where it has none; `check` has let it pass."""
+        raw = self.normal(raw, side)
+        known = self._of(side)
+        if raw not in known:
+            known[raw] = len(self._raw)
+            self._raw.append(raw)
+            self._is_destination.append(not self.bipartite or side == "destination")
+        return known[raw]
+
+    def check(self, raw: RawId, side: Side, where: str) -> bool:
+        """Whether the id has a node; DataError where it may have none."""
+        normal = self.normal(raw, where)
+        if self._highest is not None and isinstance(normal, int) and normal > self._highest:
+            raise DataError(
+                f"{where} must be at most {self._highest}, for ids of {self._stream} are node "
+                f"numbers (import with --ids map for others), got {raw!r}"
+            )
+        other: Side = SIDES[side == SIDES[0]]
+        if self.one_of_two and normal in self._sides[other]:
+            raise DataError(f"{where} must be a {side} of {self._stream}, got the {other} {raw!r}")
+        return normal in self._of(side)
+
+    def destinations(self) -> Tensor:
+        """[N] bool, nodes that may be recommended."""
+        if self._destinations_N.numel() < len(self):
+            self._destinations_N = torch.tensor(self._is_destination)
+        return self._destinations_N
+
+    def normal(self, raw: RawId, where: str) -> RawId:
+        """An id as the stream has its own: text, or an integer."""
+        if self.texts:
+            if raw == "":
+                raise DataError(f"{where} is missing")
+            return str(raw)
+        try:
+            number = int(raw)
+        except ValueError:
+            number = -1
+        if not 0 <= number < 1 << 63:
+            raise DataError(f"{where} must be an integer >= 0, got {raw!r}")
+        return number
+
+    def _meant(self, text: str, known: dict[RawId, int]) -> str:
+        if not self.texts or len(known) > _MOST_TO_COMPARE:
+            return ""
+        close = get_close_matches(text, map(str, known), n=3)
+        return f"; did you mean {', '.join(close)}?" if close else ""
+
+    def _of(self, side: Side) -> dict[RawId, int]:
+        return self._sides[side if self.bipartite else "source"]

@@ -1,0 +1,68 @@
+"""The service as a Ray Serve application.
+
+    serve run pres_dist.serve.ray_app:application run=/runs/wikipedia-…
+
+One replica: the memory has one writer. Ray starts it again where it dies, on the same or
+another machine that sees the run folder, and it takes its journal in. While a new replica
+waits for an old one to let go of the run, it fails and is tried again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pres_dist.config.base import Config
+from pres_dist.errors import ConfigError
+
+_OTHERS = 16
+"""Requests beside those that may wait: for health and metrics."""
+
+
+class RayOptions(Config):
+    """Arguments of `serve run`."""
+
+    run: Path
+    """Folder of the run, as the replica sees it."""
+    order: Literal["blend", "model"] = "blend"
+    """What recommendations are ordered by."""
+    max_waiting: int = Field(256, ge=1)
+    """Requests that may wait; more are answered 429."""
+    token: str | None = None
+    """Bearer token that requests must show; needed where Ray's proxy is reached from outside."""
+
+
+def application(options: RayOptions | dict[str, Any]) -> Any:
+    """What `serve run` deploys, a `ray.serve.Application`.
+
+    Args:
+        options: as they are, or by name as the command line has them.
+
+    Raises:
+        ValidationError: an option that is not known or not valid.
+        ConfigError: Ray Serve is not installed.
+    """
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise ConfigError(f"needs Ray Serve, pip install 'ray[serve]': {error}") from None
+
+    chosen = RayOptions.model_validate(options)
+
+    def build() -> Any:
+        from pres_dist.serve.app import make_app
+        from pres_dist.serve.service import ScoringService
+        from pres_dist.serve.worker import Worker
+
+        worker = Worker(lambda: ScoringService(chosen.run, chosen.order), chosen.max_waiting)
+        return make_app(worker, chosen.token)
+
+    ingress = serve.ingress(build)()
+    deployment = serve.deployment(
+        name="pres_dist",
+        num_replicas=1,
+        max_ongoing_requests=chosen.max_waiting + _OTHERS,
+    )(ingress)
+    return deployment.bind()

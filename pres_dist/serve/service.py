@@ -1,0 +1,292 @@
+"""A trained run that scores, recommends, and takes in events as they come.
+
+One writer owns the memory: calls must come one after the other (`serve/worker.py` sees to
+it where several ask at once). This class knows no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.errors import DataError, PresDistError
+from pres_dist.events.chunk import EventChunk
+from pres_dist.serve.checks import Checked, ConflictError, EventChecks
+from pres_dist.serve.fold import journal_header, put_aside_if_appended
+from pres_dist.serve.journal import Journal
+from pres_dist.serve.memory import GrowingMemory
+from pres_dist.serve.names import NodeNames, RawId
+from pres_dist.serve.past import GrowingPast
+from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.use.blend import Blend, blend_of
+from pres_dist.use.extend import JOURNAL, only_one
+from pres_dist.use.live import LiveRun, Report, partners_of, quiet
+from pres_dist.use.pairs import Pairs, link_logits
+from pres_dist.use.recommend import Order, Recommendation, best_places
+from pres_dist.use.recommend_scores import all_logits
+from pres_dist.use.times import shown, time_of
+from pres_dist.use.versions import EXTENDED
+
+_PIECES = 1000
+"""Events of a journal that are taken in at a time when a service starts."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What was taken in.
+
+    Attributes:
+        num_events: events that the service has taken in, since the journal began.
+        t: time of the last one.
+    """
+
+    num_events: int
+    t: int
+
+
+class ScoringService:
+    """The best epoch of a run after all events that it knows, and those that come.
+
+    What `ingest` has acknowledged is in the journal RUN/extended/served.jsonl, on disk. A
+    service that starts takes the journal in, and is then in the very state that the one
+    before it was in: the same scores, to the last bit.
+
+    Args:
+        run_dir: folder of the run; no other service and no `pres-dist extend` may use it
+            at the same time.
+        order: of recommendations; see `pres_dist.use.recommend`.
+        report: told how far it is.
+
+    Raises:
+        ConfigError: not the folder of a run, one that has not learnt links, or one in use.
+        CheckpointError: no usable checkpoint.
+        JournalError: the journal is damaged, or continues other events.
+    """
+
+    def __init__(self, run_dir: Path | str, order: Order = "blend", report: Report = quiet) -> None:
+        self.run_dir = Path(run_dir)
+        live = LiveRun(self.run_dir)
+        live.require_links()
+        self._stack = ExitStack()
+        try:
+            self._stack.enter_context(only_one(self.run_dir))
+            self._begin(live, order, report)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _begin(self, live: LiveRun, order: Order, report: Report) -> None:
+        self.model_kind, self.checkpoint = live.config.model.kind, live.checkpoint
+        self._stream = live.stream
+        self._blend: Blend | None = blend_of(live, report) if order == "blend" else None
+        self.memory = GrowingMemory(live, report)
+        self.past = GrowingPast(self.memory)
+        self.names = NodeNames(live.stream)
+        self._checks = EventChecks(live.stream, self.names)
+        self._num_known = live.stream.num_events
+        self._embedded: tuple[tuple[int, int], Tensor, Tensor] | None = None
+        path = self.run_dir / EXTENDED / JOURNAL
+        put_aside_if_appended(path, live.stream)
+        self.journal = Journal(path, journal_header(live.stream))
+        self._stack.callback(self.journal.close)
+        self._recover(report)
+
+    def __enter__(self) -> ScoringService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def num_events(self) -> int:
+        """Events that were taken in, since the journal began."""
+        return self.memory.num_events - self._num_known
+
+    def ingest(self, request: IngestRequest) -> Ingested:
+        """Take in events; they are on disk when this returns.
+
+        Raises:
+            DataError: an event that is not valid, or earlier than one before it.
+            ConflictError: `after` says another number than that of the events so far.
+            JournalError: the journal cannot be written. Nothing was taken in.
+        """
+        (done,) = self.ingest_all([request])
+        if isinstance(done, PresDistError):
+            raise done
+        return done
+
+    def ingest_all(self, requests: Sequence[IngestRequest]) -> list[Ingested | PresDistError]:
+        """Take in several requests in order, as `ingest` would, with one write to the disk.
+
+        Returns:
+            for each what was taken in, or why nothing of it was.
+        """
+        if self.names.one_of_two and len(requests) > 1:  # a new id's side is known once it is in
+            return [answer for request in requests for answer in self.ingest_all([request])]
+        accepted: list[Checked] = []
+        answers: list[Ingested | PresDistError] = []
+        num, last = self.num_events, self._first_allowed
+        for request in requests:
+            try:
+                if request.after not in (None, num):
+                    raise ConflictError(
+                        f"after must be the number of events taken in so far, {num}, "
+                        f"got {request.after}"
+                    )
+                checked = self._checks.check(request.events, last)
+            except PresDistError as error:
+                answers.append(error)
+                continue
+            accepted.append(checked)
+            num, last = num + len(checked.t), checked.t[-1]
+            answers.append(Ingested(num, last))
+        if accepted:
+            rows = [row for checked in accepted for row in checked.rows()]
+            try:
+                self.journal.append({"events": rows})
+            except PresDistError as error:
+                return [each if isinstance(each, PresDistError) else error for each in answers]
+            self._apply(rows)
+        return answers
+
+    def score(self, request: ScoreRequest) -> np.ndarray:
+        """[n] float32 probabilities of links, in the order of the pairs.
+
+        Raises:
+            DataError: an unknown id, or a time that the memory has gone past.
+        """
+        ends = [
+            (
+                self.names.find(source, "source", f"pairs[{place}][0]"),
+                self.names.find(destination, "destination", f"pairs[{place}][1]"),
+            )
+            for place, (source, destination) in enumerate(request.pairs)
+        ]
+        src, dst = np.array(ends, dtype=np.int64).T.copy()
+        t = self._stand_at(request.t)
+        pairs = Pairs(src, dst, np.full_like(src, t))
+        logits = link_logits(self.memory, pairs, np.arange(len(src)), t)
+        return torch.sigmoid(logits).cpu().numpy()
+
+    def recommend(self, request: RecommendRequest) -> list[Recommendation]:
+        """The most likely destinations of a source, best first.
+
+        Raises:
+            DataError: an unknown id, a time that the memory has gone past, or nobody to
+                recommend.
+        """
+        node = self.names.find(request.src, "source", "src")
+        t = self._stand_at(request.t)
+        event = self.memory.first_event_at(t)
+        candidates_C, embedded_CA = self._candidates(request.candidates, event, t)
+        one = torch.tensor([node], device=self.memory.device)
+        source_1A = self.memory.embed(one, torch.full_like(one, t), t)
+        logits_1C = scores_1C = all_logits(self.memory.model, source_1A, embedded_CA)
+        if self._blend is not None:
+            features = self.past.features(node, event, candidates_C)
+            scores_1C = self._blend.scores(logits_1C, features)
+        met, times_met = partners_of(self.memory.adjacency, one, event)
+        hidden_C = candidates_C == node
+        if request.exclude_seen:
+            hidden_C |= torch.isin(candidates_C, met)
+        best = best_places(scores_1C[0].masked_fill(hidden_C, -torch.inf), request.top)
+        met_before = dict(zip(met.tolist(), times_met.tolist(), strict=True))
+        found = zip(
+            candidates_C[best].tolist(), torch.sigmoid(logits_1C[0, best]).tolist(), strict=True
+        )
+        return [
+            Recommendation(
+                self.names.raw(node), rank, self.names.raw(dst), chance, met_before.get(dst, 0)
+            )
+            for rank, (dst, chance) in enumerate(found, 1)
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What is served, and how far it is."""
+        return {
+            "run": self.run_dir.absolute().name,
+            "model": self.model_kind,
+            "checkpoint": self.checkpoint,
+            "stream": self._stream.name,
+            "order": "model" if self._blend is None else "blend",
+            "num_events": self.num_events,
+            "num_known_events": self._num_known,
+            "num_nodes": len(self.names),
+            "last_time": self.memory.latest - 1,
+            "journal_bytes": self.journal.num_bytes,
+        }
+
+    def close(self) -> None:
+        """Let go of the run."""
+        self._stack.close()
+
+    @property
+    def _first_allowed(self) -> int:
+        """The time that the next event may have at the earliest."""
+        return max(self.memory.earliest, self.memory.latest - 1)
+
+    def _recover(self, report: Report) -> None:
+        rows = [row for record in self.journal.records for row in record["events"]]
+        self.journal.records = []
+        for first in range(0, len(rows), _PIECES):
+            self._apply(rows[first : first + _PIECES])
+            report(self._num_known + first, first, len(rows))
+
+    def _apply(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Take in events as the journal has them."""
+        src, dst, t, features, _ = zip(*rows, strict=True)
+        ends = [
+            (self.names.take(source, "source"), self.names.take(destination, "destination"))
+            for source, destination in zip(src, dst, strict=True)
+        ]
+        src_n, dst_n = np.array(ends, dtype=np.int64).T.copy()
+        edge_features = np.array(features, np.float32) if self._stream.edge_dim else None
+        chunk = EventChunk(src_n, dst_n, np.array(t, np.int64), edge_features)
+        self.memory.append(chunk, len(self.names))
+        self.past.catch_up()
+
+    def _stand_at(self, at: int | str | None) -> int:
+        """Bring the memory to a time; returns it."""
+        memory = self.memory
+        if at is None:
+            t = memory.latest
+        else:
+            t = at if isinstance(at, int) else time_of(self._stream, at, "t")
+            if t < memory.earliest:
+                raise DataError(
+                    f"t must be at least {shown(self._stream, memory.earliest)}, which memory has "
+                    f"gone past, got {shown(self._stream, t)}"
+                )
+        memory.see(memory.first_event_at(t))
+        return t
+
+    def _candidates(
+        self, chosen: Sequence[RawId] | None, event: int, t: int
+    ) -> tuple[Tensor, Tensor]:
+        """[C] sorted nodes to rank, and their [C, A] embeddings."""
+        if chosen is not None:
+            nodes = [
+                self.names.find(raw, "destination", f"candidates[{place}]")
+                for place, raw in enumerate(chosen)
+            ]
+            candidates_C = torch.tensor(nodes, device=self.memory.device).unique()
+            return candidates_C, self._embed(candidates_C, t)
+        if self._embedded is not None and self._embedded[0] == (event, t):
+            return self._embedded[1:]
+        known_N = self.past.known(event) & self.names.destinations().to(self.memory.device)
+        candidates_C = known_N.nonzero().flatten()
+        if not candidates_C.numel():
+            raise DataError(f"{self._stream.name}: nobody has an event before that time")
+        embedded_CA = self._embed(candidates_C, t)
+        self._embedded = (event, t), candidates_C, embedded_CA
+        return candidates_C, embedded_CA
+
+    def _embed(self, nodes: Tensor, t: int) -> Tensor:
+        return self.memory.embed(nodes, torch.full_like(nodes, t), t)
