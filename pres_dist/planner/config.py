@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from pres_dist.config.base import Config
 
-SpreadPart = Literal["adjacency", "events", "destinations", "unseen", "checkpoint"]
+SpreadPart = Literal["adjacency", "events", "destinations", "unseen"]
 
 
 def _count(value: Any) -> Any:

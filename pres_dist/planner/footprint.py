@@ -7,7 +7,7 @@ the parameters of a model. Nothing is typed by hand.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -118,19 +118,16 @@ def footprint(
     Args:
         workload, plan, machine: what is trained, how and where.
         touch: distinct nodes of a slice.
-        spread: parts that count as if they were spread over the workers of a memory
-            (`checkpoint`: over all nodes).
+        spread: parts that count as if they were spread over the workers of a memory.
     """
     parts = [*_of_stream(workload, machine), *_of_step(workload, plan, touch)]
-    each, nodes = plan.memory_workers, machine.num_nodes(plan.workers)
-    parts.append(_checkpoint(workload, plan))
-    shared = {part.name: (nodes if part.of_node else each) for part in parts}
     parts = [
-        Part(part.name, f"{part.what}, spread", part.bytes / shared[part.name], part.of_node)
+        replace(part, what=f"{part.what}, spread", bytes=part.bytes / plan.memory_workers)
         if part.name in spread
         else part
         for part in parts
     ]
+    parts.append(_checkpoint(workload, plan, machine))
     return sorted(parts, key=lambda part: -part.bytes)
 
 
@@ -148,16 +145,15 @@ def obstacles(workload: Workload, spread: Sequence[str] = ()) -> list[str]:
 def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
     """Which memory is too small, in words; none where all fits."""
     own = [part for part in parts if not part.of_node]
-    of_node = [part for part in parts if part.of_node]
-    each = sum(part.bytes for part in own)
-    # Workers that compute on the CPU fill the memory of their node.
-    beside = each * machine.workers_per_node if machine.device == "cpu" else 0.0
+    on_node = [part for part in parts if part.of_node]
+    if machine.device == "cpu":  # its workers fill the memory of a node
+        on_node += [replace(part, bytes=part.bytes * machine.workers_per_node) for part in own]
     problems = []
-    for whose, held, others, limit in (
-        ("a worker", own, 0.0, machine.worker_memory_bytes),
-        ("the node of worker 0", of_node, beside, machine.node_memory_bytes),
+    for whose, held, limit in (
+        ("a worker", own, machine.worker_memory_bytes),
+        ("a node", on_node, machine.node_memory_bytes),
     ):
-        total = sum(part.bytes for part in held) + others
+        total = sum(part.bytes for part in held)
         if total > limit:
             largest = max(held, key=lambda part: part.bytes)
             problems.append(
@@ -204,9 +200,14 @@ def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[
     ]
 
 
-def _checkpoint(workload: Workload, plan: ParallelPlan) -> Part:
-    """Worker 0 gathers the shards of all replicas and puts them together."""
-    whole = workload.num_nodes * row_bytes(workload.config).state * plan.replicas
-    return Part(
-        "checkpoint", "all node state at worker 0 while it is saved, twice", 2 * whole, True
-    )
+def saved_by_a_node(workload: Workload, plan: ParallelPlan, machine: Machine) -> int:
+    """Bytes of a checkpoint that the workers of a node write: their rows, and whose they are."""
+    rows = -(-workload.num_nodes // plan.memory_workers)
+    here = min(machine.workers_per_node, plan.workers)
+    return here * store_layout(workload.config).num_bytes(rows)
+
+
+def _checkpoint(workload: Workload, plan: ParallelPlan, machine: Machine) -> Part:
+    """Workers copy their rows into host memory, and threads write the copies."""
+    copies = saved_by_a_node(workload, plan, machine)
+    return Part("checkpoint", "copies of node state while they are saved", copies, of_node=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pres_dist.planner.failures import Failures, best_interval, daly, useful_share, young
-from pres_dist.planner.footprint import row_bytes
+from pres_dist.planner.footprint import saved_by_a_node
 from pres_dist.planner.machine import Machine
 from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.predict import StepCost, link_between
@@ -95,10 +95,11 @@ def losses(
 ) -> Lossy:
     """Training where each node is lost once in so many hours.
 
-    A checkpoint takes as long as all node state needs to get to worker 0, over one link.
+    A checkpoint takes as long as the rows of a node's workers need over its link, to whatever
+    keeps the files, and counts as if training waited for it, which it does only to copy.
     """
     nodes = machine.num_nodes(plan.workers)
-    saved = workload.num_nodes * row_bytes(workload.config).state * plan.replicas
+    saved = saved_by_a_node(workload, plan, machine)
     save_s = max(saved / machine.network.bytes_per_s, 1e-3)
     failures = Failures(mtbf_hours * _HOUR_S / nodes, save_s, restart_s)
     best_s = best_interval(failures, LOSSES)
