@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fault_nodes import Node, as_root, rehearse_node
 from rehearsal import STEPS, Launch, happened, launch, ray, recoveries, resumed, torchrun
 
 from pres_dist.faults import FaultPlan
 
 NO_FAULT: tuple[type[Exception], ...] = ()
+_PERMISSION = (PermissionError,)
 _WRITES = 6 * STEPS
 """Writes that a shard surely gets in the job."""
 
@@ -169,13 +171,13 @@ def fill_disk(folder: Path, draw: random.Random) -> Told:
     run = folder / "run"
     run.mkdir()
     megabytes = draw.randrange(6, 20)
-    _as_root("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(run))
+    as_root("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(run))
     try:
         full = launch(torchrun(run, restarts=0)).end()
         _note(folder)
         if full.code == 0 or "Traceback" in "".join(line for _, line in full.lines):
             return _told(folder, full)
-        _as_root("mount", "-o", "remount,size=500m", str(run))
+        as_root("mount", "-o", "remount,size=500m", str(run))
         told = _told(folder, full, launch(resumed(run)).end())
         subprocess.run(["cp", "-a", str(run), str(folder / "kept")], check=True)
     finally:
@@ -185,16 +187,20 @@ def fill_disk(folder: Path, draw: random.Random) -> Told:
     return told
 
 
-def _as_root(*command: str) -> None:
-    """PermissionError where this user may not."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PermissionError(done.stderr.strip())
+def lose_node(happen: Callable[[Node], None]) -> Callable[[Path, random.Random], Told]:
+    """A Ray node with a memory shard is lost; the run goes on on the other node."""
+
+    def rehearse(folder: Path, draw: random.Random) -> Told:
+        moment, driver = rehearse_node(folder, draw, happen)
+        _note(folder, moment)
+        return _told(folder, driver)
+
+    return rehearse
 
 
-def _note(folder: Path) -> None:
+def _note(folder: Path, moment: float | None = None) -> None:
     (folder / "marks").mkdir(exist_ok=True)
-    (folder / "marks" / "fault-0").write_text(f"{time.time()}")
+    (folder / "marks" / "fault-0").write_text(f"{moment or time.time()}")
 
 
 KINDS = [
@@ -203,10 +209,12 @@ KINDS = [
     Kind("worker SIGTERM (torchrun)", planned(torchrun, _terminate_worker)),
     Kind("launcher SIGTERM (torchrun), resume", terminate_launcher),
     Kind("SIGKILL in a save: open, write, fsync, rename", planned(torchrun, _kill_in_save), 3),
-    Kind("disk full (tmpfs), room made, resume", fill_disk, 2, (PermissionError,)),
+    Kind("disk full (tmpfs), room made, resume", fill_disk, 2, _PERMISSION),
     Kind("memory shard SIGKILL around a push (Ray)", planned(ray, _kill_shards)),
     Kind("slow memory shard (Ray)", planned(ray, _slow_shard), 1),
     Kind("pushes duplicated, reordered, delayed (Ray)", planned(ray, _pushes), 2),
     Kind("driver SIGKILL (Ray), resume", kill_driver, 2),
     Kind("driver SIGTERM (Ray), resume", terminate_driver, 2),
+    Kind("network cut off a node with a shard (Ray)", lose_node(Node.cut_off), 1, _PERMISSION),
+    Kind("node with a shard removed (Ray)", lose_node(Node.die), 1, _PERMISSION),
 ]

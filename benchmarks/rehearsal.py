@@ -30,7 +30,7 @@ CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 MAX_EVENTS, BATCH, EPOCHS, CHECKPOINT_EVERY = 20_000, 400, 2, 5
 STEPS = EPOCHS * 35
 """Steps of the job: 70% of its events are trained on."""
-LONGEST_S = 400
+LONGEST_S = 1200
 _MARK = "PRES_DIST_REHEARSAL"
 
 

@@ -30,8 +30,10 @@ check_config() {
     "$python" -m pres_dist train "$@" --print-config >"$scratch/config.yaml" || exit $?
 }
 
-# A stopped or hung worker does not answer SIGTERM: how long to wait before SIGKILL.
-export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-10}"
+# How long workers have after SIGTERM to finish their step and leave a checkpoint, before SIGKILL:
+# a little less than the thirty seconds that clouds and Kubernetes give. So long it takes, too,
+# until a worker that was stopped, and hears no SIGTERM, is replaced.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-25}"
 
 # Runs torchrun and hands signals on to it, which ends all workers; its exit code is ours.
 torchrun() {

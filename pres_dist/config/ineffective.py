@@ -136,6 +136,11 @@ _ALONE: list[Rule] = [
         lambda c: c.memory.store != "server",
         "one worker holds all of the memory",
     ),
+    (
+        "parallel.timeout_s",
+        lambda c: c.memory.store != "server" and c.parallel.replicas == 1,
+        "one worker waits for nobody",
+    ),
 ]
 """What has no effect where no worker shares its memory with others."""
 

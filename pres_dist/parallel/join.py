@@ -85,7 +85,8 @@ def _world_of(grid: Grid, timeout_s: float) -> World:
     With NCCL, where a group takes memory of the GPU, the default one is that of all.
     """
     timeout, own = timedelta(seconds=timeout_s), grid.own_replica()
-    everyone = dist.new_group(timeout=timeout) if dist.get_backend() == "gloo" else None
+    control = dist.new_group(timeout=timeout, backend="gloo")
+    everyone = control if dist.get_backend() == "gloo" else None
     sharers = [grid.memory_ranks(replica) for replica in range(grid.replicas)]
     groups = [dist.new_group(ranks, timeout=timeout) for ranks in sharers]
     patient = [_patient(ranks) for ranks in sharers]
@@ -96,6 +97,7 @@ def _world_of(grid: Grid, timeout_s: float) -> World:
         _lookout(grid, timeout, _patient()),
         _lookout(own, timeout, patient[grid.replica], f"memory-{grid.replica}"),
         PROCESS,
+        control,
     )
 
 

@@ -1,7 +1,8 @@
 """The notice that a run shall end soon: SIGTERM, as schedulers and clouds give it.
 
-The first SIGTERM asks the workers to finish their step and leave a checkpoint, the second
-ends the process at once. Launchers often pass on a signal that the workers get themselves
+The first SIGTERM asks workers that train to finish their step and leave a checkpoint; before
+and after that there is nothing to save, and it ends the process. The second one ends it at
+once. Launchers often pass on a signal that the workers get themselves
 as well, so that what follows within two seconds belongs to the first.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,10 +29,12 @@ class Notice:
     Attributes:
         asked: this process was told so.
         agreed: all workers know it, at the same step.
+        training: whether steps are under way, after which it is heeded.
     """
 
     asked: bool = False
     agreed: bool = False
+    training: bool = False
     _asked_at: float = 0.0
 
     def take(self) -> bool:
@@ -38,6 +42,15 @@ class Notice:
         if not self.asked:
             self.asked, self._asked_at = True, time.monotonic()
         return time.monotonic() - self._asked_at < _SAME_NOTICE_S
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """A block that looks after every step whether it shall end."""
+        self.training = True
+        try:
+            yield
+        finally:
+            self.training = False
 
     def forget(self) -> None:
         self.asked = self.agreed = False
@@ -59,7 +72,7 @@ def listening() -> Iterator[None]:
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = signal.signal(signal.SIGTERM, _do_nothing)
+    before = signal.signal(signal.SIGTERM, _end_unless_training)
     signal.siginterrupt(signal.SIGTERM, False)
     woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_listen, args=(reader,), name="signals", daemon=True).start()
@@ -72,8 +85,9 @@ def listening() -> Iterator[None]:
         PROCESS.forget()
 
 
-def _do_nothing(*_: object) -> None:
-    """Python puts signals into the pipe only if they have a handler."""
+def _end_unless_training(*_: object) -> None:
+    if not PROCESS.training:
+        sys.exit(TERMINATED)
 
 
 def _listen(reader: int) -> None:

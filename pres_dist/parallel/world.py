@@ -42,6 +42,7 @@ class World:
         lookout: tells whether the others are at work.
         memory_lookout: likewise, of those that share a memory.
         notice: whether the run shall end.
+        control: all workers by gloo, also where `group` is of NCCL.
     """
 
     grid: Grid = ALONE
@@ -50,6 +51,7 @@ class World:
     lookout: Lookout | None = None
     memory_lookout: Lookout | None = None
     notice: Notice = field(default_factory=Notice)
+    control: dist.ProcessGroup | None = None
 
     @property
     def rank(self) -> int:
@@ -88,8 +90,9 @@ class World:
         """Whether one of the workers was told to end; all find out at the same time."""
         asked = self.notice.asked
         if self.size > 1:
-            device = "cuda" if self.backend == "nccl" else "cpu"
-            asked = bool(self.largest(torch.tensor([float(asked)], device=device)))
+            found = torch.tensor([float(asked)])
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control or self.group)
+            asked = bool(found)
         self.notice.agreed = asked
         return asked
 

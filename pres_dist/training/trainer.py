@@ -90,7 +90,8 @@ class Trainer:
         self.progress.start(self.config.epochs, self.schedule.num_events)
         while self.position.epoch <= self.config.epochs and not self._exhausted():
             timer = EpochTimer(self.parts)
-            resumed_at = self._train_epoch()
+            with self.parts.world.notice.heeded():
+                resumed_at = self._train_epoch()
             timer.training_ended(self.step.take_gradient_bytes())
             self.totals.add_up(self.parts.world)
             validation = self._validate()
