@@ -68,7 +68,7 @@ def test_tgl_tensor_is_never_unpickled(run_import, tgl):
 def test_tgl_tensor_of_another_kind(run_import, tgl):
     torch = pytest.importorskip("torch")
     torch.save({"a": 1}, tgl / "edge_features.pt")
-    with pytest.raises(DataError, match="must hold one tensor, got dict"):
+    with pytest.raises(DataError, match="must hold one tensor of real numbers, got dict"):
         run_import(tgl)
 
 

@@ -21,6 +21,8 @@ from pres_dist.errors import DataError
 from pres_dist.events.readers.table import check_source
 
 BLOCK_BYTES = 8 << 20
+LONGEST_LINE = BLOCK_BYTES
+"""Characters; pyarrow takes no row that is longer than a block."""
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -136,7 +138,10 @@ def _open_binary(path: Path) -> IO[bytes]:
 
 def _decoded_lines(opened: IO[bytes], path: Path) -> Iterator[str]:
     text = io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="")
-    for number, line in enumerate(text, start=1):
+    lines = iter(lambda: text.readline(LONGEST_LINE), "")
+    for number, line in enumerate(lines, start=1):
+        if len(line) == LONGEST_LINE:  # a few KiB of gzip may hold gigabytes without an end
+            raise DataError(f"{path}:{number}: a line must be shorter than {LONGEST_LINE:,}")
         if not line.isascii():
             try:
                 line.encode("utf-8")

@@ -28,12 +28,15 @@ def read_tensor(file: Path) -> np.ndarray:
 
     try:
         tensor = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive raises many kinds
+        if isinstance(tensor, torch.Tensor) and not tensor.is_complex():
+            return _numbers(tensor.detach().to(torch.float32).numpy(), file)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises many kinds, a sparse tensor others
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{file}: cannot be read as a tensor: {reason}") from None
-    if not isinstance(tensor, torch.Tensor):
-        raise DataError(f"{file}: must hold one tensor, got {type(tensor).__name__}")
-    return _numbers(tensor.detach().to(torch.float32).numpy(), file)
+    found = f"{tensor.dtype}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+    raise DataError(f"{file}: must hold one tensor of real numbers, got {found}")
 
 
 def _numbers(array: np.ndarray, file: Path) -> np.ndarray:

@@ -68,6 +68,11 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How protocol 2 spells none of them."""
+    return b""
+
+
 _STAND_INS: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy", "ndarray"): "ndarray",  # named as an argument, never called
     ("numpy", "dtype"): _Dtype,
@@ -75,6 +80,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any] | str] = {
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy._core.numeric", "_frombuffer"): _array_from,
     ("_codecs", "encode"): _latin1,
+    ("__builtin__", "bytes"): _no_bytes,
 }
 
 
