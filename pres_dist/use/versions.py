@@ -176,5 +176,9 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     file = folder / MEMORY
     if not file.is_file() or sha256(file) != manifest["sha256"]:
         raise CheckpointError(f"{file}: damaged: its sha256 must be {manifest['sha256']}")
-    memory: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        memory: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hash is no signature: whoever can write here can make both
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file}: must hold tensors and plain values: {reason}") from None
     return memory
