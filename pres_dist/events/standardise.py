@@ -26,7 +26,7 @@ def standardise(features: np.ndarray) -> Affine:
     """
     rows = np.asarray(features[:: max(1, len(features) // _MOST_ROWS)], dtype=np.float64)
     mean, deviation = rows.mean(0), rows.std(0)
-    # A constant is not always exactly so after the sums.
-    constant = deviation <= 1e-9 * np.abs(mean)
+    # A constant is not always exactly so after the sums; and what is scaled must stay finite.
+    constant = deviation <= np.maximum(1e-9 * np.abs(mean), np.finfo(np.float32).tiny)
     scale = 1 / np.where(constant, 1.0, deviation)
     return Affine(scale.astype(np.float32), (-mean * scale).astype(np.float32))

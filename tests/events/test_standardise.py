@@ -25,6 +25,14 @@ def test_a_constant_feature_becomes_zero() -> None:
     np.testing.assert_allclose(features * affine.scale + affine.shift, 0, atol=1e-6)
 
 
+def test_what_is_scaled_stays_finite() -> None:
+    """Whatever float32 can tell: the smallest numbers that differ, the largest, and both ends."""
+    small, large = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
+    features = np.array([[0, 0, -large], [small, large, large]], dtype=np.float32)
+    affine = standardise(features)
+    assert np.isfinite(features * affine.scale + affine.shift).all()
+
+
 def test_tables_scale_what_they_look_up_and_leave_the_stream_alone() -> None:
     features = np.array([[1.0], [3.0], [100.0]], dtype=np.float32)
     stream = EventStream.from_arrays([0, 1, 0], [2, 2, 2], [0, 1, 2], edge_features=features)
