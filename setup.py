@@ -58,6 +58,7 @@ EXTRAS = {
         "mypy>=1.11",
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.6",
         "scikit-learn>=1.5",
         "types-PyYAML>=6",

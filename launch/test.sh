@@ -12,4 +12,5 @@ cd "$repository"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-exec "$venv/bin/python" -m pytest "$@"
+# A process for each core, and all tests of a file in one of them.
+exec "$venv/bin/python" -m pytest -n auto --dist loadfile "$@"

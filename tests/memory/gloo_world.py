@@ -29,7 +29,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-LIFETIME_S = 300
+LIFETIME_S = 900
 COLLECTIVE_S = 20
 CALL_S = 60
 
