@@ -9,24 +9,29 @@ Shapes: B events, M negatives an event.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.events.stream import EventStream
+from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.world import World
 from pres_dist.report.progress import SilentProgress
 from pres_dist.step.compute import Forward, TemporalStep
 from pres_dist.step.plan import Plan
+from pres_dist.training.checkpoint import Checkpoint, SaveTotals
 from pres_dist.training.setup import assemble, split_data
 from pres_dist.training.trainer import Trainer
 
@@ -98,7 +103,7 @@ def record_run(
     """
     torch.set_num_threads(1)
     parts = assemble(config, split_data(stream, config, torch.device("cpu")), world)
-    observer = _Observer(parts.store)
+    observer = _Observer(parts.store, world)
     trainer = Trainer(parts, observer, observer, SilentProgress())  # type: ignore[arg-type]
     with observer.watching(company):
         trainer.fit()
@@ -111,22 +116,30 @@ def record_run(
 class _Observer:
     """Stands for the checkpoints and for the log of a run."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, world: World) -> None:
         self.record = Record()
-        self._store, self._epoch = store, 1
+        self._store, self._world, self._epoch = store, world, 1
         self._newest: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
+        self._folder = tempfile.TemporaryDirectory()  # of the leader's, all others' are unused
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        kept = {name: state[name] for name in ("model", "store", "earlier")}
-        self._newest = deepcopy({**kept, "fingerprint": state["fingerprint"]})
-        self.record.trained.append(dict(_tables(kept)))
+    def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
+        parts = self._world.gather_at_leader(dict(memory))
+        whole = {name: tensor for part in parts for name, tensor in part.items()}
+        if self._world.leads:
+            self._newest = {"state": deepcopy(dict(state)), "memory": whole}
+            self.record.trained.append(dict(_tables({"model": state["model"], "memory": whole})))
 
     def mark_best(self) -> None:
         self._best = self._newest
 
-    def load(self, which: str) -> dict[str, Any]:
-        return self._best
+    def take_totals(self) -> SaveTotals:
+        return SaveTotals()
+
+    def open(self, which: str) -> Checkpoint:
+        folder = Path(self._folder.name)
+        write_tensors(folder, self._best["memory"], None)
+        return Checkpoint(which, self._best["state"], SavedMemory.open(folder))
 
     def write(self, entry: Mapping[str, Any]) -> None:
         if entry["kind"] == "epoch":

@@ -13,7 +13,7 @@ from pres_dist.errors import CheckpointError, ConfigError, DataError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
 from pres_dist.report.metrics_log import NoLog, read_metrics
-from pres_dist.training.checkpoint import BEST
+from pres_dist.training.checkpoint import BEST, NoCheckpoints
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.trainer import Trainer
@@ -173,15 +173,10 @@ def test_an_impossible_device_is_one_clear_error(make_config: MakeConfig) -> Non
         choose_device(make_config(training__device="quantum"))
 
 
-class _NoCheckpoints:
-    def save(self, step: int, state: object, memory: object) -> None:
-        pass
-
-
 def _trainer_without_files(parts: object) -> Trainer:
     from pres_dist.report.progress import SilentProgress
 
-    return Trainer(parts, _NoCheckpoints(), NoLog(), SilentProgress())  # type: ignore[arg-type]
+    return Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())  # type: ignore[arg-type]
 
 
 def test_the_share_of_negatives_of_the_kind_asked_for_is_told(
