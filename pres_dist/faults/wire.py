@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import Lock, Timer
 from typing import Any
 
 from torch import Tensor
@@ -10,29 +11,46 @@ from torch import Tensor
 from pres_dist.faults.inject import armed, take
 from pres_dist.memory.wire import Header, Kind, Link
 
+_HELD_S = 0.2
+"""A push that waits to be overtaken is sent after so long: another worker's read may need it."""
+
 
 class FaultyLink(Link):
     """Lets happen to a push what the plan has for it; messages are otherwise sent as ever."""
 
-    _held: tuple[Header, Tensor | None] | None = None
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._held: tuple[Header, Tensor | None] | None = None
+        self._lock = Lock()
 
     def tell(self, header: Header, payload: Tensor | None = None) -> None:
-        held, self._held = self._held, None
-        reads = bool(header.answer_bytes) or header.kind == Kind.LEAVE
-        if held is not None and reads:
-            # A shard answers a worker in the order of its messages: the read would wait forever.
-            super().tell(*held)
-            held = None
         fault = take("send") if header.kind == Kind.PUSH else None
         verb = None if fault is None else fault.verb
         if fault is not None and verb == "delay":
             time.sleep(fault.ms / 1000)
-        if verb == "reorder":
-            self._held = header, payload
-        else:
-            super().tell(header, payload)
-        if verb == "duplicate":
-            super().tell(header, payload)
+        with self._lock:
+            if header.answer_bytes or header.kind == Kind.LEAVE:
+                # A shard answers a worker in the order of its messages: the read would wait.
+                self._send_held()
+            overtaken, self._held = self._held, None
+            if verb == "reorder":
+                self._held = header, payload
+                timer = Timer(_HELD_S, self._give_up_waiting)
+                timer.daemon = True
+                timer.start()
+            else:
+                super().tell(header, payload)
+            if verb == "duplicate":
+                super().tell(header, payload)
+            if overtaken is not None:
+                super().tell(*overtaken)
+
+    def _give_up_waiting(self) -> None:
+        with self._lock:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, None
         if held is not None:
             super().tell(*held)
 

@@ -67,7 +67,8 @@ def test_a_run_that_dies_anywhere_ends_in_the_same_bits(
     *deaths, last = lives.until_done()
     assert last == 0
     assert set(deaths) <= BY_SIGNAL
-    assert len(deaths) == lives.happened() >= min(3, len(plan.faults))
+    # Two faults in the middle of a write may come to one death.
+    assert min(3, len(plan.faults)) <= len(deaths) <= lives.happened()
     assert end_of(tmp_path / "run") == undisturbed
 
 
