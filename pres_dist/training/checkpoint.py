@@ -1,10 +1,7 @@
-"""Checkpoints: written to one side, hashed, synced, then put in place by one rename.
+"""The checkpoints of a run: written to one side, then put in place by one rename.
 
     RUN/checkpoints/LATEST, BEST     name the newest, and that of the best epoch
-    RUN/checkpoints/step-00000012/
-        state.pt                     weights, optimiser, position: what all workers share
-        memory/                      node memory, a file of each worker
-        manifest.json                a hash of every file
+    RUN/checkpoints/step-00000012/   see `checkpoint_folder`
 
 What is saved is copied at once; a thread writes the copies while training goes on.
 """
@@ -12,8 +9,6 @@ What is saved is copied at once; a thread writes the copies while training goes 
 from __future__ import annotations
 
 import io
-import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -30,15 +25,21 @@ from torch import Tensor
 
 from pres_dist.errors import CheckpointError
 from pres_dist.faults import reached
-from pres_dist.files import sha256, sync_folder, write_atomically
-from pres_dist.memory.saved import METADATA, SavedMemory, write_tensors
+from pres_dist.files import sync_folder, write_atomically
+from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
+from pres_dist.training.checkpoint_folder import (
+    MEMORY,
+    check,
+    files_of,
+    hashes_of,
+    read_state,
+    seal,
+    write_state,
+)
 
-__all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints"]
-
-STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
-VERSION = 2
+__all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
 _LONGEST = timedelta(hours=1)
 """No worker's part of a checkpoint may take longer to write."""
@@ -155,8 +156,8 @@ class Checkpoints:
         """
         self.wait()
         folder = self.folder / self.name(which)
-        _check(folder)
-        return Checkpoint(folder.name, _read(folder / STATE), SavedMemory.open(folder / MEMORY))
+        check(folder)
+        return Checkpoint(folder.name, read_state(folder), SavedMemory.open(folder / MEMORY))
 
     def name(self, which: str) -> str:
         """Name of the newest or best checkpoint; CheckpointError where there is none."""
@@ -213,10 +214,11 @@ class Checkpoints:
         world = self._writers
         assert world is not None
         try:
-            world.leader_does(lambda: _write_state(partial, state))
+            world.leader_does(lambda: write_state(partial, state))
             self._write_memory(partial / MEMORY, memory)
             hashes = world.gather_at_leader(self._hash_own(partial))
-            world.leader_does(lambda: self._finish(partial, final, step, hashes))
+            world.leader_does(lambda: seal(partial, step, hashes))
+            world.leader_does(lambda: self._publish(partial, final))
         except OSError as error:
             raise CheckpointError(f"{final}: cannot be written: {error.strerror}") from None
         finally:
@@ -236,19 +238,11 @@ class Checkpoints:
         world.leader_does(lambda: write_tensors(folder, whole, None))
 
     def _hash_own(self, partial: Path) -> dict[str, str]:
-        """Hashes of the files that this worker wrote, by their path in the checkpoint."""
-        files = sorted((partial / MEMORY).glob(f"__{self._world.rank}_*"))
-        if self._world.leads:
-            files += [partial / MEMORY / METADATA, partial / STATE]
+        files = files_of(partial, self._world.rank)
         self._totals.bytes += sum(file.stat().st_size for file in files)
-        return {file.relative_to(partial).as_posix(): sha256(file) for file in files}
+        return hashes_of(partial, files)
 
-    def _finish(self, partial: Path, final: Path, step: int, hashes: list[dict[str, str]]) -> None:
-        found = {name: digest for each in hashes for name, digest in sorted(each.items())}
-        manifest = {"version": VERSION, "step": step, "sha256": found}
-        write_atomically(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        sync_folder(partial / MEMORY)
-        sync_folder(partial)
+    def _publish(self, partial: Path, final: Path) -> None:
         if final.exists():  # left by a run that ended before LATEST could name it
             shutil.rmtree(final)
         partial.rename(final)
@@ -266,48 +260,6 @@ class Checkpoints:
         for folder in complete[: -self._keep]:
             if folder.name not in pinned:
                 shutil.rmtree(folder)
-
-
-def _write_state(partial: Path, state: memoryview) -> None:
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    (partial / MEMORY).mkdir(parents=True)
-    with (partial / STATE).open("wb") as file:
-        file.write(state)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The state in a file; it runs no code, whatever a stranger has put there."""
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign pickle raises many kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{file}: cannot be read: {reason}") from None
-    return state
-
-
-def _check(folder: Path) -> None:
-    """Raise CheckpointError unless every file is as it was written."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        version, expected = manifest["version"], dict(manifest.get("sha256", {}))
-        if version != VERSION:
-            raise CheckpointError(f"{folder}: checkpoint version must be {VERSION}, got {version}")
-        there = {
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-        }
-        missing = ({STATE, f"{MEMORY}/{METADATA}"} | there) - {MANIFEST} - set(expected)
-        if missing:
-            raise CheckpointError(f"{folder / MANIFEST}: must name {', '.join(sorted(missing))}")
-        found = {name: sha256(folder / name) for name in expected}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: not a complete checkpoint: {error}") from None
-    for name, digest in expected.items():
-        if found[name] != digest:
-            raise CheckpointError(
-                f"{folder / name}: damaged: its sha256 must be {digest}, got {found[name]}"
-            )
 
 
 class NoCheckpoints:

@@ -29,7 +29,8 @@ from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.whole_memory import load_memory, own_memory
 from pres_dist.parallel.world import World
-from pres_dist.training.checkpoint import MANIFEST, Checkpoints
+from pres_dist.training.checkpoint import Checkpoints
+from pres_dist.training.checkpoint_folder import MANIFEST
 
 LAYOUT = Layout(num_nodes=11, num_slots=2)
 

@@ -19,7 +19,8 @@ from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.training.checkpoint import BEST, LATEST, STATE, Checkpoints
+from pres_dist.training.checkpoint import BEST, LATEST, Checkpoints
+from pres_dist.training.checkpoint_folder import STATE
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
 

@@ -1,0 +1,88 @@
+"""The folder of one checkpoint: its files, their hashes, and the check before they are used.
+
+state.pt          weights, optimiser, position: what all workers share
+memory/           node memory, a file of each worker
+manifest.json     a hash of every file
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pres_dist.errors import CheckpointError
+from pres_dist.files import sha256, sync_folder, write_atomically
+from pres_dist.memory.saved import METADATA
+
+STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
+VERSION = 2
+
+
+def write_state(folder: Path, content: memoryview) -> None:
+    """Make the folder anew, with the state in it, on disk."""
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    (folder / MEMORY).mkdir(parents=True)
+    with (folder / STATE).open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def files_of(folder: Path, worker: int) -> list[Path]:
+    """The files that a worker has written; the first of them, what belongs to nobody else too."""
+    files = sorted((folder / MEMORY).glob(f"__{worker}_*"))
+    return files if worker else [*files, folder / MEMORY / METADATA, folder / STATE]
+
+
+def hashes_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files, by their path in the folder."""
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
+
+
+def seal(folder: Path, step: int, hashes: Sequence[dict[str, str]]) -> None:
+    """Write the manifest, from the hashes of all workers; nothing changes in here after that."""
+    found = {name: digest for each in hashes for name, digest in sorted(each.items())}
+    manifest = {"version": VERSION, "step": step, "sha256": found}
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    sync_folder(folder / MEMORY)
+    sync_folder(folder)
+
+
+def check(folder: Path) -> None:
+    """Raise CheckpointError unless every file is as it was written, and no other is there."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, expected = manifest["version"], dict(manifest.get("sha256", {}))
+        if version != VERSION:
+            raise CheckpointError(f"{folder}: checkpoint version must be {VERSION}, got {version}")
+        there = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        }
+        missing = ({STATE, f"{MEMORY}/{METADATA}"} | there) - {MANIFEST} - set(expected)
+        if missing:
+            raise CheckpointError(f"{folder / MANIFEST}: must name {', '.join(sorted(missing))}")
+        found = hashes_of(folder, [folder / name for name in expected])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: not a complete checkpoint: {error}") from None
+    for name, digest in expected.items():
+        if found[name] != digest:
+            raise CheckpointError(
+                f"{folder / name}: damaged: its sha256 must be {digest}, got {found[name]}"
+            )
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state; it runs no code, whatever a stranger has put there."""
+    file = folder / STATE
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign pickle raises many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file}: cannot be read: {reason}") from None
+    return state
