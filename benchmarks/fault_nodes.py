@@ -71,7 +71,7 @@ def _two_nodes(environment: dict[str, str]) -> Iterator[Launch]:
             yield second
         finally:
             for node in filter(None, (second, first)):
-                node.end(0.1)
+                node.stop()
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from rehearsal import launch, same_end, torchrun, trained_events
 
 from pres_dist.report.environment import describe_environment
 
-RESULTS = Path(__file__).parent / "results" / "faults.json"
+RESULTS = Path(__file__).parent / "results" / "reliability" / "faults.json"
 
 
 @dataclass(frozen=True)

@@ -93,15 +93,19 @@ class Launch:
                 raise RuntimeError(f"ended too early:\n{self.text()}")
             time.sleep(0.02)
 
+    def stop(self) -> None:
+        """Kill what is there of it."""
+        for process in self.processes():
+            process.kill()
+        self.process.wait()
+
     def end(self, longest_s: float = LONGEST_S) -> Launch:
         """Wait for the end; what is left of it then is killed, and reported as code None."""
         try:
             self.code = self.process.wait(longest_s)
         except subprocess.TimeoutExpired:
             print(f"hangs after {longest_s:g} s:\n{self.text()}", file=sys.stderr)
-        for process in self.processes():
-            process.kill()
-        self.process.wait()
+        self.stop()
         return self
 
     def text(self) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 MARK = "PRES_DIST_TEST_LAUNCH"
-TIMEOUT_S = 170
+TIMEOUT_S = 90
 LEFT_AFTER_S = 10
 SHARED_MEMORY = Path("/dev/shm")
 
