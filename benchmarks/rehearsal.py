@@ -201,10 +201,7 @@ def _digest(value: Any, name: str, into: dict[str, str]) -> None:
 
 def _state(run: Path, which: str) -> dict[str, Any]:
     """All that a checkpoint holds, its memory as `store`, whoever kept which part of it."""
-    checkpoints: Any = Checkpoints(run)
-    if hasattr(checkpoints, "load"):
-        return dict(checkpoints.load(which))
-    opened = checkpoints.open(which)
+    opened = Checkpoints(run).open(which)
     return {**opened.state, "store": opened.memory.last()}
 
 

@@ -70,15 +70,6 @@ def join_world(
             dist.destroy_process_group()
 
 
-def beside(world: World) -> World:
-    """The same workers in groups of their own, for a thread of each; all of them call this."""
-    if world.lookout is None:
-        return world
-    timeout = timedelta(seconds=world.lookout.timeout_s)
-    everyone = dist.new_group(timeout=timeout, backend="gloo")
-    return World(world.grid, everyone, lookout=_lookout(world.grid, timeout, _patient()))
-
-
 def _world_of(grid: Grid, timeout_s: float) -> World:
     """The world in groups of its own: those of all workers, and those of each memory.
 

@@ -41,8 +41,10 @@ from pres_dist.training.checkpoint_folder import (
 
 __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
-_LONGEST = timedelta(hours=1)
-"""No worker's part of a checkpoint may take longer to write."""
+_LONGEST = timedelta(minutes=10)
+"""How much longer than another a worker may take to write its part of a checkpoint."""
+_CLOSE_S = 30.0
+"""How long a run that ends in an error waits for a checkpoint that is being written."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,17 @@ class Checkpoints:
             self._begin(self._mark_best)
 
     def wait(self) -> None:
-        """Until all that was begun is on disk; CheckpointError if it could not be written."""
+        """Until all that was begun is on disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+            RuntimeError: of gloo, another worker was lost meanwhile.
+        """
         under_way, self._under_way = self._under_way, []
         for each in under_way:
             each.result()
 
-    def close(self, timeout_s: float = 60.0) -> None:
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Let what was begun come to its end, whatever that is; not for longer.
 
         A worker that is lost may leave the others' threads waiting for it.

@@ -176,7 +176,7 @@ def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | No
         results = _finish(trainer)
         log.write({"kind": "final", "step": trainer.position.step, **results})
     finally:
-        checkpoints.close(config.parallel.timeout_s)
+        checkpoints.close()
         log.close()
     if not world.leads:
         return results
