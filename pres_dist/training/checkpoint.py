@@ -69,7 +69,8 @@ class SaveTotals:
     Attributes:
         saves: checkpoints begun.
         bytes: of their files, as far as this worker wrote them.
-        blocked_seconds: that training waited: for the copies, and for the write before.
+        blocked_seconds: that training waited for the write before, and to put the shared state
+            into bytes; copying memory, which comes before, is not in it.
         write_seconds: that a thread wrote beside it.
     """
 
