@@ -132,7 +132,7 @@ class LocalStore:
         return {"rows": dict(vars(self._rows)), "statistics": statistics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_tables(self.state_dict(), state)
+        check_tables(self.state_dict(), state, self.num_nodes)
         for name, table in vars(self._rows).items():
             table.copy_(state["rows"][name])
         if self.statistics is not None:
@@ -140,9 +140,10 @@ class LocalStore:
         self.version, self._recent = 0, []
 
 
-def check_tables(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Raise CheckpointError unless two states of a store have the same tables."""
-    expected, found = _shapes(own), _shapes(saved)
+def check_tables(own: Mapping[str, Any], saved: Mapping[str, Any], num_rows: int) -> None:
+    """Raise CheckpointError unless a saved state has the tables of `own`, with so many rows."""
+    expected = {name: [num_rows, *shape[1:]] for name, shape in _shapes(own).items()}
+    found = _shapes(saved)
     if expected != found:
         raise CheckpointError(f"the saved memory must have tables of {expected}, got {found}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,24 +161,50 @@ class SavedMemory:
 
     def whole(self, replica: int) -> Tables:
         """The state of a `LocalStore` of all nodes."""
-        return put_together(list(self.shards(replica)))
+        num_nodes = sum(
+            self.shapes[f"{replica}/{number}/{_NODES}"][0][0] for number in self.numbers(replica)
+        )
+        return rows_of(torch.arange(num_nodes), self.shards(replica), num_nodes)
 
     def last(self) -> Tables:
         """That at the end of the training part, which is the last replica's."""
         return self.whole(self.num_replicas - 1)
 
 
-def put_together(shards: list[Shard]) -> Tables:
+def put_together(shards: Sequence[Shard]) -> Tables:
     """The state of a `LocalStore` of all nodes out of all its shards."""
     num_nodes = sum(len(shard.nodes_S) for shard in shards)
-    whole: Tables = {part: {} for part in _PARTS}
+    return rows_of(torch.arange(num_nodes), shards, num_nodes)
+
+
+def rows_of(nodes_S: Tensor, shards: Iterable[Shard], num_nodes: int) -> Tables:
+    """The rows of some nodes, out of the shards of all, of which one at a time is held.
+
+    Raises:
+        CheckpointError: they are of other nodes.
+    """
+    row_N = torch.full((num_nodes,), -1)
+    row_N[nodes_S] = torch.arange(len(nodes_S))
+    rows: Tables = {part: {} for part in _PARTS}
+    num_found = 0
     for shard in shards:
+        if not len(shard.nodes_S):
+            continue
+        if int(shard.nodes_S.max()) >= num_nodes:
+            raise CheckpointError(
+                f"the checkpoint must be of {num_nodes} nodes, got node {int(shard.nodes_S.max())}"
+            )
+        row_X = row_N[shard.nodes_S]
+        own_X = row_X >= 0
+        num_found += int(own_X.sum())
         for part, tables in shard.tables.items():
             for name, table in tables.items():
-                if name not in whole[part]:
-                    whole[part][name] = table.new_empty(num_nodes, *table.shape[1:])
-                whole[part][name][shard.nodes_S] = table
-    return whole
+                if name not in rows[part]:
+                    rows[part][name] = table.new_empty(len(nodes_S), *table.shape[1:])
+                rows[part][name][row_X[own_X]] = table[own_X]
+    if num_found != len(nodes_S):
+        raise CheckpointError(f"the checkpoint must hold {len(nodes_S)} nodes, got {num_found}")
+    return rows
 
 
 def _reasons(error: CheckpointException) -> str:

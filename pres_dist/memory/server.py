@@ -139,7 +139,7 @@ class ServerStore:
         return own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_tables(self._layout.make(len(self.kept_nodes())).state_dict(), state)
+        check_tables(self._layout.make(1).state_dict(), state, len(self.kept_nodes()))
         tables, first = table_columns(state), 0
         self.reset()
         for nodes_U in self._chunks():

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.saved import SavedMemory, Shard, Tables
+from pres_dist.memory.saved import SavedMemory, Shard, Tables, rows_of
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.config import Handover
 from pres_dist.parallel.world import World
@@ -35,11 +34,8 @@ def load_memory(store: MemoryStore, saved: SavedMemory, world: World) -> None:
     Raises:
         CheckpointError: it has another number of replicas, or tables of other shapes.
     """
-    shards = _shards(saved, world)
-    if saved.num_replicas:
-        store.load_state_dict(_rows_of(store.kept_nodes(), shards, store.num_nodes))
-    else:
-        store.load_state_dict({"rows": {}, "statistics": {}})
+    shards = _shards(saved, world) if saved.num_replicas else ()  # a model without memory
+    store.load_state_dict(rows_of(store.kept_nodes(), shards, store.num_nodes))
 
 
 def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
@@ -60,30 +56,6 @@ def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
             shard = world.leader_does(partial(saved.shard, replica, number))
             if replica == (last if grid.in_last_replica else grid.replica):
                 yield shard
-
-
-def _rows_of(nodes_S: Tensor, shards: Iterator[Shard], num_nodes: int) -> Tables:
-    """The rows of some nodes, out of the shards of all."""
-    row_N = torch.full((num_nodes,), -1)
-    row_N[nodes_S] = torch.arange(len(nodes_S))
-    rows: Tables = {}
-    num_found = 0
-    for shard in shards:
-        if int(shard.nodes_S.max()) >= num_nodes:
-            raise CheckpointError(
-                f"the checkpoint must be of {num_nodes} nodes, got node {int(shard.nodes_S.max())}"
-            )
-        row_X = row_N[shard.nodes_S]
-        own_X = row_X >= 0
-        num_found += int(own_X.sum())
-        for part, tables in shard.tables.items():
-            for name, table in tables.items():
-                shape = (len(nodes_S), *table.shape[1:])
-                to = rows.setdefault(part, {}).setdefault(name, table.new_empty(shape))
-                to[row_X[own_X]] = table[own_X]
-    if num_found != len(nodes_S):
-        raise CheckpointError(f"the checkpoint must hold {len(nodes_S)} nodes, got {num_found}")
-    return rows
 
 
 def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:

@@ -31,10 +31,11 @@ from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
 from pres_dist.training.checkpoint_folder import (
     MEMORY,
+    STATE,
     check,
     files_of,
     hashes_of,
-    read_state,
+    read_tensors,
     seal,
     write_state,
 )
@@ -165,7 +166,9 @@ class Checkpoints:
         self.wait()
         folder = self.folder / self.name(which)
         check(folder)
-        return Checkpoint(folder.name, read_state(folder), SavedMemory.open(folder / MEMORY))
+        return Checkpoint(
+            folder.name, read_tensors(folder / STATE), SavedMemory.open(folder / MEMORY)
+        )
 
     def name(self, which: str) -> str:
         """Name of the newest or best checkpoint; CheckpointError where there is none."""
@@ -225,8 +228,7 @@ class Checkpoints:
             world.leader_does(lambda: write_state(partial, state))
             self._write_memory(partial / MEMORY, memory)
             hashes = world.gather_at_leader(self._hash_own(partial))
-            world.leader_does(lambda: seal(partial, step, hashes))
-            world.leader_does(lambda: self._publish(partial, final))
+            world.leader_does(lambda: self._publish(partial, final, step, hashes))
         except OSError as error:
             raise CheckpointError(f"{final}: cannot be written: {error.strerror}") from None
         finally:
@@ -250,7 +252,8 @@ class Checkpoints:
         self._totals.bytes += sum(file.stat().st_size for file in files)
         return hashes_of(partial, files)
 
-    def _publish(self, partial: Path, final: Path) -> None:
+    def _publish(self, partial: Path, final: Path, step: int, hashes: list[dict[str, str]]) -> None:
+        seal(partial, step, hashes)
         if final.exists():  # left by a run that ended before LATEST could name it
             shutil.rmtree(final)
         partial.rename(final)

@@ -77,12 +77,17 @@ def check(folder: Path) -> None:
             )
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """The state; it runs no code, whatever a stranger has put there."""
-    file = folder / STATE
+def read_tensors(file: Path) -> dict[str, Any]:
+    """What `torch.save` wrote; it runs no code, whatever a stranger has put there.
+
+    Raises:
+        CheckpointError: it holds anything but tensors and plain values.
+    """
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign pickle raises many kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{file}: cannot be read: {reason}") from None
+        raise CheckpointError(
+            f"{file}: must hold tensors and plain values, cannot be read: {reason}"
+        ) from None
     return state

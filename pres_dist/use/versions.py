@@ -27,6 +27,7 @@ from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sha256, sync_folder, write_atomically
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
+from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.identity import check_same_events
 from pres_dist.training.setup import Data, data_of, load_data, split_of
 from pres_dist.use.relaying import NodeNumbers, relaid
@@ -174,9 +175,4 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     file = folder / MEMORY
     if not file.is_file() or sha256(file) != manifest["sha256"]:
         raise CheckpointError(f"{file}: damaged: its sha256 must be {manifest['sha256']}")
-    try:
-        memory: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hash is no signature: whoever can write here can make both
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{file}: must hold tensors and plain values: {reason}") from None
-    return memory
+    return read_tensors(file)  # a hash is no signature: whoever can write here can make both
