@@ -20,7 +20,7 @@ from pres_dist.errors import ConfigError
 from pres_dist.interop.load_dgl import load_dgl
 from pres_dist.model.attention import at_queries
 from pres_dist.model.config import ModelConfig
-from pres_dist.model.neighbourhood import Hop
+from pres_dist.model.neighbourhood import Hop, neighbour_parts
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 
@@ -59,9 +59,7 @@ class DglLayer(nn.Module):
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         own_QS = at_queries(own_PS, place_Q)
-        parts = [states.dense(), time(hop.t_Q[:, None] - hop.t_QK)]
-        if hop.edges is not None:
-            parts.insert(1, hop.edges.dense())
+        parts = neighbour_parts(states, hop, time)
         neighbours_Xx = torch.cat([part[hop.mask_QK] for part in parts], dim=1)
         now_QT = time(hop.t_Q.new_zeros(1)).expand(own_QS.shape[0], -1)
         queries_Qx = torch.cat([own_QS, now_QT], dim=1)

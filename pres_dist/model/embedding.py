@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention, at_queries
 from pres_dist.model.config import ModelConfig
-from pres_dist.model.neighbourhood import Hop, NodeInputs, repeated
+from pres_dist.model.neighbourhood import Hop, NodeInputs, neighbour_parts, repeated
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 
@@ -86,9 +86,7 @@ class SumLayer(nn.Module):
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         own_QS = at_queries(own_PS, place_Q)
-        parts = [states.dense(), time(hop.t_Q[:, None] - hop.t_QK)]
-        if hop.edges is not None:
-            parts.insert(1, hop.edges.dense())
+        parts = neighbour_parts(states, hop, time)
         weight_Q1K = hop.mask_QK[:, None].to(own_QS.dtype)
         sums_Qx = torch.cat([torch.bmm(weight_Q1K, part)[:, 0] for part in parts], dim=1)
         summed_QA = torch.relu(self.project(sums_Qx))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.model.rows import Rows
+from pres_dist.model.time_encoding import TimeEncoding
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,9 @@ class NodeInputs:
     memory_UD: Tensor
     last_update_U: Tensor
     features_Ud: Tensor | None
+
+
+def neighbour_parts(states: Rows, hop: Hop, time: TimeEncoding) -> list[Tensor]:
+    """[Q, K, ...] what is known of each neighbour: its state, the event's features, its age."""
+    edges = [] if hop.edges is None else [hop.edges.dense()]
+    return [states.dense(), *edges, time(hop.t_Q[:, None] - hop.t_QK)]
