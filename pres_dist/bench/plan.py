@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from pres_dist.bench.config import Method, SweepConfig
 from pres_dist.bench.job import Job
 from pres_dist.config.ineffective import idle_settings
-from pres_dist.config.load import nothing_set, validated
+from pres_dist.config.load import load_config, nothing_set, validated
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
 from pres_dist.config.source import Source
@@ -53,12 +53,12 @@ class Task(Job):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of what is computed: of the settings that are not at their default.
+        """Hash of what is computed: of the settings that are not as usual.
 
         So a setting that a later version adds changes no fingerprint. In return, runs that
         differ may share one, where one of them is of an earlier version.
         """
-        return digest_of(identity(self.config, exclude_defaults=True))
+        return digest_of(identity(self.config, exclude_usual=True))
 
     @property
     def label(self) -> str:
@@ -151,19 +151,37 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def identity(config: RunConfig, exclude_defaults: bool = False) -> str:
+def identity(config: RunConfig, exclude_usual: bool = False) -> str:
     """The settings that have an effect, as JSON; without names for the whole.
 
     Args:
         config: the settings.
-        exclude_defaults: leave out those that are at their default.
+        exclude_usual: leave out those that are as they usually are, so that a setting that
+            a later version adds changes nothing.
     """
-    names = {"name", "preset"}
-    settings = config.model_dump(mode="json", exclude=names, exclude_defaults=exclude_defaults)
+    settings = config.model_dump(mode="json", exclude={"name", "preset"})
     for name in idle_settings(config):
         section, field = name.split(".")
-        settings.get(section, {}).pop(field, None)
+        settings[section].pop(field, None)
+    if exclude_usual:
+        for section, usual in _usual().items():
+            fields = settings.pop(section)
+            unusual = {name: fields[name] for name in fields if fields[name] != usual[name]}
+            settings |= {section: unusual} if unusual else {}
     return json.dumps(settings, sort_keys=True)
+
+
+@cache
+def _usual() -> dict[str, dict[str, Any]]:
+    """What fingerprints are relative to. Defaults may change; this may not, or runs are lost."""
+    fixed = {
+        "preset": "rates",
+        "model.aggregator": "last",
+        "training.learning_rate_scaling": "none",
+        "training.learning_rate_decay": "none",
+    }
+    config = load_config(None, [f"--{name}={fixed[name]}" for name in fixed])
+    return config.model_dump(mode="json", exclude={"name", "preset"})
 
 
 def steps_per_batch(config: RunConfig) -> int:

@@ -28,9 +28,7 @@ SECTIONS = ["preset", "data", "sampling", "memory", "model", "pres", "training"]
 def main(argv: list[str]) -> int:
     """Plan a run; raises ``PresDistError`` for what the user can put right."""
     arguments, unknown = _parser().parse_known_args(normalised(argv))
-    # Without a configuration: the preset that was made for large temporal batches.
-    bare = [] if arguments.config else ["--preset=best"]
-    config = load_config(arguments.config, [*bare, *(arguments.overrides or []), *unknown])
+    config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
     asked = build(PlanConfig, arguments)
     for path in (asked.calibrate, arguments.json):
         if path is not None and not path.absolute().parent.is_dir():

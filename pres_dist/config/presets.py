@@ -4,57 +4,53 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from pres_dist.config.source import Source
+from pres_dist.memory.config import MemoryConfig
 from pres_dist.model.kinds import KINDS
+from pres_dist.pres.config import PresConfig
+from pres_dist.training.config import TrainingConfig
 
-PresetName = Literal["default", "best", "paper", "none"]
+PresetName = Literal["best", "rates", "paper", "none"]
 
-_ONE_STEP: dict[str, Any] = {
-    "memory": {"mailbox_slots": 1},
-    "model": {"aggregator": "last"},
-    "training": {"events_per_step": 0},
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "memory": MemoryConfig,
+    "training": TrainingConfig,
+    "pres": PresConfig,
 }
+_ONE_STEP: dict[str, Any] = {"memory": {"mailbox_slots": 1}, "training": {"events_per_step": 0}}
+_RATES: dict[str, Any] = {
+    "prediction": True,
+    "predictor": "drift",
+    "corrects": "update",
+    "gate": "learnt",
+    "initial_gate": 0.9,
+    "shrinkage": 0.0,
+    "clip": 0.0,
+    "pending": "ignore",
+    "transition": "mean",
+    "components": 2,
+    "coherence_weight": 0.1,
+}
+
+
+def _defaults(section: str, fields: list[str]) -> dict[str, Any]:
+    return {name: _SECTIONS[section].model_fields[name].default for name in fields}
+
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
     "best": {
-        "memory": {"mailbox_slots": 4},
-        "model": {"aggregator": "sequential"},
-        "training": {"events_per_step": 200},
-        "pres": {
-            "prediction": True,
-            "predictor": "level",
-            "corrects": "lost",
-            "shrinkage": 2.0,
-            "clip": 0.0,
-            "pending": "ignore",
-            "transition": "mean",
-            "components": 1,
-            "clock": "event",
-            "coherence_weight": 0.0,
-        },
+        **{section: _defaults(section, [*fields]) for section, fields in _ONE_STEP.items()},
+        "pres": _defaults("pres", [*_RATES, "clock"]),
     },
-    "paper": {
-        **_ONE_STEP,
-        "pres": {
-            "prediction": True,
-            "predictor": "drift",
-            "corrects": "update",
-            "gate": "learnt",
-            "initial_gate": 0.9,
-            "shrinkage": 0.0,
-            "clip": 0.0,
-            "pending": "ignore",
-            "transition": "mean",
-            "components": 2,
-            "clock": "time",
-            "coherence_weight": 0.1,
-        },
-    },
+    "rates": {**_ONE_STEP, "pres": {**_RATES, "clock": "log"}},
+    "paper": {**_ONE_STEP, "pres": {**_RATES, "clock": "time"}},
     "none": {**_ONE_STEP, "pres": {"prediction": False, "coherence_weight": 0.0}},
 }
-"""What each preset sets: `best` is what measured best at large temporal batches; `paper` is PRES
-as published; `none` is the model alone."""
+"""What each preset sets: `best` is what measured best at large temporal batches, and the
+default; `paper` is PRES as published, with one message a node and one optimiser step a batch;
+`rates` is the same by the logarithm of elapsed time; `none` is the model alone."""
 
 
 def with_preset(source: Source, below: Source) -> Source:
@@ -79,11 +75,16 @@ def _fitting(settings: dict[str, Any], model: Any) -> dict[str, Any]:
     """A preset for a model: mailboxes that roll lose no mail, and keep the slots they have."""
     if not (isinstance(model, dict) and settings):
         return settings
-    kind = KINDS.get(str(model.get("kind")))
-    updater = model.get("updater") or (kind and kind.parts.get("updater"))
-    if updater != "attention":
+    if not rolls_its_mail(model):
         return settings
     pres = {**settings["pres"]}
     if pres.get("corrects") == "lost":
         pres["corrects"] = "update"
     return {"training": settings["training"], "pres": pres}
+
+
+def rolls_its_mail(model: dict[str, Any]) -> bool:
+    """Whether a model, as it is written, has a mailbox that keeps mail over batches (APAN)."""
+    kind = KINDS.get(str(model.get("kind")))
+    updater = model.get("updater") or (kind and kind.parts.get("updater"))
+    return updater == "attention"

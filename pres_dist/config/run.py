@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
-from pres_dist.config.presets import PresetName
+from pres_dist.config.presets import PresetName, rolls_its_mail
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.events.config import DataConfig
 from pres_dist.memory.config import MemoryConfig
@@ -25,9 +25,9 @@ class RunConfig(Config):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
     """Start of the run folder's name."""
-    preset: PresetName = "default"
-    """Settings that hold where no other is given: the defaults, what measured best at large
-    temporal batches, PRES as published, or neither prediction nor coherence."""
+    preset: PresetName = "best"
+    """Settings that hold where no other is given: what measured best at large temporal batches,
+    PRES by rates in log time or as published, or neither prediction nor coherence."""
     data: DataConfig = DataConfig()
     task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -41,16 +41,21 @@ class RunConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_pres_without_memory(cls, values: Any) -> Any:
-        """PRES predicts memory: where there is none, it is off unless asked for."""
+    def _pres_suits_the_model(cls, values: Any) -> Any:
+        """Unless asked for, PRES is off without memory, and corrects updates that lose no mail."""
         if not isinstance(values, dict):
             return values
         model, pres = values.get("model"), values.get("pres", {})
-        kind = model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
-        known = KINDS.get(str(kind))
-        if known is None or known.has_memory or not isinstance(pres, dict):
+        if isinstance(model, ModelConfig):
+            model = model.model_dump()
+        if not (isinstance(model, dict) and isinstance(pres, dict)):
             return values
-        return {**values, "pres": {"prediction": False, "coherence_weight": 0, **pres}}
+        kind = KINDS.get(str(model.get("kind")))
+        if kind is not None and not kind.has_memory:
+            return {**values, "pres": {"prediction": False, "coherence_weight": 0, **pres}}
+        if rolls_its_mail(model):
+            return {**values, "pres": {"corrects": "update", **pres}}
+        return values
 
     @model_validator(mode="after")
     def _pres_has_a_memory(self) -> RunConfig:

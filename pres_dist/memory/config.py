@@ -20,7 +20,7 @@ class MemoryConfig(Config):
     `local` for one worker and `sharded` for several."""
     dim: int = Field(100, ge=1)
     """Numbers in a node's memory."""
-    mailbox_slots: int = Field(1, ge=1)
+    mailbox_slots: int = Field(4, ge=1)
     """Last messages of a node within a temporal batch that are kept, in time order; with
     `model.updater: attention`, last mails that are kept over batches."""
     placement: PlacementKind = "modulo"

@@ -23,7 +23,7 @@ class ModelConfig(Config):
     """Numbers in a message (mlp only; an identity message has the raw message's size)."""
     message_endpoint: Literal["memory", "embedding"] = "memory"
     """What a message holds of the other endpoint: its memory, or its embedding at the event."""
-    aggregator: Literal["last", "mean", "sequential"] = "last"
+    aggregator: Literal["last", "mean", "sequential"] = "sequential"
     """Messages of one node in one batch: the last, their mean, or each applied in order."""
     updater: Literal["gru", "rnn", "attention"] = "gru"
     """Recurrent cell that turns memory and message into new memory, or attention of the memory

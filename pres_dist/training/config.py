@@ -16,18 +16,18 @@ class TrainingConfig(Config):
     """Sweeps over the training part of the stream."""
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 800
     """Events in a temporal batch, equal timestamps kept together; auto calibrates the number."""
-    events_per_step: int = Field(0, ge=0)
+    events_per_step: int = Field(200, ge=0)
     """Events an optimiser step takes of a temporal batch, so that weights move several times
     for one read and one write of memory; 0 takes the whole batch."""
     learning_rate: float = Field(0.001, gt=0)
     """Adam's step size at `scaling_base` events an optimiser step."""
-    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
     """How the learning rate grows with the events of an optimiser step / scaling_base."""
     scaling_base: int = Field(200, ge=1)
     """Events of an optimiser step at which `learning_rate` holds unscaled."""
     warmup_steps: int = Field(0, ge=0)
     """Optimiser steps over which the learning rate rises linearly from zero."""
-    learning_rate_decay: Literal["none", "linear", "cosine"] = "none"
+    learning_rate_decay: Literal["none", "linear", "cosine"] = "linear"
     """How the learning rate falls to zero over the temporal batches of the run."""
     weight_decay: float = Field(0.0, ge=0)
     """Adam's decoupled weight decay."""

@@ -83,7 +83,7 @@ def test_a_key_tells_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
 def test_epochs_grow_until_optimiser_steps_are_equal(
     tmp_path: Path, batch: int, most: int, epochs: int
 ) -> None:
-    method = f"full: {{equal_steps_to: 100, max_epochs: {most}}}"
+    method = f"full: {{preset: none, equal_steps_to: 100, max_epochs: {most}}}"
     sweep = small_sweep(tmp_path, SWEEP.replace("full: {}", method))
     assert sweep.task(Cell("a", batch, "full"), 0, ()).config.training.epochs == epochs
 
@@ -100,8 +100,8 @@ def test_a_filter_takes_the_values_of_the_sweep(tmp_path: Path) -> None:
 
 
 def test_a_preset_is_laid_where_it_is_named(tmp_path: Path) -> None:
-    text = SWEEP.replace("full: {}", "full: {preset: paper, pres: {components: 1}}")
-    sweep = small_sweep(tmp_path, text.replace("base: {", "base: {pres: {clock: event}, "))
+    text = SWEEP.replace("full: {}", "full: {preset: paper, pres: {gate: kalman}}")
+    sweep = small_sweep(tmp_path, text.replace("base: {", "base: {pres: {clock: log}, "))
     none, full = (sweep.task(Cell("a", 100, name), 0, ()).config.pres for name in sweep.methods)
-    assert (none.clock, none.components) == ("event", 2)
-    assert (full.clock, full.components) == ("time", 1)
+    assert (none.clock, none.components) == ("log", 1)
+    assert (full.clock, full.components, full.gate) == ("time", 2, "kalman")

@@ -16,9 +16,9 @@ def test_defaults_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["--memory.mailbox_slots", "4"], ["memory.mailbox_slots"]),
-        (["--model.aggregator", "mean"], ["model.aggregator"]),
-        (["--model.aggregator", "mean", "--memory.mailbox_slots", "4"], []),
+        (["--model.aggregator", "last", "--memory.mailbox_slots", "3"], ["memory.mailbox_slots"]),
+        (["--model.aggregator", "mean", "--memory.mailbox_slots", "1"], ["model.aggregator"]),
+        (["--model.aggregator", "mean"], []),
         (["--pres.prediction", "False", "--pres.clock", "time"], ["pres.clock"]),
         (
             [

@@ -225,6 +225,6 @@ def test_the_dump_with_help_tells_what_a_field_is_and_allows() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations_load(path: Path) -> None:
     config = load_config(path)
-    assert (config.pres.prediction, config.pres.coherence_weight > 0) == (
-        ("no_pres" not in path.stem and config.model.has_memory,) * 2
-    )
+    without = "no_pres" in path.stem
+    assert config.preset == ("none" if without else "best")
+    assert config.pres.prediction == (config.model.has_memory and not without)

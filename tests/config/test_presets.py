@@ -6,14 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from pres_dist.config.ineffective import idle_settings, ineffective
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.presets import PRESETS
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 
 
-def test_defaults_are_the_default() -> None:
-    assert load_config(None, ["--preset", "default"]) == RunConfig()
+def test_the_best_is_the_default() -> None:
+    assert load_config(None, []) == load_config(None, ["--preset", "best"]) == RunConfig()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_sets_all_that_another_may_have_set(name: str) -> None:
+    over = load_config(None, ["--preset", name], base=load_config(None, ["--preset", "paper"]))
+    plain = load_config(None, ["--preset", name])
+    idle = idle_settings(plain)
+    assert idle_settings(over) == idle
+    for section in ("memory", "training", "pres"):
+        for field, value in getattr(plain, section):
+            assert f"{section}.{field}" in idle or getattr(getattr(over, section), field) == value
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -46,9 +58,22 @@ def test_the_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
 
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"preset must be default . best . paper . none, got 'bset'"
+        ConfigError, match=r"preset must be best . rates . paper . none, got 'bset'"
     ):
         load_config(None, ["--preset", "bset"])
+
+
+def test_it_is_not_warned_of_what_a_preset_sets() -> None:
+    for name in PRESETS:
+        assert ineffective(load_config(None, ["--preset", name])) == []
+
+
+@pytest.mark.parametrize("model", [["--model.kind", "apan"], ["--model.updater", "attention"]])
+def test_the_default_fits_mailboxes_that_roll(model: list[str]) -> None:
+    config = load_config(None, model)
+    assert (config.pres.corrects, config.pres.predictor) == ("update", "level")
+    with pytest.raises(ConfigError, match=r"pres.corrects must be update"):
+        load_config(None, [*model, "--pres.corrects", "lost"])
 
 
 @pytest.mark.parametrize("model", [["--model.kind", "apan"], ["--model.updater", "attention"]])

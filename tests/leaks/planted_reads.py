@@ -200,7 +200,7 @@ def statistics_in_evaluation() -> Leak:
     return mock.patch.object(TemporalStep, "commit", learning)
 
 
-@plant("statistics of evaluation's negatives", "trace of evaluation")
+@plant("statistics of evaluation's negatives", "trace of evaluation", preset="rates")
 def statistics_of_evaluation_negatives() -> Leak:
     """Negatives of validation and test enter the second mixture component."""
     make_plan = TemporalStep.plan

@@ -31,6 +31,7 @@ SMALL = {
 }
 VARIANTS: dict[str, dict[str, object]] = {
     "attention": {},
+    "preset rates": {"preset": "rates"},
     "3 slots in order": {"model.aggregator": "sequential", "memory.mailbox_slots": 3},
     "2 layers, uniform, drawn rates": {
         "model.num_layers": 2,
@@ -50,8 +51,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "sampling.num_negatives": 2,
         "evaluation.negatives": "inductive",
     },
-    "preset best, pending events predicted": {
-        "preset": "best",
+    "several steps, pending events predicted": {
         "pres.pending": "predict",
         "pres.coherence_weight": 0.01,
         "training.events_per_step": 4,

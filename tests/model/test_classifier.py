@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from small_world import SMALL, World, build_world, random_stream
 
 from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
-from pres_dist.pres.config import PresConfig
 from pres_dist.step.batches import TemporalBatch
 
 CLASSES = 4
@@ -19,7 +19,7 @@ KINDS = [NodeClassifier, EdgeClassifier]
 
 
 def build(kind: type[Classifier], feature_dim: int = 0) -> World:
-    world = build_world(random_stream(seed=1), ModelConfig(**SMALL), PresConfig(), 3)
+    world = build_world(random_stream(seed=1), ModelConfig(**SMALL), by_rates(), 3)
     for batch in world.batches()[:3]:
         world.single.commit(world.single.forward(batch, world.negatives(batch)), learn=True)
     world.model.classifier = kind(SMALL["embedding_dim"], CLASSES, 0.0, feature_dim).eval()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from slow_tgn import SlowEmbedding
 from small_world import MEMORY_DIM, NUM_NEIGHBOURS, SMALL, World, build_world, random_stream
 from torch import Tensor, nn
@@ -17,10 +18,9 @@ from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.rows import Rows
-from pres_dist.pres.config import PresConfig
 from pres_dist.step.gather import Gathered, gather
 
-NO_PRES = PresConfig(prediction=False)
+NO_PRES = by_rates(prediction=False)
 CONFIGS = {
     "attention-1": ModelConfig(**SMALL),
     "attention-2": ModelConfig(**SMALL, num_layers=2),

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from small_world import IN_MAIL, World, build_world, random_stream
 from test_no_leak import with_features, with_partners
 
 from pres_dist.memory.state import NO_EVENT
 from pres_dist.model.config import ModelConfig
-from pres_dist.pres.config import PresConfig
 from pres_dist.step.batches import TemporalBatch, batch_of
 
 CONFIGS = {
@@ -27,7 +27,7 @@ Mail = dict[tuple[int, int], torch.Tensor]
 def world(request: pytest.FixtureRequest) -> World:
     slots_for_all = 20
     world = build_world(
-        random_stream(seed=1), CONFIGS[request.param], PresConfig(initial_gate=0.5), slots_for_all
+        random_stream(seed=1), CONFIGS[request.param], by_rates(initial_gate=0.5), slots_for_all
     )
     for batch in world.batches()[:3]:
         world.single.commit(world.single.forward(batch, world.negatives(batch)), learn=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from small_world import IN_MAIL, SMALL, World, build_world, random_stream
 
 from pres_dist.events.stream import EventStream
 from pres_dist.model.config import ModelConfig
-from pres_dist.pres.config import PresConfig
 from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.step.compute import Forward
 
@@ -28,7 +28,7 @@ GRAPH = ("attention", "two-layers", "sum", "tgat")
 
 
 def build(kind: str) -> World:
-    pres = PresConfig(initial_gate=0.5, prediction=CONFIGS[kind].has_memory)
+    pres = by_rates(initial_gate=0.5, prediction=CONFIGS[kind].has_memory)
     world = build_world(random_stream(seed=1), CONFIGS[kind], pres, 3)
     for batch in world.batches()[:3]:
         world.single.commit(world.single.forward(batch, world.negatives(batch)), learn=True)

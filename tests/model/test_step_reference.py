@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from small_world import IN_MAIL, SMALL, World, build_world, last_update_of, random_stream
 
 from pres_dist.memory.state import NO_EVENT
@@ -17,100 +18,106 @@ from pres_dist.step.compute import Forward
 from pres_dist.training.loss import batch_loss
 from pres_dist.training.optimiser import trainable
 
-OFF = PresConfig(prediction=False)
-PAPER = PresConfig(clock="time", components=2, initial_gate=0.6)
+OFF = by_rates(prediction=False)
+PAPER = by_rates(clock="time", components=2, initial_gate=0.6)
 APAN = {"updater": "attention", "embedding": "identity"}
 
 CASES = {
     "plain": (ModelConfig(**SMALL), OFF, 1, {}),
-    "plain-two-layers-three-slots": (ModelConfig(**SMALL, num_layers=2), OFF, 3, {}),
-    "pres-default": (ModelConfig(**SMALL), PresConfig(initial_gate=0.6), 1, {}),
+    "plain-two-layers-last-of-three": (
+        ModelConfig(**SMALL, num_layers=2, aggregator="last"),
+        OFF,
+        3,
+        {},
+    ),
+    "default": (ModelConfig(**SMALL), PresConfig(), 4, {}),
+    "pres-rates": (ModelConfig(**SMALL), by_rates(initial_gate=0.6), 1, {}),
     "pres-paper": (ModelConfig(**SMALL), PAPER, 1, {"node_dim": 2}),
     "pres-sequential-event-clock": (
         ModelConfig(**SMALL, aggregator="sequential", embedding="time"),
-        PresConfig(clock="event", components=1, initial_gate=0.3),
+        by_rates(clock="event", components=1, initial_gate=0.3),
         3,
         {"edge_dim": 0},
     ),
     "pres-sequential-two-layers": (
         ModelConfig(**SMALL, aggregator="sequential", num_layers=2, time_encoding="learnable"),
-        PresConfig(initial_gate=0.5),
+        by_rates(initial_gate=0.5),
         3,
         {"node_dim": 2},
     ),
     "pres-mean-sum-rnn-mlp": (
         ModelConfig(**SMALL, aggregator="mean", embedding="sum", updater="rnn", message="mlp"),
-        PresConfig(components=1, initial_gate=0.7),
+        by_rates(components=1, initial_gate=0.7),
         3,
         {},
     ),
     "pres-sampled": (
         ModelConfig(**SMALL, embedding="identity"),
-        PresConfig(transition="sample", initial_gate=0.5),
+        by_rates(transition="sample", initial_gate=0.5),
         1,
         {},
     ),
     "pending-applied-two-layers": (
         ModelConfig(**SMALL, aggregator="sequential", num_layers=2, message="mlp"),
-        PresConfig(prediction=False, pending="apply"),
+        by_rates(prediction=False, pending="apply"),
         2,
         {"node_dim": 2},
     ),
-    "pres-pending-applied": (ModelConfig(**SMALL), PresConfig(pending="apply"), 1, {}),
+    "pres-pending-applied": (ModelConfig(**SMALL), by_rates(pending="apply"), 1, {}),
     "pres-level-kalman-pending": (
         ModelConfig(**SMALL, num_layers=2),
-        PresConfig(predictor="level", gate="kalman", pending="predict", shrinkage=1.5),
+        by_rates(predictor="level", gate="kalman", pending="predict", shrinkage=1.5),
         1,
         {"node_dim": 2},
     ),
     "pres-level-lost": (
         ModelConfig(**SMALL, aggregator="sequential"),
-        PresConfig(predictor="level", corrects="lost", pending="predict", clock="event"),
+        by_rates(predictor="level", corrects="lost", pending="predict", clock="event"),
         2,
         {},
     ),
     "pres-drift-kalman-clipped": (
         ModelConfig(**SMALL, embedding="time"),
-        PresConfig(gate="kalman", pending="predict", clip=0.01, clock="event"),
+        by_rates(gate="kalman", pending="predict", clip=0.01, clock="event"),
         1,
         {},
     ),
     "pres-for-what-is-lost": (
         ModelConfig(**SMALL, aggregator="sequential"),
-        PresConfig(corrects="lost", clock="event", pending="predict", shrinkage=0.5),
+        by_rates(corrects="lost", clock="event", pending="predict", shrinkage=0.5),
         2,
         {},
     ),
     "pres-sampled-one-component": (
         ModelConfig(**SMALL, embedding="sum", num_layers=2),
-        PresConfig(transition="sample", initial_gate=0.5, components=1, clock="event"),
+        by_rates(transition="sample", initial_gate=0.5, components=1, clock="event"),
         2,
         {},
     ),
-    "jodie": (ModelConfig(**SMALL, kind="jodie"), PresConfig(initial_gate=0.6), 1, {}),
+    "jodie": (ModelConfig(**SMALL, kind="jodie"), by_rates(initial_gate=0.6), 1, {}),
     "dyrep": (ModelConfig(**IN_MAIL, kind="dyrep"), OFF, 1, {"node_dim": 2}),
     "dyrep-two-layers-sequential": (
         ModelConfig(**IN_MAIL, kind="dyrep", num_layers=2, aggregator="sequential"),
-        PresConfig(initial_gate=0.6),
+        by_rates(initial_gate=0.6),
         3,
         {},
     ),
     "embeddings-of-scores-in-messages": (
         ModelConfig(**IN_MAIL, message_endpoint="embedding", aggregator="mean"),
-        PresConfig(initial_gate=0.6, pending="predict"),
+        by_rates(initial_gate=0.6, pending="predict"),
         2,
         {},
     ),
-    "apan": (ModelConfig(**SMALL, **APAN, mail_hops=1), PresConfig(initial_gate=0.6), 4, {}),
+    "apan": (ModelConfig(**SMALL, **APAN, mail_hops=1), by_rates(initial_gate=0.6), 4, {}),
     "apan-two-hops-event-clock": (
         ModelConfig(**SMALL, **APAN, mail_hops=2, time_encoding="learnable"),
-        PresConfig(clock="event", components=1, initial_gate=0.3),
+        by_rates(clock="event", components=1, initial_gate=0.3),
         2,
         {"edge_dim": 0, "node_dim": 2},
     ),
     "apan-own-events-sampled": (
         ModelConfig(**{**SMALL, **APAN, "embedding": "time"}),
-        PresConfig(transition="sample", initial_gate=0.5),
+        by_rates(transition="sample", initial_gate=0.5),
         3,
         {},
     ),

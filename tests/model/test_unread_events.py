@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from small_world import SMALL, build_world, random_stream
 
 from pres_dist.memory.state import NEVER, TransitionRows
@@ -12,7 +13,6 @@ from pres_dist.model.config import ModelConfig
 from pres_dist.model.pending import Unread
 from pres_dist.model.tgn import UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import PresCorrection
 from pres_dist.step.unread import unread_events
 
@@ -27,7 +27,7 @@ def test_a_node_with_unread_events_drifts_until_its_newest_one() -> None:
     rates = TransitionRows(torch.tensor([3, 3, 3, 0, 3]), torch.full((5, 2), 0.5), None)
     rates.rate_UD[3] = 0
     before = updated([100, 100, NEVER, 100, NEVER])
-    correction = PresCorrection(PresConfig(), 2, TransitionClock("time", 10.0))
+    correction = PresCorrection(by_rates(), 2, TransitionClock("time", 10.0))
     unread = Unread(torch.tensor([30, 0, 0, 30, 0]), torch.tensor([2, 0, 0, 1, 0]))
     after = predict_unread(correction, before, rates, unread)
     drift = after.read_UD - before.memory_UD
@@ -39,7 +39,7 @@ def test_a_node_with_unread_events_drifts_until_its_newest_one() -> None:
 
 def test_the_events_that_memory_does_not_know_are_counted_one_by_one() -> None:
     stream = random_stream(seed=4)
-    world = build_world(stream, ModelConfig(**SMALL), PresConfig(prediction=False))
+    world = build_world(stream, ModelConfig(**SMALL), by_rates(prediction=False))
     random = np.random.default_rng(0)
     nodes = random.integers(0, stream.num_nodes, 200)
     before = random.integers(0, stream.num_events, 200)

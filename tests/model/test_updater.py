@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 from slow_tgn import SlowMail, SlowModel
 from small_world import MEMORY_DIM, SMALL, TIME_UNIT, weights_of
 from torch import nn
@@ -17,10 +18,9 @@ from pres_dist.model.recurrent import from_rest, next_memory
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
-from pres_dist.pres.config import PresConfig
 
 U, EDGE_DIM = 24, 3
-NO_PRES = PresConfig(prediction=False)
+NO_PRES = by_rates(prediction=False)
 
 
 def build(config: ModelConfig, edge_dim: int = EDGE_DIM) -> TGN:

@@ -46,8 +46,9 @@ class RootTouches:
 
 
 def small_model(**overrides: object) -> RunConfig:
-    """A small model; keyword arguments override, with __ for dots."""
+    """A small model, one message a node; keyword arguments override, with __ for dots."""
     values = {
+        "preset": "rates",
         "memory.dim": 8,
         "model.embedding_dim": 8,
         "model.time_dim": 6,

@@ -56,6 +56,14 @@ def test_row_sizes_follow_the_formulas(dim: int, slots: int, prediction: bool) -
     assert rows.observe == (4 * dim + 8 if prediction else 0)
 
 
+def test_rows_of_the_default_have_four_mails_and_one_component() -> None:
+    dim, rows = 8, row_bytes(small_model(preset="best"))
+    mailbox = 4 * (dim + 4 * dim) + 8 * (2 + 4)
+    assert (rows.push, rows.observe) == (mailbox, 0)
+    assert rows.pull == mailbox + 8 + 4 * dim
+    assert rows.state == mailbox + 8 + 2 * 4 * dim
+
+
 def test_a_mixture_that_is_drawn_from_travels() -> None:
     dim, plain = 8, row_bytes(small_model())
     drawn = row_bytes(small_model(pres__transition="sample"))
@@ -99,13 +107,20 @@ def test_weights_are_what_the_optimiser_keeps() -> None:
     assert told == 4 * (numbers + singles)
 
 
-@pytest.mark.parametrize("config", [small_model(), small_model(model__kind="jodie")])
-def test_activations_of_other_sizes_are_foretold(config: RunConfig) -> None:
+@pytest.mark.parametrize(
+    ("config", "within"),
+    [
+        (small_model(), 0.05),
+        (small_model(model__kind="jodie"), 0.05),
+        (small_model(preset="best"), 0.2),  # messages of a node, too, grow with its events
+    ],
+)
+def test_activations_of_other_sizes_are_foretold(config: RunConfig, within: float) -> None:
     rates = saved_bytes(config, 3, 0)
     for num_nodes, num_events in ((200, 128), (1000, 150)):
         nodes, saved = measured_step(config, 3, 0, num_nodes, num_events)
         # What is saved once for each distinct querying node or event is counted with the others.
-        assert rates.bytes(num_events, nodes) == pytest.approx(saved, rel=0.05)
+        assert rates.bytes(num_events, nodes) == pytest.approx(saved, rel=within)
 
 
 def test_on_a_gpu_the_columns_of_the_stream_count() -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from by_rates import by_rates
 
 from pres_dist.memory.state import Mixture, TransitionRows
 from pres_dist.pres.clock import ClockKind, TransitionClock
-from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import PresCorrection, draw_rates
 
 U, D, UNIT = 30, 5, 6.0
@@ -49,7 +49,7 @@ class Case:
 
 
 def build(clock: ClockKind = "log", gate: float = 0.7) -> PresCorrection:
-    config = PresConfig(clock=clock, initial_gate=gate)
+    config = by_rates(clock=clock, initial_gate=gate)
     return PresCorrection(config, D, TransitionClock(clock, UNIT))
 
 

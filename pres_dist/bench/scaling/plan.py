@@ -62,7 +62,7 @@ class ScalingRun(Job):
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest_of(self._told(identity(self.config, exclude_defaults=True)))
+        return digest_of(self._told(identity(self.config, exclude_usual=True)))
 
     @property
     def label(self) -> str:

@@ -1,0 +1,13 @@
+"""PRES by rates of change, whatever the defaults are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pres_dist.config.presets import PRESETS
+from pres_dist.pres.config import PresConfig
+
+
+def by_rates(**changes: Any) -> PresConfig:
+    """The preset `rates`, with changes."""
+    return PresConfig(**{**PRESETS["rates"]["pres"], **changes})
