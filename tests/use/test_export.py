@@ -71,7 +71,7 @@ def test_the_manifest_says_what_is_there(tgn_run: Path, tmp_path: Path) -> None:
         "shape": [1, 8],
     }
     assert manifest["programs"]["memory_updater.pt2"]["inputs"]["mail_features"].startswith(
-        "float32 [nodes, 1, 3] features"
+        "float32 [nodes, 4, 3] features"
     )
     assert len(manifest["feature_scaling"]["scale"]) == 3
     assert "`mail_features` | float32" in (out / "README.md").read_text()
