@@ -26,6 +26,7 @@ COMMANDS = {
     "embed": "write embeddings of nodes at a time",
     "score": "link probabilities of pairs, each at its time",
     "recommend": "the most likely destinations of a source; or how good they are",
+    "report": "a page to look at nodes: their events, memory, prediction error, neighbours",
     "extend": "append new events to a run and bring its memory up to date",
     "export": "weights as safetensors, modules as torch.export programs",
     "serve": "score and recommend over HTTP, taking in events as they come",
