@@ -97,8 +97,8 @@ class LiveRun:
 
     @property
     def checkpoint(self) -> str:
-        """Name of the one that weights are from."""
-        return self.state.checkpoint
+        """Name of the one that weights are from, and what tells them from those trained on."""
+        return self.state.weights_name
 
     @property
     def latest(self) -> int:
