@@ -13,6 +13,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
+from pres_dist.step.batches import Sweep
 from pres_dist.tasks.task import Metrics
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.setup import Parts, assemble
@@ -138,12 +139,31 @@ def _cut(t: np.ndarray, share: float) -> int:
 
 
 def _parts(config: RunConfig, state: RunState, swept: range, epochs: int) -> Parts:
-    """One worker over the events to sweep; nothing lags, whatever the run allowed."""
-    training = config.training.model_copy(update={"epochs": epochs})
+    """One worker over the events to sweep; nothing lags, whatever the run allowed.
+
+    Negatives are drawn from the destinations of all events before the end of these.
+    """
+    size = _batch_size(swept, state.data.stream.t, config.training.events_per_batch)
+    training = config.training.model_copy(update={"epochs": epochs, "batch_size": size})
     memory = config.memory.model_copy(update={"staleness": 0})
     config = config.model_copy(update={"training": training, "memory": memory})
     world = World(evaluation_grid(config.parallel, 0, 1))
-    return assemble(config, replace(state.data, kept=swept), world)
+    parts = assemble(config, replace(state.data, kept=range(swept.stop)), world)
+    return replace(parts, data=replace(state.data, kept=swept))
+
+
+def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
+    """The first size, from the wanted one on, whose last batch is half full at least.
+
+    An optimiser step over a handful of events moves weights as far as any other, in a
+    direction of chance, and here it would be the last step of all.
+    """
+    for size in range(wanted, 2 * wanted, max(wanted // 50, 1)):
+        sweep = Sweep(events, t, size)
+        rest = sweep.num_events - sweep.events_before(len(sweep) - 1)
+        if len(sweep) == 1 or 2 * rest >= size:
+            return size
+    return wanted
 
 
 def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metrics:

@@ -182,6 +182,14 @@ def test_before_is_what_the_run_as_it_is_scores(run_dir: Path, tmp_path: Path, n
     assert done.before["ap"] != done.after["ap"]
 
 
+@pytest.mark.parametrize(("num", "expected"), [(240, 120), (250, 100), (95, 100), (30, 100)])
+def test_no_step_is_over_a_handful_of_events(num: int, expected: int) -> None:
+    """As a rest would be: it would move the weights as far as a whole batch does."""
+    t = np.arange(500)
+    size = train_on._batch_size(range(20, 20 + num), t, 100)
+    assert size == expected
+
+
 def test_without_replay_only_new_events_are_swept(run_dir: Path, new: Any) -> None:
     swept = []
     how = TrainOn(epochs=1, replay=0, keep="always")
