@@ -121,9 +121,11 @@ def test_the_scored_part_is_not_learnt_from(run_dir: Path, tmp_path: Path, new: 
         assert same(weights_of(extended(copy, changed)), kept) == alike
 
 
+@pytest.mark.parametrize("replay", [0.5, 0.1])
 def test_every_step_reads_the_past_alone(
-    run_dir: Path, new: Any, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, new: Any, monkeypatch: pytest.MonkeyPatch, replay: float
 ) -> None:
+    """With the smaller share a batch is passed over, by which memory must be brought along."""
     steps: list[tuple[int, np.ndarray]] = []
     original = TrainingStep.run
 
@@ -141,7 +143,7 @@ def test_every_step_reads_the_past_alone(
         return original(self, plan, pulled, number, epoch, updates)
 
     monkeypatch.setattr(TrainingStep, "run", watched)
-    done = extended(run_dir, new).training
+    done = extended(run_dir, new, TrainOn(epochs=2, replay=replay, keep="always")).training
     assert done is not None
     train_end = LiveRun(run_dir).parts.data.unit_end
     by_epoch = [np.concatenate([e for epoch, e in steps if epoch == number]) for number in (1, 2)]
