@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import add_columns, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pres_dist.use.train_on import TrainedOn
+
+
+TRAINING = ("epochs", "replay", "test_share", "keep")
+"""Options of --train, which `TrainOn` has defaults of."""
 
 
 def main(argv: list[str]) -> int:
@@ -16,11 +25,13 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(normalised(argv))
     if (arguments.events is None) != arguments.served:
         raise ConfigError("command line: extend needs EVENTS, or --served alone")
+    _check_training(arguments)
 
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.serve.fold import fold
     from pres_dist.use.extend import extend_run
     from pres_dist.use.new_events import EventColumns
+    from pres_dist.use.train_on import TrainOn
 
     started = time.perf_counter()
     features = arguments.features
@@ -32,11 +43,17 @@ def main(argv: list[str]) -> int:
         None if features is None else [name for name in features.split(",") if name],
         arguments.sort,
     )
+    given = {
+        name: getattr(arguments, name) for name in TRAINING if getattr(arguments, name) is not None
+    }
+    training = TrainOn(**given) if arguments.train else None
     with terminable(), show_progress("extending") as report:
         if arguments.served:
             done = fold(arguments.run, report)
         else:
-            done = extend_run(arguments.run, arguments.events, columns, report)
+            done = extend_run(arguments.run, arguments.events, columns, report, training)
+    if done.training is not None:
+        _tell(done.training)
     print(
         f"{done.folder}: {done.num_events:,} events appended, {done.num_nodes:,} new nodes, "
         f"{done.total_events:,} events now ({time.perf_counter() - started:.1f} s)"
@@ -44,12 +61,47 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _check_training(arguments: argparse.Namespace) -> None:
+    """Options of training mean something only with it, and it needs a file."""
+    given = [name for name in TRAINING if getattr(arguments, name) is not None]
+    if given and not arguments.train:
+        raise ConfigError(f"--{given[0].replace('_', '-')} is for --train, which is not given")
+    if arguments.train and arguments.served:
+        raise ConfigError("--train goes on training on the events of a file, not on --served ones")
+
+
+def _tell(training: TrainedOn) -> None:
+    """What training has brought, before and after."""
+    from pres_dist.report.comparison import aligned
+    from pres_dist.report.metric_names import NAMES, metrics_in
+    from pres_dist.report.progress import number
+
+    losses = ", ".join(number(loss) for loss in training.losses)
+    print(
+        f"trained on {training.num_trained:,} new events and {training.num_replayed:,.0f} earlier "
+        f"ones an epoch; loss {losses}"
+    )
+    rows = {
+        "before": training.before,
+        "after": training.after,
+        **training.before.get("baselines", {}),
+    }
+    names = metrics_in([training.before])
+    head = ["", *(NAMES[name] for name in names)]
+    table = [[title, *(number(row.get(name)) for name in names)] for title, row in rows.items()]
+    print("\n".join(aligned([head, *table])))
+    print(f"of the last {training.num_scored:,} new events, which were not trained on")
+    if not training.kept:
+        print("worse than before: weights stay as they were (--keep always takes the new ones)")
+
+
 def _parser() -> OptionParser:
     parser = use_parser(
         "extend",
         "EVENTS | --served",
         "Append events that came after those of the run, and bring its memory up to date. "
-        "Weights stay; the run's own stream is not touched.",
+        "Weights stay, unless --train goes on training; the run's own stream and checkpoints are "
+        "not touched.",
     )
     parser.add_argument(
         "events",
@@ -71,4 +123,28 @@ def _parser() -> OptionParser:
         "--features", metavar="A,B", help="columns of edge features (named as at the import)"
     )
     parser.add_argument("--sort", action="store_true", help="sort the events by time")
+    parser.add_argument(
+        "--train", action="store_true", help="go on training, on the first part of the new events"
+    )
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="with --train: sweeps over the events (1)"
+    )
+    parser.add_argument(
+        "--replay",
+        metavar="SHARE",
+        type=float,
+        help="with --train: share of the trained batches that are of earlier events, from the end "
+        "of the run's training part on (0.5)",
+    )
+    parser.add_argument(
+        "--test-share",
+        metavar="SHARE",
+        type=float,
+        help="with --train: last part of the new events that is scored, not trained on (0.2)",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=("better", "always"),
+        help="with --train: take the new weights only if they score better on that part (better)",
+    )
     return parser

@@ -36,8 +36,11 @@ def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
 @torch.no_grad()
 def take_in(
     step: TemporalStep, whole: TemporalBatch, plan: Plan, world: World, learn: bool
-) -> None:
+) -> Sequence[Forward]:
     """Bring memory over the batch of a plan; with `learn`, statistics of transitions too.
+
+    Returns:
+        what this worker's parts of the batch computed.
 
     Raises:
         NonFiniteError: memory would become nan or infinite, that of whichever worker.
@@ -46,6 +49,7 @@ def take_in(
     forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
     _check_finite(forwards, whole, world)
     step.commit(plan, pulled, forwards, learn)
+    return forwards
 
 
 @torch.no_grad()

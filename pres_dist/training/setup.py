@@ -45,6 +45,8 @@ class Data:
     Attributes:
         kept: ids of training events; a range unless nodes are held out.
         unseen_N: bool, nodes without a training event.
+        unit_end: end of the events that tell the time unit, where a run was trained on since:
+            its weights know the unit of its first training part.
     """
 
     stream: EventStream
@@ -52,11 +54,12 @@ class Data:
     tables: EventTables
     kept: range | np.ndarray
     unseen_N: np.ndarray
+    unit_end: int | None = None
 
     @property
     def time_unit(self) -> float:
         """Mean gap between training events, in the stream's own units; at least 1."""
-        t, end = self.stream.t, self.split.train_end
+        t, end = self.stream.t, self.unit_end or self.split.train_end
         return max(float(int(t[end - 1]) - int(t[0])) / max(end - 1, 1), 1.0)
 
 

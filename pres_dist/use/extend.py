@@ -16,11 +16,11 @@ from pres_dist.report.run_folder import read_config
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import EventColumns, NewEvents, read_new_events, write_longer
 from pres_dist.use.relaying import NodeNumbers, relaid
+from pres_dist.use.train_on import TrainedOn, TrainOn, check_trainable, train_on
 from pres_dist.use.versions import (
     EXTENDED,
     STREAM,
     RunState,
-    extended_data,
     new_version,
     publish,
 )
@@ -39,12 +39,14 @@ class Extension:
         num_nodes: new nodes.
         total_events: of the stream now.
         folder: of the version.
+        training: what going on to train has brought; None where that was not asked for.
     """
 
     num_events: int
     num_nodes: int
     total_events: int
     folder: Path
+    training: TrainedOn | None = None
 
 
 def extend_run(
@@ -52,21 +54,24 @@ def extend_run(
     source: Any,
     columns: EventColumns | None = None,
     report: Report = quiet,
+    training: TrainOn | None = None,
 ) -> Extension:
     """Append events to the stream of a run, and bring its memory up to date.
 
-    Weights stay as they are. The run's own stream is not touched: the longer one is kept
-    in the run folder, and whoever uses the run from then on finds it there. A crash leaves
-    the run as it was.
+    Weights stay as they are, unless they are to be trained on. The run's own stream is not
+    touched: the longer one is kept in the run folder, and whoever uses the run from then on
+    finds it there. A crash leaves the run as it was.
 
     Args:
         run_dir: folder of the run.
         source: path of a file, or a DataFrame.
         columns: names of its columns.
         report: told how many of the events memory has seen.
+        training: how to go on training on the new events; None keeps weights as they are.
 
     Raises:
-        ConfigError: not the folder of a run, or another process extends it.
+        ConfigError: not the folder of a run, another process extends it, or a run that cannot
+            be trained on (see `train_on`).
         CheckpointError: no usable checkpoint, or one of other events.
         DataError: events that are not valid, or not later than all that the run knows.
     """
@@ -75,43 +80,52 @@ def extend_run(
         _check_nothing_served(run_dir)
         live = LiveRun(run_dir)
         new = read_new_events(live.stream, source, columns or EventColumns())
-        return append(live, new, report)
+        return append(live, new, report, training)
 
 
-def append(live: LiveRun, new: NewEvents, report: Report = quiet) -> Extension:
+def append(
+    live: LiveRun, new: NewEvents, report: Report = quiet, training: TrainOn | None = None
+) -> Extension:
     """Append events to the run, which the caller holds by `only_one`; see `extend_run`."""
     _check_labels(live, new)
+    if training is not None:
+        check_trainable(live, new)
     live.move_to(live.stream.num_events, report)
     folder = new_version(live.run_dir)
     try:
-        state = _grown(live, new, folder, report)
+        state, trained = _grown(live, new, folder, report, training)
         return Extension(
             len(new),
             state.data.stream.num_nodes - live.stream.num_nodes,
             state.data.stream.num_events,
             publish(folder, state),
+            trained,
         )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _grown(live: LiveRun, new: NewEvents, folder: Path, report: Report) -> RunState:
-    """Stream and memory with the new events."""
+def _grown(
+    live: LiveRun, new: NewEvents, folder: Path, report: Report, training: TrainOn | None
+) -> tuple[RunState, TrainedOn | None]:
+    """Stream and memory with the new events, and what training on them has brought."""
     stream = write_longer(live.stream, new, folder / STREAM)
     before, after = NodeNumbers.of(live.stream), NodeNumbers.of(stream)
-    data = extended_data(stream, live.state.trained.num_events, live.config, live.parts.device)
     state = replace(
         live.state,
-        data=data,
+        data=live.state.data_over(stream, live.config, live.device),
         segments=[*live.state.segments, stream.num_events],
         memory=relaid(live.parts.store.state_dict(), before, after),
         memory_end=live.stream.num_events,
     )
+    trained = None
+    if training is not None:
+        state, trained = train_on(live, state, training, report)
     grown = LiveRun(live.run_dir, opened=state)
     grown.move_to(stream.num_events, report)
     memory = grown.parts.store.state_dict()
-    return replace(state, memory=memory, memory_end=stream.num_events)
+    return replace(state, memory=memory, memory_end=stream.num_events), trained
 
 
 def _check_nothing_served(run_dir: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import read_config
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.step.batches import TemporalBatch, batch_of
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.compute import Forward, TemporalStep
 from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
 from pres_dist.training.stores import without_servers
@@ -42,6 +42,9 @@ from pres_dist.use.versions import RunState, open_state
 
 Report = Callable[[int, int, int], None]
 """Called with events or rows so far, and work done and work in all, both in the same unit."""
+
+Watch = Callable[[TemporalBatch, Sequence[Forward]], None]
+"""Called with a temporal batch that memory has taken in, and what its time slices computed."""
 
 MOST_QUERIES = 1 << 13
 """Nodes that are embedded at a time: what bounds the memory."""
@@ -94,8 +97,8 @@ class LiveRun:
 
     @property
     def checkpoint(self) -> str:
-        """Name of the one that weights are from."""
-        return self.state.checkpoint
+        """Name of the one that weights are from, and what tells them from those trained on."""
+        return self.state.weights_name
 
     @property
     def latest(self) -> int:
@@ -150,10 +153,20 @@ class LiveRun:
                 return stretch.borders[bisect_right(stretch.borders, event) - 1]
         return self._stretches[0].first_event
 
-    def move_to(self, event: int, report: Report = quiet) -> None:
+    @property
+    def first_event(self) -> int:
+        """The first event that memory can be watched to take in."""
+        return self._stretches[0].first_event
+
+    def move_to(self, event: int, report: Report = quiet, watch: Watch | None = None) -> None:
         """Bring the memory to where it has seen all events before the given one, and no other.
 
         Forward from where it is, or again from the checkpoint.
+
+        Args:
+            event: id of the first event that is not seen.
+            report: told how far it is.
+            watch: told of every temporal batch that is taken in.
         """
         if not self.config.model.has_memory or event == self._seen:
             return
@@ -162,7 +175,9 @@ class LiveRun:
             self._begin(self._open(until=event))
         start = self._position
         for stretch in self._stretches:
-            self._sweep(stretch, event, lambda at: report(at - start, at - start, event - start))
+            self._sweep(
+                stretch, event, lambda at: report(at - start, at - start, event - start), watch
+            )
         self._seen = event
 
     def embed(self, nodes: Tensor, t: Tensor, now: int) -> Tensor:
@@ -212,14 +227,22 @@ class LiveRun:
             self.parts.store.load_state_dict(state.memory)
             self._position = self._seen = state.memory_end
 
-    def _sweep(self, stretch: Stretch, event: int, report: Callable[[int], None]) -> None:
+    def _sweep(
+        self,
+        stretch: Stretch,
+        event: int,
+        report: Callable[[int], None],
+        watch: Watch | None,
+    ) -> None:
         """Take in the events of a stretch from where the memory is to before the given one."""
         for first, end in zip(stretch.borders, stretch.borders[1:], strict=False):
             if first < self._position or first >= event:
                 continue
             batch = self._batch(stretch, first, min(end, event))
             if batch is not None:
-                self._take_in(stretch, batch, undoable=event < end)
+                forwards = self._take_in(stretch, batch, undoable=event < end)
+                if watch is not None:
+                    watch(batch, forwards)
             if event >= end:
                 self._position = end
             report(min(end, event))
@@ -231,14 +254,14 @@ class LiveRun:
         tables = self.step.tables
         return batch_of(tables, torch.as_tensor(np.asarray(events)).to(tables.device))
 
-    def _take_in(self, stretch: Stretch, batch: TemporalBatch, undoable: bool) -> None:
+    def _take_in(self, stretch: Stretch, batch: TemporalBatch, undoable: bool) -> Sequence[Forward]:
         step = self.parts.train_step if stretch.learns else self.step
         plan = plan_of(step, batch, self._world)
         if undoable and stretch.learns:  # statistics cannot be taken back: begin anew next time
             self._position = self.stream.num_events + 1
         elif undoable:
             self._undo = rows_before(step, plan)
-        take_in(step, batch, plan, self._world, stretch.learns)
+        return take_in(step, batch, plan, self._world, stretch.learns)
 
     def _step_back(self) -> None:
         """Undo the part of a batch that was taken in last."""

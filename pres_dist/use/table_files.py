@@ -100,7 +100,8 @@ def new_file(path: Path) -> Iterator[Path]:
 def check_place(path: Path, suffixes: tuple[str, ...]) -> None:
     """Raise DataError unless `path` has one of the suffixes, in a folder that is there."""
     if path.suffix not in suffixes:
-        allowed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        *others, last = suffixes
+        allowed = f"{', '.join(others)} or {last}" if others else last
         hint = "" if path.suffix != ".npy" else " (a .npy file has no place for the ids)"
         raise DataError(f"--out must be a {allowed} file, got {str(path)!r}{hint}")
     if not path.absolute().parent.is_dir():

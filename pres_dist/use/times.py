@@ -56,6 +56,15 @@ def shown(stream: EventStream, t: int) -> str:
     return f"{t} ({np.datetime64(t + origin(stream, unit), unit)})"
 
 
+def dates(stream: EventStream, t: np.ndarray) -> list[str] | None:
+    """ISO 8601 texts of times [n]; None where the stream does not know its unit."""
+    unit = stream.metadata.get("time_unit")
+    if unit is None:
+        return None
+    texts: list[str] = (t + origin(stream, unit)).astype(f"datetime64[{unit}]").astype(str).tolist()
+    return texts
+
+
 def _allowed(stream: EventStream) -> str:
     unit = stream.metadata.get("time_unit")
     return "an integer" if unit is None else f"an integer (in {unit}) or an ISO 8601 time"

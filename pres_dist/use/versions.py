@@ -4,6 +4,7 @@
     RUN/extended/version-00001/
         stream/                      all events: those of training, and those appended
         memory.pt                    the memory after them
+        weights.pt, ...              where weights were trained on (`use/tuned.py`)
         manifest.json                where the parts end, and a hash of the memory
 
 Versions are written to one side, synced and renamed; CURRENT is replaced last. The run's
@@ -13,10 +14,9 @@ own stream and checkpoints stay as they are.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sha256, sync_folder, write_atomically
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
-from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.identity import check_same_events
 from pres_dist.training.setup import Data, data_of, load_data, split_of
 from pres_dist.use.relaying import NodeNumbers, relaid
+from pres_dist.use.tuned import Tuned, read_checked, write_tensors
 
 EXTENDED, CURRENT = "extended", "CURRENT"
 STREAM, MEMORY, MANIFEST = "stream", "memory.pt", "manifest.json"
@@ -48,6 +48,7 @@ class RunState:
         memory_end: first event that it has not seen.
         checkpoint: name of the one that weights are from.
         trained: the nodes that the checkpoint knows.
+        tuned: what stands in for the checkpoint; None where weights are its own.
     """
 
     data: Data
@@ -57,6 +58,17 @@ class RunState:
     memory_end: int
     checkpoint: str
     trained: NodeNumbers
+    tuned: Tuned | None = None
+
+    @property
+    def weights_name(self) -> str:
+        """What tells these weights from any others of the run."""
+        return self.checkpoint + (f"+{self.tuned.digest[:8]}" if self.tuned else "")
+
+    def data_over(self, stream: EventStream, config: RunConfig, device: torch.device) -> Data:
+        """A longer stream, split as this one is."""
+        data = extended_data(stream, self.trained.num_events, config, device)
+        return data if self.tuned is None else self.tuned.over(data)
 
 
 def open_state(
@@ -118,16 +130,14 @@ def new_version(run_dir: Path) -> Path:
 
 def publish(folder: Path, state: RunState) -> Path:
     """Write memory and manifest into a new version, and let it be the one that holds."""
-    with (folder / MEMORY).open("wb") as file:
-        torch.save(state.memory, file)
-        file.flush()
-        os.fsync(file.fileno())
+    write_tensors(folder / MEMORY, state.memory)
     manifest = {
         "version": 1,
         "checkpoint": state.checkpoint,
         "trained": vars(state.trained),
         "segments": list(state.segments),
         "sha256": sha256(folder / MEMORY),
+        "tuned": None if state.tuned is None else state.tuned.write(folder),
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     final = folder.with_suffix("")
@@ -148,31 +158,35 @@ def _extended(
     best: Checkpoint,
     until: int | None,
 ) -> RunState:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        trained = NodeNumbers(**manifest["trained"])
-        segments = [int(end) for end in manifest["segments"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: not a complete extension: {error}") from None
+    manifest = _read(folder)
+    trained, segments = NodeNumbers(**manifest["trained"]), list(manifest["segments"])
+    # A run that was trained on since has other weights: its memory is swept anew.
+    holds = manifest["checkpoint"] == best.name
+    tuned = Tuned.read(folder, manifest["tuned"]) if holds and manifest.get("tuned") else None
     stream = EventStream.verify(folder / STREAM)
     data = extended_data(stream, trained.num_events, config, device)
-    state = RunState(
-        data,
-        segments,
-        best.state["model"],
-        {},
-        data.split.train_end,
-        best.name,
-        trained,
-    )
-    # A run that was trained on since has other weights: its memory is swept anew.
-    if manifest["checkpoint"] == best.name and (until is None or until >= stream.num_events):
-        return replace(state, memory=_load(folder, manifest), memory_end=stream.num_events)
-    return replace(state, memory=relaid(best.memory.last(), trained, NodeNumbers.of(stream)))
+    if not holds:
+        segments = sorted({data.split.validation_end, trained.num_events, *segments})
+    weights, memory, numbers = best.state["model"], best.memory.last(), trained
+    if tuned is not None:
+        data, numbers = tuned.over(data), tuned.trained
+        weights, memory = tuned.state["model"], dict(tuned.memory)
+    end = data.split.train_end
+    if holds and (until is None or until >= stream.num_events):
+        held = read_checked(folder / MEMORY, manifest["sha256"])
+        end = stream.num_events
+    else:
+        held = relaid(memory, numbers, NodeNumbers.of(stream))
+    return RunState(data, segments, weights, held, end, best.name, trained, tuned)
 
 
-def _load(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    file = folder / MEMORY
-    if not file.is_file() or sha256(file) != manifest["sha256"]:
-        raise CheckpointError(f"{file}: damaged: its sha256 must be {manifest['sha256']}")
-    return read_tensors(file)  # a hash is no signature: whoever can write here can make both
+def _read(folder: Path) -> dict[str, Any]:
+    """The manifest of a version; CheckpointError where it is not one."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        NodeNumbers(**manifest["trained"])
+        manifest["segments"] = [int(end) for end in manifest["segments"]]
+        manifest["checkpoint"], manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: not a complete extension: {error}") from None
+    return manifest

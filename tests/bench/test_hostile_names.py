@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_scaling import World, fail_run, make_ledger, make_plan, play_run
 from fake_sweep import SWEEP, record, small_sweep
+from parsed_page import Page
 
 from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.report import write_reports
@@ -25,31 +25,6 @@ HOSTILE = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&
 OUR_SCRIPTS = 3
 """The figures, plotly and what draws them."""
 MARKUP = "[/red] [link=https://example.org]click[/link]"
-
-
-class Page(HTMLParser):
-    """What a browser makes of a page."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.scripts, self.text, self._inside = list[str](), "", ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag != "img"
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside != "style":
-            self.text += data
 
 
 def test_a_sweep(tmp_path: Path) -> None:

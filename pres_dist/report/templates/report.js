@@ -17,19 +17,18 @@ const axis = (own) => ({
   ...own, title: { ...own?.title, standoff: 8 },
 });
 
-const draw = () => {
-  for (const { name, traces, layout } of figures) {
-    Plotly.react(`plot-${name}`, coloured(traces), {
-      ...coloured(layout),
-      xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
-      paper_bgcolor: "transparent", plot_bgcolor: "transparent",
-      font: { color: colour("text"), size: 12, family: "system-ui, sans-serif" },
-      margin: { l: 8, r: 8, t: 8, b: 8 },
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
-      hovermode: "closest",
-    }, { responsive: true, displaylogo: false, displayModeBar: false });
-  }
+const drawOne = ({ name, traces, layout }) => {
+  Plotly.react(`plot-${name}`, coloured(traces), {
+    ...coloured(layout),
+    xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+    font: { color: colour("text"), size: 12, family: "system-ui, sans-serif" },
+    margin: { l: 8, r: 8, t: 8, b: 8 },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
+    hovermode: "closest",
+  }, { responsive: true, displaylogo: false, displayModeBar: false });
 };
+const draw = () => figures.forEach(drawOne);
 
 draw();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

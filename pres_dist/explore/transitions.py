@@ -1,0 +1,156 @@
+"""What the transitions of some nodes' memory were like, noted while a stream is swept over.
+
+Shapes: n nodes that are watched, N nodes of the stream, P parts of the sweep, U nodes of a
+request, m transitions, D memory size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pres_dist.memory.merge import first_of_each
+from pres_dist.memory.state import NEVER
+from pres_dist.model.tgn import UpdatedMemory
+from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.compute import Forward
+
+MEASURES = ("drift", "cosine", "prediction", "persistence")
+"""Of a transition from s(t1) to s(t2): the norm of s(t2) - s(t1); the cosine of the two; and
+how far PRES's prediction and s(t1) itself are from the measured state, in squares, a number of
+the memory."""
+_OF_PREDICTION = torch.tensor([False, False, True, True])
+
+
+@dataclass(frozen=True)
+class Point:
+    """The transitions of a node within a part of the sweep.
+
+    Attributes:
+        t: int64 time of the last one's newest event.
+        num: transitions.
+        num_predicted: those that there was a prediction of.
+        means: of `MEASURES`; None where there is none.
+    """
+
+    t: int
+    num: int
+    num_predicted: int
+    means: Sequence[float | None]
+
+
+class TransitionLog:
+    """Sums over the transitions of some nodes, in equal parts of a sweep.
+
+    However long the stream is, it takes n x (P + 1) rows: the last part is what comes to an
+    end after the sweep. A node has one transition at most in a temporal batch: where there
+    are more parts than batches, a point is one transition.
+
+    Args:
+        nodes_n: distinct nodes.
+        num_nodes: N.
+        events: of the sweep.
+        num_parts: P.
+    """
+
+    def __init__(self, nodes_n: Tensor, num_nodes: int, events: range, num_parts: int) -> None:
+        device = nodes_n.device
+        self._row_N = torch.full((num_nodes,), -1, device=device)
+        self._row_N[nodes_n] = torch.arange(nodes_n.numel(), device=device)
+        self._events, self._num_parts = events, num_parts
+        shape = (nodes_n.numel(), num_parts + 1)
+        self._num_nP = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._predicted_nP = torch.zeros_like(self._num_nP)
+        self._t_nP = torch.full(shape, NEVER, device=device)
+        self._sum_nP4 = torch.zeros(*shape, len(MEASURES), dtype=torch.float64, device=device)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every point is one transition."""
+        return not bool((self._num_nP > 1).any())
+
+    def watch(self, batch: TemporalBatch, forwards: Sequence[Forward]) -> None:
+        """Note what a temporal batch has made of its endpoints."""
+        columns = [_of_endpoints(forward) for forward in forwards]
+        nodes, *rest = (torch.cat(column) for column in zip(*columns, strict=True))
+        # The time slices of a batch compute the same of a node: once counts.
+        nodes, (moved, predicted, t, measures) = first_of_each(nodes, *rest)
+        self._add(self._part(int(batch.events_B[0])), nodes, moved, predicted, t, measures)
+
+    def end(self, nodes_U: Tensor, updated: UpdatedMemory) -> None:
+        """Note what the mail that is left at the end of the sweep makes of nodes."""
+        self._add(self._num_parts, nodes_U, *_measured(updated))
+
+    def points(self, row: int) -> list[Point]:
+        """The parts with a transition of a node, in the order of time."""
+        parts = self._num_nP[row].nonzero().flatten()
+        columns = (
+            self._t_nP[row, parts].tolist(),
+            self._num_nP[row, parts].tolist(),
+            self._predicted_nP[row, parts].tolist(),
+            self._sum_nP4[row, parts].tolist(),
+        )
+        return [
+            Point(t, num, predicted, _means(sums, num, predicted))
+            for t, num, predicted, sums in zip(*columns, strict=True)
+        ]
+
+    def whole(self, row: int) -> Point:
+        """All transitions of a node as one point; `num` is 0 where it has none."""
+        num, predicted = int(self._num_nP[row].sum()), int(self._predicted_nP[row].sum())
+        sums = self._sum_nP4[row].sum(0).tolist()
+        return Point(int(self._t_nP[row].max()), num, predicted, _means(sums, num, predicted))
+
+    def _part(self, event: int) -> int:
+        first, size = self._events.start, len(self._events)
+        return (event - first) * self._num_parts // max(size, 1)
+
+    def _add(
+        self,
+        part: int,
+        nodes_U: Tensor,
+        moved_U: Tensor,
+        predicted_U: Tensor,
+        t_U: Tensor,
+        measures_U4: Tensor,
+    ) -> None:
+        row_U = self._row_N.index_select(0, nodes_U)
+        kept_m = ((row_U >= 0) & moved_U).nonzero().flatten()
+        row_m, predicted_m = row_U[kept_m], predicted_U[kept_m]
+        measures_m4 = measures_U4[kept_m].double()
+        counts_m4 = predicted_m[:, None] | ~_OF_PREDICTION.to(row_m.device)
+        self._num_nP[row_m, part] += 1
+        self._predicted_nP[row_m, part] += predicted_m.long()
+        self._t_nP[row_m, part] = torch.maximum(self._t_nP[row_m, part], t_U[kept_m])
+        self._sum_nP4[row_m, part] += torch.where(counts_m4, measures_m4, 0.0)
+
+
+def _of_endpoints(forward: Forward) -> tuple[Tensor, ...]:
+    """Nodes of a slice that are endpoints of its events, and what is noted of them."""
+    rows = torch.unique(forward.gathered.index_2B)
+    columns = (forward.gathered.nodes_U, *_measured(forward.updated))
+    return tuple(column.index_select(0, rows) for column in columns)
+
+
+def _measured(updated: UpdatedMemory) -> tuple[Tensor, ...]:
+    """Of each node: moved, predicted, time of the newest event, and `MEASURES` [U, 4]."""
+    before_UD, after_UD = updated.previous_UD, updated.memory_UD
+    measured_UD, corrected = updated.measured_UD, updated.corrected
+    guessed_UD = before_UD if corrected is None else corrected.predicted_UD
+    predicted_U = torch.zeros_like(updated.updated_U) if corrected is None else corrected.known_U
+    measures = (
+        (after_UD - before_UD).norm(dim=1),
+        F.cosine_similarity(before_UD, after_UD, dim=1),
+        (guessed_UD - measured_UD).square().mean(1),
+        (before_UD - measured_UD).square().mean(1),
+    )
+    return updated.updated_U, predicted_U, updated.last_update_U, torch.stack(measures, dim=1)
+
+
+def _means(sums: Sequence[float], num: int, predicted: int) -> list[float | None]:
+    counts = [predicted if of_prediction else num for of_prediction in _OF_PREDICTION.tolist()]
+    return [total / count if count else None for total, count in zip(sums, counts, strict=True)]

@@ -1,0 +1,97 @@
+"""What stands in for a run's checkpoint once weights were trained on, over appended events.
+
+    RUN/extended/version-00001/
+        weights.pt                   weights and optimiser after that training
+        trained_memory.pt            the memory that it left
+
+Both are kept beside what an extension has anyway, and go on from version to version. The
+run's own checkpoints stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pres_dist.errors import CheckpointError
+from pres_dist.events.split import unseen_nodes
+from pres_dist.files import sha256
+from pres_dist.training.checkpoint_folder import read_tensors
+from pres_dist.training.setup import Data
+from pres_dist.use.relaying import NodeNumbers
+
+WEIGHTS, TRAINED_MEMORY = "weights.pt", "trained_memory.pt"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Weights that were trained on, and what they know.
+
+    Attributes:
+        train_end: first event that they were not trained on.
+        end: events of the stream when they were.
+        trained: the nodes that memory is laid out for.
+        state: `model`, `optimiser`, and the optimiser steps of the run so far as `updates`.
+        memory: state of a `LocalStore`, before event `train_end`.
+        digest: of the weights' file; empty before it is written.
+    """
+
+    train_end: int
+    end: int
+    trained: NodeNumbers
+    state: Mapping[str, Any]
+    memory: Mapping[str, Any]
+    digest: str = ""
+
+    def over(self, data: Data) -> Data:
+        """A longer stream, whose training part now ends where that of the weights does.
+
+        The time unit and the scaling of features stay those that the weights know.
+        """
+        first = data.split
+        split = replace(
+            first, train_end=self.train_end, validation_end=self.end, num_events=self.end
+        )
+        unseen = unseen_nodes(data.stream, split)
+        unit_end = data.unit_end or first.train_end
+        return replace(data, split=split, kept=split.train, unseen_N=unseen, unit_end=unit_end)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write both files; returns what a manifest must say of them."""
+        for name, content in ((WEIGHTS, self.state), (TRAINED_MEMORY, self.memory)):
+            write_tensors(folder / name, content)
+        return {
+            "train_end": self.train_end,
+            "end": self.end,
+            "trained": vars(self.trained),
+            "sha256": {name: sha256(folder / name) for name in (WEIGHTS, TRAINED_MEMORY)},
+        }
+
+    @classmethod
+    def read(cls, folder: Path, entry: Mapping[str, Any]) -> Tuned:
+        """What `write` wrote; CheckpointError where it is damaged."""
+        weights, memory = (
+            read_checked(folder / name, entry["sha256"][name]) for name in (WEIGHTS, TRAINED_MEMORY)
+        )
+        numbers, digest = NodeNumbers(**entry["trained"]), entry["sha256"][WEIGHTS]
+        return cls(int(entry["train_end"]), int(entry["end"]), numbers, weights, memory, digest)
+
+
+def write_tensors(file: Path, content: Mapping[str, Any]) -> None:
+    """Save tensors and plain values, on disk."""
+    with file.open("wb") as opened:
+        torch.save(dict(content), opened)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def read_checked(file: Path, digest: str) -> dict[str, Any]:
+    """What `write_tensors` wrote; CheckpointError unless it has the hash."""
+    if not file.is_file() or sha256(file) != digest:
+        raise CheckpointError(f"{file}: damaged: its sha256 must be {digest}")
+    return read_tensors(file)  # a hash is no signature: whoever can write here can make both
