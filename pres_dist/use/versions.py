@@ -13,7 +13,6 @@ own stream and checkpoints stay as they are.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
-from pres_dist.files import sha256, sync_folder, write_atomically
+from pres_dist.files import replacing, sha256, sync_folder, write_atomically
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.identity import check_same_events
@@ -118,10 +117,8 @@ def new_version(run_dir: Path) -> Path:
 
 def publish(folder: Path, state: RunState) -> Path:
     """Write memory and manifest into a new version, and let it be the one that holds."""
-    with (folder / MEMORY).open("wb") as file:
+    with replacing(folder / MEMORY) as file:
         torch.save(state.memory, file)
-        file.flush()
-        os.fsync(file.fileno())
     manifest = {
         "version": 1,
         "checkpoint": state.checkpoint,
