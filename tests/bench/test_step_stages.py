@@ -42,9 +42,9 @@ def work_of_a_step(folder: Path, **settings: object) -> tuple[int, dict[str, Wor
     config = _for_one_worker(small_config(folder / "habits")(pres__prediction=False, **settings))
     with assembled(config, torch.device("cpu"), World()) as parts:
         parts.model.train()
-        ((nodes, events, _, work),) = _steps(parts, 1, time.perf_counter, counts=True)
-    assert events == B
-    return nodes, work
+        (step,) = _steps(parts, 1, time.perf_counter, counts=True)
+    assert step.events == B
+    return step.nodes, step.work
 
 
 def test_operations_of_jodie(tmp_path: Path) -> None:

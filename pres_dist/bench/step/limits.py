@@ -32,6 +32,12 @@ class Limits:
     copy_bytes: float
     gather_bytes: float
 
+    def best(self, other: Limits) -> Limits:
+        """The higher one of each."""
+        return Limits(
+            *(max(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
+
 
 def measure_limits(
     gemms: Counter[Gemm],

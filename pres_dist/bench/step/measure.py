@@ -100,29 +100,35 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         parts = replace(parts, clock=clock)
         parts.train_step.clock = clock
         parts.model.train()
-        timed, worked, sizes = [], [], []
-        tell("time")
-        for plan_nodes, events, seconds, _ in _steps(parts, num_steps, now, counts=False):
-            timed.append(seconds)
-            sizes.append((events, plan_nodes))
         tell("work")
-        parts.store.reset()
-        worked = [work for *_, work in _steps(parts, num_steps, now, counts=True)]
-        events, nodes = (statistics.median(column) for column in zip(*sizes, strict=True))
+        worked = list(_steps(parts, num_steps, now, counts=True))
+        events = statistics.median(step.events for step in worked)
+        nodes = statistics.median(step.nodes for step in worked)
         gemms: Counter[Gemm] = Counter()
-        for work in worked[len(worked) // 2].values():
+        for work in worked[len(worked) // 2].work.values():
             gemms += work.gemms
-        tell("limits of the machine")
-        table = (parts.store.num_nodes, config.memory.dim, int(nodes))
-        limits = measure_limits(gemms, table, device, now)
+        of = (gemms, (parts.data.stream.num_nodes, config.memory.dim, int(nodes)), device, now)
+        tell("limits of the machine, time, limits again")  # a busy machine may have a bad moment
+        before = measure_limits(*of)
+        parts.store.reset()
+        timed = list(_steps(parts, num_steps, now, counts=False))
+        limits = before.best(measure_limits(*of))
         stages = _stages(timed, worked, limits)
         return StepReport(parts.data.stream.name, events, nodes, len(timed), stages, limits)
 
 
-def _steps(
-    parts: Parts, num_steps: int, now: Callable[[], float], counts: bool
-) -> Iterator[tuple[int, int, dict[str, float], dict[str, Work]]]:
-    """Nodes, events, seconds and work of each step from the middle of an epoch that begins."""
+@dataclass(frozen=True)
+class _Step:
+    """One step: its sizes, seconds by stage, and work where that was counted."""
+
+    events: int
+    nodes: int
+    seconds: dict[str, float]
+    work: dict[str, Work]
+
+
+def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool) -> Iterator[_Step]:
+    """Steps from the middle of an epoch that begins."""
     schedule = Schedule(parts.train_sweep)
     if schedule.num_steps <= _WARM_UP:
         raise ConfigError(
@@ -147,16 +153,14 @@ def _steps(
         if number >= first:
             seconds = dict(parts.clock.seconds)
             seconds[OTHER] = total - sum(seconds.values())
-            yield plan.nodes_V.numel(), schedule.sizes(number)[0], seconds, counter.work
+            yield _Step(schedule.sizes(number)[0], plan.nodes_V.numel(), seconds, counter.work)
 
 
-def _stages(
-    timed: list[dict[str, float]], worked: list[dict[str, Work]], limits: Limits
-) -> list[Stage]:
+def _stages(timed: list[_Step], worked: list[_Step], limits: Limits) -> list[Stage]:
     found = []
     for name in (*STAGES, OTHER):
-        seconds = statistics.median(each[name] for each in timed)
-        work = [each.get(name, Work()) for each in worked]
+        seconds = statistics.median(step.seconds[name] for step in timed)
+        work = [step.work.get(name, Work()) for step in worked]
         flops = statistics.median(each.flops for each in work)
         moved = statistics.median(each.bytes for each in work)
         computed = flops / limits.gemm_flops if limits.gemm_flops else 0.0
