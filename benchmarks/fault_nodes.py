@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from leftovers import NETWORKS
 from rehearsal import Launch, launch, ray
 
-_NAMES, _CABLES = ("faults-1", "faults-2"), ("faults-v1", "faults-v2")
+_CABLES = "faults-v1", "faults-v2"
 _ADDRESSES = ("10.99.7.1", "10.99.7.2")
 _MEMORY = ["--object-store-memory", str(80 << 20), "--disable-usage-stats"]
 
@@ -30,7 +31,7 @@ class Node:
 
     def cut_off(self) -> None:
         """Nothing comes through any more, and no connection is reset."""
-        as_root("ip", "netns", "exec", _NAMES[1], "ip", "link", "set", _CABLES[1], "down")
+        as_root("ip", "netns", "exec", NETWORKS[1], "ip", "link", "set", _CABLES[1], "down")
 
     def die(self) -> None:
         for process in self.raylet.processes():
@@ -78,10 +79,10 @@ def _two_nodes(environment: dict[str, str]) -> Iterator[Launch]:
 def _network() -> Iterator[None]:
     """PermissionError where this user may not make one."""
     try:
-        for name in _NAMES:
+        for name in NETWORKS:
             as_root("ip", "netns", "add", name)
         as_root("ip", "link", "add", _CABLES[0], "type", "veth", "peer", "name", _CABLES[1])
-        for name, cable, address in zip(_NAMES, _CABLES, _ADDRESSES, strict=True):
+        for name, cable, address in zip(NETWORKS, _CABLES, _ADDRESSES, strict=True):
             as_root("ip", "link", "set", cable, "netns", name)
             inside = ["ip", "netns", "exec", name, "ip"]
             as_root(*inside, "addr", "add", f"{address}/24", "dev", cable)
@@ -89,7 +90,7 @@ def _network() -> Iterator[None]:
                 as_root(*inside, "link", "set", device, "up")
         yield
     finally:
-        for name in _NAMES:
+        for name in NETWORKS:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
@@ -101,4 +102,4 @@ def as_root(*command: str) -> None:
 
 
 def _inside(number: int, command: list[str]) -> list[str]:
-    return ["ip", "netns", "exec", _NAMES[number], *command]
+    return ["ip", "netns", "exec", NETWORKS[number], *command]

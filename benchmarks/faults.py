@@ -7,7 +7,8 @@
 Faults come at random points; the seed is printed. A run survives when it ends with results,
 by itself or by `pres-dist resume` where the kind says so. Its bits are weights, optimiser,
 memory with its statistics, and results. Events are counted from the sums of the last epoch.
-Linux only; the full disk and the network cut need root.
+Linux only; the full disk and the network cut need root. Ended by a signal, it ends what it
+started; after SIGKILL, the next one does.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fault_kinds import KINDS, Kind
+from leftovers import scratch
 from rehearsal import launch, same_end, torchrun, trained_events
 
 from pres_dist.report.environment import describe_environment
@@ -67,7 +67,7 @@ def main() -> None:
     if arguments.list:
         print("\n".join(kind.name for kind in kinds))
         return
-    with _scratch() as folder:
+    with scratch() as folder:
         undisturbed, seconds = _undisturbed(folder)
         rows = []
         for kind in kinds:
@@ -145,12 +145,6 @@ def _write(path: Path, rows: list[Row], seed: int, seconds: float) -> None:
     record = {"seed": seed, "undisturbed_s": round(seconds, 1), "rows": ordered}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**record, "environment": describe_environment(seed)}, indent=1))
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        yield Path(folder)
 
 
 if __name__ == "__main__":

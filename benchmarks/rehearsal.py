@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import psutil
 import torch
+from leftovers import MARK, mark_of, new_mark
 
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.checkpoint import Checkpoints
@@ -31,7 +31,6 @@ MAX_EVENTS, BATCH, EPOCHS, CHECKPOINT_EVERY = 20_000, 400, 2, 5
 STEPS = EPOCHS * 35
 """Steps of the job: 70% of its events are trained on."""
 LONGEST_S = 1200
-_MARK = "PRES_DIST_REHEARSAL"
 
 
 def job(run: Path, *options: str) -> list[str]:
@@ -85,7 +84,7 @@ class Launch:
 
     def processes(self) -> list[psutil.Process]:
         """All living processes of the launch, wherever they hang."""
-        return [process for process in psutil.process_iter() if _mark(process) == self.mark]
+        return [process for process in psutil.process_iter() if mark_of(process) == self.mark]
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         while not condition():
@@ -114,13 +113,13 @@ class Launch:
 
 def launch(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Launch:
     """Start a command in a session of its own."""
-    mark = uuid.uuid4().hex
+    mark = new_mark()
     # Ray would have its workers run at the lowest priority, behind whatever else there is.
     variables = {
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
         "RAY_worker_niceness": "0",
-        _MARK: mark,
+        MARK: mark,
     }
     process = subprocess.Popen(
         command,
@@ -209,10 +208,3 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _timeless(inner) for key, inner in value.items() if key != "seconds"}
     return value
-
-
-def _mark(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get(_MARK)
-    except (psutil.Error, OSError):
-        return None

@@ -16,12 +16,12 @@ import random
 import re
 import signal
 import statistics
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from leftovers import scratch
 from rehearsal import Launch, launch, torchrun
 
 from pres_dist.report.environment import describe_environment
@@ -58,11 +58,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        quiet = _undisturbed(Path(folder) / "quiet", arguments.minutes * 6)
-        record = _soak(
-            Path(folder) / "run", arguments.minutes * 60, arguments.every, arguments.seed
-        )
+    with scratch() as folder:
+        quiet = _undisturbed(folder / "quiet", arguments.minutes * 6)
+        record = _soak(folder / "run", arguments.minutes * 60, arguments.every, arguments.seed)
     speed = record["events_per_second"]
     record |= {"undisturbed_events_per_second": quiet, "environment": describe_environment(0)}
     arguments.out.write_text(json.dumps(record, indent=1))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Replace `path` by `content`: write beside it, fsync, rename, fsync the folder.
 
     Text is written as UTF-8. A reader sees the old file or the new one, whole.

@@ -1,11 +1,11 @@
-"""`pres-dist bench`: batch-size, scaling, compare."""
+"""`pres-dist bench`: batch-size, scaling, compare, step."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from pres_dist.cli import bench_compare, bench_scaling
+from pres_dist.cli import bench_compare, bench_scaling, bench_step
 from pres_dist.cli.bench_options import UNFINISHED, Commands, positive
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
@@ -24,12 +24,13 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> OptionParser:
-    parser = OptionParser(prog="pres-dist bench", description="Sweeps that end in a report.")
+    parser = OptionParser(prog="pres-dist bench", description="Measurements that end in a report.")
     parser.set_defaults(takes_settings=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_batch_size(commands)
     bench_scaling.add_to(commands)
     bench_compare.add_to(commands)
+    bench_step.add_to(commands)
     return parser
 
 

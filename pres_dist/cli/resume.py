@@ -1,10 +1,13 @@
-"""`pres-dist resume RUN`."""
+"""`pres-dist resume RUN`, of this machine or of a mirror."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pres_dist.config.options import OptionParser
+from pres_dist.errors import ConfigError
+from pres_dist.remote import is_url
 from pres_dist.report.run_folder import LATEST, read_config
 
 
@@ -14,14 +17,32 @@ def main(argv: list[str]) -> int:
         prog="pres-dist resume",
         description="Continue a run, with its own configuration, from its last checkpoint.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument(
+        "run", metavar="RUN", help="folder of the run, or the URL of its training.checkpoint_mirror"
+    )
     parser.add_argument(
         "--checkpoint",
         metavar="NAME",
         help="an older one of RUN/checkpoints, such as step-00000012 (default: the newest)",
     )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        type=Path,
+        help="new or empty folder that a run from a URL is copied to (default: runs/END-OF-URL)",
+    )
+    parser.add_argument(
+        "--fetch-only", action="store_true", help="copy a run from a URL, and do not go on with it"
+    )
     arguments = parser.parse_args(argv)
-    run_dir: Path = arguments.run
+    run_dir, checkpoint = Path(arguments.run), arguments.checkpoint or LATEST
+    if is_url(arguments.run):
+        run_dir = _fetched(arguments.run, arguments.run_dir, checkpoint, arguments.fetch_only)
+        checkpoint = LATEST  # here
+        if arguments.fetch_only:
+            return 0
+    elif arguments.run_dir or arguments.fetch_only:
+        raise ConfigError(f"--run-dir and --fetch-only go with a URL, got {arguments.run}")
     read_config(run_dir)  # A wrong folder should not cost the import of torch.
 
     from pres_dist.parallel.notice import listening
@@ -31,7 +52,22 @@ def main(argv: list[str]) -> int:
     progress = make_progress()
     try:
         with listening():
-            resume(run_dir, progress, arguments.checkpoint or LATEST)
+            resume(run_dir, progress, checkpoint)
     finally:
         progress.stop()
     return 0
+
+
+def _fetched(url: str, run_dir: Path | None, checkpoint: str, only: bool) -> Path:
+    """Folder of a run that was copied here."""
+    run_dir = run_dir or Path("runs") / url.rstrip("/").rsplit("/", 1)[1]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not only:
+        raise ConfigError(
+            f"one process copies a run for all: `pres-dist resume {url} --fetch-only` first, then "
+            f"start the workers with `resume {run_dir}`"
+        )
+    from pres_dist.training.fetch import fetch_run
+
+    fetch_run(url, run_dir, checkpoint)
+    print(f"{url} is now in {run_dir}", flush=True)
+    return run_dir

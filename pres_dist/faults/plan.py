@@ -24,13 +24,15 @@ Place = Literal[
     "write",
     "fsync",
     "rename",
+    "mirror",
     "send",
     "before_push",
     "during_push",
     "after_push",
 ]
-"""Of a worker: around a step or a checkpoint, a system call on a file of a checkpoint, a push on
-its way. Of a memory shard: a part of a push has come, is written but not counted, is taken."""
+"""Of a worker: around a step or a checkpoint, a system call on a file of a checkpoint, a change
+of its mirror, a push on its way. Of a memory shard: a part of a push has come, is written but
+not counted, is taken."""
 
 _ON_THE_WAY = ("duplicate", "delay", "reorder")
 _TIMED = ("stall", "delay")

@@ -86,7 +86,7 @@ def measure_steps(
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[int, list[StepTime]]:
     """Steps of one worker, by local batch; batches are interleaved, so that none has a bad hour."""
-    now = _clock(parts.device)
+    now = device_clock(parts.device)
     parts = replace(parts, clock=StageClock(now))
     parts.train_step.clock = parts.clock
     parts.model.train()
@@ -128,7 +128,8 @@ def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> 
     return measured[1:]
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def device_clock(device: torch.device) -> Callable[[], float]:
+    """Seconds that a device has worked: of this process's CPU, or until a GPU is done."""
     if device.type == "cpu":
         return time.process_time
 

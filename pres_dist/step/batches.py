@@ -79,8 +79,16 @@ class Sweep:
     def batch(self, tables: EventTables, number: int) -> TemporalBatch:
         """The batch of the given number."""
         start, stop = self._bounds[number : number + 2]
-        events_B = torch.as_tensor(np.asarray(self._events[start:stop])).to(tables.device)
+        own = self._events[start:stop]
+        if isinstance(own, range):
+            events_B = torch.arange(own.start, own.stop, device=tables.device)
+        else:
+            events_B = torch.as_tensor(own).to(tables.device)
         return batch_of(tables, events_B)
+
+    def first_event(self, number: int) -> int:
+        """Id of the first event of a batch; known here, without asking the device."""
+        return int(self._events[self._bounds[number]])
 
     def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
         """The batches from number `first` on."""

@@ -52,7 +52,9 @@ def collect_mail(
     event_2B = events_B.repeat_interleave(2)
 
     order_2B = torch.argsort(owner_2B, stable=True)
-    count_P = torch.bincount(owner_2B, minlength=num_endpoints + 1)
+    # Not `bincount`, which waits for a GPU to say what the largest is.
+    count_P = owner_2B.new_zeros(num_endpoints + 1)
+    count_P.index_add_(0, owner_2B, torch.ones_like(owner_2B))
     first_P = count_P.cumsum(0) - count_P
     sorted_owner_2B = owner_2B[order_2B]
     place_2B = torch.arange(2 * num_events, device=events_B.device) - first_P[sorted_owner_2B]

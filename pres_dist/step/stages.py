@@ -43,15 +43,19 @@ class StageClock:
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
+        self.stage: str | None = None
+        """The stage that is running; None between two."""
         self.reset()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        outer, self.stage = self.stage, stage
         start = self._now()
         try:
             yield
         finally:
             self.seconds[stage] += self._now() - start
+            self.stage = outer
 
     def step_ended(self, done: int, total: int) -> None:
         """Note the computing of a range of steps where one ends.

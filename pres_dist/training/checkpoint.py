@@ -11,12 +11,11 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from pres_dist.files import sync_folder, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
+from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import (
     MEMORY,
     STATE,
@@ -39,6 +39,7 @@ from pres_dist.training.checkpoint_folder import (
     seal,
     write_state,
 )
+from pres_dist.training.mirror import CheckpointMirror, MirrorTotals
 
 __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
@@ -64,14 +65,14 @@ class Checkpoint:
 
 
 @dataclass
-class SaveTotals:
+class SaveTotals(MirrorTotals):
     """What saving has cost this worker.
 
     Attributes:
         saves: checkpoints begun.
         bytes: of their files, as far as this worker wrote them.
-        blocked_seconds: that training waited for the write before, and to put the shared state
-            into bytes; copying memory, which comes before, is not in it.
+        blocked_seconds: that training stood still: to copy what is saved, for other workers to
+            come to it, and for the write before.
         write_seconds: that a thread wrote beside it.
     """
 
@@ -89,14 +90,29 @@ class Checkpoints:
         keep: newest checkpoints to keep; the best one is kept besides.
         world: who saves together. Where not all of its workers see the run folder, the
             leader writes what the others send it.
+        mirror: where the leader copies them to.
     """
 
-    def __init__(self, run_dir: Path, keep: int = 1, world: World | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        keep: int = 1,
+        world: World | None = None,
+        mirror: CheckpointMirror | None = None,
+    ) -> None:
         self.folder = run_dir / CHECKPOINTS
         self._keep, self._world = keep, world or World()
         self._writers: World | None = None
-        self._under_way: list[Future[None]] = []
+        self._mirror = mirror
+        self._background = Background("checkpoint")
         self._totals = SaveTotals()
+
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Around all that a save keeps training from."""
+        started = time.perf_counter()
+        yield
+        self._totals.blocked_seconds += time.perf_counter() - started
 
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
         """Begin to write the newest checkpoint; all workers take part.
@@ -109,48 +125,48 @@ class Checkpoints:
         Raises:
             CheckpointError: the write before this one has failed, on all workers.
         """
-        started = time.perf_counter()
         self.wait()
         if self._writers is None:
             self._writers = self._join()
         content = io.BytesIO()
         if self._world.leads:
             torch.save(state, content)
-        self._begin(lambda: self._write(step, content.getbuffer(), memory))
+        self._background.begin(lambda: self._write(step, content.getbuffer(), memory))
         self._totals.saves += 1
-        self._totals.blocked_seconds += time.perf_counter() - started
 
     def go_on_from(self, name: str) -> None:
         """Let LATEST name a checkpoint that a run goes on from; those after it are made anew."""
         if self._world.leads:
-            write_atomically(self.folder / LATEST, name + "\n")
+            self._point(LATEST, name)
 
     def mark_best(self) -> None:
         """Let BEST name the newest checkpoint, once that is written."""
         if self._world.leads:
-            self._begin(self._mark_best)
+            self._background.begin(self._mark_best)
 
     def wait(self) -> None:
-        """Until all that was begun is on disk.
+        """Until all that was begun is on disk here; the mirror may lag behind.
 
         Raises:
             CheckpointError: it could not be written.
             RuntimeError: of gloo, another worker was lost meanwhile.
         """
-        under_way, self._under_way = self._under_way, []
-        for each in under_way:
-            each.result()
+        self._background.wait()
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
         """Let what was begun come to its end, whatever that is; not for longer.
 
         A worker that is lost may leave the others' threads waiting for it.
         """
-        wait(self._under_way, timeout_s)
+        self._background.close(timeout_s)
+        if self._mirror is not None:
+            self._mirror.close(timeout_s)
 
     def take_totals(self) -> SaveTotals:
         """What saving has cost since this was last asked."""
         totals, self._totals = self._totals, SaveTotals()
+        if self._mirror is not None:
+            vars(totals).update(vars(self._mirror.take_totals()))
         return totals
 
     def any(self) -> bool:
@@ -188,26 +204,6 @@ class Checkpoints:
                 f"{self.folder}: the checkpoint must be one of {', '.join(there)}, got {name}"
             )
         return name
-
-    def _begin(self, what: Callable[[], None]) -> None:
-        """Do it in a thread, after what was begun before, and not if that fails.
-
-        The thread does not keep the process alive: it may wait for a worker that is lost.
-        """
-        before, ended = self._under_way[-1:], Future[None]()
-
-        def run() -> None:
-            try:
-                for each in before:
-                    each.result()
-                what()
-            except BaseException as error:  # handed on, by `wait`
-                ended.set_exception(error)
-            else:
-                ended.set_result(None)
-
-        self._under_way.append(ended)
-        Thread(target=run, name="checkpoint", daemon=True).start()
 
     def _join(self) -> World:
         """The workers in a group of their own, which the thread may use beside all others."""
@@ -258,15 +254,22 @@ class Checkpoints:
             shutil.rmtree(final)
         partial.rename(final)
         sync_folder(self.folder)
-        write_atomically(self.folder / LATEST, final.name + "\n")
+        self._point(LATEST, final.name)
         self._prune()
 
     def _mark_best(self) -> None:
-        write_atomically(self.folder / BEST, self.name(LATEST) + "\n")
+        self._point(BEST, self.name(LATEST))
         self._prune()
+
+    def _point(self, which: str, name: str) -> None:
+        write_atomically(self.folder / which, name + "\n")
+        if self._mirror is not None:
+            self._mirror.offer(which, name)
 
     def _prune(self) -> None:
         pinned = {self.name(which) for which in (LATEST, BEST) if (self.folder / which).exists()}
+        if self._mirror is not None:
+            pinned |= self._mirror.needs()
         complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".tmp")
         for folder in complete[: -self._keep]:
             if folder.name not in pinned:
@@ -275,6 +278,9 @@ class Checkpoints:
 
 class NoCheckpoints:
     """Saves nothing: for a training that nobody goes on with."""
+
+    def blocking(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
         pass

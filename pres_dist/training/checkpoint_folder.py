@@ -8,7 +8,6 @@ manifest.json     a hash of every file
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,10 +27,7 @@ def write_state(folder: Path, content: memoryview) -> None:
     """Make the folder anew, with the state in it, on disk."""
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
     (folder / MEMORY).mkdir(parents=True)
-    with (folder / STATE).open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(folder / STATE, content)
 
 
 def files_of(folder: Path, worker: int) -> list[Path]:

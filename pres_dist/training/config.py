@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pres_dist.config.base import Config
+from pres_dist.remote import check_url
+
+
+def _elsewhere(url: str) -> str:
+    check_url(url)
+    return url
 
 
 class TrainingConfig(Config):
@@ -47,6 +53,9 @@ class TrainingConfig(Config):
     """Steps between checkpoints inside an epoch; every epoch ends with one in any case."""
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints that are kept."""
+    checkpoint_mirror: Annotated[str, AfterValidator(_elsewhere)] | None = None
+    """URL of a folder that checkpoints are copied to, beside training, for `pres-dist resume URL`
+    on another machine: s3://bucket/runs/one, or any other that fsspec opens."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the `report` extra)."""
 

@@ -35,6 +35,7 @@ from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoint, Checkpoints
+from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import ray_runs_here, without_servers
 from pres_dist.training.trainer import Trainer
@@ -65,6 +66,7 @@ def train(
         device, partial(training_grid, config.parallel), config.parallel.timeout_s
     ) as world:
         progress = _progress(console, world)
+        world.leader_does(partial(check_mirror, config))
         asked, found = config, None
         if config.training.batch_size == "auto":
             if run_dir is not None:
@@ -155,7 +157,8 @@ def _progress(console: Progress | None, world: World) -> Progress:
 
 def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | None) -> Results:
     config, world = parts.config, parts.world
-    checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world)
+    mirror = _mirror(config, folder, progress, world)
+    checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror)
     log: MetricsLog | NoLog = NoLog()
     if world.leads:
         log = MetricsLog(folder, _mirrors(config, folder))
@@ -185,7 +188,18 @@ def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | No
     report = write_report(folder)
     if report is not None:
         progress.note(f"report: {report}")
+    if mirror is not None:
+        mirror.finish()
     return results
+
+
+def _mirror(
+    config: RunConfig, folder: Path, progress: Progress, world: World
+) -> CheckpointMirror | None:
+    """The leader's mirror, if the run has one; ConfigError on all workers if it cannot be had."""
+    opened: list[CheckpointMirror | None] = [None]
+    world.leader_does(lambda: opened.append(open_mirror(config, folder, progress.note)))
+    return opened[-1]
 
 
 def _mirrors(config: RunConfig, folder: Path) -> list[Mirror]:

@@ -77,8 +77,7 @@ class TrainingStep:
 
     def batch(self, number: int) -> TemporalBatch:
         """The temporal batch of this worker's replica in a step of the epoch; perhaps empty."""
-        tables = self._parts.data.tables
-        own = self._schedule.batch_number(number, self._parts.world.grid.replica)
+        tables, own = self._parts.data.tables, self._own_batch(number)
         if own is None:
             return self._sweep.batch(tables, 0).part(slice(0))
         return self._sweep.batch(tables, own)
@@ -95,7 +94,8 @@ class TrainingStep:
             )
             for one in own
         ]
-        first = int(whole.events_B[0]) if whole.num_events else None
+        batch = self._own_batch(number)
+        first = None if batch is None else self._sweep.first_event(batch)
         return parts.train_step.plan(
             own, negatives, epoch, first, writes=grid.epoch == 0, observes=True
         )
@@ -141,6 +141,10 @@ class TrainingStep:
         """Bytes that this worker has sent to add up gradients since the last call."""
         taken, self._gradient_bytes = self._gradient_bytes, 0
         return taken
+
+    def _own_batch(self, number: int) -> int | None:
+        """Number of this replica's temporal batch in a step; None where it has none left."""
+        return self._schedule.batch_number(number, self._parts.world.grid.replica)
 
     def _refreshed(
         self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], num_updates: int

@@ -241,8 +241,9 @@ class Trainer:
 
     def _save(self) -> None:
         reached("before_checkpoint", self.position.step)
-        memory = own_memory(self.parts.store, self.parts.world)
-        self.checkpoints.save(self.position.step, self.state_dict(), memory)
+        with self.checkpoints.blocking():
+            memory = own_memory(self.parts.store, self.parts.world)
+            self.checkpoints.save(self.position.step, self.state_dict(), memory)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides its memory to end in the same bits.

@@ -10,7 +10,6 @@ run's own checkpoints stay as they are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 
 from pres_dist.errors import CheckpointError
 from pres_dist.events.split import unseen_nodes
-from pres_dist.files import sha256
+from pres_dist.files import replacing, sha256
 from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.setup import Data
 from pres_dist.use.relaying import NodeNumbers
@@ -84,10 +83,8 @@ class Tuned:
 
 def write_tensors(file: Path, content: Mapping[str, Any]) -> None:
     """Save tensors and plain values, on disk."""
-    with file.open("wb") as opened:
+    with replacing(file) as opened:
         torch.save(dict(content), opened)
-        opened.flush()
-        os.fsync(opened.fileno())
 
 
 def read_checked(file: Path, digest: str) -> dict[str, Any]:

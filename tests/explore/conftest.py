@@ -29,6 +29,12 @@ def tgn_run(runs: Path) -> Path:
     return trained(runs)
 
 
+@pytest.fixture
+def rates_run(runs: Path) -> Path:
+    """Its updates are all corrected by one gate."""
+    return trained(runs, "rates")
+
+
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose most active node, and whose stream, are called by what would do harm."""

@@ -59,16 +59,16 @@ def borders_of(live: LiveRun) -> list[int]:
 
 
 @pytest.fixture
-def explored(tgn_run: Path) -> Explored:
-    return explore(LiveRun(tgn_run), Limits(nodes=30, points=50))
+def explored(rates_run: Path) -> Explored:
+    return explore(LiveRun(rates_run), Limits(nodes=30, points=50))
 
 
-def test_points_are_what_memory_shows_from_outside(tgn_run: Path, explored: Explored) -> None:
+def test_points_are_what_memory_shows_from_outside(rates_run: Path, explored: Explored) -> None:
     assert explored.log is not None
     assert explored.log.exact
     compared = 0
     for row in (0, 7, 29):
-        live = LiveRun(tgn_run)
+        live = LiveRun(rates_run)
         expected = expected_points(live, int(explored.nodes_n[row]), borders_of(live))
         found = explored.log.points(row)
         assert [point.t for point in found] == [point[0] for point in expected]
@@ -80,9 +80,9 @@ def test_points_are_what_memory_shows_from_outside(tgn_run: Path, explored: Expl
     assert compared > 10
 
 
-def test_parts_hold_the_means(tgn_run: Path, explored: Explored) -> None:
+def test_parts_hold_the_means(rates_run: Path, explored: Explored) -> None:
     """Fewer points than batches: sums are the same, and the page is told."""
-    coarse = explore(LiveRun(tgn_run), Limits(nodes=30, points=2))
+    coarse = explore(LiveRun(rates_run), Limits(nodes=30, points=2))
     assert explored.log is not None
     assert coarse.log is not None
     assert not coarse.log.exact
@@ -95,9 +95,9 @@ def test_parts_hold_the_means(tgn_run: Path, explored: Explored) -> None:
         assert sum(point.num for point in points) == one.num
 
 
-def test_time_slices_count_a_node_once(tgn_run: Path, explored: Explored) -> None:
+def test_time_slices_count_a_node_once(rates_run: Path, explored: Explored) -> None:
     """Both halves of a batch compute the same of a node that is in both."""
-    live = LiveRun(tgn_run)
+    live = LiveRun(rates_run)
     taken_in = []
     live.move_to(live.stream.num_events, watch=lambda *given: taken_in.append(given))
     log = TransitionLog(explored.nodes_n, live.stream.num_nodes, explored.watched, 50)
@@ -110,8 +110,8 @@ def test_time_slices_count_a_node_once(tgn_run: Path, explored: Explored) -> Non
     assert log.points(0)
 
 
-def test_a_replay_watches_the_training_part_too(tgn_run: Path, explored: Explored) -> None:
-    replayed = explore(LiveRun(tgn_run, replay=True), Limits(nodes=30))
+def test_a_replay_watches_the_training_part_too(rates_run: Path, explored: Explored) -> None:
+    replayed = explore(LiveRun(rates_run, replay=True), Limits(nodes=30))
     assert replayed.watched == range(800)
     assert explored.watched == range(560, 800)
     assert replayed.log is not None

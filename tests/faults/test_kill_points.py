@@ -19,12 +19,13 @@ from pres_dist.faults import FaultPlan
 
 pytestmark = pytest.mark.timeout(300)
 
-POINTS = int(os.environ.get("PRES_DIST_KILL_POINTS", "6"))
+POINTS = int(os.environ.get("PRES_DIST_KILL_POINTS", "20"))
 SEED = int(os.environ.get("PRES_DIST_KILL_SEED", "0"))
 POINTS_A_RUN = 6
 STEPS = 10
 PLACES = ["before_step", "after_step", "before_checkpoint", "after_checkpoint"]
-SYSTEM_CALLS = ["open", "write", "fsync", "rename"]
+SYSTEM_CALLS = {"open": 11, "write": 1, "fsync": 9, "rename": 5}
+"""Such calls in one save; a write is broken in the first file that is large enough."""
 BY_SIGNAL = {-9, -25}
 """SIGKILL, and SIGXFSZ in the middle of a write."""
 
@@ -51,8 +52,8 @@ def drawn_plan(number: int) -> FaultPlan:
     """Deaths anywhere; each life gets on, since each fault happens once."""
     draw, plan = random.Random(f"{SEED} {number}"), FaultPlan()
     for _ in range(min(POINTS_A_RUN, POINTS - number * POINTS_A_RUN)):
-        place = draw.choice(PLACES + SYSTEM_CALLS)
-        passes = draw.randrange(4) if place in SYSTEM_CALLS and place != "write" else 0
+        place = draw.choice([*PLACES, *SYSTEM_CALLS])
+        passes = draw.randrange(SYSTEM_CALLS.get(place, 1))
         plan = plan.kill(rank=0, step=draw.randrange(STEPS - 1), place=place, passes=passes)
     return plan
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +122,9 @@ class _Observer:
         self._newest: dict[str, Any] = {}
         self._best: dict[str, Any] = {}
         self._folder = tempfile.TemporaryDirectory()  # of the leader's, all others' are unused
+
+    def blocking(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
         parts = self._world.gather_at_leader(dict(memory))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from pres_dist.errors import CheckpointError, ConfigError, DataError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
 from pres_dist.report.metrics_log import NoLog, read_metrics
+from pres_dist.training import checkpoint, trainer
 from pres_dist.training.checkpoint import BEST, NoCheckpoints
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
@@ -38,6 +42,25 @@ def test_a_run_learns_and_leaves_everything_in_its_folder(
     assert kinds.count("epoch") == 8
     assert kinds[-1] == "final"
     assert "step" in kinds
+
+
+def test_copying_memory_counts_as_time_that_training_stood_still(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that runs 100 seconds ahead with every copy, and not otherwise."""
+    copied, own_memory = [0], trainer.own_memory
+
+    def copy(*arguments: Any) -> Any:
+        copied[0] += 100
+        return own_memory(*arguments)
+
+    clock = SimpleNamespace(perf_counter=lambda: copied[0] + time.perf_counter() * 1e-6)
+    monkeypatch.setattr(trainer, "own_memory", copy)
+    monkeypatch.setattr(checkpoint, "time", clock)
+    train(make_config(evaluation__baselines=False), tmp_path / "run")
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    found = [record["checkpoints"] for record in records if record["kind"] == "epoch"]
+    assert [round(each["blocked_seconds"]) for each in found] == [100, 100]
 
 
 def test_epoch_records_say_what_pres_did(make_config: MakeConfig, tmp_path: Path) -> None:

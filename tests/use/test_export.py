@@ -50,7 +50,10 @@ def test_programs_compute_what_the_run_computes(runs: Path, tmp_path: Path, kind
         part = {name: rows[chosen] if rows.dim() else rows for name, rows in memory.items()}
         updated = live.memory(chosen, live.latest)
         found, last_update = update(**part)
-        assert torch.equal(found, updated.memory_UD)
+        if kind == "apan":  # exported, the logarithm in a prediction by level rounds otherwise
+            torch.testing.assert_close(found, updated.memory_UD, rtol=1e-5, atol=2e-6)
+        else:
+            assert torch.equal(found, updated.memory_UD)
         assert torch.equal(last_update, updated.last_update_U)
     assert not torch.equal(memory["memory"], update(**memory)[0])  # there was mail to apply
     names = pq.read_table(out / "nodes.parquet").to_pydict()

@@ -19,6 +19,8 @@ def settings_of(kind: str) -> dict[str, object]:
             "memory.mailbox_slots": 2,
             "model.aggregator": "sequential",
         }
+    if kind == "rates":
+        return {"preset": "rates"}
     if kind == "labels":
         return {"task.kind": "node_classification", "data.stream": "labelled"}
     if kind == "talk":

@@ -1,0 +1,1 @@
+"""A training step by stage: its time, its work, and what the machine could do."""

@@ -1,0 +1,178 @@
+"""Steps in the middle of an epoch: run for their time, and once more for their work."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pres_dist.bench.step.counting import Gemm, Work, WorkCounter
+from pres_dist.bench.step.limits import Limits, measure_limits
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.parallel.world import World
+from pres_dist.planner.calibrate import device_clock
+from pres_dist.report.environment import describe_environment
+from pres_dist.step.prefetch import Prefetch
+from pres_dist.step.stages import STAGES, StageClock
+from pres_dist.training.schedule import Schedule
+from pres_dist.training.setup import Parts, assembled, choose_device
+from pres_dist.training.step import TrainingStep
+
+OTHER = "other"
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage in numbers, each a median over the steps.
+
+    Attributes:
+        seconds: of the host's CPU; on a GPU, until the device is done.
+        flops, bytes: see `counting`.
+        limit_seconds: that its work would take at the machine's limits: the longer of operations
+            at the rate of the products, and bytes at that of a copy.
+    """
+
+    name: str
+    seconds: float
+    flops: float
+    bytes: float
+    limit_seconds: float
+
+    @property
+    def of_limit(self) -> float:
+        """Share of the limit that is reached; more than 1 where tensors stay in caches."""
+        return self.limit_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A training step by stage.
+
+    Attributes:
+        events, nodes: of a step: temporal batch, distinct nodes; medians.
+        steps: that were measured.
+        stages: those that take time, in their order.
+    """
+
+    name: str
+    events: float
+    nodes: float
+    steps: int
+    stages: list[Stage]
+    limits: Limits
+
+    @property
+    def whole(self) -> Stage:
+        """All stages together."""
+        sums = [
+            sum(getattr(stage, each) for stage in self.stages)
+            for each in ("seconds", "flops", "bytes", "limit_seconds")
+        ]
+        return Stage("step", *sums)
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "environment": describe_environment(seed=0)}
+
+
+def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> StepReport:
+    """Measure one worker's training step, on one thread where it is a CPU's.
+
+    Args:
+        config: model, stream and temporal batch.
+        num_steps: to take medians over; fewer where an epoch has no more.
+        tell: takes a line about what goes on.
+
+    Raises:
+        ConfigError, DataError: the configuration cannot be run by one worker, or its training part
+            has too few temporal batches.
+    """
+    config = _for_one_worker(config)
+    device = choose_device(config)
+    now = device_clock(device)
+    with assembled(config, device, World()) as parts:
+        clock = StageClock(now)
+        parts = replace(parts, clock=clock)
+        parts.train_step.clock = clock
+        parts.model.train()
+        tell("work")
+        worked = list(_steps(parts, num_steps, now, counts=True))
+        events = statistics.median(step.events for step in worked)
+        nodes = statistics.median(step.nodes for step in worked)
+        gemms: Counter[Gemm] = Counter()
+        for work in worked[len(worked) // 2].work.values():
+            gemms += work.gemms
+        of = (gemms, (parts.data.stream.num_nodes, config.memory.dim, int(nodes)), device, now)
+        tell("limits of the machine, time, limits again")  # a busy machine may have a bad moment
+        before = measure_limits(*of)
+        parts.store.reset()
+        timed = list(_steps(parts, num_steps, now, counts=False))
+        limits = before.best(measure_limits(*of))
+        stages = _stages(timed, worked, limits)
+        return StepReport(parts.data.stream.name, events, nodes, len(timed), stages, limits)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step: its sizes, seconds by stage, and work where that was counted."""
+
+    events: int
+    nodes: int
+    seconds: dict[str, float]
+    work: dict[str, Work]
+
+
+def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool) -> Iterator[_Step]:
+    """Steps from the middle of an epoch that begins."""
+    schedule = Schedule(parts.train_sweep)
+    if schedule.num_steps <= _WARM_UP:
+        raise ConfigError(
+            f"the training part must have more than {_WARM_UP} temporal batches, got "
+            f"{schedule.num_steps} of {parts.config.training.batch_size} events"
+        )
+    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
+    num = min(num_steps, schedule.num_steps - _WARM_UP)
+    first = max((schedule.num_steps - num) // 2, _WARM_UP)
+    for number in range(first + num):
+        counter = WorkCounter(parts.clock)
+        counting: AbstractContextManager[Any] = counter if counts else nullcontext()
+        parts.clock.reset()
+        start = now()
+        with counting if number >= first else nullcontext():
+            with parts.clock("sample"):
+                plan = step.plan(number, 1)
+            with parts.clock("pull"):
+                pulled = parts.train_step.read(plan)
+            step.run(plan, pulled, number, 1, number)
+        total = now() - start
+        if number >= first:
+            seconds = dict(parts.clock.seconds)
+            seconds[OTHER] = total - sum(seconds.values())
+            yield _Step(schedule.sizes(number)[0], plan.nodes_V.numel(), seconds, counter.work)
+
+
+def _stages(timed: list[_Step], worked: list[_Step], limits: Limits) -> list[Stage]:
+    found = []
+    for name in (*STAGES, OTHER):
+        seconds = statistics.median(step.seconds[name] for step in timed)
+        work = [step.work.get(name, Work()) for step in worked]
+        flops = statistics.median(each.flops for each in work)
+        moved = statistics.median(each.bytes for each in work)
+        computed = flops / limits.gemm_flops if limits.gemm_flops else 0.0
+        found.append(Stage(name, seconds, flops, moved, max(computed, moved / limits.copy_bytes)))
+    return [stage for stage in found if stage.bytes or stage.name == OTHER]
+
+
+def _for_one_worker(config: RunConfig) -> RunConfig:
+    """One thread, one slice, and memory in the process."""
+    if config.training.batch_size == "auto":
+        raise ConfigError("training.batch_size must be a number here, got auto")
+    training = config.training.model_copy(update={"num_threads": 1})
+    parallel = config.parallel.model_copy(update={"slices": 1, "epochs": 1, "replicas": 1})
+    memory = config.memory.model_copy(update={"store": "local", "staleness": 0})
+    return config.model_copy(update={"training": training, "parallel": parallel, "memory": memory})

@@ -1,0 +1,129 @@
+"""A folder on a file system that fsspec knows: s3://, gs://, abfs://, sftp://, file://, ...
+
+An object store knows no rename and no fsync: a file is there, whole, once its upload has
+ended. So what names other files is written after them. fsspec is imported only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pres_dist.errors import CheckpointError, ConfigError
+
+_MISSING = "needs fsspec: pip install 'pres-dist[mirror]'"
+
+
+def is_url(text: str) -> bool:
+    """Whether it names something elsewhere, and not a path of this machine."""
+    return "://" in text
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError unless it may be a folder elsewhere, with no secret in it."""
+    if not is_url(url):
+        raise ValueError(f"must be a URL such as s3://bucket/runs/one, got {url!r}")
+    if urlsplit(url).password:
+        raise ValueError(
+            "must hold no password, which run folders would note: name the account in the "
+            "environment or in the file system's own configuration"
+        )
+
+
+class RemoteFolder:
+    """Files under a URL. Names are paths below it, with `/`.
+
+    Args:
+        url: of the folder, which need not be there.
+        asked_by: setting or command that names it, for errors.
+
+    Raises:
+        ConfigError: fsspec or the file system's own package is missing, or the URL is wrong.
+    """
+
+    def __init__(self, url: str, asked_by: str) -> None:
+        try:
+            check_url(url)
+            from fsspec.core import url_to_fs
+        except ImportError:
+            raise ConfigError(f"{asked_by}: {url} {_MISSING}") from None
+        except ValueError as error:
+            raise ConfigError(f"{asked_by} {error}") from None
+        self.url = url.rstrip("/")
+        try:
+            self._files, self._root = url_to_fs(self.url)
+        except Exception as error:  # each file system has errors of its own
+            raise ConfigError(f"{asked_by}: {url} cannot be used: {_reason(error)}") from None
+
+    def read(self, name: str) -> bytes | None:
+        """What a file holds; None where there is none."""
+        try:
+            with self._telling(name, "read"):
+                content: bytes = self._files.cat_file(self._path(name))
+                return content
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a small file: a reader sees the old one or the new one, whole."""
+        path = self._path(name)
+        with self._telling(name, "written"):
+            self._files.makedirs(self._files._parent(path), exist_ok=True)
+            # Whole at once in an object store; on file:// only a rename is.
+            self._files.pipe_file(f"{path}.part", content)
+            self._files.mv(f"{path}.part", path)
+
+    def upload(self, local: Path, name: str) -> None:
+        """Copy a file of this machine there."""
+        path = self._path(name)
+        with self._telling(name, "written"):
+            self._files.makedirs(self._files._parent(path), exist_ok=True)
+            self._files.put_file(str(local), path)
+            self._files.invalidate_cache()
+            there, here = self._files.size(path), local.stat().st_size
+            if there != here:
+                raise OSError(f"{there:,} of {here:,} bytes have arrived")
+
+    def download(self, name: str, local: Path) -> None:
+        """Copy a file to this machine; FileNotFoundError where there is none."""
+        with self._telling(name, "read"):
+            self._files.get_file(self._path(name), str(local))
+
+    def folders(self, name: str) -> list[str]:
+        """Names of the folders in a folder, sorted; none where it is not there."""
+        with self._telling(name, "listed"):
+            self._files.invalidate_cache()  # others write here too
+            try:
+                found = self._files.ls(self._path(name), detail=True)
+            except FileNotFoundError:
+                return []
+        folders = (entry["name"] for entry in found if entry["type"] == "directory")
+        return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in folders)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder and all in it; nothing where it is not there."""
+        with self._telling(name, "removed"):
+            self._files.invalidate_cache()
+            if self._files.exists(self._path(name)):
+                self._files.rm(self._path(name), recursive=True)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _telling(self, name: str, done: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            text = f"{self.url}/{name}: cannot be {done}: {_reason(error)}"
+            raise CheckpointError(text) from None
+
+
+def _reason(error: Any) -> str:
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return text if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,116 @@
+"""A run from its mirror, on a machine that has nothing of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+
+from pres_dist.errors import CheckpointError
+from pres_dist.remote import RemoteFolder
+from pres_dist.report.run_folder import (
+    BEST,
+    CALIBRATION,
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    LATEST,
+    METRICS,
+    check_given_folder,
+)
+from pres_dist.training.checkpoint_folder import MANIFEST, check
+
+
+def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
+    """Copy a run here, with its newest checkpoint and that of its best epoch.
+
+    Args:
+        url: what `training.checkpoint_mirror` was.
+        run_dir: new or empty folder; it is there whole, or not at all.
+        which: name of another checkpoint, which becomes the newest here.
+
+    Raises:
+        ConfigError: `run_dir` is in use, or the URL cannot be used.
+        CheckpointError: no run or no checkpoint is there, or a file fails its check.
+    """
+    remote = RemoteFolder(url, "resume")
+    check_given_folder(run_dir)
+    if remote.read(CONFIG) is None:
+        raise CheckpointError(f"{url}: not the mirror of a run: there is no {CONFIG} in it")
+    partial = run_dir.absolute().with_name(f".{run_dir.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed one left
+    (partial / CHECKPOINTS).mkdir(parents=True)
+    try:
+        _fetch(remote, partial, which)
+        partial.rename(run_dir)
+    except OSError as error:
+        raise CheckpointError(f"{run_dir}: cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fetch(remote: RemoteFolder, folder: Path, which: str) -> None:
+    for name in (CONFIG, ENVIRONMENT, CALIBRATION, METRICS):
+        content = remote.read(name)
+        if content is not None:
+            (folder / name).write_bytes(content)
+    wanted: dict[str, str | None] = {LATEST: which, BEST: _named(remote, BEST)}
+    if which == LATEST:
+        wanted[LATEST] = _named(remote, LATEST)
+        if wanted[LATEST] is None:
+            raise CheckpointError(f"{remote.url}: there is no latest checkpoint here")
+    for pointer, checkpoint in wanted.items():
+        if checkpoint is not None:
+            _fetch_checkpoint(remote, checkpoint, folder / CHECKPOINTS / checkpoint)
+            (folder / CHECKPOINTS / pointer).write_text(f"{checkpoint}\n")
+
+
+def _named(remote: RemoteFolder, which: str) -> str | None:
+    content = remote.read(f"{CHECKPOINTS}/{which}")
+    return None if content is None else content.decode(errors="replace").strip()
+
+
+def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:
+    """Download what the manifest names, then check it."""
+    there = f"{CHECKPOINTS}/{name}"
+    manifest = remote.read(f"{there}/{MANIFEST}") if re.fullmatch(r"step-\d+", name) else None
+    if manifest is None:
+        whole = ", ".join(_complete(remote)) or "none"
+        raise CheckpointError(
+            f"{remote.url}: the checkpoint must be one that is complete there ({whole}), got {name}"
+        )
+    if folder.is_dir():  # the newest is the best
+        return
+    for file in _files_of(manifest, f"{remote.url}/{there}"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            remote.download(f"{there}/{file}", folder / file)
+        except FileNotFoundError:
+            raise CheckpointError(f"{remote.url}/{there}/{file}: missing") from None
+    (folder / MANIFEST).write_bytes(manifest)
+    try:
+        check(folder)
+    except CheckpointError as error:
+        text = str(error).replace(str(folder), f"{remote.url}/{there}")
+        raise CheckpointError(text) from None
+
+
+def _files_of(manifest: bytes, where: str) -> list[str]:
+    """The files of a checkpoint, all of them inside its folder."""
+    try:
+        names = list(json.loads(manifest)["sha256"])
+        if any(_leaves(PurePosixPath(name)) for name in names):
+            raise ValueError(f"names must stay in the folder, got {names}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{where}: not a complete checkpoint: {error}") from None
+    return names
+
+
+def _leaves(name: PurePosixPath) -> bool:
+    return name.is_absolute() or ".." in name.parts or "\\" in str(name)
+
+
+def _complete(remote: RemoteFolder) -> list[str]:
+    names = (name for name in remote.folders(CHECKPOINTS) if name.startswith("step-"))
+    return [name for name in names if remote.read(f"{CHECKPOINTS}/{name}/{MANIFEST}") is not None]
