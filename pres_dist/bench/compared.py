@@ -79,13 +79,7 @@ def read_compared(path: Path) -> Compared:
     Raises:
         ConfigError: It is not the report of a bench.
     """
-    file = path / JSON if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        content = None
+    file, content = _content(path)
     if isinstance(content, dict) and "format" in content:
         return _scaling(file, content)
     if isinstance(content, dict) and {"sweep", "runs"} <= content.keys():
@@ -95,15 +89,42 @@ def read_compared(path: Path) -> Compared:
     )
 
 
-def _scaling(file: Path, content: Mapping[str, Any]) -> Compared:
+def read_scaling(path: Path) -> ScalingReport:
+    """Read the report of a scaling bench, or that of its folder.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    file, content = _content(path)
+    if isinstance(content, dict) and "format" in content:
+        return _scaling_report(file, content)
+    raise ConfigError(f"{file}: must be the {JSON} of `pres-dist bench scaling`")
+
+
+def _content(path: Path) -> tuple[Path, Any]:
+    """The file that is meant, and the JSON that it holds; None where it holds none."""
+    file = path / JSON if path.is_dir() else path
     try:
-        report = ScalingReport.model_validate(content)
+        return file, json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        return file, None
+
+
+def _scaling_report(file: Path, content: Mapping[str, Any]) -> ScalingReport:
+    try:
+        return ScalingReport.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ConfigError(
             f"{file}: not a report as {VERSION} has it: {place}: {first['msg']}"
         ) from None
+
+
+def _scaling(file: Path, content: Mapping[str, Any]) -> Compared:
+    report = _scaling_report(file, content)
     modes = {_setup(point): point.modes for point in report.points}
     points: dict[str, dict[str, dict[Key, float]]] = {}
     for run in report.runs:

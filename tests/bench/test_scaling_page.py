@@ -11,6 +11,7 @@ from fake_scaling import World, fail_run, make_ledger, make_plan, play_run
 from pres_dist.bench.scaling.figures import scaling_figures
 from pres_dist.bench.scaling.report import scaling_report, write_scaling_reports
 from pres_dist.bench.scaling.schema import ScalingReport
+from pres_dist.cli.main import main
 
 DRAWN = """
   const plots = [...body.querySelectorAll(".plot")];
@@ -70,6 +71,21 @@ def test_its_tables_and_warnings(folder: Path) -> None:
         assert told in text
     names = [figure.name for figure in scaling_figures(report)]
     assert len(set(names)) == len(names)
+
+
+def test_a_report_alone_makes_the_same_page(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again.html"
+    assert main(["bench", "page", str(folder / "report.json"), "--out", str(out)]) == 0
+    assert out.read_text() == (folder / "report.html").read_text()
+    nowhere = tmp_path / "nowhere" / "again.html"
+    assert main(["bench", "page", str(folder), "--out", str(nowhere)]) == 2
+    (tmp_path / "report.json").write_text('{"sweep": {}, "runs": []}')
+    assert main(["bench", "page", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "the folder to write to does not exist" in told
+    assert "must be the report.json of `pres-dist bench scaling`" in told
 
 
 def test_hollow_points_outnumber_the_cores(folder: Path) -> None:
