@@ -1,4 +1,4 @@
-"""A page as a browser parses it: its scripts, and the text outside of them."""
+"""A page as a browser parses it: what it would load, its scripts, and the text outside of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.scripts, self.text, self._inside = list[str](), "", ""
+        self.loads, self.tags, self.scripts = list[str](), list[str](), list[str]()
+        self.text, self._inside = "", ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag != "img"
         assert not [name for name, _ in attrs if name.startswith("on")]
         self._inside = tag
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag == "script":
             self.scripts.append("")
 
