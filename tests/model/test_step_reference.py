@@ -30,7 +30,7 @@ CASES = {
         3,
         {},
     ),
-    "default": (ModelConfig(**SMALL), PresConfig(), 4, {}),
+    "default": (ModelConfig(**SMALL), PresConfig(), 2, {}),
     "pres-rates": (ModelConfig(**SMALL), by_rates(initial_gate=0.6), 1, {}),
     "pres-paper": (ModelConfig(**SMALL), PAPER, 1, {"node_dim": 2}),
     "pres-sequential-event-clock": (

@@ -73,14 +73,14 @@ def _assert_only_training_is_counted(epochs: list[dict[str, Any]]) -> None:
 
 
 def _assert_shown_in_tensorboard(run_dir: Path) -> None:
-    """Speed, waiting, bytes, staleness, pending events, coherence and gate, of all workers."""
+    """Speed, waiting, bytes, staleness, pending events and what PRES did, of all workers."""
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     shown = accumulators.EventAccumulator(str(run_dir / "tensorboard"))
     shown.Reload()
     epoch = _epochs(run_dir)[-1]
     worker = epoch["workers"][1]
     expected = {
-        **{name: epoch[name] for name in ("events_per_second", "coherence", "gate")},
+        **{name: epoch[name] for name in ("events_per_second", "coherence", "prediction_error")},
         "pending_events_mean": epoch["pending_events_mean"],
         "staleness/0": epoch["staleness"]["0"],
         "workers/1/seconds/wait": worker["seconds"]["wait"],

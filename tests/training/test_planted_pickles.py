@@ -16,6 +16,7 @@ from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.use import versions
+from pres_dist.use.tuned import read_checked
 
 
 class Payload:
@@ -49,7 +50,7 @@ def test_the_memory_of_an_extended_run(tmp_path: Path, zipped: bool) -> None:
     file = tmp_path / versions.MEMORY
     torch.save({"rows": Payload(tmp_path / "made")}, file, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r"memory\.pt: must hold tensors and plain values"):
-        versions._load(tmp_path, {"sha256": sha256(file)})
+        read_checked(file, sha256(file))
     assert not (tmp_path / "made").exists()
 
 
