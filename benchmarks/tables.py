@@ -29,7 +29,6 @@ METRICS = {
     "mrr": "MRR",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
-    "inductive_ap": "inductive AP",
 }
 
 

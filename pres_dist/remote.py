@@ -67,6 +67,11 @@ class RemoteFolder:
         except FileNotFoundError:
             return None
 
+    def read_line(self, name: str) -> str | None:
+        """The text of a file that names another; None where there is none."""
+        content = self.read(name)
+        return None if content is None else content.decode(errors="replace").strip()
+
     def write(self, name: str, content: bytes) -> None:
         """Replace a small file: a reader sees the old one or the new one, whole."""
         path = self._path(name)

@@ -55,20 +55,15 @@ def _fetch(remote: RemoteFolder, folder: Path, which: str) -> None:
         content = remote.read(name)
         if content is not None:
             (folder / name).write_bytes(content)
-    wanted: dict[str, str | None] = {LATEST: which, BEST: _named(remote, BEST)}
+    wanted: dict[str, str | None] = {LATEST: which, BEST: remote.read_line(f"{CHECKPOINTS}/{BEST}")}
     if which == LATEST:
-        wanted[LATEST] = _named(remote, LATEST)
+        wanted[LATEST] = remote.read_line(f"{CHECKPOINTS}/{LATEST}")
         if wanted[LATEST] is None:
             raise CheckpointError(f"{remote.url}: there is no latest checkpoint here")
     for pointer, checkpoint in wanted.items():
         if checkpoint is not None:
             _fetch_checkpoint(remote, checkpoint, folder / CHECKPOINTS / checkpoint)
             (folder / CHECKPOINTS / pointer).write_text(f"{checkpoint}\n")
-
-
-def _named(remote: RemoteFolder, which: str) -> str | None:
-    content = remote.read(f"{CHECKPOINTS}/{which}")
-    return None if content is None else content.decode(errors="replace").strip()
 
 
 def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:

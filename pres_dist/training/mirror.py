@@ -164,7 +164,7 @@ class CheckpointMirror:
                 self._remote.write(name, (self._run_dir / name).read_bytes())
 
     def _prune(self) -> None:
-        pinned = {self._named(pointer) for pointer in _POINTERS}
+        pinned = {self._remote.read_line(pointer) for pointer in _POINTERS}
         steps = [name for name in self._remote.folders(CHECKPOINTS) if name.startswith("step-")]
         for name in steps[: -self._keep]:
             if name not in pinned:
@@ -173,14 +173,10 @@ class CheckpointMirror:
     def _forget(self, name: str) -> None:
         """Remove a checkpoint: what names it, then its manifest, then its files."""
         there = f"{CHECKPOINTS}/{name}"
-        named = [pointer for pointer in _POINTERS if self._named(pointer) == name]
+        named = [pointer for pointer in _POINTERS if self._remote.read_line(pointer) == name]
         for each in (*named, f"{there}/{MANIFEST}", there):
             reached("mirror")
             self._remote.remove(each)
-
-    def _named(self, pointer: str) -> str | None:
-        content = self._remote.read(pointer)
-        return None if content is None else content.decode(errors="replace").strip()
 
 
 def check_mirror(config: RunConfig) -> None:
