@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_time, chosen_time, use_parser
+from pres_dist.cli.use_options import add_side, add_time, chosen_time, use_parser
 from pres_dist.config.options import OptionParser, normalised
 
 
@@ -54,9 +54,5 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--nodes", metavar="FILE", type=Path, help="only the nodes of this file, an id a line"
     )
-    parser.add_argument(
-        "--side",
-        choices=("source", "destination"),
-        help="what the ids of --nodes are, where an id may be either",
-    )
+    add_side(parser, "--nodes")
     return parser

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import at_least_one, use_parser
+from pres_dist.cli.use_options import add_side, at_least_one, use_parser
 from pres_dist.config.options import OptionParser, normalised
 
 
@@ -69,11 +69,7 @@ def _parser() -> OptionParser:
     chosen.add_argument(
         "--ids", metavar="FILE", type=Path, help="the nodes of this file instead, an id a line"
     )
-    parser.add_argument(
-        "--side",
-        choices=("source", "destination"),
-        help="what the ids of --ids are, where an id may be either",
-    )
+    add_side(parser, "--ids")
     parser.add_argument(
         "--events", metavar="N", default="20", help="latest events of each node (20)"
     )

@@ -56,6 +56,15 @@ def add_time(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_side(parser: argparse.ArgumentParser, ids: str) -> None:
+    """Which side the ids of another option are of."""
+    parser.add_argument(
+        "--side",
+        choices=("source", "destination"),
+        help=f"what the ids of {ids} are, where an id may be either",
+    )
+
+
 def chosen_time(live: LiveRun, arguments: argparse.Namespace) -> int:
     """The time that the options name, checked."""
     from pres_dist.use.times import time_of
