@@ -76,7 +76,7 @@ class RemoteFolder:
         """Replace a small file: a reader sees the old one or the new one, whole."""
         path = self._path(name)
         with self._telling(name, "written"):
-            self._files.makedirs(self._files._parent(path), exist_ok=True)
+            self._make_parent(path)
             # Whole at once in an object store; on file:// only a rename is.
             self._files.pipe_file(f"{path}.part", content)
             self._files.mv(f"{path}.part", path)
@@ -85,7 +85,7 @@ class RemoteFolder:
         """Copy a file of this machine there."""
         path = self._path(name)
         with self._telling(name, "written"):
-            self._files.makedirs(self._files._parent(path), exist_ok=True)
+            self._make_parent(path)
             self._files.put_file(str(local), path)
             self._files.invalidate_cache()
             there, here = self._files.size(path), local.stat().st_size
@@ -115,16 +115,23 @@ class RemoteFolder:
             if self._files.exists(self._path(name)):
                 self._files.rm(self._path(name), recursive=True)
 
+    def _make_parent(self, path: str) -> None:
+        """An object store, whose paths begin with a bucket, has no folders to make; asked for
+        one, s3fs makes the bucket, which may be a misspelt one."""
+        if path.startswith("/"):
+            self._files.makedirs(self._files._parent(path), exist_ok=True)
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     @contextmanager
     def _telling(self, name: str, done: str) -> Iterator[None]:
+        """Errors of the file system as ours, but that a file which is to be read is not there."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except Exception as error:  # each file system has errors of its own
+            if isinstance(error, FileNotFoundError) and done == "read":
+                raise
             text = f"{self.url}/{name}: cannot be {done}: {_reason(error)}"
             raise CheckpointError(text) from None
 

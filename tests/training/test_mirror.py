@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.cli.main import main
@@ -28,12 +30,32 @@ from pres_dist.training.fetch import fetch_run
 from pres_dist.training.mirror import CheckpointMirror
 from pres_dist.training.run import resume, train
 
-pytest.importorskip("fsspec")
 MEMORY = {"0/0/nodes": torch.arange(3)}
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A bucket of an S3 server in this process, on loopback."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer("127.0.0.1", 0)
+        server.start()
+        try:
+            host, port = server.get_host_and_port()
+            patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+            S3FileSystem().mkdir("bucket")
+            yield "s3://bucket"
+        finally:
+            server.stop()
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a folder that is not there yet."""
+    if request.param == "s3":
+        return f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}"
     return f"memory://{uuid.uuid4().hex}" if request.param == "memory" else f"file://{tmp_path}/far"
 
 
@@ -67,9 +89,9 @@ def fetched_step(url: str, folder: Path, which: str = "LATEST") -> int:
     return step
 
 
-def test_a_lost_machine_costs_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["file", "s3"], indirect=True)
+def test_a_lost_machine_costs_nothing(make_config: MakeConfig, url: str, tmp_path: Path) -> None:
     """The run goes on elsewhere from its mirror, in the same bits, and is mirrored on."""
-    url = f"file://{tmp_path}/far"
     settings = {"training__checkpoint_every": 3, "model__dropout": 0.1, "training__epochs": 3}
     whole = train(make_config(**settings), tmp_path / "whole")
     train_until(make_config(**settings, training__checkpoint_mirror=url), tmp_path / "lost", 15)
@@ -105,11 +127,12 @@ def test_the_newest_and_the_best_stay(url: str, tmp_path: Path) -> None:
     assert fetched_step(url, tmp_path / "older", "step-00000004") == 4
 
 
-def test_no_half_of_an_upload_is_ever_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
+def test_no_half_of_an_upload_is_ever_used(url: str, tmp_path: Path) -> None:
     """Each change of the mirror in turn is the one that does not happen, nor any after it."""
     found = []
     for allowed in range(30):
-        there, run = f"memory://{uuid.uuid4().hex}", tmp_path / f"run-{allowed}"
+        there, run = f"{url}/{allowed}", tmp_path / f"run-{allowed}"
         save(mirrored(there, run), 1, 2, 3)
         warnings: list[str] = []
         checkpoints = mirrored(there, run, warnings)
@@ -226,6 +249,17 @@ def test_what_is_no_checkpoint_is_refused(damage: str, text: str, tmp_path: Path
     with pytest.raises(CheckpointError, match=text):
         fetch_run(f"file://{tmp_path}/far", tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "run"]
+
+
+def test_what_the_store_refuses_is_one_error(
+    s3: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(training__checkpoint_mirror="s3://nosuch/runs/one")
+    with pytest.raises(ConfigError, match=r"checkpoint_mirror: s3://nosuch/runs/one.*: cannot be "):
+        train(config, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="not the mirror of a run"):
+        fetch_run(f"{s3}/nothing", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_mirror_is_an_error_before_anything_is_made(
