@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pres_dist.errors import DataError
 from pres_dist.evaluation.without_model import stream_baselines
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
+from pres_dist.planner.touched import count_touches
 from pres_dist.sampling import stored_keys as module
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.sorted_keys import HalfEdges
@@ -215,7 +217,7 @@ def test_an_adjacency_from_disk_answers_as_one_in_memory(
     assert len(recwarn) == 0
 
 
-def test_a_run_and_its_baselines_go_through_it(
+def test_runs_baselines_and_the_planner_go_through_it(
     stream: EventStream, cache: Path, made: list[Path]
 ) -> None:
     options = [f"--data.stream={stream.path}", "--sampling.adjacency=disk", "--preset=rates"]
@@ -226,4 +228,11 @@ def test_a_run_and_its_baselines_go_through_it(
     parts.close()
     assert len(made) == 2  # all events, and those without held-out nodes
     stream_baselines(config)
+    count_touches(stream, config, 50, slices_each=2)
     assert len(made) == 2
+    for use in (stream_baselines, lambda config: count_touches(stream, config, 50, 2)):
+        shutil.rmtree(stream.path)
+        EventStream.from_arrays(stream.src, stream.dst, stream.t).save(stream.path)
+        before = len(made)
+        use(config)
+        assert len(made) == before + 1
