@@ -63,7 +63,8 @@ def main() -> None:
                 _tell(f"{row['events']:,} events: steps, round {round_ + 1}")
                 row["rounds"].append(_in_a_process([*of, *overrides], arguments))
     for row in rows:
-        row["steps"] = _summed(row.pop("rounds"))
+        rounds = row.pop("rounds")
+        row["steps"] = _summed(rounds) if rounds else None
     print("\n".join(_table(rows)))
     if arguments.out is not None:
         record = {"options": vars(arguments) | {"overrides": overrides}, "lengths": rows}
@@ -78,7 +79,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--batch-size", type=int, default=2000)
     parser.add_argument("--preset", default="rates")
     parser.add_argument("--steps", type=int, default=60, help="measured in the middle")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="0: no steps")
     parser.add_argument("--memory-mib", type=int, default=256, help="for keys, to build")
     parser.add_argument("--directory", help="where to put the temporary directory")
     parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
@@ -199,25 +200,25 @@ def _summed(rounds: list[Figures]) -> Figures:
     return best | {"cpu_ms_of_rounds": [each["cpu_ms"] for each in found]}
 
 
+_BUILD_HEAD = [
+    "events",
+    "build, s",
+    "CPU s",
+    "private MiB",
+    "resident MiB",
+    "open again, s",
+    "in memory, CPU s",
+    "private MiB",
+    "bytes an event on disk: stream",
+    "adjacency",
+]
+_STEP_FORMS = [("ms", ".1f"), ("nodes", ",.0f"), ("private_mib", ",.0f")]
+_STEP_HEAD = ["step, CPU ms", "to the first", "ms", "nodes a step", "run, private MiB"]
+
+
 def _table(rows: list[Figures]) -> list[str]:
-    head = [
-        "events",
-        "build, s",
-        "CPU s",
-        "private MiB",
-        "resident MiB",
-        "open again, s",
-        "in memory, CPU s",
-        "private MiB",
-        "bytes an event on disk: stream",
-        "adjacency",
-        "step, CPU ms",
-        "to the first",
-        "ms",
-        "nodes a step",
-        "run, private MiB",
-    ]
-    first = rows[0]["steps"]["cpu_ms"]
+    head = _BUILD_HEAD + (_STEP_HEAD if rows[0]["steps"] else [])
+    first = rows[0]["steps"]["cpu_ms"] if rows[0]["steps"] else 1.0
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         build, again, memory, steps = (row[n] for n in ("build", "open", "in_memory", "steps"))
@@ -232,19 +233,21 @@ def _table(rows: list[Figures]) -> list[str]:
             f"{memory['private_mib']:,.0f}",
             f"{row['stream_bytes'] / row['events']:.1f}",
             f"{row['adjacency_bytes'] / row['events']:.1f}",
-            f"{steps['cpu_ms']:.1f}",
-            f"{steps['cpu_ms'] / first:.2f}",
-            f"{steps['ms']:.1f}",
-            f"{steps['nodes']:,.0f}",
-            f"{steps['private_mib']:,.0f}",
         ]
+        if steps:
+            cells += [f"{steps['cpu_ms']:.1f}", f"{steps['cpu_ms'] / first:.2f}"]
+            cells += [f"{steps[name]:{form}}" for name, form in _STEP_FORMS]
         lines.append(f"| {' | '.join(cells)} |")
     before = rows[0]["build"]["private_before_mib"]
-    lines += ["", f"{rows[0]['steps']['node_bytes']:,} bytes of state a node; a process that has"]
-    lines[-1] += f" only imported what it needs has {before:,.0f} MiB of its own"
-    ratios = [row["steps"]["cpu_ms"] / first for row in rows]
-    reached = "reached" if max(ratios) / min(ratios) <= GOAL else "missed"
-    lines.append(f"goal, step times within {GOAL} of each other: {reached}")
+    lines += [
+        "",
+        f"a process that has only imported what it needs has {before:,.0f} MiB of its own",
+    ]
+    if rows[0]["steps"]:
+        ratios = [row["steps"]["cpu_ms"] / first for row in rows]
+        reached = "reached" if max(ratios) / min(ratios) <= GOAL else "missed"
+        lines.append(f"{rows[0]['steps']['node_bytes']:,} bytes of state a node")
+        lines.append(f"goal, step times within {GOAL} of each other: {reached}")
     return lines
 
 

@@ -95,9 +95,7 @@ class HalfEdges:
         num_cells_G = np.diff(first_cell_G, append=ends_C.size)
         for (start, stop), num_cells in zip(pairwise(bounds), num_cells_G.tolist(), strict=True):
             if width > 1 or num_cells > 1:
-                keys = column.read(slice(start, stop))
-                keys.sort()
-                column.overwrite(start, keys)
+                _sort(column, start, stop)
 
     def _ends(self, width: int) -> np.ndarray:
         """[C] half-edges of each cell of so many rows, and of all before it."""
@@ -184,6 +182,13 @@ def _ranges(ends_C: np.ndarray, most: int) -> np.ndarray:
         first_cells.append(max(cell, first_cells[-1] + 1))
         done = int(ends_C[first_cells[-1] - 1])
     return np.array(first_cells)
+
+
+def _sort(column: ColumnReader, start: int, stop: int) -> None:
+    """Sort a range of a file; a function of its own, so that one range at a time is held."""
+    keys = column.read(slice(start, stop))
+    keys.sort()
+    column.overwrite(start, keys)
 
 
 def _make_room(file: Path, num: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_streams import Case, cases
 
-from pres_dist.events.columns import ColumnReader
+from pres_dist.events.columns import ColumnReader, forget_pages
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.sorted_keys import HalfEdges
@@ -103,11 +104,31 @@ def test_the_digest_is_of_all_that_decides() -> None:
     assert whole == digest([0, 1], [1, 2])
 
 
-def test_the_stream_s_own_map_is_not_written_to(tmp_path: Path) -> None:
-    """Pages are let go of while keys are made; what was read of them before stays right."""
-    stream = EventStream.from_arrays(np.arange(3000) % 50, np.arange(3000) % 7, np.arange(3000))
+def resident_bytes(file: Path) -> int:
+    """Pages of a file in this process's memory."""
+    maps = Path("/proc/self/smaps").read_text().split("\n")
+    places = [number for number, line in enumerate(maps) if line.endswith(str(file))]
+    sizes = [next(line for line in maps[place:] if line.startswith("Rss:")) for place in places]
+    return sum(1024 * int(size.split()[1]) for size in sizes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which pages are in memory")
+def test_pages_of_the_stream_are_let_go_of(tmp_path: Path) -> None:
+    events = np.arange(100_000)
+    stream = EventStream.from_arrays(events % 500, events % 70, events)
     stored = stream.save(tmp_path / "s")
     first = stored.src[:10]
-    assert HalfEdges(stored).sorted().tolist() == HalfEdges(stream).sorted().tolist()
+    assert int(stored.src.sum()) == int(stream.src.sum())
+    assert resident_bytes(tmp_path / "s" / "src.npy") > 700_000
+    np.testing.assert_array_equal(HalfEdges(stored).sorted(), HalfEdges(stream).sorted())
+    assert resident_bytes(tmp_path / "s" / "src.npy") == 0
     assert first.tolist() == stream.src[:10].tolist()
-    EventStream.verify(tmp_path / "s")
+
+
+def test_pages_that_somebody_wrote_to_stay(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(5000))
+    own = np.load(tmp_path / "a.npy", mmap_mode="c")
+    own[:] = 7
+    forget_pages(own)
+    forget_pages(own[3:])
+    assert own.tolist() == [7] * 5000
