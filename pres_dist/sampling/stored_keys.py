@@ -55,7 +55,7 @@ def stored_keys(
 
     Args:
         edges: whose keys.
-        folders: that are there, the best first.
+        folders: the best first; made where they are not there, but for that of the stream.
         memory_bytes: to hold of the keys at a time while they are made.
 
     Raises:
@@ -85,10 +85,8 @@ def stored_keys(
 def _folders(stream: EventStream) -> list[Path]:
     """Where the keys of a stream may be."""
     folders = [] if stream.path is None else [stream.path]
-    with suppress(OSError, RuntimeError):  # a user without a home
-        cache = cache_directory() / "adjacency"
-        cache.mkdir(parents=True, exist_ok=True)
-        folders.append(cache)
+    with suppress(RuntimeError):  # a user without a home
+        folders.append(cache_directory() / "adjacency")
     return folders
 
 
@@ -105,6 +103,8 @@ def _intact(file: Path) -> np.ndarray | None:
 
 
 def _make(file: Path, edges: HalfEdges, memory_bytes: int) -> None:
+    if file.parent != edges.stream.path:  # that of a stream which has gone is not made again
+        file.parent.mkdir(parents=True, exist_ok=True)
     for leftover in file.parent.glob(f".{file.name}.*"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _FORGOTTEN_S:

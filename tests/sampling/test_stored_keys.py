@@ -65,7 +65,7 @@ def test_made_once_beside_the_stream_and_mapped(
     assert isinstance(second, np.memmap)
     assert len(made) == 1
     assert len(files_of(stream.path)) == 1
-    assert files_of(cache) == []
+    assert not cache.exists()
     EventStream.verify(stream.path)  # a hidden file is no damage
 
 
@@ -155,7 +155,9 @@ def test_nowhere_to_write(
     monkeypatch.setenv("PRES_DIST_CACHE", str(tmp_path / "a file"))
     monkeypatch.setattr(module, "DISK_EVENTS", 1)
     edges = HalfEdges(replace(stream, path=tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"needs a folder that can be written.*gone: No such file"):
+    with pytest.raises(
+        DataError, match=r"needs a folder that can be written.*gone: No such file.*a file"
+    ):
         keys_of(edges, "disk")
     np.testing.assert_array_equal(keys_of(edges, "auto"), edges.sorted())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "stream"]
