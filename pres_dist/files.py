@@ -82,6 +82,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def cache_directory() -> Path:
+    """Where things are kept that can be made again: built-in streams, sorted histories."""
+    configured = os.environ.get("PRES_DIST_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "pres_dist"
+
+
 def sha256(path: Path) -> str:
     """The hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()

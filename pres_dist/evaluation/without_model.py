@@ -29,7 +29,7 @@ def stream_baselines(config: RunConfig) -> Results:
     """
     data = load_data(config, choose_device(config))
     stream, split = data.stream, data.split
-    adjacency = TemporalAdjacency(stream, data.tables)
+    adjacency = TemporalAdjacency(stream, data.tables, home=config.sampling.adjacency)
     baselines = Baselines(stream, data.tables, data.unseen_N)
     results: Results = {}
     for kind in kinds_of(stream, split):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from pres_dist.errors import DataError
-from pres_dist.events.nycflights import build_nycflights13
 from pres_dist.events.publish import StreamExistsError
 from pres_dist.events.stream import EventStream
+from pres_dist.files import cache_directory
 
-BUILT_IN: dict[str, Callable[[Path], None]] = {"nycflights13": build_nycflights13}
+
+def _build_nycflights13(directory: Path) -> None:
+    from pres_dist.events.nycflights import build_nycflights13  # reads tables by pyarrow
+
+    build_nycflights13(directory)
+
+
+BUILT_IN: dict[str, Callable[[Path], None]] = {"nycflights13": _build_nycflights13}
 CACHE_VERSION = 1
 """Part of the cached name; raise it when a built-in stream changes."""
 
@@ -27,12 +33,6 @@ def load_stream(name_or_path: str | Path, max_events: int | None = None) -> Even
     """
     stream = _open(name_or_path)
     return stream if max_events is None else stream.head(max_events)
-
-
-def cache_directory() -> Path:
-    """Where built-in streams are kept."""
-    configured = os.environ.get("PRES_DIST_CACHE")
-    return Path(configured) if configured else Path.home() / ".cache" / "pres_dist"
 
 
 def _open(name_or_path: str | Path) -> EventStream:

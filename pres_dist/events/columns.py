@@ -5,6 +5,7 @@ Plain reads and writes, not memory maps, keep the memory of importing bounded.
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -78,6 +79,15 @@ class ColumnReader:
         """Whether all rows of slices that are each sorted are equal."""
         ends = [row for rows in slices for row in (rows.start, rows.stop - 1)]
         return len({int(self.read(slice(row, row + 1))[0]) for row in ends}) == 1
+
+
+def forget_pages(column: np.ndarray) -> None:
+    """Take the pages of a read-only memory map, or a view of one, off this process's memory.
+
+    They stay in the page cache: reading them again is no reading of the file.
+    """
+    if isinstance(column, np.memmap) and column.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        column._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def fsync(path: Path) -> None:

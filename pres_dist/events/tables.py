@@ -29,9 +29,9 @@ class EventTables:
         edge_scaling: Affine | None = None,
         node_scaling: Affine | None = None,
     ) -> None:
-        self.src_E = _tensor(stream.src, device)
-        self.dst_E = _tensor(stream.dst, device)
-        self.t_E = _tensor(stream.t, device)
+        self.src_E = tensor_of(stream.src, device)
+        self.dst_E = tensor_of(stream.dst, device)
+        self.t_E = tensor_of(stream.t, device)
         self._edges = _Features(stream.edge_features, edge_scaling, device)
         self._nodes = _Features(stream.node_features, node_scaling, device)
 
@@ -75,10 +75,10 @@ class _Features:
     def __init__(
         self, table: np.ndarray | None, scaling: Affine | None, device: torch.device | str
     ) -> None:
-        self._table = None if table is None else _tensor(table, device)
+        self._table = None if table is None else tensor_of(table, device)
         self.scaling: tuple[Tensor, Tensor] | None = None
         if scaling is not None:
-            self.scaling = _tensor(scaling.scale, device), _tensor(scaling.shift, device)
+            self.scaling = tensor_of(scaling.scale, device), tensor_of(scaling.shift, device)
 
     @property
     def dim(self) -> int:
@@ -94,7 +94,8 @@ class _Features:
         return torch.addcmul(shift, rows, scale, out=rows)
 
 
-def _tensor(column: np.ndarray, device: torch.device | str) -> Tensor:
+def tensor_of(column: np.ndarray, device: torch.device | str) -> Tensor:
+    """A column on a device; on the CPU it shares the memory, or the memory map."""
     with warnings.catch_warnings():
         # A memory map is read-only, and nothing here writes to it.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

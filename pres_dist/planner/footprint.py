@@ -24,6 +24,7 @@ from pres_dist.planner.touched import TouchModel
 from pres_dist.planner.units import quantity
 from pres_dist.planner.workload import Workload
 from pres_dist.pres.statistics import NEGATIVE
+from pres_dist.sampling.stored_keys import on_disk
 from pres_dist.training.optimiser import trainable
 from pres_dist.training.stores import layout_of
 
@@ -97,7 +98,7 @@ class Part:
         name: short, as in `PlanConfig.spread`.
         what: in words.
         bytes: of one worker, or of one node.
-        of_node: whether it is host memory of a node and not a worker's own.
+        of_node: whether it is host memory of a node, once, and not a worker's own.
     """
 
     name: str
@@ -121,8 +122,9 @@ def footprint(
         spread: parts that count as if they were spread over the workers of a memory.
     """
     parts = [*_of_stream(workload, machine), *_of_step(workload, plan, touch)]
+    sharers = plan.memory_workers
     parts = [
-        replace(part, what=f"{part.what}, spread", bytes=part.bytes / plan.memory_workers)
+        Part(part.name, f"{part.what}, spread", part.bytes / sharers)
         if part.name in spread
         else part
         for part in parts
@@ -166,14 +168,16 @@ def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
 def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
     """What every worker keeps of the stream and its nodes, whole."""
     nodes, events = workload.num_nodes, workload.num_events
+    on_cpu = machine.device == "cpu"  # where files are memory maps that workers share
+    shared = on_cpu and on_disk(workload.config.sampling.adjacency, events)
     parts = [
-        Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64),
+        Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64, of_node=shared),
         Part(
             "destinations", "ids of all destinations (at most)", workload.num_destinations * _INT64
         ),
         Part("unseen", "mask of nodes unseen in training", nodes * torch.bool.itemsize),
     ]
-    if machine.device != "cpu":  # elsewhere they are a memory map that workers share
+    if not on_cpu:
         columns = events * (3 * _INT64 + workload.edge_dim * _FLOAT32)
         columns += nodes * workload.node_dim * _FLOAT32
         parts.append(Part("events", "columns of all events", columns))

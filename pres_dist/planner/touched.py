@@ -122,7 +122,7 @@ class _Counter:
     def __init__(self, stream: EventStream, config: RunConfig) -> None:
         seed = config.training.seed
         self._config, self._tables = config, EventTables(stream)
-        adjacency = TemporalAdjacency(stream, self._tables)
+        adjacency = TemporalAdjacency(stream, self._tables, home=config.sampling.adjacency)
         self._sampler = NeighbourSampler(adjacency, config.sampling, seed)
         end = chronological_split(stream).train_end
         destinations = destinations_of(stream, range(end))

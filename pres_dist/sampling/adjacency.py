@@ -3,7 +3,8 @@
 The half-edges of the stream are kept as one sorted tensor of composite keys
 ``node * num_events + event_id``. The history of a node before an event is then a
 contiguous run of it, found for all queries at once by ``torch.searchsorted``:
-no loop, no kernel of its own, the same code on CPU and GPU.
+no loop, no kernel of its own, the same code on CPU and GPU. `sorted_keys` makes the keys,
+`stored_keys` keeps those of large streams.
 
 Shapes: E events, H half-edges (2E less self-loops), Q queries.
 """
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
-from pres_dist.events.tables import EventTables
-
-_INT64_LIMIT = 1 << 63
+from pres_dist.events.tables import EventTables, tensor_of
+from pres_dist.sampling.config import AdjacencyHome
+from pres_dist.sampling.sorted_keys import HalfEdges
+from pres_dist.sampling.stored_keys import keys_of
 
 
 class TemporalAdjacency:
@@ -33,6 +34,11 @@ class TemporalAdjacency:
         stream: the events.
         tables: their columns on the device where the adjacency is to live.
         keep: [E] bool, False for events that no history may contain; all when None.
+        home: where the keys are, as in `SamplingConfig.adjacency`. From disk and on the CPU they
+            are a memory map.
+
+    Raises:
+        DataError: too many nodes x events, or keys that are to be on disk cannot be.
     """
 
     def __init__(
@@ -40,12 +46,13 @@ class TemporalAdjacency:
         stream: EventStream,
         tables: EventTables,
         keep: np.ndarray | None = None,
+        home: AdjacencyHome = "auto",
     ) -> None:
         self.num_events = stream.num_events
-        ranks = _ranks_if_needed(stream)
-        keys = _sorted_keys(stream, ranks, keep)
-        self._keys_H = torch.from_numpy(keys).to(tables.device)
-        self._present = None if ranks is None else torch.from_numpy(ranks).to(tables.device)
+        edges = HalfEdges(stream, keep)
+        present, device = edges.present_R, tables.device
+        self._keys_H = tensor_of(keys_of(edges, home), device)
+        self._present = None if present is None else tensor_of(present, device)
         self._tables = tables
 
     @property
@@ -101,38 +108,3 @@ class TemporalAdjacency:
             max=self._present.numel() - 1
         )
         return rank * self.num_events, self._present[rank] == nodes
-
-
-def _ranks_if_needed(stream: EventStream) -> np.ndarray | None:
-    """Sorted ids of the nodes that occur, when node * num_events would overflow int64."""
-    if stream.num_nodes * stream.num_events < _INT64_LIMIT:
-        return None
-    present = np.union1d(stream.src, stream.dst)
-    if present.size * stream.num_events >= _INT64_LIMIT:
-        raise DataError(
-            f"{stream.name}: {present.size} nodes x {stream.num_events} events is beyond the "
-            f"2^63 that the adjacency can index"
-        )
-    return present
-
-
-def _sorted_keys(
-    stream: EventStream, present: np.ndarray | None, keep: np.ndarray | None
-) -> np.ndarray:
-    """Keys of all half-edges, sorted in place: keys are unique, so any sort will do."""
-    event_ids = np.arange(stream.num_events) if keep is None else np.flatnonzero(keep)
-    src, dst = (stream.src, stream.dst) if keep is None else (stream.src[keep], stream.dst[keep])
-    distinct = src != dst
-    num_second = int(np.count_nonzero(distinct))
-    keys = np.empty(event_ids.size + num_second, dtype=np.int64)
-    keys[: event_ids.size] = _rank(src, present)
-    keys[event_ids.size :] = _rank(dst[distinct] if num_second < dst.size else dst, present)
-    keys *= stream.num_events
-    keys[: event_ids.size] += event_ids
-    keys[event_ids.size :] += event_ids[distinct] if num_second < dst.size else event_ids
-    keys.sort()
-    return keys
-
-
-def _rank(nodes: np.ndarray, present: np.ndarray | None) -> np.ndarray:
-    return nodes if present is None else np.searchsorted(present, nodes)

@@ -9,6 +9,7 @@ from pydantic import Field
 from pres_dist.config.base import Config
 
 NegativeKind = Literal["random", "historical", "inductive"]
+AdjacencyHome = Literal["auto", "memory", "disk"]
 
 
 class SamplingConfig(Config):
@@ -22,3 +23,7 @@ class SamplingConfig(Config):
     """Where negative destinations of training events come from."""
     num_negatives: int = Field(1, ge=1)
     """Negative destinations for each training event."""
+    adjacency: AdjacencyHome = "auto"
+    """Where the sorted histories of nodes are: in the memory of every worker, sorted at each start,
+    or in a file that is made once, beside the stream or in the cache, and that all workers of a
+    machine share. `auto` is `disk` from 10 million events, where a file can be written."""

@@ -29,6 +29,7 @@ _PURPOSE = 0x6E67
 # Draws from the history before falling back to a random destination: a source
 # whose history is one single partner, the true one, has no historical negative.
 _ATTEMPTS = 4
+_EVENTS_AT_A_TIME = 1 << 24
 
 
 class Negatives(Protocol):
@@ -179,6 +180,9 @@ def destinations_of(stream: EventStream, events: range | np.ndarray | None = Non
     """Sorted distinct destinations of some events of the stream, or of all, [n] int64."""
     if events is None:
         events = range(stream.num_events)
-    if isinstance(events, range):
-        return torch.from_numpy(np.unique(stream.dst[events.start : events.stop]))
-    return torch.from_numpy(np.unique(stream.dst[events]))
+    distinct = np.empty(0, dtype=np.int64)
+    for first in range(0, len(events), _EVENTS_AT_A_TIME):
+        own = events[first : first + _EVENTS_AT_A_TIME]
+        rows = slice(own.start, own.stop) if isinstance(own, range) else own
+        distinct = np.union1d(distinct, stream.dst[rows])
+    return torch.from_numpy(distinct)

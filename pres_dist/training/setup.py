@@ -29,6 +29,7 @@ from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import Negatives, NegativeSampler, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.stored_keys import on_disk
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.stages import StageClock
@@ -171,12 +172,12 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         freeze_encoder(model)
     layout = layout_of(config, data.time_unit, device)
     store, close = open_store(config, data.stream, data.split, layout, world)
-    adjacency = TemporalAdjacency(data.stream, data.tables)
+    adjacency = _adjacency(config, data, world)
     training_adjacency = adjacency
     if isinstance(data.kept, np.ndarray):
         keep_E = np.zeros(data.stream.num_events, dtype=bool)
         keep_E[data.kept] = True
-        training_adjacency = TemporalAdjacency(data.stream, data.tables, keep_E)
+        training_adjacency = _adjacency(config, data, world, keep_E)
     steps = [
         TemporalStep(
             model,
@@ -205,6 +206,18 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     return Parts(
         config, data, task, model, store, close, steps[0], steps[1], negatives, world, clock
     )
+
+
+def _adjacency(
+    config: RunConfig, data: Data, world: World, keep_E: np.ndarray | None = None
+) -> TemporalAdjacency:
+    """Histories of the stream; a file of them is written by one worker, and read by all."""
+    home = config.sampling.adjacency
+
+    def build() -> TemporalAdjacency:
+        return TemporalAdjacency(data.stream, data.tables, keep_E, home)
+
+    return world.leader_first(build) if on_disk(home, data.stream.num_events) else build()
 
 
 @contextmanager

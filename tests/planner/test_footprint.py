@@ -137,6 +137,20 @@ def test_parts_that_are_spread_are_shared() -> None:
     assert part("state", spread) == part("state", whole)
 
 
+def test_an_adjacency_on_disk_is_shared_by_the_workers_of_a_node() -> None:
+    plan, num_events = ParallelPlan(4, 1, 1, 400), 10**9
+    for home, device, of_node in (
+        ("auto", "cpu", True),
+        ("memory", "cpu", False),
+        ("auto", "cuda", False),
+    ):
+        work = Workload(small_model(sampling__adjacency=home), 1000, num_events)
+        (found,) = (p for p in parts_of(work, plan, device=device) if p.name == "adjacency")
+        assert (found.bytes, found.of_node) == (16 * num_events, of_node)
+    (spread,) = (p for p in parts_of(work, plan, "adjacency") if p.name == "adjacency")
+    assert (spread.bytes, spread.of_node) == (4 * num_events, False)
+
+
 def test_a_node_holds_copies_of_its_workers_rows_while_they_are_saved() -> None:
     work = workload()
     for plan in (ParallelPlan(2, 1, 3, 100), ParallelPlan(1, 1, 1, 100)):

@@ -12,6 +12,7 @@ from random_streams import Case, cases, first_at, history, ids, partner
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
+from pres_dist.sampling import negatives as negatives_module
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 
@@ -110,7 +111,17 @@ def test_too_few_destinations(kind):
 def test_destinations_of_a_part():
     stream = EventStream.from_arrays([0, 1, 2, 0], [5, 3, 5, 1], [0, 1, 2, 3])
     assert destinations_of(stream).tolist() == [1, 3, 5]
-    assert destinations_of(stream, slice(1, 3)).tolist() == [3, 5]
+    assert destinations_of(stream, range(1, 3)).tolist() == [3, 5]
+    assert destinations_of(stream, np.array([0, 3])).tolist() == [1, 5]
+    assert destinations_of(stream, range(0)).tolist() == []
+
+
+def test_destinations_of_more_events_than_are_looked_at_at_a_time(monkeypatch):
+    monkeypatch.setattr(negatives_module, "_EVENTS_AT_A_TIME", 7)
+    dst = np.random.default_rng(0).integers(0, 30, 100)
+    stream = EventStream.from_arrays(dst, dst, np.arange(100))
+    for events in (range(3, 90), np.arange(5, 100, 3)):
+        assert destinations_of(stream, events).tolist() == sorted(set(dst[events].tolist()))
 
 
 # ------------------------------------------------------------------ random

@@ -12,7 +12,7 @@ from random_streams import INT64_MAX, cases, first_at, history, ids, partner, qu
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
-from pres_dist.sampling import adjacency as adjacency_module
+from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
@@ -94,7 +94,7 @@ def test_node_ids_up_to_the_largest():
 
 
 def test_more_nodes_times_events_than_can_be_indexed(monkeypatch):
-    monkeypatch.setattr(adjacency_module, "_INT64_LIMIT", 12)
+    monkeypatch.setattr(sorted_keys, "_INT64_LIMIT", 12)
     with pytest.raises(DataError, match="4 nodes x 3 events is beyond"):
         stream_of([0, 1, 2], [1, 2, 900], [0, 1, 2])
     # One node fewer can be indexed by rank.
