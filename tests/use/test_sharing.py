@@ -9,23 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from trained_runs import trained
 
 from pres_dist.cli.main import main
-from pres_dist.errors import ConfigError, PresDistError
+from pres_dist.errors import ConfigError
 from pres_dist.use import embeddings, pairs
 from pres_dist.use.embeddings import embed_nodes
 from pres_dist.use.live import LiveRun, Report
 from pres_dist.use.pairs import Pairs, score_pairs
 from pres_dist.use.processes import Processes
 from pres_dist.use.ranking import evaluate_ranking
-from pres_dist.use.sharing import Alone
+from pres_dist.use.sharing import Alone, Opening
 
 
 def shared_memory() -> set[str]:
@@ -49,11 +48,9 @@ def later_pairs(live: LiveRun, num: int = 60) -> Pairs:
     return Pairs(rng.integers(0, 40, num), rng.integers(40, 55, num), live.stream.t[events])
 
 
-@pytest.mark.parametrize("kind", ["tgn", "apan"])
-def test_workers_compute_the_same_bits(runs: Path, kind: str) -> None:
-    """Embeddings, scores and rankings; memory goes back to the first in between."""
-    folder = trained(runs, kind)
-    live, alone = LiveRun(folder), LiveRun(folder)
+def test_workers_compute_the_same_bits(tgn_run: Path) -> None:
+    """Embeddings, scores and rankings; memory goes back in between."""
+    live, alone = LiveRun(tgn_run), LiveRun(tgn_run)
     asked, told = later_pairs(live), []
     with Processes(live, 2) as share:
         for t in (alone.latest, alone.earliest + 200):
@@ -76,26 +73,24 @@ def test_workers_compute_the_same_bits(runs: Path, kind: str) -> None:
         assert ranked | {"seconds": 0} == expected | {"seconds": 0}
 
 
-def test_files_are_the_same(tgn_run: Path, tmp_path: Path) -> None:
-    live = LiveRun(tgn_run)
-    asked = later_pairs(live, 30)
+def test_a_file_is_the_same(tgn_run: Path, tmp_path: Path) -> None:
+    asked = later_pairs(LiveRun(tgn_run), 30)
     lines = zip(asked.src, asked.dst, asked.t, strict=True)
-    (tmp_path / "pairs.csv").write_text(
-        "src,dst,t\n" + "".join(f"{src},{dst},{t}\n" for src, dst, t in lines)
-    )
-    for command in (["embed"], ["score", str(tmp_path / "pairs.csv")]):
-        for workers in ("1", "3"):
-            out = tmp_path / f"{command[0]}-{workers}.parquet"
-            call = [command[0], str(tgn_run), *command[1:], "--workers", workers]
-            assert main([*call, "--out", str(out)]) == 0
-        one, three = ((tmp_path / f"{command[0]}-{n}.parquet").read_bytes() for n in (1, 3))
-        assert one == three
+    pairs_file = tmp_path / "pairs.csv"
+    pairs_file.write_text("src,dst,t\n" + "".join(f"{a},{b},{t}\n" for a, b, t in lines))
+    for workers in ("1", "2"):
+        out = tmp_path / f"{workers}.parquet"
+        command = ["score", str(tgn_run), str(pairs_file), "--workers", workers]
+        assert main([*command, "--out", str(out)]) == 0
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 
-def test_results_wait_for_their_turn(tgn_run: Path) -> None:
+def test_results_wait_for_their_turn_and_mistakes_come_as_they_are(tgn_run: Path) -> None:
     """A worker that is slow holds up the others, whose results would else pile up."""
     with Processes(LiveRun(tgn_run), 2) as share:
         found = [values.tolist() for values in share(Sleep(n, 0.3 * (n == 0)) for n in range(9))]
+        with pytest.raises(ConfigError, match=r"task . must be another"):
+            list(share(Refuse(number) for number in range(3)))
     assert [place for place, *_ in found] == list(range(9))
     started = [at for _, at in found]
     assert sum(at < started[0] + 0.25 for at in started[1:]) <= 3
@@ -145,27 +140,19 @@ def test_a_worker_that_dies_ends_the_command(
     assert main(["embed", str(tgn_run), "--workers", "2", "--out", str(out)]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    (line,) = told.err.splitlines()
+    *progress, line = told.err.splitlines()
+    assert all(one.startswith("embedding: ") for one in progress), told.err
     assert line.startswith("error: worker ")
     assert "was ended by SIGKILL, and the command with it" in line
     assert out.read_text() == "as before"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_mistake_in_a_worker_is_the_error(tgn_run: Path) -> None:
-    live = LiveRun(tgn_run)
-    with (
-        Processes(live, 2) as share,
-        pytest.raises(ConfigError, match=r"task . must be another"),
-    ):
-        list(share(Refuse(number) for number in range(3)))
-
-
 def test_a_run_that_has_changed_is_refused(tgn_run: Path) -> None:
-    live = LiveRun(tgn_run)
-    live.stream = live.stream.head(700)
-    with Processes(live, 2) as share, pytest.raises(PresDistError, match="must stay as it is"):
-        list(share(Sleep(number, 0) for number in range(3)))
+    opening = Opening.of(LiveRun(tgn_run))
+    with pytest.raises(ConfigError, match="must stay as it is while workers use it"):
+        replace(opening, num_events=700).open()
+    assert opening.open().stream.num_events == opening.num_events
 
 
 def test_one_task_needs_no_process(tgn_run: Path) -> None:
