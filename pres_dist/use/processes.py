@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 import numpy as np
+import torch
 
 from pres_dist.errors import PresDistError, WorkerLostError
 from pres_dist.use.live import LiveRun, Report, quiet
@@ -76,19 +77,15 @@ class _Member:
     def _lost(self) -> WorkerLostError:
         self.process.join(_PATIENCE_S)
         code = self.process.exitcode
-        ended_by_signal = code is not None and code < 0
-        return lost(
-            self.number,
-            f"was ended by {signal.Signals(-code).name}"
-            if code is not None and ended_by_signal
-            else f"ended with exit code {code}",
-        )
+        if code is not None and code < 0:
+            return lost(self.number, f"was ended by {signal.Signals(-code).name}")
+        return lost(self.number, f"ended with exit code {code}")
 
 
 class Processes:
     """Shares tasks among processes, which start with the first tasks and end with the block.
 
-    A task that is alone is computed by the command itself.
+    They share the threads that torch has here. A task that is alone is computed by the command.
 
     Args:
         live: the run as the command has opened it.
@@ -96,7 +93,8 @@ class Processes:
     """
 
     def __init__(self, live: LiveRun, num_workers: int) -> None:
-        self._alone, self._opening = Alone(live), Opening.of(live)
+        self._alone = Alone(live)
+        self._opening = Opening.of(live, max(torch.get_num_threads() // num_workers, 1))
         self._num_workers = num_workers
         self._members: list[_Member] = []
 

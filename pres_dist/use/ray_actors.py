@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pres_dist.errors import PresDistError
-from pres_dist.parallel.ray_cluster import cluster, cluster_address
+from pres_dist.parallel.ray_cluster import cluster, cluster_address, environment
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.sharing import Opening, Share, Task, lost
 
@@ -48,7 +48,7 @@ class _Actor:
 
 @contextmanager
 def actors(live: LiveRun, num_workers: int, address: str) -> Iterator[Share]:
-    """Actors that share tasks for a while, with as many CPUs each as torch has threads here.
+    """Actors that share tasks for a while; `training.num_threads` CPUs each, one by default.
 
     Args:
         live: the run as the command has opened it.
@@ -58,9 +58,12 @@ def actors(live: LiveRun, num_workers: int, address: str) -> Iterator[Share]:
     Raises:
         ConfigError: the cluster cannot be joined.
     """
-    opening = Opening.of(live)
+    opening = Opening.of(live, max(live.config.training.num_threads, 1))
     opening = replace(opening, run_dir=opening.run_dir.absolute())
-    with cluster(cluster_address(address), num_workers * opening.num_threads):
+    with (
+        environment({"RAY_IGNORE_UNHANDLED_ERRORS": "1"}),  # the first is the command's
+        cluster(cluster_address(address), num_workers * opening.num_threads),
+    ):
         import ray
 
         gpus = int(live.device.type == "cuda")

@@ -72,7 +72,7 @@ class Opening:
     Attributes:
         run_dir, replay: as of `LiveRun`.
         num_events, checkpoint: what the command has found there.
-        num_threads: of torch; other numbers may round otherwise.
+        num_threads: of torch, where the run's configuration does not say.
     """
 
     run_dir: Path
@@ -82,13 +82,9 @@ class Opening:
     num_threads: int
 
     @classmethod
-    def of(cls, live: LiveRun) -> Opening:
+    def of(cls, live: LiveRun, num_threads: int) -> Opening:
         return cls(
-            live.run_dir,
-            live.replayed,
-            live.stream.num_events,
-            live.checkpoint,
-            torch.get_num_threads(),
+            live.run_dir, live.replayed, live.stream.num_events, live.checkpoint, num_threads
         )
 
     def open(self) -> LiveRun:

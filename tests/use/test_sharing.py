@@ -149,7 +149,7 @@ def test_a_worker_that_dies_ends_the_command(
 
 
 def test_a_run_that_has_changed_is_refused(tgn_run: Path) -> None:
-    opening = Opening.of(LiveRun(tgn_run))
+    opening = Opening.of(LiveRun(tgn_run), 1)
     with pytest.raises(ConfigError, match="must stay as it is while workers use it"):
         replace(opening, num_events=700).open()
     assert opening.open().stream.num_events == opening.num_events
