@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -157,14 +158,19 @@ def _start(number: int, opening: Opening) -> _Member:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, opening), daemon=True)
-    process.start()
+    resource_tracker.ensure_running()  # or else `start` does, and lets signals through again
+    # A process begins with the signals blocked that its parent blocks: Ctrl-C is the command's.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Member(number, process, ours)
 
 
 def _work(connection: Connection, opening: Opening) -> None:
     """What a worker does: computes tasks until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which ends this
     with suppress(EOFError, ConnectionError):
         try:
             live = opening.open()

@@ -24,7 +24,7 @@ from pres_dist.use.live import LiveRun, Report
 from pres_dist.use.pairs import Pairs, score_pairs
 from pres_dist.use.processes import Processes
 from pres_dist.use.ranking import evaluate_ranking
-from pres_dist.use.sharing import Alone, Opening
+from pres_dist.use.sharing import Alone, Opening, Share
 
 
 def shared_memory() -> set[str]:
@@ -49,7 +49,7 @@ def later_pairs(live: LiveRun, num: int = 60) -> Pairs:
 
 
 def test_workers_compute_the_same_bits(tgn_run: Path) -> None:
-    """Embeddings, scores and rankings; memory goes back in between."""
+    """Embeddings, scores and rankings; memory goes back in between. Mistakes come as they are."""
     live, alone = LiveRun(tgn_run), LiveRun(tgn_run)
     asked, told = later_pairs(live), []
     with Processes(live, 2) as share:
@@ -71,6 +71,9 @@ def test_workers_compute_the_same_bits(tgn_run: Path) -> None:
         ranked = evaluate_ranking(live, 20, share=share)
         expected = evaluate_ranking(alone, 20)
         assert ranked | {"seconds": 0} == expected | {"seconds": 0}
+        check_turns(share)
+        with pytest.raises(ConfigError, match=r"task . must be another"):
+            list(share(Refuse(number) for number in range(3)))
 
 
 def test_a_file_is_the_same(tgn_run: Path, tmp_path: Path) -> None:
@@ -85,12 +88,9 @@ def test_a_file_is_the_same(tgn_run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 
-def test_results_wait_for_their_turn_and_mistakes_come_as_they_are(tgn_run: Path) -> None:
-    """A worker that is slow holds up the others, whose results would else pile up."""
-    with Processes(LiveRun(tgn_run), 2) as share:
-        found = [values.tolist() for values in share(Sleep(n, 0.3 * (n == 0)) for n in range(9))]
-        with pytest.raises(ConfigError, match=r"task . must be another"):
-            list(share(Refuse(number) for number in range(3)))
+def check_turns(share: Share) -> None:
+    """Results wait for their turn, and tasks for a worker that is slow: few are begun before."""
+    found = [values.tolist() for values in share(Sleep(n, 0.3 * (n == 0)) for n in range(9))]
     assert [place for place, *_ in found] == list(range(9))
     started = [at for _, at in found]
     assert sum(at < started[0] + 0.25 for at in started[1:]) <= 3
@@ -161,7 +161,9 @@ def test_one_task_needs_no_process(tgn_run: Path) -> None:
         assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
 def test_workers_end_with_the_command(
     tgn_run: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -171,13 +173,23 @@ def test_workers_end_with_the_command(
     out = tmp_path / "scored.csv"
     command = [sys.executable, "-m", "pres_dist", "score", str(tgn_run)]
     command += [str(tmp_path / "pairs.csv"), "--out", str(out), "--workers", "2"]
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = psutil.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     while len(workers := spawned(process)) < 2:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == code, told
+    assert number == signal.SIGKILL or "Traceback" not in told
     assert psutil.wait_procs(workers, timeout=60)[1] == []
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
 
