@@ -42,6 +42,7 @@ REPORT = ["plotly>=6", "jinja2>=3.1", "tensorboard>=2.18"]
 EXPORT = ["safetensors>=0.5"]
 MIRROR = ["fsspec>=2024.6"]
 SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
+PYG = ["torch_geometric>=2.6"]
 EXTRAS = {
     "data": DATA,
     "report": REPORT,
@@ -50,12 +51,13 @@ EXTRAS = {
     # Of a file system, its own package besides: s3fs, gcsfs, adlfs.
     "mirror": MIRROR,
     "ray-serve": [*SERVE, "ray[serve]>=2.52"],
-    "pyg": ["torch_geometric>=2.6"],
+    "pyg": PYG,
     "tgb": ["py-tgb>=2.0"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"],
     "dev": [
         *EXPORT,
         *MIRROR,
+        *PYG,
         *SERVE,
         "flask>=3",
         "flask-cors>=5",

@@ -3,9 +3,10 @@
     python3.11 docker/lock.py cpu      # on Linux and x86-64, with a pip of 23 or newer
     python3.11 docker/lock.py gpu
 
-pip resolves what setup.py asks for, within requirements/constraints.txt, and says which files
-it would install; nothing is installed. For `cpu`, pip must find torch's CPU build and for
-`gpu` the one that PyPI has: options for that go to pip (`-- --extra-index-url URL`).
+pip resolves what setup.py asks for with the extra `all`, within requirements/constraints.txt,
+and says which files it would install; nothing is installed. For `cpu`, pip must find torch's
+CPU build and for `gpu` the one that PyPI has: options for that go to pip
+(`-- --extra-index-url URL`).
 What comes as source alone is in requirements-source.txt, which both images share.
 """
 
@@ -48,7 +49,7 @@ def _resolved(pip_options: list[str]) -> list[dict[str, Any]]:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
         command += ["--quiet", "--report", str(report), *pip_options]
-        command += ["-c", str(ROOT / "requirements" / "constraints.txt"), f"{ROOT}[data,report]"]
+        command += ["-c", str(ROOT / "requirements" / "constraints.txt"), f"{ROOT}[all]"]
         subprocess.run(command, check=True)
         installs = json.loads(report.read_text())["install"]
     return [

@@ -32,7 +32,7 @@ class StoreError(PresDistError):
 
 
 class WorkerLostError(PresDistError):
-    """A worker died, stopped or was cut off; starting all again goes on from a checkpoint."""
+    """A worker died, stopped or was cut off; the same command again takes it up, or goes on."""
 
 
 class TerminatedError(PresDistError):

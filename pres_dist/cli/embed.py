@@ -6,7 +6,15 @@ import time
 from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_side, add_time, chosen_time, use_parser
+from pres_dist.cli.use_options import (
+    add_side,
+    add_time,
+    add_workers,
+    checked_workers,
+    chosen_time,
+    sharing,
+    use_parser,
+)
 from pres_dist.config.options import OptionParser, normalised
 
 
@@ -21,14 +29,18 @@ def main(argv: list[str]) -> int:
     from pres_dist.use.table_files import check_place
 
     started = time.perf_counter()
+    workers = checked_workers(arguments)
     check_place(arguments.out, NODE_SUFFIXES)
     with terminable():
         live = LiveRun(arguments.run, arguments.replay)
         t, nodes = chosen_time(live, arguments), None
         if arguments.nodes is not None:
             nodes = find_nodes(live.lookup, *read_ids(arguments.nodes), side=arguments.side)
-        with show_progress("embedding") as report:
-            rows = write_embeddings(live, arguments.run, arguments.out, t, nodes, report)
+        with (
+            sharing(live, workers, arguments.address) as share,
+            show_progress("embedding") as report,
+        ):
+            rows = write_embeddings(live, arguments.run, arguments.out, t, nodes, report, share)
     seconds = time.perf_counter() - started
     print(
         f"{arguments.out}: {rows:,} nodes at time {t}, {live.config.model.embedding_dim} numbers "
@@ -55,4 +67,5 @@ def _parser() -> OptionParser:
         "--nodes", metavar="FILE", type=Path, help="only the nodes of this file, an id a line"
     )
     add_side(parser, "--nodes")
+    add_workers(parser)
     return parser

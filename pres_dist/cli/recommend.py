@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_time, at_least_one, chosen_time, use_parser
+from pres_dist.cli.use_options import (
+    add_time,
+    add_workers,
+    at_least_one,
+    checked_workers,
+    chosen_time,
+    sharing,
+    use_parser,
+)
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
 
@@ -53,7 +61,10 @@ def _check(arguments: argparse.Namespace) -> None:
         "--top": arguments.top,
         "--order": arguments.order,
     }
-    of_evaluation: dict[str, object] = {"--max-events": arguments.max_events}
+    of_evaluation: dict[str, object] = {
+        "--max-events": arguments.max_events,
+        "--workers": checked_workers(arguments) > 1,
+    }
     unfit = of_sources if arguments.evaluate else of_evaluation
     given = [name for name, value in unfit.items() if value]
     if given:
@@ -94,8 +105,9 @@ def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     max_events = MAX_EVENTS
     if arguments.max_events is not None:
         max_events = at_least_one("--max-events", arguments.max_events)
-    with show_progress("ranking") as report:
-        results = evaluate_ranking(live, max_events, report)
+    workers = checked_workers(arguments)
+    with sharing(live, workers, arguments.address) as share, show_progress("ranking") as report:
+        results = evaluate_ranking(live, max_events, report, share)
     write_atomically(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
     print("\n".join(aligned(_ranking_rows(results))))
     (new,) = {row["new_pairs"]["num_events"] for row in results["ranked"].values()}
@@ -178,4 +190,5 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--max-events", metavar="N", help="rank about so many test events, spread evenly (2,000)"
     )
+    add_workers(parser)
     return parser

@@ -7,7 +7,15 @@ import time
 from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_columns, add_time, chosen_time, use_parser
+from pres_dist.cli.use_options import (
+    add_columns,
+    add_time,
+    add_workers,
+    checked_workers,
+    chosen_time,
+    sharing,
+    use_parser,
+)
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
 
@@ -25,6 +33,7 @@ def main(argv: list[str]) -> int:
     from pres_dist.use.table_files import TABLE_SUFFIXES, check_place, table_file
 
     started = time.perf_counter()
+    workers = checked_workers(arguments)
     if arguments.out is not None:
         check_place(arguments.out, TABLE_SUFFIXES)
     file = PairFile(arguments.pairs, PairColumns(arguments.src, arguments.dst, arguments.time))
@@ -38,8 +47,11 @@ def main(argv: list[str]) -> int:
         live.require_links()
         pairs, places = file.pairs(live, chosen_time(live, arguments), arguments.unknown)
         probability = np.full(file.num_rows, np.nan, np.float32)
-        with show_progress("scoring", unit="done") as report:
-            probability[places] = score_pairs(live, pairs, arguments.batched, report)
+        with (
+            sharing(live, workers, arguments.address) as share,
+            show_progress("scoring", unit="done") as report,
+        ):
+            probability[places] = score_pairs(live, pairs, arguments.batched, report, share)
         with table_file(arguments.out) as out:
             for table in file.with_probabilities(probability):
                 out.write(table)
@@ -82,4 +94,5 @@ def _parser() -> OptionParser:
         default="error",
         help="what to do about an id that the stream does not have (error)",
     )
+    add_workers(parser)
     return parser

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from pres_dist.errors import ConfigError
 
 if TYPE_CHECKING:
     from pres_dist.use.live import LiveRun
+    from pres_dist.use.sharing import Share
 
 
 def use_parser(name: str, arguments: str, description: str) -> OptionParser:
@@ -54,6 +57,47 @@ def add_time(parser: argparse.ArgumentParser) -> None:
         help="rebuild the memory from the first event by the final weights: allows any time, "
         "and costs accuracy",
     )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Who shares the work."""
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        default="1",
+        help="processes that share the work; the result is the same, bit for bit (1)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="the workers are actors of this Ray cluster (auto: of the one of this machine)",
+    )
+
+
+def checked_workers(arguments: argparse.Namespace) -> int:
+    """How many workers share the work; ConfigError for options that do not fit together."""
+    workers = at_least_one("--workers", arguments.workers)
+    if workers == 1 and arguments.address is not None:
+        raise ConfigError("command line: --address needs --workers 2 or more, got 1")
+    return workers
+
+
+@contextmanager
+def sharing(live: LiveRun, workers: int, address: str | None) -> Iterator[Share]:
+    """Whoever shares the work on a run: the command alone, processes, or actors of Ray."""
+    from pres_dist.use.processes import Processes
+    from pres_dist.use.sharing import Alone
+
+    if workers == 1:
+        yield Alone(live)
+    elif address is None:
+        with Processes(live, workers) as processes:
+            yield processes
+    else:
+        from pres_dist.use.ray_actors import actors
+
+        with actors(live, workers, address) as share:
+            yield share
 
 
 def add_side(parser: argparse.ArgumentParser, ids: str) -> None:

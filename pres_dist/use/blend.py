@@ -31,6 +31,7 @@ from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.use.history import FEATURES, History
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.recommend_scores import all_logits
+from pres_dist.use.sharing import Alone, Share
 
 BLEND = "blend.json"
 NAMES = ("logit", *FEATURES)
@@ -83,8 +84,15 @@ def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
     return blend
 
 
-def learn_blend(live: LiveRun, report: Report = quiet) -> tuple[Blend, Blend]:
+def learn_blend(
+    live: LiveRun, report: Report = quiet, share: Share | None = None
+) -> tuple[Blend, Blend]:
     """Learn the blend from the validation part; and one of the past alone, for comparison.
+
+    Args:
+        live: the run.
+        report: told how many events are scored.
+        share: who scores them; the run itself when None.
 
     Raises:
         ConfigError: there are no validation events to learn from.
@@ -99,7 +107,8 @@ def learn_blend(live: LiveRun, report: Report = quiet) -> tuple[Blend, Blend]:
     history = History(live.stream, live.step.tables)
     wanted = min(FIT_EVENTS, max(100, _FIT_CELLS // destinations.numel()))
     inputs, true = [], []
-    for batch, before_n, logit_nC in scored_events(live, events, destinations, wanted, report):
+    scored = scored_events(live, events, destinations, wanted, report, share)
+    for batch, before_n, logit_nC in scored:
         features_nCF = history.features(batch.src_B, before_n, destinations)
         inputs.append(torch.cat([logit_nC[:, :, None], features_nCF], dim=2))
         true.append(torch.searchsorted(destinations, batch.dst_B))
@@ -113,12 +122,36 @@ def learn_blend(live: LiveRun, report: Report = quiet) -> tuple[Blend, Blend]:
     return blend, alone
 
 
+@dataclass(frozen=True)
+class EventsAt:
+    """Events of one time, to be scored with all destinations, as a task.
+
+    Attributes:
+        events: [n] ids.
+        destinations: [C] int64 nodes.
+    """
+
+    events: np.ndarray
+    destinations: np.ndarray
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        """[n, C] float32 logits, with memory that has seen every event before that time."""
+        batch = _batch(live, self.events)
+        t = int(batch.t_B[0])
+        live.move_to(live.first_event_at(t), report)
+        destinations = torch.from_numpy(self.destinations).to(live.device)
+        sources = live.embed(batch.src_B, batch.t_B, t)
+        candidates = live.embed(destinations, torch.full_like(destinations, t), t)
+        return all_logits(live.parts.model, sources, candidates).cpu().numpy()
+
+
 def scored_events(
     live: LiveRun,
     events: range,
     destinations: Tensor,
     max_events: int,
     report: Report = quiet,
+    share: Share | None = None,
 ) -> Iterator[tuple[TemporalBatch, Tensor, Tensor]]:
     """The model's logits of some events with all destinations, one time after the other.
 
@@ -130,24 +163,26 @@ def scored_events(
         destinations: [C] sorted nodes.
         max_events: about so many, spread evenly; all where there are no more.
         report: told how many are done.
+        share: who computes them; the run itself when None.
 
     Returns:
         events of one time; [n] id of the first event that they do not see; [n, C] logits.
     """
     chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
     t_n = np.asarray(live.stream.t[chosen])
+    groups = np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1)
+    tasks = (EventsAt(same, destinations.cpu().numpy()) for same in groups)
     done = 0
-    for same in np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1):
-        batch = batch_of(live.step.tables, torch.from_numpy(same).to(live.parts.device))
-        t = int(batch.t_B[0])
-        event = live.first_event_at(t)
-        live.move_to(event)
-        sources = live.embed(batch.src_B, batch.t_B, t)
-        candidates = live.embed(destinations, torch.full_like(destinations, t), t)
-        before = torch.full_like(batch.src_B, event)
-        yield batch, before, all_logits(live.parts.model, sources, candidates)
+    for same, logits_nC in zip(groups, (share or Alone(live))(tasks), strict=True):
+        batch = _batch(live, same)
+        before = torch.full_like(batch.src_B, live.first_event_at(int(batch.t_B[0])))
+        yield batch, before, torch.from_numpy(logits_nC).to(live.device)
         done += len(same)
         report(done, done, len(chosen))
+
+
+def _batch(live: LiveRun, events: np.ndarray) -> TemporalBatch:
+    return batch_of(live.step.tables, torch.from_numpy(events).to(live.device))
 
 
 def destinations_of_run(live: LiveRun) -> Tensor:

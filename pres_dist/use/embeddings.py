@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,37 @@ from pres_dist.errors import DataError
 from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.node_table import NodeTable, table_of, write_tables
+from pres_dist.use.sharing import Alone, Share
 
 ROWS = 1 << 14
-"""Nodes of a row group."""
+"""Nodes of a row group, and of a task for one of several workers."""
+
+
+@dataclass(frozen=True)
+class NodesAt:
+    """Nodes to embed at a time, as a task.
+
+    Attributes:
+        nodes: [n] int64.
+        t: events strictly before it are seen.
+    """
+
+    nodes: np.ndarray
+    t: int
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        """[n, A] float32 embeddings."""
+        live.move_to(live.first_event_at(self.t), report)
+        nodes = torch.from_numpy(self.nodes).to(live.device)
+        return live.embed(nodes, torch.full_like(nodes, self.t), self.t).float().cpu().numpy()
 
 
 def embed_nodes(
-    live: LiveRun, t: int, nodes: Tensor | None = None, report: Report = quiet
+    live: LiveRun,
+    t: int,
+    nodes: Tensor | None = None,
+    report: Report = quiet,
+    share: Share | None = None,
 ) -> Iterator[NodeTable]:
     """Embeddings at a time, part by part.
 
@@ -29,16 +54,16 @@ def embed_nodes(
         t: events strictly before it are seen.
         nodes: int64 nodes; those with an event before t when None.
         report: told how far it is, first over events and then over nodes.
+        share: who computes them; the run itself when None.
     """
-    event = live.first_event_at(t)
-    live.move_to(event, report)
-    nodes = live.known_nodes(event) if nodes is None else nodes
+    nodes = live.known_nodes(live.first_event_at(t)) if nodes is None else nodes
+    parts = nodes.cpu().split(ROWS)
+    tasks = (NodesAt(part.numpy(), t) for part in parts)
     done = 0
-    for part in nodes.split(ROWS):
-        values = live.embed(part, torch.full_like(part, t), t)
+    for part, values in zip(parts, (share or Alone(live))(tasks, report), strict=True):
         done += part.numel()
         report(done, done, nodes.numel())
-        yield table_of(live.stream, part, values.float(), t)
+        yield table_of(live.stream, part, torch.from_numpy(values), t)
 
 
 def memory_of(live: LiveRun, t: int, nodes: Tensor) -> NodeTable:
@@ -55,6 +80,7 @@ def write_embeddings(
     t: int,
     nodes: Tensor | None = None,
     report: Report = quiet,
+    share: Share | None = None,
 ) -> int:
     """Write `embed_nodes` to a file; returns the number of rows."""
     about = {
@@ -69,7 +95,7 @@ def write_embeddings(
 
     def counted() -> Iterator[NodeTable]:
         nonlocal count
-        for table in embed_nodes(live, t, nodes, report):
+        for table in embed_nodes(live, t, nodes, report, share):
             count += len(table)
             yield table
 

@@ -5,7 +5,7 @@ Shapes: n pairs, A embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,10 @@ from torch import Tensor
 
 from pres_dist.model.tgn import TGN
 from pres_dist.use.live import MOST_QUERIES, LiveRun, Report, quiet
+from pres_dist.use.sharing import Alone, Share
+
+_CHUNKS = 32
+"""Times of a task at most: of pairs that each have a time of their own, a fraction of a second."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,49 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.src)
 
+    def at(self, rows: np.ndarray) -> Pairs:
+        """Some of them."""
+        return Pairs(self.src[rows], self.dst[rows], self.t[rows])
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pairs that are scored together.
+
+    Attributes:
+        pairs: they read the same memory.
+        event: the first that it has not seen.
+        now: its time.
+    """
+
+    pairs: Pairs
+    event: int
+    now: int
+
+
+@dataclass(frozen=True)
+class ChunksInOrder:
+    """Chunks one after the other in time, as a task."""
+
+    chunks: Sequence[Chunk]
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        """[n] float32 probabilities of the pairs of all chunks."""
+        probabilities = []
+        for chunk in self.chunks:
+            live.move_to(chunk.event, report)
+            report = quiet
+            logits = link_logits(live, chunk.pairs, np.arange(len(chunk.pairs)), chunk.now)
+            probabilities.append(torch.sigmoid(logits).cpu().numpy())
+        return np.concatenate(probabilities)
+
 
 def score_pairs(
-    live: LiveRun, pairs: Pairs, batched: bool = False, report: Report = quiet
+    live: LiveRun,
+    pairs: Pairs,
+    batched: bool = False,
+    report: Report = quiet,
+    share: Share | None = None,
 ) -> np.ndarray:
     """[n] float32 probabilities, sigmoid of the decoder's logit, in the order of the pairs.
 
@@ -48,28 +92,43 @@ def score_pairs(
             memory of a pair is that from before its batch, neighbours are those before its
             own time. Without it the memory too has seen every earlier event.
         report: told how far it is, first over events and then over pairs.
+        share: who computes them; the run itself when None.
 
     Raises:
         ConfigError: the run has not learnt to score links.
     """
     live.require_links()
-    if not len(pairs):
-        return np.empty(0, np.float32)
     probability_n = np.empty(len(pairs), np.float32)
+    order = np.argsort(pairs.t, kind="stable")
     done = 0
-    for rows, event, now in _groups(live, pairs, batched):
-        live.move_to(event, report if not done else quiet)
-        for chunk in np.array_split(rows, -(-len(rows) // MOST_QUERIES)):
-            logits = link_logits(live, pairs, chunk, now)
-            probability_n[chunk] = torch.sigmoid(logits).cpu().numpy()
-            done += len(chunk)
-            report(done, done, len(pairs))
+    for part in (share or Alone(live))(_tasks(live, pairs, order, batched), report):
+        probability_n[order[done : done + len(part)]] = part
+        done += len(part)
+        report(done, done, len(pairs))
     return probability_n
 
 
-def _groups(live: LiveRun, pairs: Pairs, batched: bool) -> Iterator[tuple[np.ndarray, int, int]]:
+def _tasks(
+    live: LiveRun, pairs: Pairs, order: np.ndarray, batched: bool
+) -> Iterator[ChunksInOrder]:
+    """All pairs in the order of their times, a few chunks a task."""
+    chunks: list[Chunk] = []
+    for rows, event, now in _groups(live, pairs, order, batched):
+        for part in np.array_split(rows, -(-len(rows) // MOST_QUERIES)):
+            chunks.append(Chunk(pairs.at(part), event, now))
+            if len(chunks) == _CHUNKS or sum(len(chunk.pairs) for chunk in chunks) >= MOST_QUERIES:
+                yield ChunksInOrder(chunks)
+                chunks = []
+    if chunks:
+        yield ChunksInOrder(chunks)
+
+
+def _groups(
+    live: LiveRun, pairs: Pairs, order: np.ndarray, batched: bool
+) -> Iterator[tuple[np.ndarray, int, int]]:
     """Rows that read the same memory, in the order of time; its first event unseen; its time."""
-    order = np.argsort(pairs.t, kind="stable")
+    if not len(order):
+        return
     t_n = pairs.t[order]
     event_n = np.searchsorted(live.stream.t, t_n, side="left")
     if batched:

@@ -18,6 +18,7 @@ from pres_dist.step.batches import TemporalBatch
 from pres_dist.use.blend import NAMES, destinations_of_run, learn_blend, scored_events
 from pres_dist.use.history import History
 from pres_dist.use.live import LiveRun, Report, quiet
+from pres_dist.use.sharing import Share
 
 TOP = 10
 MAX_EVENTS = 2000
@@ -29,6 +30,7 @@ def evaluate_ranking(
     live: LiveRun,
     max_events: int = MAX_EVENTS,
     report: Report = quiet,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """hit@10 and MRR of the model and of baselines over the test part.
 
@@ -41,6 +43,7 @@ def evaluate_ranking(
         max_events: about so many events, spread evenly over the test part; all where there
             are no more.
         report: told how many are done, first of those that the blend is learnt from.
+        share: who scores the events; the run itself when None.
 
     Returns:
         num_events, num_destinations, seconds, and `ranked`: for the model, the blend, the
@@ -53,11 +56,12 @@ def evaluate_ranking(
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
     kind, destinations = str(live.config.model.kind), destinations_of_run(live)
-    blend, past = learn_blend(live, report) if len(split.validation) else (None, None)
+    blend, past = learn_blend(live, report, share) if len(split.validation) else (None, None)
     history = History(live.stream, live.step.tables)
     ranked: list[Ranks] = []
     is_new: list[np.ndarray] = []
-    for batch, before, logits in scored_events(live, split.test, destinations, max_events, report):
+    scored = scored_events(live, split.test, destinations, max_events, report, share)
+    for batch, before, logits in scored:
         scores: dict[str, Tensor] = {kind: logits}
         if blend is not None and past is not None:
             features = history.features(batch.src_B, before, destinations)

