@@ -1,7 +1,7 @@
-"""Rows of a table that queries read, and the two products that attention makes of them.
+"""Rows of a table that queries read, and the products that attention makes of them.
 
 Neighbours of different queries are often the same node or the same event. On the CPU
-both products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
+products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
 would be written once and read four times in a step, never exists.
 
 Shapes: Q queries, H heads, K rows a query, X rows of the table, d numbers a row.
@@ -10,12 +10,15 @@ Shapes: Q queries, H heads, K rows a query, X rows of the table, d numbers a row
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_QUERIES_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Rows:
 
     table_Xd: Tensor
     index_QK: Tensor
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        return self.table_Xd.shape[1]
 
     @staticmethod
     def of(dense_QKd: Tensor) -> Rows:
@@ -75,6 +83,33 @@ def sums(weights_QHK: Tensor, rows: Rows) -> Tensor:
         mode="sum",
     )
     return summed_Nd.view(num_queries, num_heads, rows.table_Xd.shape[1])
+
+
+def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
+    """[X, d] what `sums` takes from each row, given back: its transpose; not differentiable.
+
+    A few queries at a time: a [Q, K, d] tensor would not fit into a cache.
+
+    Args:
+        pairs: weights [Q, H, K] and vectors [Q, H, d], of which each row gets the products' sum.
+        rows: who reads which row.
+    """
+    table_Xd = torch.zeros_like(rows.table_Xd)
+    on_cpu, num_queries = table_Xd.device.type == "cpu", rows.index_QK.shape[0]
+    at_a_time = _QUERIES_AT_A_TIME if on_cpu else max(num_queries, 1)
+    for first in range(0, num_queries, at_a_time):
+        some = slice(first, first + at_a_time)
+        given_QKd = _product(pairs, some)
+        table_Xd.index_add_(0, rows.index_QK[some].flatten(), given_QKd.flatten(0, 1))
+    return table_Xd
+
+
+def _product(pairs: Sequence[tuple[Tensor, Tensor]], some: slice) -> Tensor:
+    (weights, vectors), *others = ((weights[some].mT, vectors[some]) for weights, vectors in pairs)
+    product = torch.bmm(weights, vectors)
+    for weights, vectors in others:
+        product.baddbmm_(weights, vectors)
+    return product
 
 
 def _in_place(left: Tensor, rows: Rows) -> bool:

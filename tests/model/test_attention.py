@@ -35,7 +35,7 @@ class Inputs:
 
     def arguments(self) -> tuple[Tensor, Tensor, Rows, Rows | None, Tensor, Tensor]:
         edges = None if self.edges is None else Rows.of(self.edges)
-        return self.own, self.now, Rows.of(self.states), edges, self.times, self.mask
+        return self.own, self.now, Rows.of(self.states), edges, Rows.of(self.times), self.mask
 
 
 def make_inputs(edge_dim: int, dtype: torch.dtype = torch.float64, num_neighbours: int = K):
@@ -130,7 +130,7 @@ def test_written_out_gradient(seed, edge_dim, learnt_times):
     mask[0] = False
 
     def attended(queries: Tensor, states: Tensor, times: Tensor) -> Tensor:
-        return attend(queries, Rows.of(states), Rows.of(edges), times, mask)
+        return attend(queries, Rows.of(states), Rows.of(edges), Rows.of(times), mask)
 
     assert torch.autograd.gradcheck(attended, (queries, states, times))
 
