@@ -71,15 +71,17 @@ class TemporalAttention(nn.Module):
             mask_QK: False for empty slots.
             place_Q: row of `own_PS` that belongs to each query; None where they are in order.
         """
-        read = [states, times] if edges is None else [states, edges, times]
+        read = [states, times]
+        if edges is not None:
+            read.insert(1, Rows(edges.table_Xd.detach(), edges.index_QK))
         queries = self._into_neighbour_space(own_PS, now_1T, [rows.dim for rows in read])
-        sums = attend([at_queries(part, place_Q) for part in queries], read, mask_QK)
+        sums = attend([_of_each(part, place_Q) for part in queries], read, mask_QK)
         return self._values(sums)
 
     def _into_neighbour_space(
         self, own_PS: Tensor, now_1T: Tensor, dims: list[int]
     ) -> list[Tensor]:
-        """q' = Wk^T q for each head, scaled, as [P, H, d] of each part of a neighbour;
+        """q' = Wk^T q for each head, scaled, as [H, P, d] of each part of a neighbour;
         q = Wq [own state | phi(0)]."""
         state_AS, time_AT = self.query.weight.split([own_PS.shape[1], now_1T.shape[1]], dim=1)
         shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
@@ -87,23 +89,26 @@ class TemporalAttention(nn.Module):
         head_dim = projected_PA.shape[1] // self.num_heads
         projected_HPh = projected_PA.unflatten(1, (self.num_heads, head_dim)).transpose(0, 1)
         key_Hhx = self.key.view(self.num_heads, head_dim, -1) / math.sqrt(head_dim)
-        return [
-            torch.bmm(projected_HPh, key_Hhd).transpose(0, 1) for key_Hhd in key_Hhx.split(dims, 2)
-        ]
+        return [torch.bmm(projected_HPh, key_Hhd) for key_Hhd in key_Hhx.split(dims, dim=2)]
 
     def _values(self, sums: Sequence[Tensor]) -> Tensor:
-        """Wv applied to each head's sum, whose parts are [Q, H, d]: [Q, A]."""
+        """Wv applied to each head's sum, whose parts are [H, Q, d]: [Q, A]."""
         value_Hxh = self.value.view(self.num_heads, -1, self.value.shape[1]).transpose(1, 2)
         values = value_Hxh.split([part.shape[2] for part in sums], dim=1)
-        values_HQh: Tensor = sum(
-            torch.bmm(part.transpose(0, 1), value) for part, value in zip(sums, values, strict=True)
-        )
+        values_HQh = torch.bmm(sums[0], values[0])
+        for part, value in zip(sums[1:], values[1:], strict=True):
+            values_HQh = torch.baddbmm(values_HQh, part, value)
         return values_HQh.transpose(0, 1).flatten(1)
 
 
 def at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
     """The row of each query, out of those of distinct nodes; None: they are in order already."""
     return rows if place_Q is None else rows.index_select(0, place_Q)
+
+
+def _of_each(rows_HPd: Tensor, place_Q: Tensor | None) -> Tensor:
+    """The same of each head's rows."""
+    return rows_HPd if place_Q is None else rows_HPd.index_select(1, place_Q)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -120,12 +125,12 @@ def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> 
     backward agree.
 
     Args:
-        queries: [Q, H, d] of each part.
+        queries: [H, Q, d] of each part.
         read: the parts of the K neighbours of each query.
         mask_QK: False for empty slots.
 
     Returns:
-        [Q, H, d] of each part.
+        [H, Q, d] of each part.
     """
     device, dtype = queries[0].device.type, queries[0].dtype
     if torch.is_autocast_enabled(device):
@@ -150,7 +155,7 @@ class _Attend(torch.autograd.Function):
         queries, read = _apart(given)
         scores = _scores(queries, read)
         wide = torch.promote_types(scores.dtype, torch.float32)
-        weights = masked_softmax(scores.to(wide), mask[:, None, :]).to(scores.dtype)
+        weights = masked_softmax(scores.to(wide), mask).to(scores.dtype)
         ctx.save_for_backward(weights, *given)
         return tuple(sums(weights, rows) for rows in read)
 
@@ -177,7 +182,7 @@ def _apart(given: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rows]]:
 
 
 def _scores(queries: Sequence[Tensor], read: Sequence[Rows]) -> Tensor:
-    """[Q, H, K] q' . x_k."""
+    """[H, Q, K] q' . x_k."""
     first, *others = (dots(query, rows) for query, rows in zip(queries, read, strict=True))
     for other in others:
         first += other

@@ -51,11 +51,11 @@ class Rows:
         return rows.view(*self.index_QK.shape, self.table_Xd.shape[1])
 
 
-def dots(queries_QHd: Tensor, rows: Rows) -> Tensor:
-    """[Q, H, K] inner product of each head's query with each of its rows; not differentiable."""
-    if not _in_place(queries_QHd, rows):
-        return torch.bmm(queries_QHd, rows.dense().transpose(1, 2))
-    num_queries, num_heads, dim = queries_QHd.shape
+def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
+    """[H, Q, K] inner product of each head's query with each of its rows; not differentiable."""
+    if not _in_place(queries_HQd, rows):
+        return torch.einsum("hqd,qkd->hqk", queries_HQd, rows.dense())
+    num_heads, num_queries, dim = queries_HQd.shape
     index_NK, table_Xd = _for_heads(rows, num_heads), rows.table_Xd
     num, each = index_NK.shape
     first_N = torch.arange(0, num * each + 1, each)
@@ -63,26 +63,26 @@ def dots(queries_QHd: Tensor, rows: Rows) -> Tensor:
     sought = torch.sparse_csr_tensor(
         first_N,
         index_NK.flatten(),
-        queries_QHd.new_zeros(num * each),
+        queries_HQd.new_zeros(num * each),
         size=(num, table_Xd.shape[0]),
     )
-    flat_Nd = queries_QHd.reshape(num, dim)
+    flat_Nd = queries_HQd.reshape(num, dim)
     found = torch.sparse.sampled_addmm(sought, flat_Nd, table_Xd.t(), beta=0.0)
-    return found.values().view(num_queries, num_heads, each)
+    return found.values().view(num_heads, num_queries, each)
 
 
-def sums(weights_QHK: Tensor, rows: Rows) -> Tensor:
-    """[Q, H, d] sum of each query's rows, weighted for each head; not differentiable."""
-    if not _in_place(weights_QHK, rows):
-        return torch.bmm(weights_QHK, rows.dense())
-    num_queries, num_heads, each = weights_QHK.shape
+def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
+    """[H, Q, d] sum of each query's rows, weighted for each head; not differentiable."""
+    if not _in_place(weights_HQK, rows):
+        return torch.einsum("hqk,qkd->hqd", weights_HQK, rows.dense())
+    num_heads, num_queries, each = weights_HQK.shape
     summed_Nd = F.embedding_bag(
         _for_heads(rows, num_heads),
         rows.table_Xd,
-        per_sample_weights=weights_QHK.reshape(-1, each),
+        per_sample_weights=weights_HQK.reshape(-1, each),
         mode="sum",
     )
-    return summed_Nd.view(num_queries, num_heads, rows.table_Xd.shape[1])
+    return summed_Nd.view(num_heads, num_queries, rows.dim)
 
 
 def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
@@ -91,7 +91,7 @@ def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
     A few queries at a time: a [Q, K, d] tensor would not fit into a cache.
 
     Args:
-        pairs: weights [Q, H, K] and vectors [Q, H, d], of which each row gets the products' sum.
+        pairs: weights [H, Q, K] and vectors [H, Q, d], of which each row gets the products' sum.
         rows: who reads which row.
     """
     table_Xd = torch.zeros_like(rows.table_Xd)
@@ -105,7 +105,11 @@ def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
 
 
 def _product(pairs: Sequence[tuple[Tensor, Tensor]], some: slice) -> Tensor:
-    (weights, vectors), *others = ((weights[some].mT, vectors[some]) for weights, vectors in pairs)
+    """[Q, K, d] of some queries: each pair's products, added up over heads and pairs."""
+    (weights, vectors), *others = (
+        (weights[:, some].permute(1, 2, 0), vectors[:, some].transpose(0, 1))
+        for weights, vectors in pairs
+    )
     product = torch.bmm(weights, vectors)
     for weights, vectors in others:
         product.baddbmm_(weights, vectors)
@@ -123,9 +127,8 @@ def _in_place(left: Tensor, rows: Rows) -> bool:
 
 
 def _for_heads(rows: Rows, num_heads: int) -> Tensor:
-    """[Q * H, K] the same rows for each head."""
-    num_queries, each = rows.index_QK.shape
-    return rows.index_QK[:, None].expand(num_queries, num_heads, each).reshape(-1, each)
+    """[H * Q, K] the same rows for each head."""
+    return rows.index_QK.expand(num_heads, *rows.index_QK.shape).reshape(-1, rows.index_QK.shape[1])
 
 
 @cache
