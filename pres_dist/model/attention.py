@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pres_dist.model.rows import Rows, dots, sums
+from pres_dist.model.rows import Rows, dots, spread, sums
 
 
 class TemporalAttention(nn.Module):
@@ -56,7 +56,7 @@ class TemporalAttention(nn.Module):
         now_1T: Tensor,
         states: Rows,
         edges: Rows | None,
-        times_QKT: Tensor,
+        times: Rows,
         mask_QK: Tensor,
         place_Q: Tensor | None = None,
     ) -> Tensor:
@@ -67,27 +67,37 @@ class TemporalAttention(nn.Module):
             now_1T: phi(0), the time part that all queries share.
             states: [S] state of each neighbour.
             edges: [d_e] features of the event that made it a neighbour, or None.
-            times_QKT: phi(time of query - time of event).
+            times: [T] phi(time of query - time of event).
             mask_QK: False for empty slots.
             place_Q: row of `own_PS` that belongs to each query; None where they are in order.
         """
-        queries_QHx = at_queries(self._into_neighbour_space(own_PS, now_1T), place_Q)
-        return self._values(attend(queries_QHx, states, edges, times_QKT, mask_QK))
+        read = [states, times]
+        if edges is not None:
+            read.insert(1, Rows(edges.table_Xd.detach(), edges.index_QK))
+        queries = self._into_neighbour_space(own_PS, now_1T, [rows.dim for rows in read])
+        sums = attend([_of_each(part, place_Q) for part in queries], read, mask_QK)
+        return self._values(sums)
 
-    def _into_neighbour_space(self, own_PS: Tensor, now_1T: Tensor) -> Tensor:
-        """q' = Wk^T q for each head, scaled: [P, H, d_x]; q = Wq [own state | phi(0)]."""
+    def _into_neighbour_space(
+        self, own_PS: Tensor, now_1T: Tensor, dims: list[int]
+    ) -> list[Tensor]:
+        """q' = Wk^T q for each head, scaled, as [H, P, d] of each part of a neighbour;
+        q = Wq [own state | phi(0)]."""
         state_AS, time_AT = self.query.weight.split([own_PS.shape[1], now_1T.shape[1]], dim=1)
         shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
         projected_PA = F.linear(own_PS, state_AS, shared_A)
         head_dim = projected_PA.shape[1] // self.num_heads
         projected_HPh = projected_PA.unflatten(1, (self.num_heads, head_dim)).transpose(0, 1)
         key_Hhx = self.key.view(self.num_heads, head_dim, -1) / math.sqrt(head_dim)
-        return torch.bmm(projected_HPh, key_Hhx).transpose(0, 1)
+        return [torch.bmm(projected_HPh, key_Hhd) for key_Hhd in key_Hhx.split(dims, dim=2)]
 
-    def _values(self, sums_QHx: Tensor) -> Tensor:
-        """Wv applied to each head's sum: [Q, A]."""
+    def _values(self, sums: Sequence[Tensor]) -> Tensor:
+        """Wv applied to each head's sum, whose parts are [H, Q, d]: [Q, A]."""
         value_Hxh = self.value.view(self.num_heads, -1, self.value.shape[1]).transpose(1, 2)
-        values_HQh = torch.bmm(sums_QHx.transpose(0, 1), value_Hxh)
+        values = value_Hxh.split([part.shape[2] for part in sums], dim=1)
+        values_HQh = torch.bmm(sums[0], values[0])
+        for part, value in zip(sums[1:], values[1:], strict=True):
+            values_HQh = torch.baddbmm(values_HQh, part, value)
         return values_HQh.transpose(0, 1).flatten(1)
 
 
@@ -96,102 +106,84 @@ def at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
     return rows if place_Q is None else rows.index_select(0, place_Q)
 
 
+def _of_each(rows_HPd: Tensor, place_Q: Tensor | None) -> Tensor:
+    """The same of each head's rows."""
+    return rows_HPd if place_Q is None else rows_HPd.index_select(1, place_Q)
+
+
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the last axis among unmasked places; all zero where none is unmasked."""
     lowest = torch.finfo(scores.dtype).min
     return torch.softmax(scores.masked_fill(~mask, lowest), dim=-1) * mask
 
 
-def attend(
-    queries_QHx: Tensor, states: Rows, edges: Rows | None, times_QKT: Tensor, mask_QK: Tensor
-) -> Tensor:
-    """[Q, H, d_x] sums of neighbours x_k = [state | edge | time], weighted by softmax(q' . x_k).
+def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> Sequence[Tensor]:
+    """Sums of neighbours x_k, weighted by softmax(q' . x_k).
 
-    The three parts are never put together into one tensor. Under autocast all are
-    taken to its type first, so that forward and backward agree.
+    A neighbour is read in parts, x_k = [state | edge | time], which are never put together
+    into one tensor. Under autocast all are taken to its type first, so that forward and
+    backward agree.
+
+    Args:
+        queries: [H, Q, d] of each part.
+        read: the parts of the K neighbours of each query.
+        mask_QK: False for empty slots.
+
+    Returns:
+        [H, Q, d] of each part.
     """
-    device = queries_QHx.device.type
-    dtype = queries_QHx.dtype
+    device, dtype = queries[0].device.type, queries[0].dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    if edges is None:
-        edges = Rows(states.table_Xd[:, :0], states.index_QK)
-    read = [part for rows in (states, edges) for part in (rows.table_Xd.to(dtype), rows.index_QK)]
+    wide = [*queries, *(rows.table_Xd for rows in read)]
     with torch.autocast(device, enabled=False):
-        result = _Attend.apply(queries_QHx.to(dtype), *read, times_QKT.to(dtype), mask_QK)
-    assert isinstance(result, Tensor)
-    return result
+        sums: Sequence[Tensor] = _Attend.apply(
+            mask_QK, *(each.to(dtype) for each in wide), *(rows.index_QK for rows in read)
+        )
+    return sums
 
 
 class _Attend(torch.autograd.Function):
     """`attend` with its gradient written out.
 
-    A neighbour's gradient comes through its score and through the sum. Autograd
-    would form two [Q, K, S] tensors, one of them transposed, and add them up; here
-    one product of [K, 2H] by [2H, S] a query gives their sum. Edge features get no
-    gradient, times only when their encoding is learnt.
+    A neighbour's gradient comes through its score and through the sum, and is formed once.
+    Autograd would form two [Q, K, S] tensors, one of them transposed, and add them up.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        queries: Tensor,
-        states: Tensor,
-        states_index: Tensor,
-        edges: Tensor,
-        edges_index: Tensor,
-        times: Tensor,
-        mask: Tensor,
-    ) -> Tensor:
-        read = (Rows(states, states_index), Rows(edges, edges_index))
-        scores = _scores(_parts(queries, states, edges), read, times)
+    def forward(ctx: Any, mask: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        queries, read = _apart(given)
+        scores = _scores(queries, read)
         wide = torch.promote_types(scores.dtype, torch.float32)
-        weights = masked_softmax(scores.to(wide), mask[:, None, :]).to(queries.dtype)
-        ctx.save_for_backward(queries, weights, states, states_index, edges, edges_index, times)
-        return _sums(weights, read, times)
+        weights = masked_softmax(scores.to(wide), mask).to(scores.dtype)
+        ctx.save_for_backward(weights, *given)
+        return tuple(sums(weights, rows) for rows in read)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        queries, weights, states, states_index, edges, edges_index, times = ctx.saved_tensors
-        read = (Rows(states, states_index), Rows(edges, edges_index))
-        grad_parts = _parts(grads[0], states, edges)
-        grad_weights = _scores(grad_parts, read, times)
-        weighted = grad_weights * weights
+        weights, *given = ctx.saved_tensors
+        queries, read = _apart(given)
+        weighted = _scores(grads, read) * weights
         grad_scores = weighted - weights * weighted.sum(dim=2, keepdim=True)
-        grad_queries = _sums(grad_scores, read, times)
-        coefficients = torch.cat([grad_scores, weights], dim=1).transpose(1, 2)
-        grad_read, _, grad_times = (
-            torch.bmm(coefficients, torch.cat([query, grad], dim=1)) if needed else None
-            for query, grad, needed in zip(
-                _parts(queries, states, edges),
-                grad_parts,
-                (ctx.needs_input_grad[1], False, ctx.needs_input_grad[5]),
-                strict=True,
-            )
-        )
-        grad_states = None
-        if grad_read is not None:
-            flat, index = grad_read.flatten(0, 1), states_index.flatten()
-            grad_states = torch.zeros_like(states).index_add_(0, index, flat)
-        return grad_queries, grad_states, None, None, None, grad_times, None
+        needed = ctx.needs_input_grad[1 + len(read) :]
+        grad_tables = [
+            spread([(grad_scores, query), (weights, grad)], rows) if needs else None
+            for query, grad, rows, needs in zip(queries, grads, read, needed, strict=False)
+        ]
+        grad_queries = (sums(grad_scores, rows) for rows in read)
+        return None, *grad_queries, *grad_tables, *(None for _ in read)
 
 
-def _parts(queries: Tensor, states: Tensor, edges: Tensor) -> Sequence[Tensor]:
-    """What of [Q, H, d_x] belongs to states, edge features and times."""
-    state_dim, edge_dim = states.shape[1], edges.shape[1]
-    return queries.split([state_dim, edge_dim, queries.shape[2] - state_dim - edge_dim], dim=2)
+def _apart(given: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rows]]:
+    """Queries, and the rows of the tables and places that follow them."""
+    num = len(given) // 3
+    pairs = zip(given[num : 2 * num], given[2 * num :], strict=True)
+    return given[:num], [Rows(*pair) for pair in pairs]
 
 
-def _scores(parts: Sequence[Tensor], read: Sequence[Rows], times: Tensor) -> Tensor:
-    """[Q, H, K] q' . x_k."""
-    scores = torch.bmm(parts[2], times.transpose(1, 2))
-    for part, rows in zip(parts, read, strict=False):
-        if part.shape[2]:  # a stream may have no edge features
-            scores = scores + dots(part, rows)
-    return scores
-
-
-def _sums(weights: Tensor, read: Sequence[Rows], times: Tensor) -> Tensor:
-    """[Q, H, d_x] sum_k a_k x_k."""
-    found = [sums(weights, rows) for rows in read if rows.table_Xd.shape[1]]
-    return torch.cat([*found, torch.bmm(weights, times)], dim=2)
+def _scores(queries: Sequence[Tensor], read: Sequence[Rows]) -> Tensor:
+    """[H, Q, K] q' . x_k."""
+    first, *others = (dots(query, rows) for query, rows in zip(queries, read, strict=True))
+    for other in others:
+        first += other
+    return first

@@ -42,13 +42,12 @@ class AttentionLayer(nn.Module):
         time: TimeEncoding,
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
-        times_QKT = time(hop.t_Q[:, None] - hop.t_QK)
         attended_QA = self.attention(
             own_PS,
             time(hop.t_Q.new_zeros(1)),
             states,
             hop.edges,
-            times_QKT,
+            time.rows(hop.t_Q[:, None] - hop.t_QK),
             hop.mask_QK,
             place_Q,
         )

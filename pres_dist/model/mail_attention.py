@@ -64,7 +64,7 @@ class MailAttention(nn.Module):
             self.time_encoding(age_UR.new_zeros(1)),
             Rows.of(state.mail_memory_URD),
             Rows.of(edges_URd),
-            self.time_encoding(age_UR),
+            self.time_encoding.rows(age_UR),
             full_UR,
         )
         attended_UD = F.dropout(attended_UD, self.dropout, self.training)

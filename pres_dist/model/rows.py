@@ -1,7 +1,7 @@
-"""Rows of a table that queries read, and the two products that attention makes of them.
+"""Rows of a table that queries read, and the products that attention makes of them.
 
 Neighbours of different queries are often the same node or the same event. On the CPU
-both products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
+products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
 would be written once and read four times in a step, never exists.
 
 Shapes: Q queries, H heads, K rows a query, X rows of the table, d numbers a row.
@@ -10,12 +10,15 @@ Shapes: Q queries, H heads, K rows a query, X rows of the table, d numbers a row
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_QUERIES_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Rows:
     table_Xd: Tensor
     index_QK: Tensor
 
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        return self.table_Xd.shape[1]
+
     @staticmethod
     def of(dense_QKd: Tensor) -> Rows:
         """Rows that no two queries share."""
@@ -43,11 +51,11 @@ class Rows:
         return rows.view(*self.index_QK.shape, self.table_Xd.shape[1])
 
 
-def dots(queries_QHd: Tensor, rows: Rows) -> Tensor:
-    """[Q, H, K] inner product of each head's query with each of its rows; not differentiable."""
-    if not _in_place(queries_QHd, rows):
-        return torch.bmm(queries_QHd, rows.dense().transpose(1, 2))
-    num_queries, num_heads, dim = queries_QHd.shape
+def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
+    """[H, Q, K] inner product of each head's query with each of its rows; not differentiable."""
+    if not _in_place(queries_HQd, rows):
+        return torch.einsum("hqd,qkd->hqk", queries_HQd, rows.dense())
+    num_heads, num_queries, dim = queries_HQd.shape
     index_NK, table_Xd = _for_heads(rows, num_heads), rows.table_Xd
     num, each = index_NK.shape
     first_N = torch.arange(0, num * each + 1, each)
@@ -55,26 +63,57 @@ def dots(queries_QHd: Tensor, rows: Rows) -> Tensor:
     sought = torch.sparse_csr_tensor(
         first_N,
         index_NK.flatten(),
-        queries_QHd.new_zeros(num * each),
+        queries_HQd.new_zeros(num * each),
         size=(num, table_Xd.shape[0]),
     )
-    flat_Nd = queries_QHd.reshape(num, dim)
+    flat_Nd = queries_HQd.reshape(num, dim)
     found = torch.sparse.sampled_addmm(sought, flat_Nd, table_Xd.t(), beta=0.0)
-    return found.values().view(num_queries, num_heads, each)
+    return found.values().view(num_heads, num_queries, each)
 
 
-def sums(weights_QHK: Tensor, rows: Rows) -> Tensor:
-    """[Q, H, d] sum of each query's rows, weighted for each head; not differentiable."""
-    if not _in_place(weights_QHK, rows):
-        return torch.bmm(weights_QHK, rows.dense())
-    num_queries, num_heads, each = weights_QHK.shape
+def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
+    """[H, Q, d] sum of each query's rows, weighted for each head; not differentiable."""
+    if not _in_place(weights_HQK, rows):
+        return torch.einsum("hqk,qkd->hqd", weights_HQK, rows.dense())
+    num_heads, num_queries, each = weights_HQK.shape
     summed_Nd = F.embedding_bag(
         _for_heads(rows, num_heads),
         rows.table_Xd,
-        per_sample_weights=weights_QHK.reshape(-1, each),
+        per_sample_weights=weights_HQK.reshape(-1, each),
         mode="sum",
     )
-    return summed_Nd.view(num_queries, num_heads, rows.table_Xd.shape[1])
+    return summed_Nd.view(num_heads, num_queries, rows.dim)
+
+
+def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
+    """[X, d] what `sums` takes from each row, given back: its transpose; not differentiable.
+
+    A few queries at a time: a [Q, K, d] tensor would not fit into a cache.
+
+    Args:
+        pairs: weights [H, Q, K] and vectors [H, Q, d], of which each row gets the products' sum.
+        rows: who reads which row.
+    """
+    table_Xd = torch.zeros_like(rows.table_Xd)
+    on_cpu, num_queries = table_Xd.device.type == "cpu", rows.index_QK.shape[0]
+    at_a_time = _QUERIES_AT_A_TIME if on_cpu else max(num_queries, 1)
+    for first in range(0, num_queries, at_a_time):
+        some = slice(first, first + at_a_time)
+        given_QKd = _product(pairs, some)
+        table_Xd.index_add_(0, rows.index_QK[some].flatten(), given_QKd.flatten(0, 1))
+    return table_Xd
+
+
+def _product(pairs: Sequence[tuple[Tensor, Tensor]], some: slice) -> Tensor:
+    """[Q, K, d] of some queries: each pair's products, added up over heads and pairs."""
+    (weights, vectors), *others = (
+        (weights[:, some].permute(1, 2, 0), vectors[:, some].transpose(0, 1))
+        for weights, vectors in pairs
+    )
+    product = torch.bmm(weights, vectors)
+    for weights, vectors in others:
+        product.baddbmm_(weights, vectors)
+    return product
 
 
 def _in_place(left: Tensor, rows: Rows) -> bool:
@@ -88,9 +127,8 @@ def _in_place(left: Tensor, rows: Rows) -> bool:
 
 
 def _for_heads(rows: Rows, num_heads: int) -> Tensor:
-    """[Q * H, K] the same rows for each head."""
-    num_queries, each = rows.index_QK.shape
-    return rows.index_QK[:, None].expand(num_queries, num_heads, each).reshape(-1, each)
+    """[H * Q, K] the same rows for each head."""
+    return rows.index_QK.expand(num_heads, *rows.index_QK.shape).reshape(-1, rows.index_QK.shape[1])
 
 
 @cache

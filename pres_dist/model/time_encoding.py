@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from pres_dist.model.rows import Rows
+
 
 class TimeEncoding(nn.Module):
     """phi(dt) = cos(dt * w + b), dt in units of `time_unit`; b = 0 when fixed.
@@ -37,6 +39,16 @@ class TimeEncoding(nn.Module):
             self.phases = nn.Parameter(torch.zeros(dim))
         else:
             self.register_buffer("frequencies", frequencies.float())
+
+    def rows(self, dt_QK: Tensor) -> Rows:
+        """Encodings of [Q, K] time differences, each distinct one computed once.
+
+        Not on a GPU, which would have to wait for their number.
+        """
+        if dt_QK.device.type != "cpu" or torch.compiler.is_exporting():
+            return Rows.of(self(dt_QK))
+        dt_X, place_QK = torch.unique(dt_QK, return_inverse=True)
+        return Rows(self(dt_X), place_QK)
 
     def forward(self, dt: Tensor) -> Tensor:
         """[..., dim] encodings of the int64 time differences [...].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -35,7 +36,7 @@ class Inputs:
 
     def arguments(self) -> tuple[Tensor, Tensor, Rows, Rows | None, Tensor, Tensor]:
         edges = None if self.edges is None else Rows.of(self.edges)
-        return self.own, self.now, Rows.of(self.states), edges, self.times, self.mask
+        return self.own, self.now, Rows.of(self.states), edges, Rows.of(self.times), self.mask
 
 
 def make_inputs(edge_dim: int, dtype: torch.dtype = torch.float64, num_neighbours: int = K):
@@ -122,17 +123,18 @@ def test_equals_projected_attention_in_float64(edge_dim):
 @pytest.mark.parametrize("learnt_times", [True, False])
 def test_written_out_gradient(seed, edge_dim, learnt_times):
     torch.manual_seed(seed)
-    queries = torch.randn(4, 2, 3 + edge_dim + 2, dtype=torch.float64, requires_grad=True)
+    dims = [3, edge_dim, 2]
+    queries = [torch.randn(2, 4, d, dtype=torch.float64, requires_grad=True) for d in dims]
     states = torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True)
     edges = torch.randn(4, 3, edge_dim, dtype=torch.float64)
     times = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=learnt_times)
     mask = torch.rand(4, 3) < 0.6
     mask[0] = False
 
-    def attended(queries: Tensor, states: Tensor, times: Tensor) -> Tensor:
-        return attend(queries, Rows.of(states), Rows.of(edges), times, mask)
+    def attended(states: Tensor, times: Tensor, *queries: Tensor) -> Sequence[Tensor]:
+        return attend(queries, [Rows.of(part) for part in (states, edges, times)], mask)
 
-    assert torch.autograd.gradcheck(attended, (queries, states, times))
+    assert torch.autograd.gradcheck(attended, (states, times, *queries))
 
 
 def test_edge_features_and_fixed_times_get_no_gradient():

@@ -49,7 +49,7 @@ def test_dot_product_attention_of_dgl_is_ours_with_equal_keys_and_values() -> No
     assert (block.num_src_nodes(), block.num_dst_nodes()) == (int(mask.sum()), Q)
     assert torch.equal(block.in_degrees(), mask.sum(1))
     found = convolution(block, (neighbours, queries)).flatten(1)
-    expected = attention(own, now, Rows.of(states), Rows.of(edges), times, mask)
+    expected = attention(own, now, Rows.of(states), Rows.of(edges), Rows.of(times), mask)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     assert not found[2].any()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import hypothesis.strategies as st
@@ -9,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pres_dist.model.rows import Rows, dots, sums
+from pres_dist.model import rows as rows_module
+from pres_dist.model.rows import Rows, dots, spread, sums
 
 
 @settings(max_examples=200)
@@ -30,11 +32,17 @@ def test_products_are_those_with_a_copy_of_the_rows(
     dtype = torch.float64 if wide else torch.float32
     table = torch.randn(num_rows, dim, dtype=dtype, generator=random)
     index = torch.randint(0, num_rows, (num_queries, each), generator=random)
-    queries = torch.randn(num_queries, num_heads, dim, dtype=dtype, generator=random)
-    weights = torch.randn(num_queries, num_heads, each, dtype=dtype, generator=random)
+    queries = torch.randn(num_heads, num_queries, dim, dtype=dtype, generator=random)
+    weights = torch.randn(num_heads, num_queries, each, dtype=dtype, generator=random)
     rows, copied = Rows(table, index), table[index]
-    torch.testing.assert_close(dots(queries, rows), torch.einsum("qhd,qkd->qhk", queries, copied))
-    torch.testing.assert_close(sums(weights, rows), torch.einsum("qhk,qkd->qhd", weights, copied))
+    torch.testing.assert_close(dots(queries, rows), torch.einsum("hqd,qkd->hqk", queries, copied))
+    torch.testing.assert_close(sums(weights, rows), torch.einsum("hqk,qkd->hqd", weights, copied))
+    given = torch.zeros_like(table)
+    for query, slot in itertools.product(range(num_queries), range(each)):
+        given[index[query, slot]] += weights[:, query, slot] @ queries[:, query]
+    half = 0.5 * weights
+    spread_out = spread([(half, queries), (half, queries)], rows)
+    torch.testing.assert_close(spread_out, given)
     assert torch.equal(rows.dense(), copied)
     assert torch.equal(Rows.of(copied).dense(), copied)
 
@@ -42,7 +50,7 @@ def test_products_are_those_with_a_copy_of_the_rows(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_low_precision_has_a_way_too(dtype: torch.dtype) -> None:
     rows = Rows(torch.randn(4, 8, dtype=dtype), torch.tensor([[0, 3], [1, 1]]))
-    queries, weights = torch.randn(2, 2, 8, dtype=dtype), torch.randn(2, 2, 2, dtype=dtype)
+    queries, weights = torch.randn(3, 2, 8, dtype=dtype), torch.randn(3, 2, 2, dtype=dtype)
     assert dots(queries, rows).dtype == sums(weights, rows).dtype == dtype
 
 
@@ -50,3 +58,11 @@ def test_it_goes_without_saying() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dots(torch.randn(2, 2, 8), Rows(torch.randn(4, 8), torch.tensor([[0, 3], [1, 1]])))
+
+
+def test_many_queries_are_taken_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows(torch.randn(5, 3), torch.randint(0, 5, (7, 2)))
+    pair = torch.randn(2, 7, 2), torch.randn(2, 7, 3)
+    whole = spread([pair], rows)
+    monkeypatch.setattr(rows_module, "_QUERIES_AT_A_TIME", 3)
+    torch.testing.assert_close(spread([pair], rows), whole)

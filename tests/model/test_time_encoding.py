@@ -82,3 +82,12 @@ def test_milliseconds_between_epoch_times_are_kept_apart(learnable):
     encoded = encoding((start + gaps) - start)
     assert torch.equal(encoded, encoding(gaps))
     assert len(torch.unique(encoded, dim=0)) == 6
+
+
+@KINDS
+def test_rows_are_the_encodings_of_distinct_differences(learnable: bool) -> None:
+    encoding = TimeEncoding(DIM, UNIT, learnable)
+    dt = torch.randint(0, 9, (12, 5)) * 1000
+    rows = encoding.rows(dt)
+    assert rows.table_Xd.shape[0] == dt.unique().numel() < dt.numel()
+    assert torch.equal(rows.dense(), encoding(dt))
