@@ -20,7 +20,7 @@ from typing import Any
 
 from pres_dist.config.load import load_config
 from pres_dist.events.stream import EventStream
-from pres_dist.step.compute import Forward
+from pres_dist.step.forward import Forward
 from pres_dist.training.run import train
 from pres_dist.training.step import TrainingStep
 

@@ -23,7 +23,8 @@ from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.parallel.world import World
 from pres_dist.sampling.negatives import Negatives
 from pres_dist.step.batches import Sweep, TemporalBatch
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 
 
 @dataclass

@@ -10,7 +10,8 @@ from torch import Tensor
 from pres_dist.errors import NonFiniteError
 from pres_dist.parallel.world import World
 from pres_dist.step.batches import Sweep, TemporalBatch
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 
 DrawNegatives = Callable[[TemporalBatch], Tensor]

@@ -17,7 +17,7 @@ from pres_dist.memory.merge import first_of_each
 from pres_dist.memory.state import NEVER
 from pres_dist.model.tgn import UpdatedMemory
 from pres_dist.step.batches import TemporalBatch
-from pres_dist.step.compute import Forward
+from pres_dist.step.forward import Forward
 
 MEASURES = ("drift", "cosine", "prediction", "persistence")
 """Of a transition from s(t1) to s(t2): the norm of s(t2) - s(t1); the cosine of the two; and

@@ -4,22 +4,21 @@ Training, evaluation and replay all go through here, so that they cannot differ
 in what a query sees. Only training adds a backward pass between `forward` and
 `commit`.
 
-Shapes: B events, M negatives an event, U distinct nodes of a part, V of all parts, P
-endpoints, X mails, D memory size, R mailbox slots, A embedding size.
+Shapes: B events, M negatives an event, U distinct nodes of a part, V of all parts, D memory
+size, R mailbox slots, A embedding size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.merge import first_of_each, joined_rows, merge_rows
-from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState, Pulled, TransitionRows
+from pres_dist.memory.state import MemoryStore, Pulled, TransitionRows
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
@@ -28,42 +27,15 @@ from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import TemporalBatch, joined
-from pres_dist.step.delivery import both_ends, plan_deliveries
+from pres_dist.step.delivery import plan_deliveries
+from pres_dist.step.forward import Forward
 from pres_dist.step.gather import Gathered, gather, gather_endpoints, gather_queries
-from pres_dist.step.mail import BatchMail, collect_mail
+from pres_dist.step.mail import BatchMail
 from pres_dist.step.plan import Plan, plan_parts, pulled_by, pulled_rows, written_of
 from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
 from pres_dist.step.unread import unread_events
-
-
-@dataclass(frozen=True)
-class Forward:
-    """What a forward pass over one part of a step computed.
-
-    Attributes:
-        gathered: the distinct nodes and who reads them.
-        updated: their memory after mail and correction.
-        positive_B: logits of the events; empty in a replay.
-        negative_BM: logits of the negatives; empty in a replay.
-        class_BC: logits of the classes; None without a classifier, and in a replay.
-        endpoints_2BD: what mail holds of sources and destinations, each at its own event;
-            None where that is their memory.
-    """
-
-    gathered: Gathered
-    updated: UpdatedMemory
-    positive_B: Tensor
-    negative_BM: Tensor
-    class_BC: Tensor | None = None
-    endpoints_2BD: Tensor | None = None
-
-    def sum_of_state(self) -> Tensor:
-        """Scalar sum of what memory and mail may be given: finite only where all of it is."""
-        total = self.updated.memory_UD.detach().sum(dtype=torch.float32)
-        if self.endpoints_2BD is not None:
-            total = total + self.endpoints_2BD.detach().sum(dtype=torch.float32)
-        return total
+from pres_dist.step.writing import write_step
 
 
 class TemporalStep:
@@ -228,29 +200,9 @@ class TemporalStep:
     def commit(
         self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool
     ) -> list[BatchMail]:
-        """Write the endpoints' memory and mail; with `learn`, also their transitions.
-
-        Those of negatives are told where the plan says so.
-
-        Returns:
-            the mail of each part.
-        """
+        """Write what the step leaves, as `write_step` does; the mail of each part."""
         with self.clock("push"):
-            if plan.observes_V is not None:
-                self._observe_negatives(forwards)
-            mails, written = [], []
-            for part, forward in zip(plan.parts, forwards, strict=True):
-                mail, nodes_P, state = self._written(part.batch, forward)
-                mails.append(mail)
-                written.append((nodes_P, state))
-            nodes, state = joined_rows(written)
-            if len(written) > 1:
-                nodes, state = merge_rows(nodes, state)
-            if not plan.writes:
-                nodes, state = nodes[:0], _rows(state, slice(0))
-            self.store.push(nodes, state, learn, pulled.version)
-            self._deliver(plan, forwards)
-            return mails
+            return write_step(self.store, plan, pulled, forwards, learn)
 
     def _with_mail(self, plan: Plan, first_event: int | None) -> Plan:
         """The plan with the mail that it will send, where mailboxes roll."""
@@ -262,31 +214,6 @@ class TemporalStep:
         batch = batch if plan.writes else batch.part(slice(0))
         mail = plan_deliveries(batch, self.sampler, self._mail_hops, self.store.num_slots)
         return replace(plan, deliveries=mail, now=now)
-
-    def _deliver(self, plan: Plan, forwards: Sequence[Forward]) -> None:
-        """Send the mail of the events: what their endpoints' memory has become, added up."""
-        mail = plan.deliveries
-        if mail is None:
-            return
-        both_BD = torch.cat(
-            [both_ends(each.updated.memory_UD.float(), each.gathered.index_2B) for each in forwards]
-        )
-        self.store.deliver(mail.nodes_X, mail.events_X, both_BD.index_select(0, mail.place_X))
-
-    def _written(
-        self, batch: TemporalBatch, forward: Forward
-    ) -> tuple[BatchMail, Tensor, NodeState]:
-        """Mail, nodes and new rows of the endpoints of a part."""
-        gathered = forward.gathered
-        rows_P, endpoint_2B = torch.unique(gathered.index_2B, return_inverse=True)
-        # A node's memory is the same at all events of the batch, an embedding is one event's.
-        noted_2B, held_XD = gathered.index_2B, forward.updated.memory_UD
-        if forward.endpoints_2BD is not None:
-            noted_2B, held_XD = torch.arange(noted_2B.numel()).to(noted_2B), forward.endpoints_2BD
-        num_slots = 0 if self.store.rolling else self.store.num_slots
-        mail = collect_mail(endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), num_slots)
-        state = self._new_state(rows_P, forward.updated, mail, held_XD)
-        return mail, gathered.nodes_U.index_select(0, rows_P), state
 
     def _gather(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: int) -> Gathered:
         hops, message_hops = self._num_hops, self.model.num_message_hops
@@ -372,39 +299,3 @@ class TemporalStep:
             nodes.last_update_U.index_select(0, hop.index_Q),
         )
         return predict_pending(correction, nodes, hop.index_Q, transitions, unread_Q)
-
-    def _observe_negatives(self, forwards: Sequence[Forward]) -> None:
-        """Tell the store of the negatives' transitions, once a node."""
-        seen = []
-        for forward in forwards:
-            rows = torch.unique(forward.gathered.index_BM)
-            updated = forward.updated
-            seen.append(
-                (
-                    forward.gathered.nodes_U.index_select(0, rows),
-                    updated.memory_UD.index_select(0, rows),
-                    updated.last_update_U.index_select(0, rows),
-                )
-            )
-        nodes, memory, last_update = (torch.cat(column) for column in zip(*seen, strict=True))
-        if len(forwards) > 1:
-            nodes, (memory, last_update) = first_of_each(nodes, memory, last_update)
-        self.store.observe(nodes, memory, last_update)
-
-    def _new_state(
-        self, rows_P: Tensor, updated: UpdatedMemory, mail: BatchMail, held_XD: Tensor
-    ) -> NodeState:
-        memory_UD = updated.memory_UD.float()
-        mail_memory_PRD = held_XD.float().index_select(0, mail.other_PR.flatten())
-        mail_memory_PRD = mail_memory_PRD.view(*mail.other_PR.shape, memory_UD.shape[1])
-        return NodeState(
-            memory_UD=memory_UD.index_select(0, rows_P),
-            last_update_U=updated.last_update_U.index_select(0, rows_P),
-            mail_memory_URD=mail_memory_PRD * (mail.event_PR != NO_EVENT)[:, :, None],
-            mail_event_UR=mail.event_PR,
-            mail_count_U=mail.count_P,
-        )
-
-
-def _rows(state: NodeState, rows: slice) -> NodeState:
-    return NodeState(**{name: column[rows] for name, column in vars(state).items()})

@@ -40,7 +40,7 @@ class Wait:
     Attributes:
         stage: of the step, see `StageClock`; `other` between them.
         operation: what asks, by Torch's name.
-        place: the line of pres_dist that leads there, as `step/compute.py:_written`.
+        place: the line of pres_dist that leads there, as `step/writing.py:_endpoints`.
         line: its number.
     """
 

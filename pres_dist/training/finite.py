@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pres_dist.errors import NonFiniteError
 from pres_dist.parallel.world import World
-from pres_dist.step.compute import Forward
+from pres_dist.step.forward import Forward
 from pres_dist.training.loss import Loss
 
 Where = Callable[[], str]

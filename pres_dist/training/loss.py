@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.pres.coherence import incoherence
-from pres_dist.step.compute import Forward
+from pres_dist.step.forward import Forward
 
 
 @dataclass(frozen=True)

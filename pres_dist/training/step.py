@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.grid import share
 from pres_dist.step.batches import TemporalBatch
-from pres_dist.step.compute import Forward
+from pres_dist.step.forward import Forward
 from pres_dist.step.mail import BatchMail, pending_events
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch

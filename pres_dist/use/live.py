@@ -32,7 +32,8 @@ from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import read_config
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.step.batches import TemporalBatch, batch_of
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
 from pres_dist.training.stores import without_servers

@@ -1,8 +1,9 @@
 """Processes of this machine that share the work on a trained run.
 
 Each has a pipe of its own to the command. A worker that dies, be it halfway through an
-answer, closes its end, which the command notices; and where the command dies, its workers
-find the pipe closed and end. There are no locks and no shared memory that could be left.
+answer, closes its end, which the command notices; one that has stopped gives no more signs of
+life; and where the command dies, its workers find the pipe closed and end. There is no shared
+memory that could be left.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from threading import Event, Lock, Thread
 
 import numpy as np
 import torch
@@ -29,10 +31,17 @@ _AHEAD = 2
 """Tasks for each worker that may be done before their turn: what bounds the memory."""
 _SECONDS_BETWEEN_REPORTS = 0.1
 _PATIENCE_S = 10.0
+_BEAT_S = 5.0
+_SILENT_S = 60.0
+"""Without a sign of life for so long, a worker is given up."""
 
 
 class Ready:
     """A worker has opened the run."""
+
+
+class Alive:
+    """A worker is at work."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Swept:
     total: int
 
 
-Answer = Ready | Swept | np.ndarray
+Answer = Ready | Alive | Swept | np.ndarray
 
 
 @dataclass
@@ -56,9 +65,10 @@ class _Member:
     connection: Connection
     idle: bool = False
     place: int = -1
+    heard: float = field(default_factory=time.monotonic)
 
     def send(self, place: int, task: Task) -> None:
-        self.place, self.idle = place, False
+        self.place, self.idle, self.heard = place, False, time.monotonic()
         try:
             self.connection.send(task)
         except ConnectionError:
@@ -66,14 +76,21 @@ class _Member:
 
     def receive(self) -> Answer:
         """What it says; raises what went wrong there."""
+        self.heard = time.monotonic()
         try:
             said: Answer | PresDistError = self.connection.recv()
         except (EOFError, ConnectionError):
             raise self._lost() from None
         if isinstance(said, PresDistError):
             raise said
-        self.idle = not isinstance(said, Swept)
+        self.idle = not isinstance(said, Alive | Swept)
         return said
+
+    def check(self) -> None:
+        """Raise WorkerLostError where it has been silent for too long."""
+        if time.monotonic() - self.heard > _SILENT_S:
+            how = f"has given no sign of life for {_SILENT_S:g} s: stopped or hung"
+            raise lost(self.number, how)
 
     def _lost(self) -> WorkerLostError:
         self.process.join(_PATIENCE_S)
@@ -150,14 +167,18 @@ class Processes:
 
     def _speaking(self) -> Iterator[_Member]:
         """Those who have something to say, once there is one."""
-        heard = wait([member.connection for member in self._members if not member.idle])
-        return (member for member in self._members if member.connection in heard)
+        busy = [member for member in self._members if not member.idle]
+        heard = wait([member.connection for member in busy], timeout=_BEAT_S)
+        for member in busy:
+            if member.connection not in heard:
+                member.check()
+        return (member for member in busy if member.connection in heard)
 
 
 def _start(number: int, opening: Opening) -> _Member:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, opening), daemon=True)
+    process = context.Process(target=_work, args=(theirs, opening, _BEAT_S), daemon=True)
     resource_tracker.ensure_running()  # or else `start` does, and lets signals through again
     # A process begins with the signals blocked that its parent blocks: Ctrl-C is the command's.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -169,27 +190,60 @@ def _start(number: int, opening: Opening) -> _Member:
     return _Member(number, process, ours)
 
 
-def _work(connection: Connection, opening: Opening) -> None:
+def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
     """What a worker does: computes tasks until the pipe is closed."""
+    voice = _Voice(connection, beat_s)
     with suppress(EOFError, ConnectionError):
         try:
-            live = opening.open()
-            connection.send(Ready())
+            with voice.working():
+                live = opening.open()
+            voice.say(Ready())
             while True:
                 task: Task = connection.recv()
-                connection.send(task.compute(live, _now_and_then(connection)))
+                with voice.working():
+                    values = task.compute(live, voice.now_and_then)
+                voice.say(values)
         except PresDistError as error:
-            connection.send(error)
+            voice.say(error)
 
 
-def _now_and_then(connection: Connection) -> Report:
-    """Tells the command how far memory is, not too often."""
-    last = 0.0
+class _Voice:
+    """What a worker says to the command.
 
-    def report(events: int, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_REPORTS:
-            last = time.monotonic()
-            connection.send(Swept(events, done, total))
+    Args:
+        connection: to it.
+        beat_s: seconds between signs of life.
+    """
 
-    return report
+    def __init__(self, connection: Connection, beat_s: float) -> None:
+        self._connection, self._beat_s = connection, beat_s
+        self._lock = Lock()
+        self._last = 0.0
+
+    def say(self, what: Answer | PresDistError) -> None:
+        with self._lock:
+            self._connection.send(what)
+
+    def now_and_then(self, events: int, done: int, total: int) -> None:
+        """Tell how far memory is, not too often."""
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_REPORTS:
+            self._last = time.monotonic()
+            self.say(Swept(events, done, total))
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Give signs of life until the block ends."""
+        ended = Event()
+
+        def beat() -> None:
+            with suppress(ConnectionError):
+                while not ended.wait(self._beat_s):
+                    self.say(Alive())
+
+        thread = Thread(target=beat, name="beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()

@@ -19,7 +19,8 @@ from pres_dist.memory.state import Pulled
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.step.batches import Sweep, batch_of
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.tasks.task import Metrics
 from pres_dist.training import setup

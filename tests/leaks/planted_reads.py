@@ -25,7 +25,8 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
 from pres_dist.step import batches
 from pres_dist.step.batches import Sweep
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training import trainer

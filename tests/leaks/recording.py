@@ -29,7 +29,8 @@ from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.world import World
 from pres_dist.report.progress import SilentProgress
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.training.checkpoint import Checkpoint, SaveTotals
 from pres_dist.training.setup import assemble, split_data

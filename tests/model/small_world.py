@@ -26,7 +26,8 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 
 MEMORY_DIM, TIME_UNIT, NUM_NEIGHBOURS, SEED = 6, 4.0, 3, 17

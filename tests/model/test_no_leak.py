@@ -13,7 +13,7 @@ from small_world import IN_MAIL, SMALL, World, build_world, random_stream
 from pres_dist.events.stream import EventStream
 from pres_dist.model.config import ModelConfig
 from pres_dist.step.batches import TemporalBatch, batch_of
-from pres_dist.step.compute import Forward
+from pres_dist.step.forward import Forward
 
 CONFIGS = {
     "attention": ModelConfig(**SMALL),

@@ -26,8 +26,8 @@ ALWAYS = {
     ("sample", "_unique2", "step/gather.py:_edge_rows"): 1,
     ("embed", "nonzero", "model/neighbourhood.py:repeated"): 1,
     ("optimiser", "_local_scalar_dense", "training/finite.py:check_update"): 1,
-    ("push", "_unique2", "step/compute.py:_observe_negatives"): 1,
-    ("push", "_unique2", "step/compute.py:_written"): 1,
+    ("push", "_unique2", "step/writing.py:_observe_negatives"): 1,
+    ("push", "_unique2", "step/writing.py:_endpoints"): 1,
 }
 """Sizes of what is read, of what is written, and whether the step is finite."""
 SEQUENTIAL = {

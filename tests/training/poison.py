@@ -14,7 +14,8 @@ from torch import Tensor
 from pres_dist.errors import NonFiniteError
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
-from pres_dist.step.compute import Forward, TemporalStep
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.forward import Forward
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.setup import Parts
 from pres_dist.training.trainer import Trainer

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from pres_dist.cli.main import main
-from pres_dist.errors import ConfigError
-from pres_dist.use import embeddings, pairs
+from pres_dist.errors import ConfigError, WorkerLostError
+from pres_dist.use import embeddings, pairs, processes
 from pres_dist.use.embeddings import embed_nodes
 from pres_dist.use.live import LiveRun, Report
 from pres_dist.use.pairs import Pairs, score_pairs
@@ -121,6 +121,16 @@ class Die:
 
 
 @dataclass(frozen=True)
+class Stop:
+    number: int
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        if self.number == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return np.array([self.number])
+
+
+@dataclass(frozen=True)
 class Refuse:
     number: int
 
@@ -146,6 +156,17 @@ def test_a_worker_that_dies_ends_the_command(
     assert "was ended by SIGKILL, and the command with it" in line
     assert out.read_text() == "as before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_worker_that_stops_is_given_up(tgn_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is slow gives signs of life meanwhile."""
+    monkeypatch.setattr(processes, "_BEAT_S", 0.2)
+    with Processes(LiveRun(tgn_run), 2) as share:
+        list(share([Sleep(0, 0), Sleep(1, 0)]))  # they have opened the run, which takes seconds
+        monkeypatch.setattr(processes, "_SILENT_S", 1.0)
+        list(share([Sleep(0, 2.0), Sleep(1, 2.0)]))
+        with pytest.raises(WorkerLostError, match=r"worker . has given no sign of life for 1 s"):
+            list(share(Stop(number) for number in range(4)))
 
 
 def test_a_run_that_has_changed_is_refused(tgn_run: Path) -> None:
