@@ -90,7 +90,7 @@ def predictions(
             total = parts.train_sweep.num_events // setting.batch
             warm, num = measured_steps(events, setting.batch, total)
             within = range(warm * setting.batch, (warm + num) * setting.batch)
-            touch = count_touches(stream, config, setting.batch // setting.workers, 24, within)
+            touch = count_touches(stream, config, setting.batch, 24, within)
             work = Workload(config, stream.num_nodes, stream.num_events, stream.edge_dim)
             plan = ParallelPlan(setting.workers, 1, 1, setting.batch)
             found[setting] = predict(work, plan, machine, touch)

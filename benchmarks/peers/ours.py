@@ -49,6 +49,7 @@ def settings(options: Options) -> dict[str, object]:
         "training.seed": options.seed,
         "training.learning_rate": options.learning_rate,
         "training.learning_rate_scaling": "sqrt",
+        "training.learning_rate_decay": "none",
         "training.device": "cpu",
         "evaluation.batch_size": EVALUATION_BATCH,
         "evaluation.num_negatives": 1,

@@ -20,7 +20,7 @@ from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.planner.activations import saved_bytes
 from pres_dist.planner.machine import Machine
 from pres_dist.planner.plan import ParallelPlan
-from pres_dist.planner.touched import TouchModel
+from pres_dist.planner.touched import TouchModel, of_slice
 from pres_dist.planner.units import quantity
 from pres_dist.planner.workload import Workload
 from pres_dist.pres.statistics import NEGATIVE
@@ -192,7 +192,7 @@ def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[
     table -= workload.num_nodes * _INT64 if each == 1 else 0
     numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
     part = plan.local_batch / workload.num_updates(plan.batch)
-    whole, one = touch.touched(plan.local_batch), touch.touched(part)
+    whole, one = of_slice(workload, plan, touch), touch.touched(part)
     saved = saved_bytes(config, workload.edge_dim, workload.node_dim)
     rows = row_bytes(config)
     return [

@@ -122,7 +122,8 @@ class PowerLawTouches:
     def told(self) -> str:
         return f"distinct nodes expected under {self.name}, independent draws"
 
-    def touched(self, events: float) -> Touched:
+    def touched(self, events: float, share: float = 1.0) -> Touched:
+        events *= share  # draws are independent: it makes no difference which they are
         negatives = events * self.num_negatives
         # Draws of sources, of destinations, and uniform ones of destinations.
         src, dst, uniform = events, events, negatives

@@ -16,7 +16,7 @@ from pres_dist.memory.exchange import ID_BYTES, block_numbers
 from pres_dist.planner.footprint import RowBytes, gradient_numbers, row_bytes
 from pres_dist.planner.machine import Link, Machine
 from pres_dist.planner.plan import ParallelPlan
-from pres_dist.planner.touched import Touched, TouchModel
+from pres_dist.planner.touched import Touched, TouchModel, of_slice
 from pres_dist.planner.workload import Workload
 
 _FLOAT_BYTES = 4
@@ -84,7 +84,7 @@ def predict(
     """The cost of a step of a plan."""
     rows = row_bytes(workload.config)
     moved = step_bytes(workload, plan, touch, rows)
-    touched = touch.touched(plan.local_batch)
+    touched = of_slice(workload, plan, touch)
     compute_s = _compute(workload, plan, machine, touch)
     store_s = _store(plan, machine, touched)
     reads, writes = 2, 1 + (rows.observe > 0)  # ids and rows; push and observation
@@ -143,7 +143,7 @@ def step_bytes(
     workload: Workload, plan: ParallelPlan, touch: TouchModel, rows: RowBytes
 ) -> StepBytes:
     """What a worker moves in a step."""
-    touched, sharers = touch.touched(plan.local_batch), plan.memory_workers
+    touched, sharers = of_slice(workload, plan, touch), plan.memory_workers
     remote = 1 - 1 / sharers
     block = block_numbers(largest_block(touched.pulled, sharers)) * ID_BYTES
     numbers = gradient_numbers(workload.config, workload.edge_dim, workload.node_dim) + _LOSSES
@@ -190,7 +190,7 @@ def _compute(workload: Workload, plan: ParallelPlan, machine: Machine, touch: To
     nodes = touch.touched(events).pulled
     seconds = updates * machine.compute.seconds(events, nodes)
     if updates > 1:  # the last weights compute once more what is written, once for the slice
-        written = touch.touched(plan.local_batch).written
+        written = of_slice(workload, plan, touch).written
         seconds += machine.update.seconds(plan.local_batch, written)
     return seconds
 

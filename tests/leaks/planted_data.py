@@ -176,9 +176,7 @@ def held_out_nodes_as_neighbours() -> Leak:
     """Training finds neighbours in an adjacency that holds the events of held-out nodes."""
     begin = TemporalAdjacency.__init__
 
-    def of_all(
-        self: TemporalAdjacency, stream: EventStream, tables: EventTables, keep: Any = None
-    ) -> None:
+    def of_all(self: TemporalAdjacency, stream: EventStream, tables: EventTables, *_: Any) -> None:
         begin(self, stream, tables)
 
     return mock.patch.object(TemporalAdjacency, "__init__", of_all)

@@ -34,6 +34,19 @@ def test_counts_are_those_of_a_stream_that_can_be_counted_by_hand() -> None:
     assert model.touched(10**6).pulled == 100
 
 
+def test_events_that_are_spread_touch_more_nodes_than_as_many_in_a_row() -> None:
+    """Each node has four of 200 events; one in W of them is taken by chance."""
+    model = count_touches(pairs_in_turn(), small_model(), 200)
+    for workers in (1, 2, 8):
+        written = model.touched(200, 1 / workers).written
+        assert written == pytest.approx(100 * (1 - (1 - 1 / workers) ** 4))
+    # Between the shares that are counted, and beyond them.
+    third, quarter, half = (model.touched(200, 1 / workers).pulled for workers in (3, 4, 2))
+    assert quarter < third < half
+    assert model.touched(200, 1 / 2**14).written == pytest.approx(400 / 2**14, rel=0.01)
+    assert model.touched(50, 1 / 4).written == pytest.approx(25)
+
+
 def test_a_fraction_of_an_event_touches_its_share() -> None:
     model = count_touches(pairs_in_turn(), small_model(), 100)
     assert model.touched(0.25).pulled == pytest.approx(model.touched(1).pulled / 4)
