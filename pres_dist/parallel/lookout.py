@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from pres_dist.errors import WorkerLostError
+from pres_dist.parallel.heartbeat import beating
 
 Result = TypeVar("Result")
 
@@ -58,20 +59,14 @@ class Lookout:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Give signs of life while the block computes something for all."""
-        key, ended = self._next_piece(), Event()
-
-        def beat() -> None:
-            with suppress(RuntimeError):  # the store is gone, and so are those who listen
-                while not ended.wait(self.timeout_s / _BEATS):
-                    self._store.add(key, 1)
-
-        thread = Thread(target=beat, name="beat", daemon=True)
-        thread.start()
+        key = self._next_piece()
         try:
-            yield
+            # RuntimeError: the store is gone, and so are those who listen.
+            with beating(
+                lambda: self._store.add(key, 1), self.timeout_s / _BEATS, gone=RuntimeError
+            ):
+                yield
         finally:
-            ended.set()
-            thread.join()
             dist.broadcast(torch.zeros(1), group_src=self._rank, group=self._group)
 
     def wait_for(self, worker: int) -> None:

@@ -12,18 +12,19 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from threading import Event, Lock, Thread
+from threading import Lock
 
 import numpy as np
 import torch
 
 from pres_dist.errors import PresDistError, WorkerLostError
+from pres_dist.parallel.heartbeat import beating
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.sharing import Alone, Opening, Task, lost
 
@@ -230,20 +231,6 @@ class _Voice:
             self._last = time.monotonic()
             self.say(Swept(events, done, total))
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> AbstractContextManager[None]:
         """Give signs of life until the block ends."""
-        ended = Event()
-
-        def beat() -> None:
-            with suppress(ConnectionError):
-                while not ended.wait(self._beat_s):
-                    self.say(Alive())
-
-        thread = Thread(target=beat, name="beat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        return beating(lambda: self.say(Alive()), self._beat_s)
