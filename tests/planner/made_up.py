@@ -40,7 +40,8 @@ class RootTouches:
     def told(self) -> str:
         return "made up"
 
-    def touched(self, events: float) -> Touched:
+    def touched(self, events: float, share: float = 1.0) -> Touched:
+        events *= share
         pulled = min(self.scale * events**0.7, 33 * events)
         return Touched(pulled, min(2 * events, pulled), min(events, pulled))
 

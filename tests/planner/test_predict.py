@@ -161,7 +161,7 @@ def traffic_of(dim: int, worker: Worker) -> dict[str, int]:
 class Fixed:
     told = "fixed"
 
-    def touched(self, events: float) -> Touched:
+    def touched(self, events: float, share: float = 1.0) -> Touched:
         return Touched(ROWS, ROWS / 2, ROWS / 3)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import small_model
+from made_up import small_model, workload
 
 from pres_dist.events.stream import EventStream
+from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.power_law import (
     PowerLawTouches,
     assumed_touches,
@@ -14,7 +15,7 @@ from pres_dist.planner.power_law import (
     of_degrees,
     power_law,
 )
-from pres_dist.planner.touched import count_touches
+from pres_dist.planner.touched import count_touches, of_slice
 
 
 def pairs_in_turn(num_events: int = 2000, pairs: int = 50) -> EventStream:
@@ -44,7 +45,17 @@ def test_events_that_are_spread_touch_more_nodes_than_as_many_in_a_row() -> None
     third, quarter, half = (model.touched(200, 1 / workers).pulled for workers in (3, 4, 2))
     assert quarter < third < half
     assert model.touched(200, 1 / 2**14).written == pytest.approx(400 / 2**14, rel=0.01)
-    assert model.touched(50, 1 / 4).written == pytest.approx(25)
+    assert model.touched(50, 1 / 4).written == pytest.approx(25, rel=0.02)  # between sizes
+
+
+def test_several_optimiser_steps_spread_a_slice_over_the_batch() -> None:
+    model = count_touches(pairs_in_turn(), small_model(), 200)
+    plan = ParallelPlan(4, 1, 1, 200)
+    one_step, several = (workload(training__events_per_step=each) for each in (0, 50))
+    assert of_slice(one_step, plan, model) == model.touched(50)
+    assert of_slice(several, plan, model) == model.touched(200, 1 / 4)
+    # Fifty of these in a row meet each pair once; one in four of 200 meets some twice.
+    assert of_slice(several, plan, model).written < of_slice(one_step, plan, model).written
 
 
 def test_a_fraction_of_an_event_touches_its_share() -> None:
