@@ -75,8 +75,9 @@ class TemporalAttention(nn.Module):
         if edges is not None:
             read.insert(1, Rows(edges.table_Xd.detach(), edges.index_QK))
         queries = self._into_neighbour_space(own_PS, now_1T, [rows.dim for rows in read])
-        sums = attend([_of_each(part, place_Q) for part in queries], read, mask_QK)
-        return self._values(sums)
+        return self._values(
+            attend([at_queries(part, place_Q, dim=1) for part in queries], read, mask_QK)
+        )
 
     def _into_neighbour_space(
         self, own_PS: Tensor, now_1T: Tensor, dims: list[int]
@@ -91,24 +92,19 @@ class TemporalAttention(nn.Module):
         key_Hhx = self.key.view(self.num_heads, head_dim, -1) / math.sqrt(head_dim)
         return [torch.bmm(projected_HPh, key_Hhd) for key_Hhd in key_Hhx.split(dims, dim=2)]
 
-    def _values(self, sums: Sequence[Tensor]) -> Tensor:
+    def _values(self, parts: Sequence[Tensor]) -> Tensor:
         """Wv applied to each head's sum, whose parts are [H, Q, d]: [Q, A]."""
         value_Hxh = self.value.view(self.num_heads, -1, self.value.shape[1]).transpose(1, 2)
-        values = value_Hxh.split([part.shape[2] for part in sums], dim=1)
-        values_HQh = torch.bmm(sums[0], values[0])
-        for part, value in zip(sums[1:], values[1:], strict=True):
+        values = value_Hxh.split([part.shape[2] for part in parts], dim=1)
+        values_HQh = torch.bmm(parts[0], values[0])
+        for part, value in zip(parts[1:], values[1:], strict=True):
             values_HQh = torch.baddbmm(values_HQh, part, value)
         return values_HQh.transpose(0, 1).flatten(1)
 
 
-def at_queries(rows: Tensor, place_Q: Tensor | None) -> Tensor:
+def at_queries(rows: Tensor, place_Q: Tensor | None, dim: int = 0) -> Tensor:
     """The row of each query, out of those of distinct nodes; None: they are in order already."""
-    return rows if place_Q is None else rows.index_select(0, place_Q)
-
-
-def _of_each(rows_HPd: Tensor, place_Q: Tensor | None) -> Tensor:
-    """The same of each head's rows."""
-    return rows_HPd if place_Q is None else rows_HPd.index_select(1, place_Q)
+    return rows if place_Q is None else rows.index_select(dim, place_Q)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -137,10 +133,10 @@ def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> 
         dtype = torch.get_autocast_dtype(device)
     wide = [*queries, *(rows.table_Xd for rows in read)]
     with torch.autocast(device, enabled=False):
-        sums: Sequence[Tensor] = _Attend.apply(
+        attended: Sequence[Tensor] = _Attend.apply(
             mask_QK, *(each.to(dtype) for each in wide), *(rows.index_QK for rows in read)
         )
-    return sums
+    return attended
 
 
 class _Attend(torch.autograd.Function):

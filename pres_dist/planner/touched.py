@@ -91,7 +91,7 @@ class CountedTouches:
         return f"distinct nodes counted on slices of {sizes} events of {self.name}"
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
-        sizes, counts_S3 = np.log(self.sizes_S), np.log(self._at(share))
+        sizes, counts_S3 = np.log(self.sizes_S), self._logarithms(share)
         place = np.log(max(events, 1e-9))
         if place <= sizes[0]:
             return Touched(*(np.exp(counts_S3[0]) * events / self.sizes_S[0]).tolist())
@@ -99,16 +99,15 @@ class CountedTouches:
         found = np.exp(_between(counts_S3, right, sizes, place))
         return Touched(*np.minimum(found, self.num_nodes).tolist())
 
-    def _at(self, share: float) -> np.ndarray:
-        """[S, 3] counts of a share; below the smallest one they are proportional to it."""
-        halvings = -np.log2(share)
-        places = np.arange(self.counts_SP3.shape[1], dtype=float)
+    def _logarithms(self, share: float) -> np.ndarray:
+        """[S, 3] of the counts of a share; below the smallest one they are proportional to it."""
+        halvings, counts_PS3 = -np.log2(share), np.log(self.counts_SP3).transpose(1, 0, 2)
+        places = np.arange(len(counts_PS3), dtype=float)
         if halvings >= places[-1]:
-            smallest: np.ndarray = self.counts_SP3[:, -1] * 2.0 ** (places[-1] - halvings)
+            smallest: np.ndarray = counts_PS3[-1] - np.log(2.0) * (halvings - places[-1])
             return smallest
         right = max(int(np.searchsorted(places, halvings)), 1)
-        counts_PS3 = np.log(self.counts_SP3).transpose(1, 0, 2)
-        return np.exp(_between(counts_PS3, right, places, halvings))
+        return _between(counts_PS3, right, places, halvings)
 
 
 def _between(values: np.ndarray, right: int, places: np.ndarray, place: float) -> np.ndarray:
