@@ -23,6 +23,9 @@ LOCAL = "local"
 OBJECT_STORE_BYTES = 80 * 2**20
 """About the least that Ray takes; node state does not travel through the object store."""
 
+_QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing a task"}
+"""What Ray would print into the launcher's output of each dead worker, also of those it has ended
+itself. Who uses the cluster tells of the deaths that matter."""
 _LOOPBACK = "127.0.0.1"
 _PATIENCE_S = 5.0
 _LONGEST_FOLDER = 20
@@ -56,12 +59,13 @@ def cluster(address: str, num_cpus: int) -> Iterator[None]:
     Raises:
         ConfigError: the cluster cannot be joined.
     """
-    if address == LOCAL:
-        with _local_environment(), _temporary_folder() as folder, _local(num_cpus, folder):
-            yield
-    else:
-        with _joined(address):
-            yield
+    with environment(_QUIET):
+        if address == LOCAL:
+            with _local_environment(), _temporary_folder() as folder, _local(num_cpus, folder):
+                yield
+        else:
+            with _joined(address):
+                yield
 
 
 @contextmanager

@@ -361,6 +361,10 @@ def test_a_wait_ends(gloo: GlooWorld) -> None:
     shards.join()
 
 
+def pull_from_all(worker: Worker, store: ServerStore) -> int:
+    return store.pull(ids(0, 1)).version
+
+
 def pull_from_the_dead(worker: Worker, key: str) -> str:
     store = worker.kept[key]
     with pytest.raises(StoreError) as caught:
@@ -387,6 +391,9 @@ def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld, tmp_path: Path) -> Non
         process.start()
     try:
         gloo.run(2, keep_server_store, "dead", rendezvous, placement, layout, TIMEOUT_S)
+        # A worker that has met both shards does not know that they have met each other, without
+        # which none of them answers.
+        assert gloo.run(2, call, "dead", pull_from_all) == [0, 0]
         processes[1].kill()
         processes[1].join(TIMEOUT_S)
         start = time.monotonic()

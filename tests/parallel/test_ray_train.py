@@ -117,6 +117,7 @@ def _killed(
         killed = ended(run)
     assert killed.code == 0, killed.err
     assert "resumed at epoch 1, batch" in killed.out
+    assert "raylet" not in killed.out  # what Ray says of it itself
     assert killed.left == []
     one, other = _results(undisturbed.run_dir), _results(run_dir)
     assert one.pop("seconds") != other.pop("seconds")
