@@ -48,6 +48,7 @@ def fitted(stream: EventStream, config: RunConfig, batch: int) -> PowerLawTouche
         config.sampling.num_negatives,
         config.sampling.num_neighbours,
         1,
+        config.memory.mailbox_slots,
         1 - pairs / end,
         f"exponents {exponents[0]:.2f} and {exponents[1]:.2f}",
     )

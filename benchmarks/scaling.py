@@ -114,16 +114,14 @@ def _start(command: Sequence[str]) -> subprocess.Popen[str]:
 
 def measure(config_path: str, events: int, overrides: Sequence[str]) -> None:
     """Train `events` events from the middle of an epoch and print what it took."""
-    import torch
-
     from pres_dist.config.load import load_config
     from pres_dist.parallel.grid import training_grid
     from pres_dist.parallel.join import join_world
-    from pres_dist.training.setup import assemble, load_data
+    from pres_dist.training.setup import assemble, choose_device, load_data
 
-    config = load_config(Path(config_path), overrides)
-    torch.set_num_threads(1)
-    device = torch.device("cpu")
+    on_one_core = ["--training.num_threads", "1", "--training.device", "cpu"]
+    config = load_config(Path(config_path), [*overrides, *on_one_core])
+    device = choose_device(config)
     with join_world(device, partial(training_grid, config.parallel)) as world:
         parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
         _steps(parts, events, world)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from common import (
@@ -56,10 +57,10 @@ def settings(options: Options) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def main(wanted: Callable[[Options], dict[str, object]] = settings) -> None:
     options = parse_options()
     arguments = [
-        text for pair in settings(options).items() for text in (f"--{pair[0]}", str(pair[1]))
+        text for pair in wanted(options).items() for text in (f"--{pair[0]}", str(pair[1]))
     ]
     with tempfile.TemporaryDirectory() as folder:
         train(load_config(None, arguments), Path(folder) / "run")

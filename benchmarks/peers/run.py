@@ -29,8 +29,9 @@ from pres_dist.files import write_atomically
 from pres_dist.report.environment import describe_environment
 
 HERE = Path(__file__).parent
-OURS = "pres_dist"
-SYSTEMS = {OURS: "ours.py", "pyg": "pyg.py", "tgm": "tgm_tgn.py"}
+OURS, DEFAULTS = "pres_dist", "pres_dist-defaults"
+SYSTEMS = {OURS: "ours.py", DEFAULTS: "defaults.py", "pyg": "pyg.py", "tgm": "tgm_tgn.py"}
+_SAME_TRAINING = [name for name in SYSTEMS if name != DEFAULTS]
 RANDOM_FEATURES = 172
 RESULT = "measured: "
 
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stream", type=Path, help="folder of a native stream")
     parser.add_argument("--peers-python", type=Path, required=True)
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", default=_SAME_TRAINING, choices=list(SYSTEMS))
     parser.add_argument("--batches", type=int, nargs="+", default=[200, 600, 2000, 4000, 16000])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
@@ -86,7 +87,7 @@ def _run(
     system: str, stream: Path, batch: int, seed: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """One training in a process of its own."""
-    python = sys.executable if system == OURS else str(arguments.peers_python)
+    python = sys.executable if system in (OURS, DEFAULTS) else str(arguments.peers_python)
     command = [python, str(HERE / SYSTEMS[system]), str(stream), "--batch", str(batch)]
     for name in ("epochs", "threads", "max_events"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]

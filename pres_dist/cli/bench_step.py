@@ -13,6 +13,7 @@ from pres_dist.config.options import add_overrides
 from pres_dist.config.run import RunConfig
 
 if TYPE_CHECKING:
+    from pres_dist.bench.step.device import DeviceWork
     from pres_dist.bench.step.measure import Stage, StepReport
 
 SUMMARY = "a training step by stage, beside what the machine can do"
@@ -72,7 +73,16 @@ def lines(report: StepReport) -> list[str]:
         f"limits: products of the step's shapes {limits.gemm_flops / 1e9:.1f} GFLOP/s, copies "
         f"{limits.copy_bytes / 1e9:.1f} GB/s, rows of memory at random "
         f"{limits.gather_bytes / 1e9:.1f} GB/s",
+        *([] if report.device is None else [_on_device(report.device)]),
     ]
+
+
+def _on_device(work: DeviceWork) -> str:
+    return (
+        f"GPU: {work.events_per_s:,.0f} events/s in steps one after the other, {work.kernels:,.0f} "
+        f"kernels a step, busy {work.busy:.0%} of the time, at most {work.peak_bytes / 2**20:,.0f} "
+        "MiB of its memory"
+    )
 
 
 def _row(stage: Stage, whole: float) -> str:

@@ -69,6 +69,16 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _update_can_be_compiled(self) -> RunConfig:
+        recurrent = self.model.has_memory and self.model.updater != "attention"
+        if self.training.compile and not recurrent:
+            raise ValueError(
+                "training.compile must be false where no recurrent cell updates memory "
+                f"(model.kind {self.model.kind}), got true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _embedding_fits_into_mail(self) -> RunConfig:
         carried, dim = self.model.embedding_dim, self.memory.dim
         if self.model.message_endpoint == "embedding" and carried != dim:

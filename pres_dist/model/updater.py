@@ -135,7 +135,7 @@ class MemoryUpdater(nn.Module):
     def _applied(
         self, measured: MeasuredMemory, rows_M: Tensor, given: Tensor, t_M: Tensor
     ) -> MeasuredMemory:
-        if not torch.compiler.is_exporting() and not rows_M.numel():
+        if not torch.compiler.is_compiling() and not rows_M.numel():
             return measured
         own_MD = measured.memory_UD.index_select(0, rows_M)
         # In bfloat16 under autocast.

@@ -1,7 +1,8 @@
 """Bytes that a forward pass saves for its backward pass, counted on small steps.
 
-What autograd keeps is linear in the events of a step and in its distinct nodes. Four
-steps over made-up events, small and large, with few nodes and with many, give the rates.
+What autograd keeps is linear in the events of a step, in its distinct nodes and in the messages
+that wait for them. Steps over made-up events, small and large, with few nodes and with many, give
+the rates.
 """
 
 from __future__ import annotations
@@ -16,44 +17,57 @@ from torch import Tensor
 from pres_dist.config.run import RunConfig
 from pres_dist.events.config import DataConfig
 from pres_dist.events.stream import EventStream
+from pres_dist.planner.fit import fit_rates
+from pres_dist.planner.touched import waiting_messages
 from pres_dist.tasks.config import TaskConfig
 from pres_dist.training.loss import batch_loss
 from pres_dist.training.setup import Parts, assemble, split_data
 
 _EVENTS = 3000
 _STEPS = (64, 256)
-_NODES = (32, 4000)
+_NODES = (32, 400, 4000)
 
 
 @dataclass(frozen=True)
 class SavedBytes:
-    """Bytes of a step: fixed, for each event, for each distinct node."""
+    """Bytes of a step: fixed, for each event, distinct node and waiting message."""
 
     fixed: float
     event: float
     node: float
+    message: float
 
-    def bytes(self, events: float, nodes: float) -> float:
-        return self.fixed + self.event * events + self.node * nodes
+    def bytes(self, events: float, nodes: float, messages: float) -> float:
+        each = self.event * events + self.node * nodes + self.message * messages
+        return self.fixed + each
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """What a step had of each, and the bytes that autograd saved for it."""
+
+    events: int
+    nodes: int
+    messages: int
+    saved: int
 
 
 @cache
 def saved_bytes(config: RunConfig, edge_dim: int, node_dim: int) -> SavedBytes:
     """Rates of a model over a stream with so many features."""
-    rows, saved = [], []
-    for num_nodes in _NODES:
-        for num_events in _STEPS:
-            nodes, count = measured_step(config, edge_dim, node_dim, num_nodes, num_events)
-            rows.append((1.0, num_events, nodes))
-            saved.append(count)
-    rates, *_ = np.linalg.lstsq(np.array(rows), np.array(saved, dtype=float), rcond=None)
-    return SavedBytes(*np.maximum(rates, 0.0).tolist())
+    steps = [
+        measured_step(config, edge_dim, node_dim, num_nodes, num_events)
+        for num_nodes in _NODES
+        for num_events in _STEPS
+    ]
+    rows = [[1.0, step.events, step.nodes, step.messages] for step in steps]
+    return SavedBytes(*fit_rates(rows, [step.saved for step in steps]))
 
 
 def measured_step(
     config: RunConfig, edge_dim: int, node_dim: int, num_nodes: int, num_events: int
-) -> tuple[int, int]:
-    """Distinct nodes of a step over made-up events, and bytes that autograd saved for it."""
+) -> MeasuredStep:
+    """A step over made-up events."""
     with torch.random.fork_rng(devices=[]):
         parts = _parts(config, edge_dim, node_dim, num_nodes, num_events)
         num = len(parts.train_sweep) - 2  # the last batch is a remainder
@@ -70,7 +84,9 @@ def measured_step(
                 weight = config.pres.coherence_weight
                 batch_loss(forward, weight, batch.num_events, targets)
             parts.train_step.commit(plan, pulled, [forward], learn=True)
-    return plan.nodes_V.numel(), seen.bytes
+    return MeasuredStep(
+        batch.num_events, plan.nodes_V.numel(), waiting_messages(pulled), seen.bytes
+    )
 
 
 class _Seen:

@@ -21,6 +21,7 @@ from pres_dist.planner.fit import fit_rates
 from pres_dist.planner.footprint import store_layout
 from pres_dist.planner.link_rates import measure_links
 from pres_dist.planner.machine import Link, Machine, Rates, model_sizes
+from pres_dist.planner.touched import waiting_messages
 from pres_dist.report.environment import describe_environment
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.step.stages import STAGES, StageClock
@@ -31,6 +32,8 @@ from pres_dist.training.step import TrainingStep
 BATCHES = (25, 100, 400, 1600, 3200)
 """Local batches, in events."""
 _STORE = ("pull", "push")
+_MAIL = ("update", "backward")
+"""Stages that messages take time in."""
 _EVENTS_EACH, _MOST_STEPS = 3200, 20
 """Events that a round trains at each local batch, in four steps at least."""
 
@@ -41,12 +44,14 @@ class StepTime:
 
     Attributes:
         events, nodes: what it computed, and the distinct nodes of it.
+        messages: that waited for these nodes, where a mailbox has several slots.
         total: seconds of all of it.
         stages: seconds by stage.
     """
 
     events: int
     nodes: int
+    messages: int
     total: float
     stages: dict[str, float]
 
@@ -58,6 +63,10 @@ class StepTime:
     def rest(self) -> float:
         """Seconds outside of all stages."""
         return self.total - sum(self.stages.values())
+
+
+Rounds = Sequence[Sequence[StepTime]]
+"""Steps of a local batch in each, from one place of the stream."""
 
 
 def calibrate(
@@ -84,8 +93,8 @@ def measure_steps(
     batches: Sequence[int],
     rounds: int,
     tell: Callable[[str], None] = lambda text: None,
-) -> dict[int, list[StepTime]]:
-    """Steps of one worker, by local batch; batches are interleaved, so that none has a bad hour."""
+) -> Rounds:
+    """Steps of one worker; local batches are interleaved, so that none has a bad hour."""
     now = device_clock(parts.device)
     parts = replace(parts, clock=StageClock(now))
     parts.train_step.clock = parts.clock
@@ -96,11 +105,11 @@ def measure_steps(
             f"a machine is calibrated on at least {4 * min(batches)} training events, "
             f"{parts.data.stream.name} has {parts.train_sweep.num_events}"
         )
-    steps: dict[int, list[StepTime]] = {batch: [] for batch in usable}
+    steps = []
     for number in range(rounds):
         for batch in usable:
             tell(f"round {number + 1} of {rounds}, steps of {batch:,} events")
-            steps[batch] += _round(parts, batch, number / rounds, now)
+            steps.append(_round(parts, batch, number / rounds, now))
     return steps
 
 
@@ -121,10 +130,10 @@ def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> 
         with parts.clock("pull"):
             pulled = parts.train_step.read(plan)
         step.run(plan, pulled, number, 1, number)
-        spent = StepTime(
-            schedule.sizes(number)[0], plan.nodes_V.numel(), now() - start, parts.clock.seconds
-        )
-        measured.append(spent)
+        spent = now() - start
+        nodes, messages = plan.nodes_V.numel(), waiting_messages(pulled)
+        events = schedule.sizes(number)[0]
+        measured.append(StepTime(events, nodes, messages, spent, parts.clock.seconds))
     return measured[1:]
 
 
@@ -140,26 +149,29 @@ def device_clock(device: torch.device) -> Callable[[], float]:
     return waited
 
 
-def rates_of(steps: dict[int, list[StepTime]], seconds: Callable[[StepTime], float]) -> Rates:
-    """Rates for a part of the steps, from the medians of each local batch."""
+def rates_of(
+    steps: Rounds, seconds: Callable[[StepTime], float], by_message: bool = False
+) -> Rates:
+    """Rates for a part of the steps, from the medians of each round."""
     rows, medians = [], []
-    for own in steps.values():
-        rows.append([1.0, _median(own, lambda one: one.events), _median(own, lambda o: o.nodes)])
+    for own in steps:
+        row = [1.0, _median(own, lambda one: one.events), _median(own, lambda one: one.nodes)]
+        rows.append([*row, _median(own, lambda one: one.messages)] if by_message else row)
         medians.append(max(_median(own, seconds), 1e-9))
-    step_s, event_s, node_s = fit_rates(rows, medians)
-    return Rates(step_s=step_s, event_s=event_s, node_s=node_s)
+    names = ("step_s", "event_s", "node_s", "message_s")
+    return Rates(**dict(zip(names, fit_rates(rows, medians), strict=False)))
 
 
-def stage_rates(steps: dict[int, list[StepTime]], stage: str) -> Rates:
+def stage_rates(steps: Rounds, stage: str) -> Rates:
     """Rates of one stage."""
-    return rates_of(steps, lambda step: step.stages[stage])
+    return rates_of(steps, lambda step: step.stages[stage], stage in _MAIL)
 
 
-def compute_rates(steps: dict[int, list[StepTime]]) -> Rates:
+def compute_rates(steps: Rounds) -> Rates:
     """Rates of all but the store: each stage's own, added up.
 
-    Events and distinct nodes grow alike from batch to batch; which of them a stage's time
-    goes by is told better by the stage than by their sum.
+    Events, distinct nodes and messages grow alike from batch to batch; which of them a stage's
+    time goes by is told better by the stage than by their sum.
     """
     fits = [stage_rates(steps, stage) for stage in STAGES if stage not in _STORE]
     fits.append(rates_of(steps, lambda step: step.rest))
@@ -171,20 +183,20 @@ def _median(steps: Sequence[StepTime], value: Callable[[StepTime], float]) -> fl
     return statistics.median(value(step) for step in steps)
 
 
-def _jitter(steps: dict[int, list[StepTime]]) -> float:
+def _jitter(steps: Rounds) -> float:
     """Spread of a step's time about its median, as a standard deviation would be.
 
-    From the quartiles, so that a single interruption does not count; the median over batches.
+    From the quartiles, so that a single interruption does not count; the median over rounds.
     """
     spreads = []
-    for own in steps.values():
+    for own in steps:
         if len(own) >= 8:
             low, middle, high = statistics.quantiles((one.total for one in own), n=4)
             spreads.append((high - low) / 1.349 / middle)  # 1.349 deviations of a normal one
     return statistics.median(spreads) if spreads else 0.0
 
 
-def _machine(parts: Parts, steps: dict[int, list[StepTime]], link: Link, store: Rates) -> Machine:
+def _machine(parts: Parts, steps: Rounds, link: Link, store: Rates) -> Machine:
     local = rates_of(steps, lambda step: step.store)
     known = describe_environment(seed=0)
     hardware, versions = known["hardware"], known["versions"]

@@ -193,13 +193,14 @@ def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[
     numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
     part = plan.local_batch / workload.num_updates(plan.batch)
     whole, one = of_slice(workload, plan, touch), touch.touched(part)
+    messages = one.pulled * touch.waiting(part, plan.batch).pulled
     saved = saved_bytes(config, workload.edge_dim, workload.node_dim)
     rows = row_bytes(config)
     return [
         Part("state", "node state", table),
         Part("weights", "weights, gradients, Adam's moments", 4 * numbers * _FLOAT32),
         Part("gradients", "rows of gradients on the way", 5 * numbers * _FLOAT32),
-        Part("activations", "saved for the backward pass", saved.bytes(part, one.pulled)),
+        Part("activations", "saved for the backward pass", saved.bytes(part, one.pulled, messages)),
         Part("rows", "rows on the way, and a copy", 3 * whole.pulled * rows.pull),
     ]
 

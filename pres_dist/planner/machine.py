@@ -34,7 +34,7 @@ class Link(Config):
 
 
 class Rates(Config):
-    """Seconds of a part of a step: fixed, for each event, and for each distinct node."""
+    """Seconds of a part of a step: fixed, for each event, distinct node and message."""
 
     step_s: float = Field(0.0, ge=0)
     """For the part itself, however small."""
@@ -42,9 +42,12 @@ class Rates(Config):
     """For each event of the worker."""
     node_s: float = Field(0.0, ge=0)
     """For each distinct node that the worker's events touch."""
+    message_s: float = Field(0.0, ge=0)
+    """For each message that waits for one of these nodes, where a mailbox has several slots."""
 
-    def seconds(self, events: float, nodes: float) -> float:
-        return self.step_s + self.event_s * events + self.node_s * nodes
+    def seconds(self, events: float, nodes: float, messages: float = 0.0) -> float:
+        each = self.event_s * events + self.node_s * nodes + self.message_s * messages
+        return self.step_s + each
 
 
 class Machine(Config):

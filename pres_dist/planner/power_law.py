@@ -16,7 +16,7 @@ import numpy as np
 
 from pres_dist.config.run import RunConfig
 from pres_dist.model.embedding import num_hops
-from pres_dist.planner.touched import Touched
+from pres_dist.planner.touched import Touched, Waiting
 
 _EXACT_RANKS = 1000
 """The busiest nodes stand alone; the rest in groups whose ranks grow by a factor."""
@@ -55,6 +55,31 @@ class Popularity:
         final_G = np.maximum(self.share_G * history, 1e-300)
         known_G = np.where(final_G <= most, final_G / 2, most - most**2 / (2 * final_G))
         return float(self.nodes_G @ (self._met(draws, uniform_draws) * known_G))
+
+    def waiting(
+        self, draws: float, uniform_draws: float, history: float, batch: float, slots: int
+    ) -> float:
+        """Expected messages that wait for the distinct nodes of the draws.
+
+        They are those of the last temporal batch in which a node was drawn: of a Poisson
+        number that is not 0.
+
+        Args:
+            draws, uniform_draws, history: as in `neighbours`.
+            batch: draws of a temporal batch.
+            slots: messages of a node that are kept.
+        """
+        rate_G = np.maximum(self.share_G * batch, 1e-12)
+        chance_G = reached_G = -np.expm1(-rate_G)  # of one message or more
+        kept_G = chance_G.copy()
+        term_G = np.exp(-rate_G)
+        for number in range(1, slots):
+            term_G = term_G * rate_G / number  # chance of exactly so many
+            reached_G = np.maximum(reached_G - term_G, 0.0)
+            kept_G += reached_G
+        drawn_before_G = -np.expm1(-self.share_G * history / 2)
+        each_G = drawn_before_G * kept_G / chance_G
+        return float(self.nodes_G @ (self._met(draws, uniform_draws) * each_G))
 
     def _met(self, draws: float, uniform_draws: float) -> np.ndarray:
         return -np.expm1(-draws * self.share_G - uniform_draws / self.num_nodes)
@@ -104,6 +129,7 @@ class PowerLawTouches:
         num_negatives: of each event, drawn uniformly from destinations.
         num_neighbours: most that are sampled of a query.
         num_hops: of them.
+        slots: messages of a node that are kept.
         repeat_share: share of a node's recent events that repeat a recent partner.
         name: of what is assumed.
     """
@@ -115,6 +141,7 @@ class PowerLawTouches:
     num_negatives: int
     num_neighbours: int
     num_hops: int
+    slots: int
     repeat_share: float
     name: str
 
@@ -124,20 +151,36 @@ class PowerLawTouches:
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
         events *= share  # draws are independent: it makes no difference which they are
-        negatives = events * self.num_negatives
-        # Draws of sources, of destinations, and uniform ones of destinations.
-        src, dst, uniform = events, events, negatives
+        return Touched(
+            self._union(*self._draws(events)),
+            self._union(events, events, 0.0),
+            self.destinations.distinct(0.0, events * self.num_negatives),
+        )
+
+    def waiting(self, events: float, batch: float) -> Waiting:
+        pulled, written = self._draws(events), (events, events, 0.0)
+        return Waiting(*(self._each(*draws, batch) for draws in (pulled, written)))
+
+    def _draws(self, events: float) -> tuple[float, float, float]:
+        """Draws of sources, of destinations, and uniform ones of destinations."""
+        src, dst, uniform = events, events, events * self.num_negatives
         for _ in range(self.num_hops):
             of_src = self._partners(self.sources.neighbours(src, 0.0, *self._known), src)
             of_dst = self._partners(
                 self.destinations.neighbours(dst, uniform, *self._known), dst + uniform
             )
             src, dst = src + of_dst, dst + of_src
-        return Touched(
-            self._union(src, dst, uniform),
-            self._union(events, events, 0.0),
-            self.destinations.distinct(0.0, negatives),
-        )
+        return src, dst, uniform
+
+    def _each(self, src: float, dst: float, uniform: float, batch: float) -> float:
+        """Messages for each of the distinct nodes of the draws."""
+        known = self.history, batch if self.bipartite else 2 * batch, self.slots
+        if self.bipartite:
+            messages = self.sources.waiting(src, 0.0, *known)
+            messages += self.destinations.waiting(dst, uniform, *known)
+        else:
+            messages = self.destinations.waiting(src + dst, uniform, *known)
+        return messages / max(self._union(src, dst, uniform), 1e-300)
 
     @cached_property
     def _known(self) -> tuple[float, int]:
@@ -176,6 +219,7 @@ def assumed_touches(
         config.sampling.num_negatives,
         config.sampling.num_neighbours,
         num_hops(config.model),
+        config.memory.mailbox_slots,
         repeat_share,
         f"a power law with exponent {exponent:g} ({both}, {repeat_share:.0%} of recent events "
         "repeat a partner)",

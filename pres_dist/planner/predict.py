@@ -187,11 +187,12 @@ def _largest_normal(num: int) -> float:
 def _compute(workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel) -> float:
     updates = workload.num_updates(plan.batch)
     events = plan.local_batch / updates
-    nodes = touch.touched(events).pulled
-    seconds = updates * machine.compute.seconds(events, nodes)
+    nodes, waiting = touch.touched(events).pulled, touch.waiting(events, plan.batch)
+    seconds = updates * machine.compute.seconds(events, nodes, nodes * waiting.pulled)
     if updates > 1:  # the last weights compute once more what is written, once for the slice
         written = of_slice(workload, plan, touch).written
-        seconds += machine.update.seconds(plan.local_batch, written)
+        messages = written * touch.waiting(plan.local_batch, plan.batch).written
+        seconds += machine.update.seconds(plan.local_batch, written, messages)
     return seconds
 
 

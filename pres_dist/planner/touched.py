@@ -8,6 +8,9 @@ With several optimiser steps a temporal batch, each takes consecutive events and
 share of them. So the events of a slice are spread over the batch, and touch more nodes than as
 many consecutive ones do.
 
+What these nodes cost depends on the messages that wait for them: those of the last temporal
+batch that a node had events in, as many as its mailbox holds.
+
 Shapes: B events of a slice, S sizes that were counted, P shares, N nodes.
 """
 
@@ -23,6 +26,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.events.split import chronological_split
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
+from pres_dist.memory.state import NO_EVENT, Pulled
 from pres_dist.model.embedding import num_hops
 from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.workload import Workload
@@ -50,8 +54,30 @@ class Touched:
     observed: float
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Messages that wait for a node, on average.
+
+    Attributes:
+        pulled: for one of those that a slice pulls.
+        written: for an endpoint of its events.
+    """
+
+    pulled: float
+    written: float
+
+
+def waiting_messages(pulled: Pulled) -> int:
+    """Messages that wait for the nodes of a step.
+
+    0 where nodes have one at most: then they all cost the same, with one and without.
+    """
+    mail_event_UR = pulled.state.mail_event_UR
+    return int((mail_event_UR != NO_EVENT).sum()) if mail_event_UR.shape[1] > 1 else 0
+
+
 class TouchModel(Protocol):
-    """Distinct nodes by the size of a slice."""
+    """Distinct nodes by the size of a slice, and the messages that wait for them."""
 
     @property
     def told(self) -> str:
@@ -63,6 +89,14 @@ class TouchModel(Protocol):
         Args:
             events: how many; may be a fraction of one.
             share: above 0, of them.
+        """
+
+    def waiting(self, events: float, batch: float) -> Waiting:
+        """Messages for a node that so many consecutive events touch.
+
+        Args:
+            events: how many; may be a fraction of one.
+            batch: events of the temporal batch that they are part of, as many at least.
         """
 
 
@@ -78,12 +112,15 @@ class CountedTouches:
         num_nodes: of the stream.
         sizes_S: events of the slices that were counted, ascending.
         counts_SP3: means of pulled, written and observed, of the shares 1, 1/2, 1/4 and so on.
+        waiting_SS2: messages for a node that is pulled and for one that is written, by the size
+            of the slice and that of the temporal batch, which is no smaller.
     """
 
     name: str
     num_nodes: int
     sizes_S: np.ndarray
     counts_SP3: np.ndarray
+    waiting_SS2: np.ndarray
 
     @property
     def told(self) -> str:
@@ -98,6 +135,14 @@ class CountedTouches:
         right = min(int(np.searchsorted(sizes, place)), len(sizes) - 1)
         found = np.exp(_between(counts_S3, right, sizes, place))
         return Touched(*np.minimum(found, self.num_nodes).tolist())
+
+    def waiting(self, events: float, batch: float) -> Waiting:
+        sizes = np.log(self.sizes_S)
+        found = self.waiting_SS2
+        for size in (events, batch):  # one axis after the other
+            place = np.clip(np.log(max(size, 1e-9)), sizes[0], sizes[-1])
+            found = _between(found, max(int(np.searchsorted(sizes, place)), 1), sizes, place)
+        return Waiting(*found.tolist())
 
     def _logarithms(self, share: float) -> np.ndarray:
         """[S, 3] of the counts of a share; below the smallest one they are proportional to it."""
@@ -143,21 +188,34 @@ def count_touches(
     within = within or range(chronological_split(stream).train_end)
     largest = max(min(largest, len(within) // 2), 2)
     sizes = np.unique(np.geomspace(1, largest, 2 + int(np.log2(largest))).round().astype(int))
-    counter = _Counter(stream, config)
-    counts = []
+    counter = _Counter(stream, config, sizes)
+    counts, waiting = [], []
     for size in sizes.tolist():
         starts = np.linspace(within.start, within.stop - size, slices_each).astype(int)
-        counts.append(np.mean([counter.count(int(start), size) for start in starts], axis=0))
-    return CountedTouches(stream.name, stream.num_nodes, sizes.astype(float), np.array(counts))
+        found = [counter.count(int(start), size) for start in starts]
+        counts.append(np.mean([touched_P3 for touched_P3, _ in found], axis=0))
+        sums_S2 = np.sum([waiting_S2 for _, waiting_S2 in found], axis=0)
+        nodes_2 = np.sum([touched_P3[0, :2] for touched_P3, _ in found], axis=0)
+        waiting.append(sums_S2 / nodes_2)
+    return CountedTouches(
+        stream.name, stream.num_nodes, sizes.astype(float), np.array(counts), np.array(waiting)
+    )
 
 
 class _Counter:
-    """Plans slices as training does, without reading any state."""
+    """Plans slices as training does, without reading any state.
 
-    def __init__(self, stream: EventStream, config: RunConfig) -> None:
-        seed = config.training.seed
+    Args:
+        stream, config: as in `count_touches`.
+        sizes_S: of temporal batches.
+    """
+
+    def __init__(self, stream: EventStream, config: RunConfig, sizes_S: np.ndarray) -> None:
+        seed, self._sizes_S = config.training.seed, sizes_S
         self._config, self._tables = config, EventTables(stream)
+        self._slots = config.memory.mailbox_slots
         adjacency = TemporalAdjacency(stream, self._tables, home=config.sampling.adjacency)
+        self._adjacency = adjacency
         self._sampler = NeighbourSampler(adjacency, config.sampling, seed)
         end = chronological_split(stream).train_end
         destinations = destinations_of(stream, range(end))
@@ -165,8 +223,13 @@ class _Counter:
             config.sampling.negatives, stream, destinations, adjacency, end, seed
         )
 
-    def count(self, start: int, size: int) -> np.ndarray:
-        """[P, 3] distinct nodes of shares of consecutive events, as in `CountedTouches`."""
+    def count(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct nodes of consecutive events, and messages that wait for all of them.
+
+        Returns:
+            [P, 3] nodes of shares of the events, as in `CountedTouches`, and [S, 2] messages
+            for those that are pulled and those that are written, by temporal batch.
+        """
         batch = batch_of(self._tables, torch.arange(start, start + size))
         num = self._config.sampling.num_negatives
         negatives_BM = self._negatives.sample(batch.src_B, batch.dst_B, batch.events_B, num, 1)
@@ -180,9 +243,30 @@ class _Counter:
             events.append(torch.cat(events).repeat_interleave(hop.index_QK.shape[1]))
             nodes.append(hop.index_QK.flatten())
         reads = ((torch.cat(events), torch.cat(nodes)), (event_2B, ends), (event_BM, negatives))
-        return np.stack(
+        touched_P3 = np.stack(
             [_of_shares(nodes * size + events, size) for events, nodes in reads], axis=1
         )
+        nodes_U = gathered.nodes_U
+        written_U = torch.zeros_like(nodes_U, dtype=torch.bool).index_fill(0, ends, True)
+        return touched_P3, np.array(
+            [self._waiting(nodes_U, written_U, start, size, int(own)) for own in self._sizes_S]
+        )
+
+    def _waiting(
+        self, nodes_U: torch.Tensor, written_U: torch.Tensor, start: int, size: int, batch: int
+    ) -> tuple[float, float]:
+        """Messages for all nodes and for those that are written, before a temporal batch.
+
+        The slice is in the middle of it, and the batches before are as long.
+        """
+        first = max(start - max(batch - size, 0) // 2, 0)
+        begin_U, end_U = self._adjacency.history(nodes_U, torch.full_like(nodes_U, first))
+        active_U = end_U > begin_U
+        newest_U = self._adjacency.event_at(nodes_U, torch.where(active_U, end_U - 1, 0))
+        batches_U = torch.where(active_U, (first - 1 - newest_U) // batch, 0)
+        _, before_U = self._adjacency.history(nodes_U, (first - (batches_U + 1) * batch).clamp(0))
+        messages_U = torch.where(active_U, end_U - before_U, 0).clamp(max=self._slots)
+        return float(messages_U.sum()), float(messages_U[written_U].sum())
 
 
 def _of_shares(reads: torch.Tensor, num_events: int) -> np.ndarray:

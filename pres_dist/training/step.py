@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pres_dist.memory.state import Pulled
+from pres_dist.model.updater import MemoryUpdater
 from pres_dist.parallel.grid import share
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.forward import Forward
 from pres_dist.step.mail import BatchMail, pending_events
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
+from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import Where, check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
 from pres_dist.training.optimiser import (
@@ -74,6 +76,9 @@ class TrainingStep:
         self._config = parts.config.training
         self._sweep = parts.train_sweep
         self.optimiser = build_optimiser(parts.model, self._config)
+        if self._config.compile:
+            assert isinstance(parts.model.updater, MemoryUpdater)
+            compile_update(parts.model.updater)
 
     def batch(self, number: int) -> TemporalBatch:
         """The temporal batch of this worker's replica in a step of the epoch; perhaps empty."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.planner.machine import Link, Machine, Rates
-from pres_dist.planner.touched import Touched
+from pres_dist.planner.touched import Touched, Waiting
 from pres_dist.planner.workload import Workload
 
 LINK = Link(latency_s=1e-5, overhead_s=1e-6, bytes_per_s=1e9, cpu_s_per_byte=1e-10)
@@ -44,6 +44,11 @@ class RootTouches:
         events *= share
         pulled = min(self.scale * events**0.7, 33 * events)
         return Touched(pulled, min(2 * events, pulled), min(events, pulled))
+
+    def waiting(self, events: float, batch: float) -> Waiting:
+        """One message after a small batch, two after one of 1,000 events."""
+        messages = 1 + batch / 1000
+        return Waiting(messages, messages)
 
 
 def small_model(**overrides: object) -> RunConfig:

@@ -13,9 +13,10 @@ from small_run import habitual_stream
 
 from pres_dist.config.dump import dump_yaml
 from pres_dist.errors import ConfigError
-from pres_dist.planner.calibrate import calibrate
+from pres_dist.planner.calibrate import StepTime, calibrate, compute_rates, stage_rates
 from pres_dist.planner.fit import fit_rates
 from pres_dist.planner.machine import load_machine, shipped_machines
+from pres_dist.step.stages import STAGES
 
 
 @pytest.mark.parametrize("name", sorted(shipped_machines()))
@@ -54,6 +55,21 @@ def test_no_rate_is_negative() -> None:
     rates = fit_rates([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]], [1.0, 0.9, 0.8])
     assert rates[1] == 0
     assert rates[0] == pytest.approx(0.89, abs=0.02)
+
+
+def test_messages_have_a_rate_of_their_own_in_the_stages_that_apply_them() -> None:
+    def step(events: int, nodes: int, messages: int) -> StepTime:
+        stages = dict.fromkeys(STAGES, 1e-4)
+        stages["embed"] = 1e-4 + 2e-6 * events
+        stages["update"] = 1e-4 + 1e-6 * nodes + 5e-6 * messages
+        return StepTime(events, nodes, messages, sum(stages.values()), stages)
+
+    sizes = [(100, 300, 300), (100, 300, 900), (400, 700, 900), (1600, 1200, 4000)]
+    rounds = [[step(*size)] for size in sizes]
+    update, compute = stage_rates(rounds, "update"), compute_rates(rounds)
+    assert update.message_s == compute.message_s == pytest.approx(5e-6, rel=1e-3)
+    assert update.node_s == pytest.approx(1e-6, rel=1e-3)
+    assert compute.event_s == pytest.approx(2e-6, rel=1e-3)
 
 
 @pytest.mark.slow

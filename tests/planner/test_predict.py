@@ -29,7 +29,7 @@ from pres_dist.planner.predict import (
     waiting_share,
     work_inflation,
 )
-from pres_dist.planner.touched import Touched
+from pres_dist.planner.touched import Touched, Waiting
 
 TOUCH = RootTouches()
 
@@ -63,6 +63,20 @@ def test_several_optimiser_steps_add_up_gradients_several_times() -> None:
     assert often.bytes.gradients == 4 * once.bytes.gradients
     assert often.bytes.rows == once.bytes.rows
     assert often.compute_s > once.compute_s
+
+
+def test_messages_that_wait_cost_what_each_does() -> None:
+    """Each optimiser step applies them all, and what is written is computed once more."""
+    rates = Rates(message_s=1e-6)
+    costly = machine(compute=rates, update=rates)
+    plan = ParallelPlan(2, 1, 1, 800)
+    for each, updates in ((0, 1), (200, 4)):
+        work = workload(training__events_per_step=each)
+        events = 400 / updates
+        messages = updates * TOUCH.touched(events).pulled * TOUCH.waiting(events, 800).pulled
+        if updates > 1:
+            messages += TOUCH.touched(800, 1 / 2).written * TOUCH.waiting(400, 800).written
+        assert predict(work, plan, costly, TOUCH).compute_s == pytest.approx(messages * 1e-6)
 
 
 def test_work_grows_by_nodes_that_are_in_several_slices() -> None:
@@ -163,6 +177,9 @@ class Fixed:
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
         return Touched(ROWS, ROWS / 2, ROWS / 3)
+
+    def waiting(self, events: float, batch: float) -> Waiting:
+        return Waiting(1.0, 1.0)
 
 
 def test_bytes_are_those_that_a_sharded_store_counts(tmp_path: Path) -> None:

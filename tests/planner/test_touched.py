@@ -58,6 +58,25 @@ def test_several_optimiser_steps_spread_a_slice_over_the_batch() -> None:
     assert of_slice(several, plan, model).written < of_slice(one_step, plan, model).written
 
 
+def test_messages_that_wait_are_those_of_the_last_batch_with_any() -> None:
+    """A pair has four of 200 events and one of 50 or fewer."""
+    for slots, expected in ((1, 1), (3, 3), (8, 4)):
+        config = small_model(memory__mailbox_slots=slots)
+        model = count_touches(pairs_in_turn(), config, 200, within=range(600, 1400))
+        for events in (1, 27, 200):
+            assert model.waiting(events, 200).written == pytest.approx(expected)
+            assert model.waiting(events, 200).pulled == pytest.approx(expected)
+        assert model.waiting(4, 27).written == pytest.approx(1)
+        assert model.waiting(0.5, 10**6).written == pytest.approx(expected)
+    between = model.waiting(4, 150).written  # of batches of 103 and of 200 events
+    assert model.waiting(4, 103).written < between < 4
+
+
+def test_nothing_waits_for_nodes_without_events() -> None:
+    model = count_touches(pairs_in_turn(), small_model(), 200, 1, within=range(400))
+    assert model.waiting(200, 200).written == 0  # the first batch of all
+
+
 def test_a_fraction_of_an_event_touches_its_share() -> None:
     model = count_touches(pairs_in_turn(), small_model(), 100)
     assert model.touched(0.25).pulled == pytest.approx(model.touched(1).pulled / 4)
@@ -117,3 +136,19 @@ def test_drawn_events_touch_what_the_power_law_expects() -> None:
         assert told.written == pytest.approx(seen.written, rel=0.03)
         assert told.observed == pytest.approx(seen.observed, rel=0.05)
         assert told.pulled == pytest.approx(seen.pulled, rel=0.1)
+
+
+def test_drawn_events_leave_the_messages_that_the_power_law_expects() -> None:
+    num, events = 300, 40_000
+    config = small_model(sampling__num_neighbours=5, memory__mailbox_slots=4)
+    shares = np.arange(1, num + 1) ** -0.8
+    draws = np.random.default_rng(4)
+    src, dst = draws.choice(num, (2, events), p=shares / shares.sum())
+    stream = EventStream.from_arrays(src, num + dst, np.arange(events), num_sources=num)
+    # Not from the beginning, where no batch was before.
+    counted = count_touches(stream, config, 2000, within=range(4000, 28_000))
+    law: PowerLawTouches = assumed_touches(config, 2 * num, events, num, 0.8, 0.0)
+    for size, batch in ((50, 50), (50, 500), (500, 500), (50, 2000), (2000, 2000)):
+        told, seen = law.waiting(size, batch), counted.waiting(size, batch)
+        assert told.written == pytest.approx(seen.written, rel=0.05)
+        assert told.pulled == pytest.approx(seen.pulled, rel=0.05)

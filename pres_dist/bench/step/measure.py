@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pres_dist.bench.step.counting import Gemm, Work, WorkCounter
+from pres_dist.bench.step.device import DeviceWork, measure_device
 from pres_dist.bench.step.limits import Limits, measure_limits
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
@@ -57,6 +58,7 @@ class StepReport:
         events, nodes: of a step: temporal batch, distinct nodes; medians.
         steps: that were measured.
         stages: those that take time, in their order.
+        device: what a GPU did; None where a CPU computes.
     """
 
     name: str
@@ -65,6 +67,7 @@ class StepReport:
     steps: int
     stages: list[Stage]
     limits: Limits
+    device: DeviceWork | None = None
 
     @property
     def whole(self) -> Stage:
@@ -114,7 +117,9 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         timed = list(_steps(parts, num_steps, now, counts=False))
         limits = before.best(measure_limits(*of))
         stages = _stages(timed, worked, limits)
-        return StepReport(parts.data.stream.name, events, nodes, len(timed), stages, limits)
+        on_device = measure_device(_in_a_row(parts, num_steps), len(timed), device)
+        name = parts.data.stream.name
+        return StepReport(name, events, nodes, len(timed), stages, limits, on_device)
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,7 @@ def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool)
             f"{schedule.num_steps} of {parts.config.training.batch_size} events"
         )
     step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
-    num = min(num_steps, schedule.num_steps - _WARM_UP)
-    first = max((schedule.num_steps - num) // 2, _WARM_UP)
+    first, num = _place(schedule, num_steps)
     for number in range(first + num):
         counter = WorkCounter(parts.clock)
         counting: AbstractContextManager[Any] = counter if counts else nullcontext()
@@ -154,6 +158,31 @@ def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool)
             seconds = dict(parts.clock.seconds)
             seconds[OTHER] = total - sum(seconds.values())
             yield _Step(schedule.sizes(number)[0], plan.nodes_V.numel(), seconds, counter.work)
+
+
+def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
+    """The measured steps from empty memory, without a clock that waits for the device."""
+    clock = StageClock()
+    parts = replace(parts, clock=clock)
+    schedule = Schedule(parts.train_sweep)
+    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
+    first, num = _place(schedule, num_steps)
+
+    def run() -> int:
+        parts.train_step.clock = clock
+        parts.store.reset()
+        for number in range(first, first + num):
+            plan = step.plan(number, 1)
+            step.run(plan, parts.train_step.read(plan), number, 1, number)
+        return sum(schedule.sizes(number)[0] for number in range(first, first + num))
+
+    return run
+
+
+def _place(schedule: Schedule, num_steps: int) -> tuple[int, int]:
+    """First of some steps in the middle of an epoch, and how many they are."""
+    num = min(num_steps, schedule.num_steps - _WARM_UP)
+    return max((schedule.num_steps - num) // 2, _WARM_UP), num
 
 
 def _stages(timed: list[_Step], worked: list[_Step], limits: Limits) -> list[Stage]:

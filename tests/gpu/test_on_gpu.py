@@ -1,0 +1,139 @@
+"""A GPU computes what the CPU computes; needs torch, numpy and pytest alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import habitual_stream, small_config, train_until
+from torch import Tensor
+
+from pres_dist.cli.main import main
+from pres_dist.config.run import RunConfig
+from pres_dist.parallel.world import World
+from pres_dist.report.run_folder import METRICS
+from pres_dist.step.prefetch import Prefetch
+from pres_dist.training.run import resume, train
+from pres_dist.training.schedule import Schedule
+from pres_dist.training.setup import Parts, assembled
+from pres_dist.training.step import Stepped, TrainingStep
+
+pytestmark = pytest.mark.gpu
+
+MODELS = {
+    "default": {},
+    "rates": {"preset": "rates"},
+    "jodie": {"model__kind": "jodie"},
+    "apan": {"model__kind": "apan", "preset": "rates"},
+    "dyrep": {"model__kind": "dyrep", "preset": "rates"},
+    "historical": {"sampling__negatives": "historical"},
+    "adjacency on disk": {"sampling__adjacency": "disk"},
+}
+_STEPS = 4
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Path:
+    habitual_stream(1500).save(tmp_path / "habits")
+    return tmp_path / "habits"
+
+
+@contextmanager
+def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list[Stepped]]]:
+    """The first steps of an epoch."""
+    with assembled(config, device, World()) as parts:
+        parts.model.train()
+        step = TrainingStep(parts, Schedule(parts.train_sweep), Prefetch(parts.train_step, 0))
+        done: list[Stepped] = []
+        for number in range(_STEPS):
+            plan = step.plan(number, 1)
+            pulled = parts.train_step.read(plan)
+            done.append(step.run(plan, pulled, number, 1, sum(len(one.updates) for one in done)))
+        yield parts, done
+
+
+def tables(parts: Parts) -> dict[str, Tensor]:
+    """Of the store, on the CPU."""
+    state = parts.store.state_dict()
+    return {name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.device) -> None:
+    config = small_config(stream)(**MODELS[name])
+    with steps(config, torch.device("cpu")) as (parts, expected):
+        memory = tables(parts)
+    with steps(config, device) as (parts, done):
+        found = tables(parts)
+        assert all(value.device.type == device.type for value in parts.model.parameters())
+    for one, other in zip(done, expected, strict=True):
+        for update, reference in zip(one.updates, other.updates, strict=True):
+            torch.testing.assert_close(
+                update.loss.values().cpu(), reference.loss.values(), rtol=1e-3, atol=1e-4
+            )
+    assert memory.keys() == found.keys()
+    for column, expected_rows in memory.items():
+        if expected_rows.is_floating_point():
+            torch.testing.assert_close(found[column], expected_rows, rtol=1e-2, atol=1e-3)
+        else:  # times, events and counts: whatever the weights, they are the same
+            assert torch.equal(found[column], expected_rows), column
+
+
+def test_samples_are_those_of_the_cpu(stream: Path, device: torch.device) -> None:
+    config = small_config(stream)(sampling__strategy="uniform")
+    plans = []
+    for where in (torch.device("cpu"), device):
+        with assembled(config, where, World()) as parts:
+            step = TrainingStep(parts, Schedule(parts.train_sweep), Prefetch(parts.train_step, 0))
+            plans.append([step.plan(number, 1) for number in (3, 7)])
+    for one, other in zip(*plans, strict=True):
+        assert torch.equal(one.nodes_V, other.nodes_V.cpu())
+        for part, reference in zip(other.parts, one.parts, strict=True):
+            for hop, expected in zip(part.gathered.hops, reference.gathered.hops, strict=True):
+                assert torch.equal(hop.index_QK.cpu(), expected.index_QK)
+
+
+def test_bf16_learns(stream: Path, device: torch.device, tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("float32", "bf16"):
+        config = small_config(stream)(training__device=device, training__precision=precision)
+        train(config, tmp_path / precision)
+        losses[precision] = epochs(tmp_path / precision)[-1]["loss"]
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.1)
+
+
+def test_a_run_goes_on_from_its_checkpoint(
+    stream: Path, device: torch.device, tmp_path: Path
+) -> None:
+    config = small_config(stream)(training__device=device, training__checkpoint_every=5)
+    whole = train(config, tmp_path / "whole")
+    train_until(config, tmp_path / "half", 8)
+    resumed = resume(tmp_path / "half")
+    # Sums on a GPU are in no fixed order.
+    assert resumed["test"]["ap"] == pytest.approx(whole["test"]["ap"], abs=0.05)
+    assert len(epochs(tmp_path / "half")) == len(epochs(tmp_path / "whole"))
+
+
+def epochs(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    return [one for one in map(json.loads, lines) if one["kind"] == "epoch"]
+
+
+def test_step_report(stream: Path, device: torch.device, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(f"data: {{stream: {stream}}}\ntraining: {{batch_size: 100}}\n")
+    out = tmp_path / "step.json"
+    arguments = ["bench", "step", str(config), "--steps", "2", "--json", str(out)]
+    assert main([*arguments, f"--training.device={device}"]) == 0
+    told = json.loads(out.read_text())["device"]
+    if device.type == "cuda":
+        assert told["kernels"] > 100
+        assert 0 < told["busy"] <= 1
+        assert told["events_per_s"] > 0
+        assert told["peak_bytes"] > 0
+    else:
+        assert told is None
