@@ -89,6 +89,11 @@ _RULES: list[Rule] = [
         "an optimiser step takes the whole batch",
     ),
     (
+        "training.step_growth",
+        lambda c: not c.training.events_per_step or c.training.learning_rate_decay == "none",
+        "an optimiser step takes the whole batch, or the learning rate does not fall",
+    ),
+    (
         "training.scaling_base",
         lambda c: c.training.learning_rate_scaling == "none",
         "training.learning_rate_scaling is none",

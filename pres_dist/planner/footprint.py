@@ -191,7 +191,7 @@ def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[
     table = layout.num_bytes(-(-workload.num_nodes // each))
     table -= workload.num_nodes * _INT64 if each == 1 else 0
     numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
-    part = plan.local_batch / workload.num_updates(plan.batch)
+    part = plan.local_batch / workload.fewest_updates(plan.batch)
     whole, one = of_slice(workload, plan, touch), touch.touched(part)
     messages = one.pulled * touch.waiting(part, plan.batch).pulled
     saved = saved_bytes(config, workload.edge_dim, workload.node_dim)

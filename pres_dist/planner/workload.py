@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.training.optimiser import updates_of_batch
+
+_PLACES = 50
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,17 @@ class Workload:
         training = self.config.training.model_copy(update={"events_per_step": 0})
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
-    def num_updates(self, batch: float) -> int:
-        """Optimiser steps over a temporal batch."""
-        each = self.config.training.events_per_step
-        return max(-(-int(batch) // each), 1) if each else 1
+    def num_updates(self, batch: float) -> float:
+        """Optimiser steps over a temporal batch, on average over the run."""
+        training = self.config.training
+        if training.step_growth == 1:
+            return updates_of_batch(training, int(batch))
+        places = [(place + 0.5) / _PLACES for place in range(_PLACES)]
+        return sum(updates_of_batch(training, int(batch), done) for done in places) / _PLACES
+
+    def fewest_updates(self, batch: float) -> int:
+        """Optimiser steps over a temporal batch at the end of the run, when they are largest."""
+        return updates_of_batch(self.config.training, int(batch), 1.0)
 
 
 def check_covered(config: RunConfig) -> None:

@@ -25,6 +25,9 @@ class TrainingConfig(Config):
     events_per_step: int = Field(200, ge=0)
     """Events an optimiser step takes of a temporal batch, so that weights move several times
     for one read and one write of memory; 0 takes the whole batch."""
+    step_growth: float = Field(1.0, ge=1)
+    """How many times larger optimiser steps become, at most, while `learning_rate_decay` lowers the
+    rate: one takes N times the events at N times the rate (Smith et al., 2018). 1 leaves them."""
     learning_rate: float = Field(0.001, gt=0)
     """Adam's step size at `scaling_base` events an optimiser step."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "sqrt"

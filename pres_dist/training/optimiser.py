@@ -30,6 +30,35 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+def updates_of_batch(config: TrainingConfig, num_events: int, done: float = 0.0) -> int:
+    """Optimiser steps over a temporal batch.
+
+    They grow as the learning rate falls, as far as `step_growth` lets them: a step of N times the
+    events at N times the rate moves the weights about as far as N steps do (Smith et al., "Don't
+    decay the learning rate, increase the batch size", ICLR 2018).
+
+    Args:
+        config: how many events each of them takes.
+        num_events: of the batch.
+        done: share of the run's temporal batches that are done, from 0 to 1.
+    """
+    if not config.events_per_step:
+        return 1
+    growth = min(config.step_growth, 1 / max(_DECAYS[config.learning_rate_decay](done), 1e-9))
+    return max(math.ceil(num_events / (config.events_per_step * growth)), 1)
+
+
+def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -> float:
+    """Events of an optimiser step over `events_per_step`, 1 at least: what its rate is times.
+
+    Args:
+        config: how many events an optimiser step takes in the beginning.
+        num_events, num_updates: of the temporal batch.
+    """
+    each = config.events_per_step * num_updates
+    return max(num_events / each, 1.0) if each else 1.0
+
+
 def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: float = 0.0) -> float:
     """Learning rate of an optimiser step.
 

@@ -23,8 +23,10 @@ from pres_dist.training.loss import Loss, batch_loss
 from pres_dist.training.optimiser import (
     build_optimiser,
     gradient_norm,
+    growth_of_steps,
     learning_rate,
     trainable,
+    updates_of_batch,
 )
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
@@ -91,7 +93,10 @@ class TrainingStep:
         """What this worker's slices of the batch will read and write."""
         parts, grid = self._parts, self._parts.world.grid
         whole = self.batch(number)
-        own = [whole.part(events) for events in self._own_parts(number)]
+        own = [
+            whole.part(events)
+            for events in self._own_parts(number, self._num_updates(number, epoch))
+        ]
         num = parts.task.num_negatives
         negatives = [
             parts.train_negatives.sample(
@@ -120,18 +125,19 @@ class TrainingStep:
         Raises:
             NonFiniteError: loss, gradient or memory; on all workers alike. Memory is as before.
         """
-        parts, num_updates = self._parts, self._num_updates(number)
+        parts, num_updates = self._parts, self._num_updates(number, epoch)
+        grown = growth_of_steps(self._config, max(self._schedule.sizes(number)), num_updates)
         forwards: list[Forward | None] = [None] * len(plan.parts)
         done = []
         for update in range(num_updates):
             own = range(update, len(plan.parts), num_updates)
-            num_events = self._events_in(number, update)
+            num_events = self._events_in(number, update, num_updates)
             rows = []
             for part in own:
                 forwards[part], row = self._backward(plan, pulled, part, num_events)
                 rows.append(row)
-            batches = (epoch - 1) * self._schedule.num_steps + number + update / num_updates
-            rate = self._rate(updates + update, batches)
+            done_share = self._done(number + update / num_updates, epoch)
+            rate = grown * self._rate(updates + update, done_share)
             where = partial(self._where, epoch, updates + update, number)
             done.append(self._update(rows, rate, where))
         computed = written = [forward for forward in forwards if forward is not None]
@@ -140,7 +146,7 @@ class TrainingStep:
             check_written(written, parts.world, where)
         self._prefetch.settle()
         mails = parts.train_step.commit(plan, pulled, written, learn=True)
-        return Stepped(done, computed, self._pending(number, mails))
+        return Stepped(done, computed, self._pending(number, num_updates, mails))
 
     def take_gradient_bytes(self) -> int:
         """Bytes that this worker has sent to add up gradients since the last call."""
@@ -162,22 +168,26 @@ class TrainingStep:
         ]
         return [one for parts in slices for one in step.refresh(plan, pulled, parts, forwards)]
 
-    def _rate(self, updates: int, batches: float) -> float:
-        """Learning rate after so many optimiser steps over so many temporal batches."""
-        done = batches / (self._config.epochs * self._schedule.num_steps)
+    def _done(self, batches: float, epoch: int) -> float:
+        """Share of the run after so many temporal batches of an epoch."""
+        each = self._schedule.num_steps
+        return ((epoch - 1) * each + batches) / (self._config.epochs * each)
+
+    def _rate(self, updates: int, done: float) -> float:
+        """Learning rate after so many optimiser steps and a share of the run."""
         return learning_rate(self._config, updates, self._parts.world.grid.replicas, done)
 
-    def _num_updates(self, number: int) -> int:
+    def _num_updates(self, number: int, epoch: int) -> int:
         """Optimiser steps over a temporal batch."""
-        each = self._config.events_per_step
-        return -(-max(self._schedule.sizes(number)) // each) if each else 1
+        events = max(self._schedule.sizes(number))
+        return updates_of_batch(self._config, events, self._done(number, epoch))
 
-    def _own_parts(self, number: int) -> list[slice]:
+    def _own_parts(self, number: int, num_updates: int) -> list[slice]:
         """This worker's events of the batch, by slice and then by optimiser step.
 
         An optimiser step takes consecutive events, of which every slice takes its share.
         """
-        num_updates, grid = self._num_updates(number), self._parts.world.grid
+        grid = self._parts.world.grid
         num_events = self.batch(number).num_events
         by_update = []
         for update in range(num_updates):
@@ -188,9 +198,8 @@ class TrainingStep:
             )
         return [part for parts in zip(*by_update, strict=True) for part in parts]
 
-    def _events_in(self, number: int, update: int) -> int:
+    def _events_in(self, number: int, update: int, num_updates: int) -> int:
         """Events of an optimiser step, those of all replicas and groups."""
-        num_updates = self._num_updates(number)
         sizes = self._schedule.sizes(number)
         shares = (share(size, update, num_updates) for size in sizes)
         return sum(own.stop - own.start for own in shares) * self._parts.world.grid.epochs
@@ -237,13 +246,13 @@ class TrainingStep:
         events = f"events {events_B[0]} to {events_B[-1]}"
         return f"{self._parts.data.stream.name}: epoch {epoch}, step {update}, {events}"
 
-    def _pending(self, number: int, mails: Sequence[BatchMail]) -> list[Tensor]:
+    def _pending(self, number: int, num_updates: int, mails: Sequence[BatchMail]) -> list[Tensor]:
         """What is pending in the batch begins before a part of it does."""
-        if self._parts.world.grid.slices == 1 and self._num_updates(number) == 1:
+        if self._parts.world.grid.slices == 1 and num_updates == 1:
             return [mail.pending_2B for mail in mails]
         whole = self.batch(number)
         pending_2B = pending_events(whole.src_B, whole.dst_B).view(2, -1)
-        return [pending_2B[:, own].flatten() for own in self._own_parts(number)]
+        return [pending_2B[:, own].flatten() for own in self._own_parts(number, num_updates)]
 
 
 def _gradient_row(model: nn.Module, loss: Loss, memory: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training.checkpoint import Checkpoints
-from pres_dist.training.optimiser import learning_rate
+from pres_dist.training.optimiser import learning_rate, updates_of_batch
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.step import Stepped
@@ -105,6 +106,51 @@ def test_the_learning_rate_follows_the_events_of_an_optimiser_step(
         training__learning_rate=0.001,
     ).training
     assert learning_rate(config, 0) == pytest.approx(0.001 * events / config.scaling_base)
+
+
+@pytest.mark.parametrize(
+    ("growth", "decay", "done", "expected"),
+    [
+        (1, "linear", 0.9, 16),
+        (4, "linear", 0.0, 16),
+        (4, "linear", 0.5, 8),
+        (4, "linear", 0.6, 7),  # 6.4
+        (4, "linear", 0.9, 4),  # four times as large, not ten
+        (100, "linear", 1.0, 1),
+        (4, "none", 0.9, 16),
+    ],
+)
+def test_steps_grow_as_the_learning_rate_falls(
+    make_config: MakeConfig, growth: float, decay: str, done: float, expected: int
+) -> None:
+    config = make_config(
+        training__step_growth=growth,
+        training__events_per_step=200,
+        training__learning_rate_decay=decay,
+    ).training
+    assert updates_of_batch(config, 3200, done) == expected
+
+
+def test_grown_steps_take_all_events_at_a_rate_that_grows_with_them(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    make = partial(make_config, training__events_per_step=10, training__epochs=4)
+    records = {}
+    for growth in (1, 4):
+        train(make(training__step_growth=growth), tmp_path / str(growth))
+        records[growth] = read_metrics(tmp_path / str(growth) / "metrics.jsonl")
+    epochs = {
+        growth: [one["optimiser_steps"] for one in own if one["kind"] == "epoch"]
+        for growth, own in records.items()
+    }
+    assert epochs[1][0] == epochs[1][1] - epochs[1][0]
+    each = [later - before for before, later in pairwise([0, *epochs[4]])]
+    assert each == sorted(each, reverse=True)
+    assert each[-1] < epochs[1][0] / 2
+    rates = [one["learning_rate"] for one in records[4] if one["kind"] == "step"]
+    # Until steps are four times as large, the rate stays about where it began.
+    assert min(rates[: len(rates) // 2]) > 0.7 * rates[0]
+    assert max(rates) <= rates[0]
 
 
 @pytest.mark.parametrize(("decay", "quarter"), [("none", 1.0), ("linear", 0.75), ("cosine", 0.854)])
