@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pres_dist.bench.step.measure import StepReport, measure
 from pres_dist.config.load import load_config
+from pres_dist.events.synthesize import SynthesizeConfig, synthesize
 from pres_dist.files import write_atomically
 
 BASE, LARGE = 200, 800
@@ -33,12 +34,8 @@ def main() -> None:
     with _stream(arguments) as chosen:
         for batch in arguments.batches:
             own = [*chosen, *overrides, "--training.batch_size", str(batch)]
-            tell = f"batch {batch:,}: {{}}".format
-            reports[batch] = measure(
-                load_config(arguments.config, own),
-                arguments.steps,
-                lambda text, tell=tell: print(tell(text), file=sys.stderr),
-            )
+            tell = partial(print, f"batch {batch:,}:", file=sys.stderr)
+            reports[batch] = measure(load_config(arguments.config, own), arguments.steps, tell)
             _save(arguments, overrides, reports)
     print("\n".join(table(reports)))
 
@@ -62,11 +59,12 @@ def _stream(arguments: argparse.Namespace) -> Iterator[list[str]]:
         yield []
         return
     with tempfile.TemporaryDirectory() as folder:
-        path, half = f"{folder}/synthetic", str(arguments.nodes // 2)
-        command = [sys.executable, "-m", "pres_dist", "data", "synthesize", "--out", path]
-        command += ["--events", str(arguments.events), "--users", half, "--items", half]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        yield ["--data.stream", path]
+        half = arguments.nodes // 2
+        wanted = SynthesizeConfig(
+            out=Path(folder) / "synthetic", events=arguments.events, users=half, items=half
+        )
+        synthesize(wanted)
+        yield ["--data.stream", str(wanted.out)]
 
 
 def _save(

@@ -18,6 +18,7 @@ from pres_dist.config.load import load_config, nothing_set, validated
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
 from pres_dist.config.source import Source
+from pres_dist.training.step_sizes import updates_of_batch
 
 Values = tuple[tuple[str, Any], ...]
 """Settings by full name, e.g. `(("training.learning_rate", 0.002),)`."""
@@ -139,11 +140,12 @@ class Sweep:
     def _with_equal_steps(self, config: RunConfig, method: Method) -> RunConfig:
         if method.equal_steps_to is None:
             return config
-        batches = config.training.events_per_batch / method.equal_steps_to
-        epochs = round(config.training.epochs * batches / steps_per_batch(config))
+        training, batch = config.training, config.training.events_per_batch
+        batches = batch / method.equal_steps_to
+        epochs = round(training.epochs * batches / updates_of_batch(training, batch))
         epochs = max(1, min(method.max_epochs, epochs))
-        training = config.training.model_copy(update={"epochs": epochs})
-        return config.model_copy(update={"training": training})
+        own = training.model_copy(update={"epochs": epochs})
+        return config.model_copy(update={"training": own})
 
 
 def digest_of(text: str) -> str:
@@ -182,13 +184,6 @@ def _usual() -> dict[str, dict[str, Any]]:
     }
     config = load_config(None, [f"--{name}={fixed[name]}" for name in fixed])
     return config.model_dump(mode="json", exclude={"name", "preset"})
-
-
-def steps_per_batch(config: RunConfig) -> int:
-    """Optimiser steps in a temporal batch."""
-    training = config.training
-    whole = training.events_per_batch
-    return -(-whole // (training.events_per_step or whole))
 
 
 def in_order(tasks: Iterable[Task], seeds: Sequence[int]) -> list[Task]:

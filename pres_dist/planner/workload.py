@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.training.optimiser import updates_of_batch
+from pres_dist.training.step_sizes import updates_of_batch
 
 _PLACES = 50
+"""Of a run, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,9 @@ class Workload:
 
     def num_updates(self, batch: float) -> float:
         """Optimiser steps over a temporal batch, on average over the run."""
-        training = self.config.training
-        if training.step_growth == 1:
-            return updates_of_batch(training, int(batch))
         places = [(place + 0.5) / _PLACES for place in range(_PLACES)]
-        return sum(updates_of_batch(training, int(batch), done) for done in places) / _PLACES
+        updates = [updates_of_batch(self.config.training, int(batch), done) for done in places]
+        return sum(updates) / _PLACES
 
     def fewest_updates(self, batch: float) -> int:
         """Optimiser steps over a temporal batch at the end of the run, when they are largest."""

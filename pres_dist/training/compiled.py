@@ -30,13 +30,17 @@ def check_compiler(device: torch.device) -> None:
         ) from None
 
 
-def compile_update(updater: MemoryUpdater) -> None:
+def compile_update(updater: MemoryUpdater, device: torch.device) -> None:
     """Compile what an updater does while it is trained, for any numbers of nodes and messages.
 
     Evaluation goes on as it is: its results do not depend on the setting.
+
+    Raises:
+        ConfigError: nothing can be compiled for the device.
     """
     if "forward" in vars(updater):  # it is done
         return
+    check_compiler(device)
     # Or else each mailbox slot, whose number of messages differs, would end a compiled part.
     torch._dynamo.config.capture_dynamic_output_shape_ops = True
     as_it_is, compiled = updater.forward, torch.compile(updater.forward, dynamic=True)

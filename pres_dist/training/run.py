@@ -35,6 +35,7 @@ from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoint, Checkpoints
+from pres_dist.training.compiled import check_compiler
 from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import ray_runs_here, without_servers
@@ -61,10 +62,8 @@ def train(
         DataError: the stream cannot be used.
         NonFiniteError: the loss became NaN or infinite.
     """
-    device = choose_device(config)
-    with join_world(
-        device, partial(training_grid, config.parallel), config.parallel.timeout_s
-    ) as world:
+    device = _device(config)
+    with _joined(config, device) as world:
         progress = _progress(console, world)
         world.leader_does(partial(check_mirror, config))
         asked, found = config, None
@@ -102,10 +101,8 @@ def start_or_resume(
         ConfigError, DataError, NonFiniteError: as in `train`.
         CheckpointError: the newest checkpoint fails its check.
     """
-    device = choose_device(config)
-    with join_world(
-        device, partial(training_grid, config.parallel), config.parallel.timeout_s
-    ) as world:
+    device = _device(config)
+    with _joined(config, device) as world:
         begun = world.leader_does(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
@@ -132,10 +129,8 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
         ConfigError: not the folder of a run.
     """
     config = read_config(run_dir)
-    device = choose_device(config)
-    with join_world(
-        device, partial(training_grid, config.parallel), config.parallel.timeout_s
-    ) as world:
+    device = _device(config)
+    with _joined(config, device) as world:
         progress = _progress(console, world)
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
@@ -143,6 +138,14 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
         newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
         with assembled(config, device, world) as parts:
             return _run(parts, run_dir, progress, newest)
+
+
+def _device(config: RunConfig) -> torch.device:
+    """Where to train; ConfigError, before anything is made, where that cannot be."""
+    device = choose_device(config)
+    if config.training.compile:
+        check_compiler(device)
+    return device
 
 
 def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[World]:

@@ -36,7 +36,6 @@ from pres_dist.step.stages import StageClock
 from pres_dist.tasks.build import build_task
 from pres_dist.tasks.pretrained import freeze_encoder
 from pres_dist.tasks.task import Task
-from pres_dist.training.compiled import check_compiler
 from pres_dist.training.stores import Close, layout_of, open_store
 
 
@@ -251,6 +250,4 @@ def choose_device(config: RunConfig) -> torch.device:
             f"training.device must be auto or a device torch can use here (cpu, cuda, cuda:1), "
             f"got {name!r}: {reason}"
         ) from None
-    if config.training.compile:
-        check_compiler(device)
     return device

@@ -20,16 +20,10 @@ from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import Where, check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
-from pres_dist.training.optimiser import (
-    build_optimiser,
-    gradient_norm,
-    growth_of_steps,
-    learning_rate,
-    trainable,
-    updates_of_batch,
-)
+from pres_dist.training.optimiser import build_optimiser, gradient_norm, trainable
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
+from pres_dist.training.step_sizes import growth_of_steps, learning_rate, updates_of_batch
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ class TrainingStep:
         self.optimiser = build_optimiser(parts.model, self._config)
         if self._config.compile:
             assert isinstance(parts.model.updater, MemoryUpdater)
-            compile_update(parts.model.updater)
+            compile_update(parts.model.updater, parts.device)
 
     def batch(self, number: int) -> TemporalBatch:
         """The temporal batch of this worker's replica in a step of the epoch; perhaps empty."""

@@ -15,10 +15,10 @@ from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training.checkpoint import Checkpoints
-from pres_dist.training.optimiser import learning_rate, updates_of_batch
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.step import Stepped
+from pres_dist.training.step_sizes import learning_rate, updates_of_batch
 from pres_dist.training.trainer import Trainer
 
 STILL = 1e-12

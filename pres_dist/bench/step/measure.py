@@ -162,14 +162,13 @@ def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool)
 
 def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
     """The measured steps from empty memory, without a clock that waits for the device."""
-    clock = StageClock()
-    parts = replace(parts, clock=clock)
+    parts = replace(parts, clock=StageClock())
+    parts.train_step.clock = parts.clock
     schedule = Schedule(parts.train_sweep)
     step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
     first, num = _place(schedule, num_steps)
 
     def run() -> int:
-        parts.train_step.clock = clock
         parts.store.reset()
         for number in range(first, first + num):
             plan = step.plan(number, 1)
