@@ -36,45 +36,22 @@ def to_integers(
     Takes integers, floating-point numbers (at their shortest decimal form), decimals
     and texts such as ``12``, ``12.0`` and ``1.2e1``.
     """
-    column = _present(column, what, locate)
+    column = present(column, what, locate)
 
     def convert(part: pa.Array) -> pa.Array:
         return _whole(part) if factor is None else _scaled(part, factor)
 
     try:
-        return _numpy(convert(column))
+        return as_numpy(convert(column))
     except pa.ArrowInvalid:
-        row = _first_bad(column, convert)
+        row = first_bad(column, convert)
         reason = _why_not_integer(to_text(column, what)[row].as_py(), what, allowed, factor)
-        raise DataError(f"{locate(row)}: {what} {reason}, got {_shown(column, row)}") from None
-
-
-def to_times(column: pa.Array, what: str, locate: Locate, unit: str) -> np.ndarray:
-    """[n] int64 epoch ``unit``s of timestamps, dates or ISO 8601 texts."""
-    column = _present(column, what, locate)
-    if pt.is_date(column.type):
-        column = column.cast(pa.timestamp("ms"))
-    kind = column.type
-    if not (pt.is_timestamp(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
-        raise DataError(f"{what} must be numbers or timestamps, got a column of {kind}")
-
-    def convert(part: pa.Array) -> pa.Array:
-        return part.cast(pa.timestamp(unit, zone)).cast(pa.int64())
-
-    zone = _zone(column, unit)
-    try:
-        return _numpy(convert(column))
-    except pa.ArrowInvalid:
-        row = _first_bad(column, convert)
-        raise DataError(
-            f"{locate(row)}: {what} must be an ISO 8601 time with at most the digits of "
-            f"--time-unit {unit}, all with a zone or all without, got {_shown(column, row)}"
-        ) from None
+        raise DataError(f"{locate(row)}: {what} {reason}, got {shown_value(column, row)}") from None
 
 
 def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
     """[n] float32; the caller checks that they are finite."""
-    column = _present(column, what, locate)
+    column = present(column, what, locate)
     if pt.is_boolean(column.type):
         column = column.cast(pa.uint8())
     elif pt.is_decimal(column.type):
@@ -84,13 +61,13 @@ def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
         return part.cast(pa.float32(), safe=False)
 
     try:
-        return _numpy(convert(column))
+        return as_numpy(convert(column))
     except pa.ArrowNotImplementedError:
         raise DataError(f"{what} must be numbers, got a column of {column.type}") from None
     except pa.ArrowInvalid:
-        row = _first_bad(column, convert)
+        row = first_bad(column, convert)
         raise DataError(
-            f"{locate(row)}: {what} must be a finite number, got {_shown(column, row)}"
+            f"{locate(row)}: {what} must be a finite number, got {shown_value(column, row)}"
         ) from None
 
 
@@ -106,23 +83,13 @@ def to_text(column: pa.Array, what: str) -> pa.Array:
     raise DataError(f"{what} must be numbers or texts, got a column of {kind}")
 
 
-def is_timestamp(column: pa.Array) -> bool:
-    """Whether the column holds times of day and not numbers, judged by its first value."""
-    if pt.is_timestamp(column.type) or pt.is_date(column.type):
-        return True
-    if pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type):
-        return False
-    first = to_text(column.slice(0, 1), "time")[0].as_py()
-    return bool(first) and _decimal(first) is None and first[:4].isdigit()
-
-
 def is_number(column: pa.Array, what: str) -> bool:
     """Whether the first value of the column is a number, be it as text."""
     first = to_text(column.slice(0, 1), what)[0].as_py()
-    return not first or _decimal(first) is not None
+    return not first or as_decimal(first) is not None
 
 
-def _present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
+def present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
     """Decode dictionaries, and refuse missing values."""
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -132,7 +99,7 @@ def _present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
     return column
 
 
-def _numpy(column: pa.Array) -> np.ndarray:
+def as_numpy(column: pa.Array) -> np.ndarray:
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
     return values
 
@@ -164,7 +131,7 @@ def _exact(column: pa.Array) -> pa.Array:
     return to_text(column, "value").cast(EXACT)
 
 
-def _decimal(text: str) -> Decimal | None:
+def as_decimal(text: str) -> Decimal | None:
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -172,7 +139,7 @@ def _decimal(text: str) -> Decimal | None:
     return number if text.isascii() and "_" not in text and text == text.strip() else None
 
 
-def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
+def first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
     """The first row that ``convert`` refuses, given that it refuses the column."""
     start, end = 0, len(column)
     while end - start > 1:
@@ -187,7 +154,7 @@ def _first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int
 
 def _why_not_integer(text: str, what: str, allowed: str, factor: Decimal | None) -> str:
     """Whether the value is not a number, not whole or too large."""
-    number = _decimal(text)
+    number = as_decimal(text)
     if number is None or not number.is_finite():
         return f"must be {allowed}"
     if abs(number) < 10**30 and (exact := number * (factor or 1)) != math.floor(exact):
@@ -197,18 +164,6 @@ def _why_not_integer(text: str, what: str, allowed: str, factor: Decimal | None)
     return f"must be {allowed} in the range of int64"
 
 
-def _zone(column: pa.Array, unit: str) -> str | None:
-    """The time zone to read with: texts parse either only with one or only without."""
-    if pt.is_timestamp(column.type):
-        zone: str | None = column.type.tz
-        return zone
-    try:
-        column.slice(0, 1).cast(pa.timestamp(unit))
-    except pa.ArrowInvalid:
-        return "UTC"
-    return None
-
-
-def _shown(column: pa.Array, row: int) -> str:
+def shown_value(column: pa.Array, row: int) -> str:
     value = column[row].as_py()
     return repr(value if len(str(value)) <= 60 else f"{str(value)[:57]}...")

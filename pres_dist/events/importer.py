@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import EventChunk, Locate
-from pres_dist.events.convert import is_number, is_timestamp, to_floats, to_integers, to_times
+from pres_dist.events.convert import is_number, to_floats, to_integers
 from pres_dist.events.ids import PairMap, raw_column
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb_import import import_tgb
+from pres_dist.events.times import is_timestamp, to_times
 from pres_dist.events.writer import StreamWriter
 
 Progress = Callable[[int, int, int], None]

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import Locate
-from pres_dist.events.convert import is_timestamp, to_integers, to_times
+from pres_dist.events.convert import to_integers
 from pres_dist.events.stream import EventStream
+from pres_dist.events.times import is_timestamp, to_times
 
 
 def times_of(stream: EventStream, column: pa.Array, what: str, locate: Locate) -> np.ndarray:
