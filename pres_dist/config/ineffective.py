@@ -93,6 +93,10 @@ _RULES: list[Rule] = [
         lambda c: not c.training.events_per_step or c.training.learning_rate_decay == "none",
         "an optimiser step takes the whole batch, or the learning rate does not fall",
     ),
+    *(
+        (name, lambda c: c.training.optimizer != "muon", "training.optimizer is adamw")
+        for name in ("training.vector_rate", "training.momentum")
+    ),
     (
         "training.scaling_base",
         lambda c: c.training.learning_rate_scaling == "none",

@@ -28,8 +28,15 @@ class TrainingConfig(Config):
     step_growth: float = Field(1.0, ge=1)
     """How many times larger optimiser steps become, at most, while `learning_rate_decay` lowers the
     rate: one takes N times the events at N times the rate (Smith et al., 2018). 1 leaves them."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon: orthogonalized momentum for matrices and AdamW for vectors, which trains as
+    far in fewer, larger steps (Jordan et al., 2024)."""
+    vector_rate: float = Field(0.4, gt=0)
+    """Learning rate of what muon leaves to AdamW (vectors, the last decoder row) over its own."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Share of the old momentum that muon keeps at a step."""
     learning_rate: float = Field(0.001, gt=0)
-    """Adam's step size at `scaling_base` events an optimiser step."""
+    """Step size of the optimizer at `scaling_base` events an optimizer step."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
     """How the learning rate grows with the events of an optimiser step / scaling_base."""
     scaling_base: int = Field(200, ge=1)
@@ -39,7 +46,7 @@ class TrainingConfig(Config):
     learning_rate_decay: Literal["none", "linear", "cosine"] = "linear"
     """How the learning rate falls to zero over the temporal batches of the run."""
     weight_decay: float = Field(0.0, ge=0)
-    """Adam's decoupled weight decay."""
+    """Decoupled weight decay of the optimizer."""
     gradient_clip: float = Field(0.0, ge=0)
     """Largest norm of the gradient; 0 switches clipping off."""
     precision: Literal["float32", "bf16"] = "float32"

@@ -5,14 +5,52 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pres_dist.model.decoder import Classifier, LinkDecoder
 from pres_dist.training.config import TrainingConfig
+from pres_dist.training.muon import Muon
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled weight decay over all parameters of the model that are learnt."""
-    return torch.optim.AdamW(
-        trainable(model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    """Return the optimizer that `training.optimizer` names, over all trainable parameters."""
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            trainable(model), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+    matrices = _matrices(model)
+    return Muon(
+        matrices=[(parameter, blocks) for parameter, blocks in matrices.items()],
+        others=[parameter for parameter in trainable(model) if parameter not in matrices],
+        lr=config.learning_rate,
+        other_ratio=config.vector_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
     )
+
+
+def _matrices(model: nn.Module) -> dict[nn.Parameter, int]:
+    """Return the parameters that Muon updates, with their number of blocks.
+
+    These are matrices between hidden layers. The rows of a decoder's last layer are no map
+    between spaces but one direction for each class, and stay with AdamW, as do single rows and
+    columns. A recurrent cell stacks the matrices of its gates.
+    """
+    last = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, LinkDecoder | Classifier)
+        for parameter in module.out.parameters()
+    }
+    gates = {
+        parameter: 3
+        for module in model.modules()
+        if isinstance(module, nn.GRUCell)
+        for parameter in module.parameters()
+    }
+    return {
+        parameter: gates.get(parameter, 1)
+        for parameter in trainable(model)
+        if parameter.dim() == 2 and min(parameter.shape) > 1 and parameter not in last
+    }
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
