@@ -114,7 +114,7 @@ def test_two_workers_calibrate_as_one_does(make_config: MakeConfig, tmp_path: Pa
 
 
 def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config()
+    config = make_config(training__optimizer="muon")
     result = torchrun(3, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
     by_three = _results(tmp_path / "run")
