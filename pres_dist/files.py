@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pres_dist.staging import Staged, sync
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
@@ -27,59 +26,40 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the block ends in an error `path` stays as it was, and nothing else is left.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    staged = Staged(path)
     try:
-        yield temporary
-        _sync_file(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        staged.create()
+        yield staged.path
+        staged.publish()
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        staged.discard()
         raise
-    sync_folder(path.parent)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` that takes its place, on disk, once the block has filled it.
 
-    When the block ends in an error nothing is left. The folder has no folders in it.
+    When the block ends in an error nothing is left. An empty folder at `path` is replaced.
 
     Raises:
-        FileExistsError: there is something at `path` already.
+        OSError: there is something at `path` already, or it cannot be written.
     """
-    if os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    staged = Staged(path, folder=True)
     try:
-        yield temporary
-        for file in temporary.iterdir():
-            _sync_file(file)
-        temporary.chmod(0o777 & ~_umask())
-        sync_folder(temporary)
-        temporary.rename(path)
+        staged.create()
+        yield staged.path
+        for inside in staged.path.rglob("*"):
+            sync_folder(inside)
+        staged.publish(replace=False)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        staged.discard()
         raise
-    sync_folder(path.parent)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable; a rename alone may be lost in a power cut."""
-    if os.name == "nt":  # Windows cannot open a folder, and needs no such call.
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)
 
 
 def cache_directory() -> Path:
@@ -95,10 +75,3 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

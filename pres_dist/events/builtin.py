@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pres_dist.errors import DataError
-from pres_dist.events.publish import StreamExistsError
+from pres_dist.events.publish import StreamExistsError, stored_at
 from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory
 
@@ -39,7 +39,7 @@ def _open(name_or_path: str | Path) -> EventStream:
     name = str(name_or_path)
     if name in BUILT_IN:
         return _built_in(name)
-    if Path(name).is_dir():
+    if stored_at(name).is_dir():
         return EventStream.verify(name)
     raise DataError(_unknown(name))
 

@@ -3,61 +3,66 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
-import shutil
-import socket
+from contextlib import suppress
 from pathlib import Path
 
 from pres_dist.errors import DataError
-from pres_dist.events.columns import fsync
-from pres_dist.events.storage import is_stream
+from pres_dist.events.storage import is_stream, others_in
+from pres_dist.staging import Staged, restore
+
+_SHOWN = 5
 
 
 class StreamExistsError(DataError):
     """The directory to write to is already there."""
 
 
-class PartialDirectory:
-    """A hidden directory beside ``target`` that takes its place once it is complete.
+def stored_at(path: str | Path) -> Path:
+    """The place of a stored stream; what a killed import moved out of the way is put back."""
+    place = Path(path)
+    with suppress(OSError):
+        restore(place.absolute())
+    return place
 
-    Its name holds machine and process, so that a later writer can remove what a
-    killed one left.
-    """
+
+class PartialDirectory:
+    """A hidden directory beside ``target`` that takes its place once it is complete."""
 
     def __init__(self, target: Path, force: bool) -> None:
         self._target, self._force = target, force
-        self._prefix = f".{target.name}.partial-{socket.gethostname()}-"
-        self.path = target.parent / f"{self._prefix}{os.getpid()}"
+        self._staged = Staged(target, folder=True)
+        self.path = self._staged.path
 
     def create(self) -> None:
         """Make the directory; ``DataError`` when the target exists or cannot be written."""
-        self._refuse_existing()
         try:
+            restore(self._target)
+            self._refuse_existing()
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
             # A signal may end the process between here and whoever would call `remove`.
             atexit.register(self.remove)
-            self.path.mkdir()
+            self._staged.create()
         except OSError as error:
             reason = error.strerror or error
             raise DataError(f"{self._target}: cannot write here: {reason}") from None
 
     def publish(self) -> None:
         """Move the directory, whose files are on disk already, to its place."""
-        fsync(self.path)
-        replaced = self.path.with_name(f"{self.path.name}.replaced")
-        if os.path.lexists(self._target):
-            self._refuse_existing()
-            os.rename(self._target, replaced)
-        os.rename(self.path, self._target)
-        fsync(self._target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        self._refuse_existing()
+        try:
+            self._staged.publish(replace=self._force)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                self._refuse_existing()
+            raise
         atexit.unregister(self.remove)
 
     def remove(self) -> None:
         """Remove what is there; nothing is after ``publish``."""
         atexit.unregister(self.remove)
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._staged.discard()
 
     def _refuse_existing(self) -> None:
         if not os.path.lexists(self._target):
@@ -69,21 +74,9 @@ class PartialDirectory:
                 f"{self._target}: already exists and is not a stored stream; --force replaces "
                 "only streams"
             )
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed writer of the same stream left on this machine."""
-        for leftover in self._target.parent.glob(f"{self._prefix}*"):
-            owner = leftover.name.removeprefix(self._prefix).split(".")[0]
-            if owner.isdigit() and not _runs(int(owner)):
-                shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _runs(process_id: int) -> bool:
-    """Whether another process of that number runs; in a container numbers come again."""
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return process_id != os.getpid()
+        if others := others_in(self._target):
+            more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+            raise StreamExistsError(
+                f"{self._target}: --force replaces only what an import has written; move "
+                f"elsewhere first: {', '.join(others[:_SHOWN])}{more}"
+            )

@@ -23,6 +23,8 @@ from pres_dist.files import sha256
 
 META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
+ADJACENCY = ".adjacency-"
+"""How the names of sorted histories begin, which are made from the stream and kept in it."""
 HEADER_BYTES = 128
 MAX_COUNT = 2**63 - 1
 INT: np.dtype = np.dtype("<i8")
@@ -134,6 +136,17 @@ def is_stream(directory: Path) -> bool:
     except DataError:
         return False
     return True
+
+
+def others_in(directory: Path) -> list[str]:
+    """Names in the directory of a stream that neither are part of it nor were made from it."""
+    own = {META_FILE, *read_meta(directory).file_names()}
+    made = (ADJACENCY, f".{ADJACENCY}")  # the second of one that is being written
+    return sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.name not in own and not path.name.startswith(made)
+    )
 
 
 def check_files(directory: Path, meta: StreamMeta) -> None:

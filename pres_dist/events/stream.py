@@ -25,6 +25,7 @@ from pres_dist.events.chunk import (
     event_number,
 )
 from pres_dist.events.conversions import Conversions
+from pres_dist.events.publish import stored_at
 from pres_dist.events.storage import (
     NODE_IDS_FILE,
     StreamMeta,
@@ -130,7 +131,7 @@ class EventStream(Conversions):
         Checks meta.json by its hash, and the other files by names, sizes and headers, not
         by their content: ``verify`` does that. Raises ``DataError``.
         """
-        directory = Path(path)
+        directory = stored_at(path)
         meta = read_meta(directory)
         check_files(directory, meta)
         return cls._open(directory, meta)
@@ -141,7 +142,7 @@ class EventStream(Conversions):
 
         Reads the whole stream: some 500 MB/s on one core, of what is in memory already.
         """
-        directory = Path(path)
+        directory = stored_at(path)
         meta = read_meta(directory)
         check_files(directory, meta)
         check_content(directory, meta)

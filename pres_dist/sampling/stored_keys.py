@@ -8,14 +8,13 @@ fails is made anew. Several processes may make one at a time: all write the same
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from pres_dist.errors import DataError
-from pres_dist.events.storage import HEADER_BYTES, INT, open_array
+from pres_dist.events.storage import ADJACENCY, HEADER_BYTES, INT, open_array
 from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory, replacing, sha256, write_atomically
 from pres_dist.sampling.config import AdjacencyHome
@@ -23,8 +22,6 @@ from pres_dist.sampling.sorted_keys import MEMORY_BYTES, HalfEdges
 
 DISK_EVENTS = 10_000_000
 """Sorting fewer takes a few seconds at most, and is worth no file."""
-_FORGOTTEN_S = 3600.0
-"""Nothing was written for so long to a file that a killed process left."""
 
 
 def on_disk(home: AdjacencyHome, num_events: int) -> bool:
@@ -61,7 +58,7 @@ def stored_keys(
     Raises:
         DataError: there is none.
     """
-    name = f".adjacency-{edges.digest()}.npy"
+    name = f"{ADJACENCY}{edges.digest()}.npy"
     files = [folder / name for folder in folders]
     for file in files:
         if (keys := _intact(file)) is not None:
@@ -105,10 +102,6 @@ def _intact(file: Path) -> np.ndarray | None:
 def _make(file: Path, edges: HalfEdges, memory_bytes: int) -> None:
     if file.parent != edges.stream.path:  # that of a stream which has gone is not made again
         file.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in file.parent.glob(f".{file.name}.*"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _FORGOTTEN_S:
-                leftover.unlink()
     with replacing(file) as temporary:
         edges.write(temporary, memory_bytes)
         digest = sha256(temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from pres_dist.sampling import stored_keys as module
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.sorted_keys import HalfEdges
 from pres_dist.sampling.stored_keys import keys_of, on_disk, stored_keys
+from pres_dist.staging import Staged
 from pres_dist.training.setup import assemble, load_data
 
 
@@ -176,18 +178,16 @@ def test_a_failed_write_leaves_nothing(
     assert files_of(stream.path) == files_of(cache) == []
 
 
-def test_what_a_killed_process_left_is_removed_an_hour_later(
-    stream: EventStream, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edges = HalfEdges(stream)
-    left = stream.path / f"..adjacency-{edges.digest()}.npy.x1y2z3"
-    left.write_bytes(b"half of it")
-    keys_of(edges, "disk")
-    assert left.exists()  # somebody may be writing it
-    files_of(stream.path)[-1].unlink()
-    monkeypatch.setattr(module, "_FORGOTTEN_S", -60.0)
-    keys_of(edges, "disk")
-    assert not left.exists()
+def test_what_a_killed_process_left_is_removed(stream: EventStream, cache: Path) -> None:
+    """A file that its writer holds is left alone."""
+    file = stream.path / f".adjacency-{HalfEdges(stream).digest()}.npy"
+    killed, at_work = Staged(file), Staged(file)
+    killed.create()
+    os.close(killed._descriptor)  # as the death of a process does
+    at_work.create()
+    keys_of(HalfEdges(stream), "disk")
+    assert (killed.path.exists(), at_work.path.exists()) == (False, True)
+    at_work.discard()
 
 
 def test_several_at_a_time(stream: EventStream, cache: Path) -> None:

@@ -1,0 +1,217 @@
+"""Files and folders that take the place of old ones, whole, and never lose the old ones.
+
+    .NAME.partial-HOST-RANDOM            being written, beside NAME; locked by its writer
+    .NAME.partial-HOST-RANDOM.replaced   the old NAME, where names cannot be exchanged at once
+
+A killed writer leaves these behind. The next one of the same NAME removes what nobody has
+locked; while NAME is missing it puts the old one back instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_REPLACED = ".replaced"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM)
+"""How kernels and file systems without `RENAME_EXCHANGE` refuse it; a seccomp filter by EPERM."""
+
+
+class Staged:
+    """A hidden file or folder beside `target` that takes its place once it is complete.
+
+    Its name cannot be foreseen and it is created exclusively, so that nobody who may write to
+    the same folder can put a link in its place.
+
+    Args:
+        target: place to take.
+        folder: whether it is a folder.
+    """
+
+    def __init__(self, target: Path, folder: bool = False) -> None:
+        self.target, self._folder = target, folder
+        self.path = target.with_name(f"{_own_prefix(target)}{secrets.token_hex(8)}")
+        self._descriptor: int | None = None
+
+    def create(self) -> None:
+        """Put back or remove what killed writers left, then create it empty."""
+        if self._folder:
+            restore(self.target)
+        _remove_leftovers(self.target)
+        while True:
+            if self._folder:
+                self.path.mkdir(mode=0o700)
+            flags = os.O_RDONLY if self._folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
+            self._descriptor = os.open(self.path, flags | os.O_NOFOLLOW, 0o600)
+            if _lock(self._descriptor, True) and _is_at(self.path, self._descriptor):
+                return
+            # Another writer took it for a leftover before it was locked.
+            self.discard()
+
+    def publish(self, replace: bool = True) -> None:
+        """Take the place of `target`, on disk, and remove what was there.
+
+        After an OSError the old one is in its place.
+
+        Args:
+            replace: a folder that is not empty too; a file always replaces a file.
+        """
+        self.path.chmod((0o777 if self._folder else 0o666) & ~_umask())
+        sync(self.path)
+        if self._folder and replace and os.path.lexists(self.target):
+            _exchange(self.path, self.target)
+            try:
+                sync(self.target.parent)
+            except OSError:
+                _exchange(self.path, self.target)
+                raise
+        else:
+            self.path.replace(self.target)
+            sync(self.target.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove it; after `publish` that is what it has replaced."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        _remove(self.path)
+
+
+def restore(target: Path) -> None:
+    """Put back what a killed writer had moved out of the way, while nothing is at `target`."""
+    if os.path.lexists(target):
+        return
+    for path in _leftovers(target, f".{target.name}.partial-"):
+        if path.name.endswith(_REPLACED):
+            with _abandoned(path, without_locks=True) as abandoned:
+                if abandoned and not os.path.lexists(target):
+                    os.rename(path, target)
+                    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable: a rename may be lost in a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Exchange two names: at once where the file system can, else so that `restore` undoes it."""
+    try:
+        _rename_exchange(first, second)
+        return
+    except OSError as error:
+        if error.errno not in _CANNOT_EXCHANGE:
+            raise
+    aside = first.with_name(first.name + _REPLACED)
+    with _abandoned(second):  # locked, so that no other writer puts it back meanwhile
+        os.rename(second, aside)
+        try:
+            os.rename(first, second)
+        except OSError:
+            os.rename(aside, second)
+            raise
+        with suppress(OSError):  # else it is a leftover
+            os.rename(aside, first)
+
+
+def _rename_exchange(first: Path, second: Path) -> None:
+    """Call renameat2(RENAME_EXCHANGE), which Python has no function for."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    names = (os.fsencode(path) for path in (first, second))
+    if function(_AT_FDCWD, next(names), _AT_FDCWD, next(names), _RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(first), None, str(second))
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed writers of this machine left, unless it is all that is left of `target`.
+
+    Locks may not reach to other machines, whose writers may be at work.
+    """
+    for path in _leftovers(target, _own_prefix(target)):
+        if path.name.endswith(_REPLACED) and not os.path.lexists(target):
+            continue
+        with _abandoned(path) as abandoned:
+            if abandoned:
+                _remove(path)
+
+
+def _own_prefix(target: Path) -> str:
+    return f".{target.name}.partial-{socket.gethostname()}-"
+
+
+def _leftovers(target: Path, prefix: str) -> list[Path]:
+    """Files and folders of this user whose names begin so; links are none of ours."""
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        return [
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(prefix)
+            and not entry.is_symlink()
+            and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+        ]
+    return []
+
+
+@contextmanager
+def _abandoned(path: Path, without_locks: bool = False) -> Iterator[bool]:
+    """Hold the lock of a file or folder; False where another process does, or it has gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _lock(descriptor, without_locks) and _is_at(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, without_locks: bool) -> bool:
+    """Whether no other process holds it; `without_locks` where the file system cannot say."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return without_locks
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file or folder is still the one of that name."""
+    with suppress(OSError):
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
+    return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there and can be removed."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
