@@ -51,7 +51,9 @@ def main(argv: list[str]) -> int:
         if arguments.served:
             done = fold(arguments.run, report)
         else:
-            done = extend_run(arguments.run, arguments.events, columns, report, training)
+            done = extend_run(
+                arguments.run, arguments.events, columns, report, training, arguments.max_ahead
+            )
     if done.training is not None:
         _tell(done.training)
     print(
@@ -123,6 +125,14 @@ def _parser() -> OptionParser:
         "--features", metavar="A,B", help="columns of edge features (named as at the import)"
     )
     parser.add_argument("--sort", action="store_true", help="sort the events by time")
+    parser.add_argument(
+        "--max-ahead",
+        metavar="TIME",
+        default="auto",
+        help="how far after the run's last event the new ones may be: a number as times are "
+        "written, 90d, 12h, 30m, 45s, 500ms, or none; auto allows 100 times the length of the "
+        "stream, at least a year, and no time after the year 9999, where the unit is known (auto)",
+    )
     parser.add_argument(
         "--train", action="store_true", help="go on training, on the first part of the new events"
     )

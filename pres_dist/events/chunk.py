@@ -15,8 +15,11 @@ Locate = Callable[[int], str]
 MAX_ID = 2**63 - 2
 """Largest node id: the number of nodes must itself be an int64."""
 
-MAX_SPAN = 2**63 - 1
-"""Longest time from the first event to the last: the age of an event must be an int64."""
+MIN_TIME, MAX_TIME = -(2**63) + 1, 2**63 - 2
+"""The smallest int64 stands for "never", and one unit after the last event must exist."""
+
+MAX_SPAN = 2**63 - 2
+"""Longest time from the first event to the last: ages one unit later must be int64."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,20 @@ def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Loc
     )
 
 
-def check_span(first: int, last: int) -> None:
-    """Ages of events must be int64, and the smallest int64 stands for "never"."""
-    if first == -(2**63) or last - first > MAX_SPAN:
+def check_times(t: np.ndarray, first_row: int, locate: Locate, what: str = "time") -> None:
+    """Times must lie in MIN_TIME..MAX_TIME."""
+    if len(t) and (t.min() < MIN_TIME or t.max() > MAX_TIME):
+        row = int(np.flatnonzero((t < MIN_TIME) | (t > MAX_TIME))[0])
         raise DataError(
-            f"times must be above -2**63 and span less than 2**63, got {first} to {last}"
+            f"{locate(first_row + row)}: {what} must be above -2**63 and below 2**63 - 1 in the "
+            f"stream's unit, got {t[row]}"
         )
+
+
+def check_span(first: int, last: int) -> None:
+    """Ages of events must be int64."""
+    if last - first > MAX_SPAN:
+        raise DataError(f"times must span less than 2**63 - 1, got {first} to {last}")
 
 
 def check_finite(features: np.ndarray, what: str, first_row: int, locate: Locate) -> None:

@@ -30,11 +30,13 @@ def to_integers(
     *,
     allowed: str = "an integer",
     factor: Decimal | None = None,
+    hint: str = "",
 ) -> np.ndarray:
     """[n] int64: ``column`` times ``factor``, which must come out whole.
 
     Takes integers, floating-point numbers (at their shortest decimal form), decimals
-    and texts such as ``12``, ``12.0`` and ``1.2e1``.
+    and texts such as ``12``, ``12.0`` and ``1.2e1``. Errors of numbers that are not whole
+    end in ``hint``.
     """
     column = present(column, what, locate)
 
@@ -45,7 +47,7 @@ def to_integers(
         return as_numpy(convert(column))
     except pa.ArrowInvalid:
         row = first_bad(column, convert)
-        reason = _why_not_integer(to_text(column, what)[row].as_py(), what, allowed, factor)
+        reason = _why_not_integer(to_text(column, what)[row].as_py(), allowed, factor, hint)
         raise DataError(f"{locate(row)}: {what} {reason}, got {shown_value(column, row)}") from None
 
 
@@ -152,14 +154,13 @@ def first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
     return start
 
 
-def _why_not_integer(text: str, what: str, allowed: str, factor: Decimal | None) -> str:
+def _why_not_integer(text: str, allowed: str, factor: Decimal | None, hint: str) -> str:
     """Whether the value is not a number, not whole or too large."""
     number = as_decimal(text)
     if number is None or not number.is_finite():
         return f"must be {allowed}"
     if abs(number) < 10**30 and (exact := number * (factor or 1)) != math.floor(exact):
-        scaled = f" after multiplying by {factor}" if factor else ""
-        hint = " (--time-scale 1000 turns seconds into milliseconds)" if what == "time" else ""
+        scaled = f" after multiplying by {factor:f}" if factor else ""
         return f"must be a whole number{scaled}{hint}"
     return f"must be {allowed} in the range of int64"
 

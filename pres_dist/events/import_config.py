@@ -56,6 +56,12 @@ class ImportConfig(Config):
     force: bool = False
     """Replace a stream that is already there."""
 
+    @field_validator("time_scale", mode="before")
+    @classmethod
+    def _time_scale_is_text(cls, value: object) -> object:
+        number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+        return str(value) if number else value
+
     @field_validator("time_scale")
     @classmethod
     def _time_scale_is_exact(cls, value: str) -> str:

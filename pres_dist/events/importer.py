@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb_import import import_tgb
-from pres_dist.events.times import is_timestamp, to_times
+from pres_dist.events.times import TimeRules, is_date, read_times
 from pres_dist.events.writer import StreamWriter
 
 Progress = Callable[[int, int, int], None]
@@ -78,15 +78,22 @@ class Converter:
         source: the table.
         config: how it is to be read.
         known: numbers of ids to go on with, where ids are mapped.
+        times: rules of the stream that the events continue; those of `config` when None.
     """
 
-    def __init__(self, source: Source, config: ImportConfig, known: PairMap | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        config: ImportConfig,
+        known: PairMap | None = None,
+        times: TimeRules | None = None,
+    ) -> None:
         self.notes: list[str] = []
         self._source, self._config = source, config
         self._num_events = 0
         self._map = known
         self._text_ids = bool(known and known.texts)
-        self.times_are_timestamps = False
+        self._rules = times or TimeRules(None, config.time_unit or "ms", config.time_factor)
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
         """The events of the next batch; ``DataError`` names the first bad value."""
@@ -135,11 +142,15 @@ class Converter:
             self._map = PairMap(source.separate_ids)
             self._text_ids = not all(pa.types.is_integer(column.type) for column in columns)
             self.notes.append("ids mapped to 0, 1, ... in the order of their first appearance")
-        self.times_are_timestamps = is_timestamp(batch.column(source.time))
-        if self.times_are_timestamps and config.time_factor is not None:
+        if self._rules.stream is None and config.time_factor is not None:
+            self._check_scaled(batch.column(source.time))
+
+    def _check_scaled(self, column: pa.Array) -> None:
+        if is_date(column):
             raise DataError(
-                f"{source.table.path}: --time-scale is for plain numbers, but column "
-                f"{source.time!r} holds timestamps; use --time-unit"
+                f"{self._source.table.path}: --time-scale (in Python time_scale) is for plain "
+                f"numbers, but column {self._source.time!r} holds dates, whose unit is that of "
+                "--time-unit"
             )
 
     def _nodes(self, batch: pa.RecordBatch, locate: Locate) -> tuple[np.ndarray, np.ndarray]:
@@ -161,10 +172,11 @@ class Converter:
         return ids - smallest if smallest else ids
 
     def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
-        column, config = batch.column(self._source.time), self._config
-        if self.times_are_timestamps:
-            return to_times(column, "time", locate, config.time_unit or "ms")
-        return to_integers(column, "time", locate, factor=config.time_factor)
+        times = read_times(batch.column(self._source.time), "time", locate, self._rules)
+        # Later batches must have a zone where this one has, and none where it has none.
+        if times.dated:
+            self._rules = replace(self._rules, zoned=times.zoned)
+        return times.t
 
     def _labels(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
         label = self._source.label
@@ -200,8 +212,9 @@ class Converter:
     def _metadata(self) -> dict[str, Any]:
         config = self._config
         known: dict[str, Any] = {"feature_names": self._source.features}
-        if self.times_are_timestamps:
-            known["time_unit"] = config.time_unit or "ms"
+        if self._rules.zoned is not None:
+            known["time_unit"] = self._rules.unit
+            known["times_have_zone"] = self._rules.zoned
         elif config.time_unit is not None:
             known["time_unit"] = config.time_unit
         if config.time_factor is not None:

@@ -22,6 +22,7 @@ from pres_dist.events.chunk import (
     check_ids,
     check_order,
     check_span,
+    check_times,
     event_number,
 )
 from pres_dist.events.conversions import Conversions
@@ -240,6 +241,7 @@ class EventStream(Conversions):
     def _check_chunk(self, chunk: EventChunk, first_row: int, previous: int | None) -> None:
         check_ids(chunk.src, "src", first_row, event_number)
         check_ids(chunk.dst, "dst", first_row, event_number)
+        check_times(chunk.t, first_row, event_number)
         check_order(chunk.t, previous, first_row, event_number)
         largest = max(int(chunk.src.max()), int(chunk.dst.max()))
         if largest >= self.num_nodes:

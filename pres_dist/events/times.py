@@ -1,63 +1,328 @@
-"""Exact conversion of Arrow columns of dates to times: an int64 or an error, never a rounding."""
+"""Reading times: an int64 in the stream's unit or an error, never a rounding.
+
+Import, extend, score files, `--at`, JSON and Python all read times here, by the `TimeRules`
+of the stream. A column holds numbers or dates; dates have a time zone all of them or none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from numbers import Number
+from typing import TYPE_CHECKING, Any, NoReturn
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import Locate
-from pres_dist.events.convert import (
-    as_decimal,
-    as_numpy,
-    first_bad,
-    present,
-    shown_value,
-    to_text,
+from pres_dist.events.convert import as_decimal, as_numpy, first_bad, shown_value, to_integers
+
+if TYPE_CHECKING:
+    from pres_dist.events.stream import EventStream
+
+UNITS = ("s", "ms", "us", "ns")
+MANTISSA_BITS = {"halffloat": 11, "float": 24, "double": 53}
+"""Floating-point numbers from 2 to this power on stand for several integers each."""
+
+# RE2 patterns that turn what databases and programs write into what Arrow reads.
+_DATE = r"^(\d{4})[-/]?(\d{2})[-/]?(\d{2})"
+_SPELLINGS = (
+    (r"^(\d{4})/(\d{2})/(\d{2})", r"\1-\2-\3"),
+    (r"^(\d{4})(\d{2})(\d{2})[Tt ](\d{2})(\d{2})", r"\1-\2-\3T\4:\5"),
+    (r"^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(\d{2})", r"\1:\2"),
+    (r"^(\d{4}-\d{2}-\d{2})t", r"\1T"),
+    (r"(:\d{2}),(\d+)", r"\1.\2"),
+    # Go writes both the offset and the name of the zone.
+    (r"\s*([+-]\d{2}:?\d{2}) (UTC|GMT)$", r"\1"),
+    (r"\s*(UTC|GMT|[Zz])$", "Z"),
+    (r"(\d{2})\s+([+-]\d{2}(:?\d{2})?)$", r"\1\2"),
+    # Zeros at the end of a fraction hold nothing that a coarser unit would lose.
+    (r"\.(\d*[1-9])0+([Z+-]|$)", r".\1\2"),
+    (r"\.0*([Z+-]|$)", r"\1"),
 )
 
 
-def to_times(column: pa.Array, what: str, locate: Locate, unit: str) -> np.ndarray:
-    """[n] int64 epoch ``unit``s of timestamps, dates or ISO 8601 texts."""
-    column = present(column, what, locate)
+@dataclass(frozen=True)
+class TimeRules:
+    """How the times of a stream are written.
+
+    Attributes:
+        stream: name of the stream; None while it is being imported.
+        unit: what dates are turned into; None where the stream has no known unit.
+        factor: what numbers are multiplied by; None for 1.
+        zoned: whether dates have a time zone; None where either is allowed.
+        origin: epoch time of the stream's 0, in its unit.
+    """
+
+    stream: str | None
+    unit: str | None
+    factor: Decimal | None = None
+    zoned: bool | None = None
+    origin: int = 0
+
+    @classmethod
+    def of(cls, stream: EventStream) -> TimeRules:
+        """The rules that a stream was imported by."""
+        known = stream.metadata
+        unit = known.get("time_unit")
+        factor = Decimal(str(known.get("time_scale", "1")))
+        return cls(
+            stream.name,
+            unit,
+            None if factor == 1 else round(factor, 12).normalize(),
+            known.get("times_have_zone"),
+            0 if unit is None else _origin(stream, unit),
+        )
+
+    @property
+    def allowed(self) -> str:
+        """What a time may be, for errors."""
+        return "a whole number" if self.unit is None else "a whole number or an ISO 8601 time"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times in the stream's unit.
+
+    Attributes:
+        t: [n] int64.
+        dated: whether they were dates, not numbers.
+        zoned: whether they had a time zone; None for numbers.
+    """
+
+    t: np.ndarray
+    dated: bool = False
+    zoned: bool | None = None
+
+
+def read_times(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> Times:
+    """Read a column of numbers, timestamps, dates or texts of either.
+
+    Args:
+        column: [n] values, n >= 1.
+        what: what to call them in errors.
+        locate: from a row to the place to show.
+        rules: of the stream.
+
+    Raises:
+        DataError: a value that is no time by the rules, with its place.
+    """
+    column = _plain(column, what, locate, rules)
+    if is_date(column):
+        return _read_dates(column, what, locate, rules)
+    hint = ""
+    if rules.stream is None and rules.factor is None:
+        hint = " (--time-scale 1000, in Python time_scale=1000, turns seconds into milliseconds)"
+    integers = to_integers(
+        column, what, locate, allowed=rules.allowed, factor=rules.factor, hint=hint
+    )
+    return Times(integers)
+
+
+def is_date(column: pa.Array) -> bool:
+    """Whether the column holds dates and not numbers, judged by its first value."""
+    if pt.is_timestamp(column.type) or pt.is_date(column.type):
+        return True
+    if not _is_text(column.type):
+        return False
+    first = (column[0].as_py() or "").strip()
+    return as_decimal(first) is None and first[:4].isdigit()
+
+
+def column_of(values: Sequence[Any], what: str, locate: Locate, allowed: str) -> pa.Array:
+    """Python values as a column that `read_times` takes: numbers, or texts.
+
+    Dates become ISO 8601 texts, because Arrow would drop the zones of some and nanoseconds.
+    """
+    texts = [_is_date_like(value) or isinstance(value, str) for value in values]
+    for row, value in enumerate(values):
+        if _is_missing(value):
+            raise DataError(f"{locate(row)}: {what} is missing")
+        if not texts[row] and (isinstance(value, (bool, np.bool_)) or not _is_number(value)):
+            raise DataError(f"{locate(row)}: {what} must be {allowed}, got {value!r}")
+        if texts[row] != texts[0]:
+            kinds = ("a date or text", "a number") if texts[0] else ("a number", "a date or text")
+            raise DataError(
+                f"{locate(row)}: {what} must be {kinds[0]} as the first is, got {kinds[1]}: "
+                f"{value!r}"
+            )
+    try:
+        if texts[0]:
+            return pa.array([_text(value) for value in values], pa.large_string())
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):  # integers beyond int64, Decimals among others
+        return pa.array([str(value) for value in values], pa.large_string())
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{locate(0)}: {what} must be {allowed}, got text that is not Unicode"
+        ) from None
+
+
+def _plain(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> pa.Array:
+    """The column without dictionary, missing values and white space around texts."""
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise DataError(f"{locate(row)}: {what} is missing")
+    if _is_text(kind):
+        return pc.ascii_trim_whitespace(column.cast(pa.large_string()))
+    if bits := MANTISSA_BITS.get(str(kind)):
+        rounded = np.abs(as_numpy(column)) >= 2.0**bits
+        if rounded.any():
+            row = int(np.argmax(rounded))
+            raise DataError(
+                f"{locate(row)}: {what} must be below 2**{bits} as a floating-point number, which "
+                f"is rounded from there on; give integers or texts, got {shown_value(column, row)}"
+            )
+    elif not (
+        pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_timestamp(kind) or pt.is_date(kind)
+    ):
+        got = shown_value(column, 0) if pt.is_boolean(kind) else f"a column of {kind}"
+        raise DataError(f"{locate(0)}: {what} must be {rules.allowed}, got {got}")
+    return column
+
+
+def _read_dates(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> Times:
+    unit = rules.unit
+    if unit is None:
+        raise DataError(
+            f"{locate(0)}: {what} must be a whole number: the times of {rules.stream} are numbers "
+            f"without a known unit, got {shown_value(column, 0)}"
+        )
     if pt.is_date(column.type):
         column = column.cast(pa.timestamp("ms"))
-    kind = column.type
-    if not (pt.is_timestamp(kind) or pt.is_string(kind) or pt.is_large_string(kind)):
-        raise DataError(f"{what} must be numbers or timestamps, got a column of {kind}")
+    if _is_text(column.type):
+        plain, zoned = _spelled(column), _has_zone(column[0].as_py())
+        zone = "UTC" if zoned else None
+    else:
+        plain, zone = column, column.type.tz
+        zoned = zone is not None
+    if rules.zoned not in (None, zoned):
+        _refuse_zone(column, 0, what, locate, rules)
 
     def convert(part: pa.Array) -> pa.Array:
         return part.cast(pa.timestamp(unit, zone)).cast(pa.int64())
 
-    zone = _zone(column, unit)
     try:
-        return as_numpy(convert(column))
+        epoch = as_numpy(convert(plain))
+        return Times(pc.subtract_checked(pa.array(epoch), rules.origin).to_numpy(), True, zoned)
     except pa.ArrowInvalid:
-        row = first_bad(column, convert)
+        _refuse_date(column, plain, first_bad(plain, convert), what, locate, rules, zoned)
+
+
+def _refuse_date(
+    column: pa.Array,
+    plain: pa.Array,
+    row: int,
+    what: str,
+    locate: Locate,
+    rules: TimeRules,
+    zoned: bool,
+) -> NoReturn:
+    """Raise the error of a value that cannot be read: no date, a zone too much, or the unit."""
+    if _is_text(column.type) and _has_zone(column[row].as_py()) != zoned:
+        _refuse_zone(column, row, what, locate, rules)
+    where, got = locate(row), shown_value(column, row)
+    fitting = [unit for unit in UNITS if _reads(plain.slice(row, 1), unit)]
+    if not fitting:
         raise DataError(
-            f"{locate(row)}: {what} must be an ISO 8601 time with at most the digits of "
-            f"--time-unit {unit}, all with a zone or all without, got {shown_value(column, row)}"
-        ) from None
+            f"{where}: {what} must be {rules.allowed} (2024-01-31T10:00:00Z), got {got}"
+        )
+    if UNITS.index(fitting[0]) > UNITS.index(rules.unit or "ms"):
+        hint = ""
+        if rules.stream is None:
+            hint = f" (--time-unit {fitting[0]}, in Python time_unit={fitting[0]!r}, keeps it)"
+        raise DataError(f"{where}: {what} must be a whole number of {rules.unit}{hint}, got {got}")
+    raise DataError(f"{where}: {what} must be in the range of int64 as {rules.unit}, got {got}")
 
 
-def is_timestamp(column: pa.Array) -> bool:
-    """Whether the column holds times of day and not numbers, judged by its first value."""
-    if pt.is_timestamp(column.type) or pt.is_date(column.type):
-        return True
-    if pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type):
-        return False
-    first = to_text(column.slice(0, 1), "time")[0].as_py()
-    return bool(first) and as_decimal(first) is None and first[:4].isdigit()
+def _refuse_zone(
+    column: pa.Array, row: int, what: str, locate: Locate, rules: TimeRules
+) -> NoReturn:
+    others = "the times before it" if row or rules.stream is None else f"those of {rules.stream}"
+    if _is_text(column.type):
+        zoned = _has_zone(column[row].as_py())
+    else:
+        zoned = pt.is_timestamp(column.type) and column.type.tz is not None
+    must = "no time zone" if zoned else "a time zone (as in 2024-01-31T10:00:00Z)"
+    have = "none" if zoned else "one"
+    raise DataError(
+        f"{locate(row)}: {what} must have {must}, because {others} have {have}, "
+        f"got {shown_value(column, row)}"
+    )
 
 
-def _zone(column: pa.Array, unit: str) -> str | None:
-    """The time zone to read with: texts parse either only with one or only without."""
-    if pt.is_timestamp(column.type):
-        zone: str | None = column.type.tz
-        return zone
+def _spelled(texts: pa.Array) -> pa.Array:
+    """The texts as Arrow reads them; those of ISO 8601's usual form stay as they are."""
+    usual = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{0,2}[1-9])?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+    if pc.all(pc.match_substring_regex(texts, usual)).as_py():
+        return texts
+    for pattern, replacement in _SPELLINGS:
+        texts = pc.replace_substring_regex(texts, pattern, replacement)
+    return texts
+
+
+def _has_zone(text: str) -> bool:
+    """Whether an ISO 8601 text ends in a zone."""
+    found = pc.match_substring_regex(
+        pa.array([text]), _DATE + r"[Tt ].*(UTC|GMT|[Zz]|[+-]\d{2}(:?\d{2})?)$"
+    )
+    return bool(found[0].as_py())
+
+
+def _reads(value: pa.Array, unit: str) -> bool:
+    """Whether one date is a whole number of a unit that fits into int64."""
+    zoned = _has_zone(value[0].as_py()) if _is_text(value.type) else value.type.tz is not None
     try:
-        column.slice(0, 1).cast(pa.timestamp(unit))
+        value.cast(pa.timestamp(unit, "UTC" if zoned else None))
     except pa.ArrowInvalid:
-        return "UTC"
-    return None
+        return False
+    return True
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
+
+
+def _is_date_like(value: Any) -> bool:
+    return isinstance(value, (date, np.datetime64))
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaT and pandas' NA; nan is a number that is not whole."""
+    return (
+        value is None
+        or type(value).__name__ in ("NaTType", "NAType")
+        or (isinstance(value, np.datetime64) and bool(np.isnat(value)))
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number) and not isinstance(value, (complex, np.complexfloating))
+
+
+def _text(value: Any) -> str:
+    """A date as an ISO 8601 text; a zone becomes UTC, whose offset is never one of seconds."""
+    if isinstance(value, datetime):
+        aware = value.tzinfo is not None
+        return (value.astimezone(timezone.utc) if aware else value).isoformat()
+    if isinstance(value, np.datetime64):
+        unit = np.datetime_data(value.dtype)[0]
+        return str(value.astype("datetime64[D]") if unit in "YMW" else value)
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _origin(stream: EventStream, unit: str) -> int:
+    """Epoch time of the stream's 0, in its unit."""
+    first = stream.metadata.get("first_event")
+    if first is None:
+        return 0
+    at = np.datetime64(str(first).removesuffix("Z")).astype(f"datetime64[{unit}]")
+    return int(at.astype(np.int64)) - int(stream.t[0])

@@ -22,6 +22,7 @@ from pres_dist.events.chunk import (
     check_ids,
     check_order,
     check_span,
+    check_times,
     event_number,
 )
 from pres_dist.events.columns import ColumnFile, fsync
@@ -190,6 +191,7 @@ class StreamWriter:
         self._check_shapes(chunk)
         check_ids(chunk.src, "src", first, self._locate)
         check_ids(chunk.dst, "dst", first, self._locate)
+        check_times(chunk.t, first, self._locate)
         if chunk.edge_features is not None:
             check_finite(chunk.edge_features, "feature", first, self._locate)
         if not self._sort:

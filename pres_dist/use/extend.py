@@ -16,6 +16,7 @@ from pres_dist.report.run_folder import read_config
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import EventColumns, NewEvents, read_new_events, write_longer
 from pres_dist.use.relaying import NodeNumbers, relaid
+from pres_dist.use.times import MaxAhead
 from pres_dist.use.train_on import TrainedOn, TrainOn, check_trainable, train_on
 from pres_dist.use.versions import (
     EXTENDED,
@@ -55,6 +56,7 @@ def extend_run(
     columns: EventColumns | None = None,
     report: Report = quiet,
     training: TrainOn | None = None,
+    max_ahead: MaxAhead = "auto",
 ) -> Extension:
     """Append events to the stream of a run, and bring its memory up to date.
 
@@ -68,6 +70,7 @@ def extend_run(
         columns: names of its columns.
         report: told how many of the events memory has seen.
         training: how to go on training on the new events; None keeps weights as they are.
+        max_ahead: how far after the last event new ones may be; see `latest_allowed`.
 
     Raises:
         ConfigError: not the folder of a run, another process extends it, or a run that cannot
@@ -79,7 +82,7 @@ def extend_run(
     with only_one(run_dir):
         _check_nothing_served(run_dir)
         live = LiveRun(run_dir)
-        new = read_new_events(live.stream, source, columns or EventColumns())
+        new = read_new_events(live.stream, source, columns or EventColumns(), max_ahead)
         return append(live, new, report, training)
 
 

@@ -38,7 +38,7 @@ from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
 from pres_dist.training.stores import without_servers
 from pres_dist.use.stretches import Stretch, stretches_of
-from pres_dist.use.times import shown
+from pres_dist.use.times import latest_allowed, shown
 from pres_dist.use.versions import RunState, open_state
 
 Report = Callable[[int, int, int], None]
@@ -129,6 +129,12 @@ class LiveRun:
 
     def check_time(self, t: int, where: str) -> None:
         """Raise DataError for a time that the memory cannot be brought to."""
+        latest = latest_allowed(self.stream, t, None) + 1
+        if t > latest:
+            raise DataError(
+                f"{where} must be at most {latest} in the stream's unit, or ages would not be "
+                f"int64, got {t}"
+            )
         if t >= self.earliest:
             return
         hint = (

@@ -21,8 +21,9 @@ from pres_dist.events.importer import Converter
 from pres_dist.events.readers.source import open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
+from pres_dist.events.times import TimeRules
 from pres_dist.events.writer import StreamWriter
-from pres_dist.use.times import origin, shown
+from pres_dist.use.times import MaxAhead, check_ahead, shown
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,20 @@ class NewEvents:
         return len(self.chunk)
 
 
-def read_new_events(stream: EventStream, source: Any, columns: EventColumns) -> NewEvents:
+def read_new_events(
+    stream: EventStream, source: Any, columns: EventColumns, max_ahead: MaxAhead = "auto"
+) -> NewEvents:
     """Read events that come after those of a stream, all into memory.
 
     Args:
         stream: whose ids, times, features and labels they share.
         source: path of a file, or a DataFrame.
         columns: their names.
+        max_ahead: how far after the stream's last event they may be; see `latest_allowed`.
 
     Raises:
         DataError: a missing column, a value that is not valid, or an event that is not
-            later than the stream's last one, with its place.
+            later than the stream's last one or too far ahead of it, with its place.
     """
     config = _import_config(stream, source, columns)
     table: Table | None = None if isinstance(source, Path) else frame_table(source)
@@ -84,7 +88,7 @@ def read_new_events(stream: EventStream, source: Any, columns: EventColumns) -> 
     known = None
     if stream.node_ids is not None:
         known = PairMap.known(stream.checked_node_ids, stream.num_sources)
-    converter = Converter(opened, config, known)
+    converter = Converter(opened, config, known, TimeRules.of(stream))
     chunks = [
         converter.convert(batch) for batch in opened.table.batches(opened.columns) if batch.num_rows
     ]
@@ -95,8 +99,8 @@ def read_new_events(stream: EventStream, source: Any, columns: EventColumns) -> 
         check_ids(getattr(chunk, name), name, 0, opened.table.locate)
     if chunk.edge_features is not None:
         check_finite(chunk.edge_features, "feature", 0, opened.table.locate)
-    if converter.times_are_timestamps:
-        chunk = _with_times(chunk, chunk.t - _origin(stream, opened.table.locate))
+    last = int(stream.t[-1])
+    check_ahead(stream, chunk.t, last, columns.time, opened.table.locate, max_ahead)
     chunk = _in_order(chunk, columns.sort, opened.table.locate)
     _check_later(stream, chunk, columns.sort, opened.table.locate)
     return NewEvents(chunk, known)
@@ -172,21 +176,9 @@ def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> I
         source=path,
         out=Path("unused"),
         ids="keep" if stream.node_ids is None else "map",
-        time_scale=metadata.get("time_scale", "1"),
-        time_unit=metadata.get("time_unit"),
         **names,
     )
     return config
-
-
-def _origin(stream: EventStream, locate: Locate) -> int:
-    unit = stream.metadata.get("time_unit")
-    if unit is None:
-        raise DataError(
-            f"{locate(0)}: time must be an integer: the times of {stream.name} are numbers "
-            "without a known unit"
-        )
-    return origin(stream, unit)
 
 
 def _joined(chunks: Sequence[EventChunk]) -> EventChunk:
@@ -195,10 +187,6 @@ def _joined(chunks: Sequence[EventChunk]) -> EventChunk:
         for name, values in vars(chunks[0]).items()
     }
     return EventChunk(**columns)
-
-
-def _with_times(chunk: EventChunk, t: np.ndarray) -> EventChunk:
-    return EventChunk(**{**vars(chunk), "t": t})
 
 
 def _moved(chunk: EventChunk, by: int) -> EventChunk:

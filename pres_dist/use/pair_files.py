@@ -130,7 +130,5 @@ def nodes_of(
 
 def check_times(live: LiveRun, times: np.ndarray, what: str, locate: Locate) -> None:
     """Raise DataError where a time is one that the memory cannot be brought to."""
-    early = times < live.earliest
-    if early.any():
-        row = int(np.argmax(early))
-        live.check_time(int(times[row]), f"{locate(row)}: {what}")
+    for extreme in (times.argmin(), times.argmax()) if len(times) else ():
+        live.check_time(int(times[extreme]), f"{locate(int(extreme))}: {what}")

@@ -1,80 +1,171 @@
-"""Times as a user writes them: numbers of the stream, or dates where it knows its unit."""
+"""Times as users of a run write them, and how far ahead of a stream an event may be."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pres_dist.errors import DataError
-from pres_dist.events.chunk import Locate
-from pres_dist.events.convert import to_integers
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.events.chunk import MAX_SPAN, MAX_TIME, Locate
 from pres_dist.events.stream import EventStream
-from pres_dist.events.times import is_timestamp, to_times
+from pres_dist.events.times import TimeRules, column_of, read_times
+
+MOST_SPANS = 100
+"""How many times its own length a stream may be continued after its last event, by default."""
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_NANOSECONDS = {
+    **{unit: 10**9 // per_second for unit, per_second in _PER_SECOND.items()},
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86_400 * 10**9,
+}
+_YEAR_SECONDS = 366 * 86_400
+_END_OF_9999 = 253_402_300_800
+"""Seconds from 1970 to the year 10000."""
+
+MaxAhead = str | int | timedelta | None
+"""How far after the last event the next may be; see `latest_allowed`."""
 
 
 def times_of(stream: EventStream, column: pa.Array, what: str, locate: Locate) -> np.ndarray:
-    """[n] int64 times in the stream's own unit of a column of numbers, dates or texts.
+    """[n] int64 times in the stream's unit of a column of numbers, dates or texts.
 
-    ISO 8601 texts and timestamps count from 1970 in the unit of the stream, or from the
-    first event where its metadata tell when that was.
+    Numbers are multiplied by the time scale of the import. Dates count from 1970 in the
+    stream's unit, or from the first event where the metadata hold its date.
 
     Args:
         stream: whose times they are.
         column: [n] values.
-        what: what to call it in errors.
+        what: what to call them in errors.
         locate: from a row to the place to show.
 
     Raises:
-        DataError: a value that is no time, or a date where the stream knows no unit.
+        DataError: a value that is no time, or a date where the stream has no known unit.
     """
     if not len(column):
         return np.empty(0, np.int64)
-    if not is_timestamp(column):
-        return to_integers(column, what, locate, allowed=_allowed(stream))
-    unit = stream.metadata.get("time_unit")
-    if unit is None:
-        raise DataError(
-            f"{locate(0)}: {what} must be an integer: the times of {stream.name} are numbers "
-            f"without a known unit, got {column[0].as_py()!r}"
-        )
-    return to_times(column, what, locate, unit) - origin(stream, unit)
+    return read_times(column, what, locate, TimeRules.of(stream)).t
+
+
+def times_of_values(
+    stream: EventStream, values: Sequence[Any], what: str, locate: Locate
+) -> np.ndarray:
+    """[n] int64 times of Python or JSON values: numbers, or texts and dates; as `times_of`."""
+    if not len(values):
+        return np.empty(0, np.int64)
+    rules = TimeRules.of(stream)
+    return read_times(column_of(values, what, locate, rules.allowed), what, locate, rules).t
 
 
 def time_of(stream: EventStream, value: object, what: str) -> int:
-    """One time, given as a number, a text or a datetime; DataError as in `times_of`."""
-    try:
-        column = pa.array([value])
-    except (pa.ArrowException, OverflowError, TypeError):
-        raise DataError(f"{what}: time must be {_allowed(stream)}, got {value!r}") from None
-    return int(times_of(stream, column, "time", lambda row: what)[0])
+    """One time, given as a number, a text or a date; DataError as in `times_of`."""
+    return int(times_of_values(stream, [value], "time", lambda row: what)[0])
+
+
+def latest_allowed(stream: EventStream, last: int, max_ahead: MaxAhead = "auto") -> int:
+    """The latest time that an event may have which continues a stream.
+
+    Args:
+        stream: the events that are known.
+        last: time of the last event so far, which may be later than the stream's.
+        max_ahead: `auto` allows 100 times the length of the stream, at least a year, and
+            nothing after the year 9999, where the unit is known, and any time where not;
+            `none` or None any time; a number counts as times of the stream do; `90d`, `12h`,
+            `30m`, `45s` or `500ms` and a timedelta need a known unit.
+
+    Raises:
+        ConfigError: a `max_ahead` that is none of these.
+    """
+    rules = TimeRules.of(stream)
+    first = int(stream.t[0])
+    # One unit later must exist, as a time and as an age.
+    latest = min(MAX_TIME, first + MAX_SPAN)
+    if max_ahead is None or max_ahead == "none":
+        return latest
+    if max_ahead != "auto":
+        return min(latest, last + _units(rules, max_ahead))
+    if rules.unit is None:
+        return latest
+    per_second = _PER_SECOND[rules.unit]
+    span = int(stream.t[-1]) - first
+    latest = min(latest, last + max(MOST_SPANS * span, _YEAR_SECONDS * per_second))
+    end_of_9999 = _END_OF_9999 * per_second - 1 - rules.origin
+    return min(latest, end_of_9999) if last <= end_of_9999 else latest
+
+
+def check_ahead(
+    stream: EventStream,
+    t: np.ndarray,
+    last: int,
+    what: str,
+    locate: Locate,
+    max_ahead: MaxAhead = "auto",
+) -> None:
+    """Raise DataError for the first of times [n] that is too far ahead of a stream.
+
+    Args:
+        stream, last, max_ahead: as in `latest_allowed`.
+        t: times in the stream's unit.
+        what: what to call them in errors.
+        locate: from a row to the place to show.
+    """
+    latest = latest_allowed(stream, last, max_ahead)
+    if not (t > latest).any():
+        return
+    row = int(np.argmax(t > latest))
+    raise DataError(
+        f"{locate(row)}: {what} must be at most {shown(stream, latest)}, the farthest that "
+        f"max_ahead {'none' if max_ahead is None else max_ahead} allows after the last event at "
+        f"{shown(stream, last)}, got {shown(stream, int(t[row]))}"
+    )
+
+
+def _units(rules: TimeRules, max_ahead: str | int | timedelta) -> int:
+    """A duration in units of the stream."""
+    wrong = ConfigError(
+        "max_ahead must be auto, none, a number >= 0 as times of the stream are written, or where "
+        f"their unit is known a duration such as 90d, 12h, 30m, 45s or 500ms, got {max_ahead!r}"
+    )
+    if isinstance(max_ahead, timedelta):
+        nanoseconds = Decimal(max_ahead // timedelta(microseconds=1)) * 1000
+    elif isinstance(max_ahead, bool) or not isinstance(max_ahead, (str, int, np.integer)):
+        raise wrong
+    else:
+        found = re.fullmatch(r"\s*([\d.]+)\s*(d|h|m|s|ms|us|ns)?\s*", str(max_ahead), re.ASCII)
+        if found is None:
+            raise wrong
+        try:
+            number = Decimal(found[1])
+        except InvalidOperation:
+            raise wrong from None
+        if found[2] is None:
+            return int(number * (rules.factor or 1))
+        nanoseconds = number * _NANOSECONDS[found[2]]
+    if rules.unit is None or nanoseconds < 0:
+        raise wrong
+    return int(nanoseconds // _NANOSECONDS[rules.unit])
 
 
 def shown(stream: EventStream, t: int) -> str:
-    """A time as the stream has it, and as a date where it knows its unit."""
-    unit = stream.metadata.get("time_unit")
-    if unit is None:
-        return str(t)
-    return f"{t} ({np.datetime64(t + origin(stream, unit), unit)})"
+    """A time as users write it, with its date where the stream has a known unit."""
+    rules = TimeRules.of(stream)
+    number = str(t) if rules.factor is None else f"{(Decimal(t) / rules.factor).normalize():f}"
+    if rules.unit is None:
+        return number
+    date: object = np.array(t + rules.origin).astype(f"datetime64[{rules.unit}]")
+    return f"{number} ({date})"
 
 
 def dates(stream: EventStream, t: np.ndarray) -> list[str] | None:
-    """ISO 8601 texts of times [n]; None where the stream does not know its unit."""
-    unit = stream.metadata.get("time_unit")
-    if unit is None:
+    """ISO 8601 texts of times [n]; None where the stream has no known unit."""
+    rules = TimeRules.of(stream)
+    if rules.unit is None:
         return None
-    texts: list[str] = (t + origin(stream, unit)).astype(f"datetime64[{unit}]").astype(str).tolist()
+    texts: list[str] = (t + rules.origin).astype(f"datetime64[{rules.unit}]").astype(str).tolist()
     return texts
-
-
-def _allowed(stream: EventStream) -> str:
-    unit = stream.metadata.get("time_unit")
-    return "an integer" if unit is None else f"an integer (in {unit}) or an ISO 8601 time"
-
-
-def origin(stream: EventStream, unit: str) -> int:
-    """Epoch time of the stream's 0, in its unit."""
-    first = stream.metadata.get("first_event")
-    if first is None:
-        return 0
-    at = np.datetime64(str(first).removesuffix("Z")).astype(f"datetime64[{unit}]")
-    return int(at.astype(np.int64)) - int(stream.t[0])

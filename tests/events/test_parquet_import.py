@@ -59,7 +59,10 @@ def test_many_batches(run_import, tmp_path, monkeypatch):
         ({"src": [True, False]}, "got a column of bool"),
         ({"t": [2, 1]}, "row 1: time must not decrease"),
         ({"t": [1, None]}, "row 1: time is missing"),
-        ({"t": [0.0, float("nan")]}, "row 1: time must be an integer, got nan"),
+        (
+            {"t": [0.0, float("nan")]},
+            "row 1: time must be a whole number or an ISO 8601 time, got nan",
+        ),
         ({"f0": [1.0, float("inf")]}, "row 1: feature 0 must be a finite"),
         ({"f0": [1.0, None]}, "row 1: f0 is missing"),
         ({"f0": [[1], [2]]}, "f0 must be numbers, got a column of list"),

@@ -158,7 +158,7 @@ def test_questions_that_cannot_be_answered(trained_dir: Path) -> None:
         (score([(0, 40), (99, 40)]), r"pairs\[1\]\[0\] must be one of the 40 sources"),
         (score([(0, 4)]), r"pairs\[0\]\[1\] must be one of the 15 destinations of habits, got 4"),
         (score([(0, 40)], t=17), r"t must be at least \d+, which memory has gone past, got 17"),
-        (score([(0, 40)], t="noon"), "t: time must be an integer"),
+        (score([(0, 40)], t="noon"), "t: time must be a whole number"),
     ):
         with pytest.raises(DataError, match=message):
             service.score(request)

@@ -165,7 +165,7 @@ def plain(made: Path) -> Path:
         (lambda rows: [rows[-1], *rows], "new.csv:3: time must not decrease"),
         (lambda rows: [], "new.csv: must hold at least one event, got none"),
         (lambda rows: [",i1,9999,0.5,1"], "new.csv:2: src is missing"),
-        (lambda rows: ["u1,i1,soon,0.5,1"], "new.csv:2: time must be an integer"),
+        (lambda rows: ["u1,i1,soon,0.5,1"], "new.csv:2: time must be a whole number"),
         (lambda rows: ["u1,i1,9999,nan,1"], "new.csv:2: feature 0 must be a finite"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_notebook_from_frame_to_recommendations(tmp_path: Path) -> None:
         again.embed(nodes=["persn 3"], side="source")
     with pytest.raises(DataError, match=r"at must be at least \d+ \(2024-05-0"):
         again.embed(at="2024-05-01")
-    with pytest.raises(DataError, match="at: time must be an integer"):
+    with pytest.raises(DataError, match="at: time must be a whole number"):
         again.embed(at="soon")
 
 

@@ -98,7 +98,7 @@ def test_unknown_ids_are_skipped_when_told_so(tgn_run: Path, tmp_path: Path) -> 
         (["x,41"], "src,dst", [], "p.csv:2: src must be one of the sources 0 to 39 of habits, got"),
         (["1,41"], "src,target", [], "column 'dst' is missing; the columns are: src, target"),
         (["1,41,7"], "src,dst,t", [], "p.csv:2: t must be at least 17"),
-        (["1,41,soon"], "src,dst,t", [], "p.csv:2: t must be an integer"),
+        (["1,41,soon"], "src,dst,t", [], "p.csv:2: t must be a whole number"),
         (["1,41,"], "src,dst,t", [], "p.csv:2: t"),
         (["1,41,9"], "src,dst,t", ["--at", "5"], "has times (column 't'), so --at and --latest"),
         (["1,41,9"], "src,dst,probability", [], "has a column 'probability' already"),
@@ -106,7 +106,7 @@ def test_unknown_ids_are_skipped_when_told_so(tgn_run: Path, tmp_path: Path) -> 
         ([], "src,dst", [], "p.csv: must hold at least one pair"),
         (["1,41"], "src,dst", ["--out", "x.txt"], "--out must be a .csv or .parquet file"),
         (["1,41"], "src,dst", ["--out", "no/x.csv"], "there is no folder no"),
-        (["1,41"], "src,dst", ["--at", "soon"], "--at: time must be an integer"),
+        (["1,41"], "src,dst", ["--at", "soon"], "--at: time must be a whole number"),
         (["1,41"], "src,dst", ["--at", "2013-01-01"], "numbers without a known unit"),
     ],
 )
