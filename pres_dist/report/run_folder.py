@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import write_atomically
 from pres_dist.report.environment import describe_environment, launch_id
+from pres_dist.report.run_lock import LOCK, Note, RunLock, lock_run, warn
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -24,25 +26,35 @@ CHECKPOINTS = "checkpoints"
 LATEST, BEST = "LATEST", "BEST"
 
 
-def create_run_folder(config: RunConfig, run_dir: Path | None = None) -> Path:
-    """Make the folder of a new run, with config.yaml and environment.json in it.
+def create_run_folder(config: RunConfig, run_dir: Path | None = None, note: Note = warn) -> RunLock:
+    """Make the folder of a new run, with config.yaml and environment.json in it, and lock it.
+
+    Of several processes that are given the same folder at the same time, one gets it.
 
     Args:
         config: What will be computed.
         run_dir: A new or empty folder; runs/NAME-DATE-TIME when None.
+        note: Receives a warning, see `lock_run`.
 
     Raises:
-        ConfigError: `run_dir` holds something already, or cannot be made.
+        ConfigError: `run_dir` holds something already, is in use, or cannot be made.
     """
     try:
-        folder = _fresh_folder(config.name) if run_dir is None else _given_folder(run_dir)
-        environment = describe_environment(config.training.seed)
-        write_atomically(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-        write_atomically(folder / CONFIG, dump_yaml(config))
+        folder = new_folder(config.name) if run_dir is None else _given_folder(run_dir)
+        lock = lock_run(folder, 0, note)
+        try:
+            # The process that held the lock until now may have begun a run.
+            check_given_folder(folder)
+            environment = describe_environment(config.training.seed)
+            write_atomically(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
+            write_atomically(folder / CONFIG, dump_yaml(config))
+        except BaseException:
+            lock.release()
+            raise
     except OSError as error:
         place = error.filename or run_dir or "runs"
         raise ConfigError(f"{place}: cannot make a run folder: {error.strerror}") from None
-    return folder
+    return lock
 
 
 def begun_run_folder(run_dir: Path | None) -> Path | None:
@@ -89,11 +101,16 @@ def check_given_folder(run_dir: Path) -> None:
     """Raise ConfigError unless `run_dir` is new or empty."""
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir}: the run folder must be a folder, this is a file")
-    if run_dir.is_dir() and any(run_dir.iterdir()):
+    if run_dir.is_dir() and not all(_left_by_a_start(path.name) for path in run_dir.iterdir()):
         raise ConfigError(
             f"{run_dir}: the run folder must be new or empty; "
             f"`pres-dist resume {run_dir}` continues a run"
         )
+
+
+def _left_by_a_start(name: str) -> bool:
+    """Return whether a start leaves such a file when it is killed before config.yaml is there."""
+    return name in (LOCK, ENVIRONMENT) or name.startswith((f".{ENVIRONMENT}.", f".{CONFIG}."))
 
 
 def fresh_folders(name: str) -> Iterator[Path]:
@@ -103,13 +120,8 @@ def fresh_folders(name: str) -> Iterator[Path]:
         yield Path("runs") / (stem if number == 1 else f"{stem}-{number}")
 
 
-def _given_folder(run_dir: Path) -> Path:
-    check_given_folder(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return run_dir
-
-
-def _fresh_folder(name: str) -> Path:
+def new_folder(name: str) -> Path:
+    """Make a folder runs/NAME-DATE-TIME that was not there before."""
     for folder in fresh_folders(name):
         try:
             folder.mkdir(parents=True)
@@ -117,3 +129,11 @@ def _fresh_folder(name: str) -> Path:
             continue
         return folder
     raise AssertionError("fresh_folders() does not end")
+
+
+def _given_folder(run_dir: Path) -> Path:
+    check_given_folder(run_dir)
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # empty; or made by another process, which the lock decides
+        run_dir.mkdir()
+    return run_dir

@@ -15,8 +15,9 @@ from pres_dist.events.ids import PairMap
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sync_folder
 from pres_dist.report.run_folder import read_config
+from pres_dist.report.run_lock import lock_run
 from pres_dist.serve.journal import Record, read_journal
-from pres_dist.use.extend import JOURNAL, Extension, append, only_one
+from pres_dist.use.extend import JOURNAL, Extension, append
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import NewEvents
 from pres_dist.use.versions import EXTENDED
@@ -46,13 +47,13 @@ def fold(run_dir: Path, report: Report = quiet) -> Extension:
     """
     read_config(run_dir)
     path = run_dir / EXTENDED / JOURNAL
-    with only_one(run_dir):
+    with lock_run(run_dir) as lock:
         live = LiveRun(run_dir)
         put_aside_if_appended(path, live.stream)
         rows = _rows(read_journal(path)[1]) if path.exists() else []
         if not rows:
             raise ConfigError(f"{path}: no service has taken in events since the last extension")
-        done = append(live, _new_events(live.stream, rows), report)
+        done = append(lock, live, _new_events(live.stream, rows), report)
         _put_aside(path, live.stream.num_events)
         return done
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.chunk import EventChunk
+from pres_dist.report.run_lock import lock_run
 from pres_dist.serve.checks import Checked, ConflictError, EventChecks
 from pres_dist.serve.fold import journal_header, put_aside_if_appended
 from pres_dist.serve.journal import Journal
@@ -26,7 +27,7 @@ from pres_dist.serve.names import NodeNames, RawId
 from pres_dist.serve.past import GrowingPast
 from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.use.blend import Blend, blend_of
-from pres_dist.use.extend import JOURNAL, only_one
+from pres_dist.use.extend import JOURNAL
 from pres_dist.use.live import LiveRun, Report, partners_of, quiet
 from pres_dist.use.pairs import Pairs, link_logits
 from pres_dist.use.recommend import Order, Recommendation, best_places
@@ -76,7 +77,7 @@ class ScoringService:
         live.require_links()
         self._stack = ExitStack()
         try:
-            self._stack.enter_context(only_one(self.run_dir))
+            self._stack.enter_context(lock_run(self.run_dir))
             self._begin(live, order, report)
         except BaseException:
             self._stack.close()
@@ -93,6 +94,7 @@ class ScoringService:
         self._num_known = live.stream.num_events
         self._embedded: tuple[tuple[int, int], Tensor, Tensor] | None = None
         path = self.run_dir / EXTENDED / JOURNAL
+        path.parent.mkdir(exist_ok=True)
         put_aside_if_appended(path, live.stream)
         self.journal = Journal(path, journal_header(live.stream))
         self._stack.callback(self.journal.close)

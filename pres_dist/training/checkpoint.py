@@ -11,8 +11,8 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pres_dist.errors import CheckpointError
+from pres_dist.errors import CheckpointError, ConfigError
 from pres_dist.faults import reached
 from pres_dist.files import sync_folder, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
@@ -91,6 +91,8 @@ class Checkpoints:
         world: who saves together. Where not all of its workers see the run folder, the
             leader writes what the others send it.
         mirror: where the leader copies them to.
+        check_place: raises where `run_dir` is no longer the folder of this run; called before
+            the leader changes anything in it.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class Checkpoints:
         keep: int = 1,
         world: World | None = None,
         mirror: CheckpointMirror | None = None,
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = run_dir / CHECKPOINTS
+        self._check_place = check_place
         self._keep, self._world = keep, world or World()
         self._writers: World | None = None
         self._mirror = mirror
@@ -208,11 +212,15 @@ class Checkpoints:
     def _join(self) -> World:
         """The workers in a group of their own, which the thread may use beside all others."""
         world = self._world
-        world.leader_does(lambda: self.folder.mkdir(exist_ok=True))
+        world.leader_does(self._make_folder)
         if world.size == 1:
             return world
         self._shared = all(world.gather(self.folder.is_dir()))
         return World(world.grid, dist.new_group(backend="gloo", timeout=_LONGEST))
+
+    def _make_folder(self) -> None:
+        self._check_place()
+        self.folder.mkdir(exist_ok=True)
 
     def _write(self, step: int, state: memoryview, memory: Mapping[str, Tensor]) -> None:
         started = time.perf_counter()
@@ -221,17 +229,28 @@ class Checkpoints:
         world = self._writers
         assert world is not None
         try:
-            world.leader_does(lambda: write_state(partial, state))
+            world.leader_does(lambda: self._begin(partial, state))
             self._write_memory(partial / MEMORY, memory)
             hashes = world.gather_at_leader(self._hash_own(partial))
             world.leader_does(lambda: self._publish(partial, final, step, hashes))
         except OSError as error:
+            self._check_place()
             raise CheckpointError(f"{final}: cannot be written: {error.strerror}") from None
         finally:
-            if world.leads:  # what a failure leaves; nothing after a success
-                shutil.rmtree(partial, ignore_errors=True)
+            if world.leads:
+                self._remove(partial)
         reached("after_checkpoint")
         self._totals.write_seconds += time.perf_counter() - started
+
+    def _begin(self, partial: Path, state: memoryview) -> None:
+        self._check_place()
+        write_state(partial, state)
+
+    def _remove(self, partial: Path) -> None:
+        """Remove what a failure leaves, unless it is another run's; nothing after a success."""
+        with suppress(ConfigError):
+            self._check_place()
+            shutil.rmtree(partial, ignore_errors=True)
 
     def _write_memory(self, folder: Path, memory: Mapping[str, Tensor]) -> None:
         world = self._writers
@@ -250,6 +269,7 @@ class Checkpoints:
 
     def _publish(self, partial: Path, final: Path, step: int, hashes: list[dict[str, str]]) -> None:
         seal(partial, step, hashes)
+        self._check_place()
         if final.exists():  # left by a run that ended before LATEST could name it
             shutil.rmtree(final)
         partial.rename(final)
@@ -262,6 +282,7 @@ class Checkpoints:
         self._prune()
 
     def _point(self, which: str, name: str) -> None:
+        self._check_place()
         write_atomically(self.folder / which, name + "\n")
         if self._mirror is not None:
             self._mirror.offer(which, name)

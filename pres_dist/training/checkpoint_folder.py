@@ -26,7 +26,8 @@ VERSION = 2
 def write_state(folder: Path, content: memoryview) -> None:
     """Make the folder anew, with the state in it, on disk."""
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-    (folder / MEMORY).mkdir(parents=True)
+    folder.mkdir()  # without parents: a run folder that was moved away is not made anew
+    (folder / MEMORY).mkdir()
     write_atomically(folder / STATE, content)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from pres_dist.report.run_folder import (
     create_run_folder,
     read_config,
 )
+from pres_dist.report.run_lock import PREDECESSOR_S, RunLock, lock_run
 from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
@@ -76,11 +79,13 @@ def train(
             for line in ineffective(asked, world.grid.memory_workers):
                 progress.note(f"warning: {line}")
             load_encoder(parts)
-            folder = world.leader_does(lambda: create_run_folder(config, run_dir))
-            if found is not None and world.leads:
-                text = json.dumps(found.as_record(), indent=1)
-                write_atomically(folder / CALIBRATION, text + "\n")
-            return _run(parts, folder, progress, None)
+            with _writing(
+                lambda: create_run_folder(config, run_dir, progress.note), world
+            ) as place:
+                if found is not None and world.leads:
+                    text = json.dumps(found.as_record(), indent=1)
+                    write_atomically(place.folder / CALIBRATION, text + "\n")
+                return _run(parts, place, progress, None)
 
 
 def start_or_resume(
@@ -98,7 +103,8 @@ def start_or_resume(
         console: what whoever is watching sees; nothing when None.
 
     Raises:
-        ConfigError, DataError, NonFiniteError: as in `train`.
+        ConfigError, DataError, NonFiniteError: as in `train`; ConfigError also where
+            another process writes into the folder.
         CheckpointError: the newest checkpoint fails its check.
     """
     device = _device(config)
@@ -106,14 +112,16 @@ def start_or_resume(
         begun = world.leader_does(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
-        if config.training.batch_size == "auto":  # chosen when the run began
-            config = with_batch_size(config, read_config(begun).training.events_per_batch)
-        checkpoints = Checkpoints(begun)
-        newest = world.leader_does(lambda: checkpoints.open() if checkpoints.any() else None)
-        with assembled(config, device, world) as parts:
-            if newest is None:
-                load_encoder(parts)
-            return _run(parts, begun, _progress(console, world), newest)
+        progress = _progress(console, world)
+        with _writing(lambda: lock_run(begun, PREDECESSOR_S, progress.note), world) as place:
+            if config.training.batch_size == "auto":  # chosen when the run began
+                config = with_batch_size(config, read_config(begun).training.events_per_batch)
+            checkpoints = Checkpoints(begun)
+            newest = world.leader_does(lambda: checkpoints.open() if checkpoints.any() else None)
+            with assembled(config, device, world) as parts:
+                if newest is None:
+                    load_encoder(parts)
+                return _run(parts, place, progress, newest)
 
 
 def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LATEST) -> Results:
@@ -126,7 +134,7 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
-        ConfigError: not the folder of a run.
+        ConfigError: not the folder of a run, or another process writes into it.
     """
     config = read_config(run_dir)
     device = _device(config)
@@ -135,9 +143,10 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
             config = without_servers(config)
-        newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
-        with assembled(config, device, world) as parts:
-            return _run(parts, run_dir, progress, newest)
+        with _writing(lambda: lock_run(run_dir, PREDECESSOR_S, progress.note), world) as place:
+            newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
+            with assembled(config, device, world) as parts:
+                return _run(parts, place, progress, newest)
 
 
 def _device(config: RunConfig) -> torch.device:
@@ -158,10 +167,46 @@ def _progress(console: Progress | None, world: World) -> Progress:
     return console if console is not None and world.leads else SilentProgress()
 
 
-def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | None) -> Results:
-    config, world = parts.config, parts.world
+@dataclass(frozen=True)
+class _Place:
+    """A run folder that this launch alone writes into.
+
+    Attributes:
+        folder: the run folder.
+        check: raises ConfigError where another folder has taken its place; does nothing in
+            workers other than the leader, which holds the lock.
+    """
+
+    folder: Path
+    check: Callable[[], None]
+
+
+@contextmanager
+def _writing(lock: Callable[[], RunLock], world: World) -> Iterator[_Place]:
+    """Hold the lock of a run folder in the leader while the block runs.
+
+    Args:
+        lock: takes the lock; called by the leader. What it raises, all workers raise.
+        world: the workers.
+    """
+    held: list[RunLock] = []
+
+    def take() -> Path:
+        held.append(lock())
+        return held[0].folder
+
+    try:
+        folder = world.leader_does(take)
+        yield _Place(folder, held[0].check if held else lambda: None)
+    finally:
+        for each in held:
+            each.release()
+
+
+def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | None) -> Results:
+    config, world, folder = parts.config, parts.world, place.folder
     mirror = _mirror(config, folder, progress, world)
-    checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror)
+    checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror, place.check)
     log: MetricsLog | NoLog = NoLog()
     if world.leads:
         log = MetricsLog(folder, _mirrors(config, folder))
@@ -180,19 +225,24 @@ def _run(parts: Parts, folder: Path, progress: Progress, newest: Checkpoint | No
             log.truncate_after(-1)
         trainer.fit()
         results = _finish(trainer)
+        place.check()
         log.write({"kind": "final", "step": trainer.position.step, **results})
     finally:
         checkpoints.close()
         log.close()
-    if not world.leads:
-        return results
-    write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
-    progress.results(results)
-    report = write_report(folder)
-    if report is not None:
-        progress.note(f"report: {report}")
-    if mirror is not None:
-        mirror.finish()
+
+    def publish() -> None:
+        place.check()
+        write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+        progress.results(results)
+        report = write_report(folder)
+        if report is not None:
+            progress.note(f"report: {report}")
+        if mirror is not None:
+            mirror.finish()
+
+    # All wait for it: a leader that hangs here would otherwise be left with nobody to notice.
+    world.leader_does(publish)
     return results
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.report.run_folder import read_config
+from pres_dist.report.run_lock import RunLock, lock_run
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import EventColumns, NewEvents, read_new_events, write_longer
 from pres_dist.use.relaying import NodeNumbers, relaid
@@ -26,7 +25,6 @@ from pres_dist.use.versions import (
     publish,
 )
 
-LOCK = ".lock"
 JOURNAL = "served.jsonl"
 """Events that a service has taken in since (`pres_dist.serve`)."""
 
@@ -73,30 +71,36 @@ def extend_run(
         max_ahead: how far after the last event new ones may be; see `latest_allowed`.
 
     Raises:
-        ConfigError: not the folder of a run, another process extends it, or a run that cannot
+        ConfigError: not the folder of a run, another process writes into it, or a run that cannot
             be trained on (see `train_on`).
         CheckpointError: no usable checkpoint, or one of other events.
         DataError: events that are not valid, or not later than all that the run knows.
     """
     read_config(run_dir)
-    with only_one(run_dir):
+    with lock_run(run_dir) as lock:
         _check_nothing_served(run_dir)
         live = LiveRun(run_dir)
         new = read_new_events(live.stream, source, columns or EventColumns(), max_ahead)
-        return append(live, new, report, training)
+        return append(lock, live, new, report, training)
 
 
 def append(
-    live: LiveRun, new: NewEvents, report: Report = quiet, training: TrainOn | None = None
+    lock: RunLock,
+    live: LiveRun,
+    new: NewEvents,
+    report: Report = quiet,
+    training: TrainOn | None = None,
 ) -> Extension:
-    """Append events to the run, which the caller holds by `only_one`; see `extend_run`."""
+    """Append events to the run, which the caller holds the lock of; see `extend_run`."""
     _check_labels(live, new)
     if training is not None:
         check_trainable(live, new)
     live.move_to(live.stream.num_events, report)
+    lock.check()
     folder = new_version(live.run_dir)
     try:
         state, trained = _grown(live, new, folder, report, training)
+        lock.check()
         return Extension(
             len(new),
             state.data.stream.num_nodes - live.stream.num_nodes,
@@ -150,22 +154,3 @@ def _check_labels(live: LiveRun, new: NewEvents) -> None:
     unknown = np.setdiff1d(labels, live.stream.labels)
     if unknown.size:
         raise DataError(f"labels must be among those that the run has learnt, got {unknown[0]}")
-
-
-@contextmanager
-def only_one(run_dir: Path) -> Iterator[None]:
-    """Hold the run against others that would extend or serve it; a killed holder lets go.
-
-    Raises:
-        ConfigError: another process does.
-    """
-    import fcntl
-
-    folder = run_dir / EXTENDED
-    folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"{run_dir}: another process extends or serves this run") from None
-        yield

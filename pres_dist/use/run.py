@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.lookup import Side
 from pres_dist.events.stream import EventStream
 from pres_dist.report.progress import SilentProgress, make_progress
-from pres_dist.report.run_folder import RESULTS, fresh_folders, read_config
+from pres_dist.report.run_folder import RESULTS, new_folder, read_config
 from pres_dist.training import run as training
 from pres_dist.use.embeddings import embed_nodes, find_nodes, memory_of
 from pres_dist.use.extend import Extension, extend_run
@@ -240,10 +241,15 @@ def train(
     if stream is not None:
         settings = {**settings, "data__stream": _place(stream)}
     resolved = configured(config, settings)
-    folder = Path(run_dir) if run_dir is not None else _free_folder(resolved.name)
+    folder = Path(run_dir) if run_dir is not None else _own_folder(resolved.name)
     console = make_progress() if progress else SilentProgress()
     try:
         training.train(resolved, folder, console)
+    except BaseException:
+        if run_dir is None:
+            with suppress(OSError):  # not empty: the run has begun
+                folder.rmdir()
+        raise
     finally:
         console.stop()
     return Run(folder)
@@ -265,5 +271,8 @@ def _place(stream: EventStream | str | Path) -> str:
     return str(stream.path)
 
 
-def _free_folder(name: str) -> Path:
-    return next(folder for folder in fresh_folders(name) if not folder.exists())
+def _own_folder(name: str) -> Path:
+    try:
+        return new_folder(name)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot make a run folder: {error.strerror}") from None

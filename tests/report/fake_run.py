@@ -96,7 +96,8 @@ def make_run(folder: Path, pres: bool = True, workers: int = 1, **config: Any) -
     """A run folder with everything but report.html."""
     if not pres:
         config["pres"] = {"prediction": False, "coherence_weight": 0.0}
-    run_dir = create_run_folder(RunConfig.model_validate(config), folder)
+    with create_run_folder(RunConfig.model_validate(config), folder) as lock:
+        run_dir = lock.folder
     log, noise = MetricsLog(run_dir), random.Random(0)
     for step in range(1, EPOCHS * STEPS + 1):
         log.write(step_record(step, pres, noise))

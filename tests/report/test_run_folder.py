@@ -16,11 +16,11 @@ from pres_dist.report.run_folder import create_run_folder, read_config
 
 def test_the_configuration_comes_back(tmp_path: Path) -> None:
     config = RunConfig(name="mine")
-    assert read_config(create_run_folder(config, tmp_path / "a" / "b")) == config
+    assert read_config(create_run_folder(config, tmp_path / "a" / "b").folder) == config
 
 
 def test_the_environment_is_described(tmp_path: Path) -> None:
-    folder = create_run_folder(RunConfig(), tmp_path / "run")
+    folder = create_run_folder(RunConfig(), tmp_path / "run").folder
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["versions"]["torch"]
     assert environment["hardware"]["cores"] >= 1
@@ -31,7 +31,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folders = {create_run_folder(RunConfig(name="mine")) for _ in range(4)}
+    folders = {create_run_folder(RunConfig(name="mine")).folder for _ in range(4)}
     assert len(folders) == 4
     assert all(folder.parent == Path("runs") for folder in folders)
     assert all(folder.name.startswith("mine-") for folder in folders)
@@ -53,7 +53,7 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    assert create_run_folder(RunConfig(), tmp_path) == tmp_path
+    assert create_run_folder(RunConfig(), tmp_path).folder == tmp_path
 
 
 def test_another_folder_is_not_that_of_a_run(tmp_path: Path) -> None:

@@ -187,10 +187,10 @@ def test_a_request_that_is_sent_again_does_not_count_twice(served_run: Path) -> 
 
 def test_one_service_at_a_time(served_run: Path, tmp_path: Path) -> None:
     service = ScoringService(served_run, order="model")
-    with pytest.raises(ConfigError, match="another process extends or serves this run"):
+    with pytest.raises(ConfigError, match=r"only one process .* in use by"):
         ScoringService(served_run, order="model")
     events = later_events(service.memory.latest, 3)
-    with pytest.raises(ConfigError, match="another process extends or serves this run"):
+    with pytest.raises(ConfigError, match=r"only one process .* in use by"):
         extend_run(served_run, frame(events), EventColumns())
     service.ingest(ingest(events))
     service.close()

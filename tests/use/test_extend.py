@@ -20,6 +20,7 @@ from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
+from pres_dist.report.run_lock import lock_run
 from pres_dist.training.checkpoint import BEST
 from pres_dist.training.run import train
 from pres_dist.training.setup import Parts, assemble, data_of, load_data
@@ -181,7 +182,7 @@ def test_events_that_do_not_fit_change_nothing(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
-    assert [path.name for path in (plain / EXTENDED).iterdir()] == [".lock"]
+    assert not (plain / EXTENDED).exists()
 
 
 def test_the_last_time_again_is_refused(plain: Path, tmp_path: Path) -> None:
@@ -227,12 +228,8 @@ def test_memory_of_other_weights_is_not_used(made: Path, tmp_path: Path) -> None
 
 
 def test_two_at_once_are_refused(plain: Path, tmp_path: Path) -> None:
-    import fcntl
-
-    (plain / EXTENDED).mkdir(exist_ok=True)
     new = write(tmp_path / "new.csv", ["u1,i1,99999,0.5,1"])
-    with (plain / EXTENDED / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock_run(plain):
         assert main(["extend", str(plain), str(new)]) == 2
 
 

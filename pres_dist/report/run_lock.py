@@ -1,0 +1,217 @@
+"""The right to write into a run folder, which one process holds at a time.
+
+A process that trains, resumes, extends or serves a run locks `RUN/.lock` by `flock`. The operating
+system releases the lock when the process ends, also after SIGKILL, so a lock is never stale. NFS
+passes `flock` on to its server; where a file system has no locks, or keeps them on one machine, the
+holder gets a warning. The file stays, and describes its last holder.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pres_dist.errors import ConfigError
+from pres_dist.report.environment import launch_id
+
+LOCK = ".lock"
+PATIENCE_S = 3.0
+"""Seconds to wait for a holder: a killed process takes a moment to end."""
+PREDECESSOR_S = 30.0
+"""Seconds to wait for workers whose launcher has been killed; those on Ray end a little later."""
+SAME_LAUNCH_S = 120.0
+"""Seconds to wait for an earlier attempt of the same launch, whose machine may be lost: an NFS
+server keeps the lock of a client that has vanished for about 90 s."""
+_POLL_S = 0.1
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LONGEST_COMMAND = 200
+
+Note = Callable[[str], None]
+
+
+class RunLock:
+    """A run folder that only this process writes into, until the block ends.
+
+    Attributes:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self.folder, self._descriptor = folder, descriptor
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let others write into the folder."""
+        os.close(self._descriptor)
+
+    def check(self) -> None:
+        """Raise ConfigError where another folder has taken the place of this one."""
+        if not _is_at(self.folder / LOCK, self._descriptor):
+            raise ConfigError(
+                f"{self.folder}: must stay in its place while this process writes into it, and was "
+                "moved, removed or replaced; nothing more is written here. Where the folder is "
+                "now, `pres-dist resume` continues the run"
+            )
+
+
+def warn(text: str) -> None:
+    """Warn as Python does; commands that show progress have a line for it instead."""
+    warnings.warn(text.removeprefix("warning: "), RuntimeWarning, stacklevel=3)
+
+
+def lock_run(folder: Path, patience_s: float = PATIENCE_S, note: Note = warn) -> RunLock:
+    """Lock a run folder against other processes that would write into it.
+
+    Args:
+        folder: an existing run folder.
+        patience_s: seconds to wait for another process to release it; at least `SAME_LAUNCH_S`
+            for an earlier attempt of the same launch.
+        note: receives a line where the file system's locks do not reach far enough.
+
+    Raises:
+        ConfigError: another process holds the lock, or the file cannot be written.
+    """
+    started = time.monotonic()
+    while True:
+        try:
+            descriptor = os.open(
+                folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+            )
+        except OSError as error:
+            raise ConfigError(f"{folder / LOCK}: cannot be written: {error.strerror}") from None
+        try:
+            caveat = _take(descriptor, folder)
+            if _is_at(folder / LOCK, descriptor):
+                _describe(descriptor)
+                break
+        except BlockingIOError:
+            holder = _holder(folder / LOCK)
+            if time.monotonic() - started >= _patience_s(holder, patience_s):
+                os.close(descriptor)
+                raise ConfigError(_refusal(folder, holder)) from None
+            time.sleep(_POLL_S)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the file was replaced meanwhile, or the lock is held
+    if caveat:
+        note(f"warning: {folder}: {caveat}: make sure that no other process writes into this run")
+    return RunLock(folder, descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> str:
+    """Lock the file; returns why the lock does not keep everybody out, or nothing."""
+    try:
+        import fcntl
+    except ImportError:
+        return "there are no locks on this operating system"
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return f"its file system has no locks ({error.strerror})"
+        raise
+    kind = _local_only(folder)
+    return f"locks of its file system ({kind}) do not reach other machines" if kind else ""
+
+
+def _describe(descriptor: int) -> None:
+    """Write into the file who holds the lock, for the message of those who are refused."""
+    command = "".join(sign for sign in shlex.join(sys.argv) if sign.isprintable())
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command[:_LONGEST_COMMAND],
+        "launch": launch_id(),
+    }
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
+    except OSError:  # a full disk: the lock holds all the same
+        pass
+
+
+def _holder(file: Path) -> dict[str, Any]:
+    """Describe who holds the lock; empty while the holder has not written it yet."""
+    try:
+        holder = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _patience_s(holder: dict[str, Any], patience_s: float) -> float:
+    if (holder.get("host"), holder.get("pid")) == (socket.gethostname(), os.getpid()):
+        return 0.0  # this process will not release it while it waits
+    same_launch = holder.get("launch") is not None and holder["launch"] == launch_id()
+    return max(patience_s, SAME_LAUNCH_S) if same_launch else patience_s
+
+
+def _refusal(folder: Path, holder: dict[str, Any]) -> str:
+    who = "another process"
+    if {"pid", "host", "since", "command"} <= holder.keys():
+        who = (
+            f"process {holder['pid']} on {holder['host']}, since {holder['since']}: "
+            f"{holder['command']}"
+        )
+    return (
+        f"{folder}: only one process at a time may train, resume, extend or serve a run; "
+        f"it is in use by {who}"
+    )
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _local_only(folder: Path) -> str | None:
+    """Name a shared file system that keeps locks on each machine; None for all others.
+
+    The kernel handles `flock` by itself for FUSE file systems without locks of their own, and for
+    NFS that is mounted with `nolock` or `local_lock`.
+    """
+    kind, options = _mount(folder)
+    if kind in ("nfs", "nfs4"):
+        local = {"nolock", "local_lock=all", "local_lock=flock"} & set(options)
+        return f"{kind}, {min(local)}" if local else None
+    return kind if kind in _FUSE_WITHOUT_LOCKS else None
+
+
+_FUSE_WITHOUT_LOCKS = frozenset(
+    f"fuse.{name}"
+    for name in ("gcsfuse", "goofys", "mount-s3", "rclone", "s3fs", "sshfs", "blobfuse2")
+)
+
+
+def _mount(folder: Path) -> tuple[str, list[str]]:
+    """Type and options of the file system of a folder, of Linux; nothing elsewhere."""
+    try:
+        device = os.stat(folder).st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            mounted, _, system = line.partition(" - ")
+            if mounted.split()[2] == number:
+                kind, _, options = system.split(" ", 2)
+                return kind, options.split(",")
+    except (OSError, ValueError, IndexError):
+        pass
+    return "", []
