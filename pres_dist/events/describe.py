@@ -38,7 +38,7 @@ class StreamSummary:
     largest_tie: int
     """Most events at one time."""
     repeat_share: float
-    """Share of events whose (src, dst) was there before."""
+    """Share of events whose (src, dst) met at an earlier time."""
     self_loops: int
     degree_quantiles: dict[str, float]
     """Events of an active node: median, 90%, 99%."""
@@ -72,13 +72,15 @@ def describe(stream: EventStream, batch_sizes: Sequence[int] = BATCH_SIZES) -> S
         time_unit=stream.metadata.get("time_unit"),
         tied_share=tied / stream.num_events,
         largest_tie=largest_tie,
-        repeat_share=1 - _num_pairs(stream) / stream.num_events,
+        repeat_share=_repeat_share(stream),
         self_loops=sum(int((chunk.src == chunk.dst).sum()) for chunk in stream.chunks()),
         degree_quantiles={f"{q:.0%}": float(np.quantile(degrees, q)) for q in QUANTILES},
         max_degree=int(degrees[-1]),
         top_percent_share=_top_share(degrees),
         unseen_test_share=_unseen_test_share(stream),
-        discontinuity=discontinuity_profile(stream.src, stream.dst, _useful(batch_sizes, stream)),
+        discontinuity=discontinuity_profile(
+            stream.src, stream.dst, stream.t, _useful(batch_sizes, stream)
+        ),
     )
 
 
@@ -105,16 +107,20 @@ def _degrees(stream: EventStream) -> np.ndarray:
     return degrees[degrees > 0]
 
 
-def _num_pairs(stream: EventStream) -> int:
-    """Distinct (src, dst)."""
+def _repeat_share(stream: EventStream) -> float:
+    """Share of events whose (src, dst) met at an earlier time; an equal one is not earlier."""
     src, dst = np.asarray(stream.src), np.asarray(stream.dst)
     base = stream.num_nodes
     if base**2 >= 2**63:
         _, codes = np.unique(np.concatenate([src, dst]), return_inverse=True)
         src, dst, base = codes[: len(src)], codes[len(src) :], int(codes.max()) + 1
     keys = src * base + dst
-    keys.sort()
-    return 1 + int(np.count_nonzero(keys[1:] != keys[:-1]))
+    order = np.argsort(keys, kind="stable")  # events of a pair stay in the order of time
+    keys = keys[order]
+    starts = np.concatenate([[True], keys[1:] != keys[:-1]])
+    first_t = stream.t[order[starts]]
+    met_before = stream.t[order] > first_t[np.cumsum(starts) - 1]
+    return float(met_before.mean())
 
 
 def _top_share(sorted_degrees: np.ndarray) -> float:

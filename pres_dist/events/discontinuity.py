@@ -2,7 +2,10 @@
 
 An event's pending events are the earlier events of the same temporal batch that
 touch its source or its destination: they happened, but are not yet in the memory
-that the event reads.
+that the event reads. Temporal batches are those of training, which never part equal
+times.
+
+Shapes: E events, W events of a window.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pres_dist.errors import DataError
+from pres_dist.events.batch_bounds import batch_bounds
 
 BATCH_SIZES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 WINDOW_EVENTS = 2_000_000
@@ -28,12 +32,18 @@ class Discontinuity:
     mean_pending: float
     """Pending events of an event, on average."""
     max_pending: int
+    num_batches: int = 0
+    largest_batch: int = 0
+    """Events of the largest batch: more than batch_size where more have the same time."""
 
 
 def discontinuity_profile(
-    src: np.ndarray, dst: np.ndarray, batch_sizes: Sequence[int] = BATCH_SIZES
+    src: np.ndarray,
+    dst: np.ndarray,
+    t: np.ndarray,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> list[Discontinuity]:
-    """Count pending events of events ``src``, ``dst`` [E] at each batch size.
+    """Count pending events of events ``src``, ``dst``, ``t`` [E] at each batch size.
 
     Works through windows of about 2 million events, so memory is bounded. Raises
     ``DataError`` for a batch size below 1.
@@ -41,44 +51,60 @@ def discontinuity_profile(
     if not batch_sizes or min(batch_sizes) < 1:
         raise DataError(f"batch sizes must be >= 1, got {list(batch_sizes)}")
     events = len(src)
+    bounds = {size: np.array(batch_bounds(t, size)) for size in batch_sizes}
     totals = {size: np.zeros(3, dtype=np.int64) for size in batch_sizes}
-    for sizes, rows in _windows(events, batch_sizes):
+    for rows, whole in _windows(events, bounds):
         window = _Window(src[rows], dst[rows])
-        for size in sizes:
-            pending = window.pending(size)
+        numbers = np.arange(rows.start, rows.stop)
+        for size, own in whole.items():
+            batch_W = np.searchsorted(bounds[size], numbers, side="right")
+            inside = slice(own.start - rows.start, own.stop - rows.start)
+            pending = window.pending(batch_W)[inside]
             affected, total, most = totals[size]
             totals[size] = np.array(
                 [
                     affected + np.count_nonzero(pending),
                     total + pending.sum(),
-                    max(most, pending.max()),
+                    max(most, pending.max(initial=0)),
                 ]
             )
     return [
-        Discontinuity(size, int(affected) / events, int(total) / events, int(most))
+        Discontinuity(
+            size,
+            int(affected) / events,
+            int(total) / events,
+            int(most),
+            len(bounds[size]) - 1,
+            int(np.diff(bounds[size]).max()),
+        )
         for size, (affected, total, most) in totals.items()
     ]
 
 
-def pending_events(src: np.ndarray, dst: np.ndarray, batch_size: int) -> np.ndarray:
+def pending_events(src: np.ndarray, dst: np.ndarray, t: np.ndarray, batch_size: int) -> np.ndarray:
     """[E] int64: how many pending events each event has."""
     if batch_size < 1:
         raise DataError(f"batch_size must be >= 1, got {batch_size}")
-    return _Window(src, dst).pending(batch_size)
+    bounds = batch_bounds(t, batch_size)
+    return _Window(src, dst).pending(np.searchsorted(bounds, np.arange(len(src)), side="right"))
 
 
-def _windows(events: int, batch_sizes: Sequence[int]) -> Iterator[tuple[list[int], slice]]:
-    """Batch sizes and events to count together; no window cuts a batch.
+def _windows(
+    events: int, bounds: dict[int, np.ndarray]
+) -> Iterator[tuple[slice, dict[int, slice]]]:
+    """Events to sort together, and among them the whole batches to count, by batch size.
 
-    Sizes that divide the largest share windows, and so the sorting.
+    Batches of different sizes end in different places. A window holds every batch that begins
+    in its share of the events, so that all sizes can share its sorting.
     """
-    largest = max(batch_sizes)
-    shared = all(largest % size == 0 for size in batch_sizes)
-    groups = [list(batch_sizes)] if shared else [[size] for size in batch_sizes]
-    for group in groups:
-        step = max(group) * max(1, WINDOW_EVENTS // max(group))
-        for start in range(0, events, step):
-            yield group, slice(start, start + step)
+    for start in range(0, events, WINDOW_EVENTS):
+        ends = [min(start + WINDOW_EVENTS, events)] * 2
+        whole = {}
+        for size, own in bounds.items():
+            first, last = own[np.searchsorted(own, [start, ends[0]])]
+            whole[size] = slice(int(first), int(last))
+            ends[1] = max(ends[1], int(last))
+        yield slice(start, ends[1]), whole
 
 
 class _Window:
@@ -98,10 +124,14 @@ class _Window:
         straight = np.flatnonzero(~loops)
         self._by_pair = _Groups(pairs[straight], straight)
 
-    def pending(self, batch_size: int) -> np.ndarray:
-        """Earlier events with the source, plus with the destination, less with both."""
-        touching = self._by_node.earlier(batch_size, self._num_events)
-        return touching - self._by_pair.earlier(batch_size, self._num_events)
+    def pending(self, batch_W: np.ndarray) -> np.ndarray:
+        """[W] earlier events with the source, plus with the destination, less with both.
+
+        Args:
+            batch_W: number of the batch of each event.
+        """
+        touching = self._by_node.earlier(batch_W)
+        return touching - self._by_pair.earlier(batch_W)
 
 
 class _Groups:
@@ -112,11 +142,11 @@ class _Groups:
         self._events = events[order]
         self._new_key = np.diff(keys[order], prepend=-1) != 0
 
-    def earlier(self, batch_size: int, num_events: int) -> np.ndarray:
-        """[num_events] entries of the same key and batch before each entry, by event."""
-        batch = self._events // batch_size
+    def earlier(self, batch_W: np.ndarray) -> np.ndarray:
+        """[W] entries of the same key and batch before each entry, by event."""
+        batch = batch_W[self._events]
         starts = self._new_key | (np.diff(batch, prepend=-1) != 0)
         places = np.arange(len(batch))
         first = np.maximum.accumulate(np.where(starts, places, 0))
-        counts = np.bincount(self._events, weights=places - first, minlength=num_events)
+        counts = np.bincount(self._events, weights=places - first, minlength=len(batch_W))
         return counts.astype(np.int64)

@@ -51,11 +51,13 @@ def _figures(summary: StreamSummary) -> list[tuple[str, str]]:
 
 def _profile(rows: list[Discontinuity]) -> Table:
     table = Table(title="temporal discontinuity", title_justify="left")
-    for column in ("temporal batch", "events with pending", "mean pending", "most pending"):
+    columns = ("temporal batch", "largest", "events with pending", "mean pending", "most pending")
+    for column in columns:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
             f"{row.batch_size:,}",
+            f"{row.largest_batch:,}",
             f"{row.affected_share:.1%}",
             f"{row.mean_pending:,.2f}",
             f"{row.max_pending:,}",

@@ -78,7 +78,7 @@ def report_content(run_dir: Path) -> dict[str, Any]:
     parts = [name for name in ("test", "validation") if results.get(name)]
     return {
         "name": config.get("name", run_dir.name),
-        "facts": _facts(config, environment, results, _num_workers(records)),
+        "facts": _facts(config, environment, results, records),
         "results": results,
         "parts": parts,
         "metrics": {key: NAMES[key] for key in metrics_in([results[name] for name in parts])},
@@ -97,11 +97,18 @@ def _num_workers(records: Sequence[Record]) -> int | None:
     return told[-1] if told else None
 
 
+def _forced_batch(training: Mapping[str, Any], records: Sequence[Record]) -> int | None:
+    """Events of the largest temporal batch, where equal times made it larger than asked for."""
+    largest = max((record.get("largest_batch") or 0 for record in records), default=0)
+    asked = training.get("batch_size")
+    return largest if isinstance(asked, int) and largest > asked else None
+
+
 def _facts(
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
     results: Mapping[str, Any],
-    workers: int | None,
+    records: Sequence[Record],
 ) -> Rows:
     """What identifies a run at a glance."""
     training, pres = config.get("training", {}), config.get("pres", {})
@@ -111,7 +118,8 @@ def _facts(
         "stream": config.get("data", {}).get("stream"),
         "model": model.get("kind", "tgn") if model else None,
         "temporal batch": training.get("batch_size"),
-        "workers": workers,
+        "largest batch, of events of equal time": _forced_batch(training, records),
+        "workers": _num_workers(records),
         "epochs": training.get("epochs"),
         "best epoch": results.get("best_epoch"),
         "PRES": "on" if on else "off",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.events.batch_bounds import batch_bounds
 from pres_dist.events.tables import EventTables
 
 
@@ -50,10 +52,7 @@ def joined(parts: Sequence[TemporalBatch]) -> TemporalBatch:
 class Sweep:
     """A pass over events in temporal batches that never part equal timestamps.
 
-    An event must not see another one of its own time. Were a batch to end inside a
-    run of equal timestamps, the rest of the run would read memory that its first
-    part had written. So a cut moves back to the start of the run, or, when the
-    batch would then be empty, on to its end.
+    Where they are cut: `batch_bounds`.
 
     Args:
         events: ids to sweep, ascending.
@@ -63,7 +62,7 @@ class Sweep:
 
     def __init__(self, events: range | np.ndarray, t: np.ndarray, batch_size: int) -> None:
         self._events = events
-        self._bounds = _cuts(_times(t, events), batch_size)
+        self._bounds = batch_bounds(_times(t, events), batch_size)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -71,6 +70,11 @@ class Sweep:
     @property
     def num_events(self) -> int:
         return len(self._events)
+
+    @property
+    def largest_batch(self) -> int:
+        """Events of the largest batch: more than batch_size where more have the same time."""
+        return max(end - start for start, end in pairwise(self._bounds))
 
     def events_before(self, batch: int) -> int:
         """Events of the sweep in batches before the given one."""
@@ -103,14 +107,3 @@ def batch_of(tables: EventTables, events_B: Tensor) -> TemporalBatch:
 
 def _times(t: np.ndarray, events: range | np.ndarray) -> np.ndarray:
     return t[events.start : events.stop] if isinstance(events, range) else t[events]
-
-
-def _cuts(t: np.ndarray, batch_size: int) -> list[int]:
-    bounds = [0]
-    while bounds[-1] < t.size:
-        cut = bounds[-1] + batch_size
-        if cut < t.size and t[cut - 1] == t[cut]:
-            run_start = int(np.searchsorted(t, t[cut], side="left"))
-            cut = run_start if run_start > bounds[-1] else int(np.searchsorted(t, t[cut], "right"))
-        bounds.append(min(cut, t.size))
-    return bounds

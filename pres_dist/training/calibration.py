@@ -195,7 +195,17 @@ class _Trials:
                 f"calibration.largest_batch = {limits.largest_batch} no smaller than that, "
                 f"got {end:,} training events to calibrate on"
             )
-        return discontinuity_profile(stream.src[:end], stream.dst[:end], sizes)
+        kept = self._data.kept
+        rows = slice(kept.start, kept.stop) if isinstance(kept, range) else kept
+        profile = discontinuity_profile(stream.src[rows], stream.dst[rows], stream.t[rows], sizes)
+        if profile[0].num_batches < MIN_BATCHES:
+            raise ConfigError(
+                f"training.batch_size: auto needs {MIN_BATCHES} batches of "
+                f"calibration.base_batch = {limits.base_batch} events, got "
+                f"{profile[0].num_batches}: events of equal time stay together, up to "
+                f"{profile[0].largest_batch:,} of them"
+            )
+        return _distinct(profile)
 
     def _train(self, batch_size: int, seed: int) -> float | None:
         """Best metric of the validation part over the epochs; None where training diverges."""
@@ -213,6 +223,20 @@ class _Trials:
         finally:
             parts.close()
         return trainer.position.best_metric
+
+
+def _distinct(profile: Sequence[Discontinuity]) -> list[Discontinuity]:
+    """The sizes, ascending, that make batches of their own, and enough of them.
+
+    Where many events have the same time, several sizes make the same batches. The base batch
+    stays in any case.
+    """
+    base, *larger = profile
+    found = [base]
+    for row in larger:
+        if row.num_batches < found[-1].num_batches and row.num_batches >= MIN_BATCHES:
+            found.append(row)
+    return found
 
 
 def _num_training_events(config: RunConfig) -> int:
@@ -241,9 +265,12 @@ def _shortened(config: RunConfig, world: World) -> RunConfig:
 def _told(trial: Trial, metric: str) -> str:
     row = trial.pending
     measured = "diverged" if trial.metric is None else f"{metric} {trial.metric:.4f}"
+    ties = ""
+    if row.largest_batch > row.batch_size:
+        ties = f" (batches of up to {row.largest_batch:,} events of equal time)"
     return (
-        f"calibration: batch {row.batch_size:,}: {row.affected_share:.0%} of events with pending "
-        f"ones, {row.mean_pending:.1f} on average; validation {measured}"
+        f"calibration: batch {row.batch_size:,}{ties}: {row.affected_share:.0%} of events with "
+        f"pending ones, {row.mean_pending:.1f} on average; validation {measured}"
     )
 
 

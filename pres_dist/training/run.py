@@ -215,6 +215,12 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
         progress.note(f"run folder: {folder}")
         if world.size > 1:
             progress.note(_describe(world.grid))
+        asked, largest = config.training.events_per_batch, trainer.schedule.largest_batch
+        if largest > asked:
+            progress.note(
+                f"temporal batches have up to {largest:,} events, more than "
+                f"training.batch_size {asked:,}: events of equal time stay together"
+            )
         if newest is not None:
             trainer.load(newest)
             checkpoints.go_on_from(newest.name)

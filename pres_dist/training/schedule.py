@@ -33,6 +33,11 @@ class Schedule:
     def num_events(self) -> int:
         return self._sweep.num_events
 
+    @property
+    def largest_batch(self) -> int:
+        """Events of the largest temporal batch."""
+        return self._sweep.largest_batch
+
     def batch_number(self, step: int, replica: int) -> int | None:
         """The batch of the sweep that a replica trains in a step; None after its segment."""
         own = self._segments[replica]

@@ -200,6 +200,7 @@ class Trainer:
             "step": self.position.step,
             "epoch": self.position.epoch,
             "optimiser_steps": self.position.updates,
+            "largest_batch": self.schedule.largest_batch,
             **means,
             "coherence": self._if_memory(means["coherence"]),
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pres_dist.events.describe import _degrees, _num_pairs, describe
+from pres_dist.events.describe import _degrees, _repeat_share, describe
 from pres_dist.events.stream import EventStream
 from pres_dist.events.summary_table import print_summary
 
@@ -52,7 +52,27 @@ def test_ids_that_are_sparse_and_large():
     dense = EventStream.from_arrays(src, dst, np.arange(500))
     sparse = EventStream.from_arrays(src * factor, dst * factor, np.arange(500))
     assert sorted(_degrees(sparse)) == sorted(_degrees(dense))
-    assert _num_pairs(sparse) == _num_pairs(dense) == len(np.unique(src * 30 + dst))
+    distinct = len(np.unique(src * 30 + dst))
+    assert _repeat_share(sparse) == _repeat_share(dense) == pytest.approx(1 - distinct / 500)
+
+
+def test_ten_days_of_equal_times():
+    """As every query sees it: a day's events are one batch, and none is before another."""
+    rng = np.random.default_rng(0)
+    src, dst = rng.integers(0, 40, 4_000), rng.integers(40, 60, 4_000)
+    stream = EventStream.from_arrays(src, dst, np.repeat(np.arange(10), 400))
+    summary = describe(stream, batch_sizes=[100, 500])
+    seen: set[tuple[int, int]] = set()
+    repeats = 0
+    for day in range(10):
+        rows = slice(day * 400, day * 400 + 400)
+        pairs = list(zip(src[rows].tolist(), dst[rows].tolist(), strict=True))
+        repeats += sum(pair in seen for pair in pairs)
+        seen.update(pairs)
+    assert summary.repeat_share == pytest.approx(repeats / 4_000)
+    for row in summary.discontinuity:
+        assert (row.num_batches, row.largest_batch) == (10, 400)
+        assert 14 < row.mean_pending < 16
 
 
 def test_tables(stream, capsys):

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_run import MakeConfig
+from small_run import MakeConfig, small_config
 
 from pres_dist.config.ineffective import ineffective
 from pres_dist.errors import ConfigError, NonFiniteError
 from pres_dist.events.discontinuity import Discontinuity
+from pres_dist.events.stream import EventStream
+from pres_dist.report.html import report_content
+from pres_dist.report.metrics_log import read_metrics
 from pres_dist.report.progress import SilentProgress
-from pres_dist.report.run_folder import CALIBRATION, read_config
+from pres_dist.report.run_folder import CALIBRATION, METRICS, read_config
 from pres_dist.training import calibration
 from pres_dist.training.calibration import largest_passing
 from pres_dist.training.run import resume, train
@@ -187,3 +191,35 @@ def test_calibration_without_auto_is_told(make_config: MakeConfig) -> None:
     (line,) = ineffective(make_config(calibration__epochs=2))
     assert line == "calibration.epochs = 2 has no effect: training.batch_size is not auto"
     assert not ineffective(make_config(**AUTO))
+
+
+def test_sizes_that_equal_times_make_the_same_are_tried_once(tmp_path: Path) -> None:
+    """Ties of 20 events: batches of 10 and of 20 are the same, and those of 40 are others."""
+    ends = np.random.default_rng(0).integers(0, 12, (2, 1_200))
+    EventStream.from_arrays(*ends, np.repeat(np.arange(60), 20)).save(tmp_path / "ties")
+    config = small_config(tmp_path / "ties")
+    planted, listener = Planted({10: 0.9, 40: 0.9}), Listener()
+    with mock.patch.object(calibration._Trials, "_train", lambda *given: planted(*given)):
+        train(config(**AUTO), tmp_path / "run", listener)
+    assert set(planted.trained) == {10, 40}
+    (told,) = [note for note in listener.notes if "batch 10 " in note]
+    assert "batches of up to 20" in told
+    EventStream.from_arrays(*ends, np.repeat(np.arange(10), 120)).save(tmp_path / "quarters")
+    with pytest.raises(ConfigError, match="equal time stay together, up to 120 of them"):
+        train(small_config(tmp_path / "quarters")(**AUTO), tmp_path / "none", listener)
+
+
+def test_a_run_whose_ties_make_larger_batches_says_so(tmp_path: Path) -> None:
+    ends = np.random.default_rng(0).integers(0, 12, (2, 600))
+    EventStream.from_arrays(*ends, np.repeat(np.arange(20), 30)).save(tmp_path / "ties")
+    listener = Listener()
+    train(small_config(tmp_path / "ties")(training__batch_size=10), tmp_path / "run", listener)
+    told = [note for note in listener.notes if "equal time" in note]
+    assert told == [
+        "temporal batches have up to 30 events, more than training.batch_size 10: events of "
+        "equal time stay together"
+    ]
+    records = read_metrics(tmp_path / "run" / METRICS)
+    assert {one["largest_batch"] for one in records if one["kind"] == "epoch"} == {30}
+    facts = dict(report_content(tmp_path / "run")["facts"])
+    assert facts["largest batch, of events of equal time"] == "30"
