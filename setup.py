@@ -27,7 +27,7 @@ REQUIRED = [
     "torch>=2.6",
     "numpy>=2.0",
     "pyarrow>=17",
-    "pydantic>=2.7",
+    "pydantic>=2.8",
     "pyyaml>=6",
     "rich>=13",
     # Ray Train's second version, and token authentication; pandas is what ray.train imports.

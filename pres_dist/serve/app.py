@@ -29,11 +29,11 @@ from starlette.routing import Route
 
 from pres_dist.errors import PresDistError
 from pres_dist.serve.checks import ConflictError
-from pres_dist.serve.journal import JournalError
 from pres_dist.serve.metrics import Metrics
 from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest, parsed
 from pres_dist.serve.service import ScoringService
 from pres_dist.serve.worker import BusyError, Job, NotReadyError, Worker
+from pres_dist.use.journal import JournalError
 
 MOST_BYTES = 16 << 20
 """Of a request's body."""

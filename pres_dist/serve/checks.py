@@ -1,8 +1,12 @@
-"""Checks of events before they are written down: what is in the journal can be taken in."""
+"""The checks of events, before they are journaled and again before they are appended.
+
+An event that passes can be read back, scored, and appended to the run: `ScoringService` runs
+these checks before it journals an event, and `pres-dist extend --served` runs them again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +16,12 @@ import pyarrow as pa
 from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.stream import EventStream
 from pres_dist.serve.names import NodeNames, RawId
-from pres_dist.serve.requests import Event
+from pres_dist.serve.requests import Event, event_of, told
+from pres_dist.use.journal import Row
 from pres_dist.use.times import shown, times_of
+
+NO_LABEL = -1
+"""What a stream holds for an event without a label."""
 
 
 class ConflictError(PresDistError):
@@ -49,13 +57,17 @@ class EventChecks:
     Args:
         stream: its times, features and labels.
         names: its ids, and those that came since.
+        labels: those that an event may have; None for any.
     """
 
-    def __init__(self, stream: EventStream, names: NodeNames) -> None:
+    def __init__(
+        self, stream: EventStream, names: NodeNames, labels: np.ndarray | None = None
+    ) -> None:
         self._stream, self._names = stream, names
+        self._labels = None if labels is None else set(labels.tolist())
 
-    def check(self, events: Sequence[Event], first_allowed: int) -> Checked:
-        """Events as they will be written down.
+    def accept(self, events: Sequence[Event], first_allowed: int) -> Checked:
+        """Return the events of a request as they will be journaled.
 
         Args:
             events: as they came.
@@ -64,39 +76,62 @@ class EventChecks:
         Raises:
             DataError: with the place of the first that is not valid.
         """
-        times = self._times(events, first_allowed)
+        where = [f"events[{place}]" for place in range(len(events))]
+        return self._checked(events, self._times(events, where), first_allowed, where)
+
+    def recheck(self, rows: Mapping[int, Row], first_allowed: int) -> None:
+        """Check events of a journal, by their numbers, as `accept` did.
+
+        Raises:
+            DataError: with the number of the first that is not valid, and how to leave it out.
+        """
+        where = [f"event {number}" for number in rows]
+        try:
+            events = [event_of(row, place) for row, place in zip(rows.values(), where, strict=True)]
+            t_n = np.array([event.t for event in events], np.int64)
+            self._checked(events, t_n, first_allowed, where)
+        except DataError as error:
+            raise DataError(
+                f"journal: {error} (`pres-dist journal RUN --drop NUMBER` leaves an event out)"
+            ) from None
+
+    def _checked(
+        self, events: Sequence[Event], t_n: np.ndarray, first_allowed: int, where: Sequence[str]
+    ) -> Checked:
+        self._check_times(t_n, first_allowed, where)
         sides: dict[RawId, str] = {}
-        for place, event in enumerate(events):
-            self._check_ends(event, f"events[{place}]", sides)
-            self._check_label(event, f"events[{place}]")
+        for event, place in zip(events, where, strict=True):
+            self._check_ends(event, place, sides)
+            self._check_label(event, place)
         return Checked(
             [self._names.normal(event.src, "src") for event in events],
             [self._names.normal(event.dst, "dst") for event in events],
-            times,
-            [self._features(event, f"events[{place}]") for place, event in enumerate(events)],
+            t_n.tolist(),
+            [self._features(event, place) for event, place in zip(events, where, strict=True)],
             [event.label for event in events],
         )
 
-    def _times(self, events: Sequence[Event], first_allowed: int) -> list[int]:
+    def _times(self, events: Sequence[Event], where: Sequence[str]) -> np.ndarray:
+        """[n] int64 times in the stream's unit."""
         given = [event.t for event in events]
         if all(isinstance(t, int) for t in given):
-            t_n = np.array(given, np.int64)
-        else:
-            texts = [isinstance(t, str) for t in given]
-            if not all(texts):
-                place = texts.index(False)
-                raise DataError(f"events[{place}].t must be a text where others are, got a number")
-            t_n = times_of(self._stream, pa.array(given), "t", lambda row: f"events[{row}]")
+            return np.array(given, np.int64)
+        texts = [isinstance(t, str) for t in given]
+        if not all(texts):
+            place = texts.index(False)
+            raise DataError(f"{where[place]}.t must be a text where others are, got a number")
+        return times_of(self._stream, pa.array(given), "t", where.__getitem__)
+
+    def _check_times(self, t_n: np.ndarray, first_allowed: int, where: Sequence[str]) -> None:
         before = np.concatenate([[first_allowed], t_n[:-1]])
-        if (t_n < before).any():
-            place = int(np.argmax(t_n < before))
-            raise DataError(
-                f"events[{place}].t must be at least {shown(self._stream, int(before[place]))}, "
-                f"where the events before have brought memory, got "
-                f"{shown(self._stream, int(t_n[place]))}"
-            )
-        times: list[int] = t_n.tolist()
-        return times
+        if not (t_n < before).any():
+            return
+        place = int(np.argmax(t_n < before))
+        raise DataError(
+            f"{where[place]}.t must be at least {shown(self._stream, int(before[place]))}, "
+            f"where the events before have brought memory, got "
+            f"{shown(self._stream, int(t_n[place]))}"
+        )
 
     def _check_ends(self, event: Event, where: str, sides: dict[RawId, str]) -> None:
         known = self._names.check(event.src, "source", f"{where}.src")
@@ -110,11 +145,16 @@ class EventChecks:
         for raw, side in ((event.src, "source"), (event.dst, "destination")):
             normal = self._names.normal(raw, where)
             if sides.setdefault(normal, side) != side:
-                raise DataError(f"{where}: {raw!r} is both a source and a destination")
+                raise DataError(f"{where}: {told(raw)} is both a source and a destination")
 
     def _check_label(self, event: Event, where: str) -> None:
         if event.label is not None and self._stream.labels is None:
             raise DataError(f"{where}.label: {self._stream.name} has no labels, got {event.label}")
+        label = NO_LABEL if event.label is None else event.label
+        if self._labels is not None and label not in self._labels:
+            raise DataError(
+                f"{where}.label must be among those that the run has learned, got {event.label}"
+            )
 
     def _features(self, event: Event, where: str) -> list[float]:
         wanted = self._stream.edge_dim

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +16,21 @@ from pres_dist.events.stream import EventStream
 from pres_dist.files import sync_folder
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import lock_run
-from pres_dist.serve.journal import Record, read_journal
-from pres_dist.use.extend import JOURNAL, Extension, append
+from pres_dist.serve.checks import NO_LABEL, EventChecks
+from pres_dist.serve.names import NodeNames
+from pres_dist.use.extend import JOURNAL, Extension, append, learned_labels
+from pres_dist.use.journal import Record, Row, read_journal
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import NewEvents
 from pres_dist.use.versions import EXTENDED
 
-_NO_LABEL = -1
+PIECE = 1000
+"""Events of a journal that are taken in at a time."""
 
 
 def journal_header(stream: EventStream) -> Record:
     """What the events of a journal continue."""
     return {
-        "format": 1,
         "stream": stream.name,
         "num_events": stream.num_events,
         "num_nodes": stream.num_nodes,
@@ -44,27 +46,65 @@ def fold(run_dir: Path, report: Report = quiet) -> Extension:
     Raises:
         ConfigError: not the folder of a run, one that is in use, or nothing was taken in.
         JournalError: the journal is damaged.
+        DataError: an event in it that is not valid.
     """
     read_config(run_dir)
     path = run_dir / EXTENDED / JOURNAL
     with lock_run(run_dir) as lock:
         live = LiveRun(run_dir)
         put_aside_if_appended(path, live.stream)
-        rows = _rows(read_journal(path)[1]) if path.exists() else []
+        rows = read_journal(path).kept if path.exists() else {}
         if not rows:
             raise ConfigError(f"{path}: no service has taken in events since the last extension")
-        done = append(lock, live, _new_events(live.stream, rows), report)
+        check_rows(live, rows)
+        done = append(lock, live, _new_events(live.stream, list(rows.values())), report)
         _put_aside(path, live.stream.num_events)
         return done
 
 
+def check_rows(live: LiveRun, rows: Mapping[int, Row]) -> None:
+    """Check that events of a journal can be appended, as the service did before it took them in.
+
+    Args:
+        live: the run that they continue.
+        rows: by their numbers.
+
+    Raises:
+        DataError: the first event that is not valid, and how to leave it out.
+    """
+    names = NodeNames(live.stream)
+    checks = EventChecks(live.stream, names, learned_labels(live))
+    first_allowed = int(live.stream.t[-1]) + 1
+    for piece in in_pieces(rows):
+        checks.recheck(piece, first_allowed)
+        for src, dst, t, *_ in piece.values():
+            names.take(src, "source")
+            names.take(dst, "destination")
+            first_allowed = t
+
+
+def in_pieces(rows: Mapping[int, Row]) -> Iterator[dict[int, Row]]:
+    """Split events of a journal into parts that fit into memory beside the rest."""
+    waiting = iter(rows.items())
+    while piece := dict(islice(waiting, PIECE)):
+        yield piece
+
+
 def put_aside_if_appended(path: Path, stream: EventStream) -> None:
-    """Rename a journal whose events the stream has: a fold ended before it could."""
+    """Rename a journal that has nothing to append any more.
+
+    Either the stream has its events, and a fold ended before it could rename it; or it holds
+    none, and the stream went on without it.
+    """
     if not path.exists():
         return
-    header, records = read_journal(path)
-    rows = _rows(records)
-    if not rows or header["num_events"] + len(rows) != stream.num_events:
+    journal = read_journal(path)
+    header, rows = journal.header, list(journal.kept.values())
+    if not rows:
+        if header != {**header, **journal_header(stream)}:
+            _put_aside(path, header["num_events"])
+        return
+    if header["num_events"] + len(rows) != stream.num_events:
         return
     if header["stream"] == stream.name and rows[-1][2] == int(stream.t[-1]):
         _put_aside(path, header["num_events"])
@@ -75,11 +115,7 @@ def _put_aside(path: Path, num_known: int) -> None:
     sync_folder(path.parent)
 
 
-def _rows(records: Sequence[Record]) -> list[list[Any]]:
-    return [row for record in records for row in record["events"]]
-
-
-def _new_events(stream: EventStream, rows: Sequence[Sequence[Any]]) -> NewEvents:
+def _new_events(stream: EventStream, rows: Sequence[Row]) -> NewEvents:
     """The events under the numbers that an import would give their ids."""
     src, dst, t, features, labels = zip(*rows, strict=True)
     known = None
@@ -88,7 +124,7 @@ def _new_events(stream: EventStream, rows: Sequence[Sequence[Any]]) -> NewEvents
         src_n, dst_n = known.number(pa.array(src), pa.array(dst))
     else:
         src_n, dst_n = np.array(src, np.int64), np.array(dst, np.int64)
-    given = [_NO_LABEL if label is None else label for label in labels]
+    given = [NO_LABEL if label is None else label for label in labels]
     chunk = EventChunk(
         src_n,
         dst_n,

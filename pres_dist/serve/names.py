@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 
 import numpy as np
@@ -11,13 +12,21 @@ from torch import Tensor
 from pres_dist.errors import DataError
 from pres_dist.events.lookup import SIDES, Side
 from pres_dist.events.stream import EventStream
+from pres_dist.serve.requests import told
 
 RawId = str | int
 
-_MOST_TO_COMPARE = 200_000
-"""Ids that are looked through for one that is meant."""
-_MOST_BEYOND = 1_000_000
-"""How far a new id may lie beyond the nodes, where ids are their numbers."""
+_MOST_TO_COMPARE = 10_000
+"""Ids that are looked through for one that is meant: a wrong id must not cost seconds."""
+_LONGEST_TO_COMPARE = 100
+"""Characters of an id that others are compared with."""
+_LEAST_ROOM = 10_000
+"""How far a new id may lie beyond the nodes, where ids are their numbers; or as many as there are
+nodes, so that one id can no more than double the memory of the run."""
+_LONGEST = 1000
+"""Characters of a new id."""
+_CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
+"""A text that stands for an integer id, and no other text stands for the same one."""
 
 
 class NodeNames:
@@ -49,7 +58,8 @@ class NodeNames:
             "destination": {raw: first + place for place, raw in enumerate(self._raw[first:])},
         }
         kept = stream.node_ids is None
-        self._highest = stream.num_nodes + _MOST_BEYOND if kept else None
+        self._kept = kept
+        self._highest = stream.num_nodes + max(stream.num_nodes, _LEAST_ROOM) if kept else None
         mapped = stream.node_ids is not None or "destination_offset" in stream.metadata
         self.one_of_two = self.bipartite and not mapped
         """Whether there are sides, and an id may be on one alone."""
@@ -72,8 +82,8 @@ class NodeNames:
         if node is None:
             kind = f"{side}s" if self.bipartite else "nodes"
             raise DataError(
-                f"{where} must be one of the {len(known):,} {kind} of {self._stream}, got {raw!r}"
-                + self._meant(str(raw), known)
+                f"{where} must be one of the {len(known):,} {kind} of {self._stream}, got "
+                f"{told(raw)}{self._meant(str(raw), known)}"
             )
         return node
 
@@ -93,12 +103,17 @@ class NodeNames:
         if self._highest is not None and isinstance(normal, int) and normal > self._highest:
             raise DataError(
                 f"{where} must be at most {self._highest}, for ids of {self._stream} are node "
-                f"numbers (import with --ids map for others), got {raw!r}"
+                f"numbers (import with --ids map for others), got {told(raw)}"
             )
         other: Side = SIDES[side == SIDES[0]]
         if self.one_of_two and normal in self._sides[other]:
             raise DataError(f"{where} must be a {side} of {self._stream}, got the {other} {raw!r}")
-        return normal in self._of(side)
+        known = normal in self._of(side)
+        if not known and isinstance(normal, str) and len(normal) > _LONGEST:
+            raise DataError(
+                f"{where} must have at most {_LONGEST:,} characters, got {len(normal):,}"
+            )
+        return known
 
     def destinations(self) -> Tensor:
         """[N] bool, nodes that may be recommended."""
@@ -107,21 +122,20 @@ class NodeNames:
         return self._destinations_N
 
     def normal(self, raw: RawId, where: str) -> RawId:
-        """An id as the stream has its own: text, or an integer."""
+        """An id as the stream has its own: text without white space around it, or an integer."""
+        text = raw.strip() if isinstance(raw, str) else str(raw)
         if self.texts:
-            if raw == "":
+            if not text:
                 raise DataError(f"{where} is missing")
-            return str(raw)
-        try:
-            number = int(raw)
-        except ValueError:
-            number = -1
-        if not 0 <= number < 1 << 63:
-            raise DataError(f"{where} must be an integer >= 0, got {raw!r}")
+            return text
+        number = int(text) if _CANONICAL.fullmatch(text) else None
+        if number is None or not (0 if self._kept else -(1 << 63)) <= number < 1 << 63:
+            allowed = "an integer >= 0" if self._kept else "an integer"
+            raise DataError(f"{where} must be {allowed}, got {told(raw)}")
         return number
 
     def _meant(self, text: str, known: dict[RawId, int]) -> str:
-        if not self.texts or len(known) > _MOST_TO_COMPARE:
+        if not self.texts or len(known) > _MOST_TO_COMPARE or len(text) > _LONGEST_TO_COMPARE:
             return ""
         close = get_close_matches(text, map(str, known), n=3)
         return f"; did you mean {', '.join(close)}?" if close else ""

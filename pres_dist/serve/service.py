@@ -6,6 +6,7 @@ it where several ask at once). This class knows no network.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.chunk import EventChunk
 from pres_dist.report.run_lock import lock_run
 from pres_dist.serve.checks import Checked, ConflictError, EventChecks
-from pres_dist.serve.fold import journal_header, put_aside_if_appended
-from pres_dist.serve.journal import Journal
+from pres_dist.serve.fold import in_pieces, journal_header, put_aside_if_appended
 from pres_dist.serve.memory import GrowingMemory
 from pres_dist.serve.names import NodeNames, RawId
 from pres_dist.serve.past import GrowingPast
 from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.use.blend import Blend, blend_of
-from pres_dist.use.extend import JOURNAL
+from pres_dist.use.extend import JOURNAL, learned_labels
+from pres_dist.use.journal import Journal, Row, events_record
 from pres_dist.use.live import LiveRun, Report, partners_of, quiet
 from pres_dist.use.pairs import Pairs, link_logits
 from pres_dist.use.recommend import Order, Recommendation, best_places
@@ -35,8 +36,7 @@ from pres_dist.use.recommend_scores import all_logits
 from pres_dist.use.times import shown, time_of
 from pres_dist.use.versions import EXTENDED
 
-_PIECES = 1000
-"""Events of a journal that are taken in at a time when a service starts."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class ScoringService:
         ConfigError: not the folder of a run, one that has not learnt links, or one in use.
         CheckpointError: no usable checkpoint.
         JournalError: the journal is damaged, or continues other events.
+        DataError: an event of the journal is not valid.
     """
 
     def __init__(self, run_dir: Path | str, order: Order = "blend", report: Report = quiet) -> None:
@@ -90,14 +91,21 @@ class ScoringService:
         self.memory = GrowingMemory(live, report)
         self.past = GrowingPast(self.memory)
         self.names = NodeNames(live.stream)
-        self._checks = EventChecks(live.stream, self.names)
+        self._checks = EventChecks(live.stream, self.names, learned_labels(live))
         self._num_known = live.stream.num_events
+        self._num_dropped = 0
         self._embedded: tuple[tuple[int, int], Tensor, Tensor] | None = None
         path = self.run_dir / EXTENDED / JOURNAL
         path.parent.mkdir(exist_ok=True)
         put_aside_if_appended(path, live.stream)
         self.journal = Journal(path, journal_header(live.stream))
         self._stack.callback(self.journal.close)
+        if self.journal.num_torn:
+            _log.warning(
+                "%s: cut off an incomplete last record of %d bytes, which was never acknowledged",
+                path,
+                self.journal.num_torn,
+            )
         self._recover(report)
 
     def __enter__(self) -> ScoringService:
@@ -108,8 +116,8 @@ class ScoringService:
 
     @property
     def num_events(self) -> int:
-        """Events that were taken in, since the journal began."""
-        return self.memory.num_events - self._num_known
+        """Events that were taken in since the journal began, with those dropped since."""
+        return self.memory.num_events - self._num_known + self._num_dropped
 
     def ingest(self, request: IngestRequest) -> Ingested:
         """Take in events; they are on disk when this returns.
@@ -142,7 +150,7 @@ class ScoringService:
                         f"after must be the number of events taken in so far, {num}, "
                         f"got {request.after}"
                     )
-                checked = self._checks.check(request.events, last)
+                checked = self._checks.accept(request.events, last)
             except PresDistError as error:
                 answers.append(error)
                 continue
@@ -152,7 +160,7 @@ class ScoringService:
         if accepted:
             rows = [row for checked in accepted for row in checked.rows()]
             try:
-                self.journal.append({"events": rows})
+                self.journal.append(events_record(rows))
             except PresDistError as error:
                 return [each if isinstance(each, PresDistError) else error for each in answers]
             self._apply(rows)
@@ -223,6 +231,8 @@ class ScoringService:
             "num_nodes": len(self.names),
             "last_time": self.memory.latest - 1,
             "journal_bytes": self.journal.num_bytes,
+            "journal_torn_bytes": self.journal.num_torn,
+            "num_dropped_events": self._num_dropped,
         }
 
     def close(self) -> None:
@@ -235,13 +245,18 @@ class ScoringService:
         return max(self.memory.earliest, self.memory.latest - 1)
 
     def _recover(self, report: Report) -> None:
-        rows = [row for record in self.journal.records for row in record["events"]]
-        self.journal.records = []
-        for first in range(0, len(rows), _PIECES):
-            self._apply(rows[first : first + _PIECES])
-            report(self._num_known + first, first, len(rows))
+        contents, self.journal.contents = self.journal.contents, None
+        assert contents is not None
+        kept = contents.kept
+        self._num_dropped = len(contents.rows) - len(kept)
+        num = 0
+        for piece in in_pieces(kept):
+            self._checks.recheck(piece, self._first_allowed)
+            self._apply(list(piece.values()))
+            report(self._num_known + num, num, len(kept))
+            num += len(piece)
 
-    def _apply(self, rows: Sequence[Sequence[Any]]) -> None:
+    def _apply(self, rows: Sequence[Row]) -> None:
         """Take in events as the journal has them."""
         src, dst, t, features, _ = zip(*rows, strict=True)
         ends = [

@@ -12,6 +12,7 @@ import numpy as np
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import RunLock, lock_run
+from pres_dist.use.journal import read_journal
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import EventColumns, NewEvents, read_new_events, write_longer
 from pres_dist.use.relaying import NodeNumbers, relaid
@@ -138,7 +139,7 @@ def _grown(
 def _check_nothing_served(run_dir: Path) -> None:
     """Events that a service took in come before any others."""
     journal = run_dir / EXTENDED / JOURNAL
-    if journal.exists() and len(journal.read_bytes().splitlines()) > 1:
+    if journal.exists() and read_journal(journal).kept:
         raise ConfigError(
             f"{journal}: holds events that `pres-dist serve` took in: append these first, by "
             f"`pres-dist extend {run_dir} --served`"
@@ -146,11 +147,18 @@ def _check_nothing_served(run_dir: Path) -> None:
 
 
 def _check_labels(live: LiveRun, new: NewEvents) -> None:
-    """A classifier has as many classes as there were labels."""
-    labels = new.chunk.labels
-    if live.config.task.kind == "link_prediction" or labels is None:
+    """Raise DataError for a label that the run's classifier has no class for."""
+    learned = learned_labels(live)
+    if new.chunk.labels is None or learned is None:
         return
-    assert live.stream.labels is not None
-    unknown = np.setdiff1d(labels, live.stream.labels)
+    unknown = np.setdiff1d(new.chunk.labels, learned)
     if unknown.size:
-        raise DataError(f"labels must be among those that the run has learnt, got {unknown[0]}")
+        raise DataError(f"labels must be among those that the run has learned, got {unknown[0]}")
+
+
+def learned_labels(live: LiveRun) -> np.ndarray | None:
+    """Return the labels that new events may have; None for any, where nothing is classified."""
+    if live.config.task.kind == "link_prediction" or live.stream.labels is None:
+        return None
+    labels: np.ndarray = np.unique(live.stream.labels)
+    return labels

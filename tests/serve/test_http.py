@@ -116,10 +116,10 @@ def test_killed_and_started_again_it_answers_in_the_same_bits(run_dir: Path) -> 
 def check_refusals(api: Api) -> None:
     for path, body, status, message in (
         ("/v1/score", {"pairs": [[0, 99]]}, 422, "pairs[0][1] must be one of the 15 destinations"),
-        ("/v1/score", {"pears": []}, 422, "pairs: field required (and 1 more)"),
-        ("/v1/score", {"pairs": [[0]]}, 422, "pairs[0][1]: field required"),
-        ("/v1/recommend", {"src": 1.5}, 422, "src: "),
-        ("/v1/events", {"events": []}, 422, "events: tuple should have at least 1 item"),
+        ("/v1/score", {"pears": []}, 422, "request must have no other fields than pairs, t, got"),
+        ("/v1/score", {"pairs": [[0]]}, 422, "pairs[0][1] is missing"),
+        ("/v1/recommend", {"src": 1.5}, 422, "src must be a text or a whole num"),
+        ("/v1/events", {"events": []}, 422, "events must have at least one item, got []"),
         ("/v1/nothing", {}, 404, "Not Found"),
         ("/v1/score", None, 405, "Method Not Allowed"),
     ):

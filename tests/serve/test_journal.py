@@ -8,53 +8,78 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.serve.journal import Journal, JournalError, read_journal
+from pres_dist.use.journal import Journal, JournalError, drop_record, events_record, read_journal
 
-HEADER = {"format": 1, "num_events": 7}
+HEADER = {"num_events": 7}
+ROWS = [[place, "é", 10 + place, [1.5], None] for place in range(3)]
 
 
-def written(path: Path, num: int = 3) -> list[dict[str, object]]:
-    records: list[dict[str, object]] = [{"events": [[place, "é", 1.5]]} for place in range(num)]
+def written(path: Path) -> list[int]:
+    """Write a record for each event; return where the header and the records end."""
     journal = Journal(path, HEADER)
-    for record in records:
-        journal.append(record)
+    ends = [journal.num_bytes]
+    for row in ROWS:
+        journal.append(events_record([row]))
+        ends.append(journal.num_bytes)
     journal.close()
-    return records
+    return ends
 
 
+@pytest.mark.attack(
+    "journal cut off at each of its bytes",
+    before="the cut was shown nowhere",
+    after="at most the record that was being written is cut off, and the service says so",
+)
 def test_a_crash_at_any_byte_costs_at_most_the_last_record(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    records = written(path)
+    ends = written(path)
     whole = path.read_bytes()
-    ends = [place + 1 for place, byte in enumerate(whole) if byte == 10]
+    assert ends[-1] == len(whole)
     for size in range(ends[0], len(whole)):
         path.write_bytes(whole[:size])
-        journal = Journal(path, HEADER)
         kept = sum(end <= size for end in ends) - 1
-        assert journal.records == records[:kept]
-        assert journal.dropped == size - ends[kept]
-        journal.append({"events": []})
+        assert read_journal(path).rows == ROWS[:kept]
+        assert read_journal(path).torn == size - ends[kept]
+        journal = Journal(path, HEADER)
+        assert journal.num_torn == size - ends[kept]
+        assert journal.contents is not None
+        assert journal.contents.rows == ROWS[:kept]
+        journal.append(events_record(ROWS[:1]))
         journal.close()
-        assert read_journal(path) == (HEADER, [*records[:kept], {"events": []}])
+        assert read_journal(path).rows == [*ROWS[:kept], ROWS[0]]
+        assert read_journal(path).torn == 0
 
 
 def test_a_header_that_was_cut_off_is_written_again(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    written(path)
-    path.write_bytes(path.read_bytes()[:9])
-    assert Journal(path, HEADER).records == []
-    assert read_journal(path) == (HEADER, [])
+    end = written(path)[0]
+    whole = path.read_bytes()
+    for size in range(end):
+        path.write_bytes(whole[:size])
+        journal = Journal(path, HEADER)
+        journal.close()
+        assert journal.num_torn == size
+        assert path.read_bytes() == whole[:end]
 
 
-def test_damage_in_the_middle_is_not_passed_over(tmp_path: Path) -> None:
+@pytest.mark.attack(
+    "journal with one bit flipped, each in turn",
+    before="in the last record: it was dropped without a word; in the newline before it: two",
+    after="an error that names the line; nothing is cut off",
+)
+def test_each_flipped_bit_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    written(path)
-    content = bytearray(path.read_bytes())
-    content[content.index(b"\n") + 20] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(JournalError, match=r"journal:2: damaged.*others follow"):
-        Journal(path, HEADER)
-    assert path.read_bytes() == content
+    ends = written(path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            line = 1 + sum(end <= place for end in ends)
+            with pytest.raises(JournalError, match=rf"journal:{line}: damaged"):
+                Journal(path, HEADER)
+            assert path.read_bytes() == damaged
 
 
 def test_events_of_another_run_are_not_taken_over(tmp_path: Path) -> None:
@@ -63,21 +88,44 @@ def test_events_of_another_run_are_not_taken_over(tmp_path: Path) -> None:
         Journal(tmp_path / "journal", {**HEADER, "num_events": 8})
 
 
+def test_a_journal_of_another_format_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "journal")
+    monkeypatch.setattr("pres_dist.use.journal.FORMAT", 3)
+    for read in (read_journal, lambda path: Journal(path, HEADER)):
+        with pytest.raises(JournalError, match="format 2, now 3"):
+            read(tmp_path / "journal")
+
+
+def test_dropped_events_keep_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path)
+    journal = Journal(path, HEADER)
+    journal.append(drop_record([2], "in nanoseconds"))
+    journal.append(events_record([ROWS[1]]))
+    journal.close()
+    contents = read_journal(path)
+    assert contents.rows == [*ROWS, ROWS[1]]
+    assert contents.dropped == {2: "in nanoseconds"}
+    assert contents.kept == {1: ROWS[0], 3: ROWS[2], 4: ROWS[1]}
+
+
 def test_a_full_disk_leaves_what_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "journal"
-    records = written(path)
+    written(path)
     journal = Journal(path, HEADER)
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("pres_dist.serve.journal.os.fsync", full)
+        patched.setattr("pres_dist.use.journal.os.fsync", full)
         with pytest.raises(JournalError, match="cannot be written: No space left"):
-            journal.append({"events": [1]})
-    with pytest.raises(JournalError, match="an earlier write failed"):
-        journal.append({"events": [2]})
+            journal.append(events_record(ROWS))
+    with pytest.raises(JournalError, match="No space left on device; nothing is written until"):
+        journal.append(events_record(ROWS))
     journal.close()
-    assert read_journal(path) == (HEADER, records)
+    assert read_journal(path).rows == ROWS

@@ -1,0 +1,231 @@
+"""The journal of a run: events are on disk in it before anyone is told that they were taken in.
+
+A record is a line: the length of its text, the CRC-32 of the text and the CRC-32 of both
+numbers, each in eight hexadecimal digits, then the text, which is JSON. The first record says
+what the events continue; the others hold events, or the numbers of events that are dropped.
+
+A record is written and synced as a whole, and the next one only after it. So a crash leaves at
+most one incomplete record, at the end. Its length tells it from a record that was damaged later:
+only a last record whose end is missing may be cut off, since it was never acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pres_dist.errors import PresDistError
+from pres_dist.files import sync_folder
+
+FORMAT = 2
+"""Of the file; part of its header."""
+
+Record = dict[str, Any]
+Row = Sequence[Any]
+"""An event as the journal holds it: src, dst, t, features, label."""
+
+_HEAD = len("00000000 00000000 00000000 ")
+
+
+class JournalError(PresDistError):
+    """A journal that is damaged, continues other events, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a journal holds.
+
+    Attributes:
+        header: what the events continue.
+        rows: all events that were acknowledged, in order; an event's number is its place, from 1.
+        dropped: reasons why events are left out, by their numbers.
+        torn: bytes of an incomplete last record, which was never acknowledged.
+    """
+
+    header: Record
+    rows: list[Row]
+    dropped: dict[int, str]
+    torn: int = 0
+
+    @property
+    def kept(self) -> dict[int, Row]:
+        """Events that are not dropped, by their numbers."""
+        return {
+            number: row for number, row in enumerate(self.rows, 1) if number not in self.dropped
+        }
+
+
+class Journal:
+    """The journal of one writer.
+
+    Args:
+        path: of the file; made, with its folder there already, where there is none.
+        header: what the events continue; an older journal must say the same.
+
+    Attributes:
+        contents: what an older journal held. The caller may set it to None to free it.
+
+    Raises:
+        JournalError: an older journal is damaged or continues something else.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        expected = {"format": FORMAT, **header}
+        try:
+            old = path.read_bytes() if path.exists() else b""
+            self._end, records = _read(path, old)
+            if records and records[0] != expected:
+                raise JournalError(_other_header(path, records[0], expected))
+            self._file: BinaryIO = path.open("r+b" if old else "wb", buffering=0)
+        except OSError as error:
+            raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
+        self.failure: str | None = None
+        """Why nothing can be written any more; None while all is well."""
+        self.num_torn = len(old) - self._end
+        """Bytes of an incomplete last record, which were cut off."""
+        if self.num_torn:
+            self._cut_off()
+        if not records:
+            self.append(expected)
+            sync_folder(path.parent)
+        self.contents: Contents | None = _contents([expected, *records[1:]], self.num_torn)
+
+    @property
+    def num_bytes(self) -> int:
+        return self._end
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write a record; it is on disk when this returns.
+
+        Raises:
+            JournalError: it is not, and what was before stands as it did; or an earlier one
+                could not be undone, after which nothing is written any more.
+        """
+        if self.failure is not None:
+            raise JournalError(f"{self.failure}; nothing is written until a new start")
+        line = _line(record)
+        try:
+            _write_all(self._file, line, self._end)
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # Nobody knows what a failed sync has left on disk: trust the file no more.
+            self.failure = f"{self.path}: cannot be written: {error.strerror}"
+            self._cut_off()
+            raise JournalError(self.failure) from None
+        self._end += len(line)
+
+    def close(self) -> None:
+        """End writing; the file stays."""
+        self._file.close()
+
+    def _cut_off(self) -> None:
+        """Remove what follows the last whole record."""
+        try:
+            self._file.truncate(self._end)
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self.failure = f"{self.path}: cannot be written: {error.strerror}"
+
+
+def read_journal(path: Path) -> Contents:
+    """Read a journal without changing it.
+
+    Raises:
+        JournalError: it is damaged, or there is none.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read: {error.strerror}") from None
+    end, records = _read(path, content)
+    if not records:
+        raise JournalError(f"{path}: holds no whole record")
+    if records[0].get("format") != FORMAT:
+        raise JournalError(_other_header(path, records[0], {"format": FORMAT}))
+    return _contents(records, len(content) - end)
+
+
+def events_record(rows: Sequence[Row]) -> Record:
+    """The record of events that are taken in."""
+    return {"events": rows}
+
+
+def drop_record(numbers: Sequence[int], reason: str) -> Record:
+    """The record of events that are to be left out from now on."""
+    return {"dropped": list(numbers), "reason": reason}
+
+
+def _contents(records: Sequence[Record], torn: int) -> Contents:
+    rows: list[Row] = []
+    dropped: dict[int, str] = {}
+    for record in records[1:]:
+        rows += record.get("events", ())
+        dropped |= dict.fromkeys(record.get("dropped", ()), record.get("reason", ""))
+    return Contents(records[0], rows, dropped, torn)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    sizes = b"%08x %08x " % (len(text), zlib.crc32(text))
+    return b"%s%08x %s\n" % (sizes, zlib.crc32(sizes), text)
+
+
+def _read(path: Path, content: bytes) -> tuple[int, list[Record]]:
+    """Where the last whole record ends, and the records."""
+    records: list[Record] = []
+    end = 0
+    while end < len(content):
+        size = _size(content[end : end + _HEAD])
+        line = content[end : end + size] if size is not None else b""
+        if size is not None and len(line) < size:  # its end is missing: torn
+            break
+        record = _parsed(line)
+        if record is None:
+            raise JournalError(
+                f"{path}:{len(records) + 1}: damaged: the record does not have its checksum "
+                "(restore the file from a copy, or see `pres-dist journal RUN --rescue`)"
+            )
+        records.append(record)
+        end += len(line)
+    return end, records
+
+
+def _size(head: bytes) -> int | None:
+    """Bytes of the record that begins with this; None if the beginning is damaged."""
+    if len(head) < _HEAD:
+        return _HEAD + 1  # or more: what is there is too short in any case
+    sizes = head[:18]
+    if head[18:] != b"%08x " % zlib.crc32(sizes):
+        return None
+    return _HEAD + int(sizes[:8], 16) + 1
+
+
+def _parsed(line: bytes) -> Record | None:
+    """The record of a whole line; None if it is damaged."""
+    text = line[_HEAD:-1]
+    if not line.endswith(b"\n") or line[9:17] != b"%08x" % zlib.crc32(text):
+        return None
+    record: Record = json.loads(text)
+    return record
+
+
+def _write_all(file: BinaryIO, content: bytes, place: int) -> None:
+    file.seek(place)
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _other_header(path: Path, found: Record, expected: Mapping[str, Any]) -> str:
+    differing = [name for name in expected if found.get(name) != expected[name]]
+    told = ", ".join(f"{name} {found.get(name)}, now {expected[name]}" for name in differing)
+    return (
+        f"{path}: continues other events or another training ({told}): move it away, or restore "
+        "the run that it belongs to"
+    )
