@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,8 @@ from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pres_dist.serve.access import Access
     from pres_dist.serve.service import ScoringService
-
-TOKEN = "PRES_DIST_TOKEN"
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +27,8 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(normalised(argv))
     port = _port(arguments.port)
     waiting = at_least_one("--max-waiting", arguments.max_waiting)
-    token = _token(arguments.host, arguments.token_file)
+    connections = at_least_one("--max-connections", arguments.max_connections)
+    grace = at_least_one("--grace", arguments.grace)
 
     from pres_dist.report.run_folder import read_config
 
@@ -41,11 +41,26 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             "serve needs the packages starlette and uvicorn: pip install 'pres-dist[serve]'"
         ) from None
+    from pres_dist.serve.connections import backlog_of, connection_class, most_connections
     from pres_dist.serve.worker import Worker
 
+    access, token_place = _access(arguments)
     worker = Worker(lambda: _open(arguments), waiting)
+    connections = most_connections(connections)
     with terminable(), _listening(arguments.host, port) as listener:
-        config = uvicorn.Config(make_app(worker, token), log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            make_app(worker, access),
+            http=connection_class(connections),
+            loop="asyncio",
+            ws="none",
+            backlog=backlog_of(connections),
+            timeout_graceful_shutdown=grace,
+            log_level="warning",
+            access_log=False,
+            # Whoever reaches the port could else choose what is taken for the client's address.
+            proxy_headers=False,
+            server_header=False,
+        )
         server = uvicorn.Server(config)
         address = _address(listener)
 
@@ -53,13 +68,41 @@ def main(argv: list[str]) -> int:
             if done.exception() is not None:
                 server.should_exit = True
             else:
-                print(f"serving {arguments.run} at {address}", flush=True)
+                print(f"serving {arguments.run} at {address}\n{token_place}", flush=True)
 
         worker.opened.add_done_callback(opened)
         server.run(sockets=[listener])
     if worker.failure is not None:
         raise worker.failure
     return 0
+
+
+def _access(arguments: argparse.Namespace) -> tuple[Access, str]:
+    """Who is answered, and a line that says what requests need.
+
+    Raises:
+        ConfigError: no token where one is needed, or one that cannot be read.
+    """
+    from pres_dist.serve.access import Access, address_of, host_name
+    from pres_dist.serve.token import chosen_token
+
+    bound = address_of(arguments.host)
+    names = {arguments.host.lower(), *map(host_name, arguments.allow_host)}
+    for name in arguments.allow_host:
+        if not host_name(name) or host_name(name) != name.lower():
+            raise ConfigError(f"--allow-host must be a name or an address, got {name!r}")
+    access = Access(hosts=frozenset(names), any_address=bound is not None and bound.is_unspecified)
+    if not arguments.no_token:
+        token, place = chosen_token(arguments.token_file)
+        return replace(access, token=token), f"requests need the bearer token in {place}"
+    if arguments.token_file is not None:
+        raise ConfigError("--no-token and --token-file exclude each other")
+    if not _is_loopback(arguments.host):
+        raise ConfigError(
+            f"--no-token needs a loopback address: --host {arguments.host} is reached from other "
+            "machines"
+        )
+    return access, "requests need no token: every user of this machine may send them"
 
 
 def _open(arguments: argparse.Namespace) -> ScoringService:
@@ -117,29 +160,34 @@ def _parser() -> OptionParser:
         "--token-file",
         metavar="FILE",
         type=Path,
-        help=f"file with the bearer token that requests must show; else {TOKEN} of the "
-        "environment. Needed unless --host is a loopback address",
+        help="file with the bearer token that requests must show; else PRES_DIST_TOKEN of the "
+        "environment, or ~/.config/pres_dist/token, which is made when there is none",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_true",
+        help="answer every user of this machine; for loopback addresses only",
+    )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="another name by which requests may call the service (repeatable)",
+    )
+    parser.add_argument(
+        "--max-connections",
+        metavar="N",
+        default="256",
+        help="connections that may be open, fewer where there are few file descriptors (256)",
+    )
+    parser.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        default="5",
+        help="time that requests have to end after SIGTERM (5)",
     )
     return parser
-
-
-def _token(host: str, file: Path | None) -> str | None:
-    """The token that requests must show; ConfigError where one is needed and none is given."""
-    token = os.environ.get(TOKEN, "")
-    if file is not None:
-        try:
-            token = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: cannot be read: {error}") from None
-    token = token.strip()
-    if file is not None and not token:
-        raise ConfigError(f"{file}: must hold a token, is empty")
-    if not token and not _is_loopback(host):
-        raise ConfigError(
-            f"--host {host} is reached from other machines, so a token is needed: --token-file "
-            f"FILE, or {TOKEN} in the environment"
-        )
-    return token or None
 
 
 def _is_loopback(host: str) -> bool:

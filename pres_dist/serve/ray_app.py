@@ -16,6 +16,8 @@ from pydantic import Field
 
 from pres_dist.config.base import Config
 from pres_dist.errors import ConfigError
+from pres_dist.serve.access import Access
+from pres_dist.serve.token import chosen_token
 
 _OTHERS = 16
 """Requests beside those that may wait: for health and metrics."""
@@ -30,8 +32,13 @@ class RayOptions(Config):
     """What recommendations are ordered by."""
     max_waiting: int = Field(256, ge=1)
     """Requests that may wait; more are answered 429."""
-    token: str | None = None
-    """Bearer token that requests must show; needed where Ray's proxy is reached from outside."""
+    token_file: Path | None = None
+    """File with the bearer token that requests must show, read where `serve run` is called; else
+    PRES_DIST_TOKEN of the environment, or ~/.config/pres_dist/token."""
+    no_token: bool = False
+    """Answer whoever reaches Ray's proxy."""
+    allow_host: tuple[str, ...] | str = ()
+    """Names by which requests may call the service, beside loopback; separated by commas."""
 
 
 def application(options: RayOptions | dict[str, Any]) -> Any:
@@ -50,6 +57,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         raise ConfigError(f"needs Ray Serve, pip install 'ray[serve]': {error}") from None
 
     chosen = RayOptions.model_validate(options)
+    access = _access(chosen)
 
     def build() -> Any:
         from pres_dist.serve.app import make_app
@@ -57,7 +65,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         from pres_dist.serve.worker import Worker
 
         worker = Worker(lambda: ScoringService(chosen.run, chosen.order), chosen.max_waiting)
-        return make_app(worker, chosen.token)
+        return make_app(worker, access)
 
     ingress = serve.ingress(build)()
     deployment = serve.deployment(
@@ -66,3 +74,12 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         max_ongoing_requests=chosen.max_waiting + _OTHERS,
     )(ingress)
     return deployment.bind()
+
+
+def _access(options: RayOptions) -> Access:
+    if options.no_token and options.token_file is not None:
+        raise ConfigError("no_token and token_file exclude each other")
+    token = None if options.no_token else chosen_token(options.token_file)[0]
+    names = options.allow_host
+    listed = names.split(",") if isinstance(names, str) else names
+    return Access(token, frozenset(name.strip().lower() for name in listed if name.strip()))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pres_dist.errors import PresDistError
-from pres_dist.serve.requests import IngestRequest
+from pres_dist.serve.requests import MOST_EVENTS, IngestRequest
 from pres_dist.serve.service import ScoringService
 
 Make = Callable[[], ScoringService]
 
+_log = logging.getLogger(__name__)
 _MOST_TOGETHER = 64
 """Requests whose events are written by one sync."""
 
@@ -56,6 +59,7 @@ class Worker:
         """Done when the service is open, or could not be opened."""
         self.failure: BaseException | None = None
         """What ended the service, where it was not `stop`."""
+        self._service: ScoringService | None = None
         self._stopping = False
         self._held: Job | None = None  # taken from those that wait, and not begun
         self._lock = threading.Lock()
@@ -67,13 +71,24 @@ class Worker:
         return opened and self.failure is None and not self._stopping
 
     @property
+    def unready(self) -> str | None:
+        """Why questions are not answered, or events not taken in; None if both are done."""
+        if not self.ready:
+            return "not ready" if self.failure is None else _ENDED
+        assert self._service is not None
+        return self._service.journal.failure
+
+    @property
     def num_waiting(self) -> int:
         """Jobs that wait."""
         return self._jobs.qsize()
 
     def start(self) -> None:
         """Begin to open the service."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._fail_to_open(NotReadyError(f"no thread can be started: {error}"))
 
     def submit(self, job: Job) -> Future[Any]:
         """Have a job done; its result, or error, comes with the future.
@@ -93,31 +108,42 @@ class Worker:
                 ) from None
         return job.result
 
-    def stop(self) -> None:
-        """End after the jobs that wait, and close the service."""
+    def stop(self, within_s: float | None = None) -> None:
+        """End after the jobs that wait, and close the service.
+
+        Args:
+            within_s: seconds to wait for that; None for as long as it takes. What is not done
+                then was not acknowledged.
+        """
         with self._lock:
             self._stopping = True
-        if self.opened.done():  # else nobody waits, and nothing was promised
-            if self.failure is None:
-                self._jobs.put(None)
-            self._thread.join()
+        if self._service is None:  # nobody waits, and nothing was promised
+            return
+        if self.failure is None:
+            with suppress(queue.Full):
+                self._jobs.put(None, timeout=within_s)
+        self._thread.join(within_s)
 
     def _run(self) -> None:
         try:
-            service = self._make()
+            service = self._service = self._make()
         except BaseException as error:
-            self.failure = error
-            self.opened.set_exception(error)
+            self._fail_to_open(error)
             return
         self.opened.set_result(None)
         try:
             self._serve(service)
         except BaseException as error:
+            _log.exception("the service has ended by an error")
             with self._lock:
                 self.failure = error
             self._refuse_the_rest()
         finally:
             service.close()
+
+    def _fail_to_open(self, error: BaseException) -> None:
+        self.failure = error
+        self.opened.set_exception(error)
 
     def _serve(self, service: ScoringService) -> None:
         while (job := self._next()) is not None:
@@ -133,7 +159,7 @@ class Worker:
     def _more_events(self) -> list[Job]:
         """Jobs with events that wait next in line."""
         jobs: list[Job] = []
-        while len(jobs) < _MOST_TOGETHER - 1:
+        while len(jobs) < _MOST_TOGETHER - 1 and _num_events(jobs) < MOST_EVENTS:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
@@ -157,6 +183,10 @@ class Worker:
                 return
             if job is not None:
                 job.result.set_exception(NotReadyError(_ENDED))
+
+
+def _num_events(jobs: list[Job]) -> int:
+    return sum(len(job.events.events) for job in jobs if job.events is not None)
 
 
 _ENDED = "the service has ended by an error, which its log tells: start it again"
