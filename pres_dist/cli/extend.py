@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_columns, use_parser
+from pres_dist.cli.use_options import add_columns, add_max_ahead, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
 
@@ -125,14 +125,7 @@ def _parser() -> OptionParser:
         "--features", metavar="A,B", help="columns of edge features (named as at the import)"
     )
     parser.add_argument("--sort", action="store_true", help="sort the events by time")
-    parser.add_argument(
-        "--max-ahead",
-        metavar="TIME",
-        default="auto",
-        help="how far after the run's last event the new ones may be: a number as times are "
-        "written, 90d, 12h, 30m, 45s, 500ms, or none; auto allows 100 times the length of the "
-        "stream, at least a year, and no time after the year 9999, where the unit is known (auto)",
-    )
+    add_max_ahead(parser)
     parser.add_argument(
         "--train", action="store_true", help="go on training, on the first part of the new events"
     )

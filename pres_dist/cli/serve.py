@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import at_least_one, use_parser
+from pres_dist.cli.use_options import add_max_ahead, at_least_one, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
 
@@ -110,7 +110,7 @@ def _open(arguments: argparse.Namespace) -> ScoringService:
     from pres_dist.serve.service import ScoringService
 
     with show_progress("opening") as report:
-        return ScoringService(arguments.run, arguments.order, report)
+        return ScoringService(arguments.run, arguments.order, report, arguments.max_ahead)
 
 
 @contextmanager
@@ -156,6 +156,7 @@ def _parser() -> OptionParser:
         default="256",
         help="requests that may wait; more are answered 429 (256)",
     )
+    add_max_ahead(parser)
     parser.add_argument(
         "--token-file",
         metavar="FILE",

@@ -39,6 +39,19 @@ def add_columns(parser: argparse.ArgumentParser, of_times: str = "times") -> Non
         )
 
 
+def add_max_ahead(parser: argparse.ArgumentParser) -> None:
+    """The bound on times of new events."""
+    parser.add_argument(
+        "--max-ahead",
+        metavar="TIME",
+        default="auto",
+        help="how far after the run's last event the next may be: a number as times are "
+        "written, 90d, 12h, 30m, 45s, 500ms, or none; auto allows 100 times the length of the "
+        "stream, at least a year and until tomorrow, nothing after the year 9999, where the unit "
+        "is known (auto)",
+    )
+
+
 def add_time(parser: argparse.ArgumentParser) -> None:
     """The time to stand at."""
     group = parser.add_mutually_exclusive_group()

@@ -6,15 +6,10 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
 
-UNREAD = (401, 403, 408, 413, 415, 421)
-"""Statuses of answers to requests whose body was not read: the connection ends with them."""
-
 
 def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return an error as JSON with one line."""
     more = dict(headers or {})
-    if status in UNREAD:
-        more["Connection"] = "close"
     if status == 429:
         more["Retry-After"] = "1"
     return JSONResponse({"error": message}, status, more)

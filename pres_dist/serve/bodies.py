@@ -62,17 +62,19 @@ class Bodies:
             self._num_bytes -= len(content)
 
     async def _read(self, request: Request, content: bytearray) -> None:
-        too_large = HTTPException(413, f"a request must have at most {MOST_BYTES:,} bytes")
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > MOST_BYTES:
-            raise too_large
+        num_read = 0
         async for part in request.stream():
-            content += part
-            self._num_bytes += len(part)
-            if len(content) > MOST_BYTES:
-                raise too_large
+            num_read += len(part)
+            # Clients read an answer only once they have sent all: throw the rest away meanwhile.
+            if num_read <= MOST_BYTES:
+                content += part
+                self._num_bytes += len(part)
+            elif num_read > MOST_BYTES_TOGETHER:
+                break
             if self._num_bytes > MOST_BYTES_TOGETHER:
                 raise BusyError("the requests that wait are too large together: send it later")
+        if num_read > MOST_BYTES:
+            raise HTTPException(413, f"a request must have at most {MOST_BYTES:,} bytes")
 
 
 def _parse(kind: type[Kind], content: bytes) -> Kind:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.stream import EventStream
 from pres_dist.serve.names import NodeNames, RawId
 from pres_dist.serve.requests import Event, event_of, told
 from pres_dist.use.journal import Row
-from pres_dist.use.times import shown, times_of
+from pres_dist.use.times import MaxAhead, check_ahead, latest_allowed, shown, times_of_values
 
 NO_LABEL = -1
 """What a stream holds for an event without a label."""
@@ -58,12 +57,19 @@ class EventChecks:
         stream: its times, features and labels.
         names: its ids, and those that came since.
         labels: those that an event may have; None for any.
+        max_ahead: how far after the last event the events of a request may be.
     """
 
     def __init__(
-        self, stream: EventStream, names: NodeNames, labels: np.ndarray | None = None
+        self,
+        stream: EventStream,
+        names: NodeNames,
+        labels: np.ndarray | None = None,
+        max_ahead: MaxAhead = "auto",
     ) -> None:
         self._stream, self._names = stream, names
+        self._max_ahead = max_ahead
+        latest_allowed(stream, int(stream.t[-1]), max_ahead)  # raises for one that is not valid
         self._labels = None if labels is None else set(labels.tolist())
 
     def accept(self, events: Sequence[Event], first_allowed: int) -> Checked:
@@ -77,7 +83,10 @@ class EventChecks:
             DataError: with the place of the first that is not valid.
         """
         where = [f"events[{place}]" for place in range(len(events))]
-        return self._checked(events, self._times(events, where), first_allowed, where)
+        given = [event.t for event in events]
+        t_n = times_of_values(self._stream, given, "t", where.__getitem__)
+        check_ahead(self._stream, t_n, first_allowed, "t", where.__getitem__, self._max_ahead)
+        return self._checked(events, t_n, first_allowed, where)
 
     def recheck(self, rows: Mapping[int, Row], first_allowed: int) -> None:
         """Check events of a journal, by their numbers, as `accept` did.
@@ -89,6 +98,7 @@ class EventChecks:
         try:
             events = [event_of(row, place) for row, place in zip(rows.values(), where, strict=True)]
             t_n = np.array([event.t for event in events], np.int64)
+            check_ahead(self._stream, t_n, first_allowed, "t", where.__getitem__, None)
             self._checked(events, t_n, first_allowed, where)
         except DataError as error:
             raise DataError(
@@ -110,17 +120,6 @@ class EventChecks:
             [self._features(event, place) for event, place in zip(events, where, strict=True)],
             [event.label for event in events],
         )
-
-    def _times(self, events: Sequence[Event], where: Sequence[str]) -> np.ndarray:
-        """[n] int64 times in the stream's unit."""
-        given = [event.t for event in events]
-        if all(isinstance(t, int) for t in given):
-            return np.array(given, np.int64)
-        texts = [isinstance(t, str) for t in given]
-        if not all(texts):
-            place = texts.index(False)
-            raise DataError(f"{where[place]}.t must be a text where others are, got a number")
-        return times_of(self._stream, pa.array(given), "t", where.__getitem__)
 
     def _check_times(self, t_n: np.ndarray, first_allowed: int, where: Sequence[str]) -> None:
         before = np.concatenate([[first_allowed], t_n[:-1]])

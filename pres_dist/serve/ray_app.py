@@ -32,6 +32,8 @@ class RayOptions(Config):
     """What recommendations are ordered by."""
     max_waiting: int = Field(256, ge=1)
     """Requests that may wait; more are answered 429."""
+    max_ahead: str = "auto"
+    """How far after the last event the next may be; as `--max-ahead` of `pres-dist serve`."""
     token_file: Path | None = None
     """File with the bearer token that requests must show, read where `serve run` is called; else
     PRES_DIST_TOKEN of the environment, or ~/.config/pres_dist/token."""
@@ -64,7 +66,10 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         from pres_dist.serve.service import ScoringService
         from pres_dist.serve.worker import Worker
 
-        worker = Worker(lambda: ScoringService(chosen.run, chosen.order), chosen.max_waiting)
+        def make() -> ScoringService:
+            return ScoringService(chosen.run, chosen.order, max_ahead=chosen.max_ahead)
+
+        worker = Worker(make, chosen.max_waiting)
         return make_app(worker, access)
 
     ingress = serve.ingress(build)()

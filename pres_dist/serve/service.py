@@ -28,12 +28,12 @@ from pres_dist.serve.past import GrowingPast
 from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.use.blend import Blend, blend_of
 from pres_dist.use.extend import JOURNAL, learned_labels
-from pres_dist.use.journal import Journal, Row, events_record
+from pres_dist.use.journal import Journal, JournalError, Row, events_record
 from pres_dist.use.live import LiveRun, Report, partners_of, quiet
 from pres_dist.use.pairs import Pairs, link_logits
 from pres_dist.use.recommend import Order, Recommendation, best_places
 from pres_dist.use.recommend_scores import all_logits
-from pres_dist.use.times import shown, time_of
+from pres_dist.use.times import MaxAhead, latest_allowed, shown, time_of
 from pres_dist.use.versions import EXTENDED
 
 _log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class ScoringService:
             at the same time.
         order: of recommendations; see `pres_dist.use.recommend`.
         report: told how far it is.
+        max_ahead: how far after the last event the next may be; see `latest_allowed`.
 
     Raises:
         ConfigError: not the folder of a run, one that has not learnt links, or one in use.
@@ -72,31 +73,40 @@ class ScoringService:
         DataError: an event of the journal is not valid.
     """
 
-    def __init__(self, run_dir: Path | str, order: Order = "blend", report: Report = quiet) -> None:
+    def __init__(
+        self,
+        run_dir: Path | str,
+        order: Order = "blend",
+        report: Report = quiet,
+        max_ahead: MaxAhead = "auto",
+    ) -> None:
         self.run_dir = Path(run_dir)
         live = LiveRun(self.run_dir)
         live.require_links()
         self._stack = ExitStack()
         try:
             self._stack.enter_context(lock_run(self.run_dir))
-            self._begin(live, order, report)
+            self._begin(live, order, report, max_ahead)
         except BaseException:
             self._stack.close()
             raise
 
-    def _begin(self, live: LiveRun, order: Order, report: Report) -> None:
+    def _begin(self, live: LiveRun, order: Order, report: Report, max_ahead: MaxAhead) -> None:
         self.model_kind, self.checkpoint = live.config.model.kind, live.checkpoint
         self._stream = live.stream
         self._blend: Blend | None = blend_of(live, report) if order == "blend" else None
         self.memory = GrowingMemory(live, report)
         self.past = GrowingPast(self.memory)
         self.names = NodeNames(live.stream)
-        self._checks = EventChecks(live.stream, self.names, learned_labels(live))
+        self._checks = EventChecks(live.stream, self.names, learned_labels(live), max_ahead)
         self._num_known = live.stream.num_events
         self._num_dropped = 0
         self._embedded: tuple[tuple[int, int], Tensor, Tensor] | None = None
         path = self.run_dir / EXTENDED / JOURNAL
-        path.parent.mkdir(exist_ok=True)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise JournalError(f"{path.parent}: cannot be written: {error.strerror}") from None
         put_aside_if_appended(path, live.stream)
         self.journal = Journal(path, journal_header(live.stream))
         self._stack.callback(self.journal.close)
@@ -275,7 +285,12 @@ class ScoringService:
         if at is None:
             t = memory.latest
         else:
-            t = at if isinstance(at, int) else time_of(self._stream, at, "t")
+            t = time_of(self._stream, at, "t")
+            latest = latest_allowed(self._stream, memory.latest - 1, None)
+            if t > latest:
+                raise DataError(
+                    f"t must be at most {shown(self._stream, latest)}, got {shown(self._stream, t)}"
+                )
             if t < memory.earliest:
                 raise DataError(
                     f"t must be at least {shown(self._stream, memory.earliest)}, which memory has "

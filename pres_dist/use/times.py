@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -25,7 +26,8 @@ _NANOSECONDS = {
     "h": 3600 * 10**9,
     "d": 86_400 * 10**9,
 }
-_YEAR_SECONDS = 366 * 86_400
+_DAY_SECONDS = 86_400
+_YEAR_SECONDS = 366 * _DAY_SECONDS
 _END_OF_9999 = 253_402_300_800
 """Seconds from 1970 to the year 10000."""
 
@@ -74,8 +76,9 @@ def latest_allowed(stream: EventStream, last: int, max_ahead: MaxAhead = "auto")
     Args:
         stream: the events that are known.
         last: time of the last event so far, which may be later than the stream's.
-        max_ahead: `auto` allows 100 times the length of the stream, at least a year, and
-            nothing after the year 9999, where the unit is known, and any time where not;
+        max_ahead: `auto` allows 100 times the length of the stream, at least a year and until
+            tomorrow, and nothing after the year 9999, where the unit is known, and any time
+            where not;
             `none` or None any time; a number counts as times of the stream do; `90d`, `12h`,
             `30m`, `45s` or `500ms` and a timedelta need a known unit.
 
@@ -94,7 +97,9 @@ def latest_allowed(stream: EventStream, last: int, max_ahead: MaxAhead = "auto")
         return latest
     per_second = _PER_SECOND[rules.unit]
     span = int(stream.t[-1]) - first
-    latest = min(latest, last + max(MOST_SPANS * span, _YEAR_SECONDS * per_second))
+    tomorrow = int((time.time() + _DAY_SECONDS) * per_second) - rules.origin
+    far = last + max(MOST_SPANS * span, _YEAR_SECONDS * per_second)
+    latest = min(latest, max(far, tomorrow))
     end_of_9999 = _END_OF_9999 * per_second - 1 - rules.origin
     return min(latest, end_of_9999) if last <= end_of_9999 else latest
 

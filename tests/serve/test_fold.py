@@ -73,8 +73,10 @@ def test_dates_are_times_where_the_stream_knows_its_unit(tmp_path: Path) -> None
         done = service.ingest(ingest([{"src": "u1", "dst": "i1", "t": "2024-05-01T00:10:00"}]))
         assert done.t == pd.Timestamp("2024-05-01T00:10").value // 10**6
         expected = service.score(score([("u1", "i1")], t=done.t + 1000))
-        found = service.score(score([("u1", "i1")], t="2024-05-01T00:10:01Z"))
+        found = service.score(score([("u1", "i1")], t="2024-05-01T00:10:01"))
         np.testing.assert_array_equal(found, expected)
+        with pytest.raises(DataError, match="must have no time zone"):
+            service.score(score([("u1", "i1")], t="2024-05-01T00:10:01Z"))
         with pytest.raises(DataError, match=r"sources of dates, got 'u11'; did you mean u1"):
             service.score(score([("u11", "i1")]))
         with pytest.raises(

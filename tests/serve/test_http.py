@@ -32,10 +32,11 @@ class Api:
 
     def __init__(self, address: str, token: str | None = TOKEN) -> None:
         self.address, self.token = address, token
+        self.headers = {"Content-Type": "application/json"}
 
     def __call__(self, path: str, body: object = None, raw: bytes | None = None) -> Answer:
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + path, data)
+        request = urllib.request.Request(self.address + path, data, self.headers)
         if self.token is not None:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
@@ -121,6 +122,7 @@ def check_refusals(api: Api) -> None:
         ("/v1/recommend", {"src": 1.5}, 422, "src must be a text or a whole num"),
         ("/v1/events", {"events": []}, 422, "events must have at least one item, got []"),
         ("/v1/nothing", {}, 404, "Not Found"),
+        ("/v1/score/", {"pairs": [[0, 41]]}, 404, "Not Found"),
         ("/v1/score", None, 405, "Method Not Allowed"),
     ):
         code, answer = api(path, body)
@@ -129,7 +131,7 @@ def check_refusals(api: Api) -> None:
         assert answer["error"].startswith(message)
         assert "\n" not in answer["error"]
     assert api("/v1/score", raw=b"{")[0] == 400
-    assert api("/v1/score", raw=b" " * ((16 << 20) + 1))[0] == 413
+    assert api("/v1/score", raw=b" " * ((4 << 20) + 1))[0] == 413
     for token in (None, "guess"):
         stranger = Api(api.address, token)
         assert stranger("/v1/status")[0] == 401
@@ -149,23 +151,37 @@ def check_counts(api: Api) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--host", "0.0.0.0"], "--host 0.0.0.0 is reached from other machines, so a token"),
+        (["--host", "0.0.0.0", "--no-token"], "--host 0.0.0.0 is reached from other machines"),
+        (["--no-token", "--token-file", "x"], "--no-token and --token-file exclude each other"),
+        (["--token-file", "/nowhere/token"], "/nowhere/token: cannot be read"),
+        (["--allow-host", "a/b"], "--allow-host must be a name or an address, got 'a/b'"),
+        (["--grace", "0"], "--grace must be an integer >= 1, got '0'"),
+        (["--max-ahead", "soon", "--port", "0"], "max_ahead must be auto, none, a number"),
         (["--port", "70000"], "--port must be an integer from 0 to 65535, got '70000'"),
         (["--max-waiting", "0"], "--max-waiting must be an integer >= 1, got '0'"),
         (["--token-file", "/dev/null"], "/dev/null: must hold a token"),
-        (["--host", "203.0.113.7", "--token-file", __file__], "cannot listen here"),
+        (["--host", "203.0.113.7"], "cannot listen here"),
     ],
 )
 def test_mistakes_on_the_command_line(
-    run_dir: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    run_dir: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("PRES_DIST_TOKEN", TOKEN)
     assert main(["serve", str(run_dir), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_run_that_cannot_be_opened_ends_in_one_line(
-    trained_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("PRES_DIST_TOKEN", TOKEN)
     broken = copied(trained(trained_dir), tmp_path / "run")
     (broken / "checkpoints" / "BEST").unlink()
     assert main(["serve", str(broken), "--port", "0"]) == 2
