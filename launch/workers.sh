@@ -12,9 +12,17 @@ else
     python="$(command -v "${PYTHON:-python3}")" || fail "Python was not found; set PYTHON or PRES_DIST_VENV"
 fi
 
-# Holds torchrun's own files; gone when the script ends, however it ends.
-scratch="$(mktemp -d)"
+# Holds torchrun's own files; gone when the script ends. A script that is killed leaves it: the
+# next one removes it once nobody has its lock, which the agent inherits.
+scratch="$(mktemp -d "${TMPDIR:-/tmp}/pres-dist-launch-XXXXXXXXXX")"
 trap 'rm -rf "$scratch"' EXIT
+if command -v flock >/dev/null; then
+    exec 9<"$scratch"
+    flock 9
+    # One that is younger may belong to a script that has not locked it yet.
+    find "${TMPDIR:-/tmp}" -maxdepth 1 -type d -name 'pres-dist-launch-??????????' \
+        -user "$(id -u)" -mmin +1 -exec flock --nonblock {} rm -rf {} \; 2>/dev/null || true
+fi
 
 require_count() {
     [[ "$1" =~ ^[1-9][0-9]*$ ]] || fail "$2 must be a whole number >= 1, got '$1'"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,19 +97,19 @@ def append(
         check_trainable(live, new)
     live.move_to(live.stream.num_events, report)
     lock.check()
-    folder = new_version(live.run_dir)
+    staged = new_version(live.run_dir)
     try:
-        state, trained = _grown(live, new, folder, report, training)
+        state, trained = _grown(live, new, staged.path, report, training)
         lock.check()
         return Extension(
             len(new),
             state.data.stream.num_nodes - live.stream.num_nodes,
             state.data.stream.num_events,
-            publish(folder, state),
+            publish(staged, state),
             trained,
         )
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        staged.discard()
         raise
 
 

@@ -25,7 +25,8 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
-from pres_dist.files import sha256, sync_folder, write_atomically
+from pres_dist.files import sha256, write_atomically
+from pres_dist.staging import Staged
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.identity import check_same_events
 from pres_dist.training.setup import Data, data_of, load_data, split_of
@@ -118,18 +119,19 @@ def current_version(run_dir: Path) -> Path | None:
         return None
 
 
-def new_version(run_dir: Path) -> Path:
+def new_version(run_dir: Path) -> Staged:
     """An empty folder for the next version, out of sight until `publish`."""
     current = current_version(run_dir)
     number = 1 if current is None else int(current.name.rsplit("-", 1)[1]) + 1
-    folder = run_dir / EXTENDED / f"version-{number:05d}.tmp"
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed one left
-    folder.mkdir(parents=True)
-    return folder
+    staged = Staged(run_dir / EXTENDED / f"version-{number:05d}", folder=True)
+    staged.target.parent.mkdir(parents=True, exist_ok=True)
+    staged.create()
+    return staged
 
 
-def publish(folder: Path, state: RunState) -> Path:
+def publish(staged: Staged, state: RunState) -> Path:
     """Write memory and manifest into a new version, and let it be the one that holds."""
+    folder, final = staged.path, staged.target
     write_tensors(folder / MEMORY, state.memory)
     manifest = {
         "version": 1,
@@ -140,10 +142,7 @@ def publish(folder: Path, state: RunState) -> Path:
         "tuned": None if state.tuned is None else state.tuned.write(folder),
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    final = folder.with_suffix("")
-    shutil.rmtree(final, ignore_errors=True)  # of a run that ended before CURRENT could name it
-    folder.rename(final)
-    sync_folder(final.parent)
+    staged.publish()  # replaces one of a run that ended before CURRENT could name it
     write_atomically(final.parent / CURRENT, final.name + "\n")
     for other in final.parent.glob("version-*"):
         if other != final:

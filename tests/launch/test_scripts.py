@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -64,6 +65,33 @@ def test_scripts_are_valid_bash(script: Path) -> None:
     assert not result.stderr
     sourced = script.name in ("environment.sh", "workers.sh")
     assert os.access(script, os.X_OK) != sourced or script.suffix == ".sbatch"
+
+
+@pytest.mark.attack(
+    "launch/torchrun.sh killed by SIGKILL, then any other launch",
+    before="torchrun's temporary folder stays for ever",
+    after="the next launch removes it once its agent has ended; one in use stays",
+)
+def test_what_a_killed_script_left_is_removed(tmp_path: Path) -> None:
+    killed, in_use, foreign = (
+        tmp_path / name
+        for name in ("pres-dist-launch-killed1234", "pres-dist-launch-inuse12345", "pres-dist-mine")
+    )
+    for folder in (killed, in_use, foreign):
+        (folder / "inside").mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    lock = os.open(in_use, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    sourcing = 'source "$0/environment.sh"; source "$0/workers.sh"'
+    try:
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", sourcing, LAUNCH],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            check=True,
+        )
+    finally:
+        os.close(lock)
+    assert {*tmp_path.iterdir()} == {in_use, foreign}
 
 
 def test_torchrun_trains_and_leaves_nothing(config_file: Path, tmp_path: Path) -> None:
