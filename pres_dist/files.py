@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pres_dist.staging import Staged, sync
+
+UNSEALED = "0" * 64
+"""Stands in a text for the SHA-256 that `sealed` puts there."""
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
@@ -69,9 +75,37 @@ def cache_directory() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of a regular file's content."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; OSError for a FIFO, a device or a folder.
+
+    Opening a FIFO that nobody writes to would wait forever, and a device has no end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "must be a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a regular file; OSError as in `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def sealed(text: str) -> str:
+    """Put the SHA-256 of a text with `UNSEALED` in it into that place."""
+    return text.replace(UNSEALED, hashlib.sha256(text.encode()).hexdigest(), 1)
+
+
+def seal_of(content: bytes, seal: str) -> str:
+    """Return the SHA-256 that `sealed` would put into the place of `seal`."""
+    return hashlib.sha256(content.replace(seal.encode(), UNSEALED.encode(), 1)).hexdigest()

@@ -9,7 +9,7 @@ meta.json holds size and SHA-256 of each file, and a SHA-256 of itself.
 
 from __future__ import annotations
 
-import hashlib
+import stat
 import struct
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.errors import DataError
-from pres_dist.files import sha256
+from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256
 
 META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
@@ -30,7 +30,6 @@ MAX_COUNT = 2**63 - 1
 INT: np.dtype = np.dtype("<i8")
 FLOAT: np.dtype = np.dtype("<f4")
 SHA256 = r"^[0-9a-f]{64}$"
-_BLANK = "0" * 64
 
 
 class StoredFile(Config):
@@ -105,15 +104,14 @@ def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 
 def meta_json(meta: StreamMeta) -> str:
     """The content of meta.json, with a hash of itself."""
-    text = meta.model_copy(update={"sha256": _BLANK}).model_dump_json(indent=1) + "\n"
-    return text.replace(_BLANK, hashlib.sha256(text.encode()).hexdigest(), 1)
+    return sealed(meta.model_copy(update={"sha256": UNSEALED}).model_dump_json(indent=1) + "\n")
 
 
 def read_meta(directory: Path) -> StreamMeta:
     """Read and check meta.json; ``DataError`` when it is missing or damaged."""
     file = directory / META_FILE
     try:
-        content = file.read_bytes()
+        content = read_regular(file)
         meta = StreamMeta.model_validate_json(content)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -124,8 +122,7 @@ def read_meta(directory: Path) -> StreamMeta:
         shown = repr(first.get("input"))[:60]
         raise DataError(f"{file}: {where}: {first['msg']}, got {shown}") from None
     if meta.sha256 is not None:
-        blank = content.replace(meta.sha256.encode(), _BLANK.encode(), 1)
-        _check_digest(file, meta.sha256, hashlib.sha256(blank).hexdigest())
+        _check_digest(file, meta.sha256, seal_of(content, meta.sha256))
     return meta
 
 
@@ -161,11 +158,15 @@ def check_files(directory: Path, meta: StreamMeta) -> None:
         )
     for name, stored in meta.files.items():
         try:
-            size = (directory / name).stat().st_size
+            found = (directory / name).stat()
         except OSError as error:
             raise DataError(f"{directory / name}: {error.strerror or error}") from None
-        if size != stored.bytes:
-            raise DataError(f"{directory / name}: must have {stored.bytes} bytes, got {size}")
+        if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait forever
+            raise DataError(f"{directory / name}: must be a regular file")
+        if found.st_size != stored.bytes:
+            raise DataError(
+                f"{directory / name}: must have {stored.bytes} bytes, got {found.st_size}"
+            )
     there = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
     if others := sorted(there - {META_FILE, *expected}):
         raise DataError(f"{directory}: must hold the files of the stream alone, got {others}")

@@ -26,6 +26,7 @@ from pres_dist.events.chunk import (
     event_number,
 )
 from pres_dist.events.conversions import Conversions
+from pres_dist.events.identity import StreamIdentity, identity_of
 from pres_dist.events.publish import stored_at
 from pres_dist.events.storage import (
     NODE_IDS_FILE,
@@ -76,6 +77,10 @@ class EventStream(Conversions):
     """Where it is stored; None in memory."""
     node_ids: pa.ChunkedArray | None = None
     """[N] the user's own ids, row = node; None when they were kept as they came."""
+    recorded: Mapping[str, tuple[np.ndarray, str]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Columns of a stored stream with the SHA-256 that its meta.json has of them."""
 
     @property
     def num_events(self) -> int:
@@ -167,6 +172,10 @@ class EventStream(Conversions):
             metadata=meta.metadata,
             path=directory,
             node_ids=_open_node_ids(directory, meta.num_nodes) if meta.mapped_ids else None,
+            recorded={
+                column: (values, meta.files[f"{column}.npy"].sha256)
+                for column, values in columns.items()
+            },
             **columns,
         )
 
@@ -296,6 +305,11 @@ class EventStream(Conversions):
         """Kept ids are the nodes, less what made two id spaces one."""
         offset = self.metadata.get("destination_offset", 0)
         return np.where(nodes >= offset, nodes - offset, nodes) if offset else nodes.copy()
+
+    @cached_property
+    def identity(self) -> StreamIdentity:
+        """What tells these events from any others, whatever they are called and wherever stored."""
+        return identity_of(self)
 
     @cached_property
     def checked_node_ids(self) -> Any:

@@ -1,0 +1,117 @@
+"""The identity of a stream: a hash of each column, and what else its events mean.
+
+It depends on content alone. A stream that was moved, renamed or imported again from the same
+events has the same identity; one with another feature, label or numbering of nodes has not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pres_dist.events.storage import npy_header
+
+if TYPE_CHECKING:
+    from pres_dist.events.stream import EventStream
+
+StreamIdentity = dict[str, Any]
+"""By the keys of `_WORDS`; hashes are hexadecimal, None where the stream has no such column."""
+
+COLUMNS = ("src", "dst", "t", "edge_features", "node_features", "labels", "negatives")
+_CLOCK = ("time_unit", "time_scale", "first_event")
+"""What the metadata say of times: dates are converted by it."""
+_WORDS = {
+    "num_events": "number of events",
+    "num_nodes": "number of nodes",
+    "num_sources": "number of sources",
+    "official_split": "official split",
+    "destination_offset": "numbering of destinations",
+    "node_ids": "node ids",
+    "edge_features": "edge features",
+    "node_features": "node features",
+    "time_unit": "time unit",
+    "time_scale": "time scale",
+    "first_event": "time of the first event",
+}
+_ROWS = 1 << 20
+
+
+def identity_of(stream: EventStream) -> StreamIdentity:
+    """Return the identity of a stream.
+
+    Columns of a stored stream have the hashes of its meta.json. Those of a stream in memory,
+    or of a part of a stored one, are hashed here, as their files would be.
+    """
+    split = stream.official_split
+    return {
+        "num_events": stream.num_events,
+        "num_nodes": stream.num_nodes,
+        "num_sources": stream.num_sources,
+        "official_split": None if split is None else list(split),
+        "destination_offset": int(stream.metadata.get("destination_offset", 0)),
+        **{name: stream.metadata.get(name) for name in _CLOCK},
+        **{column: _column_hash(stream, column) for column in COLUMNS},
+        "node_ids": _ids_hash(stream),
+    }
+
+
+def differences(expected: Mapping[str, Any], found: StreamIdentity) -> list[str]:
+    """Return what differs between two identities in words, counts with both values."""
+    told = []
+    for name in dict.fromkeys((*found, *expected)):
+        before, now = expected.get(name), found.get(name)
+        if before == now:
+            continue
+        text = _WORDS.get(name, name)
+        is_hash = name in COLUMNS or name == "node_ids"
+        if is_hash and None not in (before, now):
+            told.append(text)
+        elif is_hash:
+            told.append(f"{text} ({'none' if before is None else 'some'} in the run)")
+        else:
+            told.append(f"{text} ({before} in the run, got {now})")
+    return told
+
+
+def _column_hash(stream: EventStream, column: str) -> str | None:
+    values = getattr(stream, column)
+    if values is None:
+        return None
+    stored, digest = stream.recorded.get(column, (None, ""))
+    return digest if stored is values else _array_hash(values)
+
+
+def _array_hash(values: np.ndarray) -> str:
+    """Return the SHA-256 of the .npy file that a stored stream would have of a column."""
+    digest = hashlib.sha256(npy_header(values.dtype, values.shape))
+    for start in range(0, len(values), _ROWS):
+        digest.update(np.ascontiguousarray(values[start : start + _ROWS]).data)
+    return digest.hexdigest()
+
+
+def _ids_hash(stream: EventStream) -> str | None:
+    """Return a SHA-256 of the ids themselves: Arrow's files differ between its versions."""
+    if stream.node_ids is None:
+        return None
+    import pyarrow as pa
+
+    ids = stream.checked_node_ids
+    numbers = pa.types.is_integer(ids.type)
+    ids = ids.cast(pa.int64() if numbers else pa.large_string())
+    # Lengths and texts apart, so that chunks may be cut anywhere.
+    lengths, texts = hashlib.sha256(), hashlib.sha256()
+    for chunk in ids.chunks:
+        if numbers:
+            texts.update(np.ascontiguousarray(chunk.to_numpy()).data)
+            continue
+        _, offsets, data = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        lengths.update(np.diff(ends).data)
+        if len(chunk) and ends[-1] > ends[0]:
+            texts.update(memoryview(data)[int(ends[0]) : int(ends[-1])])
+    kind = "int64" if numbers else "text"
+    whole = f"{kind} {len(ids)} {lengths.hexdigest()} {texts.hexdigest()}"
+    return hashlib.sha256(whole.encode()).hexdigest()
