@@ -8,7 +8,7 @@ from pathlib import Path
 from pres_dist.config.options import OptionParser
 from pres_dist.errors import ConfigError
 from pres_dist.remote import is_url
-from pres_dist.report.run_folder import LATEST, read_config
+from pres_dist.report.run_folder import LATEST, read_config, restore_config
 
 
 def main(argv: list[str]) -> int:
@@ -34,6 +34,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--fetch-only", action="store_true", help="copy a run from a URL, and do not go on with it"
     )
+    parser.add_argument(
+        "--restore-config",
+        action="store_true",
+        help="first put back the config.yaml that the run was started with",
+    )
     arguments = parser.parse_args(argv)
     run_dir, checkpoint = Path(arguments.run), arguments.checkpoint or LATEST
     if is_url(arguments.run):
@@ -43,6 +48,8 @@ def main(argv: list[str]) -> int:
             return 0
     elif arguments.run_dir or arguments.fetch_only:
         raise ConfigError(f"--run-dir and --fetch-only go with a URL, got {arguments.run}")
+    if arguments.restore_config:
+        restore_config(run_dir)
     read_config(run_dir)  # A wrong folder should not cost the import of torch.
 
     from pres_dist.parallel.notice import listening

@@ -69,7 +69,7 @@ def _evaluate(
                 results.append(
                     {
                         **final_metrics(parts, evaluation),
-                        "best_epoch": best.state["position"]["epoch"],
+                        "best_epoch": best.training_state().position.epoch,
                         "seconds": time.perf_counter() - started,
                         "settings": evaluation.model_dump(mode="json"),
                     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pres_dist.errors import CheckpointError
 from pres_dist.events.storage import npy_header
 
 if TYPE_CHECKING:
@@ -74,6 +75,19 @@ def differences(expected: Mapping[str, Any], found: StreamIdentity) -> list[str]
         else:
             told.append(f"{text} ({before} in the run, got {now})")
     return told
+
+
+def check_same_events(
+    stream: EventStream, expected: Mapping[str, Any], run: str = "the run"
+) -> None:
+    """Raise CheckpointError unless a stream has the identity that a run expects."""
+    told = differences(expected, stream.identity)
+    if told:
+        raise CheckpointError(
+            f"{stream.path or stream.name}: must be the stream that {run} was trained on, and "
+            f"holds other events: different {', '.join(told)}; restore that stream, import it "
+            "again as it was imported then, or name its place by --data.stream"
+        )
 
 
 def _column_hash(stream: EventStream, column: str) -> str | None:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.files import write_atomically
+from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.environment import describe_environment, launch_id
 from pres_dist.report.run_lock import LOCK, Note, RunLock, lock_run, warn
+from pres_dist.report.run_record import (
+    RECORD,
+    Parent,
+    RunRecord,
+    new_record,
+    read_record,
+    write_record,
+)
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -26,8 +37,14 @@ CHECKPOINTS = "checkpoints"
 LATEST, BEST = "LATEST", "BEST"
 
 
-def create_run_folder(config: RunConfig, run_dir: Path | None = None, note: Note = warn) -> RunLock:
-    """Make the folder of a new run, with config.yaml and environment.json in it, and lock it.
+def create_run_folder(
+    config: RunConfig,
+    run_dir: Path | None = None,
+    note: Note = warn,
+    stream: Mapping[str, Any] | None = None,
+    parent: Parent | None = None,
+) -> RunLock:
+    """Make the folder of a new run, lock it, and describe the run in it.
 
     Of several processes that are given the same folder at the same time, one gets it.
 
@@ -35,6 +52,8 @@ def create_run_folder(config: RunConfig, run_dir: Path | None = None, note: Note
         config: What will be computed.
         run_dir: A new or empty folder; runs/NAME-DATE-TIME when None.
         note: Receives a warning, see `lock_run`.
+        stream: Identity of the events.
+        parent: The checkpoint of another run that this one begins with.
 
     Raises:
         ConfigError: `run_dir` holds something already, is in use, or cannot be made.
@@ -47,7 +66,9 @@ def create_run_folder(config: RunConfig, run_dir: Path | None = None, note: Note
             check_given_folder(folder)
             environment = describe_environment(config.training.seed)
             write_atomically(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-            write_atomically(folder / CONFIG, dump_yaml(config))
+            record = new_record(dump_yaml(config), stream, parent)
+            write_record(folder, record)
+            write_atomically(folder / CONFIG, record.config)  # the last: it makes this a run
         except BaseException:
             lock.release()
             raise
@@ -90,11 +111,75 @@ def read_config(run_dir: Path) -> RunConfig:
     """The configuration that a run was started with.
 
     Raises:
-        ConfigError: `run_dir` is not the folder of a run, or its config.yaml is damaged.
+        ConfigError: `run_dir` is not the folder of a run, or its config.yaml is not what the
+            run was started with.
+        CheckpointError: its run.json is missing or damaged.
     """
-    if not (run_dir / CONFIG).is_file():
-        raise ConfigError(f"{run_dir}: not the folder of a run: there is no {CONFIG} in it")
-    return load_config(run_dir / CONFIG)
+    file = run_dir / CONFIG
+    if not file.is_file():
+        hint = f"; {_restore(run_dir)}" if (run_dir / RECORD).is_file() else ""
+        raise ConfigError(f"{run_dir}: not the folder of a run: there is no {CONFIG} in it{hint}")
+    record = read_record(run_dir)
+    try:
+        content = read_regular(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    if content != record.config.encode():
+        raise ConfigError(
+            f"{file}: must be as the run was started with, but {_changed(content, record)}; "
+            f"{_restore(run_dir)}, and `pres-dist train {file} --run-dir NEW` starts a run with "
+            "other settings"
+        )
+    return load_config(file)
+
+
+def restore_config(run_dir: Path) -> None:
+    """Write config.yaml anew as the run was started with.
+
+    Raises:
+        CheckpointError: run.json, which has its text, is missing or damaged.
+        ConfigError: it cannot be written.
+    """
+    record = read_record(run_dir)
+    try:
+        write_atomically(run_dir / CONFIG, record.config)
+    except OSError as error:
+        raise ConfigError(f"{run_dir / CONFIG}: cannot be written: {error.strerror}") from None
+
+
+def _restore(run_dir: Path) -> str:
+    return f"`pres-dist resume {run_dir} --restore-config` puts the original back"
+
+
+def _changed(content: bytes, record: RunRecord) -> str:
+    """How a config.yaml differs from what the run was started with."""
+    if not content.strip():
+        return "it is empty"
+    try:
+        found = yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return "it is no longer YAML"
+    if not isinstance(found, dict):
+        return "it holds no `key: value` lines"
+    before, now = _flat(yaml.safe_load(record.config)), _flat(found)
+    keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
+    told = [f"{key} was {_said(before, key)} and is {_said(now, key)} now" for key in keys[:5]]
+    more = [f"{len(keys) - 5} more keys differ"] if len(keys) > 5 else []
+    return ", ".join(told + more) or "it is written in another way"
+
+
+def _flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _said(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "missing"
 
 
 def check_given_folder(run_dir: Path) -> None:

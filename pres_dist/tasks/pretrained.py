@@ -7,15 +7,19 @@ training as in evaluation, and only the classifier learns.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from pres_dist.config.base import Config
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.events.identity import check_same_events
+from pres_dist.events.stream import EventStream
 from pres_dist.report.run_folder import read_config
+from pres_dist.report.run_record import Parent
 from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.state import load_weights
 
 if TYPE_CHECKING:
     from pres_dist.training.setup import Parts
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 CLASSIFIER = "classifier."
 _SAME = ("data", "model", "pres")
 """Sections that decide the encoder, and which events it may have learnt from."""
+_PLACE = "stream"
+"""Where the events are, which may differ: that they are the same is checked."""
 
 
 def freeze_encoder(model: nn.Module) -> None:
@@ -39,8 +45,11 @@ def begin_training(model: nn.Module) -> None:
             module.eval()
 
 
-def load_encoder(parts: Parts) -> None:
+def load_encoder(parts: Parts) -> Parent | None:
     """Take over the best weights of the run that the configuration names, if it names one.
+
+    Returns:
+        the checkpoint that they are from.
 
     Raises:
         ConfigError: not the folder of a run, or one of another encoder or of other events.
@@ -48,29 +57,36 @@ def load_encoder(parts: Parts) -> None:
     """
     config = parts.config
     if config.task.pretrained is None:
-        return
-    run_dir = Path(config.task.pretrained)
-    state = parts.world.leader_does(lambda: _checked_state(config, run_dir))
+        return None
+    run_dir, stream = Path(config.task.pretrained), parts.data.stream
+    weights, parent = parts.world.leader_does(lambda: _checked_state(config, run_dir, stream))
     own = parts.model.state_dict()
     kept = {name: value for name, value in own.items() if name.startswith(CLASSIFIER)}
-    parts.model.load_state_dict({**state, **kept})
+    load_weights(parts.model, {**weights, **kept}, f"task.pretrained: {run_dir}")
+    return parent
 
 
-def _checked_state(config: RunConfig, run_dir: Path) -> dict[str, Any]:
+def _checked_state(
+    config: RunConfig, run_dir: Path, stream: EventStream
+) -> tuple[dict[str, Tensor], Parent]:
     """Weights of the encoder and the link decoder, of a run that this one may go on from."""
     theirs = read_config(run_dir)
     for section in _SAME:
         _check_same(run_dir, section, getattr(theirs, section), getattr(config, section))
     if theirs.memory.dim != config.memory.dim:
         raise _other(run_dir, "memory.dim", theirs.memory.dim, config.memory.dim)
-    weights = Checkpoints(run_dir).open(BEST).state["model"]
-    return {name: value for name, value in weights.items() if not name.startswith(CLASSIFIER)}
+    best = Checkpoints(run_dir).open(BEST)
+    state = best.training_state()
+    check_same_events(stream, state.fingerprint, f"{run_dir} (task.pretrained)")
+    assert best.run is not None, "read_config has found the run's record"
+    kept = {name: one for name, one in state.model.items() if not name.startswith(CLASSIFIER)}
+    return kept, Parent(run=best.run, checkpoint=best.name)
 
 
 def _check_same(run_dir: Path, section: str, theirs: Config, ours: Config) -> None:
     for name, value in theirs.model_dump().items():
         own = ours.model_dump()[name]
-        if own != value:
+        if own != value and name != _PLACE:
             raise _other(run_dir, f"{section}.{name}", value, own)
 
 

@@ -9,6 +9,7 @@ What is saved is copied at once; a thread writes the copies while training goes 
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,11 @@ from torch import Tensor
 
 from pres_dist.errors import CheckpointError, ConfigError
 from pres_dist.faults import reached
-from pres_dist.files import sync_folder, write_atomically
+from pres_dist.files import read_regular, sync_folder, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
+from pres_dist.report.run_record import id_of
 from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import (
     MEMORY,
@@ -40,6 +42,7 @@ from pres_dist.training.checkpoint_folder import (
     write_state,
 )
 from pres_dist.training.mirror import CheckpointMirror, MirrorTotals
+from pres_dist.training.state import TrainingState, checked_state
 
 __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
@@ -55,13 +58,26 @@ class Checkpoint:
 
     Attributes:
         name: of its folder.
-        state: what all workers share.
+        state: what all workers share, as it was read.
         memory: node memory, in its files.
+        digest: SHA-256 of the state's file, which no other checkpoint has.
+        run: id of the run that wrote it.
     """
 
     name: str
     state: dict[str, Any]
     memory: SavedMemory
+    digest: str
+    run: str | None
+
+    @property
+    def file(self) -> Path:
+        """Where the state was read."""
+        return self.memory.folder.parent / STATE
+
+    def training_state(self) -> TrainingState:
+        """Return the state with its types and bounds checked; CheckpointError if one is wrong."""
+        return checked_state(self.state, self.file)
 
 
 @dataclass
@@ -103,7 +119,7 @@ class Checkpoints:
         mirror: CheckpointMirror | None = None,
         check_place: Callable[[], None] = lambda: None,
     ) -> None:
-        self.folder = run_dir / CHECKPOINTS
+        self._run_dir, self.folder = run_dir, run_dir / CHECKPOINTS
         self._check_place = check_place
         self._keep, self._world = keep, world or World()
         self._writers: World | None = None
@@ -185,21 +201,34 @@ class Checkpoints:
         """
         self.wait()
         folder = self.folder / self.name(which)
-        check(folder)
-        return Checkpoint(
-            folder.name, read_tensors(folder / STATE), SavedMemory.open(folder / MEMORY)
-        )
+        manifest, own = check(folder), id_of(self._run_dir)
+        if manifest.run != own:
+            raise CheckpointError(
+                f"{folder}: must be a checkpoint of this run (id {own}), got one of run "
+                f"{manifest.run}: was it copied here?"
+            )
+        state, memory = read_tensors(folder / STATE), SavedMemory.open(folder / MEMORY)
+        return Checkpoint(folder.name, state, memory, manifest.sha256[STATE], own)
 
     def name(self, which: str) -> str:
         """Name of the newest or best checkpoint; CheckpointError where there is none."""
         if which not in (LATEST, BEST):
             return self._given(which)
+        file = self.folder / which
         try:
-            return (self.folder / which).read_text().strip()
-        except OSError:
+            name = read_regular(file).decode(errors="replace").strip()
+        except FileNotFoundError:
             raise CheckpointError(
                 f"{self.folder}: there is no {which.lower()} checkpoint here"
             ) from None
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+        if not re.fullmatch(r"step-\d{8,}", name):
+            raise CheckpointError(
+                f"{file}: damaged: must name a checkpoint (step-00000012), got {name[:40]!r}; "
+                "`pres-dist resume RUN --checkpoint NAME` takes one by its name"
+            )
+        return name
 
     def _given(self, name: str) -> str:
         there = sorted(path.name for path in self.folder.glob("step-*") if path.suffix != ".tmp")
@@ -268,7 +297,7 @@ class Checkpoints:
         return hashes_of(partial, files)
 
     def _publish(self, partial: Path, final: Path, step: int, hashes: list[dict[str, str]]) -> None:
-        seal(partial, step, hashes)
+        seal(partial, step, id_of(self._run_dir), hashes)
         self._check_place()
         if final.exists():  # left by a run that ended before LATEST could name it
             shutil.rmtree(final)

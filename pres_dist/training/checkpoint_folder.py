@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
 from pres_dist.errors import CheckpointError
-from pres_dist.files import sha256, sync_folder, write_atomically
+from pres_dist.files import read_regular, sha256, sync_folder, write_atomically
 from pres_dist.memory.saved import METADATA
 
 STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
-VERSION = 2
+VERSION = 3
 
 
 def write_state(folder: Path, content: memoryview) -> None:
@@ -42,36 +43,71 @@ def hashes_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
-def seal(folder: Path, step: int, hashes: Sequence[dict[str, str]]) -> None:
+def seal(folder: Path, step: int, run: str | None, hashes: Sequence[dict[str, str]]) -> None:
     """Write the manifest, from the hashes of all workers; nothing changes in here after that."""
     found = {name: digest for each in hashes for name, digest in sorted(each.items())}
-    manifest = {"version": VERSION, "step": step, "sha256": found}
+    manifest = {"version": VERSION, "run": run, "step": step, "sha256": found}
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     sync_folder(folder / MEMORY)
     sync_folder(folder)
 
 
-def check(folder: Path) -> None:
-    """Raise CheckpointError unless every file is as it was written, and no other is there."""
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        run: id of the run that wrote it.
+        sha256: of each file, by its path in the folder.
+    """
+
+    run: str | None
+    sha256: Mapping[str, str]
+
+
+def check(folder: Path) -> Manifest:
+    """Check that every file is as it was written, and that no other is there.
+
+    Raises:
+        CheckpointError: one is not.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads(read_regular(folder / MANIFEST))
         version, expected = manifest["version"], dict(manifest.get("sha256", {}))
         if version != VERSION:
             raise CheckpointError(f"{folder}: checkpoint version must be {VERSION}, got {version}")
         there = {
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
         }
         missing = ({STATE, f"{MEMORY}/{METADATA}"} | there) - {MANIFEST} - set(expected)
         if missing:
             raise CheckpointError(f"{folder / MANIFEST}: must name {', '.join(sorted(missing))}")
+        outside = [name for name in expected if leaves(name)]
+        if outside:
+            raise CheckpointError(
+                f"{folder / MANIFEST}: names must stay in the folder, got {outside[0]!r}"
+            )
         found = hashes_of(folder, [folder / name for name in expected])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: not a complete checkpoint: {error}") from None
+        run = manifest.get("run")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = (
+            f"{error.filename}: {error.strerror}"
+            if isinstance(error, OSError) and error.filename
+            else str(error)
+        )
+        raise CheckpointError(f"{folder}: not a complete checkpoint: {reason}") from None
     for name, digest in expected.items():
         if found[name] != digest:
             raise CheckpointError(
                 f"{folder / name}: damaged: its sha256 must be {digest}, got {found[name]}"
             )
+    return Manifest(run if isinstance(run, str) else None, expected)
+
+
+def leaves(name: str) -> bool:
+    """Whether the name of a file leads out of the folder that it is in."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
 def read_tensors(file: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pres_dist.errors import CheckpointError
 from pres_dist.remote import RemoteFolder
@@ -19,7 +19,8 @@ from pres_dist.report.run_folder import (
     METRICS,
     check_given_folder,
 )
-from pres_dist.training.checkpoint_folder import MANIFEST, check
+from pres_dist.report.run_record import RECORD
+from pres_dist.training.checkpoint_folder import MANIFEST, check, leaves
 
 
 def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
@@ -51,7 +52,7 @@ def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
 
 
 def _fetch(remote: RemoteFolder, folder: Path, which: str) -> None:
-    for name in (CONFIG, ENVIRONMENT, CALIBRATION, METRICS):
+    for name in (RECORD, CONFIG, ENVIRONMENT, CALIBRATION, METRICS):
         content = remote.read(name)
         if content is not None:
             (folder / name).write_bytes(content)
@@ -95,15 +96,11 @@ def _files_of(manifest: bytes, where: str) -> list[str]:
     """The files of a checkpoint, all of them inside its folder."""
     try:
         names = list(json.loads(manifest)["sha256"])
-        if any(_leaves(PurePosixPath(name)) for name in names):
+        if any(map(leaves, names)):
             raise ValueError(f"names must stay in the folder, got {names}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{where}: not a complete checkpoint: {error}") from None
     return names
-
-
-def _leaves(name: PurePosixPath) -> bool:
-    return name.is_absolute() or ".." in name.parts or "\\" in str(name)
 
 
 def _complete(remote: RemoteFolder) -> list[str]:

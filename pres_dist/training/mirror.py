@@ -1,6 +1,6 @@
 """A run's checkpoints on another file system, where they outlive the machine.
 
-URL/config.yaml, environment.json       as in the run folder
+URL/config.yaml, run.json, ...          as in the run folder
 URL/metrics.jsonl                       up to the newest checkpoint, at least
 URL/checkpoints/LATEST, BEST
 URL/checkpoints/step-00000012/...
@@ -33,6 +33,7 @@ from pres_dist.report.run_folder import (
     REPORT,
     RESULTS,
 )
+from pres_dist.report.run_record import RECORD
 from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import MANIFEST
 
@@ -80,7 +81,7 @@ class CheckpointMirror:
 
     def begin(self) -> None:
         """Send what describes the run."""
-        self._send_later(CONFIG, ENVIRONMENT, CALIBRATION)
+        self._send_later(RECORD, CONFIG, ENVIRONMENT, CALIBRATION)
 
     def offer(self, which: str, name: str) -> None:
         """Let LATEST or BEST there name a checkpoint, which is sent where it is not there yet."""

@@ -15,6 +15,7 @@ import torch
 from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.final import final_metrics
+from pres_dist.events.identity import check_same_events
 from pres_dist.files import write_atomically
 from pres_dist.parallel.grid import Grid, training_grid
 from pres_dist.parallel.join import join_world
@@ -34,6 +35,7 @@ from pres_dist.report.run_folder import (
     read_config,
 )
 from pres_dist.report.run_lock import PREDECESSOR_S, RunLock, lock_run
+from pres_dist.report.run_record import read_record
 from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.calibration import calibrate, with_batch_size
@@ -78,9 +80,10 @@ def train(
         with assembled(config, device, world) as parts:
             for line in ineffective(asked, world.grid.memory_workers):
                 progress.note(f"warning: {line}")
-            load_encoder(parts)
+            parent, stream = load_encoder(parts), parts.data.stream
             with _writing(
-                lambda: create_run_folder(config, run_dir, progress.note), world
+                lambda: create_run_folder(config, run_dir, progress.note, stream.identity, parent),
+                world,
             ) as place:
                 if found is not None and world.leads:
                     text = json.dumps(found.as_record(), indent=1)
@@ -114,8 +117,7 @@ def start_or_resume(
             return train(config, run_dir, console)
         progress = _progress(console, world)
         with _writing(lambda: lock_run(begun, PREDECESSOR_S, progress.note), world) as place:
-            if config.training.batch_size == "auto":  # chosen when the run began
-                config = with_batch_size(config, read_config(begun).training.events_per_batch)
+            config = world.leader_does(lambda: read_config(begun))  # what the run began with
             checkpoints = Checkpoints(begun)
             newest = world.leader_does(lambda: checkpoints.open() if checkpoints.any() else None)
             with assembled(config, device, world) as parts:
@@ -205,6 +207,8 @@ def _writing(lock: Callable[[], RunLock], world: World) -> Iterator[_Place]:
 
 def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | None) -> Results:
     config, world, folder = parts.config, parts.world, place.folder
+    record = world.leader_does(lambda: read_record(folder))
+    check_same_events(parts.data.stream, record.stream)
     mirror = _mirror(config, folder, progress, world)
     checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror, place.check)
     log: MetricsLog | NoLog = NoLog()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NoReturn
 
 import torch
 
-from pres_dist.errors import TerminatedError
+from pres_dist.errors import CheckpointError, TerminatedError
 from pres_dist.faults import reached
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
@@ -21,37 +20,16 @@ from pres_dist.step.prefetch import Prefetch
 from pres_dist.tasks.pretrained import begin_training
 from pres_dist.tasks.task import Metrics
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheckpoints
-from pres_dist.training.identity import fingerprint, load_model
+from pres_dist.training.identity import load_model
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
+from pres_dist.training.state import Position, check_tensors, load_optimiser
 from pres_dist.training.step import TrainingStep, Update
 from pres_dist.training.timing import EpochTimer, Throughput, so_far
 from pres_dist.training.totals import EpochTotals
 
 _LOG_SHARE = 50
 """Step records are written about this many times an epoch."""
-
-
-@dataclass
-class Position:
-    """Where a run is, and how it fared so far. Epochs are counted from 1.
-
-    Attributes:
-        epoch: the epoch that is running.
-        batch: steps of it that are done.
-        step: temporal batches of the whole run.
-        updates: optimiser steps of the whole run.
-        best_metric, best_epoch: of the epochs before, by the task's metric on the validation part.
-        seconds: wall-clock seconds of training and evaluation before this process.
-    """
-
-    epoch: int = 1
-    batch: int = 0
-    step: int = 0
-    updates: int = 0
-    best_metric: float = -1.0
-    best_epoch: int = 0
-    seconds: float = 0.0
 
 
 class Trainer:
@@ -251,12 +229,12 @@ class Trainer:
 
         All workers take part; only the leader's is complete.
         """
-        position = asdict(self.position) | {"seconds": self.seconds()}
+        position = self.position.model_dump() | {"seconds": self.seconds()}
         world = self.parts.world
         totals = deepcopy(self.totals)
         totals.add_up(world)
         return {
-            "fingerprint": fingerprint(self.parts.data.stream),
+            "fingerprint": self.parts.data.stream.identity,
             "model": self.parts.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "totals": totals.state_dict(),
@@ -268,13 +246,27 @@ class Trainer:
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same run."""
         load_model(self.parts, checkpoint)
-        state = checkpoint.state
-        self.optimiser.load_state_dict(state["optimiser"])
+        state, where = checkpoint.training_state(), str(checkpoint.file)
+        position, steps = state.position, self.schedule.num_steps
+        if position.epoch > self.config.epochs + 1 or position.batch > steps:
+            raise CheckpointError(
+                f"{where}: position must be within {self.config.epochs} epochs of {steps} batches, "
+                f"got epoch {position.epoch}, batch {position.batch}"
+            )
+        load_optimiser(self.optimiser, state.optimiser, where)
+        sums = {"sums": state.totals.sums, "pending_max": state.totals.pending_max}
+        check_tensors(self.totals.state_dict(), sums, f"{where}: totals")
         if self.parts.world.leads:  # sums of all workers: one carries them on
-            self.totals.load_state_dict(state["totals"])
-        self.prefetch.staleness.update(state["staleness"])
-        self.position = Position(**state["position"])
-        self._set_random_state(state["random"])
+            self.totals.load_state_dict(sums)
+        self.prefetch.staleness.update(state.staleness)
+        self.position = position
+        try:
+            self._set_random_state(state.random)
+        except (KeyError, RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"{where}: random: not the state of a generator: {reason}"
+            ) from None
 
     def _random_state(self) -> dict[str, torch.Tensor]:
         """Torch's generators, which dropout draws from."""

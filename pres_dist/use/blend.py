@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.errors import ConfigError
-from pres_dist.files import write_atomically
+from pres_dist.files import read_regular, write_atomically
 from pres_dist.sampling.negatives import destinations_of
 from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.use.history import FEATURES, History
@@ -68,8 +68,8 @@ def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
     """
     file = live.run_dir / BLEND
     try:
-        saved: dict[str, Any] = json.loads(file.read_text())
-        if saved["checkpoint"] == live.checkpoint and list(saved["weights"]) == list(NAMES):
+        saved: dict[str, Any] = json.loads(read_regular(file))
+        if saved["sha256"] == live.digest and list(saved["weights"]) == list(NAMES):
             weights = tuple(float(weight) for weight in saved["weights"].values())
             return Blend(weights, live.checkpoint, int(saved["num_events"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -77,6 +77,7 @@ def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
     blend, _ = learn_blend(live, report)
     kept = {
         "checkpoint": blend.checkpoint,
+        "sha256": live.digest,
         "num_events": blend.num_events,
         "weights": dict(zip(NAMES, blend.weights, strict=True)),
     }

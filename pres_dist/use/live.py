@@ -36,6 +36,7 @@ from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
+from pres_dist.training.state import load_weights
 from pres_dist.training.stores import without_servers
 from pres_dist.use.stretches import Stretch, stretches_of
 from pres_dist.use.times import latest_allowed, shown
@@ -100,6 +101,11 @@ class LiveRun:
     def checkpoint(self) -> str:
         """Name of the one that weights are from, and what tells them from those trained on."""
         return self.state.weights_name
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the state that weights are from: no other checkpoint or run has it."""
+        return self.state.weights_digest
 
     @property
     def latest(self) -> int:
@@ -224,7 +230,7 @@ class LiveRun:
 
     def _begin(self, state: RunState) -> None:
         """Take over weights, and memory unless it is to be replayed."""
-        self.parts.model.load_state_dict(state.weights)
+        load_weights(self.parts.model, state.weights, f"{self.run_dir}: {state.checkpoint}")
         self.parts.model.eval()
         self._undo = None
         self._position = self._seen = self._stretches[0].first_event

@@ -27,6 +27,7 @@ from pres_dist.step.prefetch import Prefetch
 from pres_dist.tasks.pretrained import begin_training
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
+from pres_dist.training.state import OptimiserState, TunedState, load_optimiser
 from pres_dist.training.step import TrainingStep
 from pres_dist.use.live import Report
 
@@ -38,18 +39,18 @@ class Rehearsal:
         parts: over the events to sweep, with the weights to go on from.
         replay: share of the trained batches that are of earlier events, less than 1.
         old_end: the first new event.
-        learnt: `optimiser` and `updates` to go on from.
+        learnt: state of the optimiser, and its steps, to go on from.
     """
 
     def __init__(
-        self, parts: Parts, replay: float, old_end: int, learnt: Mapping[str, Any]
+        self, parts: Parts, replay: float, old_end: int, learnt: tuple[OptimiserState, int]
     ) -> None:
         self._parts, self._share = parts, replay
         sweep = parts.train_sweep
         self._schedule = Schedule(sweep)
         self._step = TrainingStep(parts, self._schedule, Prefetch(parts.train_step, 0))
-        self._step.optimiser.load_state_dict(learnt["optimiser"])
-        self._updates = int(learnt["updates"])
+        state, self._updates = learnt
+        load_optimiser(self._step.optimiser, state, "the optimiser that training goes on from")
         first = int(parts.data.kept[0])
         ends = [first + sweep.events_before(number) for number in range(len(sweep) + 1)]
         self._num_old = sum(end <= old_end for end in ends[1:])
@@ -75,13 +76,13 @@ class Rehearsal:
             report(swept, swept, self._parts.config.training.epochs * sum(self._sizes))
         return total / num_events
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TunedState:
         """Copies of what a later training goes on from."""
-        return {
-            "model": deepcopy(self._parts.model.state_dict()),
-            "optimiser": deepcopy(self._step.optimiser.state_dict()),
-            "updates": self._updates,
-        }
+        return TunedState(
+            model=deepcopy(dict(self._parts.model.state_dict())),
+            optimiser=OptimiserState(**deepcopy(self._step.optimiser.state_dict())),
+            updates=self._updates,
+        )
 
     def _replayed(self, epoch: int) -> set[int]:
         """The earlier batches that an epoch trains on: as many as make up the share."""

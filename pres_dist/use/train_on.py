@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from pres_dist.step.batches import Sweep
 from pres_dist.tasks.task import Metrics
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.setup import Parts, assemble
+from pres_dist.training.state import OptimiserState, load_weights
 from pres_dist.use.live import LiveRun, Report
 from pres_dist.use.new_events import NewEvents
 from pres_dist.use.rehearsal import Rehearsal, bring_over
@@ -168,7 +169,7 @@ def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
 
 def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metrics:
     """What the run as it is makes of the last events; also takes over its weights."""
-    parts.model.load_state_dict(state.weights)
+    load_weights(parts.model, state.weights, state.checkpoint)
     parts.model.eval()
     if parts.config.model.has_memory:
         parts.store.load_state_dict(state.memory)
@@ -186,14 +187,12 @@ def _measured(parts: Parts, last: range) -> Metrics:
     return parts.task.evaluator(parts, config).final(last, parts.world)
 
 
-def _learnt(state: RunState, origin: Checkpoint) -> Mapping[str, Any]:
+def _learnt(state: RunState, origin: Checkpoint) -> tuple[OptimiserState, int]:
     """The optimiser that weights were trained by, and its steps."""
     if state.tuned is not None:
-        return state.tuned.state
-    return {
-        "optimiser": origin.state["optimiser"],
-        "updates": origin.state["position"]["updates"],
-    }
+        return state.tuned.state.optimiser, state.tuned.state.updates
+    trained = origin.training_state()
+    return trained.optimiser, trained.position.updates
 
 
 def _with(state: RunState, tuned: Tuned) -> RunState:
@@ -202,7 +201,7 @@ def _with(state: RunState, tuned: Tuned) -> RunState:
         state,
         data=tuned.over(state.data),
         segments=[tuned.end],
-        weights=tuned.state["model"],
+        weights=tuned.state.model,
         memory=dict(tuned.memory),
         memory_end=tuned.train_end,
         tuned=tuned,

@@ -13,18 +13,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
+from pres_dist.config.base import Config
 from pres_dist.errors import CheckpointError
 from pres_dist.events.split import unseen_nodes
 from pres_dist.files import replacing, sha256
 from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.setup import Data
+from pres_dist.training.state import TunedState, checked_tuned
 from pres_dist.use.relaying import NodeNumbers
 
 WEIGHTS, TRAINED_MEMORY = "weights.pt", "trained_memory.pt"
+
+
+Numbers = dict[Literal["num_events", "num_nodes", "shifted"], Annotated[int, Field(ge=0)]]
+"""The fields of `NodeNumbers`."""
+
+
+class TunedEntry(Config):
+    """What the manifest of a version says of weights that were trained on."""
+
+    train_end: int = Field(ge=1)
+    end: int = Field(ge=1)
+    trained: Numbers
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class Tuned:
         train_end: first event that they were not trained on.
         end: events of the stream when they were.
         trained: the nodes that memory is laid out for.
-        state: `model`, `optimiser`, and the optimiser steps of the run so far as `updates`.
+        state: weights, optimiser, and the optimiser steps of the run so far.
         memory: state of a `LocalStore`, before event `train_end`.
         digest: of the weights' file; empty before it is written.
     """
@@ -43,7 +59,7 @@ class Tuned:
     train_end: int
     end: int
     trained: NodeNumbers
-    state: Mapping[str, Any]
+    state: TunedState
     memory: Mapping[str, Any]
     digest: str = ""
 
@@ -62,7 +78,7 @@ class Tuned:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write both files; returns what a manifest must say of them."""
-        for name, content in ((WEIGHTS, self.state), (TRAINED_MEMORY, self.memory)):
+        for name, content in ((WEIGHTS, self.state.model_dump()), (TRAINED_MEMORY, self.memory)):
             write_tensors(folder / name, content)
         return {
             "train_end": self.train_end,
@@ -72,13 +88,15 @@ class Tuned:
         }
 
     @classmethod
-    def read(cls, folder: Path, entry: Mapping[str, Any]) -> Tuned:
+    def read(cls, folder: Path, entry: TunedEntry) -> Tuned:
         """What `write` wrote; CheckpointError where it is damaged."""
         weights, memory = (
-            read_checked(folder / name, entry["sha256"][name]) for name in (WEIGHTS, TRAINED_MEMORY)
+            read_checked(folder / name, entry.sha256.get(name, ""))
+            for name in (WEIGHTS, TRAINED_MEMORY)
         )
-        numbers, digest = NodeNumbers(**entry["trained"]), entry["sha256"][WEIGHTS]
-        return cls(int(entry["train_end"]), int(entry["end"]), numbers, weights, memory, digest)
+        numbers, digest = NodeNumbers(**entry.trained), entry.sha256[WEIGHTS]
+        state = checked_tuned(weights, folder / WEIGHTS)
+        return cls(entry.train_end, entry.end, numbers, state, memory, digest)
 
 
 def write_tensors(file: Path, content: Mapping[str, Any]) -> None:
@@ -89,6 +107,10 @@ def write_tensors(file: Path, content: Mapping[str, Any]) -> None:
 
 def read_checked(file: Path, digest: str) -> dict[str, Any]:
     """What `write_tensors` wrote; CheckpointError unless it has the hash."""
-    if not file.is_file() or sha256(file) != digest:
-        raise CheckpointError(f"{file}: damaged: its sha256 must be {digest}")
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    if found != digest:
+        raise CheckpointError(f"{file}: damaged: its sha256 must be {digest}, got {found}")
     return read_tensors(file)  # a hash is no signature: whoever can write here can make both

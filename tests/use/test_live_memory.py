@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from resealed import forged
 from trained_runs import KINDS, trained
 
 from pres_dist.errors import DataError
@@ -102,14 +103,7 @@ def copy_over(run_dir: Path, stream: EventStream, dst: np.ndarray, folder: Path)
         edge_features=stream.edge_features,
     )
     other.save(folder / "changed")
-    copy = folder / "run"
-    copy.mkdir()
-    (copy / "checkpoints").symlink_to(run_dir / "checkpoints")
-    text = (run_dir / "config.yaml").read_text()
-    place = str(read_config(run_dir).data.stream)
-    assert place in text
-    (copy / "config.yaml").write_text(text.replace(place, str(folder / "changed")))
-    return copy
+    return forged(run_dir, EventStream.open(folder / "changed"), folder / "run")
 
 
 def test_a_time_before_the_memory_needs_a_replay(tgn_run: Path) -> None:

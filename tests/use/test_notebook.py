@@ -134,6 +134,7 @@ def test_settings_by_name(make_config: MakeConfig, tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_not_ended_has_no_results(tgn_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text((tgn_run / "config.yaml").read_text())
+    for name in ("config.yaml", "run.json"):
+        (tmp_path / name).write_bytes((tgn_run / name).read_bytes())
     with pytest.raises(ConfigError, match="the run has not ended"):
         _ = pres_dist.load_run(tmp_path).results

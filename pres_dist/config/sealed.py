@@ -1,0 +1,54 @@
+"""JSON files that hold a hash of themselves, read through a typed model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+
+from pres_dist.config.base import Config
+from pres_dist.errors import CheckpointError
+from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, write_atomically
+
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class Sealed(Config):
+    """The content of a file that is sealed."""
+
+    sha256: str = Field(UNSEALED, pattern=SHA256)
+    """Of the file, with zeros in this place."""
+
+
+Content = TypeVar("Content", bound=Sealed)
+
+
+def write_sealed(file: Path, content: Sealed) -> None:
+    """Write a file with a hash of itself, on disk."""
+    text = content.model_copy(update={"sha256": UNSEALED}).model_dump_json(indent=1)
+    write_atomically(file, sealed(text + "\n"))
+
+
+def read_sealed(file: Path, kind: type[Content]) -> Content:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it cannot be read, or is damaged.
+    """
+    try:
+        content = read_regular(file)
+        found = kind.model_validate_json(content)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise CheckpointError(f"{file}: damaged: {where}: {first['msg']}") from None
+    digest = seal_of(content, found.sha256)
+    if digest != found.sha256:
+        raise CheckpointError(f"{file}: damaged: its sha256 must be {found.sha256}, got {digest}")
+    return found

@@ -1,0 +1,173 @@
+"""What the state.pt of a checkpoint holds, checked before any of it is used.
+
+Its hash finds damage. Types, bounds and shapes are checked as well, since whoever can write a
+checkpoint can write its hash: a wrong value is one error and not a failure somewhere later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from pres_dist.errors import CheckpointError
+
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise ValueError("must be a dense tensor")
+    return tensor
+
+
+Model = TypeVar("Model", bound=BaseModel)
+AnyTensor = Annotated[Tensor, AfterValidator(_plain)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Position(BaseModel):
+    """Where a run is, and how it fared so far. Epochs are counted from 1.
+
+    Attributes:
+        epoch: the epoch that is running.
+        batch: steps of it that are done.
+        step: temporal batches of the whole run.
+        updates: optimiser steps of the whole run.
+        best_metric, best_epoch: of the epochs before, by the task's metric on the validation part.
+        seconds: wall-clock seconds of training and evaluation before this process.
+    """
+
+    model_config = _STRICT
+    epoch: Annotated[int, Field(ge=1, lt=2**31)] = 1
+    batch: Count = 0
+    step: Count = 0
+    updates: Count = 0
+    best_metric: float = -1.0
+    best_epoch: Count = 0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class OptimiserState(BaseModel):
+    """State of an optimiser by parameter, and the parameters of each group."""
+
+    model_config = _STRICT
+    state: dict[Count, dict[str, AnyTensor]]
+    param_groups: list[dict[str, Any]]
+
+
+class TotalsState(BaseModel):
+    """Sums of the epoch that is running."""
+
+    model_config = _STRICT
+    sums: AnyTensor
+    pending_max: AnyTensor
+
+
+class TrainingState(BaseModel):
+    """The content of state.pt."""
+
+    model_config = _STRICT
+    fingerprint: dict[str, str | int | list[int] | None]
+    """Identity of the stream (`pres_dist.events.identity`)."""
+    model: dict[str, AnyTensor]
+    optimiser: OptimiserState
+    totals: TotalsState
+    staleness: dict[Count, Count]
+    position: Position
+    random: list[dict[str, AnyTensor]] = Field(min_length=1)
+    """Torch's generators of each worker."""
+
+
+class TunedState(BaseModel):
+    """The content of weights.pt in a version of an extended run."""
+
+    model_config = _STRICT
+    model: dict[str, AnyTensor]
+    optimiser: OptimiserState
+    updates: Count
+
+
+def checked_state(state: Mapping[str, Any], file: Path) -> TrainingState:
+    """Return the state of a checkpoint; CheckpointError names what is missing or wrong."""
+    return _checked(TrainingState, state, file)
+
+
+def checked_tuned(state: Mapping[str, Any], file: Path) -> TunedState:
+    """Return the state of weights that were trained on; CheckpointError as above."""
+    return _checked(TunedState, state, file)
+
+
+def _checked(model: type[Model], state: Mapping[str, Any], file: Path) -> Model:
+    try:
+        return model.model_validate(dict(state))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        told = problem["msg"][0].lower() + problem["msg"][1:]
+        got = "" if problem["type"] == "missing" else f", got {_shown(problem['input'])}"
+        raise CheckpointError(f"{file}: {where}: {told}{got}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: must hold the state of a run: {error}") from None
+
+
+def _shown(value: object) -> str:
+    return type(value).__name__ if isinstance(value, Tensor | dict | list) else repr(value)[:60]
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Take over weights of the very names, shapes and types of a model's own.
+
+    Raises:
+        CheckpointError: others.
+    """
+    own = model.state_dict()
+    check_tensors(own, weights, what)
+    model.load_state_dict(dict(weights))
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, saved: OptimiserState, what: str) -> None:
+    """Take over what an optimiser has learned of its parameters.
+
+    Its settings stay: they are the configuration's, and the learning rate is set at each step.
+
+    Raises:
+        CheckpointError: state of other parameters.
+    """
+    own = optimiser.state_dict()
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    groups = [group["params"] for group in own["param_groups"]]
+    found = [group.get("params") for group in saved.param_groups]
+    if found != groups:
+        raise CheckpointError(f"{what}: optimiser.param_groups must be of the model's parameters")
+    for number, tensors in saved.state.items():
+        if number >= len(parameters):
+            raise CheckpointError(
+                f"{what}: optimiser.state must be of {len(parameters)} parameters, got {number}"
+            )
+        moment = parameters[number].detach()
+        expected = {"step": torch.tensor(0.0), "exp_avg": moment, "exp_avg_sq": moment}
+        check_tensors(expected, tensors, f"{what}: optimiser.state.{number}")
+    optimiser.load_state_dict({"state": saved.state, "param_groups": own["param_groups"]})
+
+
+def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
+    """Raise CheckpointError unless tensors have the names, shapes and types that are expected."""
+    if expected.keys() != found.keys():
+        missing, more = expected.keys() - found.keys(), found.keys() - expected.keys()
+        told = [f"misses {min(missing)}"] if missing else []
+        told += [f"has {min(more)}"] if more else []
+        raise CheckpointError(
+            f"{what}: must have the tensors of the configuration, {' and '.join(told)}"
+        )
+    for name, own in expected.items():
+        one = found[name]
+        if one.shape != own.shape or one.dtype != own.dtype:
+            raise CheckpointError(
+                f"{what}: {name} must be {own.dtype} of shape {list(own.shape)}, got {one.dtype} "
+                f"of shape {list(one.shape)}"
+            )
