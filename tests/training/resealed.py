@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from pres_dist.config.sealed import read_sealed, write_sealed
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sha256
 from pres_dist.report.run_folder import CHECKPOINTS, CONFIG
 from pres_dist.report.run_record import read_record, write_record
 from pres_dist.training.checkpoint_folder import MANIFEST, STATE, read_tensors
+from pres_dist.use import versions
 
 
 def reseal(checkpoint: Path) -> None:
@@ -40,6 +42,12 @@ def change_state(run_dir: Path, change: Callable[[dict[str, Any]], Any]) -> None
 def change_record(run_dir: Path, **values: Any) -> None:
     """Change run.json, and write its hash."""
     write_record(run_dir, read_record(run_dir).model_copy(update=values))
+
+
+def change_version(folder: Path, **values: Any) -> None:
+    """Change the manifest of a version of an extended run, and write its hash."""
+    file = folder / versions.MANIFEST
+    write_sealed(file, read_sealed(file, versions.Version).model_copy(update=values))
 
 
 def forged(run_dir: Path, stream: EventStream, folder: Path) -> Path:

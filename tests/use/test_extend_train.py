@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from resealed import change_version
 from sklearn.metrics import average_precision_score
 from small_run import habitual_stream, labelled_stream, small_config
 from trained_runs import settings_of
@@ -238,13 +238,11 @@ def test_a_trained_extension_goes_on(run_dir: Path, stream: EventStream, new: An
 def test_damage_is_found_and_other_checkpoints_win(run_dir: Path, new: Any) -> None:
     weights = dict(LiveRun(run_dir).state.weights)
     done = extended(run_dir, new)
-    manifest = json.loads((done.folder / "manifest.json").read_text())
     content = (done.folder / "weights.pt").read_bytes()
     (done.folder / "weights.pt").write_bytes(content[:-1])
     with pytest.raises(CheckpointError, match=r"weights.pt: damaged"):
         Run(run_dir).embed()
-    manifest["checkpoint"] = "step-00000001"  # the run was resumed since
-    (done.folder / "manifest.json").write_text(json.dumps(manifest))
+    change_version(done.folder, parent_sha256="0" * 64)  # the run was resumed since
     assert same(dict(LiveRun(run_dir).model.state_dict()), weights)
     assert len(Run(run_dir).embed())
 

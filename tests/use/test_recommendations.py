@@ -65,7 +65,7 @@ def test_the_blend_is_learnt_once_and_kept(runs: Path, tmp_path: Path) -> None:
     assert list(weights) == ["logit", *FEATURES]
     assert weights["repeats"] > 0  # users return to an item of their own
     assert Run(run_dir).recommend(3, top=5) == first
-    damaged = json.loads(kept) | {"checkpoint": "another"}
+    damaged = json.loads(kept) | {"sha256": "another"}
     (run_dir / BLEND).write_text(json.dumps(damaged))
     assert Run(run_dir).recommend(3, top=5) == first
     assert (run_dir / BLEND).read_text() == kept
