@@ -195,7 +195,10 @@ def check_given_folder(run_dir: Path) -> None:
 
 def _left_by_a_start(name: str) -> bool:
     """Return whether a start leaves such a file when it is killed before config.yaml is there."""
-    return name in (LOCK, ENVIRONMENT) or name.startswith((f".{ENVIRONMENT}.", f".{CONFIG}."))
+    written = (ENVIRONMENT, RECORD)
+    return name in (LOCK, *written) or name.startswith(
+        tuple(f".{one}." for one in (*written, CONFIG))
+    )
 
 
 def fresh_folders(name: str) -> Iterator[Path]:

@@ -139,20 +139,30 @@ def load_optimiser(optimiser: torch.optim.Optimizer, saved: OptimiserState, what
         CheckpointError: state of other parameters.
     """
     own = optimiser.state_dict()
-    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    expected = [
+        _learned(parameter, group)
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+    ]
     groups = [group["params"] for group in own["param_groups"]]
     found = [group.get("params") for group in saved.param_groups]
     if found != groups:
         raise CheckpointError(f"{what}: optimiser.param_groups must be of the model's parameters")
     for number, tensors in saved.state.items():
-        if number >= len(parameters):
+        if number >= len(expected):
             raise CheckpointError(
-                f"{what}: optimiser.state must be of {len(parameters)} parameters, got {number}"
+                f"{what}: optimiser.state must be of {len(expected)} parameters, got {number}"
             )
-        moment = parameters[number].detach()
-        expected = {"step": torch.tensor(0.0), "exp_avg": moment, "exp_avg_sq": moment}
-        check_tensors(expected, tensors, f"{what}: optimiser.state.{number}")
+        check_tensors(expected[number], tensors, f"{what}: optimiser.state.{number}")
     optimiser.load_state_dict({"state": saved.state, "param_groups": own["param_groups"]})
+
+
+def _learned(parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What AdamW, or Muon for its matrices, learns of a parameter."""
+    like = parameter.detach()
+    if group.get("blocks") is not None:
+        return {"momentum": like}
+    return {"step": torch.tensor(0.0), "exp_avg": like, "exp_avg_sq": like}
 
 
 def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:

@@ -21,10 +21,12 @@ from pres_dist.errors import ConfigError
 from pres_dist.report import run_lock
 from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, create_run_folder, read_config
 from pres_dist.report.run_lock import LOCK, lock_run
+from pres_dist.report.run_record import RECORD
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from pres_dist.report.run_record import RECORD
 from pres_dist.report.run_lock import lock_run
 
 sys.argv = ["pres-dist", "train", "my file.yaml\\x1b[31m"]
@@ -108,11 +110,11 @@ def test_one_of_many_that_start_together_gets_the_folder(
             won = [seed for seed in pool.map(claim, range(racers)) if seed is not None]
             assert len(won) == 1
             assert read_config(folder).training.seed == won[0]
-            assert {path.name for path in folder.iterdir()} == {LOCK, CONFIG, ENVIRONMENT}
+            assert {path.name for path in folder.iterdir()} == {LOCK, CONFIG, ENVIRONMENT, RECORD}
 
 
 def test_a_start_that_was_killed_halfway_leaves_no_dead_end(tmp_path: Path) -> None:
-    for name in (LOCK, ENVIRONMENT, f".{CONFIG}.abc"):
+    for name in (LOCK, ENVIRONMENT, RECORD, f".{CONFIG}.abc"):
         (tmp_path / name).touch()
     create_run_folder(RunConfig(), tmp_path).release()
     with pytest.raises(ConfigError, match="must be new or empty"):
