@@ -6,14 +6,17 @@ ended. So what names other files is written after them. fsspec is imported only 
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from pres_dist.errors import CheckpointError, ConfigError
 
+_PARTIAL = ".part"
 _MISSING = "needs fsspec: pip install 'pres-dist[mirror]'"
 
 
@@ -23,14 +26,41 @@ def is_url(text: str) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError unless it may be a folder elsewhere, with no secret in it."""
+    """Raise ValueError unless it may be a folder elsewhere, with no secret in it.
+
+    The error does not repeat the URL, which may hold one.
+    """
     if not is_url(url):
-        raise ValueError(f"must be a URL such as s3://bucket/runs/one, got {url!r}")
-    if urlsplit(url).password:
+        raise ValueError("must be a URL such as s3://bucket/runs/one, got none with ://")
+    if any(_holds_secret(part) for part in url.split("::")):
         raise ValueError(
-            "must hold no password, which run folders would note: name the account in the "
-            "environment or in the file system's own configuration"
+            "must hold no password, token or query (?...), which run folders would note: name the "
+            "account in the environment or in the file system's own configuration"
         )
+
+
+def without_secrets(text: str) -> str:
+    """Return a text, such as a command line, in which secrets of URLs are replaced by ***."""
+    text = re.sub(r"(?<=://)[^\s'\"@]*@", "***@", text)
+    return re.sub(r"(://[^\s'\"?#]*[?#])[^\s'\"]+", r"\1***", text)
+
+
+def _holds_secret(part: str) -> bool:
+    """Whether one URL of a chain such as `simplecache::ftp://host/path` may hold a secret.
+
+    A bare user name may be there, as in sftp://user@host, but not for HTTP, where it is a token.
+    """
+    places = re.findall(r"([\w.+-]*)://([^/]*)", part)
+    if "?" in part or "#" in part or not places:
+        return re.fullmatch(r"[\w.+-]*", part) is None
+    for scheme, place in places:
+        account, at, host = unquote(place).rpartition("@")
+        # A password with a slash in it ends the place early: what follows a colon is no port.
+        if ":" in account or not re.fullmatch(r"[^:]*(:\d+)?", host):
+            return True
+        if at and scheme.lower().startswith("http"):
+            return True
+    return False
 
 
 class RemoteFolder:
@@ -76,10 +106,23 @@ class RemoteFolder:
         """Replace a small file: a reader sees the old one or the new one, whole."""
         path = self._path(name)
         with self._telling(name, "written"):
+            if not path.startswith("/"):  # an object store, where it is there whole at once
+                self._files.pipe_file(path, content)
+                return
             self._make_parent(path)
-            # Whole at once in an object store; on file:// only a rename is.
-            self._files.pipe_file(f"{path}.part", content)
-            self._files.mv(f"{path}.part", path)
+            partial = f"{path}.{secrets.token_hex(8)}{_PARTIAL}"
+            self._files.pipe_file(partial, content)
+            self._files.mv(partial, path)
+
+    def remove_partial(self) -> None:
+        """Remove the small files that a killed process was writing: a URL has one writer."""
+        with self._telling("", "listed"):
+            self._files.invalidate_cache()
+            for folder in (self._root, self._path("checkpoints")):
+                if self._files.isdir(folder):
+                    for path in self._files.ls(folder, detail=False):
+                        if re.search(rf"\.[0-9a-f]{{16}}{re.escape(_PARTIAL)}$", path):
+                            self._files.rm(path)
 
     def upload(self, local: Path, name: str) -> None:
         """Copy a file of this machine there."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pres_dist
+from pres_dist.remote import without_secrets
 
 NETWORK_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA")
 """What chooses the network between workers."""
@@ -23,7 +24,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
     """What is needed to tell why two runs differ; values are None where unknown."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": without_secrets(shlex.join(sys.argv)),
         "launch": launch_id(),
         "seed": seed,
         "git_commit": git_commit(),

@@ -33,6 +33,8 @@ METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 CALIBRATION = "calibration.json"
 REPORT = "report.html"
+MIRROR = "mirror.txt"
+"""The URL that a run was fetched from, which is its mirror whatever config.yaml says."""
 CHECKPOINTS = "checkpoints"
 LATEST, BEST = "LATEST", "BEST"
 

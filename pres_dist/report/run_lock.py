@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pres_dist.errors import ConfigError
+from pres_dist.remote import without_secrets
 from pres_dist.report.environment import launch_id
 
 LOCK = ".lock"
@@ -132,7 +133,7 @@ def _take(descriptor: int, folder: Path) -> str:
 
 def _describe(descriptor: int) -> None:
     """Write into the file who holds the lock, for the message of those who are refused."""
-    command = "".join(sign for sign in shlex.join(sys.argv) if sign.isprintable())
+    command = "".join(sign for sign in without_secrets(shlex.join(sys.argv)) if sign.isprintable())
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),

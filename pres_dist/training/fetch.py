@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 from pres_dist.errors import CheckpointError
+from pres_dist.files import new_folder
 from pres_dist.remote import RemoteFolder
 from pres_dist.report.run_folder import (
     BEST,
@@ -17,6 +17,7 @@ from pres_dist.report.run_folder import (
     ENVIRONMENT,
     LATEST,
     METRICS,
+    MIRROR,
     check_given_folder,
 )
 from pres_dist.report.run_record import RECORD
@@ -25,6 +26,8 @@ from pres_dist.training.checkpoint_folder import MANIFEST, check, leaves
 
 def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
     """Copy a run here, with its newest checkpoint and that of its best epoch.
+
+    The copy notes the URL: it is mirrored there, and nowhere that the fetched config.yaml says.
 
     Args:
         url: what `training.checkpoint_mirror` was.
@@ -39,16 +42,15 @@ def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
     check_given_folder(run_dir)
     if remote.read(CONFIG) is None:
         raise CheckpointError(f"{url}: not the mirror of a run: there is no {CONFIG} in it")
-    partial = run_dir.absolute().with_name(f".{run_dir.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed one left
-    (partial / CHECKPOINTS).mkdir(parents=True)
+    place = run_dir.absolute()
     try:
-        _fetch(remote, partial, which)
-        partial.rename(run_dir)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(place) as folder:
+            (folder / CHECKPOINTS).mkdir()
+            _fetch(remote, folder, which)
+            (folder / MIRROR).write_text(f"{remote.url}\n", encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"{run_dir}: cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fetch(remote: RemoteFolder, folder: Path, which: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -30,6 +31,7 @@ from pres_dist.report.run_folder import (
     ENVIRONMENT,
     LATEST,
     METRICS,
+    MIRROR,
     REPORT,
     RESULTS,
 )
@@ -81,6 +83,7 @@ class CheckpointMirror:
 
     def begin(self) -> None:
         """Send what describes the run."""
+        self._background.begin(self._clean)
         self._send_later(RECORD, CONFIG, ENVIRONMENT, CALIBRATION)
 
     def offer(self, which: str, name: str) -> None:
@@ -108,6 +111,9 @@ class CheckpointMirror:
         """What mirroring has come to since this was last asked."""
         totals, self._totals = self._totals, MirrorTotals()
         return totals
+
+    def _clean(self) -> None:
+        self._try(self._remote.remove_partial)
 
     def _send_later(self, *files: str) -> None:
         def send() -> None:
@@ -203,10 +209,17 @@ def check_mirror(config: RunConfig) -> None:
 def open_mirror(
     config: RunConfig, run_dir: Path, warn: Callable[[str], None]
 ) -> CheckpointMirror | None:
-    """The mirror that the configuration asks for, if it does; raises as `RemoteFolder`."""
-    url = config.training.checkpoint_mirror
+    """Where the run was fetched from, or else what the configuration asks for, if it does.
+
+    Raises as `RemoteFolder`.
+    """
+    url = asked = config.training.checkpoint_mirror
+    with suppress(FileNotFoundError):
+        url = (run_dir / MIRROR).read_text(encoding="utf-8").strip()
     if url is None:
         return None
+    if asked not in (None, url):
+        warn(f"checkpoints go to {url}, where the run was fetched from; nothing goes to {asked}")
     mirror = CheckpointMirror(
         RemoteFolder(url, SETTING), run_dir, config.training.keep_checkpoints, warn
     )
