@@ -14,6 +14,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError
 from pres_dist.remote import RemoteFolder, check_url, without_secrets
 from pres_dist.report.environment import describe_environment
+from pres_dist.report.run_record import read_record, write_record
 from pres_dist.training.fetch import fetch_run
 
 SECRETS = [
@@ -78,15 +79,17 @@ def test_a_hostile_mirror_chooses_no_place(
     config = make_config(training__checkpoint_every=3, training__checkpoint_mirror=f"file://{far}")
     train_until(config, tmp_path / "run", 8)
     # As if it had been there from the beginning: whoever owns a mirror can write any hash.
-    for file in far.rglob("*"):
-        if file.is_file() and file.suffix in (".yaml", ".json"):
-            file.write_text(file.read_text().replace(str(far), str(project)))
+    record = read_record(far)
+    text = record.config.replace(str(far), str(project))
+    assert str(project) in text
+    write_record(far, record.model_copy(update={"config": text}))
+    (far / "config.yaml").write_text(text)
     (far / "mirror.txt").write_text(f"file://{project}\n")
     resume = ["resume", f"file://{far}", "--run-dir", str(new)]
     if later:
         assert main([*resume, "--fetch-only"]) == 0
         resume = ["resume", str(new)]
-    main(resume)
+    assert main(resume) == 0
     assert content_of(project) == {"config.yaml": b"mine"}
     assert (new / "mirror.txt").read_text() == f"file://{far}\n"
 
