@@ -6,9 +6,15 @@ command line prints the message and exits with code 2, without a traceback.
 
 from __future__ import annotations
 
+from pres_dist.wording import printable
+
 
 class PresDistError(Exception):
     """Base of every error that a user can cause and put right."""
+
+    def __str__(self) -> str:
+        """Return the message without control characters, which files may have put into it."""
+        return printable(super().__str__())
 
 
 class ConfigError(PresDistError):

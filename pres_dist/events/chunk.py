@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pres_dist.errors import DataError
+from pres_dist.wording import setting
 
 Locate = Callable[[int], str]
 """From the row of an event, counted from 0, to the place to show the user."""
@@ -92,8 +93,8 @@ def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Loc
     else:
         return
     raise DataError(
-        f"{locate(first_row + row)}: time must not decrease (import with --sort, or sort the "
-        f"events first), got {t[row]} after {before}"
+        f"{locate(first_row + row)}: time must not decrease (import with {setting('sort')}, "
+        f"or sort the events first), got {t[row]} after {before}"
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pres_dist.wording import in_python
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,6 +18,7 @@ class Conversions:
     """What `EventStream` has of DataFrames, Parquet files, PyG and DGL."""
 
     @classmethod
+    @in_python()
     def from_pandas(
         cls,
         frame: pd.DataFrame,
@@ -54,6 +57,7 @@ class Conversions:
         return stream_of(frame, features=features, out=out, **columns, **options)
 
     @classmethod
+    @in_python()
     def from_parquet(
         cls,
         path: str | Path,
@@ -81,6 +85,7 @@ class Conversions:
         return stream_of(Path(path), features=features, out=out, **columns, **options)
 
     @classmethod
+    @in_python()
     def from_pyg(
         cls,
         data: Any,
@@ -123,6 +128,7 @@ class Conversions:
         return to_pyg(self)  # type: ignore[arg-type]
 
     @classmethod
+    @in_python()
     def from_dgl(
         cls,
         graph: Any,

@@ -11,6 +11,7 @@ from pathlib import Path
 from pres_dist.errors import DataError
 from pres_dist.events.storage import is_stream, others_in
 from pres_dist.staging import Staged, restore
+from pres_dist.wording import setting
 
 _SHOWN = 5
 
@@ -68,15 +69,17 @@ class PartialDirectory:
         if not os.path.lexists(self._target):
             return
         if not self._force:
-            raise StreamExistsError(f"{self._target}: already exists; use --force to replace it")
+            raise StreamExistsError(
+                f"{self._target}: already exists; use {setting('force')} to replace it"
+            )
         if not is_stream(self._target):
             raise StreamExistsError(
-                f"{self._target}: already exists and is not a stored stream; --force replaces "
-                "only streams"
+                f"{self._target}: already exists and is not a stored stream; {setting('force')} "
+                "replaces only streams"
             )
         if others := others_in(self._target):
             more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
             raise StreamExistsError(
-                f"{self._target}: --force replaces only what an import has written; move "
+                f"{self._target}: {setting('force')} replaces only what an import has written; move "
                 f"elsewhere first: {', '.join(others[:_SHOWN])}{more}"
             )

@@ -36,6 +36,7 @@ from pres_dist.events.storage import (
     open_array,
     read_meta,
 )
+from pres_dist.wording import in_python
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -180,6 +181,7 @@ class EventStream(Conversions):
         )
 
     @classmethod
+    @in_python()
     def from_arrays(
         cls,
         src: object,
@@ -264,6 +266,7 @@ class EventStream(Conversions):
         if chunk.edge_features is not None:
             check_finite(chunk.edge_features, "edge feature", first_row, event_number)
 
+    @in_python()
     def save(self, path: str | Path, *, force: bool = False) -> EventStream:
         """Store the stream as the directory ``path``, completely or not at all; returns that."""
         from pres_dist.events.writer import StreamWriter  # the writer returns streams

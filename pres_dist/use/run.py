@@ -30,6 +30,7 @@ from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
 from pres_dist.use.recommend import Order, Recommendation, recommend
 from pres_dist.use.settings import configured
 from pres_dist.use.times import time_of
+from pres_dist.wording import in_python
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,7 @@ class Run:
             raise ConfigError(f"model.kind {self.config.model.kind} has no memory")
         return memory_of(live, live.latest, live.known_nodes(live.stream.num_events))
 
+    @in_python()
     def evaluate(self, **settings: object) -> dict[str, Any]:
         """The metrics of the best epoch, as `pres-dist evaluate`; the run's own settings hold.
 
@@ -95,6 +97,7 @@ class Run:
         named = {f"evaluation__{name}": value for name, value in settings.items()}
         return evaluate_run(self.path, configured(self.config, named).evaluation)
 
+    @in_python()
     def embed(
         self,
         at: object = None,
@@ -118,6 +121,7 @@ class Run:
             found = find_nodes(live.lookup, nodes, where, side)
         return joined(list(embed_nodes(live, t, found)))
 
+    @in_python()
     def score(
         self,
         pairs: pd.DataFrame | Iterable[Sequence[Any]],
@@ -140,6 +144,7 @@ class Run:
         live.require_links()
         return score_pairs(live, pairs_of(live, pairs, self._time(at)), batched)
 
+    @in_python()
     def recommend(
         self,
         src: Id | Sequence[Id],
@@ -170,6 +175,7 @@ class Run:
         sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
         return list(recommend(live, sources, top, self._time(at), exclude_seen, order))
 
+    @in_python()
     def extend(
         self, events: pd.DataFrame | str | Path, columns: EventColumns | None = None
     ) -> Extension:
@@ -189,12 +195,14 @@ class Run:
         self.__dict__.pop("_live", None)
         return done
 
+    @in_python()
     def export(self, out: str | Path, memory: bool = False) -> Path:
         """Weights and modules as files for other software; see `pres_dist.export.archive`."""
         from pres_dist.export.archive import export_run  # torch.export takes a second to import
 
         return export_run(self.path, Path(out), memory)
 
+    @in_python()
     def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
         """hit@10 and MRR of recommendations on the test part, beside baselines.
 
@@ -214,6 +222,7 @@ class Run:
         return t
 
 
+@in_python()
 def train(
     config: RunConfig | str | Path | None = None,
     *,
