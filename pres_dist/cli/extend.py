@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int:
     _check_training(arguments)
 
     from pres_dist.cli.data_progress import show_progress
+    from pres_dist.events.readers.source import split_names
     from pres_dist.serve.fold import fold
     from pres_dist.use.extend import extend_run
     from pres_dist.use.new_events import EventColumns
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
         arguments.dst,
         arguments.time,
         arguments.label,
-        None if features is None else [name for name in features.split(",") if name],
+        None if features is None else split_names(features),
         arguments.sort,
     )
     given = {

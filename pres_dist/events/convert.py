@@ -22,6 +22,14 @@ from pres_dist.events.chunk import Locate
 EXACT = pa.decimal256(50, 20)
 FACTOR_DIGITS = 25
 
+# What str.strip removes, and two characters of no width that look like nothing too.
+WHITE_SPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\ufeff"
+)
+"""What may surround a value and is no part of it, wherever values are read."""
+_MANTISSA_BITS = {16: 11, 32: 24, 64: 53}
+
 
 def to_integers(
     column: pa.Array,
@@ -78,27 +86,65 @@ def to_text(column: pa.Array, what: str) -> pa.Array:
     kind = column.type
     if pt.is_dictionary(kind):
         return to_text(column.dictionary_decode(), what)
-    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+    if is_text(kind):
         return column.cast(pa.large_string())
     if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
         return column.cast(pa.large_string())
     raise DataError(f"{what} must be numbers or texts, got a column of {kind}")
 
 
-def is_number(column: pa.Array, what: str) -> bool:
-    """Whether the first value of the column is a number, be it as text."""
-    first = to_text(column.slice(0, 1), what)[0].as_py()
-    return not first or as_decimal(first) is not None
-
-
 def present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
-    """Decode dictionaries, and refuse missing values."""
+    """Return the column plain: no dictionary, texts without white space around, none missing."""
+    column = plain(column)
+    if column.null_count:
+        raise DataError(f"{locate(first_true(column.is_null()))}: {what} is missing")
+    return column
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """Return the column without dictionaries, and its texts without white space around."""
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise DataError(f"{locate(row)}: {what} is missing")
-    return column
+    return trimmed(column.cast(pa.large_string())) if is_text(column.type) else column
+
+
+def trimmed(texts: pa.Array) -> pa.Array:
+    """Return large_string texts without white space around: the same array where there is none."""
+    content = texts.buffers()[2]
+    characters = np.frombuffer(content or b"", np.uint8)
+    # Trimming takes longer than parsing numbers, so first see whether there can be any.
+    if not characters.size or (characters.min() > 0x20 and characters.max() < 0x7F):
+        return texts
+    return pc.utf8_trim(texts, WHITE_SPACE)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is one of Arrow's several kinds of text."""
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
+
+
+def first_true(mask: pa.Array) -> int:
+    """Return the first row of a mask that is true; there must be one."""
+    return int(mask.index(True).as_py())
+
+
+def refuse_rounded(column: pa.Array, what: str, locate: Locate) -> None:
+    """Raise DataError where a floating-point number is so large that it may stand for several.
+
+    Of 2**53 and more a 64-bit float is one of several integers, of which it was rounded; one
+    of 32 bits is from 2**24 on.
+    """
+    if not pt.is_floating(column.type):
+        return
+    bits = _MANTISSA_BITS[column.type.bit_width]
+    large = pc.fill_null(pc.greater_equal(pc.abs(column.cast(pa.float64())), float(2**bits)), False)
+    if pc.any(large).as_py():
+        row = first_true(large)
+        raise DataError(
+            f"{locate(row)}: {what} holds floating-point numbers of 2**{bits} and more, which may "
+            f"each stand for several integers (store the column as integers or texts), got "
+            f"{shown_value(column, row)}"
+        )
 
 
 def as_numpy(column: pa.Array) -> np.ndarray:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pres_dist.errors import DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
+from pres_dist.events.readers.source import joined_names
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 
@@ -86,7 +87,7 @@ def stream_of(
     if not isinstance(source, Path):
         options = {"format": "parquet", **options}  # columns with names and types
     if features is not None:
-        options["features"] = ",".join(features)
+        options["features"] = joined_names(str(name) for name in features)
     name = name or (path.stem if out is None else None)
     if out is not None:
         return _imported(Path(out), path, table, name, options)

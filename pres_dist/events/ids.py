@@ -6,17 +6,18 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pt
 
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import Locate
-from pres_dist.events.convert import to_integers, to_text
+from pres_dist.events.convert import shown_value
+from pres_dist.events.raw_ids import integers_of
 
 
 class IdMap:
     """From raw ids (texts or integers) to 0, 1, 2, ...; holds every distinct id in memory."""
 
-    def __init__(self, known: Iterable[str | int] = ()) -> None:
+    def __init__(self, kind: pa.DataType, known: Iterable[str | int] = ()) -> None:
+        self._kind = kind
         self._numbers: dict[str | int, int] = {raw: number for number, raw in enumerate(known)}
 
     def __len__(self) -> int:
@@ -31,17 +32,18 @@ class IdMap:
 
     def raw_ids(self) -> pa.Array:
         """The raw ids, row = number."""
-        return pa.array(list(self._numbers))
+        return pa.array(list(self._numbers), self._kind)
 
 
 class PairMap:
     """Numbers sources and destinations: as one id space, or as two."""
 
-    def __init__(self, separate: bool) -> None:
-        self._sources = IdMap()
-        self._destinations = IdMap() if separate else self._sources
-        self.texts: bool | None = None
-        """Whether ids are texts; None while no id has been seen."""
+    def __init__(self, separate: bool, texts: bool = True) -> None:
+        self.texts = texts
+        """Whether ids are texts, and else int64."""
+        self._kind = pa.large_string() if texts else pa.int64()
+        self._sources = IdMap(self._kind)
+        self._destinations = IdMap(self._kind) if separate else self._sources
 
     @classmethod
     def known(cls, raw_ids: pa.ChunkedArray, num_sources: int | None) -> PairMap:
@@ -51,12 +53,11 @@ class PairMap:
             raw_ids: [N] ids, row = node.
             num_sources: those of sources come first where there are two id spaces; else None.
         """
-        pairs = cls(num_sources is not None)
-        pairs.texts = not pa.types.is_integer(raw_ids.type)
-        pairs._sources = IdMap(raw_ids[:num_sources].to_pylist())
+        pairs = cls(num_sources is not None, not pa.types.is_integer(raw_ids.type))
+        pairs._sources = IdMap(pairs._kind, raw_ids[:num_sources].to_pylist())
         pairs._destinations = pairs._sources
         if num_sources is not None:
-            pairs._destinations = IdMap(raw_ids[num_sources:].to_pylist())
+            pairs._destinations = IdMap(pairs._kind, raw_ids[num_sources:].to_pylist())
         return pairs
 
     @property
@@ -80,15 +81,19 @@ class PairMap:
         return pa.chunked_array([self._sources.raw_ids(), self._destinations.raw_ids()])
 
 
-def raw_column(column: pa.Array, what: str, locate: Locate, integers: bool) -> pa.Array:
-    """The raw ids as int64 or as texts; ``DataError`` where one is missing."""
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise DataError(f"{locate(row)}: {what} is missing")
-    if integers and not pt.is_uint64(column.type):
-        return pa.array(to_integers(column, what, locate))
-    texts = to_text(column, what)
-    empty = np.flatnonzero(pa.compute.equal(texts, "").to_numpy(zero_copy_only=False))
-    if len(empty):
-        raise DataError(f"{locate(int(empty[0]))}: {what} is missing")
-    return texts
+def raw_column(ids: pa.Array, what: str, locate: Locate, integers: bool) -> pa.Array:
+    """Return ids as `id_column` gives them in the form that a map holds: int64, or texts.
+
+    Raises:
+        DataError: the map holds integers, and one of the ids is none.
+    """
+    if not integers:
+        return ids.cast(pa.large_string())
+    values, fits = integers_of(ids)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise DataError(
+            f"{locate(row)}: {what} must be an integer in the range of int64, as other ids of the "
+            f"stream, got {shown_value(ids, row)}"
+        )
+    return pa.array(values)

@@ -10,16 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from pres_dist.errors import DataError
+from pres_dist.events.capacity import check_capacity, is_sparse
 from pres_dist.events.chunk import EventChunk, Locate
-from pres_dist.events.convert import is_number, to_floats, to_integers
-from pres_dist.events.ids import PairMap, raw_column
+from pres_dist.events.convert import to_floats, to_integers
 from pres_dist.events.import_config import ImportConfig
+from pres_dist.events.node_columns import IdRules, NodeColumns, OtherIdsError
 from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb_import import import_tgb
 from pres_dist.events.times import TimeRules, is_date, read_times
 from pres_dist.events.writer import StreamWriter
+from pres_dist.wording import option_name, setting
 
 Progress = Callable[[int, int, int], None]
 """Called with events so far, bytes read so far and bytes of the file."""
@@ -46,8 +48,26 @@ def import_stream(
     if config.format == "tgb":
         return ImportResult(*import_tgb(config, progress))
     if config.root is not None:
-        raise DataError(f"--root is for the format tgb, not for {config.format}")
+        raise DataError(f"{option_name('root')} is for the format tgb, not for {config.format}")
     source = open_source(config, table)
+    rules, reason = IdRules(config.ids), ""
+    while True:
+        try:
+            notes = _write(source, config, rules, progress)
+            break
+        except OtherIdsError as found:  # an id far into the file: begin again, now mapping
+            rules, reason = replace(rules, kind=found.kind), reason or found.reason
+    stream = EventStream.open(config.out)
+    if stream.node_ids is not None:
+        note = "ids mapped to 0, 1, ... in the order of their first appearance"
+        notes.insert(0, f"{note} ({reason})" if reason else note)
+    return ImportResult(stream, [*source.notes, *notes, *_remarks(stream, source)])
+
+
+def _write(
+    source: Source, config: ImportConfig, rules: IdRules, progress: Progress | None
+) -> list[str]:
+    """Store the events of a source; returns what the user should know of it."""
     with StreamWriter(
         config.out,
         name=config.name,
@@ -60,15 +80,15 @@ def import_stream(
         locate=source.table.locate,
         force=config.force,
     ) as writer:
-        converter = Converter(source, config)
+        converter = Converter(source, config, rules)
         for batch in source.table.batches(source.columns):
             if batch.num_rows:
                 writer.append_chunk(converter.convert(batch))
             if progress is not None:
                 progress(writer.num_events, source.table.position, source.table.size)
-        converter.finish(writer)
-    stream = EventStream.open(config.out)
-    return ImportResult(stream, [*source.notes, *converter.notes, *_remarks(stream, source)])
+        if not writer.num_events:
+            raise DataError(f"{source.table.path}: there must be at least one event, got none")
+        return [*converter.finish(writer), *_check_numbers(writer, source, converter.nodes)]
 
 
 class Converter:
@@ -77,7 +97,7 @@ class Converter:
     Args:
         source: the table.
         config: how it is to be read.
-        known: numbers of ids to go on with, where ids are mapped.
+        rules: how ids become nodes.
         times: rules of the stream that the events continue; those of `config` when None.
     """
 
@@ -85,14 +105,12 @@ class Converter:
         self,
         source: Source,
         config: ImportConfig,
-        known: PairMap | None = None,
+        rules: IdRules,
         times: TimeRules | None = None,
     ) -> None:
-        self.notes: list[str] = []
         self._source, self._config = source, config
         self._num_events = 0
-        self._map = known
-        self._text_ids = bool(known and known.texts)
+        self.nodes = NodeColumns(source, rules)
         self._rules = times or TimeRules(None, config.time_unit or "ms", config.time_factor)
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
@@ -105,7 +123,7 @@ class Converter:
         def locate(row: int) -> str:
             return table.locate(first + row)
 
-        src, dst = self._nodes(batch, locate)
+        src, dst = self.nodes.nodes(batch, locate)
         chunk = EventChunk(
             src,
             dst,
@@ -116,8 +134,8 @@ class Converter:
         self._num_events += batch.num_rows
         return chunk
 
-    def finish(self, writer: StreamWriter) -> None:
-        """Check what only the end shows, and hand over what belongs to nodes."""
+    def finish(self, writer: StreamWriter) -> list[str]:
+        """Check what only the end shows, and hand over what belongs to nodes; returns notes."""
         source = self._source
         array = source.feature_array
         if array is not None and source.feature_row is None and len(array) != self._num_events:
@@ -125,51 +143,29 @@ class Converter:
                 f"{source.table.path}: edge features must have one row for each of the "
                 f"{self._num_events} events, got {len(array)} rows"
             )
-        if self._map is not None:
-            writer.set_node_ids(self._map.raw_ids())
+        if self.nodes.map is not None:
+            writer.set_node_ids(self.nodes.map.raw_ids())
         if source.node_features is not None:
             writer.set_node_features(source.node_features)
         writer.metadata.update(self._metadata())
+        trimmed = self.nodes.trimmed
+        if not trimmed.num_ids:
+            return []
+        return [f"white space around {trimmed.num_ids:,} ids removed, first at {trimmed.first}"]
 
     def _decide(self, batch: pa.RecordBatch) -> None:
-        """The first event shows whether ids are numbers and times are timestamps."""
+        """The first event shows whether times are timestamps."""
         source, config = self._source, self._config
-        columns = [batch.column(name) for name in (source.src, source.dst)]
-        numbers = all(is_number(column, "ids") for column in columns)
-        if self._map is None and (config.ids == "map" or (config.ids == "auto" and not numbers)):
-            if source.first_id:
-                raise DataError(f"--ids map is not for the format {source.format}")
-            self._map = PairMap(source.separate_ids)
-            self._text_ids = not all(pa.types.is_integer(column.type) for column in columns)
-            self.notes.append("ids mapped to 0, 1, ... in the order of their first appearance")
         if self._rules.stream is None and config.time_factor is not None:
             self._check_scaled(batch.column(source.time))
 
     def _check_scaled(self, column: pa.Array) -> None:
         if is_date(column):
             raise DataError(
-                f"{self._source.table.path}: --time-scale (in Python time_scale) is for plain "
-                f"numbers, but column {self._source.time!r} holds dates, whose unit is that of "
-                "--time-unit"
+                f"{self._source.table.path}: {option_name('time_scale')} is for plain numbers, but "
+                f"column {self._source.time!r} holds dates, whose unit is that of "
+                f"{option_name('time_unit')}"
             )
-
-    def _nodes(self, batch: pa.RecordBatch, locate: Locate) -> tuple[np.ndarray, np.ndarray]:
-        src, dst = batch.column(self._source.src), batch.column(self._source.dst)
-        if self._map is not None:
-            return self._map.number(
-                raw_column(src, self._source.src, locate, not self._text_ids),
-                raw_column(dst, self._source.dst, locate, not self._text_ids),
-            )
-        return self._kept(src, self._source.src, locate), self._kept(dst, self._source.dst, locate)
-
-    def _kept(self, column: pa.Array, what: str, locate: Locate) -> np.ndarray:
-        smallest = self._source.first_id
-        allowed = f"an integer >= {smallest}"
-        ids = to_integers(column, what, locate, allowed=allowed)
-        if len(ids) and ids.min() < smallest:
-            row = int(np.argmax(ids < smallest))
-            raise DataError(f"{locate(row)}: {what} must be {allowed}, got {ids[row]}")
-        return ids - smallest if smallest else ids
 
     def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
         times = read_times(batch.column(self._source.time), "time", locate, self._rules)
@@ -231,13 +227,36 @@ def _remarks(stream: EventStream, source: Source) -> list[str]:
             f"and {stream.num_nodes - (stream.num_sources or 0)} destinations"
         )
     if stream.node_ids is not None and not stream.bipartite and _sides_are_disjoint(stream):
-        remarks.append("no id is both a source and a destination; is the stream --bipartite?")
-    if stream.num_nodes > 2 * stream.num_events:
         remarks.append(
-            f"most of the {stream.num_nodes} node ids are unused and take memory in training; "
-            "--ids map numbers them without gaps"
+            f"no id is both a source and a destination; is the stream {setting('bipartite')}?"
         )
     return remarks
+
+
+def _check_numbers(writer: StreamWriter, source: Source, nodes: NodeColumns) -> list[str]:
+    """Refuse kept ids that leave no memory for nodes, or have them mapped; returns notes.
+
+    Raises:
+        DataError: more nodes than the machine has memory for.
+        OtherIdsError: far more nodes than ids, where the user has left the choice.
+    """
+    if nodes.map is not None:
+        return []
+    num_nodes, used = writer.num_nodes, writer.count_used_nodes()
+    # Features of nodes are rows of their numbers: mapping would give them to others.
+    may_map = nodes.maps_when_needed and source.node_features is None
+    if may_map and is_sparse(num_nodes, used):
+        raise OtherIdsError(
+            nodes.mapped_kind,
+            f"they go up to {num_nodes - 1:,}, but at most {used:,} are used",
+        )
+    check_capacity(num_nodes, str(source.table.path))
+    if num_nodes <= 2 * used:
+        return []
+    return [
+        f"most of the {num_nodes:,} node ids are unused and take memory in training; "
+        f"{setting('ids', 'map')} numbers them without gaps"
+    ]
 
 
 def _sides_are_disjoint(stream: EventStream) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pres_dist.events.convert import to_text
+from pres_dist.events.raw_ids import integers_of
 from pres_dist.events.stream import EventStream
 
 Side = Literal["source", "destination"]
@@ -45,24 +45,28 @@ class NodeLookup:
         """The side of sources, where there are sides."""
         return "source" if self.bipartite else None
 
-    def nodes(self, ids: object, side: Side | None = None) -> np.ndarray:
-        """[n] int64 nodes of [n] ids, numbers or texts; `UNKNOWN` for those that are not there.
+    def nodes(self, ids: pa.Array, side: Side | None = None) -> np.ndarray:
+        """[n] int64 nodes of [n] ids; `UNKNOWN` for those that are not there.
 
         Args:
-            ids: an Arrow array, or what makes one.
+            ids: as `id_column` reads them; null is never there.
             side: of a bipartite stream; None only for a stream that is not.
         """
-        column = ids if isinstance(ids, pa.Array) else pa.array(ids)
         low, high = self._range(side)
         if self._stream.node_ids is None:
-            numbers = _integers(column)
+            numbers, are_integers = integers_of(ids)
             nodes = numbers + self._offset if low == self._sources and low else numbers
-            return np.where((numbers >= 0) & (nodes >= low) & (nodes < high), nodes, UNKNOWN)
+            there = are_integers & (numbers >= 0) & (nodes >= low) & (nodes < high)
+            return np.where(there, nodes, UNKNOWN)
         known = self._stream.checked_node_ids[low:high]
-        wanted = pa.array(_integers(column)) if str(known.type) == "int64" else _texts(column)
-        places = pc.fill_null(pc.index_in(wanted, value_set=known), UNKNOWN)
-        found: np.ndarray = places.to_numpy(zero_copy_only=False).astype(np.int64)
-        return np.where(found == UNKNOWN, UNKNOWN, found + low)
+        if pa.types.is_integer(known.type):
+            numbers, are_integers = integers_of(ids)
+            wanted = pa.array(numbers, mask=~are_integers)
+        else:
+            wanted = ids.cast(pa.large_string())
+        found = pc.index_in(wanted, value_set=known, skip_nulls=True)
+        places: np.ndarray = pc.fill_null(found, UNKNOWN).to_numpy(zero_copy_only=False)
+        return np.where(places == UNKNOWN, UNKNOWN, places.astype(np.int64) + low)
 
     def explain(self, raw: object, what: str, side: Side | None = None) -> str:
         """What may stand where an unknown id stood: for an error that begins with its place.
@@ -112,23 +116,3 @@ class NodeLookup:
             return []
         known = [str(one) for one in self._stream.checked_node_ids[low:high].to_pylist()]
         return get_close_matches(text, known, n=3)
-
-
-def _integers(column: pa.Array) -> np.ndarray:
-    """int64 of whole numbers; -1 for all else, which no id is."""
-    if pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):
-        values = column.cast(pa.int64())
-    else:
-        texts = _texts(column)
-        values = pc.if_else(pc.match_substring_regex(texts, r"^[0-9]{1,18}(\.0+)?$"), texts, None)
-        values = pc.replace_substring_regex(values, r"\.0+$", "").cast(pa.int64())
-    found: np.ndarray = pc.fill_null(values, UNKNOWN).to_numpy(zero_copy_only=False)
-    return found
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    return (
-        pa.nulls(len(column), pa.large_string())
-        if pa.types.is_null(column.type)
-        else to_text(column, "ids")
-    )

@@ -25,7 +25,7 @@ from pres_dist.events.chunk import (
     check_times,
     event_number,
 )
-from pres_dist.events.columns import ColumnFile, fsync
+from pres_dist.events.columns import ColumnFile, ColumnReader, fsync
 from pres_dist.events.external_sort import sort_by_time
 from pres_dist.events.publish import PartialDirectory
 from pres_dist.events.storage import (
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OFFSET_EVENTS = 1 << 22
+_MOST_ROWS_AN_EVENT = 10
+"""Nodes for each end of an event beyond which it is clear that most have none."""
 
 
 class StreamWriter:
@@ -158,6 +160,29 @@ class StreamWriter:
         self._max_dst = max(self._max_dst, int(chunk.dst.max()))
         self._min_dst = min(self._min_dst, int(chunk.dst.min()))
 
+    @property
+    def num_nodes(self) -> int:
+        """Nodes that the events so far make, numbered as they are."""
+        if self._separate_ids:
+            return self._max_src + 1 + self._max_dst + 1
+        return max(self._max_src, self._max_dst) + 1
+
+    def count_used_nodes(self) -> int:
+        """Return how many of `num_nodes` have an event; an upper bound where they are very many."""
+        most = 2 * self._num_events
+        if self.num_nodes > _MOST_ROWS_AN_EVENT * most:
+            return most
+        used = {column: np.zeros(self.num_nodes, bool) for column in ("src", "dst")}
+        if not self._separate_ids:
+            used["dst"] = used["src"]
+        for column, used_N in used.items():
+            self._columns[column].flush()
+            rows = ColumnReader(self._partial / f"{column}.npy")
+            for start in range(0, self._num_events, OFFSET_EVENTS):
+                used_N[rows.read(slice(start, min(start + OFFSET_EVENTS, self._num_events)))] = True
+        counted = used.values() if self._separate_ids else [used["src"]]
+        return sum(int(np.count_nonzero(used_N)) for used_N in counted)
+
     def set_node_features(self, features: object) -> None:
         """Give the [N, d_n] node features, row = node."""
         self._node_features = np.asarray(features)
@@ -240,12 +265,17 @@ class StreamWriter:
             self._max_dst += offset
             if self._node_ids is None:
                 self.metadata["destination_offset"] = offset
-        elif self._detect_bipartite and self._max_src < self._min_dst:
+        elif self._guesses_sides and self._max_src < self._min_dst:
             self._num_sources = self._min_dst
         largest = max(self._max_src, self._max_dst)
         self._num_nodes = largest + 1 if self._num_nodes is None else self._num_nodes
         if largest >= self._num_nodes:
             raise DataError(f"node ids must be below {self._num_nodes}, got {largest}")
+
+    @property
+    def _guesses_sides(self) -> bool:
+        """Whether numbers tell sources from destinations: those of mapped ids mean nothing."""
+        return self._detect_bipartite and self._node_ids is None
 
     def _write_node_files(self) -> None:
         assert self._num_nodes is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 
 import numpy as np
@@ -11,10 +10,9 @@ from torch import Tensor
 
 from pres_dist.errors import DataError
 from pres_dist.events.lookup import SIDES, Side
+from pres_dist.events.raw_ids import RawId, canonical_integer, parse_id
 from pres_dist.events.stream import EventStream
 from pres_dist.serve.requests import told
-
-RawId = str | int
 
 _MOST_TO_COMPARE = 10_000
 """Ids that are looked through for one that is meant: a wrong id must not cost seconds."""
@@ -25,8 +23,6 @@ _LEAST_ROOM = 10_000
 nodes, so that one id can no more than double the memory of the run."""
 _LONGEST = 1000
 """Characters of a new id."""
-_CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
-"""A text that stands for an integer id, and no other text stands for the same one."""
 
 
 class NodeNames:
@@ -123,13 +119,11 @@ class NodeNames:
 
     def normal(self, raw: RawId, where: str) -> RawId:
         """An id as the stream has its own: text without white space around it, or an integer."""
-        text = raw.strip() if isinstance(raw, str) else str(raw)
+        one = parse_id(raw, where)
         if self.texts:
-            if not text:
-                raise DataError(f"{where} is missing")
-            return text
-        number = int(text) if _CANONICAL.fullmatch(text) else None
-        if number is None or not (0 if self._kept else -(1 << 63)) <= number < 1 << 63:
+            return str(one)
+        number = canonical_integer(one)
+        if number is None or (self._kept and number < 0):
             allowed = "an integer >= 0" if self._kept else "an integer"
             raise DataError(f"{where} must be {allowed}, got {told(raw)}")
         return number

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from pres_dist import __version__
 from pres_dist.errors import DataError
 from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
+from pres_dist.events.raw_ids import parse_id
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.node_table import NodeTable, table_of, write_tables
 from pres_dist.use.sharing import Alone, Share
@@ -118,7 +120,9 @@ def find_nodes(
         DataError: an id that is unknown, or on both sides.
     """
     sides: Sequence[Side | None] = [side] if side or not lookup.bipartite else SIDES
-    found = np.stack([lookup.nodes([str(one) for one in ids], each) for each in sides])
+    texts = [str(parse_id(one, place)) for one, place in zip(ids, where, strict=True)]
+    column = pa.array(texts, pa.large_string())
+    found = np.stack([lookup.nodes(column, each) for each in sides])
     known = (found != UNKNOWN).sum(0)
     if (known > 1).any():
         place = int(np.argmax(known > 1))

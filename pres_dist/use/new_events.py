@@ -18,12 +18,14 @@ from pres_dist.events.from_tables import FRAME, frame_table
 from pres_dist.events.ids import PairMap
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import Converter
-from pres_dist.events.readers.source import open_source
+from pres_dist.events.node_columns import IdRules
+from pres_dist.events.readers.source import joined_names, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.times import TimeRules
 from pres_dist.events.writer import StreamWriter
 from pres_dist.use.times import MaxAhead, check_ahead, shown
+from pres_dist.wording import setting
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def read_new_events(
     known = None
     if stream.node_ids is not None:
         known = PairMap.known(stream.checked_node_ids, stream.num_sources)
-    converter = Converter(opened, config, known, TimeRules.of(stream))
+    rules = IdRules(config.ids, known=known, stream=stream.name)
+    converter = Converter(opened, config, rules, TimeRules.of(stream))
     chunks = [
         converter.convert(batch) for batch in opened.table.batches(opened.columns) if batch.num_rows
     ]
@@ -171,7 +174,7 @@ def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> I
     if not stream.edge_dim:
         features = []
     if features is not None:
-        names["features"] = ",".join(features)
+        names["features"] = joined_names(features)
     config = ImportConfig(
         source=path,
         out=Path("unused"),
@@ -201,7 +204,7 @@ def _in_order(chunk: EventChunk, sort: bool, locate: Locate) -> EventChunk:
     if not sort:
         row = int(falls[0]) + 1
         raise DataError(
-            f"{locate(row)}: time must not decrease (--sort sorts the events), "
+            f"{locate(row)}: time must not decrease ({setting('sort')} sorts the events), "
             f"got {chunk.t[row]} after {chunk.t[row - 1]}"
         )
     order = np.argsort(chunk.t, kind="stable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,9 @@ import pyarrow as pa
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import Locate
 from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
+from pres_dist.events.raw_ids import id_column
 from pres_dist.events.readers.source import open_table
-from pres_dist.events.readers.table import Table, require_columns
+from pres_dist.events.readers.table import Table, column_named, require_columns
 from pres_dist.use.live import LiveRun
 from pres_dist.use.pairs import Pairs
 from pres_dist.use.times import times_of
@@ -49,13 +51,14 @@ class PairFile:
 
     def __init__(self, path: Path, columns: PairColumns) -> None:
         self._table: Table = open_table(path)
-        self._columns = columns
-        require_columns(self._table, [columns.src, columns.dst])
+        named = partial(column_named, self._table.columns)
+        self._columns = PairColumns(named(columns.src), named(columns.dst), named(columns.time))
+        require_columns(self._table, [self._columns.src, self._columns.dst])
         if PROBABILITY in self._table.columns:
             raise DataError(f"{path}: has a column {PROBABILITY!r} already, which is to be written")
         self.num_rows = 0
         """Pairs of the file, once they have been read."""
-        self.has_times = columns.time in self._table.columns
+        self.has_times = self._columns.time in self._table.columns
 
     def pairs(self, live: LiveRun, t: int, unknown: Unknown) -> tuple[Pairs, np.ndarray]:
         """The pairs to score, and their places among all rows of the file.
@@ -120,7 +123,8 @@ def nodes_of(
 ) -> np.ndarray:
     """[n] nodes of a column of ids; DataError for one that is unknown, unless it is skipped."""
     own_side: Side | None = side if lookup.bipartite else None
-    nodes = lookup.nodes(column, own_side)
+    ids = id_column(column, what, locate, missing=unknown == "skip")
+    nodes = lookup.nodes(ids, own_side)
     if unknown == "error" and (nodes == UNKNOWN).any():
         row = int(np.argmax(nodes == UNKNOWN))
         told = lookup.explain(column[row].as_py(), what, own_side)

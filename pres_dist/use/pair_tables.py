@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pres_dist.errors import DataError
 from pres_dist.events.from_tables import frame_table
+from pres_dist.events.raw_ids import parse_id
 from pres_dist.events.readers.table import require_columns
 from pres_dist.use.live import LiveRun
 from pres_dist.use.pair_files import check_times, nodes_of
@@ -66,7 +67,14 @@ def _columns(pairs: pd.DataFrame | Iterable[Sequence[Any]]) -> tuple[list[pa.Arr
             "pairs must be a DataFrame or tuples, all (src, dst) or all (src, dst, t), "
             f"got tuples of {sorted(widths)} values"
         )
+    if not rows:
+        return [pa.nulls(0)], "pair"
+    columns = list(zip(*rows, strict=True))
+    ids = [
+        pa.array([str(parse_id(one, f"pair {row}: {name}")) for row, one in enumerate(column)])
+        for column, name in zip(columns[:2], ("src", "dst"), strict=True)
+    ]
     try:
-        return [pa.array(column) for column in zip(*rows, strict=True)] or [pa.nulls(0)], "pair"
+        return [*ids, *(pa.array(column) for column in columns[2:])], "pair"
     except pa.ArrowException as error:
-        raise DataError(f"pairs: ids of a column must be of one type: {error}") from None
+        raise DataError(f"pairs: times must be of one type: {error}") from None

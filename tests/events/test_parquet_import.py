@@ -51,9 +51,11 @@ def test_many_batches(run_import, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"src": [0, -1]}, "x.parquet: row 1: src must be an integer >= 0, got -1"),
+        ({"src": [0, float("nan")]}, "x.parquet: row 1: src is missing"),
         ({"src": [0, None]}, "x.parquet: row 1: src is missing"),
-        ({"src": pa.array([0, 2**63], pa.uint64())}, "row 1: src must be an integer >= 0 in the"),
+        ({"src": [0.0, 2.0**53]}, "row 1: src holds floating-point numbers of 2**53 and more"),
+        ({"src": pa.array([1, 2**24], pa.float32())}, "row 1: src holds floating-point numbers"),
+        ({"src": [b"a", b"b"]}, "x.parquet: row 0: src must be integers or texts, got a column of"),
         ({"src": [0.0, 0.5]}, "row 1: src must be a whole number, got 0.5"),
         ({"src": [[1], [2]]}, "got a column of list"),
         ({"src": [True, False]}, "got a column of bool"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from datetime import date, datetime, timezone
 from decimal import Decimal
 
@@ -142,13 +141,6 @@ def test_integer_ids_can_be_mapped(run_import, tmp_path):
     pq.write_table(pa.table({"src": [large], "dst": [7], "t": [1]}), tmp_path / "x.parquet")
     stream = run_import(tmp_path / "x.parquet", ids="map", force=True).stream
     assert stream.raw_ids([0, 1]).tolist() == [large, 7]
-
-
-def test_auto_goes_by_the_first_event(run_import):
-    with pytest.raises(DataError, match=re.escape("events.csv:3: src must be an integer >= 0")):
-        run_import("src,dst,t\n1,2,1\nann,2,2\n")
-    with pytest.raises(DataError, match=re.escape("events.csv:2: src must be an integer >= 0")):
-        run_import("src,dst,t\nann,2,2\n", ids="keep")
 
 
 def test_missing_ids_are_not_a_node(run_import):

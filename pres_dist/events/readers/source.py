@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pres_dist.errors import DataError
+from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.csv_table import CsvTable, first_rows
 from pres_dist.events.readers.features import read_array, read_tensor
 from pres_dist.events.readers.parquet_table import ParquetTable
-from pres_dist.events.readers.table import Table, require_columns
+from pres_dist.events.readers.table import Table, column_named, require_columns
+from pres_dist.wording import option_name
 
 PARQUET = (".parquet", ".pq")
 JODIE_HEADER = ["user_id", "item_id", "timestamp", "state_label"]
@@ -63,8 +68,9 @@ def open_source(config: ImportConfig, table: Table | None = None) -> Source:
     else:
         given = [option for option in COLUMN_OPTIONS if not config.is_default(option)]
         if given:
-            option = given[0].replace("_", "-")
-            raise DataError(f"--{option} is for csv and parquet, not for the format {kind}")
+            raise DataError(
+                f"{option_name(given[0])} is for csv and parquet, not for the format {kind}"
+            )
         readers = {"jodie": _jodie, "tgl": _tgl, "dyglib": _dyglib}
         source = readers[kind](config.source)
     if config.node_features is not None:
@@ -104,18 +110,23 @@ def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
     source = Source(
         table=table,
         format=kind,
-        src=config.src,
-        dst=config.dst,
-        time=config.time,
+        src=column_named(table.columns, config.src),
+        dst=column_named(table.columns, config.dst),
+        time=column_named(table.columns, config.time),
         label=_label(config.label, table),
         separate_ids=config.bipartite,
     )
     if config.feature_file is not None:
         if config.features is not None:
-            raise DataError("--features and --feature-file exclude each other, got both")
+            raise DataError(
+                f"{option_name('features')} and {option_name('feature_file')} exclude each other, "
+                "got both"
+            )
         source.feature_array = read_array(config.feature_file)
     elif config.features is not None:
-        source.features = [name for name in config.features.split(",") if name]
+        source.features = [
+            column_named(table.columns, name) for name in split_names(config.features)
+        ]
     else:
         taken = source.columns
         source.features = [name for name in _numbered(table.columns) if name not in taken]
@@ -128,15 +139,30 @@ def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
 
 def _label(chosen: str | None, table: Table) -> str | None:
     """The column chosen, none where it is the empty text, or ``label`` by default."""
+    column = column_named(table.columns, "label" if chosen is None else chosen)
     if chosen is None:
-        return "label" if "label" in table.columns else None
-    return chosen or None
+        return column if column in table.columns else None
+    return column or None
 
 
 def _numbered(columns: list[str]) -> list[str]:
     """The columns f0, f1, ... in the order of their numbers."""
-    found = [column for column in columns if re.fullmatch(r"f\d+", column)]
-    return sorted(found, key=lambda column: int(column[1:]))
+    plain = {column: column.strip(WHITE_SPACE) for column in columns}
+    found = [column for column in columns if re.fullmatch(r"f[0-9]+", plain[column])]
+    return sorted(found, key=lambda column: int(plain[column][1:]))
+
+
+def split_names(names: str) -> list[str]:
+    """Return the names of ``a,b,"c, d"``: quoted where they hold commas, as in CSV."""
+    rows = csv.reader(io.StringIO(names, newline=""), skipinitialspace=True)
+    return [name for row in rows for name in row if name]
+
+
+def joined_names(names: Iterable[str]) -> str:
+    """Return names as `split_names` takes them."""
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="").writerow(names)
+    return text.getvalue()
 
 
 def _jodie(path: Path) -> Source:

@@ -9,6 +9,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from pres_dist.errors import DataError
+from pres_dist.events.convert import WHITE_SPACE
 
 
 class Table(Protocol):
@@ -29,6 +30,18 @@ class Table(Protocol):
 
     def locate(self, row: int) -> str:
         """Where the row, counted from 0, stands in the file."""
+
+
+def column_named(columns: list[str], wanted: str) -> str:
+    """Return the column that a name means: its own, or else the one with white space around.
+
+    Headers are often written as ``src, dst, t``.
+    """
+    if wanted in columns:
+        return wanted
+    trimmed = wanted.strip(WHITE_SPACE)
+    found = [column for column in columns if column.strip(WHITE_SPACE) == trimmed]
+    return found[0] if len(found) == 1 else wanted
 
 
 def require_columns(table: Table, wanted: list[str]) -> None:

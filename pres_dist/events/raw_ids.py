@@ -1,0 +1,217 @@
+"""The user's own ids: one rule for all places where they come in.
+
+An id is an integer or a text. White space around a text is no part of it, and a text of
+nothing else is a missing id. A text counts as an integer only where it is written as one:
+``7`` does; ``007``, ``7.0``, ``1e3`` and ``+7`` are texts, each an id of its own. Numbers are
+never rounded: floating-point ids are whole and below 2**53.
+
+`id_column` reads a column of ids, `parse_id` a single one.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from pres_dist.errors import DataError
+from pres_dist.events.chunk import Locate
+from pres_dist.events.convert import (
+    WHITE_SPACE,
+    first_bad,
+    first_true,
+    is_text,
+    refuse_rounded,
+    shown_value,
+    trimmed,
+)
+
+RawId = str | int
+
+_INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,18})")
+_WIDEST = pa.decimal256(76, 0)
+
+
+@dataclass
+class Trimmed:
+    """Count of the ids that had white space around them.
+
+    Attributes:
+        num_ids: how many.
+        first: where the first of them stands.
+    """
+
+    num_ids: int = 0
+    first: str = ""
+
+
+def parse_id(value: object, where: str) -> RawId:
+    """Return one id that came in JSON, on the command line or from Python, as it is compared.
+
+    This is the only parser of a single id. Texts stay texts: whether one stands for an integer
+    depends on the stream (`canonical_integer`).
+
+    Args:
+        value: a text, an integer, a whole float below 2**53, or a UUID.
+        where: what to call it in errors.
+
+    Raises:
+        DataError: it is missing, or none of these.
+    """
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{where} must be valid Unicode text, got {value!a}") from None
+        text = value.strip(WHITE_SPACE)
+        if not text:
+            raise DataError(f"{where} is missing, got {value!r}")
+        return text
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, (float, np.floating)) and value == np.floor(value):
+        bits = np.finfo(value).nmant + 1
+        if abs(value) < 2**bits:
+            return int(value)
+        raise DataError(
+            f"{where} must be below 2**{bits} where it is a floating-point number, beyond which "
+            f"one may stand for several ids, got {value!r}"
+        )
+    raise DataError(f"{where} must be an integer or a text, got {value!r}")
+
+
+def canonical_integer(raw: RawId) -> int | None:
+    """Return the integer that an id is, or is written as; None for other texts, and beyond int64.
+
+    ``7`` and ``-7`` are, ``007``, ``+7``, ``7.0``, ``1_0`` and digits of other scripts are not.
+    """
+    if isinstance(raw, str):
+        raw = int(raw) if _INTEGER.fullmatch(raw) else 2**63
+    return raw if -(2**63) <= raw < 2**63 else None
+
+
+def id_column(
+    column: pa.Array,
+    what: str,
+    locate: Locate,
+    tidied: Trimmed | None = None,
+    missing: bool = False,
+) -> pa.Array:
+    """Return the ids of a column as int64, or as large_string where one is a text.
+
+    Integers beyond int64 make the column one of texts, written in decimal.
+
+    Args:
+        column: integers, whole floats, decimals, texts or UUIDs, or a dictionary of these.
+        what: name of the column, for errors.
+        locate: from a row to its place.
+        tidied: counts the ids that had white space around them.
+        missing: leave missing ids null, in place of an error.
+
+    Raises:
+        DataError: a missing id, a float that is not whole or is of 2**53 and more, or a column
+            of another type.
+    """
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if is_text(kind):
+        ids = _tidy(column.cast(pa.large_string()), locate, tidied)
+    elif _is_uuid(kind):
+        ids = _uuid_texts(column)
+    elif pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
+        ids = _integers(column, what, locate)
+    elif pt.is_null(kind):
+        ids = column.cast(pa.int64())
+    else:
+        hint = " (a binary id can be written as a text)" if "binary" in str(kind) else ""
+        raise DataError(
+            f"{locate(0)}: {what} must be integers or texts, got a column of {kind}{hint}"
+        )
+    if ids.null_count and not missing:
+        raise DataError(f"{locate(first_true(ids.is_null()))}: {what} is missing")
+    return ids
+
+
+def integers_of(ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return [n] int64, and [n] bool which of the ids are integers (`canonical_integer`).
+
+    Args:
+        ids: as `id_column` returns them; null is none.
+    """
+    if pt.is_integer(ids.type):
+        values = pc.fill_null(ids, 0).to_numpy(zero_copy_only=False)
+        return values, ids.is_valid().to_numpy(zero_copy_only=False)
+    try:
+        values = pc.fill_null(ids, "x").cast(pa.int64())  # fails fast where there is another text
+    except pa.ArrowInvalid:
+        written = pc.fill_null(pc.match_substring_regex(ids, f"^{_INTEGER.pattern}$"), False)
+        wide = pc.if_else(written, ids, "0").cast(_WIDEST)
+        fits = pc.and_(
+            pc.greater_equal(wide, pa.scalar(-(2**63), _WIDEST)),
+            pc.less(wide, pa.scalar(2**63, _WIDEST)),
+        )
+        is_integer = pc.and_(written, fits)
+        values = pc.if_else(is_integer, ids, "0").cast(pa.int64())
+    else:
+        # Arrow reads 007, 0x10 and -0 too. Only 0 itself may begin with a zero.
+        plain_zero = pc.or_(pc.invert(pc.starts_with(ids, "0")), pc.equal(ids, "0"))
+        is_integer = pc.and_(plain_zero, pc.invert(pc.starts_with(ids, "-0")))
+    return (
+        values.to_numpy(zero_copy_only=False),
+        is_integer.to_numpy(zero_copy_only=False).astype(bool),
+    )
+
+
+def _tidy(texts: pa.Array, locate: Locate, tidied: Trimmed | None) -> pa.Array:
+    """Texts without white space around; null where nothing is left."""
+    ids = trimmed(texts)
+    if ids is not texts and tidied is not None:
+        changed = pc.fill_null(pc.not_equal(ids, texts), False)
+        count = pc.sum(changed).as_py() or 0
+        if count and not tidied.num_ids:
+            tidied.first = locate(first_true(changed))
+        tidied.num_ids += count
+    empty = pc.equal(ids, "")
+    return pc.if_else(empty, None, ids) if pc.any(empty).as_py() else ids
+
+
+def _integers(column: pa.Array, what: str, locate: Locate) -> pa.Array:
+    """int64, or their texts where int64 does not hold them; NaN is a missing id."""
+    if pt.is_floating(column.type):
+        refuse_rounded(column, what, locate)
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+
+    def whole(part: pa.Array) -> pa.Array:
+        return part.cast(_WIDEST if pt.is_decimal(part.type) else pa.int64())
+
+    try:
+        if not pt.is_integer(column.type):
+            column = whole(column)
+    except pa.ArrowInvalid:
+        row = first_bad(column, whole)
+        raise DataError(
+            f"{locate(row)}: {what} must be a whole number, got {shown_value(column, row)}"
+        ) from None
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column.cast(pa.large_string())
+
+
+def _is_uuid(kind: pa.DataType) -> bool:
+    return getattr(kind, "extension_name", "") == "arrow.uuid"
+
+
+def _uuid_texts(column: pa.Array) -> pa.Array:
+    encoded = column.storage.dictionary_encode()
+    texts = [str(uuid.UUID(bytes=one)) for one in encoded.dictionary.to_pylist()]
+    return pa.array(texts, pa.large_string()).take(encoded.indices)
