@@ -5,16 +5,31 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from pres_dist.errors import DataError
 from pres_dist.staging import Staged, sync
 
 UNSEALED = "0" * 64
 """Stands in a text for the SHA-256 that `sealed` puts there."""
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def local_path(text: str | Path) -> Path:
+    """Return a path as it was typed.
+
+    Raises:
+        DataError: it is an address, such as ``https://host/file.csv``.
+    """
+    if _ADDRESS.match(str(text)):
+        raise DataError(f"{text}: must be a path on this machine, got an address")
+    return Path(text)
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pres_dist.cli.data_options import add_fields, build
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
+from pres_dist.wording import printable
 
 
 def main(argv: list[str]) -> int:
@@ -60,7 +61,7 @@ def _import(arguments: argparse.Namespace) -> None:
         result = import_stream(config, report)
     stream, seconds = result.stream, time.perf_counter() - started
     for note in result.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     print(
         f"{config.out}: {stream.num_events:,} events, {stream.num_nodes:,} nodes, "
         f"{stream.edge_dim} edge features, {'labels' if stream.labels is not None else 'no labels'}"

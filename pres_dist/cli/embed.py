@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import (
@@ -16,6 +15,7 @@ from pres_dist.cli.use_options import (
     use_parser,
 )
 from pres_dist.config.options import OptionParser, normalised
+from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
@@ -58,13 +58,13 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=local_path,
         required=True,
         help="file to write: .parquet (a list of numbers a node), .csv or .npz",
     )
     add_time(parser)
     parser.add_argument(
-        "--nodes", metavar="FILE", type=Path, help="only the nodes of this file, an id a line"
+        "--nodes", metavar="FILE", type=local_path, help="only the nodes of this file, an id a line"
     )
     add_side(parser, "--nodes")
     add_workers(parser)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import add_columns, add_max_ahead, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
+from pres_dist.files import local_path
 
 if TYPE_CHECKING:
     from pres_dist.use.train_on import TrainedOn
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
         arguments.label,
         None if features is None else split_names(features),
         arguments.sort,
+        arguments.delimiter,
     )
     given = {
         name: getattr(arguments, name) for name in TRAINING if getattr(arguments, name) is not None
@@ -109,7 +110,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "events",
         metavar="EVENTS",
-        type=Path,
+        type=local_path,
         nargs="?",
         help="CSV, TSV or Parquet file of later events",
     )

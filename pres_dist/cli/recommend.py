@@ -21,6 +21,8 @@ from pres_dist.cli.use_options import (
 )
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
+from pres_dist.files import local_path
+from pres_dist.wording import printable
 
 if TYPE_CHECKING:
     from pres_dist.use.live import LiveRun
@@ -138,7 +140,7 @@ def _print_table(found: Iterable[Recommendation], t: int) -> None:
     table.add_column("probability", justify="right")
     table.add_column("met before", justify="right")
     for one in found:
-        src, dst = escape(str(one.src)), escape(str(one.dst))
+        src, dst = (escape(printable(str(raw))) for raw in (one.src, one.dst))
         table.add_row(src, str(one.rank), dst, f"{one.probability:.4f}", f"{one.events:,}")
     Console(highlight=False).print(table)
 
@@ -167,7 +169,7 @@ def _parser() -> OptionParser:
         "part, how far up the true destination stands among all of them.",
     )
     parser.add_argument("--src", metavar="ID", action="append", help="a source; may be repeated")
-    parser.add_argument("--sources", metavar="FILE", type=Path, help="sources, an id a line")
+    parser.add_argument("--sources", metavar="FILE", type=local_path, help="sources, an id a line")
     parser.add_argument("--top", metavar="N", help="destinations of each source (20)")
     parser.add_argument(
         "--order",
@@ -180,7 +182,10 @@ def _parser() -> OptionParser:
         "--exclude-seen", action="store_true", help="leave out whom the source has met before"
     )
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help=".csv, .parquet or .json file; a table when unset"
+        "--out",
+        metavar="FILE",
+        type=local_path,
+        help=".csv, .parquet or .json file; a table when unset",
     )
     parser.add_argument(
         "--evaluate",

@@ -8,6 +8,7 @@ from pathlib import Path
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import add_side, at_least_one, use_parser
 from pres_dist.config.options import OptionParser, normalised
+from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +68,10 @@ def _parser() -> OptionParser:
         help="how many nodes it holds, those with the most events (1000)",
     )
     chosen.add_argument(
-        "--ids", metavar="FILE", type=Path, help="the nodes of this file instead, an id a line"
+        "--ids",
+        metavar="FILE",
+        type=local_path,
+        help="the nodes of this file instead, an id a line",
     )
     add_side(parser, "--ids")
     parser.add_argument(

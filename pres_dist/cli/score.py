@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import (
@@ -18,6 +17,7 @@ from pres_dist.cli.use_options import (
 )
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
+from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     workers = checked_workers(arguments)
     if arguments.out is not None:
         check_place(arguments.out, TABLE_SUFFIXES)
-    file = PairFile(arguments.pairs, PairColumns(arguments.src, arguments.dst, arguments.time))
+    columns = PairColumns(arguments.src, arguments.dst, arguments.time, arguments.delimiter)
+    file = PairFile(arguments.pairs, columns)
     if file.has_times and (arguments.at or arguments.latest):
         raise ConfigError(
             f"{arguments.pairs}: has times (column {arguments.time!r}), so --at and --latest "
@@ -74,11 +75,14 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "pairs",
         metavar="PAIRS",
-        type=Path,
+        type=local_path,
         help="CSV, TSV or Parquet file of pairs, with times or without",
     )
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help=".csv or .parquet file; standard output when unset"
+        "--out",
+        metavar="FILE",
+        type=local_path,
+        help=".csv or .parquet file; standard output when unset",
     )
     add_columns(parser, "times; a file without it is scored at --at, or after all events")
     add_time(parser)

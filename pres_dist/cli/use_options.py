@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pres_dist.config.options import OptionParser
 from pres_dist.errors import ConfigError
+from pres_dist.events.import_config import delimiter_of
 
 if TYPE_CHECKING:
     from pres_dist.use.live import LiveRun
@@ -37,6 +38,14 @@ def add_columns(parser: argparse.ArgumentParser, of_times: str = "times") -> Non
         parser.add_argument(
             f"--{name}", metavar="COLUMN", default=default, help=f"column of {of} ({default})"
         )
+
+    parser.add_argument(
+        "--delimiter",
+        metavar="CHARACTER",
+        type=delimiter_of,
+        help="what separates the columns of a CSV file: a character, tab or space (a comma, or a "
+        "tab where the header has one)",
+    )
 
 
 def add_max_ahead(parser: argparse.ArgumentParser) -> None:

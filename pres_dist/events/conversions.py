@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pres_dist.files import local_path
 from pres_dist.wording import in_python
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Conversions:
             "bipartite": bipartite,
         }
         options = {"format": "parquet", **options}
-        return stream_of(Path(path), features=features, out=out, **columns, **options)
+        return stream_of(local_path(path), features=features, out=out, **columns, **options)
 
     @classmethod
     @in_python()

@@ -60,25 +60,67 @@ def to_integers(
 
 
 def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
-    """[n] float32; the caller checks that they are finite."""
-    column = present(column, what, locate)
-    if pt.is_boolean(column.type):
-        column = column.cast(pa.uint8())
-    elif pt.is_decimal(column.type):
+    """[n] finite float32 of numbers, booleans, and texts of either."""
+    column = booleans_as_numbers(present(column, what, locate))
+    if pt.is_decimal(column.type):
         column = column.cast(pa.float64())
 
     def convert(part: pa.Array) -> pa.Array:
         return part.cast(pa.float32(), safe=False)
 
     try:
-        return as_numpy(convert(column))
+        floats = as_numpy(convert(column))
     except pa.ArrowNotImplementedError:
-        raise DataError(f"{what} must be numbers, got a column of {column.type}") from None
+        raise DataError(
+            f"{locate(0)}: {what} must be numbers, got a column of {column.type}"
+        ) from None
     except pa.ArrowInvalid:
         row = first_bad(column, convert)
         raise DataError(
             f"{locate(row)}: {what} must be a finite number, got {shown_value(column, row)}"
         ) from None
+    finite = np.isfinite(floats)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError(
+            f"{locate(row)}: {what} must be a finite float32 number, got {shown_value(column, row)}"
+        )
+    return floats
+
+
+def to_vectors(column: pa.Array, width: int, what: str, locate: Locate) -> np.ndarray:
+    """[n, width] finite float32 of lists of so many numbers, or of numbers where width is 1."""
+    column = present(column, what, locate)
+    if not is_list(column.type):
+        return to_floats(column, what, locate)[:, None]
+    lengths = pc.list_value_length(column)
+    if pc.any(other := pc.not_equal(lengths, width)).as_py():
+        row = first_true(other)
+        raise DataError(
+            f"{locate(row)}: {what} must be lists of one length, {width} as the first, "
+            f"got {lengths[row]}"
+        )
+    numbers = to_floats(column.flatten(), what, lambda place: locate(place // width))
+    return numbers.reshape(-1, width)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is one of lists, fixed in size or not."""
+    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
+
+
+def booleans_as_numbers(column: pa.Array) -> pa.Array:
+    """Return the column with 1 and 0 for true and false, be they texts as pandas writes them."""
+    if pt.is_boolean(column.type):
+        return column.cast(pa.uint8())
+    if not pt.is_large_string(column.type):
+        return column
+    characters = np.frombuffer(column.buffers()[2] or b"", np.uint8)
+    if not (characters | 0x20 == ord("e")).any():  # which both words have, and few numbers
+        return column
+    lower = pc.utf8_lower(column)
+    truth = pc.if_else(pc.equal(lower, "true"), "1", column)
+    return pc.if_else(pc.equal(lower, "false"), "0", truth)
 
 
 def to_text(column: pa.Array, what: str) -> pa.Array:

@@ -16,7 +16,7 @@ from pres_dist.errors import DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.readers.source import joined_names
-from pres_dist.events.readers.table import Table
+from pres_dist.events.readers.table import Table, list_width
 from pres_dist.events.stream import EventStream
 
 if TYPE_CHECKING:
@@ -42,8 +42,13 @@ class ArrowTable:
         """Rows read so far, as `size` counts rows."""
         return self._rows_read
 
+    def width(self, column: str) -> int:
+        """Numbers of a row in a column: 1, or as many as the first list of it holds."""
+        return list_width(self._table.column(column).combine_chunks())
+
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The rows in order, with only `columns`."""
+        self._rows_read = 0
         for batch in self._table.select(columns).combine_chunks().to_batches(ROWS):
             self._rows_read += batch.num_rows
             yield batch

@@ -9,11 +9,29 @@ from typing import Literal
 from pydantic import field_validator
 
 from pres_dist.config.base import Config
+from pres_dist.errors import ConfigError
+from pres_dist.files import local_path
+from pres_dist.wording import option_name
 
 Format = Literal["auto", "csv", "parquet", "jodie", "tgl", "dyglib", "tgb"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
-COLUMN_OPTIONS = ("src", "dst", "time", "label", "features", "feature_file", "bipartite")
+COLUMN_OPTIONS = (
+    *("src", "dst", "time", "label", "features", "feature_file", "bipartite", "delimiter"),
+)
 """What only sources with freely named columns can be told."""
+
+
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "space": " "}
+
+
+def delimiter_of(name: str) -> str:
+    """Return the character that separates columns; ConfigError for what cannot."""
+    character = _DELIMITERS.get(name, name)
+    if len(character) != 1 or not character.isascii() or character in '"\r\n\0':
+        raise ConfigError(
+            f"{option_name('delimiter')} must be one ASCII character, tab or space, got {name!r}"
+        )
+    return character
 
 
 class ImportConfig(Config):
@@ -27,6 +45,8 @@ class ImportConfig(Config):
     """Format of the source; auto goes by the name and the header."""
     root: Path | None = None
     """Folder that TGB's data sets are in (format tgb); py-tgb's own when unset."""
+    delimiter: str | None = None
+    """What separates the columns of a CSV file: a character, tab or space; else , or a tab."""
     src: str = "src"
     """Column of source ids."""
     dst: str = "dst"
@@ -36,7 +56,7 @@ class ImportConfig(Config):
     label: str | None = None
     """Column of integer labels; `label` where there is one; '' for none."""
     features: str | None = None
-    """Columns of edge features, as a,b,c; f0, f1, ... where there are any; '' for none."""
+    """Columns of edge features, as a,b,"c, d"; f0, f1, ... where there are any; '' for none."""
     feature_file: Path | None = None
     """Edge features as a .npy file [events, features], instead of columns."""
     node_features: Path | None = None
@@ -46,7 +66,7 @@ class ImportConfig(Config):
     bipartite: bool = False
     """Source and destination ids are two separate sets, both counted from 0 or named."""
     ids: Literal["auto", "keep", "map"] = "auto"
-    """keep integer ids as they are, or map any ids to 0, 1, ...; auto keeps integers."""
+    """keep integer ids as they are, or map any ids to 0, 1, ...; auto keeps node numbers."""
     time_scale: str = "1"
     """Multiply times by this, exactly; the results must be whole numbers."""
     time_unit: TimeUnit | None = None
@@ -61,6 +81,16 @@ class ImportConfig(Config):
     def _time_scale_is_text(cls, value: object) -> object:
         number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
         return str(value) if number else value
+
+    @field_validator("source", "out", "feature_file", "node_features", mode="before")
+    @classmethod
+    def _paths_are_local(cls, value: object) -> object:
+        return local_path(value) if isinstance(value, str) else value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_is_one_character(cls, value: str | None) -> str | None:
+        return None if value is None else delimiter_of(value)
 
     @field_validator("time_scale")
     @classmethod

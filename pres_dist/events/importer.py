@@ -12,7 +12,7 @@ import pyarrow as pa
 from pres_dist.errors import DataError
 from pres_dist.events.capacity import check_capacity, is_sparse
 from pres_dist.events.chunk import EventChunk, Locate
-from pres_dist.events.convert import to_floats, to_integers
+from pres_dist.events.convert import booleans_as_numbers, plain, to_integers, to_vectors
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.node_columns import IdRules, NodeColumns, OtherIdsError
 from pres_dist.events.readers.source import Source, open_source
@@ -112,6 +112,8 @@ class Converter:
         self._num_events = 0
         self.nodes = NodeColumns(source, rules)
         self._rules = times or TimeRules(None, config.time_unit or "ms", config.time_factor)
+        unasked = config.label is None and rules.stream is None
+        self._label_is_found = unasked and source.format in ("csv", "parquet")
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
         """The events of the next batch; ``DataError`` names the first bad value."""
@@ -176,7 +178,16 @@ class Converter:
 
     def _labels(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
         label = self._source.label
-        return None if label is None else to_integers(batch.column(label), label, locate)
+        if label is None:
+            return None
+        values = booleans_as_numbers(plain(batch.column(label)))
+        try:
+            return to_integers(values, label, locate)
+        except DataError as error:
+            if not self._label_is_found:
+                raise
+            hint = f"{setting('label', '')} leaves it out"
+            raise DataError(f"{error} (a column of this name is read as labels; {hint})") from None
 
     def _features(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
         source = self._source
@@ -184,10 +195,11 @@ class Converter:
             return self._feature_rows(batch, locate, source.feature_array)
         if not source.features:
             return None
-        features = np.empty((batch.num_rows, len(source.features)), dtype=np.float32)
-        for index, name in enumerate(source.features):
-            features[:, index] = to_floats(batch.column(name), name, locate)
-        return features
+        parts = [
+            to_vectors(batch.column(name), width, name, locate)
+            for name, width in zip(source.features, source.widths, strict=True)
+        ]
+        return np.concatenate(parts, axis=1)
 
     def _feature_rows(self, batch: pa.RecordBatch, locate: Locate, array: np.ndarray) -> np.ndarray:
         name, first = self._source.feature_row, self._num_events

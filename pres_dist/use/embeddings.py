@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from pres_dist import __version__
 from pres_dist.errors import DataError
+from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
 from pres_dist.events.raw_ids import parse_id
+from pres_dist.events.readers.table import check_source
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.node_table import NodeTable, table_of, write_tables
 from pres_dist.use.sharing import Alone, Share
@@ -138,12 +141,32 @@ def find_nodes(
 
 
 def read_ids(path: Path) -> tuple[list[str], list[str]]:
-    """Ids of a text file, one a line, and where each stands; DataError if it cannot be read."""
+    """Read the ids of a text file, one a line, quoted or not as in a CSV file of one column.
+
+    Returns:
+        the ids, and where each stands.
+
+    Raises:
+        DataError: it cannot be read, or holds no id.
+    """
+    check_source(path)
+    ids, where = [], []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            # No id has a unit separator inside: the field of a line is the whole of it.
+            reader = csv.reader(lines, delimiter="\x1f", strict=True)
+            first = 1
+            for fields in reader:
+                if text := "".join(fields).strip(WHITE_SPACE):
+                    ids.append(text)
+                    where.append(f"{path}:{first}")
+                first = reader.line_num + 1
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: must be UTF-8 text with an id on each line") from None
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: cannot be read as an id: {error}") from None
+    if not ids:
         raise DataError(f"{path}: must hold an id on each line, got none")
-    return [line for _, line in numbered], [f"{path}:{number}" for number, _ in numbered]
+    return ids, where

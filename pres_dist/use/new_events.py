@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pres_dist.errors import DataError
-from pres_dist.events.chunk import EventChunk, Locate, check_finite, check_ids
+from pres_dist.events.chunk import EventChunk, Locate, check_ids
 from pres_dist.events.from_tables import FRAME, frame_table
 from pres_dist.events.ids import PairMap
 from pres_dist.events.import_config import ImportConfig
@@ -36,6 +36,7 @@ class EventColumns:
         features: those of the stream where None.
         label: `label` where None and the stream has labels.
         sort: sort by time, stably; events out of order are an error without it.
+        delimiter: between columns of a CSV file; a comma or a tab when None.
     """
 
     src: str = "src"
@@ -44,6 +45,7 @@ class EventColumns:
     label: str | None = None
     features: Sequence[str] | None = None
     sort: bool = False
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,6 @@ def read_new_events(
     chunk = _joined(chunks)
     for name in ("src", "dst"):
         check_ids(getattr(chunk, name), name, 0, opened.table.locate)
-    if chunk.edge_features is not None:
-        check_finite(chunk.edge_features, "feature", 0, opened.table.locate)
     last = int(stream.t[-1])
     check_ahead(stream, chunk.t, last, columns.time, opened.table.locate, max_ahead)
     chunk = _in_order(chunk, columns.sort, opened.table.locate)
@@ -161,6 +161,8 @@ def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> I
     """How new events are read: as those of the stream were."""
     metadata = stream.metadata
     names: dict[str, Any] = {"src": columns.src, "dst": columns.dst, "time": columns.time}
+    if isinstance(source, Path):
+        names["delimiter"] = columns.delimiter
     path = source if isinstance(source, Path) else FRAME
     if not isinstance(source, Path):
         names["format"] = "parquet"
@@ -169,8 +171,8 @@ def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> I
     elif columns.label is not None:
         names["label"] = columns.label
     features = columns.features
-    if features is None and stream.edge_dim == len(metadata.get("feature_names") or []):
-        features = metadata.get("feature_names") or []
+    if features is None:
+        features = metadata.get("feature_names") or None
     if not stream.edge_dim:
         features = []
     if features is not None:

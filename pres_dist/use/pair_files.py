@@ -31,11 +31,13 @@ class PairColumns:
 
     Attributes:
         time: it need not be there.
+        delimiter: between them in a CSV file; a comma or a tab when None.
     """
 
     src: str = "src"
     dst: str = "dst"
     time: str = "t"
+    delimiter: str | None = None
 
 
 class PairFile:
@@ -50,7 +52,7 @@ class PairFile:
     """
 
     def __init__(self, path: Path, columns: PairColumns) -> None:
-        self._table: Table = open_table(path)
+        self._table: Table = open_table(path, delimiter=columns.delimiter)
         named = partial(column_named, self._table.columns)
         self._columns = PairColumns(named(columns.src), named(columns.dst), named(columns.time))
         require_columns(self._table, [self._columns.src, self._columns.dst])

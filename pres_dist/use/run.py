@@ -16,6 +16,7 @@ from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.lookup import Side
 from pres_dist.events.stream import EventStream
+from pres_dist.files import local_path
 from pres_dist.report.progress import SilentProgress, make_progress
 from pres_dist.report.run_folder import RESULTS, new_folder, read_config
 from pres_dist.training import run as training
@@ -190,7 +191,7 @@ class Run:
         Raises:
             DataError: events that are not valid, or not later than all that the run knows.
         """
-        source = Path(events) if isinstance(events, (str, Path)) else events
+        source = local_path(events) if isinstance(events, (str, Path)) else events
         done = extend_run(self.path, source, columns)
         self.__dict__.pop("_live", None)
         return done

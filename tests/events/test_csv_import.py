@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pres_dist.errors import DataError
+from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 
@@ -81,18 +81,24 @@ def test_harmless_variants(text, run_import):
             "src,dst,t\n0,1,nan\n",
             "events.csv:2: time must be a whole number or an ISO 8601 time, got 'nan'",
         ),
-        ("src,dst,t,f0\n0,1,5,1\n0,1,5,nan\n", "events.csv:3: feature 0 must be a finite"),
-        ("src,dst,t,f0\n0,1,5,1e300\n", "events.csv:2: feature 0 must be a finite"),
+        ("src,dst,t,f0\n0,1,5,1\n0,1,5,nan\n", "events.csv:3: f0 must be a finite float32"),
+        ("src,dst,t,f0\n0,1,5,1e300\n", "events.csv:2: f0 must be a finite float32"),
         ("src,dst,t,f0\n0,1,5,x\n", "events.csv:2: f0 must be a finite number, got 'x'"),
         ("src,dst,t,f0\n0,1,5,\n", "events.csv:2: f0 must be a finite number, got ''"),
-        ("src,dst,t,label\n0,1,5,good\n", "events.csv:2: label must be an integer, got 'good'"),
+        (
+            "src,dst,t,label\n0,1,5,good\n",
+            "events.csv:2: label must be an integer, got 'good' (a col",
+        ),
+        ("src;dst;t\na;b;1\n", "are: src;dst;t (is it one column? --delimiter ; splits it)"),
+        ("src|dst|t\na|b|1\n", "are: src|dst|t (is it one column? --delimiter | splits it)"),
+        ("src dst t\na b 1\n", "are: src dst t (is it one column? --delimiter space splits it)"),
         ("src,dst,t\n0,1,5\n0,1\n", "events.csv:3: must have 3 fields, got 2"),
         ("src,dst,t\n0,1,5\n0,1,6,7\n", "events.csv:3: must have 3 fields, got 4"),
         ("src,to,t\n0,1,5\n", "column 'dst' is missing; the columns are: src, to, t"),
         ("src,dst,src,t\n0,1,5,6\n", "column 'src' is there 2 times"),
         ("", "events.csv: the file is empty"),
         ("\n\n", "there must be a header and at least one event, got 0 rows"),
-        ("src,dst,t\n", "there must be at least one event, got none"),
+        ("src,dst,t\n", "events.csv: there must be at least one event, got none"),
         (b"src,dst,t\n0,1,5\n0,\xff,6\n", "events.csv:3: must be UTF-8 text"),
         (b"\xff\xfe\n0,1,5\n", "events.csv:1: must be UTF-8 text"),
     ],
@@ -170,6 +176,34 @@ def test_feature_file_is_never_unpickled(run_import, tmp_path):
     np.save(tmp_path / "x.npy", np.array([{"a": 1}] * 3, dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=r"x\.npy: cannot be read as \.npy"):
         run_import(PLAIN, feature_file=tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(("name", "character"), [(";", ";"), ("|", "|"), ("space", " ")])
+def test_other_delimiters(name, character, run_import):
+    stream = run_import(PLAIN.replace(",", character), delimiter=name).stream
+    assert stream.dst.tolist() == [2, 3, 3]
+
+
+def test_a_delimiter_is_one_character(run_import):
+    with pytest.raises(ConfigError, match="--delimiter must be one ASCII character, tab or space"):
+        run_import(PLAIN, delimiter=";;")
+
+
+def test_features_by_name(run_import):
+    text = 'src, dst, t, a,"b, c", ok\n0,1,2, 0.5,1.5,True\n0,1,3,1, 2,false\n'
+    stream = run_import(text, features='a, "b, c" ,ok').stream
+    assert stream.edge_features.tolist() == [[0.5, 1.5, 1], [1, 2, 0]]
+    text = "src,dst,t, label, f1, f0\n0,1,2, True,5,4\n0,1,2,false,5,4\n"
+    stream = run_import(text, force=True).stream
+    assert stream.labels.tolist() == [1, 0]
+    assert stream.edge_features.tolist() == [[4, 5], [4, 5]]
+
+
+@pytest.mark.parametrize("option", ["source", "out", "feature_file"])
+def test_an_address_is_shown_as_it_was_typed(option, tmp_path):
+    options = {"source": tmp_path / "x.csv", "out": tmp_path / "out", option: "http://x/y.csv"}
+    with pytest.raises(DataError, match=r"^http://x/y\.csv: must be a path on this machine"):
+        ImportConfig(**options)
 
 
 def test_sort_is_stable(run_import):

@@ -40,6 +40,46 @@ def test_dictionary_columns(run_import, tmp_path):
     assert stream.raw_ids(stream.src) == ["ann", "bob", "ann"]
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.large_list(pa.int64()), pa.list_(pa.float64(), 2)]
+)
+def test_embeddings_are_features(kind, run_import, tmp_path, monkeypatch):
+    monkeypatch.setattr("pres_dist.events.readers.parquet_table.BATCH_VALUES", 1)
+    vectors = [[event, -event] for event in range(2_000)]
+    ends = {"src": [0] * 2_000, "dst": [1] * 2_000, "t": list(range(2_000))}
+    file = write(tmp_path / "x.parquet", **ends, emb=pa.array(vectors, kind), f=pa.array(ends["t"]))
+    stream = run_import(file, features="emb,f").stream
+    expected = [[*vector, event] for event, vector in enumerate(vectors)]
+    assert stream.edge_features.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["view", "dictionary", "texts"])
+def test_texts_in_any_form(kind, run_import, tmp_path):
+    def texts(*values):
+        plain = pa.array(values)
+        forms = {"view": pa.string_view(), "dictionary": pa.dictionary(pa.int8(), pa.string())}
+        return plain if kind == "texts" else plain.cast(forms[kind])
+
+    file = write(
+        tmp_path / "x.parquet",
+        src=texts("a", "b"),
+        dst=texts("c", "c"),
+        t=texts("1970-01-01", "1970-01-02"),
+        label=texts("true", "0"),
+        f0=texts("1.5", " 2"),
+    )
+    stream = run_import(file, time_unit="s").stream
+    assert stream.raw_ids(stream.src) == ["a", "b"]
+    assert stream.t.tolist() == [0, 86_400]
+    assert stream.labels.tolist() == [1, 0]
+    assert stream.edge_features.tolist() == [[1.5], [2]]
+
+
+def test_boolean_labels(run_import, tmp_path):
+    file = write(tmp_path / "x.parquet", src=[0, 1], dst=[2, 3], t=[1, 2], label=[True, False])
+    assert run_import(file).stream.labels.tolist() == [1, 0]
+
+
 def test_many_batches(run_import, tmp_path, monkeypatch):
     monkeypatch.setattr("pres_dist.events.readers.parquet_table.BATCH_VALUES", 1)
     t = np.arange(5_000)
@@ -65,9 +105,15 @@ def test_many_batches(run_import, tmp_path, monkeypatch):
             {"t": [0.0, float("nan")]},
             "row 1: time must be a whole number or an ISO 8601 time, got nan",
         ),
-        ({"f0": [1.0, float("inf")]}, "row 1: feature 0 must be a finite"),
+        ({"f0": [1.0, float("inf")]}, "row 1: f0 must be a finite float32"),
         ({"f0": [1.0, None]}, "row 1: f0 is missing"),
-        ({"f0": [[1], [2]]}, "f0 must be numbers, got a column of list"),
+        ({"f0": [{"a": 1}, {"a": 2}]}, "row 0: f0 must be numbers, got a column of struct"),
+        ({"f0": [[1], [2, 3]]}, "row 1: f0 must be lists of one length, 1 as the first, got 2"),
+        ({"f0": [[1.0, 2.0], [3.0, None]]}, "row 1: f0 is missing"),
+        (
+            {"f0": [[1.0, 2.0], [3.0, 1e300]]},
+            "row 1: f0 must be a finite float32",
+        ),
         ({"label": [1.5, 1.0]}, "row 0: label must be a whole number, got 1.5"),
     ],
 )
@@ -86,7 +132,7 @@ def test_missing_column(run_import, tmp_path):
 
 def test_no_rows(run_import, tmp_path, out_entries):
     empty = pa.array([], pa.int64())
-    with pytest.raises(DataError, match="at least one event"):
+    with pytest.raises(DataError, match=r"x\.parquet: there must be at least one event, got none"):
         run_import(write(tmp_path / "x.parquet", src=empty, dst=empty, t=empty))
     assert out_entries() == []
 

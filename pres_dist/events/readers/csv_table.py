@@ -27,21 +27,34 @@ DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class CsvTable:
-    """A CSV file with a header; ``columns`` replaces a header that does not fit."""
+    """A CSV file with a header.
 
-    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
+    Args:
+        path: the file.
+        columns: names in place of a header that does not fit.
+        delimiter: between columns; None for a tab where the header has one, and else a comma.
+    """
+
+    def __init__(
+        self, path: Path, columns: list[str] | None = None, delimiter: str | None = None
+    ) -> None:
         self.path = path
         self.size = check_source(path)
         self._file: pa.NativeFile | None = None
-        self._header_line, header = first_rows(path, 1)[0]
-        self.delimiter = "\t" if any("\t" in name for name in header) else ","
-        if self.delimiter == "\t":
+        self.delimiter = delimiter or ","
+        self._header_line, header = first_rows(path, 1, self.delimiter)[0]
+        if delimiter is None and any("\t" in name for name in header):
+            self.delimiter = "\t"
             header = first_rows(path, 1, self.delimiter)[0][1]
         self.columns = header if columns is None else columns
 
     @property
     def position(self) -> int:
         return 0 if self._file is None or self._file.closed else int(self._file.tell())
+
+    def width(self, column: str) -> int:
+        """1: a field of CSV holds one number."""
+        return 1
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The rows in order, all values as texts."""

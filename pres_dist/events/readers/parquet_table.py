@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pres_dist.errors import DataError
-from pres_dist.events.readers.table import check_source
+from pres_dist.events.convert import is_list
+from pres_dist.events.readers.table import check_source, list_width
 
 BATCH_VALUES = 1 << 21
 DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError)
@@ -34,9 +35,17 @@ class ParquetTable:
     def position(self) -> int:
         return self.size * self._rows_read // max(1, self._file.metadata.num_rows)
 
+    def width(self, column: str) -> int:
+        """Numbers of a row in a column: 1, or as many as the first list of it holds."""
+        kind = self._file.schema_arrow.field(column).type
+        if not is_list(kind):
+            return 1
+        return list_width(next(self.batches([column]), pa.nulls(0, kind)).column(0))
+
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The rows in order, with the types of the file."""
         size = max(1024, BATCH_VALUES // len(columns))
+        self._rows_read = 0
         try:
             for batch in self._file.iter_batches(size, columns=columns, use_threads=False):
                 batch.validate(full=True)

@@ -16,11 +16,12 @@ from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.csv_table import CsvTable, first_rows
 from pres_dist.events.readers.features import read_array, read_tensor
+from pres_dist.events.readers.file_kind import table_kind
 from pres_dist.events.readers.parquet_table import ParquetTable
 from pres_dist.events.readers.table import Table, column_named, require_columns
 from pres_dist.wording import option_name
 
-PARQUET = (".parquet", ".pq")
+_KINDS = {"csv": "CSV", "parquet": "Parquet"}
 JODIE_HEADER = ["user_id", "item_id", "timestamp", "state_label"]
 
 
@@ -35,6 +36,8 @@ class Source:
     time: str = "t"
     label: str | None = None
     features: list[str] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+    """Numbers of a row in each column of ``features``: of a list, as many as it holds."""
     separate_ids: bool = False
     first_id: int = 0
     """Smallest valid id, which becomes node 0."""
@@ -54,7 +57,7 @@ class Source:
 
     @property
     def edge_dim(self) -> int:
-        return len(self.features) if self.feature_array is None else self.feature_array.shape[1]
+        return sum(self.widths) if self.feature_array is None else self.feature_array.shape[1]
 
 
 def open_source(config: ImportConfig, table: Table | None = None) -> Source:
@@ -64,7 +67,9 @@ def open_source(config: ImportConfig, table: Table | None = None) -> Source:
     """
     kind = _detect_format(config.source) if config.format == "auto" else config.format
     if kind in ("csv", "parquet"):
-        source = _named_columns(config, kind, table or open_table(config.source, kind))
+        source = _named_columns(
+            config, kind, table or open_table(config.source, kind, config.delimiter)
+        )
     else:
         given = [option for option in COLUMN_OPTIONS if not config.is_default(option)]
         if given:
@@ -76,19 +81,29 @@ def open_source(config: ImportConfig, table: Table | None = None) -> Source:
     if config.node_features is not None:
         source.node_features = read_array(config.node_features)
     require_columns(source.table, source.columns)
+    source.widths = [source.table.width(name) for name in source.features]
     return source
 
 
-def open_table(path: Path, kind: str | None = None) -> Table:
-    """A table with freely named columns: Parquet by its suffix, and else CSV or TSV.
+def open_table(path: Path, kind: str | None = None, delimiter: str | None = None) -> Table:
+    """Open a table with freely named columns, by what the file holds: Parquet, or CSV or TSV.
 
     Args:
         path: the file.
-        kind: csv or parquet; None goes by the suffix.
+        kind: csv or parquet, where it must be one of them.
+        delimiter: between the columns of CSV; a tab or a comma, as the header has it, when None.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
     """
-    if kind is None:
-        kind = "parquet" if path.suffix in PARQUET else "csv"
-    return ParquetTable(path) if kind == "parquet" else CsvTable(path)
+    found = table_kind(path)
+    if kind not in (None, found):
+        raise DataError(f"{path}: must be {_KINDS[str(kind)]}, got {_KINDS[found]}")
+    if found == "csv":
+        return CsvTable(path, delimiter=delimiter)
+    if delimiter is not None:
+        raise DataError(f"{path}: {option_name('delimiter')} is for CSV, this is Parquet")
+    return ParquetTable(path)
 
 
 def _detect_format(path: Path) -> str:
@@ -98,8 +113,9 @@ def _detect_format(path: Path) -> str:
         if list(path.glob("ml_*.csv")):
             return "dyglib"
         raise DataError(f"{path}: must be a file, or a folder with edges.csv (TGL) or ml_*.csv")
-    if path.suffix in PARQUET:
-        return "parquet"
+    kind = table_kind(path)
+    if kind == "parquet":
+        return kind
     if path.name.startswith("ml_") and path.suffix == ".csv":
         return "dyglib"
     return "jodie" if CsvTable(path).columns[:4] == JODIE_HEADER else "csv"

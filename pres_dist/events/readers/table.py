@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.types as pt
 
 from pres_dist.errors import DataError
-from pres_dist.events.convert import WHITE_SPACE
+from pres_dist.events.convert import WHITE_SPACE, is_list
+from pres_dist.wording import setting
 
 
 class Table(Protocol):
@@ -24,6 +27,9 @@ class Table(Protocol):
     @property
     def position(self) -> int:
         """Bytes read so far, about."""
+
+    def width(self, column: str) -> int:
+        """Numbers of a row in a column: 1, or as many as the first list of it holds."""
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The rows in order, with only ``columns``; ``DataError`` where damaged."""
@@ -51,16 +57,43 @@ def require_columns(table: Table, wanted: list[str]) -> None:
         if count != 1:
             problem = "is missing" if count == 0 else f"is there {count} times"
             shown = ", ".join(table.columns[:12]) + (", ..." if len(table.columns) > 12 else "")
-            raise DataError(f"{table.path}: column {column!r} {problem}; the columns are: {shown}")
+            raise DataError(
+                f"{table.path}: column {column!r} {problem}; the columns are: {shown}"
+                f"{_delimiter_hint(table.columns)}"
+            )
         if wanted.count(column) > 1:
             raise DataError(f"{table.path}: column {column!r} cannot be used for two things")
+
+
+def _delimiter_hint(columns: list[str]) -> str:
+    """How to split what was read as one column."""
+    if len(columns) > 1:
+        return ""
+    for delimiter, name in ((";", ";"), ("|", "|"), ("\t", "tab"), (" ", "space")):
+        if delimiter in columns[0]:
+            return f" (is it one column? {setting('delimiter', name)} splits it)"
+    return ""
+
+
+def list_width(column: pa.Array) -> int:
+    """Return how many numbers the first list of a column holds; 1 for a column of numbers."""
+    if pt.is_fixed_size_list(column.type):
+        return int(column.type.list_size)
+    if not is_list(column.type):
+        return 1
+    present = column.drop_null()
+    return len(present[0]) if len(present) else 1
 
 
 def check_source(path: Path) -> int:
     """Size in bytes of a file that can be read; ``DataError`` for others."""
     try:
+        status = path.stat()
+        # Opening a pipe would wait for its writer, and it can be read once only.
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise DataError(f"{path}: must be a regular file, got a pipe or device")
         with path.open("rb"):
-            size = path.stat().st_size
+            size = status.st_size
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if size == 0:

@@ -1,0 +1,119 @@
+"""What a file holds, by its first bytes: a name may say anything, or nothing."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from pres_dist.errors import DataError
+from pres_dist.events.readers.table import check_source
+
+TableKind = Literal["csv", "parquet"]
+_HEAD_BYTES = 4096
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_READ = ".csv, .csv.gz and .parquet are read"
+_GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"
+_PARQUET = b"PAR1"
+_STARTS = {
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ\x00": "xz-compressed",
+    b"\x5d\x00\x00": "lzma-compressed",
+    b"\x04\x22\x4d\x18": "lz4-compressed",
+    b"\xff\x06\x00\x00sNaPpY": "snappy-compressed",
+    b"\x1f\x9d": "compressed by compress (.Z)",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"PARE": "encrypted Parquet",
+    b"ARROW1": "a Feather or Arrow file",
+    b"FEA1": "a Feather file",
+    b"\xff\xff\xff\xff": "an Arrow stream",
+    b"ORC": "an ORC file",
+    b"Obj\x01": "an Avro file",
+    b"\x89HDF": "an HDF5 file",
+    b"SQLite format 3\x00": "an SQLite database",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x80\x02": "a pickle",
+    b"\x80\x03": "a pickle",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
+    b"%PDF": "a PDF document",
+    b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` fetches the file)",
+}
+_TEXTS = {
+    r'\s*(\{\s*"|\[\s*[\[{])': "JSON",
+    r"\s*<(!doctype|html|\?xml)": "an HTML or XML page",
+}
+
+
+def table_kind(path: Path) -> TableKind:
+    """Return whether a file is read as Parquet, or as CSV.
+
+    Raises:
+        DataError: it cannot be read, or holds something else, which is named.
+    """
+    check_source(path)
+    head = _head(path)
+    if head.startswith(_PARQUET):
+        return "parquet"
+    inner = _unpacked(path) if head.startswith(_GZIP) else head
+    other = _other(path, inner)
+    if other is not None:
+        packed = "gzip-compressed: " if inner is not head else ""
+        raise DataError(f"{path}: is {packed}{other}; {_READ}")
+    if path.suffix.lower() in _PARQUET_SUFFIXES:
+        return "parquet"  # damaged: its reader says how
+    if b"\0" in inner and not inner.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: is binary data of an unknown format; {_READ}")
+    return "csv"
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as opened:
+            return opened.read(_HEAD_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _unpacked(path: Path) -> bytes:
+    """The first bytes of what gzip has packed; none where it is damaged, as its reader says."""
+    try:
+        with gzip.open(path) as opened:
+            return opened.read(_HEAD_BYTES)
+    except (OSError, EOFError, ValueError):
+        return b""
+
+
+def _other(path: Path, head: bytes) -> str | None:
+    """What else than a table the bytes begin; None for what may be one."""
+    if head.startswith(_PARQUET):
+        return "Parquet, which has a compression of its own"
+    if head.startswith(_ZIP):
+        return _zipped(path)
+    for start, name in _STARTS.items():
+        if head.startswith(start):
+            return name
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    for pattern, name in _TEXTS.items():
+        if re.match(pattern, text, re.IGNORECASE):
+            return name
+    return None
+
+
+def _zipped(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return "a zip archive"
+    if "xl/workbook.xml" in names:
+        return "an Excel workbook (.xlsx)"
+    return "a zip archive"
