@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from pres_dist.errors import DataError
-from pres_dist.events.chunk import Locate
+from pres_dist.events.chunk import MAX_ID, Locate
 from pres_dist.events.convert import shown_value
 from pres_dist.events.ids import PairMap, raw_column
 from pres_dist.events.raw_ids import Trimmed, id_column, integers_of
@@ -107,15 +107,19 @@ class NodeColumns:
     def _kept(self, ids: list[pa.Array], locate: Locate) -> tuple[np.ndarray, np.ndarray]:
         smallest = self._source.first_id
         (src, src_fits), (dst, dst_fits) = (integers_of(column) for column in ids)
-        good = src_fits & dst_fits & (np.minimum(src, dst) >= smallest)
+        src_is_node, dst_is_node = (
+            fits & (numbers >= smallest) & (numbers - smallest <= MAX_ID)
+            for numbers, fits in ((src, src_fits), (dst, dst_fits))
+        )
+        good = src_is_node & dst_is_node
         if not good.all():
             row = int(np.argmin(good))
-            end = 0 if not src_fits[row] or src[row] < smallest else 1
+            end = int(src_is_node[row])
             what, fits, number = self._names[end], (src_fits, dst_fits)[end], (src, dst)[end]
             got = str(number[row]) if fits[row] else shown_value(ids[end], row)
             if self.maps_when_needed:
                 raise OtherIdsError(self.mapped_kind, f"{locate(row)}: {what} is {got}")
-            bounds = " in the range of int64" if _WIDE.search(got) and not fits[row] else ""
+            bounds = " and below 2**63 - 1" if _WIDE.search(got) else ""
             raise DataError(
                 f"{locate(row)}: {what} must be an integer >= {smallest}{bounds}, got {got}"
                 f"{self._hint()}"

@@ -42,7 +42,7 @@ def parquet(path, src, dst):
         [("1_0", "2"), ("10", "2")],
         [("\u0667", "2"), ("7", "2")],
         [("0x10", "2"), ("16", "2")],
-        [(str(2**63), "2"), (str(2**64 + 1), "2")],
+        [(str(2**63 - 1), "2"), (str(2**63), "2"), (str(2**64 + 1), "2")],
     ],
 )
 def test_texts_that_look_like_numbers_stay_texts(rows, run_import):

@@ -168,7 +168,7 @@ def plain(made: Path) -> Path:
         (lambda rows: [], "new.csv: must hold at least one event, got none"),
         (lambda rows: [",i1,9999,0.5,1"], "new.csv:2: src is missing"),
         (lambda rows: ["u1,i1,soon,0.5,1"], "new.csv:2: time must be a whole number"),
-        (lambda rows: ["u1,i1,9999,nan,1"], "new.csv:2: feature 0 must be a finite"),
+        (lambda rows: ["u1,i1,9999,nan,1"], "new.csv:2: f0 must be a finite"),
     ],
 )
 def test_events_that_do_not_fit_change_nothing(

@@ -71,7 +71,7 @@ def plain(raw: object) -> str:
 
 
 @st.composite
-def events(draw: st.DrawFn, ids: st.SearchStrategy[Any], times: int = 2**62) -> Events:
+def events(draw: st.DrawFn, ids: st.SearchStrategy[Any], times: int = 2**61) -> Events:
     """Events among few ids, so that most come again; no two at one time."""
     pool = draw(st.lists(ids, min_size=1, max_size=6))
     ends = draw(
@@ -209,7 +209,7 @@ ways = st.sampled_from(
 
 
 @st.composite
-def in_two_parts(draw: st.DrawFn, times: int = 2**62) -> tuple[dict[str, Any], Events, int]:
+def in_two_parts(draw: st.DrawFn, times: int = 2**61) -> tuple[dict[str, Any], Events, int]:
     """How events are imported, the events, and where they are cut."""
     how, ids = draw(ways)
     of = draw(events(ids, times))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +87,7 @@ def _unpacked(path: Path) -> bytes:
     try:
         with gzip.open(path) as opened:
             return opened.read(_HEAD_BYTES)
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, zlib.error):
         return b""
 
 
