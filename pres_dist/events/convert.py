@@ -173,8 +173,7 @@ def first_true(mask: pa.Array) -> int:
 def refuse_rounded(column: pa.Array, what: str, locate: Locate) -> None:
     """Raise DataError where a floating-point number is so large that it may stand for several.
 
-    Of 2**53 and more a 64-bit float is one of several integers, of which it was rounded; one
-    of 32 bits is from 2**24 on.
+    From 2**53 on a 64-bit float stands for several integers, from 2**24 on one of 32 bits.
     """
     if not pt.is_floating(column.type):
         return
@@ -184,7 +183,7 @@ def refuse_rounded(column: pa.Array, what: str, locate: Locate) -> None:
         row = first_true(large)
         raise DataError(
             f"{locate(row)}: {what} holds floating-point numbers of 2**{bits} and more, which may "
-            f"each stand for several integers (store the column as integers or texts), got "
+            f"each stand for several integers; give integers or texts, got "
             f"{shown_value(column, row)}"
         )
 

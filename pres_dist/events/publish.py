@@ -80,6 +80,6 @@ class PartialDirectory:
         if others := others_in(self._target):
             more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
             raise StreamExistsError(
-                f"{self._target}: {setting('force')} replaces only what an import has written; move "
-                f"elsewhere first: {', '.join(others[:_SHOWN])}{more}"
+                f"{self._target}: {setting('force')} replaces only what an import has written; "
+                f"move elsewhere first: {', '.join(others[:_SHOWN])}{more}"
             )

@@ -20,14 +20,21 @@ import pyarrow.types as pt
 
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import Locate
-from pres_dist.events.convert import as_decimal, as_numpy, first_bad, shown_value, to_integers
+from pres_dist.events.convert import (
+    as_decimal,
+    as_numpy,
+    first_bad,
+    is_text,
+    present,
+    refuse_rounded,
+    shown_value,
+    to_integers,
+)
 
 if TYPE_CHECKING:
     from pres_dist.events.stream import EventStream
 
 UNITS = ("s", "ms", "us", "ns")
-MANTISSA_BITS = {"halffloat": 11, "float": 24, "double": 53}
-"""Floating-point numbers from 2 to this power on stand for several integers each."""
 
 # RE2 patterns that turn what databases and programs write into what Arrow reads.
 _DATE = r"^(\d{4})[-/]?(\d{2})[-/]?(\d{2})"
@@ -128,7 +135,7 @@ def is_date(column: pa.Array) -> bool:
     """Whether the column holds dates and not numbers, judged by its first value."""
     if pt.is_timestamp(column.type) or pt.is_date(column.type):
         return True
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return False
     first = (column[0].as_py() or "").strip()
     return as_decimal(first) is None and first[:4].isdigit()
@@ -165,25 +172,11 @@ def column_of(values: Sequence[Any], what: str, locate: Locate, allowed: str) ->
 
 def _plain(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> pa.Array:
     """The column without dictionary, missing values and white space around texts."""
-    if pt.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = present(column, what, locate)
     kind = column.type
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise DataError(f"{locate(row)}: {what} is missing")
-    if _is_text(kind):
-        return pc.ascii_trim_whitespace(column.cast(pa.large_string()))
-    if bits := MANTISSA_BITS.get(str(kind)):
-        rounded = np.abs(as_numpy(column)) >= 2.0**bits
-        if rounded.any():
-            row = int(np.argmax(rounded))
-            raise DataError(
-                f"{locate(row)}: {what} must be below 2**{bits} as a floating-point number, which "
-                f"is rounded from there on; give integers or texts, got {shown_value(column, row)}"
-            )
-    elif not (
-        pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_timestamp(kind) or pt.is_date(kind)
-    ):
+    is_number = pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_floating(kind)
+    refuse_rounded(column, what, locate)
+    if not (is_text(kind) or is_number or pt.is_timestamp(kind) or pt.is_date(kind)):
         got = shown_value(column, 0) if pt.is_boolean(kind) else f"a column of {kind}"
         raise DataError(f"{locate(0)}: {what} must be {rules.allowed}, got {got}")
     return column
@@ -198,7 +191,7 @@ def _read_dates(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -
         )
     if pt.is_date(column.type):
         column = column.cast(pa.timestamp("ms"))
-    if _is_text(column.type):
+    if is_text(column.type):
         plain, zoned = _spelled(column), _has_zone(column[0].as_py())
         zone = "UTC" if zoned else None
     else:
@@ -227,7 +220,7 @@ def _refuse_date(
     zoned: bool,
 ) -> NoReturn:
     """Raise the error of a value that cannot be read: no date, a zone too much, or the unit."""
-    if _is_text(column.type) and _has_zone(column[row].as_py()) != zoned:
+    if is_text(column.type) and _has_zone(column[row].as_py()) != zoned:
         _refuse_zone(column, row, what, locate, rules)
     where, got = locate(row), shown_value(column, row)
     fitting = [unit for unit in UNITS if _reads(plain.slice(row, 1), unit)]
@@ -247,7 +240,7 @@ def _refuse_zone(
     column: pa.Array, row: int, what: str, locate: Locate, rules: TimeRules
 ) -> NoReturn:
     others = "the times before it" if row or rules.stream is None else f"those of {rules.stream}"
-    if _is_text(column.type):
+    if is_text(column.type):
         zoned = _has_zone(column[row].as_py())
     else:
         zoned = pt.is_timestamp(column.type) and column.type.tz is not None
@@ -279,16 +272,12 @@ def _has_zone(text: str) -> bool:
 
 def _reads(value: pa.Array, unit: str) -> bool:
     """Whether one date is a whole number of a unit that fits into int64."""
-    zoned = _has_zone(value[0].as_py()) if _is_text(value.type) else value.type.tz is not None
+    zoned = _has_zone(value[0].as_py()) if is_text(value.type) else value.type.tz is not None
     try:
         value.cast(pa.timestamp(unit, "UTC" if zoned else None))
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def _is_date_like(value: Any) -> bool:

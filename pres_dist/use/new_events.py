@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pres_dist.errors import DataError
+from pres_dist.events.capacity import FEW_NODES, SPARSE, check_capacity, is_sparse
 from pres_dist.events.chunk import EventChunk, Locate, check_ids
 from pres_dist.events.from_tables import FRAME, frame_table
 from pres_dist.events.ids import PairMap
@@ -102,6 +103,8 @@ def read_new_events(
     chunk = _joined(chunks)
     for name in ("src", "dst"):
         check_ids(getattr(chunk, name), name, 0, opened.table.locate)
+    if known is None:
+        _check_numbers(stream, chunk, opened.table.locate)
     last = int(stream.t[-1])
     check_ahead(stream, chunk.t, last, columns.time, opened.table.locate, max_ahead)
     chunk = _in_order(chunk, columns.sort, opened.table.locate)
@@ -214,6 +217,22 @@ def _in_order(chunk: EventChunk, sort: bool, locate: Locate) -> EventChunk:
         name: None if values is None else values[order] for name, values in vars(chunk).items()
     }
     return EventChunk(**columns)
+
+
+def _check_numbers(stream: EventStream, chunk: EventChunk, locate: Locate) -> None:
+    """Ids are node numbers here: refuse one that would leave most of them unused."""
+    ends = {"src": chunk.src, "dst": chunk.dst}
+    what = max(ends, key=lambda name: int(ends[name].max()))
+    row = int(ends[what].argmax())
+    largest, num_events = int(ends[what][row]), stream.num_events + len(chunk)
+    if largest < stream.num_nodes or is_sparse(stream.num_nodes, 2 * stream.num_events):
+        return check_capacity(largest + 1, locate(row))
+    if is_sparse(largest + 1, 2 * num_events):
+        raise DataError(
+            f"{locate(row)}: {what} must be at most {max(FEW_NODES, 2 * SPARSE * num_events)}, "
+            f"because ids of {stream.name} are node numbers (an import of all events with "
+            f"{setting('ids', 'map')} takes any), got {largest}"
+        )
 
 
 def _check_later(stream: EventStream, chunk: EventChunk, sort: bool, locate: Locate) -> None:

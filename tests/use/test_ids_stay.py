@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pres_dist.errors import DataError
 from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
@@ -229,6 +231,42 @@ def test_extending_is_an_import_of_all(
     with tempfile.TemporaryDirectory(dir=folder) as place:
         new = read_new_events(first, later, EventColumns())
         same(write_longer(first, new, Path(place) / "longer"), whole)
+
+
+@pytest.mark.parametrize(
+    ("how", "row", "message"),
+    [
+        (
+            {"ids": "keep"},
+            "guest,1,9",
+            "src must be an integer >= 0, got 'guest' (ids of s are node",
+        ),
+        ({"ids": "keep"}, "1,07,9", "dst must be an integer >= 0, got '07' (ids of s are node"),
+        ({"ids": "keep"}, "1,491700000000,9", "dst must be at most 1000000, because ids of s are"),
+        ({"ids": "keep"}, "1,,9", "dst is missing"),
+    ],
+)
+def test_ids_that_a_stream_of_node_numbers_cannot_take(
+    how: dict[str, Any], row: str, message: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "events.csv"
+    source.write_text("src,dst,t\n0,1,2\n1,2,3\n")
+    stream = imported(tmp_path, source, name="s", **how)
+    source.write_text(f"src,dst,t\n{row}\n")
+    with pytest.raises(DataError, match=re.escape(f"events.csv:2: {message}")):
+        read_new_events(stream, source, EventColumns())
+
+
+def test_integers_are_extended_by_integers_alone(tmp_path: Path) -> None:
+    source = parquet_file(tmp_path, Events([-5, 7], [7, -5], [1, 2]), pa.int64(), pa.int32())
+    stream = imported(tmp_path, source, ids="map")
+    later = csv_file(tmp_path, Events(["-5", "8"], ["9", "7"], [3, 4]))
+    new = read_new_events(stream, later, EventColumns())
+    assert (new.chunk.src.tolist(), new.chunk.dst.tolist()) == ([0, 3], [2, 1])
+    for odd in ("08", "x", str(2**63)):
+        csv_file(tmp_path, Events(["7"], [odd], [3]))
+        with pytest.raises(DataError, match=r"events\.csv:2: dst must be an integer in the range"):
+            read_new_events(stream, later, EventColumns())
 
 
 @quick
