@@ -90,8 +90,7 @@ JODIE = b"user_id,item_id,timestamp,state_label,comma_separated_list_of_features
 @pytest.fixture(autouse=True)
 def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Durability is not what is tested here, and takes most of the time."""
-    for module in ("writer", "publish"):
-        monkeypatch.setattr(f"pres_dist.events.{module}.fsync", lambda path: None)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.mark.parametrize("kind", list(CASES))

@@ -31,8 +31,7 @@ ROWS = 6
 
 @pytest.fixture(autouse=True)
 def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("writer", "publish"):
-        monkeypatch.setattr(f"pres_dist.events.{module}.fsync", lambda path: None)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture(autouse=True)
