@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pres_dist.errors import DataError
+from pres_dist.events.capacity import check_capacity
 from pres_dist.events.publish import StreamExistsError, stored_at
 from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory
@@ -32,6 +33,7 @@ def load_stream(name_or_path: str | Path, max_events: int | None = None) -> Even
     first so many events. Raises ``DataError``.
     """
     stream = _open(name_or_path)
+    check_capacity(stream.num_nodes, f"stream {stream.name}")
     return stream if max_events is None else stream.head(max_events)
 
 

@@ -38,9 +38,9 @@ def check_capacity(num_nodes: int, where: str, node_bytes: int = NODE_BYTES) -> 
     if num_nodes * node_bytes <= limit:
         return
     raise DataError(
-        f"{where}: node numbers up to {num_nodes - 1:,} take at least "
-        f"{_gib(num_nodes * node_bytes)} of memory, and there are {_gib(limit)}: import with "
-        f"{setting('ids', 'map')}, which numbers nodes without gaps"
+        f"{where}: rows for {num_nodes:,} node numbers take at least "
+        f"{_gib(num_nodes * node_bytes)} of memory, and there are {_gib(limit)}; an import with "
+        f"{setting('ids', 'map')} numbers nodes without gaps"
     )
 
 

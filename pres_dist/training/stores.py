@@ -9,6 +9,7 @@ import torch
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.events.capacity import check_capacity
 from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
 from pres_dist.memory.null import NullStore
@@ -36,6 +37,7 @@ def open_store(
     Raises:
         ConfigError: a local store cannot serve several workers; Ray does not run here, or
             has no room for the shards.
+        DataError: the rows of this worker exceed the memory of its machine.
         StoreError: shards do not come.
     """
     if not config.model.has_memory:
@@ -48,6 +50,9 @@ def open_store(
         )
     if kind == "server":
         return _on_servers(config, stream, split, layout, sharers)
+    if torch.device(layout.device).type == "cpu":
+        share = -(-stream.num_nodes // sharers.size)
+        check_capacity(share, f"stream {stream.name}", layout.num_bytes(1))
     if sharers.size == 1:
         return layout.make(stream.num_nodes), _nothing
     placement = make_placement(config.memory.placement, stream, split.train_end, sharers.size)

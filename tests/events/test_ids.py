@@ -139,7 +139,7 @@ def test_numbers_of_few_nodes_are_kept(run_import):
 def test_kept_numbers_that_no_memory_holds(bipartite, run_import, out_entries):
     rows = [(str(phone), "1") for phone in PHONES]
     message = (
-        r"events\.csv: node numbers up to 491,500,000,00\d take at least [\d,.]+ GiB .*--ids map"
+        r"events\.csv: rows for 491,500,000,00\d node numbers take at least [\d,.]+ GiB .*--ids map"
     )
     with pytest.raises(DataError, match=message):
         run_import(csv(*rows), ids="keep", bipartite=bipartite)
