@@ -170,22 +170,16 @@ def first_true(mask: pa.Array) -> int:
     return int(mask.index(True).as_py())
 
 
-def refuse_rounded(column: pa.Array, what: str, locate: Locate) -> None:
-    """Raise DataError where a floating-point number is so large that it may stand for several.
+def first_rounded(column: pa.Array) -> tuple[int, int] | None:
+    """Return the first row whose float may stand for several integers, and b of its bound 2**b.
 
-    From 2**53 on a 64-bit float stands for several integers, from 2**24 on one of 32 bits.
+    From 2**53 on a 64-bit float is rounded, from 2**24 on one of 32 bits. None where none is.
     """
     if not pt.is_floating(column.type):
-        return
+        return None
     bits = _MANTISSA_BITS[column.type.bit_width]
     large = pc.fill_null(pc.greater_equal(pc.abs(column.cast(pa.float64())), float(2**bits)), False)
-    if pc.any(large).as_py():
-        row = first_true(large)
-        raise DataError(
-            f"{locate(row)}: {what} holds floating-point numbers of 2**{bits} and more, which may "
-            f"each stand for several integers; give integers or texts, got "
-            f"{shown_value(column, row)}"
-        )
+    return (first_true(large), bits) if pc.any(large).as_py() else None
 
 
 def as_numpy(column: pa.Array) -> np.ndarray:

@@ -24,9 +24,9 @@ from pres_dist.events.chunk import Locate
 from pres_dist.events.convert import (
     WHITE_SPACE,
     first_bad,
+    first_rounded,
     first_true,
     is_text,
-    refuse_rounded,
     shown_value,
     trimmed,
 )
@@ -186,7 +186,13 @@ def _tidy(texts: pa.Array, locate: Locate, tidied: Trimmed | None) -> pa.Array:
 def _integers(column: pa.Array, what: str, locate: Locate) -> pa.Array:
     """int64, or their texts where int64 does not hold them; NaN is a missing id."""
     if pt.is_floating(column.type):
-        refuse_rounded(column, what, locate)
+        if rounded := first_rounded(column):
+            row, bits = rounded
+            raise DataError(
+                f"{locate(row)}: {what} holds floating-point numbers of 2**{bits} and more, which "
+                f"may each stand for several ids; give integers or texts, got "
+                f"{shown_value(column, row)}"
+            )
         column = column.cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), None, column)
 

@@ -24,9 +24,9 @@ from pres_dist.events.convert import (
     as_decimal,
     as_numpy,
     first_bad,
+    first_rounded,
     is_text,
     present,
-    refuse_rounded,
     shown_value,
     to_integers,
 )
@@ -175,7 +175,12 @@ def _plain(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> pa.
     column = present(column, what, locate)
     kind = column.type
     is_number = pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_floating(kind)
-    refuse_rounded(column, what, locate)
+    if rounded := first_rounded(column):
+        row, bits = rounded
+        raise DataError(
+            f"{locate(row)}: {what} must be below 2**{bits} as a floating-point number, which is "
+            f"rounded from there on; give integers or texts, got {shown_value(column, row)}"
+        )
     if not (is_text(kind) or is_number or pt.is_timestamp(kind) or pt.is_date(kind)):
         got = shown_value(column, 0) if pt.is_boolean(kind) else f"a column of {kind}"
         raise DataError(f"{locate(0)}: {what} must be {rules.allowed}, got {got}")

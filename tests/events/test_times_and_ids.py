@@ -100,7 +100,7 @@ def test_decimal_columns(run_import, tmp_path):
 
 
 def test_time_scale_of_timestamps_is_refused(run_import):
-    with pytest.raises(DataError, match=r"--time-scale .* is for plain numbers"):
+    with pytest.raises(DataError, match=r"--time-scale is for plain numbers"):
         times(run_import, "2020-01-01", time_scale="1000")
 
 
