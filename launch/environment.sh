@@ -19,13 +19,41 @@ require_python() {
     echo "$python"
 }
 
-# prepare EXTRAS: makes the environment if need be and installs this checkout into it.
+# prepare run|dev: makes the environment if need be and installs this checkout into it, with what
+# requirements/lock-run.txt or lock-dev.txt names: exact versions, and files by their hashes.
 prepare() {
-    local python
+    local python locks="$repository/requirements"
     if [[ ! -x "$venv/bin/python" ]]; then
         python="$(require_python)"
         "$python" -m venv "$venv"
     fi
-    "$venv/bin/python" -m pip install --quiet \
-        -c "$repository/requirements/constraints.txt" -e "$repository[$1]"
+    echo "installing the locked packages into $venv" >&2
+    install --require-hashes -r "$locks/lock-build.txt"
+    # Built without isolation, which would fetch a build backend that no lock names.
+    install --require-hashes --no-build-isolation -r "$locks/lock-$1.txt"
+    # PyPI has no build of torch for CPUs: it is taken where pip is told of a place that has it.
+    has_torch || install --require-hashes -r "$locks/lock-torch-cpu.txt" ||
+        echo "pip finds no build of torch for CPUs; taking PyPI's, with CUDA on Linux" >&2
+    has_torch || install --require-hashes -r "$locks/lock-torch.txt"
+    install --no-build-isolation -e "$repository"
+    "$venv/bin/python" -m pip check >&2
+}
+
+# The locks name everything, so that nothing is resolved. What pip does is shown, line by line.
+install() {
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps "$@" |
+        sed -u '/^Requirement already satisfied/d; s/ (from -r .*//' >&2
+}
+
+# Whether the locked version of torch is installed, in either build.
+has_torch() {
+    "$venv/bin/python" - "$repository/requirements/lock-torch-cpu.txt" <<'END'
+import re, sys
+from importlib.metadata import PackageNotFoundError, version
+locked = re.search(r"^torch==([^ +]+)", open(sys.argv[1]).read(), re.MULTILINE)
+try:
+    sys.exit(version("torch").partition("+")[0] != locked[1])
+except PackageNotFoundError:
+    sys.exit(1)
+END
 }

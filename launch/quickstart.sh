@@ -5,5 +5,5 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-prepare data,report
+prepare run
 exec "$venv/bin/pres-dist" ray "$repository/configs/quickstart.yaml" --num-workers 2 "$@"

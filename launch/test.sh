@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 # Tests compute on small tensors, several processes at a time: threads only wait for each other.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-prepare data,report,dev
+prepare dev
 cd "$repository"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

@@ -1,0 +1,134 @@
+"""What launch/quickstart.sh and launch/test.sh install: everything from locks, by hash."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "requirements"
+LOCKS = sorted(path.stem.removeprefix("lock-") for path in FOLDER.glob("lock-*.txt"))
+ENTRY = re.compile(r"(?P<line>\S+==[^\\]+?)(?P<hashes>(?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
+PYTHONS = ("3.10", "3.11", "3.12")
+
+FAKE_PYTHON = """#!/bin/sh
+# Notes how it was called; `-m venv FOLDER` puts itself there, and there is no torch for CPUs.
+echo "$@" >> "$LOG"
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "- "* | *lock-torch-cpu.txt) exit 1 ;;
+esac
+"""
+
+
+def entries(name: str) -> dict[str, list[str]]:
+    """Hashes of each requirement of a lock, of which nothing else may be part."""
+    text = (FOLDER / f"lock-{name}.txt").read_text()
+    assert re.sub(r"#.*\n", "", ENTRY.sub("", text)) == "", name
+    return {match["line"]: match["hashes"].split()[1::2] for match in ENTRY.finditer(text)}
+
+
+def versions(name: str, python: str) -> dict[str, str]:
+    """Version of each package on Linux and x86-64, one each."""
+    there = {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+    }
+    found = [Requirement(line) for line in entries(name)]
+    kept = [each for each in found if each.marker is None or each.marker.evaluate(there)]
+    assert len({each.name for each in kept}) == len(kept)
+    return {each.name: str(each.specifier).removeprefix("==") for each in kept}
+
+
+def wanted(*extras: str) -> list[Requirement]:
+    with mock.patch("setuptools.setup"):
+        setup = runpy.run_path(str(ROOT / "setup.py"))
+    named = [*setup["REQUIRED"], *(one for extra in extras for one in setup["EXTRAS"][extra])]
+    return [Requirement(one) for one in named]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(("name", "extras"), [("run", ()), ("dev", ("dev",))])
+def test_a_lock_has_all_that_is_asked_for(name: str, extras: tuple[str, ...], python: str) -> None:
+    locked = versions(name, python) | versions("torch", python)
+    for each in wanted("data", "report", *extras):
+        if each.marker is None or each.marker.evaluate({"python_version": python}):
+            project = each.name.lower().replace("_", "-")
+            assert each.specifier.contains(locked[project]), each
+
+
+@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_lock_has_the_versions_of_the_constraints(name: str, python: str) -> None:
+    lines = (FOLDER / "constraints.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    locked = versions(name, python)
+    for each in pinned:
+        project = each.name.lower().replace("_", "-").replace(".", "-")
+        applies = each.marker is None or each.marker.evaluate({"python_version": python})
+        if project in locked and applies:
+            assert each.specifier.contains(locked[project]), each
+
+
+def test_each_lock_has_its_own_packages() -> None:
+    assert LOCKS == ["build", "dev", "run", "torch", "torch-cpu"]
+    assert {"setuptools"} == versions("build", "3.11").keys()
+    torch = versions("torch", "3.11")
+    assert {"torch", "triton", "nvidia-nccl-cu13"} <= torch.keys()
+    for name in ("run", "dev"):
+        assert not versions(name, "3.11").keys() & torch.keys()
+
+
+def test_torch_may_be_the_build_for_cpus() -> None:
+    lines = (ROOT / "docker" / "requirements-cpu.txt").read_text().splitlines()
+    (version, digest) = next(line.split() for line in lines if line.startswith("torch=="))
+    assert versions("torch-cpu", "3.11") == {"torch": version.removeprefix("torch==")}
+    assert version == f"torch=={versions('torch', '3.11')['torch']}+cpu"
+    assert list(entries("torch-cpu").values()) == [[digest]]
+
+
+def test_no_registry_is_named() -> None:
+    for path in FOLDER.iterdir():
+        if path.is_file():
+            assert "://" not in path.read_text(), path
+
+
+@pytest.mark.attack(
+    "a package, or the backend that builds one, is exchanged on its way to launch/quickstart.sh",
+    before="versions were pinned without hashes, and setuptools of the build not at all",
+    after="pip refuses a file whose hash is in none of requirements/lock-*.txt",
+)
+@pytest.mark.parametrize(("script", "lock"), [("quickstart.sh", "run"), ("test.sh", "dev")])
+def test_the_scripts_install_by_hash_alone(script: str, lock: str, tmp_path: Path) -> None:
+    fake, log = tmp_path / "python", tmp_path / "log"
+    fake.write_text(FAKE_PYTHON)
+    fake.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "launch" / script],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHON": str(fake),
+            "PRES_DIST_VENV": str(tmp_path / "venv"),
+            "LOG": str(log),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "installing the locked packages" in done.stderr
+    installs = [line for line in log.read_text().splitlines() if "pip install" in line]
+    named = [line.rpartition("requirements/")[2] for line in installs]
+    locks = [f"lock-{name}.txt" for name in ("build", lock, "torch-cpu", "torch")]
+    assert named[:4] == locks
+    assert all("--require-hashes" in line and "--no-deps" in line for line in installs[:4])
+    assert len(installs) == 5
+    assert "--no-deps --no-build-isolation -e" in installs[4]
