@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from pres_dist.errors import ConfigError, WorkerLostError
 from pres_dist.faults import become
+from pres_dist.parallel.device import use_device
 from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.lookout import LONGEST_S, Lookout, naming_the_lost
 from pres_dist.parallel.notice import PROCESS
@@ -38,7 +39,7 @@ def join_world(
     call) is joined and left as it is.
 
     Args:
-        device: NCCL for a GPU, gloo for a CPU.
+        device: of this worker, which becomes its current one; NCCL for a GPU, gloo for a CPU.
         grid_of: the grid of a rank among so many workers; a slice a worker when None.
         timeout_s: seconds to wait for a worker that does not answer.
 
@@ -47,6 +48,7 @@ def join_world(
         WorkerLostError: another worker died or does not answer; also in the block.
     """
     grid_of = grid_of or (lambda rank, size: Grid(rank, size, size))
+    use_device(device)
     outer = dist.is_initialized()
     if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         become(rank=0)
@@ -54,9 +56,9 @@ def join_world(
         return
     if not outer:
         _check_torchrun()
-        on_gpu = device.type == "cuda"
+        on_gpu = device.type != "cpu"
         timeout = timedelta(seconds=timeout_s) if on_gpu else _START
-        init_process_group("nccl" if on_gpu else "gloo", timeout)
+        init_process_group(device, timeout)
     become(rank=dist.get_rank())
     try:
         world = _world_of(grid_of(dist.get_rank(), dist.get_world_size()), timeout_s)

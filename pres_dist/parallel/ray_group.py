@@ -18,6 +18,7 @@ import torch.distributed as dist
 from ray.train.torch import TorchConfig
 
 from pres_dist.memory.rendezvous import TCPRendezvous, open_rendezvous
+from pres_dist.parallel.device import device_of, group_arguments
 
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _held: list[dist.Store] = []
@@ -35,7 +36,7 @@ class GroupOnNodeAddresses(TorchConfig().backend_cls):  # type: ignore[misc]
         ray.get(
             [
                 worker_group.execute_single_async(
-                    rank, _join, rendezvous, rank, size, "nccl" if on_gpu else "gloo", timeout_s
+                    rank, _join, rendezvous, rank, size, "cuda" if on_gpu else "cpu", timeout_s
                 )
                 for rank in range(size)
             ]
@@ -66,18 +67,23 @@ def _open(timeout_s: float) -> TCPRendezvous:
     return rendezvous
 
 
-def _join(rendezvous: TCPRendezvous, rank: int, size: int, backend: str, timeout_s: float) -> None:
+def _join(rendezvous: TCPRendezvous, rank: int, size: int, device: str, timeout_s: float) -> None:
     """What each worker does to belong to the group."""
-    local_rank = ray.train.get_context().get_local_rank()
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(local_rank))
+    context = ray.train.get_context()
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE=str(size),
+        LOCAL_RANK=str(context.get_local_rank()),
+        LOCAL_WORLD_SIZE=str(context.get_local_world_size()),
+    )
     interface = interface_of(ray.util.get_node_ip_address())
     if interface is not None:
         for name in _INTERFACES:
             os.environ.setdefault(name, interface)
     dist.init_process_group(
-        backend,
         store=rendezvous.connect(timeout_s),
         rank=rank,
         world_size=size,
         timeout=timedelta(seconds=timeout_s),
+        **group_arguments(device_of(device)),
     )

@@ -7,20 +7,22 @@ import os
 import socket
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from pres_dist.errors import ConfigError
+from pres_dist.parallel.device import group_arguments
 from pres_dist.parallel.loopback import stay_on_loopback
 
 
-def init_process_group(backend: str, timeout: timedelta) -> None:
+def init_process_group(device: torch.device, timeout: timedelta) -> None:
     """`torch.distributed.init_process_group` for a worker of torchrun, with a store of its attempt.
 
     Where all workers are on one machine they listen on loopback alone, unless GLOO_SOCKET_IFNAME
     or NCCL_SOCKET_IFNAME names another interface.
 
     Args:
-        backend: gloo or nccl.
+        device: of this worker.
         timeout: how long to wait for the other workers, here and in collectives.
 
     Raises:
@@ -29,7 +31,9 @@ def init_process_group(backend: str, timeout: timedelta) -> None:
     os.environ.update(stay_on_loopback(os.environ))
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = _attempt_store(rank, size, timeout)
-    dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)
+    dist.init_process_group(
+        timeout=timeout, store=store, rank=rank, world_size=size, **group_arguments(device)
+    )
 
 
 def _attempt_store(rank: int, size: int, timeout: timedelta) -> dist.Store | None:

@@ -68,7 +68,7 @@ class World:
 
     @property
     def backend(self) -> str | None:
-        """What moves tensors between workers, gloo or nccl; None for a worker alone."""
+        """What moves tensors between workers, such as gloo or nccl; None for a worker alone."""
         return dist.get_backend(self.group) if self.size > 1 else None
 
     def own_replica(self) -> World:
@@ -98,7 +98,7 @@ class World:
 
     def shall_end(self, step: int) -> bool:
         """Whether all workers end after this step of the run, as one of them was told to."""
-        if self.size == 1 or (self.backend == "nccl" and step % _STEPS_APART == 0):
+        if self.size == 1 or (self.backend != "gloo" and step % _STEPS_APART == 0):
             return self.agree()
         return self.notice.agreed
 

@@ -59,7 +59,8 @@ class TrainingConfig(Config):
     seed: int = Field(0, ge=0)
     """Seed of weights, negatives and every other draw."""
     device: str = "auto"
-    """Torch device; auto takes a GPU when there is one."""
+    """Torch device; auto takes a GPU when there is one. Several workers on a machine take a GPU
+    each, with `auto` or `cuda` without a number."""
     num_threads: int = Field(0, ge=0)
     """CPU threads torch may use; 0 leaves torch's own choice."""
     checkpoint_every: int = Field(0, ge=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 
 from pres_dist.config.run import RunConfig
-from pres_dist.errors import ConfigError
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
@@ -25,6 +23,7 @@ from pres_dist.memory.state import MemoryStore
 from pres_dist.memory.traffic import Traffic
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
+from pres_dist.parallel.device import device_of
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import Negatives, NegativeSampler, destinations_of
@@ -236,18 +235,4 @@ def choose_device(config: RunConfig) -> torch.device:
     keep_freed_memory()
     if config.training.num_threads:
         torch.set_num_threads(config.training.num_threads)
-    name = config.training.device
-    if name == "auto":
-        # torchrun numbers the workers of a machine: each takes a GPU of its own.
-        local_rank = os.environ.get("LOCAL_RANK", "0")
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"training.device must be auto or a device torch can use here (cpu, cuda, cuda:1), "
-            f"got {name!r}: {reason}"
-        ) from None
-    return device
+    return device_of(config.training.device)

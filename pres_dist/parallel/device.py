@@ -1,0 +1,113 @@
+"""The device that a worker computes on: each worker of a machine takes a GPU of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pres_dist.errors import ConfigError
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of this worker, with its number.
+
+    Where several workers run on a machine, a device without a number is the one of the
+    worker's own number there (LOCAL_RANK).
+
+    Args:
+        name: as in `training.device`.
+
+    Raises:
+        ConfigError: there is no such device, or two workers would get the same one.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if _is_numbered(device):
+            device = _of_this_worker(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"training.device must be auto or a device torch can use here (cpu, cuda, cuda:1), "
+            f"got {name!r}: {reason}"
+        ) from None
+    return device
+
+
+def use_device(device: torch.device) -> None:
+    """Make the device the current one of this process.
+
+    Collectives of Python objects send by the current device, whatever device the tensors of
+    the process are on: without this every worker would send by the first GPU, which NCCL
+    refuses.
+    """
+    if _is_numbered(device):
+        _module_of(device).set_device(device)
+
+
+def group_arguments(device: torch.device) -> dict[str, Any]:
+    """Return the arguments of `init_process_group` for workers on such devices.
+
+    These are NCCL for GPUs and gloo for CPUs. NCCL takes the device too: else it guesses one
+    by the rank.
+    """
+    backend = dist.get_default_backend_for_device(device)
+    return {"backend": backend, "device_id": device if _is_numbered(device) else None}
+
+
+def workers_here() -> int:
+    """Return the number of workers on this machine, as torchrun and Ray Train tell it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _is_numbered(device: torch.device) -> bool:
+    """Whether a machine may have several devices of this type, of which one is current."""
+    return device.type != "cpu" and hasattr(_module_of(device), "set_device")
+
+
+def _module_of(device: torch.device) -> Any:
+    """`torch.cuda`, or what stands for it with another accelerator."""
+    return torch.get_device_module(device)
+
+
+def _of_this_worker(device: torch.device) -> torch.device:
+    module, workers = _module_of(device), workers_here()
+    if not module.is_available():
+        return device  # torch tells why when the device is first used
+    count, numbered = int(module.device_count()), str(device) != device.type
+    if numbered and device.index >= count:
+        raise ConfigError(
+            f"training.device must be one of the {count} GPUs of this machine "
+            f"({device.type}:0 to {device.type}:{count - 1}), got '{device}'"
+        )
+    if workers > count:
+        raise ConfigError(
+            f"training.device: each worker needs a GPU of its own, got {workers} workers and "
+            f"{count} {'GPU' if count == 1 else 'GPUs'} on this machine: start at most {count} "
+            f"here, or set training.device to cpu"
+        )
+    if numbered and workers > 1:
+        raise ConfigError(
+            f"training.device must be {device.type}, without a number, where several workers "
+            f"run on a machine, and each takes the GPU of its own number; got '{device}' "
+            f"for {workers} workers"
+        )
+    if numbered:
+        return device
+    return torch.device(device.type, _number_of_this_worker(device, count))
+
+
+def _number_of_this_worker(device: torch.device, count: int) -> int:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if "LOCAL_RANK" not in os.environ and not alone and count > 1:
+        raise ConfigError(
+            f"training.device: {device.type} takes the GPU of the worker's number on its machine, "
+            "but LOCAL_RANK is not set (torchrun sets it): set it, or give each worker a "
+            f"device of its own ({device.type}:0, {device.type}:1)"
+        )
+    return int(os.environ.get("LOCAL_RANK", "0"))
