@@ -28,4 +28,5 @@ class MemoryConfig(Config):
     shards: int = Field(0, ge=0)
     """Ray actors that hold the memory, with `store: server`; 0 is as many as workers."""
     staleness: int = Field(0, ge=0)
-    """Steps that memory may lag behind in training, so that it is read while a step computes."""
+    """Steps that memory may lag behind in training, so that it is read while a step computes.
+    Must be 0 where several workers on GPUs share a memory, unless `store` is `server`."""

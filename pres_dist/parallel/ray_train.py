@@ -32,6 +32,7 @@ from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.parallel.ray_run import FAILURE_LOG
 from pres_dist.report.progress import Progress
+from pres_dist.training.stores import check_reads_ahead
 
 Results = dict[str, Any]
 
@@ -97,6 +98,7 @@ def launch(
         WorkersFailedError: workers failed more than `options.max_failures` times.
     """
     on_gpu = _on_gpu(config, options, console)
+    check_reads_ahead(config, options.num_workers, on_gpu)
     _warn(options, console)
     (storage / _SHARED).touch()
     mailbox = _make_mailbox()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from pres_dist.training.checkpoint import Checkpoint, Checkpoints
 from pres_dist.training.compiled import check_compiler
 from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
-from pres_dist.training.stores import ray_runs_here, without_servers
+from pres_dist.training.stores import check_reads_ahead, ray_runs_here, without_servers
 from pres_dist.training.trainer import Trainer
 
 Results = dict[str, Any]
@@ -156,6 +157,8 @@ def _device(config: RunConfig) -> torch.device:
     device = choose_device(config)
     if config.training.compile:
         check_compiler(device)
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    check_reads_ahead(config, workers, on_gpu=device.type != "cpu")
     return device
 
 

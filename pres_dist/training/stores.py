@@ -84,6 +84,28 @@ def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> Shar
     return ShardLayout(config.memory.dim, slots, components, clock, home, of_states, rolling)
 
 
+def check_reads_ahead(config: RunConfig, workers: int, on_gpu: bool) -> None:
+    """Raise ConfigError for reads ahead of a memory that workers share over NCCL.
+
+    The thread that reads ahead and the step would start collectives in an order of their own
+    on each worker. NCCL runs them in the order of their start, so that two workers would wait
+    for each other.
+
+    Args:
+        config: of the run.
+        workers: of the run.
+        on_gpu: whether they compute on GPUs.
+    """
+    sharers = workers // config.parallel.replicas
+    shared = config.model.has_memory and config.memory.store != "server" and sharers > 1
+    if config.memory.staleness and on_gpu and shared:
+        raise ConfigError(
+            f"memory.staleness must be 0 where several workers on GPUs share a memory over NCCL "
+            f"(memory.store: server, or training.device: cpu, may read ahead); "
+            f"got {config.memory.staleness} for {sharers} workers"
+        )
+
+
 def ray_runs_here() -> bool:
     """Whether this process is part of a Ray cluster; does not import Ray."""
     ray = sys.modules.get("ray")
