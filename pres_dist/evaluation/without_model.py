@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
-
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.baselines import Baselines
 from pres_dist.evaluation.negatives import kinds_of, negatives_of
@@ -40,7 +38,7 @@ def stream_baselines(config: RunConfig) -> Results:
         results[kind] = {"negatives": kind, "num_negatives": num}
         for name, events in (("validation", split.validation), ("test", split.test)):
             measured = baselines.metrics(events, negatives, num)
-            drawn, found = torch.Tensor.tolist(negatives.counts)
+            drawn, found = negatives.counts.tolist()
             negatives.counts.zero_()
             results[kind][name] = {
                 "num_events": len(events),

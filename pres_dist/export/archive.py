@@ -56,8 +56,7 @@ def export_run(run_dir: Path, out: Path, memory: bool = False, report: Report = 
     if memory and not config.model.has_memory:
         raise ConfigError(f"--memory: model.kind {config.model.kind} has no memory")
     _check_free(out)
-    live = LiveRun(run_dir)
-    live.parts.model.to("cpu")
+    live = LiveRun(run_dir, device="cpu")  # programs are traced and run there
     try:
         with new_folder(out) as folder:
             (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")

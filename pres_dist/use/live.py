@@ -64,6 +64,7 @@ class LiveRun:
         replay: rebuild the memory from the first event by the final weights, which makes
             times inside the training part possible and costs accuracy (docs/pres.md).
         opened: a state to begin with that is not in the folder yet.
+        device: where to compute, as in `training.device`; where the run was trained when None.
 
     Raises:
         ConfigError: not the folder of a run, or several workers.
@@ -71,12 +72,20 @@ class LiveRun:
         DataError: the stream cannot be used.
     """
 
-    def __init__(self, run_dir: Path, replay: bool = False, opened: RunState | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        replay: bool = False,
+        opened: RunState | None = None,
+        device: str | None = None,
+    ) -> None:
         _check_alone()
         self.run_dir = run_dir
         self.config: RunConfig = without_servers(read_config(run_dir))
-        device = choose_device(self.config)
-        self._open = partial(open_state, run_dir, self.config, device)
+        if device is not None:
+            training = self.config.training.model_copy(update={"device": device})
+            self.config = self.config.model_copy(update={"training": training})
+        self._open = partial(open_state, run_dir, self.config, choose_device(self.config))
         state = opened or self._open()
         self.state = replace(state, memory={})  # the store holds it
         self._world = World(evaluation_grid(self.config.parallel, 0, 1))
@@ -197,7 +206,7 @@ class LiveRun:
         """[n, A] embeddings of nodes [n] at their times [n], from the memory as it is.
 
         Args:
-            nodes: int64.
+            nodes: int64, here or on the host.
             t: int64, none before the memory's own time.
             now: the time that the memory was brought to.
 
@@ -205,8 +214,9 @@ class LiveRun:
             NonFiniteError: one of them is nan or infinite.
         """
         if not len(nodes):
-            return torch.empty(0, self.config.model.embedding_dim)
-        now_tensor = torch.tensor(now, device=self.parts.device)
+            return torch.empty(0, self.config.model.embedding_dim, device=self.device)
+        now_tensor = torch.tensor(now, device=self.device)
+        nodes, t = nodes.to(self.device), t.to(self.device)
         pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
         embedded_nA = torch.cat([self.step.embed(*pair, now_tensor) for pair in pairs])
         if not bool(torch.isfinite(embedded_nA).all()):
@@ -214,8 +224,8 @@ class LiveRun:
         return embedded_nA
 
     def memory(self, nodes: Tensor, now: int) -> UpdatedMemory:
-        """Memory of distinct nodes, their mail applied."""
-        return self.step.memory(nodes, torch.tensor(now, device=self.parts.device))
+        """Memory of distinct nodes, here or on the host, their mail applied."""
+        return self.step.memory(nodes.to(self.device), torch.tensor(now, device=self.device))
 
     def known_nodes(self, event: int) -> Tensor:
         """Sorted nodes with an event before the given one."""

@@ -79,7 +79,7 @@ def recommend(
     candidates_C = _candidates(live, event)
     embedded_CA = live.embed(candidates_C, torch.full_like(candidates_C, t), t)
     done = 0
-    for part in sources.split(max(1, _CELLS // candidates_C.numel())):
+    for part in sources.to(live.device).split(max(1, _CELLS // candidates_C.numel())):
         embedded_SA = live.embed(part, torch.full_like(part, t), t)
         logits_SC = scores_SC = all_logits(live.parts.model, embedded_SA, embedded_CA)
         if blend is not None:
