@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pres_dist.model.tgn import UpdatedMemory
 from pres_dist.parallel.world import World
-from pres_dist.training.loss import Loss
+from pres_dist.training.step import Stepped
 
 _SUMS = (
     "batches",
@@ -27,6 +27,8 @@ _SUMS = (
     "persistence_error",
     "gate",
 )
+_MEASURED, _NUMBERS, _ERRORS = slice(2, 7), slice(7, 10), slice(10, 13)
+"""Of `_SUMS`: floats of losses and gradient, whole numbers, and floats of the prediction."""
 
 
 class EpochTotals:
@@ -41,34 +43,29 @@ class EpochTotals:
         self._pending_max = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def add(self, updated: UpdatedMemory, loss: Loss, norm: Tensor, pending_2B: Tensor) -> None:
-        """Add one trained batch, or a time slice of it.
+    def add(self, done: Stepped) -> None:
+        """Add a trained temporal batch, or this worker's time slices of it.
 
-        Args:
-            updated: memory of the slice's distinct nodes.
-            loss: of the whole batch.
-            norm: of the whole gradient.
-            pending_2B: pending events of each endpoint of the slice, within the batch.
+        No number of Python becomes a tensor on its own: it would be copied to a GPU from
+        memory that is not pinned, and the host would wait.
         """
-        num_events = pending_2B.numel() // 2
-        values = {
-            "batches": 1,
-            "events": num_events,
-            "loss": loss.total * num_events,
-            "link_loss": loss.link * num_events,
-            "incoherence": loss.incoherence * num_events,
-            "label_loss": loss.label * num_events,
-            "gradient_norm": norm,
-            "pending": pending_2B.sum(),
-            "pending_endpoints": (pending_2B > 0).sum(),
-            **_prediction_errors(updated),
-        }
-        device = self._sums.device
-        self._sums += torch.stack(
-            [torch.as_tensor(values[name], dtype=torch.float64, device=device) for name in _SUMS]
+        rows = []
+        for part, (forward, pending_2B) in enumerate(zip(done.forwards, done.pending, strict=True)):
+            update = done.updates[part % len(done.updates)]
+            losses = update.loss.values() * (pending_2B.numel() // 2)
+            rows.append(torch.cat([losses, update.norm[None], *_errors(forward.updated)]))
+        # One after the other: floats add up to the same bits however a worker's parts come.
+        for row in torch.stack(rows).double():
+            self._sums[_MEASURED] += row[:5]
+            self._sums[_ERRORS] += row[5:]
+        pending = torch.cat(list(done.pending))
+        self._sums[_NUMBERS] += torch.stack(
+            [pending.sum(), (pending > 0).sum(), _num_predicted(done, pending)]
         )
-        if num_events:
-            self._pending_max = torch.maximum(self._pending_max, pending_2B.max())
+        self._sums[0] += len(rows)
+        self._sums[1] += pending.numel() // 2
+        if pending.numel():
+            self._pending_max = torch.maximum(self._pending_max, pending.max())
 
     def add_up(self, world: World) -> None:
         """Replace the sums of this worker by those of all."""
@@ -101,17 +98,24 @@ class EpochTotals:
         self._pending_max.copy_(state["pending_max"])
 
 
-def _prediction_errors(updated: UpdatedMemory) -> Mapping[str, Tensor | int]:
-    """Squared distance from the measured state, of the prediction and of no change at all."""
-    if updated.corrected is None:
-        return {"predicted_nodes": 0, "prediction_error": 0, "persistence_error": 0, "gate": 0}
-    known_U, gate = updated.corrected.known_U, updated.corrected.gate
-    errors = {
-        "prediction_error": updated.corrected.predicted_UD,
-        "persistence_error": updated.previous_UD,
-    }
-    gate_U = known_U * 0.0 if gate is None else gate.expand_as(updated.memory_UD).mean(1)
-    return {"predicted_nodes": known_U.sum(), "gate": (gate_U * known_U).sum()} | {
-        name: ((guess_UD - updated.measured_UD).square().mean(1) * known_U).sum()
-        for name, guess_UD in errors.items()
-    }
+def _num_predicted(done: Stepped, like: Tensor) -> Tensor:
+    """Nodes of all parts that a prediction was made for; int64."""
+    corrected = [forward.updated.corrected for forward in done.forwards]
+    known = [one.known_U for one in corrected if one is not None]
+    return torch.cat(known).sum() if known else like.new_zeros(())
+
+
+def _errors(updated: UpdatedMemory) -> Sequence[Tensor]:
+    """[3] sums over predicted nodes, as `_SUMS` ends with them.
+
+    These are squared distances from the measured state, of the prediction and of no change
+    at all, and the gate.
+    """
+    corrected = updated.corrected
+    if corrected is None:
+        return [updated.memory_UD.new_zeros(3)]
+    known_U, gate = corrected.known_U, corrected.gate
+    guesses = (corrected.predicted_UD, updated.previous_UD)
+    values = [(guess_UD - updated.measured_UD).square().mean(1) for guess_UD in guesses]
+    values.append(known_U * 0.0 if gate is None else gate.expand_as(updated.memory_UD).mean(1))
+    return [(value_U * known_U).sum()[None] for value_U in values]

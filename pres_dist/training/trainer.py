@@ -128,9 +128,7 @@ class Trainer:
     def _train_step(self, plan: Plan, pulled: Pulled, number: int, meter: Throughput) -> None:
         position = self.position
         done = self.step.run(plan, pulled, number, position.epoch, position.updates)
-        for part, pending_2B in enumerate(done.pending):
-            update = done.updates[part % len(done.updates)]
-            self.totals.add(done.forwards[part].updated, update.loss, update.norm, pending_2B)
+        self.totals.add(done)
         position.batch += 1
         position.step += 1
         position.updates += len(done.updates)
