@@ -62,6 +62,7 @@ class Sweep:
 
     def __init__(self, events: range | np.ndarray, t: np.ndarray, batch_size: int) -> None:
         self._events = events
+        self._own_ids: Tensor | None = None
         self._bounds = batch_bounds(_times(t, events), batch_size)
 
     def __len__(self) -> int:
@@ -87,8 +88,14 @@ class Sweep:
         if isinstance(own, range):
             events_B = torch.arange(own.start, own.stop, device=tables.device)
         else:
-            events_B = torch.as_tensor(own).to(tables.device)
+            events_B = self._ids(tables.device)[start:stop]
         return batch_of(tables, events_B)
+
+    def _ids(self, device: torch.device) -> Tensor:
+        """Ids of all events, copied to the device once: a copy in each batch would wait for it."""
+        if self._own_ids is None or self._own_ids.device != device:
+            self._own_ids = torch.as_tensor(self._events).to(device)
+        return self._own_ids
 
     def first_event(self, number: int) -> int:
         """Id of the first event of a batch; known here, without asking the device."""

@@ -80,7 +80,9 @@ def _endpoints(
     # A node's memory is the same at all events of the batch, an embedding is one event's.
     noted_2B, held_XD = gathered.index_2B, forward.updated.memory_UD
     if forward.endpoints_2BD is not None:
-        noted_2B, held_XD = torch.arange(noted_2B.numel()).to(noted_2B), forward.endpoints_2BD
+        # Made where it is used: `.to` would copy it to a GPU and wait.
+        noted_2B = torch.arange(noted_2B.numel(), device=noted_2B.device)
+        held_XD = forward.endpoints_2BD
     num_slots = 0 if store.rolling else store.num_slots
     mail = collect_mail(endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), num_slots)
     state = _new_state(rows_P, forward.updated, mail, held_XD)
