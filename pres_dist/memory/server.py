@@ -24,6 +24,7 @@ from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import Group
 from pres_dist.memory.shard_layout import ShardLayout, pulled_of, table_columns
 from pres_dist.memory.shard_service import Columns
+from pres_dist.memory.staging import to_device, to_host
 from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.memory.wire import Answer, Header, Kind, Link
@@ -190,7 +191,7 @@ class ServerStore:
                     f"worker has pushed, got one at version {version}"
                 )
             found.append(unpack_columns(frame, like, len(places)))
-        return [column.to(nodes_U.device) for column in _put_together(found, places_S, like)]
+        return to_device(_put_together(found, places_S, like), nodes_U.device)
 
     def _ask(self, link: Link, header: Header, rows: Tensor, like: Sequence[Tensor]) -> Answer:
         header = replace(header, num_rows=len(rows))
@@ -206,9 +207,9 @@ class ServerStore:
         seen: int = -1,
     ) -> None:
         """Send each shard the rows that it keeps, none included."""
-        nodes = nodes_U.cpu()
+        nodes, *columns = to_host([nodes_U, *columns])
         header = Header(kind, self._incarnation, self._num_writes, flag=flag, seen=seen)
-        columns = [self._placement.row(nodes), *(column.cpu() for column in columns)]
+        columns = [self._placement.row(nodes), *columns]
         for link, places in zip(self._links, self._places(nodes), strict=True):
             payload = pack_columns(columns, places)
             _count(volume, len(places), len(payload))
