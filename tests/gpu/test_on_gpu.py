@@ -1,4 +1,7 @@
-"""A GPU computes what the CPU computes; needs torch, numpy and pytest alone."""
+"""A GPU computes what the CPU computes; where there is none, a simulated one stands for it.
+
+Needs torch, numpy and pytest alone.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,6 @@ from pres_dist.training.run import resume, train
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts, assembled
 from pres_dist.training.step import Stepped, TrainingStep
-
-pytestmark = pytest.mark.gpu
 
 MODELS = {
     "default": {},
@@ -59,7 +60,11 @@ def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list
 def tables(parts: Parts) -> dict[str, Tensor]:
     """Of the store, on the CPU."""
     state = parts.store.state_dict()
-    return {name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)}
+    return {
+        f"{part}.{name}": table.cpu()
+        for part, tables in state.items()
+        for name, table in tables.items()
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -76,6 +81,8 @@ def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.devic
                 update.loss.values().cpu(), reference.loss.values(), rtol=1e-3, atol=1e-4
             )
     assert memory.keys() == found.keys()
+    assert {"rows.memory_UD", "rows.mail_event_UR", "statistics.count"} <= memory.keys()
+    assert memory["rows.memory_UD"].count_nonzero()
     for column, expected_rows in memory.items():
         if expected_rows.is_floating_point():
             torch.testing.assert_close(found[column], expected_rows, rtol=1e-2, atol=1e-3)
@@ -97,19 +104,19 @@ def test_samples_are_those_of_the_cpu(stream: Path, device: torch.device) -> Non
                 assert torch.equal(hop.index_QK.cpu(), expected.index_QK)
 
 
-def test_bf16_learns(stream: Path, device: torch.device, tmp_path: Path) -> None:
+@pytest.mark.gpu
+def test_bf16_learns(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
     losses = {}
     for precision in ("float32", "bf16"):
-        config = small_config(stream)(training__device=device, training__precision=precision)
+        config = small_config(stream)(training__device=gpu, training__precision=precision)
         train(config, tmp_path / precision)
         losses[precision] = epochs(tmp_path / precision)[-1]["loss"]
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.1)
 
 
-def test_a_run_goes_on_from_its_checkpoint(
-    stream: Path, device: torch.device, tmp_path: Path
-) -> None:
-    config = small_config(stream)(training__device=device, training__checkpoint_every=5)
+@pytest.mark.gpu
+def test_a_run_goes_on_from_its_checkpoint(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
+    config = small_config(stream)(training__device=gpu, training__checkpoint_every=5)
     whole = train(config, tmp_path / "whole")
     train_until(config, tmp_path / "half", 8)
     resumed = resume(tmp_path / "half")
@@ -123,14 +130,15 @@ def epochs(folder: Path) -> list[dict[str, float]]:
     return [one for one in map(json.loads, lines) if one["kind"] == "epoch"]
 
 
-def test_step_report(stream: Path, device: torch.device, tmp_path: Path) -> None:
+@pytest.mark.gpu
+def test_step_report(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(f"data: {{stream: {stream}}}\ntraining: {{batch_size: 100}}\n")
     out = tmp_path / "step.json"
     arguments = ["bench", "step", str(config), "--steps", "2", "--json", str(out)]
-    assert main([*arguments, f"--training.device={device}"]) == 0
+    assert main([*arguments, f"--training.device={gpu}"]) == 0
     told = json.loads(out.read_text())["device"]
-    if device.type == "cuda":
+    if gpu.type == "cuda":
         assert told["kernels"] > 100
         assert 0 < told["busy"] <= 1
         assert told["events_per_s"] > 0

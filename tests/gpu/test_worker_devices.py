@@ -1,0 +1,174 @@
+"""Each worker computes on a GPU of its own, and sends by it; or one error says why it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_run import small_config
+
+from pres_dist.cli.main import main
+from pres_dist.config.load import dump_yaml
+from pres_dist.errors import ConfigError
+from pres_dist.parallel.device import device_of, use_device
+from pres_dist.training.run import train
+from pres_dist.training.stores import check_reads_ahead
+
+TIMEOUT_S = 100
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, rank: int, workers: int) -> None:
+    """Be one of several workers of this machine, as torchrun tells them."""
+    for name, value in {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": workers,
+        "LOCAL_WORLD_SIZE": workers,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_a_device_without_a_number_is_that_of_the_worker(
+    sim: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert device_of("sim") == torch.device("sim", 0)
+    assert device_of("sim:1") == torch.device("sim", 1)
+    for rank in (0, 1):
+        launched(monkeypatch, rank, 2)
+        assert device_of("sim") == torch.device("sim", rank)
+        assert device_of("cpu") == torch.device("cpu")
+
+
+def test_the_device_becomes_the_current_one(sim: torch.device) -> None:
+    module = torch.get_device_module(sim)
+    for index in (1, 0):
+        use_device(torch.device("sim", index))
+        assert module.current_device() == index
+    use_device(torch.device("cpu"))
+    assert module.current_device() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "message"),
+    [
+        ("sim:5", 1, r"one of the 2 GPUs of this machine \(sim:0 to sim:1\), got 'sim:5'"),
+        ("sim:5", 2, r"one of the 2 GPUs of this machine \(sim:0 to sim:1\), got 'sim:5'"),
+        ("sim", 3, r"got 3 workers and 2 GPUs on this machine: start at most 2"),
+        ("sim:1", 3, r"got 3 workers and 2 GPUs on this machine: start at most 2"),
+        ("sim:0", 2, r"must be sim, without a number, .* got 'sim:0' for 2 workers"),
+        ("cuda:-1", 1, r"must be auto or a device torch can use here"),
+        ("quantum", 1, r"must be auto or a device torch can use here"),
+    ],
+)
+def test_what_cannot_be_is_one_error(
+    name: str, workers: int, message: str, sim: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched(monkeypatch, workers - 1, workers)
+    with pytest.raises(ConfigError, match=rf"^training\.device.*{message}"):
+        device_of(name)
+
+
+def test_a_number_is_needed_where_the_launcher_tells_none(
+    sim: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert device_of("sim:1") == torch.device("sim", 1)
+    with pytest.raises(ConfigError, match="LOCAL_RANK is not set"):
+        device_of("sim")
+
+
+def test_reads_ahead_of_a_memory_shared_over_nccl_are_refused(
+    habits: Path,
+    sim: torch.device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make, message = small_config(habits), r"^memory\.staleness must be 0 .* got 1 for 2 workers$"
+    with pytest.raises(ConfigError, match=message):
+        check_reads_ahead(make(memory__staleness=1), 2, on_gpu=True)
+    for workers, on_gpu, settings in (
+        (1, True, {}),
+        (2, False, {}),
+        (2, True, {"memory__staleness": 0}),
+        (2, True, {"memory__store": "server"}),
+        (2, True, {"parallel__replicas": 2}),
+        (2, True, {"model__kind": "tgat"}),
+    ):
+        check_reads_ahead(make(**{"memory__staleness": 1} | settings), workers, on_gpu)
+
+    launched(monkeypatch, 0, 2)  # no other worker is waited for
+    (tmp_path / "run.yaml").write_text(dump_yaml(make(memory__staleness=1)))
+    command = ["train", str(tmp_path / "run.yaml"), "--training.device=sim"]
+    assert main([*command, "--run-dir", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "memory.staleness must be 0" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_workers_train_on_two_devices(habits: Path, sim: torch.device, tmp_path: Path) -> None:
+    config = small_config(habits)(training__epochs=1, preset="rates")
+    alone = train(config, tmp_path / "alone")
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_yaml(config))
+    arguments = ["train", str(file), "--training.device=sim", "--run-dir", str(tmp_path / "two")]
+    for code, _, err in two_workers(*arguments):
+        assert code == 0, err
+    two = json.loads((tmp_path / "two/results.json").read_text())
+    for part in ("validation", "test"):
+        assert two[part]["ap"] == pytest.approx(alone[part]["ap"], abs=1e-4)
+
+
+def test_workers_that_send_by_one_device_are_refused(
+    habits: Path, sim: torch.device, tmp_path: Path
+) -> None:
+    """What happened before workers set their device: the simulation sees it, as NCCL does."""
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_yaml(small_config(habits)(training__device="sim")))
+    command = ["train", str(file), "--run-dir", str(tmp_path / "run")]
+    for code, _, err in two_workers(*command, PRES_DIST_TEST_DEVICE_UNSET="1"):
+        assert code != 0
+        assert "Duplicate GPU detected" in err
+    assert not (tmp_path / "run").exists()
+
+
+def two_workers(*arguments: str, **variables: str) -> list[tuple[int, str, str]]:
+    """Exit codes, outputs and errors of two workers of `pres-dist`, on two simulated GPUs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = [sys.executable, str(Path(__file__).parent / "simulated_worker.py"), *arguments]
+    shared: dict[str, Any] = {
+        "WORLD_SIZE": 2,
+        "LOCAL_WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": 1,
+        **variables,
+    }
+    processes = []
+    try:
+        for rank in range(2):
+            own = {name: str(value) for name, value in shared.items()}
+            own |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(
+                subprocess.Popen(
+                    command,
+                    env=os.environ | own,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        told = [process.communicate(timeout=TIMEOUT_S) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [(process.returncode, *each) for process, each in zip(processes, told, strict=True)]
