@@ -120,7 +120,7 @@ def test_memory_goes_on_as_evaluation_would(tmp_path: Path, kind: str, model: st
             parts.evaluation_step, sweep, lambda batch: batch.dst_B[:, None], World(), 1
         ):
             pass
-    nodes = run._live.known_nodes(ALL)
+    nodes = run._live.known_nodes(ALL).cpu()
     t = torch.tensor(run._live.latest)
     expected = parts.evaluation_step.embed(nodes, t.repeat(len(nodes)), t)
     torch.testing.assert_close(latest.values, expected, atol=2e-5, rtol=1e-4)

@@ -134,10 +134,10 @@ def test_a_replay_reaches_any_time_and_is_what_evaluation_replays(tgn_run: Path)
     seen = set(np.concatenate([live.stream.src[:100], live.stream.dst[:100]]).tolist())
     assert set(live.known_nodes(100).tolist()) == seen
     live.move_to(end)
-    assert torch.equal(live.memory(torch.arange(55), t).memory_UD, expected)
+    assert torch.equal(live.memory(torch.arange(55), t).memory_UD.cpu(), expected)
     live.move_to(130)
     live.move_to(end)
-    assert torch.equal(live.memory(torch.arange(55), t).memory_UD, expected)
+    assert torch.equal(live.memory(torch.arange(55), t).memory_UD.cpu(), expected)
 
 
 def test_several_workers_are_refused(tgn_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_probability_is_the_decoder_on_the_embeddings(tgn_run: Path) -> None:
     t = some_times(run)[2]
     (probability,) = run.score([(3, 44)], at=t)
     embedded = run.embed(at=t, nodes=[3, 44]).values.double().numpy()
-    weights = {name: value.double().numpy() for name, value in decoder(run).items()}
+    weights = {name: value.double().cpu().numpy() for name, value in decoder(run).items()}
     hidden = np.maximum(
         embedded[0] @ weights["source.weight"].T
         + weights["source.bias"]

@@ -74,10 +74,11 @@ def test_the_blend_is_learnt_once_and_kept(runs: Path, tmp_path: Path) -> None:
 def test_features_count_what_came_before(tgn_run: Path) -> None:
     live = LiveRun(tgn_run)
     stream, history = live.stream, History(live.stream, live.step.tables)
-    destinations = torch.arange(40, 55)
+    destinations = torch.arange(40, 55, device=live.device)
     rows = [12, 300, 650]
-    before = torch.from_numpy(np.searchsorted(stream.t, stream.t[rows]))
-    found = history.features(torch.from_numpy(stream.src[rows].copy()), before, destinations)
+    before = torch.from_numpy(np.searchsorted(stream.t, stream.t[rows])).to(live.device)
+    sources = torch.from_numpy(stream.src[rows].copy()).to(live.device)
+    found = history.features(sources, before, destinations).cpu()
     for place, (row, end) in enumerate(zip(rows, before.tolist(), strict=True)):
         earlier = stream.dst[:end]
         own = earlier[stream.src[:end] == stream.src[row]].tolist()
