@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ COMMANDS = {
 WORKER_LOST = 1
 DIVERGED = 3
 _CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -75,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        tell(f"{where}the disk must be writable and have room, got {error.strerror!r}")
+        return 2
 
 
 def _dispatch(argv: list[str]) -> int:

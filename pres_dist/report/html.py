@@ -47,6 +47,9 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
 
     Returns:
         Whether it was written; False, with a note, without plotly or jinja2.
+
+    Raises:
+        DataError: it cannot be written, as on a full disk.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -65,7 +68,10 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
         style=Markup(_template("report.css")),
         script=Markup(_template("report.js")),
     )
-    write_atomically(path, page)
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +25,20 @@ class MetricsLog:
         self.path = run_dir / METRICS
         self._mirrors = mirrors
         _drop_half_line(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self._opened()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record and hand it to the operating system; NaN and infinity become null."""
-        self._file.write(json.dumps(plain(record), allow_nan=False) + "\n")
-        self._file.flush()
+        """Append a record and hand it to the operating system; NaN and infinity become null.
+
+        Raises:
+            DataError: it cannot be written, as on a full disk.
+        """
+        rest = memoryview(json.dumps(plain(record), allow_nan=False).encode() + b"\n")
+        try:
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written: {error.strerror}") from None
         for mirror in self._mirrors:
             mirror.write(record)
 
@@ -47,9 +56,13 @@ class MetricsLog:
             if record["step"] < step or (record["step"] == step and record["kind"] == "step")
         ]
         write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self._opened()
         for mirror in self._mirrors:
             mirror.truncate_after(step)
+
+    def _opened(self) -> io.FileIO:
+        # Without a buffer, which a full disk would have Python write again when it is closed.
+        return io.FileIO(self.path, "ab")
 
     def close(self) -> None:
         """Close the files; `write` must not be called afterwards."""

@@ -15,6 +15,7 @@ import torch
 
 from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
+from pres_dist.errors import DataError
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.events.identity import check_same_events
 from pres_dist.files import write_atomically
@@ -248,9 +249,12 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
         place.check()
         write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
         progress.results(results)
-        report = write_report(folder)
-        if report is not None:
-            progress.note(f"report: {report}")
+        try:
+            report = write_report(folder)
+            if report is not None:
+                progress.note(f"report: {report}")
+        except DataError as error:  # the run is complete, and `pres-dist report` makes it again
+            progress.note(f"warning: {error}")
         if mirror is not None:
             mirror.finish()
 

@@ -139,3 +139,14 @@ def test_a_damaged_file_is_told(run_dir: Path, name: str, text: str) -> None:
     (run_dir / name).write_text(text)
     with pytest.raises(DataError, match=f"{name}: damaged"):
         write_report(run_dir)
+
+
+def test_a_report_on_a_full_disk_is_one_error(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pres_dist.report.html.write_atomically", full)
+    with pytest.raises(DataError, match=r"report.html: cannot be written: No space left"):
+        write_report(run_dir)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
+from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.report.metrics_log import MetricsLog, read_metrics
 from pres_dist.report.tensorboard import TensorBoard
@@ -114,3 +118,29 @@ def test_missing_tensorboard_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="needs TensorBoard: pip install"):
         TensorBoard(tmp_path)
+
+
+@pytest.mark.attack(
+    "the disk is full when metrics.jsonl or report.html is written",
+    before="a traceback, exit code 1, which launchers take for a lost worker",
+    after="one error, exit code 2; at the end of a training, a warning that there is no report",
+)
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log._file.close()
+    log._file = io.FileIO("/dev/full", "ab")
+    with pytest.raises(DataError, match=r"metrics.jsonl: cannot be written: No space left"):
+        log.write(step(1))
+    log.close()
+
+
+def test_whatever_fills_the_disk_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/results.json")
+
+    monkeypatch.setattr("pres_dist.cli.main._dispatch", full)
+    assert main(["train", "x.yaml"]) == 2
+    error = "error: run/results.json: the disk must be writable and have room, got 'No space left"
+    assert capsys.readouterr().err.startswith(error)
