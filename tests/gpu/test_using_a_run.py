@@ -19,6 +19,7 @@ from pres_dist import Run
 from pres_dist.evaluation.run import evaluate_negatives, evaluate_run
 from pres_dist.evaluation.without_model import stream_baselines
 from pres_dist.explore.gather import Limits, explore
+from pres_dist.report.run_record import read_record, write_record
 from pres_dist.serve.service import ScoringService
 from pres_dist.training.run import train
 from pres_dist.use.blend import blend_of
@@ -55,9 +56,11 @@ def both(trained: Path, device: torch.device, tmp_path: Path) -> tuple[Path, Pat
 def on_device(run_dir: Path, place: Path, device: object) -> Path:
     """A copy of a run that is used on a device."""
     shutil.copytree(run_dir, place)
-    text = (place / "config.yaml").read_text()
-    assert text.count("device: auto") == 1
-    (place / "config.yaml").write_text(text.replace("device: auto", f"device: {device}"))
+    record = read_record(place)
+    assert record.config.count("device: auto") == 1
+    config = record.config.replace("device: auto", f"device: {device}")
+    write_record(place, record.model_copy(update={"config": config}))
+    (place / "config.yaml").write_text(config)
     return place
 
 
