@@ -47,6 +47,9 @@ def to_integers(
     end in ``hint``.
     """
     column = present(column, what, locate)
+    kind = column.type
+    if not (is_text(kind) or pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind)):
+        raise DataError(f"{locate(0)}: {what} must be {allowed}, got a column of {kind}")
 
     def convert(part: pa.Array) -> pa.Array:
         return _whole(part) if factor is None else _scaled(part, factor)
@@ -55,7 +58,7 @@ def to_integers(
         return as_numpy(convert(column))
     except pa.ArrowInvalid:
         row = first_bad(column, convert)
-        reason = _why_not_integer(to_text(column, what)[row].as_py(), allowed, factor, hint)
+        reason = _why_not_integer(_texts(column)[row].as_py(), allowed, factor, hint)
         raise DataError(f"{locate(row)}: {what} {reason}, got {shown_value(column, row)}") from None
 
 
@@ -123,18 +126,6 @@ def booleans_as_numbers(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(lower, "false"), "0", truth)
 
 
-def to_text(column: pa.Array, what: str) -> pa.Array:
-    """The column as texts, as they would be written in a CSV file."""
-    kind = column.type
-    if pt.is_dictionary(kind):
-        return to_text(column.dictionary_decode(), what)
-    if is_text(kind):
-        return column.cast(pa.large_string())
-    if pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
-        return column.cast(pa.large_string())
-    raise DataError(f"{what} must be numbers or texts, got a column of {kind}")
-
-
 def present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
     """Return the column plain: no dictionary, texts without white space around, none missing."""
     column = plain(column)
@@ -192,7 +183,7 @@ def _whole(column: pa.Array) -> pa.Array:
     if pt.is_integer(column.type):
         return column.cast(pa.int64())
     try:
-        plain = column if pt.is_floating(column.type) else to_text(column, "value")
+        plain = column if pt.is_floating(column.type) else _texts(column)
         # Arrow reads 0x10 as 16; the slow path refuses it.
         if plain is column or not pc.any(pc.match_substring(plain, "x")).as_py():
             return plain.cast(pa.int64())
@@ -211,7 +202,12 @@ def _exact(column: pa.Array) -> pa.Array:
     """Decimals without rounding; ``ArrowInvalid`` for what is not a number."""
     if pt.is_integer(column.type) or pt.is_decimal(column.type):
         return column.cast(EXACT)
-    return to_text(column, "value").cast(EXACT)
+    return _texts(column).cast(EXACT)
+
+
+def _texts(numbers: pa.Array) -> pa.Array:
+    """Numbers as they would be written in a CSV file."""
+    return numbers.cast(pa.large_string())
 
 
 def as_decimal(text: str) -> Decimal | None:

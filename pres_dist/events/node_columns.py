@@ -70,6 +70,7 @@ class NodeColumns:
         self.mapped_kind: IdKind = "integers"
         """How ids are held where they are mapped: as texts where one was a text."""
         self.trimmed = Trimmed()
+        self._begun = False
         if rules.choice == "map" and source.first_id:
             raise DataError(f"{setting('ids', 'map')} is not for the format {source.format}")
         if self.map is not None:
@@ -105,6 +106,8 @@ class NodeColumns:
         return self.map.number(src, dst)
 
     def _kept(self, ids: list[pa.Array], locate: Locate) -> tuple[np.ndarray, np.ndarray]:
+        if not self._begun and len(ids[0]) > 1:  # most often the first event shows texts
+            self._kept([column.slice(0, 1) for column in ids], locate)
         smallest = self._source.first_id
         (src, src_fits), (dst, dst_fits) = (integers_of(column) for column in ids)
         src_is_node, dst_is_node = (
@@ -118,12 +121,15 @@ class NodeColumns:
             what, fits, number = self._names[end], (src_fits, dst_fits)[end], (src, dst)[end]
             got = str(number[row]) if fits[row] else shown_value(ids[end], row)
             if self.maps_when_needed:
-                raise OtherIdsError(self.mapped_kind, f"{locate(row)}: {what} is {got}")
+                plain_to_see = row == 0 and not self._begun
+                reason = "" if plain_to_see else f"{locate(row)}: {what} is {got}"
+                raise OtherIdsError(self.mapped_kind, reason)
             bounds = " and below 2**63 - 1" if _WIDE.search(got) else ""
             raise DataError(
                 f"{locate(row)}: {what} must be an integer >= {smallest}{bounds}, got {got}"
                 f"{self._hint()}"
             )
+        self._begun = True
         return (src - smallest, dst - smallest) if smallest else (src, dst)
 
     def _hint(self) -> str:

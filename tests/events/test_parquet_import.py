@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -114,6 +115,7 @@ def test_many_batches(run_import, tmp_path, monkeypatch):
             {"f0": [[1.0, 2.0], [3.0, 1e300]]},
             "row 1: f0 must be a finite float32",
         ),
+        ({"label": [date(2024, 1, 1)] * 2}, "row 0: label must be an integer, got a column of"),
         ({"label": [1.5, 1.0]}, "row 0: label must be a whole number, got 1.5"),
     ],
 )
