@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def setting(name: str, value: object = None) -> str:
     """
     if not _in_python.get():
         option = option_name(name)
-        return option if value is None else f"{option} {value if value != '' else repr('')}"
+        return option if value is None else f"{option} {shlex.quote(str(value))}"
     if value is None:
         return f"{name}=True"
     return f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}"
