@@ -27,6 +27,11 @@ OUR_SCRIPTS = 3
 MARKUP = "[/red] [link=https://example.org]click[/link]"
 
 
+@pytest.mark.attack(
+    "script tags in the names of a sweep",
+    before="held",
+    after="escaped or refused",
+)
 def test_a_sweep(tmp_path: Path) -> None:
     """Its own names are refused; the path of a stream may be anything."""
     hostile = json.dumps(HOSTILE)

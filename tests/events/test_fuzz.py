@@ -93,6 +93,11 @@ def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
+@pytest.mark.attack(
+    "damaged CSV, gzip, Parquet and other sources for an import",
+    before="held",
+    after="one error or a valid stream; nothing is left",
+)
 @pytest.mark.parametrize("kind", list(CASES))
 def test_damaged_sources(kind: str, tmp_path: Path) -> None:
     global ran

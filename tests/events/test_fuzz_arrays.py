@@ -146,6 +146,11 @@ OBJECTS = b"\x80\x02cnumpy\ndtype\n(X\x01\x00\x00\x00OtR"
 """dtype("O")."""
 
 
+@pytest.mark.attack(
+    "pickles in a data set that reach for memory or code",
+    before="held",
+    after="refused, not run",
+)
 @pytest.mark.parametrize(
     "content",
     [

@@ -31,6 +31,11 @@ def stored(tmp_path: Path) -> Path:
     return stream
 
 
+@pytest.mark.attack(
+    "each byte of each file of a stream changed",
+    before="held",
+    after="every change is an error before the stream is used",
+)
 @pytest.mark.parametrize("flip", [0x01, 0x80])
 def test_every_flipped_byte_is_found(stored: Path, flip: int) -> None:
     for file in sorted(stored.iterdir()):
@@ -46,6 +51,11 @@ def test_every_flipped_byte_is_found(stored: Path, flip: int) -> None:
     EventStream.verify(stored)
 
 
+@pytest.mark.attack(
+    "each file of a stream cut short",
+    before="held",
+    after="one error that names the file",
+)
 def test_every_shortened_file_is_found_as_it_is_opened(stored: Path) -> None:
     for file in sorted(stored.iterdir()):
         content = file.read_bytes()

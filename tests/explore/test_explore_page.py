@@ -141,6 +141,11 @@ def test_a_node_without_events_is_refused(
     assert "must have an event, 'late' has none" in capsys.readouterr().err
 
 
+@pytest.mark.attack(
+    "script tags, NUL, ESC and newlines in ids, on the explore page",
+    before="held",
+    after="all are shown as text, none runs",
+)
 def test_names_are_text(hostile_page: Path) -> None:
     page = Page(hostile_page)
     assert len(page.scripts) == SCRIPTS

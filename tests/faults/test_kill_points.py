@@ -58,6 +58,11 @@ def drawn_plan(number: int) -> FaultPlan:
     return plan
 
 
+@pytest.mark.attack(
+    "SIGKILL of a training at drawn places and system calls, then `resume`",
+    before="held",
+    after="the run ends in the same bits",
+)
 @pytest.mark.parametrize("number", range(-(-POINTS // POINTS_A_RUN)))
 def test_a_run_that_dies_anywhere_ends_in_the_same_bits(
     number: int, config_file: Path, undisturbed: dict[str, Any], tmp_path: Path

@@ -94,6 +94,11 @@ def test_what_a_killed_script_left_is_removed(tmp_path: Path) -> None:
     assert {*tmp_path.iterdir()} == {in_use, foreign}
 
 
+@pytest.mark.attack(
+    "secrets in the environment of launch/torchrun.sh; sockets on other interfaces",
+    before="held",
+    after="no secret in the run folder or output; it listens on loopback alone",
+)
 def test_torchrun_trains_and_leaves_nothing(config_file: Path, tmp_path: Path) -> None:
     """One worker speaks, all listens on loopback, torchrun's files go, and no secret is told."""
     command = [str(LAUNCH / "torchrun.sh"), "2", str(config_file), "--run-dir", "run"]

@@ -59,6 +59,11 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.attack(
+    "requests to a local Ray cluster without its token",
+    before="held",
+    after="refused; it listens on loopback alone",
+)
 def test_a_local_cluster_listens_to_those_with_its_token_only(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOCAL], capture_output=True, text=True, timeout=150, cwd=tmp_path

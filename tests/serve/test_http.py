@@ -80,6 +80,11 @@ def run_dir(trained_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return copied(trained(trained_dir), tmp_path_factory.mktemp("http") / "run")
 
 
+@pytest.mark.attack(
+    "SIGKILL of the service after acknowledged events",
+    before="held",
+    after="the restarted service answers in the same bits",
+)
 def test_killed_and_started_again_it_answers_in_the_same_bits(run_dir: Path) -> None:
     with served(run_dir) as (process, api):
         status = api("/v1/status")[1]

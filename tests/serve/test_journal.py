@@ -111,6 +111,11 @@ def test_dropped_events_keep_their_numbers(tmp_path: Path) -> None:
     assert contents.kept == {1: ROWS[0], 3: ROWS[2], 4: ROWS[1]}
 
 
+@pytest.mark.attack(
+    "a full disk under the journal",
+    before="held",
+    after="one error, nothing is taken in, what was acknowledged stays",
+)
 def test_a_full_disk_leaves_what_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,11 @@ def test_questions_that_cannot_be_answered(trained_dir: Path) -> None:
     service.close()
 
 
+@pytest.mark.attack(
+    "an acknowledged request with `after` sent again",
+    before="held",
+    after="409; the events count once",
+)
 def test_a_request_that_is_sent_again_does_not_count_twice(served_run: Path) -> None:
     service = ScoringService(served_run, order="model")
     events = later_events(service.memory.latest, 4)

@@ -189,6 +189,11 @@ def test_going_on_from_an_older_one_never_leaves_a_mixture(tmp_path: Path) -> No
     assert allowed > 5
 
 
+@pytest.mark.attack(
+    "SIGKILL between two uploads to a mirror",
+    before="held",
+    after="what is resumed is the older checkpoint or the newer one, never a mixture",
+)
 @pytest.mark.parametrize("passes", [0, 2, 3, 4])
 def test_killed_between_two_uploads(passes: int, tmp_path: Path) -> None:
     """SIGKILL of a process that copies its second checkpoint to a folder."""
@@ -210,6 +215,11 @@ def _save_two(plan: FaultPlan, folder: Path) -> None:
         save(checkpoints, step)
 
 
+@pytest.mark.attack(
+    "a flipped byte in a mirror",
+    before="held",
+    after="one error; nothing is left here",
+)
 @pytest.mark.parametrize("file", ["state.pt", "memory/.metadata", "manifest.json"])
 def test_a_flipped_byte_is_refused(file: str, tmp_path: Path) -> None:
     save(mirrored(f"file://{tmp_path}/far", tmp_path / "run"), 1)
@@ -222,6 +232,11 @@ def test_a_flipped_byte_is_refused(file: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "run"]
 
 
+@pytest.mark.attack(
+    "names in a mirror's LATEST or manifest that lead out of the folder",
+    before="held",
+    after="one error; nothing is left here",
+)
 @pytest.mark.parametrize(
     ("damage", "text"),
     [

@@ -34,6 +34,11 @@ def test_the_payload_works(tmp_path: Path) -> None:
     assert (tmp_path / "made").exists()
 
 
+@pytest.mark.attack(
+    "programs planted in a checkpoint whose hashes are right",
+    before="held",
+    after="refused, not run",
+)
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_checkpoint(tmp_path: Path, inside: bool) -> None:
     payload = Payload(tmp_path / "made")
@@ -45,6 +50,11 @@ def test_a_checkpoint(tmp_path: Path, inside: bool) -> None:
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.attack(
+    "programs planted in the memory of an extended run",
+    before="held",
+    after="refused, not run",
+)
 @pytest.mark.parametrize("zipped", [False, True])
 def test_the_memory_of_an_extended_run(tmp_path: Path, zipped: bool) -> None:
     file = tmp_path / versions.MEMORY

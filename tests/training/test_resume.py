@@ -114,6 +114,11 @@ def test_resuming_a_finished_run_repeats_its_results(config: RunConfig, tmp_path
     assert kinds.count("epoch") == 3
 
 
+@pytest.mark.attack(
+    "a checkpoint with a flipped bit, or a file that is missing or cut short",
+    before="held",
+    after="one error; no older one is taken unless it is asked for",
+)
 @pytest.mark.parametrize("file", [STATE, "memory/.metadata", "memory/__0_0.distcp"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest", "bad manifest"])
 def test_a_damaged_checkpoint_is_never_used(
@@ -159,6 +164,11 @@ def test_only_the_newest_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
     assert checkpoints.open(BEST).state["step"] == 2
 
 
+@pytest.mark.attack(
+    "the disk is full while a checkpoint is written",
+    before="held",
+    after="one error; the one before stays the newest",
+)
 @pytest.mark.parametrize(
     "fails", [(os, "fsync"), (dcp.FileSystemWriter, "write_data"), (Path, "rename")]
 )

@@ -193,6 +193,11 @@ def test_the_last_time_again_is_refused(plain: Path, tmp_path: Path) -> None:
         extend_run(plain, new)
 
 
+@pytest.mark.attack(
+    "`extend` ended between publishing a version and naming it, then again",
+    before="held",
+    after="the run is as it was; the second extension has each event once",
+)
 def test_a_crash_leaves_the_run_as_it_was(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +235,11 @@ def test_memory_of_other_weights_is_not_used(made: Path, tmp_path: Path) -> None
     torch.testing.assert_close(Run(run_dir).embed().values, asked.values)
 
 
+@pytest.mark.attack(
+    "two processes extend one run",
+    before="held",
+    after="the second is refused",
+)
 def test_two_at_once_are_refused(plain: Path, tmp_path: Path) -> None:
     new = write(tmp_path / "new.csv", ["u1,i1,99999,0.5,1"])
     with lock_run(plain):
