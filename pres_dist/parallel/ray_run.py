@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,7 @@ def _claim(name: str, run_dir: Path | None) -> tuple[Path, Path]:
     if run_dir is not None:
         check_given_folder(run_dir)
         storage = _beside(run_dir)
-        storage.mkdir(parents=True, exist_ok=True)
+        _make_own(storage)
         (storage / FAILURE_LOG).unlink(missing_ok=True)
         return run_dir, storage
     for folder in fresh_folders(name):
@@ -100,6 +101,19 @@ def _claim(name: str, run_dir: Path | None) -> tuple[Path, Path]:
             return folder, _beside(folder)
         _beside(folder).rmdir()
     raise AssertionError("fresh_folders() does not end")
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder, or take one that an earlier launch of this user left.
+
+    Ray Train unpickles what is in it: nobody else may have made it, and a link may lead anywhere.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise
 
 
 def _beside(folder: Path) -> Path:

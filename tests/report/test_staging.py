@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pres_dist.errors import ConfigError
 from pres_dist.files import new_folder, replacing, write_atomically
+from pres_dist.parallel import ray_run
 from pres_dist.staging import Staged
 
 
@@ -60,3 +62,23 @@ def test_a_temporary_file_is_private_until_it_is_whole(tmp_path: Path) -> None:
     os.umask(mask)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.attack(
+    "a link planted as RUN.ray, the folder of Ray Train beside a run folder, in a shared folder",
+    before="Ray Train wrote into the folder behind it, and unpickled what lay there",
+    after="one error that names it; a folder that an earlier launch left is taken",
+)
+def test_ray_trains_in_no_folder_that_others_chose(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "run.ray").symlink_to(tmp_path / "theirs")
+    with pytest.raises(ConfigError, match=r"run.ray: cannot make a folder: File exists"):
+        claim(tmp_path / "run")
+    (tmp_path / "run.ray").unlink()
+    (tmp_path / "run.ray").mkdir()
+    claim(tmp_path / "run")
+
+
+def claim(run_dir: Path) -> None:
+    with ray_run._claimed("name", run_dir):
+        pass
