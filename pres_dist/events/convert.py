@@ -96,6 +96,8 @@ def to_vectors(column: pa.Array, width: int, what: str, locate: Locate) -> np.nd
     column = present(column, what, locate)
     if not is_list(column.type):
         return to_floats(column, what, locate)[:, None]
+    if not width:
+        raise DataError(f"{locate(0)}: {what} must be lists of at least one number, got none")
     lengths = pc.list_value_length(column)
     if pc.any(other := pc.not_equal(lengths, width)).as_py():
         row = first_true(other)

@@ -109,6 +109,10 @@ def test_many_batches(run_import, tmp_path, monkeypatch):
         ({"f0": [1.0, float("inf")]}, "row 1: f0 must be a finite float32"),
         ({"f0": [1.0, None]}, "row 1: f0 is missing"),
         ({"f0": [{"a": 1}, {"a": 2}]}, "row 0: f0 must be numbers, got a column of struct"),
+        (
+            {"f0": pa.array([[], []], pa.list_(pa.int64()))},
+            "row 0: f0 must be lists of at least one",
+        ),
         ({"f0": [[1], [2, 3]]}, "row 1: f0 must be lists of one length, 1 as the first, got 2"),
         ({"f0": [[1.0, 2.0], [3.0, None]]}, "row 1: f0 is missing"),
         (
