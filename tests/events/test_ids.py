@@ -157,6 +157,13 @@ def test_white_space_around_ids_is_no_part_of_them(space, run_import):
     assert numbers.stream.node_ids is None
 
 
+def test_blanks_before_quotes(run_import):
+    text = 'src, "dst", "t"\n"bob", "ann", "1"\n ann, "b ""x""" ,2\n"bob" ,"ann",3\n'
+    result = run_import(text)
+    assert pairs(result.stream) == [("bob", "ann"), ("ann", 'b "x"'), ("bob", "ann")]
+    assert pairs(run_import('src,dst,t\n"""a""",b,1\n', force=True).stream) == [('"a"', "b")]
+
+
 def test_white_space_of_parquet_columns(run_import, tmp_path):
     file = parquet(tmp_path / "x.parquet", ["a ", "b"], [" c", "a"])
     assert pairs(run_import(file).stream) == [("a", "c"), ("b", "a")]

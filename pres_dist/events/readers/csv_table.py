@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from pres_dist.errors import DataError
@@ -23,6 +26,7 @@ from pres_dist.events.readers.table import check_source
 BLOCK_BYTES = 8 << 20
 LONGEST_LINE = BLOCK_BYTES
 """Characters; pyarrow takes no row that is longer than a block."""
+_QUOTED = re.compile(r'^[ \t]+"(?s:.*)"[ \t]*$')
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -46,7 +50,7 @@ class CsvTable:
         if delimiter is None and any("\t" in name for name in header):
             self.delimiter = "\t"
             header = first_rows(path, 1, self.delimiter)[0][1]
-        self.columns = header if columns is None else columns
+        self.columns = [_unquoted(name) for name in header] if columns is None else columns
 
     @property
     def position(self) -> int:
@@ -61,7 +65,8 @@ class CsvTable:
         try:
             with pa.OSFile(str(self.path), "rb") as self._file:
                 source = pa.CompressedInputStream(self._file, "gzip") if self._gzipped else None
-                yield from self._open(source or self._file, columns)
+                for batch in self._open(source or self._file, columns):
+                    yield pa.record_batch(list(map(_without_quotes, batch)), columns)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._explain(error) from None
 
@@ -108,6 +113,23 @@ class CsvTable:
         except csv.Error as found:
             return DataError(f"{self.path}: is not CSV: {found}")
         return DataError(f"{self.path}: cannot be read as CSV: {str(error).splitlines()[0]}")
+
+
+def _unquoted(field: str) -> str:
+    """A field whose quotes come after blanks, which readers of CSV take for part of it."""
+    if not _QUOTED.match(field):
+        return field
+    return field.strip(" \t")[1:-1].replace('""', '"')
+
+
+def _without_quotes(column: pa.Array) -> pa.Array:
+    """A column with each field `_unquoted`."""
+    characters = np.frombuffer(column.buffers()[2] or b"", np.uint8)
+    if not (characters == ord('"')).any():
+        return column
+    quoted = pc.match_substring_regex(column, _QUOTED.pattern)
+    inner = pc.replace_substring_regex(column, r'^[ \t]+"((?s:.*))"[ \t]*$', r"\1")
+    return pc.if_else(quoted, pc.replace_substring(inner, '""', '"'), column)
 
 
 def is_gzip(path: Path) -> bool:
