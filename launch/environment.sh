@@ -30,7 +30,7 @@ prepare() {
     echo "installing the locked packages into $venv" >&2
     install --require-hashes -r "$locks/lock-build.txt"
     # Built without isolation, which would fetch a build backend that no lock names.
-    install --require-hashes --no-build-isolation -r "$locks/lock-$1.txt"
+    install --require-hashes --no-build-isolation --use-pep517 -r "$locks/lock-$1.txt"
     # PyPI has no build of torch for CPUs: it is taken where pip is told of a place that has it.
     has_torch || install --require-hashes -r "$locks/lock-torch-cpu.txt" ||
         echo "pip finds no build of torch for CPUs; taking PyPI's, with CUDA on Linux" >&2

@@ -47,15 +47,23 @@ class Staged:
         if self._folder:
             restore(self.target)
         _remove_leftovers(self.target)
-        while True:
-            if self._folder:
-                self.path.mkdir(mode=0o700)
-            flags = os.O_RDONLY if self._folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
-            self._descriptor = os.open(self.path, flags | os.O_NOFOLLOW, 0o600)
-            if _lock(self._descriptor, True) and _is_at(self.path, self._descriptor):
-                return
+        while not self._created():
             # Another writer took it for a leftover before it was locked.
             self.discard()
+
+    def _created(self) -> bool:
+        """Create and lock it; False where another writer was quicker to remove it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        if self._folder:
+            self.path.mkdir(mode=0o700)
+            flags = os.O_RDONLY
+        try:
+            self._descriptor = os.open(self.path, flags | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            if self._folder:
+                return False
+            raise
+        return _lock(self._descriptor, True) and _is_at(self.path, self._descriptor)
 
     def publish(self, replace: bool = True) -> None:
         """Take the place of `target`, on disk, and remove what was there.
@@ -68,16 +76,24 @@ class Staged:
         self.path.chmod((0o777 if self._folder else 0o666) & ~_umask())
         sync(self.path)
         if self._folder and replace and os.path.lexists(self.target):
-            _exchange(self.path, self.target)
-            try:
-                sync(self.target.parent)
-            except OSError:
-                _exchange(self.path, self.target)
-                raise
+            self._exchange_folders()
         else:
-            self.path.replace(self.target)
-            sync(self.target.parent)
+            try:
+                self.path.replace(self.target)
+                sync(self.target.parent)
+            except OSError as error:
+                if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                self._exchange_folders()  # another writer was quicker
         self.discard()
+
+    def _exchange_folders(self) -> None:
+        _exchange(self.path, self.target)
+        try:
+            sync(self.target.parent)
+        except OSError:
+            _exchange(self.path, self.target)
+            raise
 
     def discard(self) -> None:
         """Remove it; after `publish` that is what it has replaced."""

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -161,6 +162,14 @@ def test_a_writer_at_work_is_no_leftover(tmp_path: Path) -> None:
         assert len(os.listdir(tmp_path)) == 2
         shutil.rmtree(path)
     assert name_of(path) == "slow"
+    assert os.listdir(tmp_path) == ["st"]
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """Each replaces a whole stream by a whole one; none takes another's folder for a leftover."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: write(tmp_path / "st", f"{number}"), range(64)))
+    assert int(name_of(tmp_path / "st")) in range(64)
     assert os.listdir(tmp_path) == ["st"]
 
 

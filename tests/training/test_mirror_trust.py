@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from small_run import MakeConfig, train_until
 from pres_dist.cli.main import main
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError
+from pres_dist.events.stream import EventStream
 from pres_dist.remote import RemoteFolder, check_url, without_secrets
 from pres_dist.report.environment import describe_environment
 from pres_dist.report.run_record import read_record, write_record
@@ -92,6 +94,31 @@ def test_a_hostile_mirror_chooses_no_place(
     assert main(resume) == 0
     assert content_of(project) == {"config.yaml": b"mine"}
     assert (new / "mirror.txt").read_text() == f"file://{far}\n"
+
+
+@pytest.mark.attack(
+    "`resume URL` of a mirror whose config.yaml names another stream of the user, of the same size",
+    before="trained on it, and its memory sent to the mirror",
+    after="one error: it is not the stream of the checkpoint; nothing is sent",
+)
+def test_a_hostile_mirror_chooses_no_stream(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = tmp_path / "far"
+    config = make_config(training__checkpoint_every=3, training__checkpoint_mirror=f"file://{far}")
+    train_until(config, tmp_path / "run", 8)
+    theirs = EventStream.open(config.data.stream)
+    replace(theirs, dst=theirs.dst[::-1].copy()).save(tmp_path / "private")
+    record = read_record(far)
+    text = record.config.replace(config.data.stream, str(tmp_path / "private"))
+    write_record(far, record.model_copy(update={"config": text}))
+    (far / "config.yaml").write_text(text)
+    before = content_of(far)
+    assert main(["resume", f"file://{far}", "--run-dir", str(tmp_path / "new")]) == 2
+    assert "holds other events: different dst" in capsys.readouterr().err
+    assert {name for name in content_of(far) if "checkpoints" in name} == {
+        name for name in before if "checkpoints" in name
+    }
 
 
 @pytest.mark.attack(
