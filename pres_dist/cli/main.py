@@ -31,6 +31,7 @@ COMMANDS = {
     "extend": "append new events to a run: its memory goes on over them, or training too",
     "export": "weights as safetensors, modules as torch.export programs",
     "serve": "score and recommend over HTTP, taking in events as they come",
+    "journal": "events that `serve` has taken in: list, verify or leave out",
     "baselines": "score EdgeBank and popularity on a stream: what a model must beat",
     "plan": "memory, traffic and time of a run on so many workers, and how to lay it out",
     "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",

@@ -66,6 +66,9 @@ class ScoringService:
         report: told how far it is.
         max_ahead: how far after the last event the next may be; see `latest_allowed`.
 
+    Attributes:
+        num_events: events that were taken in since the journal began, with those dropped since.
+
     Raises:
         ConfigError: not the folder of a run, one that has not learnt links, or one in use.
         CheckpointError: no usable checkpoint.
@@ -100,7 +103,7 @@ class ScoringService:
         self.names = NodeNames(live.stream)
         self._checks = EventChecks(live.stream, self.names, learned_labels(live), max_ahead)
         self._num_known = live.stream.num_events
-        self._num_dropped = 0
+        self.num_events = 0
         self._embedded: tuple[tuple[int, int], Tensor, Tensor] | None = None
         path = self.run_dir / EXTENDED / JOURNAL
         try:
@@ -123,11 +126,6 @@ class ScoringService:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def num_events(self) -> int:
-        """Events that were taken in since the journal began, with those dropped since."""
-        return self.memory.num_events - self._num_known + self._num_dropped
 
     def ingest(self, request: IngestRequest) -> Ingested:
         """Take in events; they are on disk when this returns.
@@ -170,10 +168,11 @@ class ScoringService:
         if accepted:
             rows = [row for checked in accepted for row in checked.rows()]
             try:
-                self.journal.append(events_record(rows))
+                self.journal.append(events_record(self.num_events + 1, rows))
             except PresDistError as error:
                 return [each if isinstance(each, PresDistError) else error for each in answers]
             self._apply(rows)
+            self.num_events = num
         return answers
 
     def score(self, request: ScoreRequest) -> np.ndarray:
@@ -242,7 +241,7 @@ class ScoringService:
             "last_time": self.memory.latest - 1,
             "journal_bytes": self.journal.num_bytes,
             "journal_torn_bytes": self.journal.num_torn,
-            "num_dropped_events": self._num_dropped,
+            "num_dropped_events": self._num_known + self.num_events - self.memory.num_events,
         }
 
     def close(self) -> None:
@@ -258,7 +257,7 @@ class ScoringService:
         contents, self.journal.contents = self.journal.contents, None
         assert contents is not None
         kept = contents.kept
-        self._num_dropped = len(contents.rows) - len(kept)
+        self.num_events = contents.num_events
         num = 0
         for piece in in_pieces(kept):
             self._checks.recheck(piece, self._first_allowed)

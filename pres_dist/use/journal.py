@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pres_dist.errors import PresDistError
-from pres_dist.files import sync_folder
+from pres_dist.errors import DataError, PresDistError
+from pres_dist.files import sync_folder, write_atomically
 
 FORMAT = 2
 """Of the file; part of its header."""
@@ -42,22 +42,25 @@ class Contents:
 
     Attributes:
         header: what the events continue.
-        rows: all events that were acknowledged, in order; an event's number is its place, from 1.
+        rows: events that were acknowledged, in order, by their numbers, which count from 1.
         dropped: reasons why events are left out, by their numbers.
         torn: bytes of an incomplete last record, which was never acknowledged.
     """
 
     header: Record
-    rows: list[Row]
+    rows: dict[int, Row]
     dropped: dict[int, str]
     torn: int = 0
 
     @property
+    def num_events(self) -> int:
+        """Events that were acknowledged."""
+        return next(reversed(self.rows), 0)
+
+    @property
     def kept(self) -> dict[int, Row]:
         """Events that are not dropped, by their numbers."""
-        return {
-            number: row for number, row in enumerate(self.rows, 1) if number not in self.dropped
-        }
+        return {number: row for number, row in self.rows.items() if number not in self.dropped}
 
 
 class Journal:
@@ -151,21 +154,94 @@ def read_journal(path: Path) -> Contents:
     return _contents(records, len(content) - end)
 
 
-def events_record(rows: Sequence[Row]) -> Record:
-    """The record of events that are taken in."""
-    return {"events": rows}
+def events_record(first: int, rows: Sequence[Row]) -> Record:
+    """Return the record of events that are taken in, of which the first has a number."""
+    return {"first": first, "events": rows}
 
 
 def drop_record(numbers: Sequence[int], reason: str) -> Record:
-    """The record of events that are to be left out from now on."""
+    """Return the record of events that are to be left out from now on."""
     return {"dropped": list(numbers), "reason": reason}
 
 
+def drop_events(path: Path, numbers: Sequence[int], reason: str) -> dict[int, Row]:
+    """Leave events out from now on; the caller holds the lock of the run.
+
+    The events and the reason stay in the file. A crash drops all of them or none.
+
+    Returns:
+        the events.
+
+    Raises:
+        JournalError: the journal is damaged or cannot be written.
+        DataError: there is no such event, or it is left out already.
+    """
+    contents = read_journal(path)
+    for number in numbers:
+        if number not in contents.rows:
+            raise DataError(
+                f"{path}: an event must have a number from 1 to {contents.num_events}, got {number}"
+            )
+        if number in contents.dropped:
+            raise DataError(f"{path}: event {number} is left out already")
+    journal = Journal(path, contents.header)
+    try:
+        journal.append(drop_record(numbers, reason))
+    finally:
+        journal.close()
+    return {number: contents.rows[number] for number in numbers}
+
+
+def rescue_journal(path: Path) -> tuple[list[int], Path]:
+    """Keep the records of a damaged journal that are whole; the caller holds the lock of the run.
+
+    Returns:
+        the lines that are lost, and where the damaged file is kept.
+
+    Raises:
+        JournalError: nothing is damaged, the header is, or files cannot be written.
+    """
+    try:
+        content = path.read_bytes()
+        kept, lost = _whole_lines(content)
+        if b"".join(kept) == content:
+            raise JournalError(f"{path}: must be damaged to be rescued, and is not")
+        if lost[:1] == [1]:
+            raise JournalError(
+                f"{path}: the header is damaged, so nobody knows what the events continue: "
+                "restore the file from a copy"
+            )
+        aside = path.with_name(f"{path.stem}-damaged-{zlib.crc32(content):08x}{path.suffix}")
+        write_atomically(aside, content)
+        write_atomically(path, b"".join(kept))
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be rescued: {error.strerror}") from None
+    return lost, aside
+
+
+def _whole_lines(content: bytes) -> tuple[list[bytes], list[int]]:
+    """Return the records that are whole, and the numbers of the lines that are not."""
+    kept: list[bytes] = []
+    lost: list[int] = []
+    end = 0
+    while end < len(content):
+        size = _size(content[end : end + _HEAD])
+        # The end of the line may be what is damaged: all else has a checksum.
+        line = content[end : end + (size or 1) - 1] + b"\n"
+        if size is not None and _parsed(line) is not None:
+            kept.append(line)
+            end += size
+        else:
+            lost.append(len(kept) + len(lost) + 1)
+            end = content.find(b"\n", end) + 1 or len(content)
+    return kept, lost
+
+
 def _contents(records: Sequence[Record], torn: int) -> Contents:
-    rows: list[Row] = []
+    rows: dict[int, Row] = {}
     dropped: dict[int, str] = {}
     for record in records[1:]:
-        rows += record.get("events", ())
+        rows |= enumerate(record.get("events", ()), record.get("first", 1))
         dropped |= dict.fromkeys(record.get("dropped", ()), record.get("reason", ""))
     return Contents(records[0], rows, dropped, torn)
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.use.journal import Journal, JournalError, drop_record, events_record, read_journal
+from pres_dist.use.journal import (
+    Journal,
+    JournalError,
+    drop_record,
+    events_record,
+    read_journal,
+    rescue_journal,
+)
 
 HEADER = {"num_events": 7}
 ROWS = [[place, "é", 10 + place, [1.5], None] for place in range(3)]
@@ -18,11 +25,15 @@ def written(path: Path) -> list[int]:
     """Write a record for each event; return where the header and the records end."""
     journal = Journal(path, HEADER)
     ends = [journal.num_bytes]
-    for row in ROWS:
-        journal.append(events_record([row]))
+    for number, row in enumerate(ROWS, 1):
+        journal.append(events_record(number, [row]))
         ends.append(journal.num_bytes)
     journal.close()
     return ends
+
+
+def rows_of(path: Path) -> list[object]:
+    return list(read_journal(path).rows.values())
 
 
 @pytest.mark.attack(
@@ -38,15 +49,15 @@ def test_a_crash_at_any_byte_costs_at_most_the_last_record(tmp_path: Path) -> No
     for size in range(ends[0], len(whole)):
         path.write_bytes(whole[:size])
         kept = sum(end <= size for end in ends) - 1
-        assert read_journal(path).rows == ROWS[:kept]
+        assert rows_of(path) == ROWS[:kept]
         assert read_journal(path).torn == size - ends[kept]
         journal = Journal(path, HEADER)
         assert journal.num_torn == size - ends[kept]
         assert journal.contents is not None
-        assert journal.contents.rows == ROWS[:kept]
-        journal.append(events_record(ROWS[:1]))
+        assert list(journal.contents.rows.values()) == ROWS[:kept]
+        journal.append(events_record(kept + 1, ROWS[:1]))
         journal.close()
-        assert read_journal(path).rows == [*ROWS[:kept], ROWS[0]]
+        assert rows_of(path) == [*ROWS[:kept], ROWS[0]]
         assert read_journal(path).torn == 0
 
 
@@ -103,12 +114,34 @@ def test_dropped_events_keep_their_numbers(tmp_path: Path) -> None:
     written(path)
     journal = Journal(path, HEADER)
     journal.append(drop_record([2], "in nanoseconds"))
-    journal.append(events_record([ROWS[1]]))
+    journal.append(events_record(4, [ROWS[1]]))
     journal.close()
     contents = read_journal(path)
-    assert contents.rows == [*ROWS, ROWS[1]]
+    assert contents.rows == dict(enumerate([*ROWS, ROWS[1]], 1))
     assert contents.dropped == {2: "in nanoseconds"}
     assert contents.kept == {1: ROWS[0], 3: ROWS[2], 4: ROWS[1]}
+
+
+def test_what_is_whole_of_a_damaged_journal_can_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "served.jsonl"
+    ends = written(path)
+    whole = path.read_bytes()
+    with pytest.raises(JournalError, match="must be damaged to be rescued"):
+        rescue_journal(path)
+    for place in range(ends[0], ends[2]):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        lost, aside = rescue_journal(path)
+        at_end = place + 1 in ends
+        line = 2 + (place >= ends[1])
+        assert lost == ([] if at_end else [line])
+        assert aside.read_bytes() == damaged
+        kept = {n: row for n, row in enumerate(ROWS, 1) if at_end or n != line - 1}
+        assert read_journal(path).rows == kept
+    path.write_bytes(b"x" + whole[1:])
+    with pytest.raises(JournalError, match="the header is damaged"):
+        rescue_journal(path)
 
 
 @pytest.mark.attack(
@@ -129,8 +162,8 @@ def test_a_full_disk_leaves_what_was_written(
     with monkeypatch.context() as patched:
         patched.setattr("pres_dist.use.journal.os.fsync", full)
         with pytest.raises(JournalError, match="cannot be written: No space left"):
-            journal.append(events_record(ROWS))
+            journal.append(events_record(4, ROWS))
     with pytest.raises(JournalError, match="No space left on device; nothing is written until"):
-        journal.append(events_record(ROWS))
+        journal.append(events_record(4, ROWS))
     journal.close()
-    assert read_journal(path).rows == ROWS
+    assert rows_of(path) == ROWS
