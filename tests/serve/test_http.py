@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,15 +54,28 @@ def read(content: bytes) -> object:
 
 
 @contextmanager
-def served(run_dir: Path) -> Iterator[tuple[subprocess.Popen[str], Api]]:
-    """A process that serves a run, once it is ready; killed in the end."""
+def served(
+    run_dir: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> Iterator[tuple[subprocess.Popen[str], Api]]:
+    """A process that serves a run, once it is ready; killed in the end.
+
+    Args:
+        run_dir: folder of the run.
+        options: of the command.
+        environment: variables that differ.
+        before: called in the process before it begins.
+    """
     command = [sys.executable, "-m", "pres_dist", "serve", str(run_dir), "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--order", "model"],
+        [*command, "--order", "model", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PRES_DIST_TOKEN": TOKEN},
+        env={**os.environ, "PRES_DIST_TOKEN": TOKEN, **(environment or {})},
+        preexec_fn=before,
     )
     try:
         assert process.stdout is not None
