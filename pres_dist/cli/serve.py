@@ -41,7 +41,12 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             "serve needs the packages starlette and uvicorn: pip install 'pres-dist[serve]'"
         ) from None
-    from pres_dist.serve.connections import backlog_of, connection_class, most_connections
+    from pres_dist.serve.connections import (
+        Server,
+        backlog_of,
+        connection_class,
+        most_connections,
+    )
     from pres_dist.serve.worker import Worker
 
     access, token_place = _access(arguments)
@@ -61,7 +66,7 @@ def main(argv: list[str]) -> int:
             proxy_headers=False,
             server_header=False,
         )
-        server = uvicorn.Server(config)
+        server = Server(config)
         address = _address(listener)
 
         def opened(done: Future[None]) -> None:

@@ -80,7 +80,8 @@ class _Api:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._worker.start()
         yield
-        await asyncio.to_thread(self._worker.stop, STOP_S)
+        if self._worker.is_alive:
+            await asyncio.to_thread(self._worker.stop, STOP_S)
         self._bodies.close()
 
     def _route(self, path: str, answer: Answer, method: str) -> Route:
@@ -99,6 +100,8 @@ class _Api:
             return JSONResponse(await answer(request))
         except HTTPException as error:
             return refusal(error.status_code, error.detail)
+        except asyncio.CancelledError:  # the service ends, and has waited for `--grace`
+            return refusal(503, "the service ends")
         except ClientDisconnect:
             return refusal(400, "the body ended early")
         except PresDistError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import cast
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_S = 10.0
@@ -19,6 +21,8 @@ _FOR_FILES = 32
 """Descriptors that are left for files while the service runs."""
 _BACKLOGS = 4
 """Accepted connections come this many times before those over the limit are closed."""
+_WAITING = 128
+"""Connections that the kernel holds until they are accepted."""
 
 
 def most_connections(wanted: int) -> int:
@@ -34,7 +38,16 @@ def most_connections(wanted: int) -> int:
 
 def backlog_of(connections: int) -> int:
     """Return how many connections may be accepted at a time."""
-    return max(min(connections // _BACKLOGS, 128), 1)
+    return max(min(connections // _BACKLOGS, _WAITING), 1)
+
+
+class Server(uvicorn.Server):
+    """A server that accepts few connections at a time, while more may wait for that."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_WAITING)  # asyncio has one number for both, that of `Config.backlog`
 
 
 def _num_open() -> int:

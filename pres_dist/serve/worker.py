@@ -71,6 +71,11 @@ class Worker:
         return opened and self.failure is None and not self._stopping
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def unready(self) -> str | None:
         """Why questions are not answered, or events not taken in; None if both are done."""
         if not self.ready:
