@@ -7,6 +7,7 @@ which turns a row of the column into the place to show the user.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
@@ -79,9 +80,9 @@ def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
         ) from None
     except pa.ArrowInvalid:
         row = first_bad(column, convert)
-        raise DataError(
-            f"{locate(row)}: {what} must be a finite number, got {shown_value(column, row)}"
-        ) from None
+        got = shown_value(column, row)
+        hint = " with a decimal point" if re.fullmatch(r"'-?[0-9]*,[0-9]+'", got) else ""
+        raise DataError(f"{locate(row)}: {what} must be a finite number{hint}, got {got}") from None
     finite = np.isfinite(floats)
     if not finite.all():
         row = int(np.argmin(finite))

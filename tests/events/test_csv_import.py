@@ -84,6 +84,10 @@ def test_harmless_variants(text, run_import):
         ("src,dst,t,f0\n0,1,5,1\n0,1,5,nan\n", "events.csv:3: f0 must be a finite float32"),
         ("src,dst,t,f0\n0,1,5,1e300\n", "events.csv:2: f0 must be a finite float32"),
         ("src,dst,t,f0\n0,1,5,x\n", "events.csv:2: f0 must be a finite number, got 'x'"),
+        (
+            'src,dst,t,f0\n0,1,5,"0,5"\n',
+            "f0 must be a finite number with a decimal point",
+        ),
         ("src,dst,t,f0\n0,1,5,\n", "events.csv:2: f0 must be a finite number, got ''"),
         (
             "src,dst,t,label\n0,1,5,good\n",
