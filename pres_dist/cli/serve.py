@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pres_dist.cli.terminable import terminable
+from pres_dist.cli.terminable import hang_up_as_sigterm, terminable
 from pres_dist.cli.use_options import add_max_ahead, at_least_one, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Serve a trained run until SIGTERM or SIGINT."""
+    """Serve a trained run until SIGTERM, SIGINT or SIGHUP."""
     arguments = _parser().parse_args(normalised(argv))
     port = _port(arguments.port)
     waiting = at_least_one("--max-waiting", arguments.max_waiting)
@@ -76,6 +76,7 @@ def main(argv: list[str]) -> int:
                 print(f"serving {arguments.run} at {address}\n{token_place}", flush=True)
 
         worker.opened.add_done_callback(opened)
+        hang_up_as_sigterm()
         server.run(sockets=[listener])
     if worker.failure is not None:
         raise worker.failure

@@ -1,4 +1,4 @@
-"""Commands that SIGTERM ends in order."""
+"""Commands that SIGTERM, or SIGHUP, ends in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pres_dist.parallel.notice import TERMINATED, Notice
+from pres_dist.parallel.notice import TERMINATED, Notice, leave_terminal, notices
 
 
 @contextmanager
@@ -23,15 +23,16 @@ def terminable(notice: Notice | None = None) -> Iterator[None]:
     """
     stopped = False
 
-    def stop(*_: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         nonlocal stopped
+        leave_terminal(number)
         if notice is not None and notice.take():
             return
         stopped = True
         sys.exit(TERMINATED)
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {number: signal.signal(number, stop) for number in notices()}
     except ValueError:  # not the main thread
         yield
         return
@@ -42,4 +43,17 @@ def terminable(notice: Notice | None = None) -> Iterator[None]:
             sys.exit(TERMINATED)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def hang_up_as_sigterm() -> None:
+    """Let SIGHUP be SIGTERM, for a server that handles that one alone; inside of `terminable`."""
+
+    def hand_on(number: int, _frame: object) -> None:
+        leave_terminal(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    for number in notices():
+        if number != signal.SIGTERM:
+            signal.signal(number, hand_on)
