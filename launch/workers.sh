@@ -43,9 +43,12 @@ check_config() {
 # until a worker that was stopped, and hears no SIGTERM, is replaced.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-25}"
 
-# Runs torchrun and hands signals on to it, which ends all workers; its exit code is ours.
+# Runs torchrun and hands signals on to it, which ends all workers; its exit code is ours. Where this
+# script is killed, the agent ends the workers by itself, and removes the folder.
 torchrun() {
-    "$python" -m pres_dist.parallel.agent --max-restarts="$max_restarts" --log-dir="$scratch" "$@" &
+    local launcher=$BASHPID
+    PRES_DIST_LAUNCHER="$launcher" "$python" -m pres_dist.parallel.agent \
+        --max-restarts="$max_restarts" --log-dir="$scratch" "$@" &
     local agent=$! code=0
     trap 'kill -TERM "$agent" 2>/dev/null' TERM HUP
     trap 'kill -INT "$agent" 2>/dev/null' INT

@@ -83,7 +83,7 @@ class Runner:
             self._ledger.attempt_begins(task)
             scratch = stack.enter_context(self._ledger.scratch())
             process = self._spawn(task, arguments, lock, scratch)
-            self._children.append(_Child(task, process, time.time(), stack.pop_all()))
+            self._children.append(_Child(task, process, time.monotonic(), stack.pop_all()))
         self._tell(task, "resumed" if arguments[0] == "resume" else "started")
 
     def _spawn(
@@ -117,7 +117,7 @@ class Runner:
                 child.task,
                 outcome,
                 returncode=child.process.returncode,
-                seconds=time.time() - child.started,
+                seconds=time.monotonic() - child.started,
                 cpu_seconds=usage.ru_utime + usage.ru_stime,
             )
             if outcome in FINISHED:

@@ -102,14 +102,17 @@ def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.files import write_atomically
     from pres_dist.report.comparison import aligned
+    from pres_dist.report.run_record import check_same_run, id_of
     from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
 
+    run = id_of(arguments.run)
     max_events = MAX_EVENTS
     if arguments.max_events is not None:
         max_events = at_least_one("--max-events", arguments.max_events)
     workers = checked_workers(arguments)
     with sharing(live, workers, arguments.address) as share, show_progress("ranking") as report:
         results = evaluate_ranking(live, max_events, report, share)
+    check_same_run(arguments.run, run)
     write_atomically(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
     print("\n".join(aligned(_ranking_rows(results))))
     (new,) = {row["new_pairs"]["num_events"] for row in results["ranked"].values()}

@@ -16,6 +16,7 @@ from pres_dist.files import write_atomically
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.report.run_folder import read_config
+from pres_dist.report.run_record import check_same_run
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import load_model
 from pres_dist.training.setup import Parts, assembled, choose_device
@@ -74,7 +75,11 @@ def _evaluate(
                         "settings": evaluation.model_dump(mode="json"),
                     }
                 )
-    if world.leads:
         content = json.dumps(written(results), indent=1) + "\n"
-        write_atomically(run_dir / EVALUATION, content)
+
+        def publish() -> None:
+            check_same_run(run_dir, best.run)
+            write_atomically(run_dir / EVALUATION, content)
+
+        world.leader_does(publish)  # all wait for it, so that a leader that hangs is missed
     return results

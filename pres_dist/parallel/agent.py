@@ -6,12 +6,19 @@ python -m pres_dist.parallel.agent --standalone --nproc-per-node=2 -m pres_dist 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import sys
+import time
+from typing import Any
 
 from torch.distributed import run
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from pres_dist.parallel.parent import AGENT, end_with_launcher
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +30,13 @@ def main(argv: list[str]) -> int:
     """
     arguments = run.parse_args(argv)
     default = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")
-    _wait_before_kill(int(getattr(arguments, "shutdown_timeout", None) or default))
+    patience_s = int(getattr(arguments, "shutdown_timeout", None) or default)
+    _wait_before_kill(patience_s)
+    _end_stragglers(patience_s)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup: torch would handle it
+        arguments.signals_to_handle = "SIGTERM,SIGINT,SIGQUIT"
+    os.environ[AGENT] = str(os.getpid())
+    launcher = os.getppid() if end_with_launcher() else None
     try:
         run.run(arguments)
     except ChildFailedError as error:
@@ -32,6 +45,10 @@ def main(argv: list[str]) -> int:
         return max(failure.exitcode, 1)
     except SignalException as stop:
         return 128 + stop.sigval
+    finally:
+        if launcher not in (None, os.getppid()) and arguments.log_dir:
+            # The script would have removed its folder, and has been killed.
+            shutil.rmtree(arguments.log_dir, ignore_errors=True)
     return 0
 
 
@@ -44,6 +61,31 @@ def _wait_before_kill(seconds: int) -> None:
     for method in (PContext.close, LocalElasticAgent._shutdown):
         *others, _ = method.__defaults__ or (None,)
         method.__defaults__ = (*others, seconds)
+
+
+def _end_stragglers(seconds: int) -> None:
+    """Kill workers that have not ended so long after another worker here has succeeded.
+
+    Workers end together. One that was stopped on the last yards has nobody left who would miss
+    it, and torch waits for it without a limit.
+    """
+    monitor = LocalElasticAgent._monitor_workers
+    since: dict[int, float] = {}
+
+    def monitor_workers(agent: LocalElasticAgent, group: WorkerGroup) -> RunResult:
+        handlers: dict[int, Any] = getattr(agent._pcontext, "subprocess_handlers", {})
+        workers = [handler.proc for handler in handlers.values()]
+        if any(worker.poll() == 0 for worker in workers):
+            # Its first worker names an attempt.
+            started = since.setdefault(workers[0].pid, time.monotonic())
+            late = [worker for worker in workers if worker.poll() is None]
+            if time.monotonic() - started > seconds:
+                for worker in late:
+                    worker.kill()
+        result: RunResult = monitor(agent, group)
+        return result
+
+    LocalElasticAgent._monitor_workers = monitor_workers  # type: ignore[method-assign]
 
 
 def _end_of(failure: ProcessFailure) -> str:

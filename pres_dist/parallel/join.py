@@ -17,6 +17,7 @@ from pres_dist.parallel.device import use_device
 from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.lookout import LONGEST_S, Lookout, naming_the_lost
 from pres_dist.parallel.notice import PROCESS
+from pres_dist.parallel.parent import end_with_agent
 from pres_dist.parallel.rendezvous import init_process_group
 from pres_dist.parallel.world import World
 
@@ -56,6 +57,7 @@ def join_world(
         return
     if not outer:
         _check_torchrun()
+        end_with_agent()
         on_gpu = device.type != "cpu"
         timeout = timedelta(seconds=timeout_s) if on_gpu else _START
         init_process_group(device, timeout)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pres_dist.config.base import Config
 from pres_dist.config.sealed import Sealed, read_sealed, write_sealed
-from pres_dist.errors import CheckpointError
+from pres_dist.errors import CheckpointError, ConfigError
 
 RECORD = "run.json"
 ID = r"^[0-9a-f]{32}$"
@@ -71,3 +71,12 @@ def read_record(run_dir: Path) -> RunRecord:
 def id_of(run_dir: Path) -> str | None:
     """Return the id of the run in a folder; None where there is no run.json."""
     return read_record(run_dir).run if (run_dir / RECORD).exists() else None
+
+
+def check_same_run(run_dir: Path, run: str | None) -> None:
+    """Raise ConfigError where another run has taken the place of the one that was read."""
+    if id_of(run_dir) != run:
+        raise ConfigError(
+            f"{run_dir}: must stay in its place while it is used, and another run is there now; "
+            "nothing is written into that"
+        )

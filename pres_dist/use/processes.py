@@ -2,13 +2,14 @@
 
 Each has a pipe of its own to the command. A worker that dies, be it halfway through an
 answer, closes its end, which the command notices; one that has stopped gives no more signs of
-life; and where the command dies, its workers find the pipe closed and end. There is no shared
-memory that could be left.
+life; and where the command dies, its workers end with it. There is no shared memory that could
+be left.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from itertools import chain, islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from threading import Lock
+from threading import Lock, Thread
 
 import numpy as np
 import torch
@@ -193,6 +194,7 @@ def _start(number: int, opening: Opening) -> _Member:
 
 def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
     """What a worker does: computes tasks until the pipe is closed."""
+    Thread(target=_end_with_command, name="command", daemon=True).start()
     voice = _Voice(connection, beat_s)
     with suppress(EOFError, ConnectionError):
         try:
@@ -206,6 +208,14 @@ def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
                 voice.say(values)
         except PresDistError as error:
             voice.say(error)
+
+
+def _end_with_command() -> None:
+    """End this worker at once when the command dies, also in the middle of a long task."""
+    command = multiprocessing.parent_process()
+    if command is not None:
+        command.join()
+        os._exit(1)
 
 
 class _Voice:

@@ -1,0 +1,105 @@
+"""Processes that end when the process that started them dies.
+
+A worker of torchrun is in a session of its own, and no signal reaches it when its agent is killed.
+Linux sends a process a signal of its choice when its parent dies; elsewhere a thread looks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+AGENT = "PRES_DIST_AGENT"
+"""Process id of the agent that starts the workers; bare torchrun does not set it."""
+LAUNCHER = "PRES_DIST_LAUNCHER"
+"""Process id of the script that starts the agent."""
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL_S = 1.0
+
+
+def end_with_agent() -> None:
+    """End this process by SIGKILL when the agent of torchrun that started it dies.
+
+    Without an agent this does nothing. Call it in the main thread, as early as possible.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    agent = os.environ.get(AGENT)
+    end_with(os.getppid(), signal.SIGKILL)
+    if agent is not None and not _descends_from(int(agent)):
+        _end_self(signal.SIGKILL)
+
+
+def end_with_launcher() -> bool:
+    """Get SIGTERM when the script that started this process dies.
+
+    Returns:
+        whether there is such a script.
+    """
+    launcher = os.environ.pop(LAUNCHER, None)
+    if launcher is None:
+        return False
+    end_with(int(launcher), signal.SIGTERM)
+    return True
+
+
+def become_reaper() -> bool:
+    """Adopt the orphans of all processes started from here; returns whether the system can."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with(parent: int, number: signal.Signals) -> None:
+    """Get a signal when the parent dies; at once where it has died already."""
+    if not _prctl(_PR_SET_PDEATHSIG, int(number)):
+        _watch(lambda: os.getppid() == parent, number)
+    # It may have died before the kernel was asked. A process without a parent belongs to process 1,
+    # which in a container may be the true parent; that one is a Python program, as an agent is.
+    if os.getppid() != parent or (parent == 1 and not _is_python(parent)):
+        _end_self(number)
+
+
+def _prctl(option: int, value: int) -> bool:
+    """Set an attribute of this process; returns whether the system has taken it."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    return False
+
+
+def _watch(lives: Callable[[], bool], number: signal.Signals) -> None:
+    def watch() -> None:
+        while lives():
+            time.sleep(_POLL_S)
+        _end_self(number)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _end_self(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def _descends_from(process: int) -> bool:
+    """Return whether a process is the parent, or started it by way of a wrapper."""
+    if os.getppid() == process:
+        return True
+    import psutil
+
+    return process in [parent.pid for parent in psutil.Process().parents()]
+
+
+def _is_python(process: int) -> bool:
+    try:
+        return b"python" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # not Linux, or not ours to look at: better alive
+        return True
