@@ -18,6 +18,8 @@ from pres_dist.errors import (
     WorkerLostError,
 )
 from pres_dist.parallel.notice import TERMINATED
+from pres_dist.parallel.parent import end_with_agent
+from pres_dist.parallel.supervise import supervised
 
 COMMANDS = {
     "train": "train a model on an event stream",
@@ -47,12 +49,20 @@ BROKEN_PIPE = 141
 
 def entry() -> None:
     """The console script."""
-    code = main()
+    end_with_agent()
+    code = supervised(main) if _uses_ray(sys.argv[1:]) else main()
     if code == WORKER_LOST:
         # Threads of gloo wait for the one that was lost: an orderly exit would wait for them.
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _uses_ray(argv: Sequence[str]) -> bool:
+    """Return whether a command may be the driver of a Ray cluster."""
+    return argv[:1] == ["ray"] or any(
+        argument.split("=")[0].replace("_", "-") == "--address" for argument in argv
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,9 @@ import psutil
 
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.loopback import INTERFACES
+from pres_dist.parallel.notice import notices
+from pres_dist.parallel.supervise import ray_processes, report
+from pres_dist.report.run_lock import LOCK, is_locked, lock_run
 
 LOCAL = "local"
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -27,9 +30,11 @@ _QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while execu
 """What Ray would print into the launcher's output of each dead worker, also of those it has ended
 itself. Who uses the cluster tells of the deaths that matter."""
 _LOOPBACK = "127.0.0.1"
+_PREFIX = "pres-dist-ray-"
 _PATIENCE_S = 5.0
-_LONGEST_FOLDER = 20
-"""Characters of the temporary folder: Ray puts sockets below it, whose paths are limited to 107."""
+_LONGEST_FOLDER = 18
+"""Characters of the system's temporary folder: Ray puts sockets below it, whose paths are limited
+to 107. Of these, 25 are for our two folders in it, and 64 for Ray's."""
 
 
 def cluster_address(address: str | None) -> str:
@@ -73,19 +78,26 @@ def _local(num_cpus: int, folder: Path) -> Iterator[None]:
     import ray
 
     try:
-        _init(
-            address=LOCAL,
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(folder),
-        )
+        try:
+            _init(
+                address=LOCAL,
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise ConfigError(
+                f"Ray cannot start a cluster on this machine: {_told(error)}"
+            ) from None
         if ray.util.get_node_ip_address() != _LOOPBACK:
             raise RuntimeError("Ray was imported before pres_dist could keep it on loopback")
+        report(watch=dict(ray_processes()), needed=str(folder))
         yield
     finally:
+        report(ending=True)
         with _uninterrupted():
             processes = psutil.Process().children(recursive=True)
             ray.shutdown(wait_for_processes=True)
@@ -107,14 +119,17 @@ def _joined(address: str) -> Iterator[None]:
         try:
             _init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise ConfigError(
-                f"{address}: cannot join the Ray cluster: {reason}; does it run, and is its token "
-                "in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token?"
+                f"{address}: cannot join the Ray cluster: {_told(error)}; does it run, and is its "
+                "token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token?"
             ) from None
         yield
     finally:
         ray.shutdown()
+
+
+def _told(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _init(**settings: Any) -> None:
@@ -127,14 +142,14 @@ def _init(**settings: Any) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block has ended: Ray bears neither halfway."""
+    """Hold SIGINT, SIGTERM and SIGHUP back until the block has ended: Ray bears none halfway."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _frame: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, *notices())
     }
     try:
         yield
@@ -156,6 +171,8 @@ def _local_environment() -> Iterator[None]:
             # Ray then takes 127.0.0.1 for this node, as it does on macOS, and binds to it.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray's agents then end with the raylet at once, and not up to 80 s later.
+            "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
             **INTERFACES,
         }
     ):
@@ -179,11 +196,27 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder for Ray's sockets and logs, removed afterwards."""
-    root = tempfile.gettempdir()
-    root = root if len(root) <= _LONGEST_FOLDER else "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="pres-dist-ray-", dir=root))
+    """A folder for Ray's sockets and logs, removed afterwards.
+
+    Ray lets everybody write into the folder that it is given, so that one is in another, which
+    only this user may enter.
+    """
+    root = Path(tempfile.gettempdir())
+    root = root if len(str(root)) <= _LONGEST_FOLDER else Path("/tmp")
+    _remove_forgotten(root)
+    private = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    report(remove=str(private))
     try:
-        yield folder
+        with lock_run(private):
+            yield private / "r"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _remove_forgotten(root: Path) -> None:
+    """Remove the folders of drivers that were killed together with their supervisors."""
+    for folder in root.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            ours = folder.stat().st_uid == os.getuid() and (folder / LOCK).exists()
+            if ours and not is_locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -17,21 +17,21 @@ from pres_dist.parallel.notice import PROCESS
 
 END_S = 20.0
 """Seconds after SIGTERM in which workers are to end: clouds and Kubernetes give thirty."""
-_END = "end"
+END = "end"
 _POLL_S = 0.2
 
 
 @contextmanager
 def passing_on_the_end(storage: Path) -> Iterator[None]:
     """Let workers know when this process is told to end, and end it if they do not in time."""
-    (storage / _END).unlink(missing_ok=True)
+    (storage / END).unlink(missing_ok=True)
     over = threading.Event()
 
     def watch() -> None:
         while not PROCESS.asked:
             if over.wait(_POLL_S):
                 return
-        (storage / _END).touch()
+        (storage / END).touch()
         if not over.wait(END_S):
             _thread.interrupt_main(signal.SIGTERM)
 
@@ -48,7 +48,7 @@ def await_the_end(storage: Path) -> None:
     """Take the launcher's word, in a worker, whenever it comes."""
 
     def wait() -> None:
-        while not (storage / _END).exists():
+        while not (storage / END).exists():
             time.sleep(_POLL_S)
         PROCESS.take()
 

@@ -62,6 +62,15 @@ def used_up(
     )
 
 
+def controller_lost(error: Exception, folder: Path) -> WorkerLostError:
+    """Return the error for a controller of Ray Train that died, and its workers with it."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    how = "continues" if Checkpoints(folder).any() else "has nothing to continue from yet"
+    return WorkerLostError(
+        f"Ray Train's controller was lost ({reason[:200]}); `pres-dist resume {folder}` {how}"
+    )
+
+
 def describe(errors: Mapping[int, Exception]) -> str:
     """Who failed and how, in a line; a death explains the errors of those left behind."""
     dead = [rank for rank, error in errors.items() if _is_death(error)]

@@ -16,9 +16,12 @@ from typing import Any
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.ray_cluster import LOCAL, cluster, cluster_address, environment
+from pres_dist.parallel.ray_end import END
 from pres_dist.parallel.ray_options import RayOptions
+from pres_dist.parallel.supervise import report
 from pres_dist.report.progress import Progress
 from pres_dist.report.run_folder import check_given_folder, fresh_folders
+from pres_dist.report.run_lock import RunLock, lock_run
 
 FAILURE_LOG = "failure.log"
 _RAY_TRAIN = {
@@ -65,6 +68,7 @@ def train_on_ray(
     ):
         from pres_dist.parallel.ray_train import launch
 
+        report(run=str(folder), end=str(storage / END))
         return launch(config, options, folder, storage, console)
 
 
@@ -75,30 +79,42 @@ def _claimed(name: str, run_dir: Path | None) -> Iterator[tuple[Path, Path]]:
     The latter stays only if it tells of a failure.
     """
     try:
-        folder, storage = _claim(name, run_dir)
+        folder, lock = _claim(name, run_dir)
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot make a folder: {error.strerror}") from None
-    try:
-        yield folder, storage
-    finally:
-        if not (storage / FAILURE_LOG).exists():
-            shutil.rmtree(storage, ignore_errors=True)
+    with lock:
+        storage = lock.folder
+        report(remove=str(storage))
+        try:
+            yield folder, storage
+        finally:
+            if not (storage / FAILURE_LOG).exists():
+                shutil.rmtree(storage, ignore_errors=True)
+            else:
+                report(keep=str(storage))
 
 
-def _claim(name: str, run_dir: Path | None) -> tuple[Path, Path]:
+def _claim(name: str, run_dir: Path | None) -> tuple[Path, RunLock]:
+    """Lock a folder beside that of the run, so that no other launch takes the same."""
     if run_dir is not None:
         check_given_folder(run_dir)
         storage = _beside(run_dir)
         _make_own(storage)
+        lock = lock_run(storage)
+        try:
+            check_given_folder(run_dir)  # the launch that held the lock may have begun a run
+        except BaseException:
+            lock.release()
+            raise
         (storage / FAILURE_LOG).unlink(missing_ok=True)
-        return run_dir, storage
+        return run_dir, lock
     for folder in fresh_folders(name):
         try:
             _beside(folder).mkdir(parents=True)
         except FileExistsError:
             continue
         if not folder.exists():
-            return folder, _beside(folder)
+            return folder, lock_run(_beside(folder))
         _beside(folder).rmdir()
     raise AssertionError("fresh_folders() does not end")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import math
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 import ray
 import torch.distributed as dist
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from ray.train import ControllerError, FailureConfig, LoggingConfig, ScalingConfig, WorkerGroupError
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchTrainer
@@ -26,11 +28,12 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, PresDistError
 from pres_dist.faults import VARIABLE as FAULTS
 from pres_dist.parallel.ray_end import await_the_end, passing_on_the_end
-from pres_dist.parallel.ray_failures import FailureNotes, used_up
+from pres_dist.parallel.ray_failures import FailureNotes, controller_lost, used_up
 from pres_dist.parallel.ray_group import GroupConfig
 from pres_dist.parallel.ray_options import RayOptions
 from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.parallel.ray_run import FAILURE_LOG
+from pres_dist.report.environment import LAUNCH
 from pres_dist.report.progress import Progress
 from pres_dist.training.stores import check_reads_ahead
 
@@ -133,6 +136,8 @@ def launch(
         raise
     except WorkerGroupError as error:
         raise used_up(error, options.max_failures, folder, storage / FAILURE_LOG) from None
+    except RayError as error:
+        raise controller_lost(error, folder) from None
 
 
 def _work(settings: dict[str, Any]) -> Results:
@@ -176,7 +181,7 @@ def _tell_of_nodes(progress: Progress) -> None:
 
 
 def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
-    variables = {}
+    variables = {LAUNCH: f"ray-{secrets.token_hex(8)}"}
     if config.training.num_threads:
         variables["OMP_NUM_THREADS"] = str(config.training.num_threads)
     for name in ("PRES_DIST_CACHE", FAULTS):

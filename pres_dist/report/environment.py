@@ -45,13 +45,17 @@ def describe_environment(seed: int) -> dict[str, Any]:
     }
 
 
+LAUNCH = "PRES_DIST_LAUNCH"
+"""What a launcher other than torchrun calls all attempts of one launch."""
+
+
 def launch_id() -> str | None:
-    """What torchrun calls all attempts of one launch; None outside torchrun.
+    """What torchrun, or `pres-dist ray`, calls all attempts of one launch; None elsewhere.
 
     None also where torchrun was told an address and no --rdzv-id: it then calls every
     launch "none".
     """
-    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    name = os.environ.get(LAUNCH) or os.environ.get("TORCHELASTIC_RUN_ID")
     return None if name == "none" else name
 
 

@@ -115,6 +115,20 @@ def lock_run(folder: Path, patience_s: float = PATIENCE_S, note: Note = warn) ->
     return RunLock(folder, descriptor)
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a process writes into a run folder."""
+    try:
+        import fcntl
+
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, ImportError):
+        pass
+    return False
+
+
 def _take(descriptor: int, folder: Path) -> str:
     """Lock the file; returns why the lock does not keep everybody out, or nothing."""
     try:

@@ -41,6 +41,10 @@ class RayRun:
         """The actors that hold the memory, with `memory.store: server`."""
         return [p for p in self.descendants() if _name(p).startswith("ray::ShardActor")]
 
+    def named(self, name: str) -> list[psutil.Process]:
+        """Processes of the run whose names begin so."""
+        return [p for p in self.descendants() if _name(p).startswith(name)]
+
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Until the condition holds; fails when the run ends before."""
         while not condition():

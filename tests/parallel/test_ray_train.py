@@ -138,18 +138,83 @@ def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> No
     assert list((undisturbed.folder / "runs").glob("bad*")) == []
 
 
-def test_a_terminated_run_leaves_nothing_behind(undisturbed: Undisturbed) -> None:
-    run_dir = undisturbed.folder / "runs" / "ended"
-    arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/ended"]
+@pytest.mark.attack(
+    "SIGHUP of `pres-dist ray`",
+    before="ended at once without a checkpoint; two processes of Ray lived on",
+    after="treated as SIGTERM: a checkpoint of the last step, exit 143, nothing left",
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_run_leaves_nothing_behind(
+    undisturbed: Undisturbed, number: signal.Signals
+) -> None:
+    name = f"ended-{number.name}"
+    run_dir = undisturbed.folder / "runs" / name
+    arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", f"runs/{name}"]
     with started(*arguments, cwd=undisturbed.folder) as run:
         run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
         assert _listening(run.descendants()) == {"127.0.0.1"}
-        run.process.send_signal(signal.SIGTERM)
+        run.process.send_signal(number)
         terminated = ended(run)
     assert terminated.code == 143
+    assert "SIGTERM: ended after step" in terminated.out
     assert terminated.err == ""
     assert terminated.left == []
-    assert [path.name for path in (undisturbed.folder / "runs").glob("ended*")] == ["ended"]
+    assert [path.name for path in (undisturbed.folder / "runs").glob(f"{name}*")] == [name]
+
+
+@pytest.mark.attack(
+    "SIGKILL of Ray's gcs_server; a look into Ray's temporary folder as another user",
+    before="trained on for 60 s, then exit 1 without a word on `resume`; processes and folders "
+    "left; sockets could be replaced by others",
+    after="workers write a checkpoint; one error that names `resume`, nothing left; the folder is "
+    "in one of mode 0700",
+)
+def test_a_cluster_that_breaks_leaves_a_checkpoint_and_nothing_else(
+    undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run_dir, temporary = undisturbed.folder / "runs" / "broken", Path("/tmp")
+    before = set(temporary.glob("pres-dist-ray-*"))
+    arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/broken"]
+    environment = {"TMPDIR": str(temporary)}
+    with started(*arguments, cwd=undisturbed.folder, environment=environment) as run:
+        run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
+        (raylet,) = run.named("raylet")
+        (socket,) = [part for part in raylet.cmdline() if part.startswith("--raylet_socket_name=")]
+        private = Path(*Path(socket.partition("=")[2]).parts[:3])
+        assert private.parent == temporary
+        assert private.stat().st_mode & 0o777 == 0o700
+        # Longer process ids, and numbers of sockets, must fit into 107 characters.
+        (gcs,) = run.named("gcs_server")
+        gcs.kill()
+        broken = ended(run)
+    assert broken.code == 1
+    (line,) = broken.err.splitlines()
+    assert line.startswith("error: gcs_server of Ray was killed or has failed")
+    assert "`pres-dist resume runs/broken` continues from the newest checkpoint" in line
+    assert broken.left == []
+    assert private not in set(temporary.glob("pres-dist-ray-*")) - before
+    assert [path.name for path in (undisturbed.folder / "runs").glob("broken*")] == ["broken"]
+    assert (run_dir / ".lock").exists()
+
+
+@pytest.mark.attack(
+    "SIGKILL of Ray Train's controller",
+    before="a traceback, and nothing about `resume`",
+    after="one error that names `resume`; nothing left",
+)
+def test_a_killed_controller_is_told(undisturbed: Undisturbed) -> None:
+    run_dir = undisturbed.folder / "runs" / "controller"
+    arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/controller"]
+    with started(*arguments, cwd=undisturbed.folder) as run:
+        run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
+        (controller,) = run.named("ray::TrainContr")
+        controller.kill()
+        broken = ended(run)
+    assert broken.code == 1
+    (line,) = broken.err.splitlines()
+    assert line.startswith("error: Ray Train's controller was lost")
+    assert "`pres-dist resume runs/controller` continues" in line
+    assert broken.left == []
 
 
 def _listening(processes: list[psutil.Process]) -> set[str]:

@@ -1,0 +1,241 @@
+"""Commands that use Ray, run in a child process that this process looks after.
+
+Where a part of Ray's cluster dies, Ray ends the driver from C++ after up to a minute, without a
+word on what to do, and leaves processes and folders behind. So the driver is a child process. It
+reports through a pipe what it has started (`report`). When the cluster breaks, the supervisor lets
+the workers write a checkpoint, kills all that is left, removes the folders and prints one error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pres_dist.cli.tell import tell
+from pres_dist.parallel.notice import leave_terminal, notices
+from pres_dist.parallel.parent import become_reaper, end_with
+from pres_dist.report.run_lock import is_locked
+
+BROKEN = 1
+_POLL_S = 0.2
+_STOPPED_S = 30.0
+"""A part of the cluster that has been stopped for so long is given up."""
+_SAVE_S = 20.0
+"""Seconds for workers to finish their step and write a checkpoint."""
+_END_S = 10.0
+_RESUMED = "`pres-dist resume {}` continues from the newest checkpoint"
+_NOTHING_YET = "no checkpoint was written yet: run the command again, in a new folder"
+_AGAIN = "run the command again"
+
+_pipe: int | None = None
+"""Where a supervised process reports to."""
+
+
+def report(**message: Any) -> None:
+    """Report to the supervisor; nothing where there is none.
+
+    Args:
+        message: `watch`: process ids by name, without which the cluster cannot go on; `needed`:
+            a folder likewise; `remove`: a folder to remove when this process has ended,
+            `keep`: one not to remove after all;
+            `end`: a file that asks workers to end, `run`: their run folder; `ending`: the
+            cluster ends in order; `done`: the command has printed what there is to say.
+    """
+    if _pipe is not None:
+        with suppress(OSError):
+            os.write(_pipe, (json.dumps(message) + "\n").encode())
+
+
+def supervised(command: Callable[[], int]) -> int:
+    """Call a function in a child process, and look after that.
+
+    Both processes return from here: the child as soon as the function does, with its exit code;
+    this one with the same code once nothing of the child is left. Call it before there are
+    threads. Without Linux's way to adopt orphans the function is called in this process.
+    """
+    if not become_reaper():
+        return command()
+    reader, writer = os.pipe()
+    numbers = {signal.SIGINT, signal.SIGCHLD, *notices()}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    sys.stdout.flush()
+    parent, child = os.getpid(), os.fork()
+    if child:
+        os.close(writer)
+        os.set_blocking(reader, False)
+        return _Supervisor(child, reader, numbers).run()
+    global _pipe
+    os.close(reader)
+    _pipe = writer
+    end_with(parent, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        return command()
+    finally:
+        report(done=True)
+
+
+@dataclass
+class _Supervisor:
+    """What this process knows of its child.
+
+    Attributes:
+        told: what the child has reported, by kind; the newest of each.
+        remove: folders to remove.
+        polls_stopped: polls in a row that found a part of the cluster stopped. Polls and no
+            seconds: a supervisor that was stopped with the cluster has not waited for it.
+        handed_on: signals that were handed on to the child.
+    """
+
+    child: int
+    reader: int
+    numbers: set[signal.Signals]
+    told: dict[str, Any] = field(default_factory=dict)
+    remove: set[str] = field(default_factory=set)
+    polls_stopped: int = 0
+    handed_on: set[int] = field(default_factory=set)
+    rest: bytes = b""
+    status: int | None = None
+
+    def run(self) -> int:
+        why: str | None = None
+        try:
+            while self.status is None and why is None:
+                self._forward()
+                self._reap()
+                self._listen()
+                why = self._broken()
+            if why is not None:
+                self._let_workers_save()
+        finally:
+            self._end_all()
+        if why is None and (self.told.get("done") or -(self.status or 0) in self.handed_on):
+            return _code(self.status)
+        tell(f"{why or self._death()}; {self._advice()}")
+        return BROKEN
+
+    def _forward(self) -> None:
+        """Wait for a signal, and hand it on unless the terminal has sent it to all."""
+        info = signal.sigtimedwait(self.numbers, _POLL_S)
+        if info is None or info.si_signo == signal.SIGCHLD:
+            return
+        leave_terminal(info.si_signo)
+        from_terminal = info.si_signo == signal.SIGINT and info.si_code > 0
+        if not from_terminal and self.status is None:
+            self.handed_on.add(info.si_signo)
+            with suppress(ProcessLookupError):
+                os.kill(self.child, info.si_signo)
+
+    def _reap(self) -> None:
+        """Take in processes that have ended, orphans of the cluster among them."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self.child:
+                    self.status = os.waitstatus_to_exitcode(ended[1])
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                block = os.read(self.reader, 1 << 16)
+            except BlockingIOError:
+                block = b""
+            if not block:
+                return
+            *lines, self.rest = (self.rest + block).split(b"\n")
+            for line in lines:
+                message = json.loads(line)
+                self.remove |= {message[name] for name in ("remove",) if name in message}
+                self.remove -= {message[name] for name in ("keep",) if name in message}
+                self.told |= message
+
+    def _broken(self) -> str | None:
+        """Return what has broken the cluster, if anything has."""
+        if self.status is not None or self.told.get("ending"):
+            return None
+        states = {name: _state(pid) for name, pid in self.told.get("watch", {}).items()}
+        for name, state in states.items():
+            if state in ("", "Z", "X"):
+                return f"{name} of Ray was killed or has failed, and the cluster with it"
+        self.polls_stopped = self.polls_stopped + 1 if "T" in states.values() else 0
+        if self.polls_stopped * _POLL_S > _STOPPED_S:
+            stopped = ", ".join(name for name, state in states.items() if state == "T")
+            return f"{stopped} of Ray has been stopped for {_STOPPED_S:g} s"
+        needed = self.told.get("needed")
+        if needed is not None and not os.path.isdir(needed):
+            return f"{needed}: the folder that Ray needs while it runs was removed"
+        return None
+
+    def _let_workers_save(self) -> None:
+        """Ask workers that still live to end, and wait until they have let go of the run."""
+        end, run = self.told.get("end"), self.told.get("run")
+        if end is None or run is None:
+            return
+        with suppress(OSError):
+            Path(end).touch()
+        started = time.monotonic()
+        while is_locked(Path(run)) and time.monotonic() - started < _SAVE_S:
+            self._reap()
+            time.sleep(_POLL_S)
+
+    def _end_all(self) -> None:
+        """Kill what the child has left, and remove its folders."""
+        import psutil
+
+        started = time.monotonic()
+        while time.monotonic() - started < _END_S:
+            self._reap()
+            left = psutil.Process().children(recursive=True)
+            if not left:
+                break
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(_POLL_S / 4)
+        self._listen()
+        for folder in self.remove:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _death(self) -> str:
+        if self.status is not None and self.status < 0:
+            return f"Ray's driver was ended by {signal.Signals(-self.status).name}"
+        return f"Ray has ended its driver with exit code {self.status}"
+
+    def _advice(self) -> str:
+        run = self.told.get("run")
+        if run is None:
+            return _AGAIN
+        begun = any(Path(run).glob("checkpoints/LATEST"))
+        return _RESUMED.format(run) if begun else _NOTHING_YET
+
+
+def _code(status: int | None) -> int:
+    """Return the exit code of a shell for the child's."""
+    assert status is not None
+    return 128 - status if status < 0 else status
+
+
+def _state(process: int) -> str:
+    """Return the state of a process as /proc has it; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def ray_processes() -> Iterator[tuple[str, int]]:
+    """Name and id of the processes that a cluster of this process cannot do without."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.name() in ("gcs_server", "raylet"):
+                yield child.name(), child.pid
