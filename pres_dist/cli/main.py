@@ -88,12 +88,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE
-    except OSError as error:
-        if error.errno not in _DISK:
+    except (OSError, MemoryError, RuntimeError) as error:
+        text = _shortage(error)
+        if text is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        tell(f"{where}the disk must be writable and have room, got {error.strerror!r}")
+        tell(text)
         return 2
+
+
+def _shortage(error: Exception) -> str | None:
+    """Return what this machine has too little of, where that ended the command."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}the disk must be writable and have room, got {error.strerror!r}"
+    text = str(error).splitlines()[0] if str(error) else ""
+    if "can't start new thread" in text or isinstance(error, BlockingIOError):
+        return (
+            "this machine must let the command start threads and processes, and has refused one: "
+            "see `ulimit -u`, `ulimit -v` and the limits of the container"
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return (
+            "this machine must have more memory for the command, and has refused it some: see "
+            "`ulimit -v` and the limit on memory of the container; `pres-dist plan` estimates what "
+            "a run needs"
+        )
+    return None
 
 
 def _dispatch(argv: list[str]) -> int:
