@@ -41,7 +41,9 @@ def check_url(url: str) -> None:
 
 def without_secrets(text: str) -> str:
     """Return a text, such as a command line, in which secrets of URLs are replaced by ***."""
-    text = re.sub(r"(?<=://)[^\s'\"@]*@", "***@", text)
+    # One slash where a path was made of the URL.
+    secret = r"(:/{1,2})[^\s'\"@]*(?::|%3A)[^\s'\"@]*@|(https?:/{1,2})[^\s'\"@/]*@"
+    text = re.sub(secret, r"\1\2***@", text, flags=re.IGNORECASE)
     return re.sub(r"(://[^\s'\"?#]*[?#])[^\s'\"]+", r"\1***", text)
 
 

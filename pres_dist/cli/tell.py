@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from pres_dist.remote import without_secrets
+
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
@@ -18,8 +20,10 @@ def tell(message: str) -> None:
 
     That need not be worker 0: torchrun ends all workers once one has failed, and an
     error may be of one machine alone. Of the workers of a machine, one prints.
-    Besides, torchrun puts the message into the summary with which it ends.
+    Besides, torchrun puts the message into the summary with which it ends. Passwords of URLs
+    are left out: what is printed is often kept in a log.
     """
+    message = without_secrets(message)
     if _is_first_to_tell(message):
         print(f"error: {message}", file=sys.stderr, flush=True)
     if ERROR_FILE in os.environ:

@@ -156,6 +156,21 @@ def test_urls_without_secrets_are_taken(url: str) -> None:
     check_url(url)
 
 
+def test_an_error_about_any_option_has_no_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stream is no URL; the error that says so may be kept in a log."""
+    url = "s3://key:secret@bucket/stream"
+    assert main(["data", "describe", url]) == 2
+    assert main(["data", "import", url, "--out", str(tmp_path / "out")]) == 2
+    assert main(["evaluate", url]) == 2
+    told = capsys.readouterr().err
+    assert "secret" not in told
+    assert "s3:/***@bucket/stream: not the folder of a run" in told
+    assert "got 's3://***@bucket/stream'" in told
+    assert without_secrets("sftp://me@host:22/a b@c") == "sftp://me@host:22/a b@c"
+
+
 def test_the_noted_command_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pres-dist", "train", "--x", "ftp://me:secret@host/runs"])
     noted = describe_environment(0)["command"]
