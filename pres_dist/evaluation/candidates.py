@@ -55,7 +55,10 @@ def candidates_of(
     t_n = tables.t_E[events_n]
     dst = torch.cat([dst_n[:, None], negatives_nM], dim=1)
     before_n = torch.searchsorted(tables.t_E, t_n)
-    window_n = torch.searchsorted(tables.t_E, t_n - duration)
+    # Times may lie near the smallest int64, where the window's start would wrap around.
+    never = torch.iinfo(torch.int64).min
+    start_n = torch.where(t_n < never + duration, never, t_n - duration)
+    window_n = torch.searchsorted(tables.t_E, start_n)
     rows = (column[:, None].expand_as(dst) for column in (src_n, before_n, window_n))
     src, before, window = rows
     return Candidates(src, dst, before, window)

@@ -19,6 +19,7 @@ from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb_import import import_tgb
+from pres_dist.events.time_remarks import time_remarks
 from pres_dist.events.times import TimeRules, is_date, read_times
 from pres_dist.events.writer import StreamWriter
 from pres_dist.wording import option_name, setting
@@ -242,7 +243,7 @@ def _remarks(stream: EventStream, source: Source) -> list[str]:
         remarks.append(
             f"no id is both a source and a destination; is the stream {setting('bipartite')}?"
         )
-    return remarks
+    return [*remarks, *time_remarks(stream)]
 
 
 def _check_numbers(writer: StreamWriter, source: Source, nodes: NodeColumns) -> list[str]:

@@ -78,7 +78,7 @@ def test_iso_times(texts, unit, wanted, run_import):
         (["2020-01-01", "yesterday"], 3, "a whole number or an ISO 8601 time"),
         (["2020-01-01T00:00:00Z", "2020-01-01T00:00:01"], 3, "have a time zone"),
         (["2020-01-01T00:00:00", "2020-01-01T00:00:01 UTC"], 3, "have no time zone"),
-        (["2020-01-01 00:00:00.1234567"], 2, "be a whole number of ms .--time-unit ns, "),
+        (["2020-01-01 00:00:00.1234567"], 2, "be a whole number of ms .--time-unit ns keeps"),
         (["3000-01-01"], 2, "in the range of int64 as ns"),
     ],
 )
@@ -102,6 +102,29 @@ def test_decimal_columns(run_import, tmp_path):
 def test_time_scale_of_timestamps_is_refused(run_import):
     with pytest.raises(DataError, match=r"--time-scale is for plain numbers"):
         times(run_import, "2020-01-01", time_scale="1000")
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "note"),
+    [
+        (["20240131", "20240201"], {}, "times look like dates and are read as plain numbers"),
+        (["20240131100000", "20240131235959"], {}, "times look like dates and are read"),
+        (["20240131", "20240299"], {}, None),
+        (["20240131", "20241301"], {}, None),
+        (["1700000000", "1700000001", "1700000002000"], {}, "look like seconds and milliseconds"),
+        (["1700000000000", "1700000000000000"], {}, "look like milliseconds and microseconds"),
+        (["1700000000", "1800000000"], {}, None),
+        (["1000000000", "9000000000", "90000000000", "900000000000"], {}, None),
+        (["1700000000000000"], {"time_unit": "ms"}, "is in the year 55,8"),
+        (["1700000000000"], {"time_unit": "ms"}, None),
+        (["2024-01-31"], {}, None),
+    ],
+)
+def test_notes_on_times(values, options, note, run_import):
+    rows = "".join(f"0,1,{value}\n" for value in values)
+    found = [one for one in run_import(f"src,dst,t\n{rows}", **options).notes if "time" in one]
+    assert len(found) == (note is not None)
+    assert not found or note in found[0]
 
 
 def test_text_ids_are_mapped_in_order_of_appearance(run_import):

@@ -1,0 +1,72 @@
+"""What the times of an imported stream look like, where that is not what they were read as."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pres_dist.events.stream import EventStream
+
+# Powers of ten between which times since 1970 lie from 1973 to 2286.
+_SINCE_1970 = {
+    "seconds": (10**8, 10**10),
+    "milliseconds": (10**11, 10**13),
+    "microseconds": (10**14, 10**16),
+    "nanoseconds": (10**17, 10**19),
+}
+_PER_YEAR = {"s": 31_556_952, "ms": 31_556_952 * 10**3, "us": 31_556_952 * 10**6}
+
+
+def time_remarks(stream: EventStream) -> list[str]:
+    """Notes on times that look like dates, mixed units or another unit; often none."""
+    found = (_dates_as_numbers(stream), _mixed_units(stream), _far_future(stream))
+    return [remark for remark in found if remark is not None]
+
+
+def _dates_as_numbers(stream: EventStream) -> str | None:
+    """20240131 or 20240131100000: a number to a reader, a date to its writer."""
+    if "times_have_zone" in stream.metadata or "time_scale" in stream.metadata:
+        return None
+    first = int(stream.t[0])
+    day = 10**6 if first >= 10**13 else 1
+    for chunk in stream.chunks():
+        days, clock = np.divmod(chunk.t, day)
+        months = days // 100 % 100
+        dates = (days >= 1900_01_01) & (days <= 2100_12_31) & (months >= 1) & (months <= 12)
+        dates &= (days % 100 >= 1) & (days % 100 <= 31)
+        times_of_day = (clock // 10_000 < 24) & (clock // 100 % 100 < 60) & (clock % 100 < 60)
+        if not (dates & times_of_day).all():
+            return None
+    return (
+        f"times look like dates and are read as plain numbers ({first:,}): a date is written "
+        "2024-01-31 or 2024-01-31T10:00:00Z"
+    )
+
+
+def _mixed_units(stream: EventStream) -> str | None:
+    """Times of two units in one column: two far apart groups, both near today."""
+    first, last = int(stream.t[0]), int(stream.t[-1])
+    names = [
+        name
+        for time in (first, last)
+        for name, (low, high) in _SINCE_1970.items()
+        if low <= time < high
+    ]
+    if len(names) < 2 or names[0] == names[1]:
+        return None
+    middle = int(np.searchsorted(stream.t, first * 50))
+    if middle == stream.num_events or stream.t[middle] // stream.t[middle - 1] < 100:
+        return None
+    return (
+        f"times from {first:,} to {last:,} look like {names[0]} and {names[1]} since 1970 in one "
+        "column"
+    )
+
+
+def _far_future(stream: EventStream) -> str | None:
+    unit, last = stream.metadata.get("time_unit"), int(stream.t[-1])
+    if unit not in _PER_YEAR or "first_event" in stream.metadata:
+        return None
+    year = 1970 + last // _PER_YEAR[unit]
+    if year <= 9999:
+        return None
+    return f"the last time, {last:,}, is in the year {year:,} as {unit}: is it of another unit?"
