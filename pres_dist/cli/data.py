@@ -78,11 +78,10 @@ def _describe(arguments: argparse.Namespace) -> None:
         print(json.dumps(summary.to_dict(), indent=1))
         return
 
-    from rich.console import Console
-
     from pres_dist.events.summary_table import print_summary
+    from pres_dist.output import result_console
 
-    print_summary(summary, Console())
+    print_summary(summary, result_console())
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     from pres_dist.use.live import LiveRun
     from pres_dist.use.node_table import NODE_SUFFIXES
     from pres_dist.use.table_files import check_place
+    from pres_dist.use.times import shown
 
     started = time.perf_counter()
     workers = checked_workers(arguments)
@@ -43,8 +44,9 @@ def main(argv: list[str]) -> int:
             rows = write_embeddings(live, arguments.run, arguments.out, t, nodes, report, share)
     seconds = time.perf_counter() - started
     print(
-        f"{arguments.out}: {rows:,} nodes at time {t}, {live.config.model.embedding_dim} numbers "
-        f"each, after {live.first_event_at(t):,} events ({seconds:.1f} s)"
+        f"{arguments.out}: {rows:,} nodes at time {shown(live.stream, t)}, "
+        f"{live.config.model.embedding_dim} numbers each, after "
+        f"{live.first_event_at(t):,} events ({seconds:.1f} s)"
     )
     return 0
 
@@ -60,7 +62,7 @@ def _parser() -> OptionParser:
         metavar="FILE",
         type=local_path,
         required=True,
-        help="file to write: .parquet (a list of numbers a node), .csv or .npz",
+        help="file to write: .parquet (a list of numbers a node), .csv, .csv.gz or .npz",
     )
     add_time(parser)
     parser.add_argument(

@@ -17,6 +17,7 @@ from pres_dist.errors import (
     TerminatedError,
     WorkerLostError,
 )
+from pres_dist.output import prepare_stdout
 from pres_dist.parallel.notice import TERMINATED
 from pres_dist.parallel.parent import end_with_agent
 from pres_dist.parallel.supervise import supervised
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where training diverged, 130 when interrupted, 141 when the reader of the output went
         away and 143 when SIGTERM ended it.
     """
+    prepare_stdout()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -92,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = _shortage(error)
         if text is None:
             raise
+        if isinstance(error, OSError) and error.errno in _DISK and not error.filename:
+            _silence_stdout()  # or the interpreter would complain once more at exit
         tell(text)
         return 2
 
@@ -99,8 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shortage(error: Exception) -> str | None:
     """Return what this machine has too little of, where that ended the command."""
     if isinstance(error, OSError) and error.errno in _DISK:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}the disk must be writable and have room, got {error.strerror!r}"
+        # Errors of files have a name, or are PresDistErrors; standard output has none.
+        where = error.filename or "standard output"
+        return f"{where}: the disk must be writable and have room, got {error.strerror!r}"
     text = str(error).splitlines()[0] if str(error) else ""
     if "can't start new thread" in text or isinstance(error, BlockingIOError):
         return (

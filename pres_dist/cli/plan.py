@@ -71,8 +71,7 @@ def _calibrate(config: RunConfig, out: Path) -> int:
 
 
 def _plan(config: RunConfig, asked: PlanConfig, json_file: Path | None) -> int:
-    from rich.console import Console
-
+    from pres_dist.output import result_console
     from pres_dist.planner.scenarios import cluster_of, disturbed, losses
     from pres_dist.planner.tables import (
         print_advice,
@@ -83,7 +82,7 @@ def _plan(config: RunConfig, asked: PlanConfig, json_file: Path | None) -> int:
     )
 
     planner, notes = _planner(config, asked)
-    advice, console = planner.advise(asked.workers), Console()
+    advice, console = planner.advise(asked.workers), result_console()
     print_head(planner, notes, console)
     rows, lossy = [], None
     if advice.best is not None:

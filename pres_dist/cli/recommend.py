@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pres_dist.use.recommend import Recommendation
 
 RANKING = "ranking.json"
-SUFFIXES = (".csv", ".parquet", ".json")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json")
 
 
 def main(argv: list[str]) -> int:
@@ -80,6 +80,7 @@ def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.use.embeddings import find_nodes, read_ids
     from pres_dist.use.recommend import recommend
+    from pres_dist.use.times import shown
 
     ids = [str(one) for one in arguments.src or []]
     where = ["--src"] * len(ids)
@@ -93,7 +94,7 @@ def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
             live, sources, top, t, arguments.exclude_seen, arguments.order or "blend", report
         )
         if arguments.out is None:
-            _print_table(list(found), t)
+            _print_table(list(found), shown(live.stream, t))
         else:
             _write(arguments.out, list(found))
 
@@ -132,20 +133,21 @@ def _ranking_rows(results: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _print_table(found: Iterable[Recommendation], t: int) -> None:
-    from rich.console import Console
+def _print_table(found: Iterable[Recommendation], time: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"at time {t}", title_justify="left")
+    from pres_dist.output import result_console
+
+    table = Table(title=f"at time {time}", title_justify="left")
     for name, side in (("src", "left"), ("", "right"), ("dst", "left")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
+        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
     table.add_column("probability", justify="right")
     table.add_column("met before", justify="right")
     for one in found:
         src, dst = (escape(printable(str(raw))) for raw in (one.src, one.dst))
         table.add_row(src, str(one.rank), dst, f"{one.probability:.4f}", f"{one.events:,}")
-    Console(highlight=False).print(table)
+    result_console().print(table)
 
 
 def _write(out: Path, found: list[Recommendation]) -> None:
@@ -188,7 +190,7 @@ def _parser() -> OptionParser:
         "--out",
         metavar="FILE",
         type=local_path,
-        help=".csv, .parquet or .json file; a table when unset",
+        help=".csv, .csv.gz, .parquet or .json file; a table when unset",
     )
     parser.add_argument(
         "--evaluate",

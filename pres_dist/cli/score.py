@@ -82,7 +82,7 @@ def _parser() -> OptionParser:
         "--out",
         metavar="FILE",
         type=local_path,
-        help=".csv or .parquet file; standard output when unset",
+        help=".csv, .csv.gz or .parquet file; standard output when unset",
     )
     add_columns(parser, "times; a file without it is scored at --at, or after all events")
     add_time(parser)

@@ -67,8 +67,8 @@ def add_time(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--at",
         metavar="TIME",
-        help="as if it were this time: events strictly before it are seen; a number in the "
-        "stream's unit, or an ISO 8601 time where the stream knows its unit",
+        help="as if it were this time: events strictly before it are seen; a number as the import "
+        "read numbers (--time-scale), or an ISO 8601 time where the stream has a known unit",
     )
     group.add_argument(
         "--latest", action="store_true", help="after all events of the stream (the default)"

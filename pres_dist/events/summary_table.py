@@ -8,11 +8,12 @@ from rich.table import Table
 
 from pres_dist.events.describe import StreamSummary
 from pres_dist.events.discontinuity import Discontinuity
+from pres_dist.wording import printable
 
 
 def print_summary(summary: StreamSummary, console: Console) -> None:
     """Print the figures, then the temporal discontinuity profile."""
-    figures = Table(title=escape(summary.name), show_header=False, title_justify="left")
+    figures = Table(title=escape(printable(summary.name)), show_header=False, title_justify="left")
     figures.add_column()
     figures.add_column(justify="right")
     for name, value in _figures(summary):

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.events.stream import EventStream
-from pres_dist.use.table_files import check_place, new_file, table_file
+from pres_dist.use.table_files import check_place, ending, new_file, table_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NODE_SUFFIXES = (".parquet", ".csv", ".npz")
+NODE_SUFFIXES = (".parquet", ".csv", ".csv.gz", ".npz")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, ob
         return
     with table_file(path, about) as writer:
         for table in tables:
-            writer.write(table.to_arrow(spread=path.suffix == ".csv"))
+            writer.write(table.to_arrow(spread=ending(path) != ".parquet"))
 
 
 def _write_npz(file: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pres_dist.errors import DataError
 from pres_dist.files import replacing
+from pres_dist.wording import printable
 
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
 class TableWriter(Protocol):
@@ -31,14 +34,21 @@ class CsvWriter:
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
         self._begun = False
+        self._terminal = file.isatty()
 
     def write(self, table: pa.Table) -> None:
         if not self._begun:
-            self._writer.writerow(table.column_names)
+            self._write([table.column_names])
             self._begun = True
         # Arrow writes a float32 at its shortest; None becomes an empty field.
         columns = [column.cast(pa.large_string()).to_pylist() for column in table.columns]
-        self._writer.writerows(zip(*columns, strict=True))
+        self._write(zip(*columns, strict=True))
+
+    def _write(self, rows: Iterable[Sequence[str | None]]) -> None:
+        """Write rows; a terminal would obey control characters in them."""
+        if self._terminal:
+            rows = ([printable(one or "") for one in row] for row in rows)
+        self._writer.writerows(rows)
 
 
 class ParquetWriter:
@@ -69,7 +79,7 @@ class ParquetWriter:
 def table_file(
     path: Path | None, about: Mapping[str, object] | None = None
 ) -> Iterator[TableWriter]:
-    """What takes tables into a .csv or .parquet file; CSV on standard output where None.
+    """What takes tables into a .csv, .csv.gz or .parquet file; CSV on standard output where None.
 
     Raises:
         DataError: another suffix, or a place that cannot be written.
@@ -79,12 +89,31 @@ def table_file(
         return
     check_place(path, TABLE_SUFFIXES)
     with new_file(path) as file:
-        if path.suffix == ".csv":
+        if ending(path) == ".csv":
             with file.open("w", encoding="utf-8", newline="") as opened:
+                yield CsvWriter(opened)
+            return
+        if ending(path) == ".csv.gz":
+            with file.open("wb") as raw, _gzipped(raw) as opened:
                 yield CsvWriter(opened)
             return
         with closing(ParquetWriter(file, about or {})) as writer:
             yield writer
+
+
+def ending(path: Path) -> str:
+    """What the name ends in: `.csv.gz` of a compressed file, else its suffix."""
+    return ".csv.gz" if path.name.endswith(".csv.gz") else path.suffix
+
+
+@contextmanager
+def _gzipped(raw: BinaryIO) -> Iterator[TextIO]:
+    """A text file inside a gzip file whose bytes do not depend on its name and date."""
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as opened,
+    ):
+        yield opened
 
 
 @contextmanager
@@ -99,7 +128,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def check_place(path: Path, suffixes: tuple[str, ...]) -> None:
     """Raise DataError unless `path` has one of the suffixes, in a folder that is there."""
-    if path.suffix not in suffixes:
+    if ending(path) not in suffixes:
         *others, last = suffixes
         allowed = f"{', '.join(others)} or {last}" if others else last
         hint = "" if path.suffix != ".npy" else " (a .npy file has no place for the ids)"

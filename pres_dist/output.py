@@ -1,0 +1,36 @@
+"""Standard output: UTF-8 whatever the locale, and no control bytes of user data on a terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def prepare_stdout() -> None:
+    """Write UTF-8 to files and pipes; a terminal keeps its encoding, and shows the rest as \\u."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(
+            encoding=None if out.isatty() else "utf-8",
+            errors="backslashreplace",
+        )
+
+
+def result_console() -> Console:
+    """A console for tables of results: a closed pipe is an error, as everywhere.
+
+    Where standard output is no terminal, tables are as wide as they need to be.
+    """
+    from rich.console import Console
+
+    class ResultConsole(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            # rich would exit with code 1; the command line has a code of its own for this.
+            raise BrokenPipeError
+
+    width = None if sys.stdout.isatty() else 10_000
+    return ResultConsole(highlight=False, width=width)
