@@ -20,8 +20,8 @@ from pres_dist.use.times import (
     times_of_values,
 )
 
-MAY = 1_714_521_600_000
-"""2024-05-01 in ms."""
+MAY = 4_870_195_200_000
+"""2124-05-01 in ms: after today, until when an event is never too far ahead."""
 DAY = 86_400_000
 
 
