@@ -43,3 +43,14 @@ class WorkerLostError(PresDistError):
 
 class TerminatedError(PresDistError):
     """SIGTERM ended a run between two steps; it can go on from its newest checkpoint."""
+
+
+class ArgumentError(ConfigError, DataError, TypeError):
+    """A call of the Python API with a missing, unknown or unfit argument.
+
+    An argument may be a setting or hold events, so both kinds of error catch it.
+    """
+
+
+class PresDistWarning(UserWarning):
+    """Something that the user should know about a stream that was made, and may put right."""

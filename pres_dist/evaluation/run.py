@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pres_dist import arguments
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.evaluation.negatives import kinds_of
@@ -27,14 +28,17 @@ EVALUATION = "evaluation.json"
 Results = dict[str, Any]
 
 
-def evaluate_run(run_dir: Path, evaluation: EvaluationConfig) -> Results:
+@arguments.checked_call
+def evaluate_run(run_dir: Path | str, evaluation: EvaluationConfig) -> Results:
     """Evaluate the best epoch of a run; also writes evaluation.json into its folder.
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
         DataError: the stream cannot be used.
     """
-    (results,) = _evaluate(run_dir, lambda parts: [evaluation], lambda results: results[0])
+    arguments.kind("evaluation", evaluation, EvaluationConfig, "an EvaluationConfig")
+    place = arguments.path("run_dir", run_dir)
+    (results,) = _evaluate(place, lambda parts: [evaluation], lambda results: results[0])
     return results
 
 

@@ -46,9 +46,17 @@ def event_number(row: int) -> str:
     return f"event {row}"
 
 
+def _array(values: object, what: str) -> np.ndarray:
+    """Anything that numpy can hold; ``DataError`` for what it cannot."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{what} must be an array of numbers: {error}") from None
+
+
 def as_int64(values: object, what: str) -> np.ndarray:
     """Turn integers of any width into [n] int64; ``DataError`` instead of rounding."""
-    array = np.asarray(values)
+    array = _array(values, what)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise DataError(
             f"{what} must be a one-dimensional array of integers, "
@@ -61,7 +69,7 @@ def as_int64(values: object, what: str) -> np.ndarray:
 
 def as_float32(values: object, what: str, num_rows: int) -> np.ndarray:
     """Turn numbers into [num_rows, d] finite float32; ``DataError`` otherwise."""
-    array = np.asarray(values)
+    array = _array(values, what)
     if array.ndim != 2 or array.dtype.kind not in "iufb" or array.shape[1] == 0:
         raise DataError(
             f"{what} must be a two-dimensional array of numbers, "

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pres_dist.files import local_path
-from pres_dist.wording import in_python
+from pres_dist import arguments
+from pres_dist.arguments import checked_call
+from pres_dist.errors import ArgumentError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from pres_dist.events.stream import EventStream
 
@@ -19,10 +21,10 @@ class Conversions:
     """What `EventStream` has of DataFrames, Parquet files, PyG and DGL."""
 
     @classmethod
-    @in_python()
+    @checked_call
     def from_pandas(
         cls,
-        frame: pd.DataFrame,
+        frame: pd.DataFrame | pa.Table,
         *,
         src: str = "src",
         dst: str = "dst",
@@ -36,29 +38,35 @@ class Conversions:
         """Make a stream of a DataFrame, as ``pres-dist data import`` makes one of a file.
 
         Args:
-            frame: an event a row, in time order unless ``sort=True``.
+            frame: a DataFrame or an Arrow table; an event a row, in time order unless
+                ``sort=True``.
             src, dst, t, label: names of the columns; ids may be texts, times timestamps.
             features: columns of edge features; f0, f1, ... when None, none when empty.
             bipartite: sources and destinations are two separate sets of ids.
             out: directory to store it in, which training needs; in memory when None.
-            options: fields of ``ImportConfig``: name, ids, sort, time_unit, time_scale, force.
+            options: fields of ``ImportConfig``: name, ids, sort, time_unit, time_scale, force,
+                feature_file, node_features.
 
         Raises:
+            ArgumentError: an argument that cannot be used.
             DataError: a missing column, or a value that is not valid, with its row.
+
+        Warns:
+            PresDistWarning: what ``pres-dist data import`` says in its notes.
         """
         from pres_dist.events.from_tables import stream_of
 
-        columns: dict[str, Any] = {
-            "src": src,
-            "dst": dst,
-            "time": t,
-            "label": label,
-            "bipartite": bipartite,
-        }
-        return stream_of(frame, features=features, out=out, **columns, **options)
+        return stream_of(
+            _table(frame),
+            columns={"src": src, "dst": dst, "t": t, "label": label},
+            features=features,
+            bipartite=bipartite,
+            out=out,
+            options=options,
+        )
 
     @classmethod
-    @in_python()
+    @checked_call
     def from_parquet(
         cls,
         path: str | Path,
@@ -75,18 +83,17 @@ class Conversions:
         """Make a stream of a Parquet file; arguments and errors as in ``from_pandas``."""
         from pres_dist.events.from_tables import stream_of
 
-        columns: dict[str, Any] = {
-            "src": src,
-            "dst": dst,
-            "time": t,
-            "label": label,
-            "bipartite": bipartite,
-        }
-        options = {"format": "parquet", **options}
-        return stream_of(local_path(path), features=features, out=out, **columns, **options)
+        return stream_of(
+            arguments.path("path", path),
+            columns={"src": src, "dst": dst, "t": t, "label": label},
+            features=features,
+            bipartite=bipartite,
+            out=out,
+            options=options,
+        )
 
     @classmethod
-    @in_python()
+    @checked_call
     def from_pyg(
         cls,
         data: Any,
@@ -129,7 +136,7 @@ class Conversions:
         return to_pyg(self)  # type: ignore[arg-type]
 
     @classmethod
-    @in_python()
+    @checked_call
     def from_dgl(
         cls,
         graph: Any,
@@ -165,3 +172,12 @@ class Conversions:
         from pres_dist.interop.dgl import to_dgl
 
         return to_dgl(self)  # type: ignore[arg-type]
+
+
+def _table(frame: object) -> object:
+    """A frame, and not the path of a file, which `from_tables` would read."""
+    if isinstance(frame, (str, Path)):
+        raise ArgumentError(
+            f"frame must be a DataFrame or an Arrow table, got {frame!r}: from_parquet reads files"
+        )
+    return frame

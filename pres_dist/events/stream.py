@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pres_dist import arguments
+from pres_dist.arguments import checked_call
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import (
     EventChunk,
@@ -36,7 +38,6 @@ from pres_dist.events.storage import (
     open_array,
     read_meta,
 )
-from pres_dist.wording import in_python
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,8 +102,7 @@ class EventStream(Conversions):
 
     def head(self, num_events: int) -> EventStream:
         """Views on exactly the first ``num_events`` events; nodes stay as they are."""
-        if num_events < 1:
-            raise DataError(f"num_events must be >= 1, got {num_events}")
+        num_events = arguments.count("num_events", num_events)
         if num_events >= self.num_events:
             return self
         columns: dict[str, Any] = {
@@ -132,24 +132,26 @@ class EventStream(Conversions):
             )
 
     @classmethod
+    @checked_call
     def open(cls, path: str | Path) -> EventStream:
         """Open a stored stream in milliseconds, whatever its size.
 
         Checks meta.json by its hash, and the other files by names, sizes and headers, not
         by their content: ``verify`` does that. Raises ``DataError``.
         """
-        directory = stored_at(path)
+        directory = stored_at(arguments.path("path", path))
         meta = read_meta(directory)
         check_files(directory, meta)
         return cls._open(directory, meta)
 
     @classmethod
+    @checked_call
     def verify(cls, path: str | Path) -> EventStream:
         """Open a stored stream and check every byte of it; ``DataError`` on damage.
 
         Reads the whole stream: some 500 MB/s on one core, of what is in memory already.
         """
-        directory = stored_at(path)
+        directory = stored_at(arguments.path("path", path))
         meta = read_meta(directory)
         check_files(directory, meta)
         check_content(directory, meta)
@@ -181,7 +183,7 @@ class EventStream(Conversions):
         )
 
     @classmethod
-    @in_python()
+    @checked_call
     def from_arrays(
         cls,
         src: object,
@@ -197,6 +199,14 @@ class EventStream(Conversions):
         metadata: Mapping[str, Any] | None = None,
     ) -> EventStream:
         """Make a stream of arrays; ``DataError`` unless they form a valid one."""
+        arguments.kind("name", name, str, "a text")
+        if metadata is not None:
+            arguments.kind("metadata", metadata, Mapping, "a mapping")
+            units = (None, "s", "ms", "us", "ns")
+            arguments.one_of("metadata['time_unit']", metadata.get("time_unit"), units)
+        for count, value in (("num_nodes", num_nodes), ("num_sources", num_sources)):
+            if value is not None:
+                arguments.count(count, value)
         sources, destinations = as_int64(src, "src"), as_int64(dst, "dst")
         events = len(sources)
         if not events:
@@ -266,10 +276,12 @@ class EventStream(Conversions):
         if chunk.edge_features is not None:
             check_finite(chunk.edge_features, "edge feature", first_row, event_number)
 
-    @in_python()
+    @checked_call
     def save(self, path: str | Path, *, force: bool = False) -> EventStream:
         """Store the stream as the directory ``path``, completely or not at all; returns that."""
         from pres_dist.events.writer import StreamWriter  # the writer returns streams
+
+        path, force = arguments.path("path", path), arguments.flag("force", force)
 
         with StreamWriter(
             path,

@@ -30,6 +30,7 @@ from pres_dist.events.convert import (
     shown_value,
     to_integers,
 )
+from pres_dist.wording import setting
 
 if TYPE_CHECKING:
     from pres_dist.events.stream import EventStream
@@ -124,7 +125,7 @@ def read_times(column: pa.Array, what: str, locate: Locate, rules: TimeRules) ->
         return _read_dates(column, what, locate, rules)
     hint = ""
     if rules.stream is None and rules.factor is None:
-        hint = " (--time-scale 1000, in Python time_scale=1000, turns seconds into milliseconds)"
+        hint = f" ({setting('time_scale', 1000)} turns seconds into milliseconds)"
     integers = to_integers(
         column, what, locate, allowed=rules.allowed, factor=rules.factor, hint=hint
     )
@@ -236,7 +237,7 @@ def _refuse_date(
     if UNITS.index(fitting[0]) > UNITS.index(rules.unit or "ms"):
         hint = ""
         if rules.stream is None:
-            hint = f" (--time-unit {fitting[0]}, in Python time_unit={fitting[0]!r}, keeps it)"
+            hint = f" ({setting('time_unit', fitting[0])} keeps it)"
         raise DataError(f"{where}: {what} must be a whole number of {rules.unit}{hint}, got {got}")
     raise DataError(f"{where}: {what} must be in the range of int64 as {rules.unit}, got {got}")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from pres_dist import arguments
 from pres_dist.errors import DataError
+from pres_dist.events.chunk import as_int64
 from pres_dist.events.stream import EventStream
 
 
@@ -45,7 +49,16 @@ def stream_of_columns(
     out: str | Path | None,
 ) -> EventStream:
     """A stream; arguments and errors as in `EventStream.from_pyg`."""
-    if sort:
+    if like is not None:
+        arguments.kind("like", like, EventStream, "an EventStream")
+    if name is not None:
+        arguments.kind("name", name, str, "a text")
+    if bipartite is not None:
+        arguments.flag("bipartite", bipartite)
+    if out is not None:
+        arguments.path("out", out)
+    columns = _checked(columns)
+    if arguments.flag("sort", sort):
         columns = _sorted(columns)
     about: dict[str, Any] = {"name": name or "stream", "num_sources": _sources(columns, bipartite)}
     num_nodes = columns.num_nodes
@@ -82,11 +95,33 @@ def stream_of_columns(
     return stream if out is None else stream.save(out)
 
 
-def need(values: dict[str, Any], name: str, what: str) -> Any:
-    """A column that must be there; DataError where it is not."""
+def array_of(tensor: torch.Tensor, what: str) -> np.ndarray:
+    """A tensor as an array, exactly; DataError for complex numbers."""
+    if tensor.is_complex():
+        raise DataError(f"{what} must be real numbers, got {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    # numpy has no bfloat16, whose values are all float32.
+    plain = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    array: np.ndarray = plain.detach().cpu().resolve_neg().numpy()
+    return array
+
+
+def need(values: dict[str, Any], name: str, what: str, given: Iterable[object] = ()) -> Any:
+    """A one-dimensional column that must be there; DataError where it is not.
+
+    Args:
+        values: columns by name.
+        name: of the column.
+        what: to which they belong, for errors.
+        given: names of all columns; those of `values` when empty.
+    """
     if values.get(name) is None:
-        known = ", ".join(sorted(str(key) for key in values)) or "none"
+        known = ", ".join(sorted(str(key) for key in given or values)) or "none"
         raise DataError(f"{what}: must have {name}, the columns are: {known}")
+    if values[name].ndim != 1:
+        shape = tuple(values[name].shape)
+        raise DataError(f"{what}: {name} must have one number an event, got shape {shape}")
     return values[name]
 
 
@@ -105,6 +140,22 @@ def _sources(columns: Columns, bipartite: bool | None) -> int | None:
     return None
 
 
+def _checked(columns: Columns) -> Columns:
+    """The columns with integers as ids, and all of one length."""
+    values = vars(columns)
+    for name in ("dst", "t", "edge_features", "labels"):
+        if values[name] is not None and np.shape(values[name])[:1] != columns.src.shape:
+            raise DataError(
+                f"{columns.what}: {name} must have {len(columns.src)} rows as src, got shape "
+                f"{np.shape(values[name])}"
+            )
+    try:
+        src, dst = as_int64(columns.src, "src"), as_int64(columns.dst, "dst")
+    except DataError as error:
+        raise DataError(f"{columns.what}: {error}") from None
+    return replace(columns, src=src, dst=dst)
+
+
 def _sorted(columns: Columns) -> Columns:
     order = np.argsort(columns.t, kind="stable")
     names = ("src", "dst", "t", "edge_features", "labels")
@@ -118,6 +169,14 @@ def _whole(values: np.ndarray, what: str) -> np.ndarray:
     """Numbers that are whole as integers; others as they are, to be refused."""
     if values.dtype.kind != "f":
         return values
+    bits = np.finfo(values.dtype).nmant + 1
+    rounded = np.abs(values) >= 2.0**bits
+    if rounded.any():
+        place = int(np.argmax(rounded))
+        raise DataError(
+            f"event {place}: {what} must be below 2**{bits} as a floating-point number, which is "
+            f"rounded from there on; give integers, got {values[place]}"
+        )
     with np.errstate(invalid="ignore"):
         integers = values.astype(np.int64)
     if not np.array_equal(integers, values):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pres_dist.errors import DataError
+from pres_dist.errors import ArgumentError, DataError
 from pres_dist.events.stream import EventStream
-from pres_dist.interop.columns import Columns, need, stream_of_columns
+from pres_dist.interop.columns import Columns, array_of, need, stream_of_columns
 from pres_dist.interop.load_dgl import load_dgl
 
 _WHAT = "DGLGraph"
@@ -18,6 +18,8 @@ TIME, FEATURES, LABEL = "t", "feat", "label"
 
 def from_dgl(graph: Any, **options: Any) -> EventStream:
     """See `EventStream.from_dgl`."""
+    if not hasattr(graph, "canonical_etypes"):
+        raise ArgumentError(f"graph must be a DGLGraph, got {type(graph).__name__}")
     if len(graph.canonical_etypes) != 1:
         kinds = ", ".join(str(kind) for kind in graph.canonical_etypes)
         raise DataError(f"{_WHAT}: must have one type of edges, got {kinds}")
@@ -27,12 +29,16 @@ def from_dgl(graph: Any, **options: Any) -> EventStream:
     if source != destination:
         num_sources = graph.num_nodes(source)
         dst = dst + num_sources
-    edges = {name: value.detach().cpu().numpy() for name, value in graph.edata.items()}
+    edges = {
+        name: array_of(value, f"{_WHAT}.edata: {name}")
+        for name, value in graph.edata.items()
+        if name in (TIME, FEATURES, LABEL)
+    }
     columns = Columns(
         _WHAT,
         src,
         dst,
-        need(edges, TIME, f"{_WHAT}.edata"),
+        need(edges, TIME, f"{_WHAT}.edata", graph.edata),
         num_nodes=graph.num_nodes(),
         num_sources=num_sources,
         edge_features=edges.get(FEATURES),
@@ -66,5 +72,4 @@ def _node_features(graph: Any, source: str, destination: str) -> np.ndarray | No
         return None
     if any(one is None for one in found) or len({one.shape[1:] for one in found}) > 1:
         raise DataError(f"{_WHAT}: {FEATURES} of both types of nodes must have the same size")
-    rows: np.ndarray = torch.cat(found).detach().cpu().numpy()
-    return rows
+    return array_of(torch.cat(found), f"{_WHAT}.ndata: {FEATURES}")

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ArgumentError, ConfigError
 from pres_dist.events.stream import EventStream
-from pres_dist.interop.columns import Columns, need, stream_of_columns
+from pres_dist.interop.columns import Columns, array_of, need, stream_of_columns
 
 _WHAT = "TemporalData"
 
 
 def from_pyg(data: Any, **options: Any) -> EventStream:
     """See `EventStream.from_pyg`."""
+    if not callable(getattr(data, "to_dict", None)) or hasattr(data, "iloc"):
+        raise ArgumentError(f"data must be a TemporalData, got {type(data).__name__}")
     given = {name: value for name, value in data.to_dict().items() if torch.is_tensor(value)}
-    arrays = {name: value.detach().cpu().numpy() for name, value in given.items()}
+    used = [name for name in ("src", "dst", "t", "msg", "y", "x") if name in given]
+    arrays = {name: array_of(given[name], f"{_WHAT}: {name}") for name in used}
     nodes = arrays.get("x")
-    src, dst, t = (need(arrays, name, _WHAT) for name in ("src", "dst", "t"))
+    src, dst, t = (need(arrays, name, _WHAT, given) for name in ("src", "dst", "t"))
     columns = Columns(
         _WHAT,
         src,

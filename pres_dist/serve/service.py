@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist import arguments
 from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.chunk import EventChunk
 from pres_dist.report.run_lock import lock_run
@@ -76,6 +77,7 @@ class ScoringService:
         DataError: an event of the journal is not valid.
     """
 
+    @arguments.checked_call
     def __init__(
         self,
         run_dir: Path | str,
@@ -83,7 +85,8 @@ class ScoringService:
         report: Report = quiet,
         max_ahead: MaxAhead = "auto",
     ) -> None:
-        self.run_dir = Path(run_dir)
+        self.run_dir = arguments.path("run_dir", run_dir)
+        arguments.one_of("order", order, get_args(Order))
         live = LiveRun(self.run_dir)
         live.require_links()
         self._stack = ExitStack()

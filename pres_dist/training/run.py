@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pres_dist import arguments
 from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import DataError
@@ -128,7 +129,10 @@ def start_or_resume(
                 return _run(parts, place, progress, newest)
 
 
-def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LATEST) -> Results:
+@arguments.checked_call
+def resume(
+    run_dir: Path | str, console: Progress | None = None, checkpoint: str = LATEST
+) -> Results:
     """Go on with a run from a checkpoint; on the CPU it ends in the same bits.
 
     Args:
@@ -140,6 +144,7 @@ def resume(run_dir: Path, console: Progress | None = None, checkpoint: str = LAT
         CheckpointError: no usable checkpoint, or one of other events.
         ConfigError: not the folder of a run, or another process writes into it.
     """
+    run_dir = arguments.path("run_dir", run_dir)
     config = read_config(run_dir)
     device = _device(config)
     with _joined(config, device) as world:

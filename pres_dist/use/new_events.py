@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from pres_dist import arguments
 from pres_dist.errors import DataError
 from pres_dist.events.capacity import FEW_NODES, SPARSE, check_capacity, is_sparse
 from pres_dist.events.chunk import EventChunk, Locate, check_ids
-from pres_dist.events.from_tables import FRAME, frame_table
+from pres_dist.events.frames import FRAME, frame_table
 from pres_dist.events.ids import PairMap
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import Converter
@@ -29,6 +30,7 @@ from pres_dist.use.times import MaxAhead, check_ahead, shown
 from pres_dist.wording import setting
 
 
+@arguments.checked_init
 @dataclass(frozen=True)
 class EventColumns:
     """Names of the columns of new events.
@@ -47,6 +49,18 @@ class EventColumns:
     features: Sequence[str] | None = None
     sort: bool = False
     delimiter: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ArgumentError for what names no column."""
+        for name in ("src", "dst", "time"):
+            object.__setattr__(self, name, arguments.column(name, getattr(self, name)))
+        if self.label is not None:
+            object.__setattr__(self, "label", arguments.column("label", self.label))
+        if self.features is not None:
+            names = arguments.items("features", self.features, "names of columns")
+            columns = [arguments.column(f"features[{i}]", one) for i, one in enumerate(names)]
+            object.__setattr__(self, "features", columns)
+        arguments.flag("sort", self.sort)
 
 
 @dataclass(frozen=True)

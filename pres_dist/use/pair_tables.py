@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pres_dist.errors import DataError
-from pres_dist.events.from_tables import frame_table
-from pres_dist.events.raw_ids import parse_id
+from pres_dist import arguments
+from pres_dist.errors import ArgumentError
+from pres_dist.events.frames import frame_table, is_table
 from pres_dist.events.readers.table import require_columns
+from pres_dist.events.times import TimeRules, column_of
+from pres_dist.use.given_ids import id_column
 from pres_dist.use.live import LiveRun
 from pres_dist.use.pair_files import check_times, nodes_of
 from pres_dist.use.pairs import Pairs
@@ -32,13 +34,13 @@ def pairs_of(live: LiveRun, pairs: pd.DataFrame | Iterable[Sequence[Any]], t: in
     Raises:
         DataError: a missing column, an unknown id or a time out of range, with its row.
     """
-    columns, what = _columns(pairs)
+    columns, what = _columns(pairs, live)
     if not len(columns[0]):
         nothing = np.empty(0, np.int64)
         return Pairs(nothing, nothing, nothing)
 
     def locate(row: int) -> str:
-        return f"{what} {row}"
+        return f"{what}{row}"
 
     src = nodes_of(live.lookup, columns[0], "src", "source", locate)
     dst = nodes_of(live.lookup, columns[1], "dst", "destination", locate)
@@ -49,32 +51,38 @@ def pairs_of(live: LiveRun, pairs: pd.DataFrame | Iterable[Sequence[Any]], t: in
     return Pairs(src, dst, times)
 
 
-def _columns(pairs: pd.DataFrame | Iterable[Sequence[Any]]) -> tuple[list[pa.Array], str]:
-    """Two or three columns, and what to call a row in errors."""
-    if hasattr(pairs, "columns"):
-        table = frame_table(pairs)
+def _columns(pairs: object, live: LiveRun) -> tuple[list[pa.Array], str]:
+    """Two or three columns, and how the place of a row begins in errors."""
+    if is_table(pairs):
+        table = frame_table(pairs, "pairs")
         names = ["src", "dst", *(["t"] if "t" in table.columns else [])]
         require_columns(table, names)
         batches = list(table.batches(names))
         return [
             pa.concat_arrays([batch.column(name) for batch in batches]) if batches else pa.nulls(0)
             for name in names
-        ], "DataFrame: row"
-    rows = [tuple(pair) for pair in pairs]
-    widths = {len(row) for row in rows}
-    if widths - {2, 3} or len(widths) > 1:
-        raise DataError(
-            "pairs must be a DataFrame or tuples, all (src, dst) or all (src, dst, t), "
-            f"got tuples of {sorted(widths)} values"
-        )
+        ], "DataFrame: row "
+    given = arguments.items("pairs", pairs, "tuples (src, dst) or (src, dst, t)")
+    rows = [_row(f"pairs[{place}]", pair) for place, pair in enumerate(given)]
     if not rows:
-        return [pa.nulls(0)], "pair"
-    columns = list(zip(*rows, strict=True))
-    ids = [
-        pa.array([str(parse_id(one, f"pair {row}: {name}")) for row, one in enumerate(column)])
-        for column, name in zip(columns[:2], ("src", "dst"), strict=True)
-    ]
-    try:
-        return [*ids, *(pa.array(column) for column in columns[2:])], "pair"
-    except pa.ArrowException as error:
-        raise DataError(f"pairs: times must be of one type: {error}") from None
+        return [pa.nulls(0)], "pair "
+    for place, row in enumerate(rows):
+        if len(row) not in (2, 3) or len(row) != len(rows[0]):
+            raise ArgumentError(
+                f"pairs[{place}] must be (src, dst) or (src, dst, t), as all pairs are, got tuples "
+                f"of {sorted({len(rows[0]), len(row)})} values"
+            )
+
+    def locate(row: int) -> str:
+        return f"pair {row}"
+
+    src, dst, *times = zip(*rows, strict=True)
+    columns = [id_column(src, "src", locate), id_column(dst, "dst", locate)]
+    allowed = TimeRules.of(live.stream).allowed
+    return [*columns, *(column_of(t, "t", locate, allowed) for t in times)], "pair "
+
+
+def _row(where: str, pair: object) -> tuple[object, ...]:
+    if not isinstance(pair, (tuple, list, np.ndarray)):
+        raise ArgumentError(f"{where} must be a tuple (src, dst) or (src, dst, t), got {pair!r}")
+    return tuple(pair)

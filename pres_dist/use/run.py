@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from pres_dist import arguments
+from pres_dist.arguments import checked_call
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.run import evaluate_run
-from pres_dist.events.lookup import Side
+from pres_dist.events.lookup import SIDES, Side
 from pres_dist.events.stream import EventStream
-from pres_dist.files import local_path
 from pres_dist.report.progress import SilentProgress, make_progress
 from pres_dist.report.run_folder import RESULTS, new_folder, read_config
 from pres_dist.training import run as training
 from pres_dist.use.embeddings import embed_nodes, find_nodes, memory_of
 from pres_dist.use.extend import Extension, extend_run
+from pres_dist.use.given_ids import Id, ids_given, is_id
 from pres_dist.use.live import LiveRun
 from pres_dist.use.new_events import EventColumns
 from pres_dist.use.node_table import NodeTable, joined
@@ -30,13 +33,10 @@ from pres_dist.use.pairs import score_pairs
 from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
 from pres_dist.use.recommend import Order, Recommendation, recommend
 from pres_dist.use.settings import configured
-from pres_dist.use.times import time_of
-from pres_dist.wording import in_python
+from pres_dist.use.times import MaxAhead, time_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Id = str | int
 
 
 class Run:
@@ -54,10 +54,11 @@ class Run:
         ConfigError: not the folder of a run.
     """
 
+    @checked_call
     def __init__(self, path: str | Path, replay: bool = False) -> None:
-        self.path = Path(path)
+        self.path = arguments.path("path", path)
+        self._replay = arguments.flag("replay", replay)
         self.config: RunConfig = read_config(self.path)
-        self._replay = replay
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.config.model.kind} on {self.config.data.stream})"
@@ -88,7 +89,7 @@ class Run:
             raise ConfigError(f"model.kind {self.config.model.kind} has no memory")
         return memory_of(live, live.latest, live.known_nodes(live.stream.num_events))
 
-    @in_python()
+    @checked_call
     def evaluate(self, **settings: object) -> dict[str, Any]:
         """The metrics of the best epoch, as `pres-dist evaluate`; the run's own settings hold.
 
@@ -98,7 +99,7 @@ class Run:
         named = {f"evaluation__{name}": value for name, value in settings.items()}
         return evaluate_run(self.path, configured(self.config, named).evaluation)
 
-    @in_python()
+    @checked_call
     def embed(
         self,
         at: object = None,
@@ -108,21 +109,24 @@ class Run:
         """[n, A] embeddings of nodes at a time.
 
         Args:
-            at: events strictly before it are seen; a number in the stream's unit, or a
-                date or ISO 8601 text where the stream knows its unit. None: after all events.
+            at: events strictly before it are seen; a number as the import read numbers (its
+                `time_scale` counts), or a date or ISO 8601 text where the stream has a known
+                unit. None: after all events.
             nodes: their ids; all with an event before the time when None.
             side: source or destination, where an id of `nodes` may be either.
 
         Raises:
             DataError: an unknown id, or a time that the memory cannot be brought to.
         """
+        arguments.one_of("side", side, (None, *SIDES))
+        ids = None if nodes is None else ids_given("nodes", nodes)
         live, t, found = self._live, self._time(at), None
-        if nodes is not None:
-            where = [f"nodes[{place}]" for place in range(len(nodes))]
-            found = find_nodes(live.lookup, nodes, where, side)
+        if ids is not None:
+            where = [f"nodes[{place}]" for place in range(len(ids))]
+            found = find_nodes(live.lookup, ids, where, side)
         return joined(list(embed_nodes(live, t, found)))
 
-    @in_python()
+    @checked_call
     def score(
         self,
         pairs: pd.DataFrame | Iterable[Sequence[Any]],
@@ -132,7 +136,8 @@ class Run:
         """[n] float32 probabilities of links, in the order of the pairs.
 
         Args:
-            pairs: a DataFrame with columns src, dst and perhaps t, or tuples of the same.
+            pairs: a DataFrame or Arrow table with columns src, dst and perhaps t, or a list of
+                tuples of the same.
             at: time of pairs without one; after all events when None.
             batched: in the temporal batches of evaluation: much faster where times differ,
                 with memory from before the batch.
@@ -141,11 +146,12 @@ class Run:
             ConfigError: the run has not learnt links.
             DataError: a missing column, an unknown id or a time out of range, with its row.
         """
+        batched = arguments.flag("batched", batched)
         live = self._live
         live.require_links()
         return score_pairs(live, pairs_of(live, pairs, self._time(at)), batched)
 
-    @in_python()
+    @checked_call
     def recommend(
         self,
         src: Id | Sequence[Id],
@@ -168,48 +174,59 @@ class Run:
             ConfigError: the run has not learnt links.
             DataError: an unknown id, or a time out of range.
         """
-        if top < 1:
-            raise ConfigError(f"top must be at least 1, got {top}")
+        top = arguments.count("top", top)
+        exclude_seen = arguments.flag("exclude_seen", exclude_seen)
+        arguments.one_of("order", order, get_args(Order))
+        ids = ids_given("src", [src] if is_id(src) else src)
         live = self._live
-        ids = [src] if isinstance(src, (str, int, np.integer)) else list(src)
         where = [f"src[{place}]" for place in range(len(ids))]
         sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
         return list(recommend(live, sources, top, self._time(at), exclude_seen, order))
 
-    @in_python()
+    @checked_call
     def extend(
-        self, events: pd.DataFrame | str | Path, columns: EventColumns | None = None
+        self,
+        events: pd.DataFrame | str | Path,
+        columns: EventColumns | None = None,
+        max_ahead: MaxAhead = "auto",
     ) -> Extension:
         """Append events that came after those of the run, and bring its memory up to date.
 
         Weights stay, and so does the run's own stream; see `pres_dist.use.extend`.
 
         Args:
-            events: a DataFrame, or the path of a CSV or Parquet file.
+            events: a DataFrame or Arrow table, or the path of a CSV or Parquet file.
             columns: names of its columns, where these are not src, dst and t.
+            max_ahead: how far after the last event new ones may be: a number as times of the
+                stream are written, a timedelta, `"90d"`, or None for any time. `"auto"` allows
+                100 times the length of the stream, at least a year, or until tomorrow, and no
+                time after the year 9999, where the unit is known.
 
         Raises:
             DataError: events that are not valid, or not later than all that the run knows.
         """
-        source = local_path(events) if isinstance(events, (str, Path)) else events
-        done = extend_run(self.path, source, columns)
+        if columns is not None:
+            arguments.kind("columns", columns, EventColumns, "EventColumns")
+        named = isinstance(events, (str, os.PathLike))
+        source = arguments.path("events", events) if named else events
+        done = extend_run(self.path, source, columns, max_ahead=max_ahead)
         self.__dict__.pop("_live", None)
         return done
 
-    @in_python()
+    @checked_call
     def export(self, out: str | Path, memory: bool = False) -> Path:
         """Weights and modules as files for other software; see `pres_dist.export.archive`."""
         from pres_dist.export.archive import export_run  # torch.export takes a second to import
 
-        return export_run(self.path, Path(out), memory)
+        return export_run(self.path, arguments.path("out", out), arguments.flag("memory", memory))
 
-    @in_python()
+    @checked_call
     def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
         """hit@10 and MRR of recommendations on the test part, beside baselines.
 
         As `pres_dist.use.ranking.evaluate_ranking`, which tells what is measured.
         """
-        return evaluate_ranking(self._live, max_events)
+        return evaluate_ranking(self._live, arguments.count("max_events", max_events))
 
     @cached_property
     def _live(self) -> LiveRun:
@@ -223,7 +240,7 @@ class Run:
         return t
 
 
-@in_python()
+@checked_call
 def train(
     config: RunConfig | str | Path | None = None,
     *,
@@ -248,6 +265,12 @@ def train(
         DataError: the stream cannot be used, or is not stored.
         NonFiniteError: the loss became NaN or infinite.
     """
+    progress = arguments.flag("progress", progress)
+    if config is not None:
+        what = "a RunConfig or the path of a YAML file"
+        arguments.kind("config", config, (RunConfig, str, os.PathLike), what)
+    if run_dir is not None:
+        run_dir = arguments.path("run_dir", run_dir)
     if stream is not None:
         settings = {**settings, "data__stream": _place(stream)}
     resolved = configured(config, settings)
@@ -265,6 +288,7 @@ def train(
     return Run(folder)
 
 
+@checked_call
 def load_run(path: str | Path, replay: bool = False) -> Run:
     """A run that has been trained; see `Run`."""
     return Run(path, replay)
@@ -272,7 +296,7 @@ def load_run(path: str | Path, replay: bool = False) -> Run:
 
 def _place(stream: EventStream | str | Path) -> str:
     if not isinstance(stream, EventStream):
-        return str(stream)
+        return str(arguments.path("stream", stream))
     if stream.path is None:
         raise DataError(
             f"{stream.name}: training reads a stored stream, this one is in memory: "

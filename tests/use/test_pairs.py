@@ -104,7 +104,7 @@ def test_unknown_ids_are_skipped_when_told_so(tgn_run: Path, tmp_path: Path) -> 
         (["1,41,9"], "src,dst,probability", [], "has a column 'probability' already"),
         (["1,41,9"], "src,dst", [], "p.csv:2: must have 2 fields, got 3"),
         ([], "src,dst", [], "p.csv: must hold at least one pair"),
-        (["1,41"], "src,dst", ["--out", "x.txt"], "--out must be a .csv or .parquet file"),
+        (["1,41"], "src,dst", ["--out", "x.txt"], "--out must be a .csv, .csv.gz or .parquet file"),
         (["1,41"], "src,dst", ["--out", "no/x.csv"], "there is no folder no"),
         (["1,41"], "src,dst", ["--at", "soon"], "--at: time must be a whole number"),
         (["1,41"], "src,dst", ["--at", "2013-01-01"], "numbers without a known unit"),

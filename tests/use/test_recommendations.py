@@ -197,7 +197,7 @@ def test_the_command_shows_and_writes(
         (["--src", "7", "--max-events", "5"], "--max-events needs --evaluate"),
         (["--evaluate", "--src", "7"], "--src cannot be given with --evaluate"),
         (["--evaluate", "--max-events", "x"], "--max-events must be an integer >= 1, got 'x'"),
-        (["--src", "7", "--out", "r.txt"], "must be a .csv, .parquet or .json file"),
+        (["--src", "7", "--out", "r.txt"], "must be a .csv, .csv.gz, .parquet or .json file"),
     ],
 )
 def test_a_mistake_is_one_error(
@@ -212,5 +212,5 @@ def test_a_mistake_is_one_error(
 def test_a_notebooks_mistakes(tgn_run: Path) -> None:
     with pytest.raises(DataError, match=r"src\[1\]: a node must be one of the sources"):
         Run(tgn_run).recommend([1, 99])
-    with pytest.raises(ConfigError, match="top must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="top must be an integer >= 1, got 0"):
         Run(tgn_run).recommend(1, top=0)
