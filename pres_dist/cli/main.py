@@ -103,9 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shortage(error: Exception) -> str | None:
     """Return what this machine has too little of, where that ended the command."""
     if isinstance(error, OSError) and error.errno in _DISK:
-        # Errors of files have a name, or are PresDistErrors; standard output has none.
-        where = error.filename or "standard output"
-        return f"{where}: the disk must be writable and have room, got {error.strerror!r}"
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}the disk must be writable and have room, got {error.strerror!r}"
     text = str(error).splitlines()[0] if str(error) else ""
     if "can't start new thread" in text or isinstance(error, BlockingIOError):
         return (

@@ -70,7 +70,7 @@ def test_a_full_disk_is_one_error(
         pytest.skip("needs /dev/full")
     replace_stdout(monkeypatch, io.FileIO("/dev/full", "w"), "utf-8")
     assert main(filled(command, stream)) == 2
-    message = "error: standard output: the disk must be writable and have room, got "
+    message = "error: the disk must be writable and have room, got "
     assert capfd.readouterr().err == f"{message}'No space left on device'\n"
 
 
