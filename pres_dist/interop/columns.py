@@ -150,7 +150,7 @@ def _checked(columns: Columns) -> Columns:
                 f"{np.shape(values[name])}"
             )
     try:
-        src, dst = as_int64(columns.src, "src"), as_int64(columns.dst, "dst")
+        src, dst = (as_int64(_whole(values[name], name), name) for name in ("src", "dst"))
     except DataError as error:
         raise DataError(f"{columns.what}: {error}") from None
     return replace(columns, src=src, dst=dst)
@@ -166,7 +166,9 @@ def _sorted(columns: Columns) -> Columns:
 
 
 def _whole(values: np.ndarray, what: str) -> np.ndarray:
-    """Numbers that are whole as integers; others as they are, to be refused."""
+    """Whole numbers and booleans as integers; others as they are, to be refused."""
+    if values.dtype.kind == "b" and what == "labels":
+        return values.astype(np.int64)
     if values.dtype.kind != "f":
         return values
     bits = np.finfo(values.dtype).nmant + 1

@@ -120,6 +120,26 @@ def test_events_that_are_not_valid() -> None:
             EventStream.from_pyg(temporal(**columns), **options)
 
 
+def test_ids_and_labels_of_any_number_type() -> None:
+    ids, wide = torch.arange(3), torch.tensor([0.0, 1.0, 2.0**53], dtype=torch.float64)
+
+    def data(**columns: torch.Tensor) -> SimpleNamespace:
+        given = {"src": ids, "dst": ids + 3, "t": ids, **columns}
+        return SimpleNamespace(to_dict=lambda: given)
+
+    stream = EventStream.from_pyg(data(src=ids.double(), dst=(ids + 3).to(torch.uint8), y=ids > 1))
+    assert (stream.src.tolist(), stream.dst.tolist()) == ([0, 1, 2], [3, 4, 5])
+    assert stream.labels is not None
+    assert stream.labels.tolist() == [0, 0, 1]
+    for column, message in (
+        (wide, r"event 2: src must be below 2\*\*53 as a floating-point number"),
+        (ids.float() + 2**24, r"event 0: src must be below 2\*\*24"),
+        (ids + 0.5, "event 0: src must be an integer, got 0.5"),
+    ):
+        with pytest.raises(DataError, match=message):
+            EventStream.from_pyg(data(src=column))
+
+
 def test_options_of_a_conversion(tmp_path: Any) -> None:
     data = temporal(t=[2, 1], msg=[0.5, 1.5], y=[1.0, 0.0])
     stream = EventStream.from_pyg(data, sort=True, name="two", out=tmp_path / "two")

@@ -180,6 +180,7 @@ def test_parquet_of_texts(
     kind=st.sampled_from(["plain", "category", "object", "Int64"]),
     bipartite=st.booleans(),
 )
+@pytest.mark.filterwarnings("ignore::pres_dist.errors.PresDistWarning")
 def test_pandas(of: Events, kind: str, bipartite: bool) -> None:
     frame = pd.DataFrame({"src": of.src, "dst": of.dst, "t": of.t})
     if kind == "Int64" and any(isinstance(one, str) or one >= 2**63 for one in of.src + of.dst):
