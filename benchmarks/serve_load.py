@@ -34,6 +34,9 @@ import torch
 from pres_dist.use.run import Run
 
 
+TOKEN = "benchmark"
+
+
 class Client:
     """One connection that asks one thing after the other."""
 
@@ -42,7 +45,8 @@ class Client:
 
     def __call__(self, path: str, body: object = None) -> tuple[int, Any]:
         content = None if body is None else json.dumps(body)
-        self._connection.request("GET" if body is None else "POST", path, content)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+        self._connection.request("GET" if body is None else "POST", path, content, headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
 
@@ -54,6 +58,7 @@ def start(run_dir: Path, order: str) -> tuple[subprocess.Popen[str], int, float]
         [sys.executable, "-m", "pres_dist", "serve", str(run_dir), "--port", "0", "--order", order],
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PRES_DIST_TOKEN": TOKEN},
     )
     assert process.stdout is not None
     found = re.search(r":(\d+)$", process.stdout.readline().strip())

@@ -10,7 +10,7 @@ waits for an old one to let go of the run, it fails and is tried again.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from pres_dist.config.base import Config
 from pres_dist.errors import ConfigError
 from pres_dist.serve.access import Access
 from pres_dist.serve.token import chosen_token
+
+if TYPE_CHECKING:
+    from pres_dist.serve.worker import Worker
 
 _OTHERS = 16
 """Requests beside those that may wait: for health and metrics."""
@@ -60,6 +63,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
 
     chosen = RayOptions.model_validate(options)
     access = _access(chosen)
+    workers: list[Worker] = []  # of the replica, which gets a copy that both below share
 
     def build() -> Any:
         from pres_dist.serve.app import make_app
@@ -69,10 +73,18 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         def make() -> ScoringService:
             return ScoringService(chosen.run, chosen.order, max_ahead=chosen.max_ahead)
 
-        worker = Worker(make, chosen.max_waiting)
-        return make_app(worker, access)
+        workers.append(Worker(make, chosen.max_waiting))
+        return make_app(workers[-1], access)
 
-    ingress = serve.ingress(build)()
+    class Replica:
+        """Runs the application, and lets Ray start another in its place once it has failed."""
+
+        def check_health(self) -> None:
+            for worker in workers:
+                if worker.failure is not None:
+                    raise worker.failure
+
+    ingress = serve.ingress(build)(Replica)
     deployment = serve.deployment(
         name="pres_dist",
         num_replicas=1,

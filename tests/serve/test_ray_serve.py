@@ -39,13 +39,17 @@ def ray_serve() -> Iterator[Any]:
     ray.shutdown()
 
 
+def request(path: str, body: object = None, **headers: str) -> urllib.request.Request:
+    content = None if body is None else json.dumps(body).encode()
+    given = {"Content-Type": "application/json", "Authorization": "Bearer s3cret", **headers}
+    return urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", content, given)
+
+
 def ask(path: str, body: object = None) -> Any:
     """The answer, once the service is ready."""
-    content = None if body is None else json.dumps(body).encode()
     for _ in range(120):
         try:
-            url = f"http://127.0.0.1:{PORT}{path}"
-            with urllib.request.urlopen(urllib.request.Request(url, content), timeout=30) as got:
+            with urllib.request.urlopen(request(path, body), timeout=30) as got:
                 return json.loads(got.read())
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
@@ -56,8 +60,21 @@ def ask(path: str, body: object = None) -> Any:
 def test_a_replica_that_dies_comes_back_with_all_events(ray_serve: Any, served_run: Path) -> None:
     import ray
 
-    ray_serve.run(application(RayOptions(run=served_run, order="model")))
+    (served_run / "token").write_text("s3cret")
+    options = RayOptions(run=served_run, order="model", token_file=served_run / "token")
+    ray_serve.run(application(options))
     first = ask("/v1/status")["last_time"] + 1
+    events = {"events": later_events(first, 1)}
+    for status, headers in (
+        (401, {"Authorization": "Bearer guess"}),
+        (421, {"Host": "evil.example"}),
+        (403, {"Origin": "https://evil.example"}),
+        (415, {"Content-Type": "text/plain"}),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request("/v1/events", events, **headers), timeout=30)
+        assert refused.value.code == status
+    assert ask("/v1/status")["num_events"] == 0
     assert ask("/v1/events", {"events": later_events(first, 70)})["num_events"] == 70
     question = {"pairs": [[src, 40 + src % 15] for src in range(40)]}
     expected = ask("/v1/score", question)
