@@ -33,7 +33,6 @@ import torch
 
 from pres_dist.use.run import Run
 
-
 TOKEN = "benchmark"
 
 

@@ -74,7 +74,9 @@ class NodeNames:
             DataError: there is none; names what may have been meant.
         """
         known = self._of(side)
-        node = known.get(self.normal(raw, where))
+        node = known.get(raw)  # most ids come as they are known
+        if node is None:
+            node = known.get(self.normal(raw, where))
         if node is None:
             kind = f"{side}s" if self.bipartite else "nodes"
             raise DataError(
@@ -85,8 +87,9 @@ class NodeNames:
 
     def take(self, raw: RawId, side: Side) -> int:
         """The node of an id, a new one where it has none; `check` has let it pass."""
-        raw = self.normal(raw, side)
         known = self._of(side)
+        if raw not in known:
+            raw = self.normal(raw, side)
         if raw not in known:
             known[raw] = len(self._raw)
             self._raw.append(raw)
