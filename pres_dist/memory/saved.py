@@ -7,47 +7,25 @@ that any other number of workers, shards or another placement finds its rows aga
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from pres_dist.errors import CheckpointError
+from pres_dist.memory.saved_metadata import Reader, Shapes, shapes_of
 
 Tables = dict[str, dict[str, Tensor]]
 """The state of a `LocalStore`: tables by name, of the parts `rows` and `statistics`."""
 
-METADATA = ".metadata"
 _NODES = "nodes"
 _PARTS = ("rows", "statistics")
-
-_ALLOWED = {
-    "torch": None,  # None: a dtype, a layout or Size, which `_Unpickler` checks
-    "torch.serialization": {"_get_layout"},
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-    "torch.distributed.checkpoint.metadata": {
-        "BytesStorageMetadata",
-        "ChunkStorageMetadata",
-        "Metadata",
-        "MetadataIndex",
-        "StorageMeta",
-        "TensorProperties",
-        "TensorStorageMetadata",
-        "_MEM_FORMAT_ENCODING",
-    },
-    "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
-    "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
-}
-"""What a `.metadata` is made of. It is a pickle, and could run any other name."""
 
 # It says that one process writes alone, which is meant.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or unini")
@@ -108,18 +86,12 @@ class SavedMemory:
     """
 
     folder: Path
-    shapes: Mapping[str, tuple[torch.Size, torch.dtype]]
+    shapes: Shapes
 
     @classmethod
     def open(cls, folder: Path) -> SavedMemory:
         """CheckpointError for a folder that is damaged, or whose pickle holds anything else."""
-        found = _Reader(folder).read_metadata().state_dict_metadata
-        shapes = {}
-        for name, each in found.items():
-            if not isinstance(each, TensorStorageMetadata):  # bytes would be unpickled
-                raise CheckpointError(f"{folder}: must hold tensors alone, got {name}")
-            shapes[name] = each.size, each.properties.dtype
-        return cls(folder, shapes)
+        return cls(folder, shapes_of(Reader(folder).read_metadata()))
 
     @property
     def num_replicas(self) -> int:
@@ -144,7 +116,7 @@ class SavedMemory:
             if name.startswith(prefix)
         }
         try:
-            dcp.load(dict(tensors), storage_reader=_Reader(self.folder), no_dist=True)
+            dcp.load(dict(tensors), storage_reader=Reader(self.folder), no_dist=True)
         except CheckpointException as error:
             raise CheckpointError(f"{self.folder}: cannot be read: {_reasons(error)}") from None
         tables: Tables = {part: {} for part in _PARTS}
@@ -186,24 +158,29 @@ def rows_of(nodes_S: Tensor, shards: Iterable[Shard], num_nodes: int) -> Tables:
     row_N = torch.full((num_nodes,), -1)
     row_N[nodes_S] = torch.arange(len(nodes_S))
     rows: Tables = {part: {} for part in _PARTS}
-    num_found = 0
+    found_S = torch.zeros(len(nodes_S), dtype=torch.bool)
     for shard in shards:
         if not len(shard.nodes_S):
             continue
-        if int(shard.nodes_S.max()) >= num_nodes:
+        low, high = int(shard.nodes_S.min()), int(shard.nodes_S.max())
+        if low < 0 or high >= num_nodes:
             raise CheckpointError(
-                f"the checkpoint must be of {num_nodes} nodes, got node {int(shard.nodes_S.max())}"
+                f"the checkpoint must be of {num_nodes} nodes, got node {low if low < 0 else high}"
             )
         row_X = row_N[shard.nodes_S]
         own_X = row_X >= 0
-        num_found += int(own_X.sum())
+        found_S[row_X[own_X]] = True
         for part, tables in shard.tables.items():
             for name, table in tables.items():
                 if name not in rows[part]:
                     rows[part][name] = table.new_empty(len(nodes_S), *table.shape[1:])
+                if rows[part][name].shape[1:] != table.shape[1:]:
+                    raise CheckpointError(f"the checkpoint's {name} must have rows of one shape")
                 rows[part][name][row_X[own_X]] = table[own_X]
-    if num_found != len(nodes_S):
-        raise CheckpointError(f"the checkpoint must hold {len(nodes_S)} nodes, got {num_found}")
+    if not bool(found_S.all()):
+        raise CheckpointError(
+            f"the checkpoint must hold {len(nodes_S)} nodes, got {int(found_S.sum())}"
+        )
     return rows
 
 
@@ -214,36 +191,3 @@ def _reasons(error: CheckpointException) -> str:
         for cause, _ in error.failures.values()
     }
     return "; ".join(sorted(causes))
-
-
-class _Reader(dcp.FileSystemReader):
-    """Reads the metadata without running whatever else its pickle may hold."""
-
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        file = Path(self.path) / METADATA
-        try:
-            with file.open("rb") as opened:
-                metadata = _Unpickler(opened).load()
-        except Exception as error:  # a damaged pickle raises many kinds
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"{file}: cannot be read: {reason}") from None
-        if not isinstance(metadata, Metadata):
-            raise CheckpointError(f"{file}: must be the metadata of a checkpoint")
-        metadata.storage_meta = StorageMeta(load_id=self.load_id)
-        return metadata
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module in _ALLOWED:
-            allowed = _ALLOWED[module]
-            found = super().find_class(module, name) if allowed is None or name in allowed else None
-            if allowed is None and not _is_plain(found):
-                found = None
-            if found is not None:
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")
-
-
-def _is_plain(found: Any) -> bool:
-    return found is torch.Size or isinstance(found, torch.dtype | torch.layout)

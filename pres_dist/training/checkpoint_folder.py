@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
-
 from pres_dist.errors import CheckpointError
 from pres_dist.files import read_regular, sha256, sync_folder, write_atomically
-from pres_dist.memory.saved import METADATA
+from pres_dist.memory.saved_metadata import METADATA
+from pres_dist.tensor_files import load_tensors
 
 STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
 VERSION = 3
@@ -117,7 +116,9 @@ def read_tensors(file: Path) -> dict[str, Any]:
         CheckpointError: it holds anything but tensors and plain values.
     """
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        state = load_tensors(file)
+        if not isinstance(state, dict):
+            raise TypeError(f"got {type(state).__name__}")
     except Exception as error:  # a damaged or foreign pickle raises many kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(

@@ -90,11 +90,10 @@ class Tuned:
     @classmethod
     def read(cls, folder: Path, entry: TunedEntry) -> Tuned:
         """What `write` wrote; CheckpointError where it is damaged."""
-        weights, memory = (
-            read_checked(folder / name, entry.sha256.get(name, ""))
-            for name in (WEIGHTS, TRAINED_MEMORY)
-        )
+        weights = read_checked(folder / WEIGHTS, entry.sha256.get(WEIGHTS, ""))
         numbers, digest = NodeNumbers(**entry.trained), entry.sha256[WEIGHTS]
+        file = folder / TRAINED_MEMORY
+        memory = read_memory(file, entry.sha256.get(TRAINED_MEMORY, ""), numbers.num_nodes)
         state = checked_tuned(weights, folder / WEIGHTS)
         return cls(entry.train_end, entry.end, numbers, state, memory, digest)
 
@@ -114,3 +113,14 @@ def read_checked(file: Path, digest: str) -> dict[str, Any]:
     if found != digest:
         raise CheckpointError(f"{file}: damaged: its sha256 must be {digest}, got {found}")
     return read_tensors(file)  # a hash is no signature: whoever can write here can make both
+
+
+def read_memory(file: Path, digest: str, num_nodes: int) -> dict[str, Any]:
+    """Return the state of a `LocalStore` of so many nodes; CheckpointError for anything else."""
+    state = read_checked(file, digest)
+    for part, tables in state.items():
+        for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
+            rows = table.shape[:1] if isinstance(table, torch.Tensor) else ()
+            if tuple(rows) not in ((0,), (num_nodes,)):  # 0: statistics that are not kept
+                raise CheckpointError(f"{file}: {part}.{name} must be a table of {num_nodes} nodes")
+    return state

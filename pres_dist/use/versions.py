@@ -34,7 +34,7 @@ from pres_dist.staging import Staged
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.setup import Data, data_of, load_data, split_of
 from pres_dist.use.relaying import NodeNumbers, relaid
-from pres_dist.use.tuned import Numbers, Tuned, TunedEntry, read_checked, write_tensors
+from pres_dist.use.tuned import Numbers, Tuned, TunedEntry, read_memory, write_tensors
 
 EXTENDED, CURRENT = "extended", "CURRENT"
 STREAM, MEMORY, MANIFEST = "stream", "memory.pt", "manifest.json"
@@ -230,7 +230,7 @@ def _extended(
         weights, memory = tuned.state.model, dict(tuned.memory)
     end = data.split.train_end
     if holds and (until is None or until >= stream.num_events):
-        held = read_checked(folder / MEMORY, manifest.memory_sha256)
+        held = read_memory(folder / MEMORY, manifest.memory_sha256, stream.num_nodes)
         end = stream.num_events
     else:
         held = relaid(memory, numbers, NodeNumbers.of(stream))

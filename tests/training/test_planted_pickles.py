@@ -73,4 +73,4 @@ def test_nothing_here_unpickles_without_limits() -> None:
         assert text.count("weights_only=True") >= loads, file
         assert "allow_pickle=True" not in text, file
         if "import pickle" in text:
-            assert file.name in ("plain_pickle.py", "saved.py"), file
+            assert file.name in ("plain_pickle.py", "saved_metadata.py"), file

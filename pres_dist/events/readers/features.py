@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from pres_dist.errors import DataError
+from pres_dist.files import open_regular
 
 
 def read_array(file: Path) -> np.ndarray:
     """Memory-map the two-dimensional numbers of a .npy file; never unpickles."""
     try:
+        open_regular(file).close()
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
@@ -26,8 +28,10 @@ def read_tensor(file: Path) -> np.ndarray:
     """The two-dimensional tensor of a .pt file, loaded without running its pickle."""
     import torch
 
+    from pres_dist.tensor_files import load_tensors
+
     try:
-        tensor = torch.load(file, map_location="cpu", weights_only=True)
+        tensor = load_tensors(file)
         if isinstance(tensor, torch.Tensor) and not tensor.is_complex():
             return _numbers(tensor.detach().to(torch.float32).numpy(), file)
     except DataError:

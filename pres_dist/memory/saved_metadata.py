@@ -1,0 +1,148 @@
+"""The `.metadata` of saved memory, read without trust in whoever wrote it.
+
+It is a pickle that says which tensor is where. It may name only the dozen classes that it is made
+of, and what it says must fit the files beside it: a tensor outside of the folder, or one larger
+than its file, is an error before anything is read or allocated.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    StorageMeta,
+    TensorStorageMetadata,
+)
+
+from pres_dist.errors import CheckpointError
+from pres_dist.files import open_regular
+from pres_dist.tensor_files import Part, check_members
+
+METADATA = ".metadata"
+Shapes = Mapping[str, tuple[torch.Size, torch.dtype]]
+
+_NAME = re.compile(r"\d{1,9}/\d{1,9}/(nodes|(rows|statistics)/\w+)")
+_FILE = re.compile(r"__\d+_\d+\.distcp")
+_DTYPES = {
+    torch.bool,
+    torch.uint8,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+}
+_ALLOWED = {
+    "torch": None,  # None: a dtype, a layout or Size, which `_Unpickler` checks
+    "torch.serialization": {"_get_layout"},
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch.distributed.checkpoint.metadata": {
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
+    "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
+    "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
+}
+"""What a `.metadata` is made of. It is a pickle, and could run any other name."""
+
+
+class Reader(dcp.FileSystemReader):
+    """Reads the tensors of a folder, once its metadata has passed its checks."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        file = Path(self.path) / METADATA
+        try:
+            with open_regular(file) as opened:
+                metadata = _Unpickler(opened).load()
+            if not isinstance(metadata, Metadata):
+                raise ValueError("must be the metadata of a checkpoint")
+            _check(Path(self.path), metadata)
+        except Exception as error:  # a damaged or hostile pickle raises many kinds
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{file}: cannot be read: {reason}") from None
+        metadata.storage_meta = StorageMeta(load_id=self.load_id)
+        return metadata
+
+
+def shapes_of(metadata: Metadata) -> Shapes:
+    """Return size and type of each tensor, by name."""
+    return {
+        name: (each.size, each.properties.dtype)
+        for name, each in metadata.state_dict_metadata.items()
+        if isinstance(each, TensorStorageMetadata)
+    }
+
+
+def _check(folder: Path, metadata: Metadata) -> None:
+    """Raise ValueError, or another error, unless each tensor is whole in a file of the folder."""
+    tensors, places = metadata.state_dict_metadata, metadata.storage_data
+    if sorted(index.fqn for index in places) != sorted(tensors):
+        raise ValueError("must name one place of each tensor")
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    total = 0
+    for index, place in places.items():
+        name, file = index.fqn, place.relative_path
+        if not isinstance(file, str) or not _FILE.fullmatch(file) or file not in sizes:
+            raise ValueError(f"{name} must be in a file of its folder, got {file!r}")
+        if place.transform_descriptors:
+            raise ValueError(f"{name} must be stored as it is")
+        offset, length = int(place.offset), int(place.length)
+        if offset < 0 or length < 0 or offset + length > sizes[file]:
+            raise ValueError(f"{name} must be within the {sizes[file]:,} bytes of {file}")
+        _check_tensor(name, tensors[name], length)
+        total += length
+        with open_regular(folder / file) as opened:
+            check_members(Part(opened, offset, length), length)
+    if total > sum(sizes.values()):
+        raise ValueError("tensors must not share their bytes")
+    numbers = {tuple(name.split("/")[:2]) for name in tensors}
+    if missing := [pair for pair in sorted(numbers) if f"{'/'.join(pair)}/nodes" not in tensors]:
+        raise ValueError(f"{'/'.join(missing[0])} must say of which nodes its rows are")
+
+
+def _check_tensor(name: str, each: Any, length: int) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"tensors must be named REPLICA/SHARD/PART/TABLE, got {name!r:.80}")
+    if not isinstance(each, TensorStorageMetadata):  # bytes would be unpickled
+        raise ValueError(f"must hold tensors alone, got {name}")
+    size, dtype = each.size, each.properties.dtype
+    if dtype not in _DTYPES or (name.endswith("/nodes") and (dtype, len(size)) != (torch.int64, 1)):
+        raise ValueError(f"{name} must be a tensor of numbers, got {dtype} of shape {list(size)}")
+    num_bytes = dtype.itemsize
+    for number in size:
+        num_bytes *= number
+    if any(number < 0 for number in size) or num_bytes > length:
+        raise ValueError(f"{name} must have its {length:,} bytes at most, got shape {list(size)}")
+    if each.chunks != [ChunkStorageMetadata(torch.Size([0] * len(size)), size)]:
+        raise ValueError(f"{name} must be stored in one piece")
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module in _ALLOWED:
+            allowed = _ALLOWED[module]
+            found = super().find_class(module, name) if allowed is None or name in allowed else None
+            if allowed is None and not _is_plain(found):
+                found = None
+            if found is not None:
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")
+
+
+def _is_plain(found: Any) -> bool:
+    return found is torch.Size or isinstance(found, torch.dtype | torch.layout)
