@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,17 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def keep(path: Path, content: str) -> None:
+    """Write a file that is only a record of what is shown; warn where it cannot be written.
+
+    A read-only run folder or a full disk must not cost the result of a long computation.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        print(f"warning: {path}: not kept: {error.strerror}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
 
 def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.files import write_atomically
+    from pres_dist.files import keep
     from pres_dist.report.comparison import aligned
     from pres_dist.report.run_record import check_same_run, id_of
     from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
@@ -114,7 +114,7 @@ def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     with sharing(live, workers, arguments.address) as share, show_progress("ranking") as report:
         results = evaluate_ranking(live, max_events, report, share)
     check_same_run(arguments.run, run)
-    write_atomically(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
+    keep(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
     print("\n".join(aligned(_ranking_rows(results))))
     (new,) = {row["new_pairs"]["num_events"] for row in results["ranked"].values()}
     print(

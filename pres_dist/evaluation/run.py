@@ -13,7 +13,7 @@ from pres_dist import arguments
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.evaluation.negatives import kinds_of
-from pres_dist.files import write_atomically
+from pres_dist.files import keep
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.report.run_folder import read_config
@@ -31,6 +31,8 @@ Results = dict[str, Any]
 @arguments.checked_call
 def evaluate_run(run_dir: Path | str, evaluation: EvaluationConfig) -> Results:
     """Evaluate the best epoch of a run; also writes evaluation.json into its folder.
+
+    Where that cannot be written, a warning says so.
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
@@ -83,7 +85,7 @@ def _evaluate(
 
         def publish() -> None:
             check_same_run(run_dir, best.run)
-            write_atomically(run_dir / EVALUATION, content)
+            keep(run_dir / EVALUATION, content)
 
         world.leader_does(publish)  # all wait for it, so that a leader that hangs is missed
     return results

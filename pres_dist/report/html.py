@@ -13,7 +13,7 @@ import yaml
 
 from pres_dist.config.dump import scalar
 from pres_dist.errors import DataError
-from pres_dist.files import write_atomically
+from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.figures import figures
 from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.metrics_log import Record, read_metrics
@@ -34,7 +34,14 @@ def write_report(run_dir: Path) -> Path | None:
         DataError: A file of the run folder is damaged.
     """
     path = run_dir / REPORT
-    return path if write_page(path, "report.html.j2", report_content(run_dir)) else None
+    try:
+        content = report_content(run_dir)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise DataError(
+            f"{path}: cannot be made: {METRICS}, {RESULTS} or {ENVIRONMENT} is damaged: "
+            f"{type(error).__name__}: {error}"
+        ) from None
+    return path if write_page(path, "report.html.j2", content) else None
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
@@ -165,8 +172,10 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        values = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+        values = parse(read_regular(path).decode())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: damaged: {error}") from None
     if not isinstance(values, dict):
         raise DataError(f"{path}: must hold a mapping, got {type(values).__name__}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pres_dist.errors import DataError
-from pres_dist.files import write_atomically
+from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.numbers import Mirror, Record, plain
 from pres_dist.report.run_folder import METRICS
 
@@ -92,21 +92,28 @@ def read_metrics(path: Path) -> list[Record]:
     """
     if not path.exists():
         return []
-    *lines, _half_line = path.read_bytes().split(b"\n")
+    try:
+        *lines, _half_line = read_regular(path).split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
 def _parse(path: Path, number: int, line: bytes) -> Record:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or not {"kind", "step"} <= record.keys():
+    if (
+        not isinstance(record, dict)
+        or not {"kind", "step"} <= record.keys()
+        or type(record["step"]) is not int
+    ):
         raise DataError(f"{path}:{number}: not a JSON object with kind and step, got {line[:40]!r}")
     return record
 
 
 def _drop_half_line(path: Path) -> None:
-    data = path.read_bytes() if path.exists() else b""
+    data = read_regular(path) if path.exists() else b""
     if data and not data.endswith(b"\n"):
         write_atomically(path, data[: data.rfind(b"\n") + 1])

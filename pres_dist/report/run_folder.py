@@ -103,8 +103,8 @@ def begun_run_folder(run_dir: Path | None) -> Path | None:
 
 def _noted_launch(folder: Path) -> str | None:
     try:
-        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        environment = json.loads(read_regular(folder / ENVIRONMENT))
+    except (OSError, ValueError, RecursionError):
         return None
     return environment.get("launch") if isinstance(environment, dict) else None
 

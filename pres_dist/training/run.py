@@ -16,10 +16,10 @@ import torch
 from pres_dist import arguments
 from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
-from pres_dist.errors import DataError
+from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.events.identity import check_same_events
-from pres_dist.files import write_atomically
+from pres_dist.files import keep, write_atomically
 from pres_dist.parallel.grid import Grid, training_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.parallel.world import World
@@ -90,7 +90,7 @@ def train(
             ) as place:
                 if found is not None and world.leads:
                     text = json.dumps(found.as_record(), indent=1)
-                    write_atomically(place.folder / CALIBRATION, text + "\n")
+                    keep(place.folder / CALIBRATION, text + "\n")
                 return _run(parts, place, progress, None)
 
 
@@ -252,13 +252,19 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
 
     def publish() -> None:
         place.check()
-        write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
         progress.results(results)
+        try:
+            write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+        except OSError as error:
+            raise ConfigError(
+                f"{folder / RESULTS}: cannot be written: {error.strerror}; `pres-dist resume "
+                f"{folder}` writes it once there is room"
+            ) from None
         try:
             report = write_report(folder)
             if report is not None:
                 progress.note(f"report: {report}")
-        except DataError as error:  # the run is complete, and `pres-dist report` makes it again
+        except DataError as error:  # the run is complete, and `pres-dist resume` makes it again
             progress.note(f"warning: {error}")
         if mirror is not None:
             mirror.finish()

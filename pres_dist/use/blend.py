@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.errors import ConfigError
-from pres_dist.files import read_regular, write_atomically
+from pres_dist.files import keep, read_regular
 from pres_dist.sampling.negatives import destinations_of
 from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.use.history import FEATURES, History
@@ -61,7 +61,7 @@ class Blend:
 
 
 def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
-    """The run's blend: that of its folder, or a new one, which is then kept there.
+    """The run's blend: that of its folder, or a new one, which is then kept there if it can be.
 
     Raises:
         ConfigError: there are no validation events to learn it from.
@@ -81,7 +81,7 @@ def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
         "num_events": blend.num_events,
         "weights": dict(zip(NAMES, blend.weights, strict=True)),
     }
-    write_atomically(file, json.dumps(kept, indent=1) + "\n")
+    keep(file, json.dumps(kept, indent=1) + "\n")
     return blend
 
 

@@ -19,6 +19,7 @@ from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.lookup import SIDES, Side
 from pres_dist.events.stream import EventStream
+from pres_dist.files import read_regular
 from pres_dist.report.progress import SilentProgress, make_progress
 from pres_dist.report.run_folder import RESULTS, new_folder, read_config
 from pres_dist.training import run as training
@@ -69,11 +70,16 @@ class Run:
 
         Raises:
             ConfigError: the run has not ended.
+            DataError: the file is damaged.
         """
         try:
-            results: dict[str, Any] = json.loads((self.path / RESULTS).read_text())
-        except OSError:
+            results = json.loads(read_regular(self.path / RESULTS))
+        except FileNotFoundError:
             raise ConfigError(f"{self.path}: has no {RESULTS}: the run has not ended") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{self.path / RESULTS}: damaged: {error}") from None
+        if not isinstance(results, dict):
+            raise DataError(f"{self.path / RESULTS}: damaged: must hold a JSON object")
         return results
 
     @property
