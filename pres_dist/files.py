@@ -22,15 +22,20 @@ UNSEALED = "0" * 64
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
+def user_path(text: str | Path) -> Path:
+    """Return a path as a user types it: `~` stands for the home folder."""
+    return Path(os.path.expanduser(text))
+
+
 def local_path(text: str | Path) -> Path:
-    """Return a path as it was typed.
+    """Return a path as it was typed, with `~` for the home folder.
 
     Raises:
         DataError: it is an address, such as ``https://host/file.csv``.
     """
     if _ADDRESS.match(str(text)):
         raise DataError(f"{text}: must be a path on this machine, got an address")
-    return Path(text)
+    return user_path(text)
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from pres_dist.config.load import load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
+from pres_dist.files import user_path
 
 SECTIONS = ["data", "evaluation"]
 
@@ -38,7 +38,7 @@ def _parser() -> OptionParser:
         description="What a model must beat: EdgeBank and popularity, nothing learnt, on the "
         "validation and test events of a configuration's stream.",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument("config", metavar="CONFIG", type=user_path, help="YAML configuration file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_overrides(parser, RunConfig, sections=SECTIONS)
     return parser

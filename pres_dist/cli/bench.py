@@ -9,6 +9,7 @@ from pres_dist.cli import bench_compare, bench_page, bench_scaling, bench_step
 from pres_dist.cli.bench_options import UNFINISHED, Commands, positive
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
+from pres_dist.files import user_path
 
 
 def main(argv: list[str]) -> int:
@@ -39,9 +40,12 @@ def _add_batch_size(commands: Commands) -> None:
     summary = "accuracy and time against the temporal batch, by stream, method and seed"
     sweep = commands.add_parser("batch-size", help=summary, description=summary)
     sweep.set_defaults(action=_batch_size)
-    sweep.add_argument("sweep", metavar="SWEEP", type=Path, help="YAML file of the sweep")
+    sweep.add_argument("sweep", metavar="SWEEP", type=user_path, help="YAML file of the sweep")
     sweep.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder of the sweep (default: runs/bench-NAME)"
+        "--out",
+        metavar="DIR",
+        type=user_path,
+        help="folder of the sweep (default: runs/bench-NAME)",
     )
     sweep.add_argument(
         "--jobs", metavar="N", type=positive, default=1, help="runs at a time (default 1)"
@@ -59,7 +63,7 @@ def _add_batch_size(commands: Commands) -> None:
     sweep.add_argument(
         "--known",
         metavar="FILE",
-        type=Path,
+        type=user_path,
         action="append",
         default=[],
         help="report.json of another sweep, whose finished runs count as done; may be repeated",

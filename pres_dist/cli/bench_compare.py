@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from pres_dist.cli.bench_options import Commands
+from pres_dist.files import user_path
 
 SUMMARY = "two reports side by side: what changed beyond noise"
 
@@ -15,8 +15,8 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("compare", help=SUMMARY, description=SUMMARY.capitalize())
     parser.set_defaults(action=_compare)
     described = "report.json of bench scaling or bench batch-size, or the folder that it is in"
-    parser.add_argument("before", metavar="A", type=Path, help=described)
-    parser.add_argument("after", metavar="B", type=Path, help="another of the same kind")
+    parser.add_argument("before", metavar="A", type=user_path, help=described)
+    parser.add_argument("after", metavar="B", type=user_path, help="another of the same kind")
 
 
 def _compare(arguments: argparse.Namespace) -> int:

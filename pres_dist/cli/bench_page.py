@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pres_dist.cli.bench_options import Commands
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 
 SUMMARY = "the page of a scaling bench again, from its report.json"
 
@@ -16,9 +17,13 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("page", help=SUMMARY, description=SUMMARY.capitalize())
     parser.set_defaults(action=_page)
     described = "report.json of bench scaling, or the folder that it is in"
-    parser.add_argument("report", metavar="REPORT", type=Path, help=described)
+    parser.add_argument("report", metavar="REPORT", type=user_path, help=described)
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, default=Path("report.html"), help="default: report.html"
+        "--out",
+        metavar="FILE",
+        type=user_path,
+        default=Path("report.html"),
+        help="default: report.html",
     )
 
 

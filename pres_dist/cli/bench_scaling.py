@@ -19,6 +19,7 @@ from pres_dist.cli.bench_options import (
 from pres_dist.cli.ray import require_ray
 from pres_dist.config.options import add_overrides
 from pres_dist.config.run import RunConfig
+from pres_dist.files import user_path
 
 if TYPE_CHECKING:
     from pres_dist.bench.scaling.plan import ScalingPlan
@@ -39,7 +40,7 @@ def add_to(commands: Commands) -> None:
         "[--SECTION.FIELD VALUE ...]",
     )
     parser.set_defaults(action=_scaling, takes_settings=True)
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument("config", metavar="CONFIG", type=user_path, help="YAML configuration file")
     asked = ScalingConfig()
     parser.add_argument(
         "--workers",
@@ -90,7 +91,10 @@ def add_to(commands: Commands) -> None:
         "(default -0.01; write --targets=-0.01)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="folder of the bench (default: runs/scaling-NAME)"
+        "--out",
+        metavar="DIR",
+        type=user_path,
+        help="folder of the bench (default: runs/scaling-NAME)",
     )
     parser.add_argument(
         "--nice", metavar="N", type=natural, default=0, help="niceness of the runs (default 0)"

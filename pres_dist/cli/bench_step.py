@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pres_dist.cli.bench_options import Commands, positive
 from pres_dist.config.options import add_overrides
 from pres_dist.config.run import RunConfig
+from pres_dist.files import user_path
 
 if TYPE_CHECKING:
     from pres_dist.bench.step.device import DeviceWork
@@ -30,7 +30,7 @@ def add_to(commands: Commands) -> None:
         usage="pres-dist bench step CONFIG [--steps N] [--json FILE] [--SECTION.FIELD VALUE ...]",
     )
     parser.set_defaults(action=_step, takes_settings=True)
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument("config", metavar="CONFIG", type=user_path, help="YAML configuration file")
     parser.add_argument(
         "--steps",
         metavar="N",
@@ -38,7 +38,9 @@ def add_to(commands: Commands) -> None:
         default=20,
         help="steps from the middle of an epoch, of which medians are taken (default 20)",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures there")
+    parser.add_argument(
+        "--json", metavar="FILE", type=user_path, help="also write the figures there"
+    )
     add_overrides(parser, RunConfig)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 
 from pres_dist.cli.data_options import add_fields, build
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
+from pres_dist.files import user_path
 from pres_dist.wording import printable
 
 
@@ -46,7 +46,7 @@ def _parser() -> OptionParser:
     synthesizing = add("synthesize", "generate a stream of users x items", _synthesize)
     add_fields(synthesizing, SynthesizeConfig)
     verifying = add("verify", "check every byte and every event of a stream", _verify)
-    verifying.add_argument("path", metavar="PATH", type=Path, help="directory of a stream")
+    verifying.add_argument("path", metavar="PATH", type=user_path, help="directory of a stream")
     return parser
 
 

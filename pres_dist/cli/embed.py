@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     workers = checked_workers(arguments)
     check_place(arguments.out, NODE_SUFFIXES)
     with terminable():
-        live = LiveRun(arguments.run, arguments.replay)
+        live = LiveRun(arguments.run, arguments.replay, stream=arguments.stream)
         t, nodes = chosen_time(live, arguments), None
         if arguments.nodes is not None:
             nodes = find_nodes(live.lookup, *read_ids(arguments.nodes), side=arguments.side)

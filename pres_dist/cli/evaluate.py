@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from pres_dist.cli.use_options import add_stream
 from pres_dist.config.load import load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 from pres_dist.report.run_folder import read_config
 
 SECTION = "evaluation"
@@ -31,9 +31,9 @@ def main(argv: list[str]) -> int:
 
     progress = make_progress()
     if not arguments.all_negatives:
-        progress.results(evaluate_run(arguments.run, config.evaluation))
+        progress.results(evaluate_run(arguments.run, config.evaluation, arguments.stream))
         return 0
-    by_kind = evaluate_negatives(arguments.run, config.evaluation)
+    by_kind = evaluate_negatives(arguments.run, config.evaluation, arguments.stream)
     for part in ("validation", "test"):
         for line in aligned(comparison_rows(by_kind, part)):
             progress.note(line)
@@ -46,15 +46,17 @@ def main(argv: list[str]) -> int:
 def _parser() -> OptionParser:
     parser = OptionParser(
         prog="pres-dist evaluate",
-        usage=f"pres-dist evaluate RUN [--all-negatives] [--{SECTION}.FIELD VALUE ...]",
+        usage="pres-dist evaluate RUN [--all-negatives] [--data.stream DIR] "
+        f"[--{SECTION}.FIELD VALUE ...]",
         description="Evaluate a trained run; the run's own settings hold where none is given.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument("run", metavar="RUN", type=user_path, help="folder of the run")
     parser.add_argument(
         "--all-negatives",
         action="store_true",
         help="evaluate among random, historical and inductive negatives (and TGB's, where the "
         "stream has them), in one table",
     )
+    add_stream(parser)
     add_overrides(parser, RunConfig, sections=[SECTION])
     return parser

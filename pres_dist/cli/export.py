@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import use_parser
 from pres_dist.config.options import OptionParser, normalised
+from pres_dist.files import user_path
 
 
 def main(argv: list[str]) -> int:
@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
 
     started = time.perf_counter()
     with terminable(), show_progress("exporting") as report:
-        export_run(arguments.run, arguments.out, arguments.memory, report)
+        export_run(arguments.run, arguments.out, arguments.memory, report, arguments.stream)
     names = sorted(file.name for file in arguments.out.iterdir())
     print(f"{arguments.out}: {', '.join(names)} ({time.perf_counter() - started:.1f} s)")
     return 0
@@ -33,7 +33,7 @@ def _parser() -> OptionParser:
         "which run without pres_dist.",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="new folder to write"
+        "--out", metavar="DIR", type=user_path, required=True, help="new folder to write"
     )
     parser.add_argument(
         "--memory",

@@ -51,10 +51,16 @@ def main(argv: list[str]) -> int:
     training = TrainOn(**given) if arguments.train else None
     with terminable(), show_progress("extending") as report:
         if arguments.served:
-            done = fold(arguments.run, report)
+            done = fold(arguments.run, report, arguments.stream)
         else:
             done = extend_run(
-                arguments.run, arguments.events, columns, report, training, arguments.max_ahead
+                arguments.run,
+                arguments.events,
+                columns,
+                report,
+                training,
+                arguments.max_ahead,
+                arguments.stream,
             )
     if done.training is not None:
         _tell(done.training)

@@ -12,7 +12,7 @@ from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.files import write_atomically
+from pres_dist.files import user_path, write_atomically
 from pres_dist.planner.config import PlanConfig
 
 if TYPE_CHECKING:
@@ -49,10 +49,14 @@ def _parser() -> OptionParser:
         "CONFIG the model is TGN with preset best.",
     )
     parser.add_argument(
-        "config", metavar="CONFIG", type=Path, nargs="?", help="YAML configuration of the model"
+        "config",
+        metavar="CONFIG",
+        type=user_path,
+        nargs="?",
+        help="YAML configuration of the model",
     )
     parser.add_argument(
-        "--json", metavar="FILE", type=Path, help="also write the plan to this file"
+        "--json", metavar="FILE", type=user_path, help="also write the plan to this file"
     )
     add_fields(parser, PlanConfig)
     add_overrides(parser, RunConfig, sections=SECTIONS)

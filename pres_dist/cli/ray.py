@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.load import load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 
 MISSING_CONFIG = """ray needs a configuration file
   start from one that is there:  pres-dist ray configs/quickstart.yaml --num-workers 2
@@ -65,7 +65,7 @@ def _parser() -> OptionParser:
         description="Train a model on several workers of a Ray cluster. Without an address (here "
         "or in RAY_ADDRESS) the cluster is on this machine alone and ends with the run.",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument("config", metavar="CONFIG", type=user_path, help="YAML configuration file")
     parser.add_argument(
         "--num-workers", metavar="N", type=int, default=2, help="worker processes (default 2)"
     )
@@ -88,7 +88,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--run-dir",
         metavar="DIR",
-        type=Path,
+        type=user_path,
         help="new or empty folder for the run, which all nodes must see "
         "(default: runs/NAME-DATE-TIME)",
     )

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     if arguments.out is not None:
         check_place(arguments.out, SUFFIXES)
     with terminable():
-        live = LiveRun(arguments.run, arguments.replay)
+        live = LiveRun(arguments.run, arguments.replay, stream=arguments.stream)
         if arguments.evaluate:
             _evaluate(live, arguments)
         else:

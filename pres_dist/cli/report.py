@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import add_side, at_least_one, use_parser
 from pres_dist.config.options import OptionParser, normalised
-from pres_dist.files import local_path
+from pres_dist.files import local_path, user_path
 
 
 def main(argv: list[str]) -> int:
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
     require_page_libraries()
     limits = Limits(nodes=int(arguments.nodes), events=int(arguments.events))
     with terminable():
-        live, chosen = LiveRun(arguments.run, arguments.replay), None
+        live, chosen = LiveRun(arguments.run, arguments.replay, stream=arguments.stream), None
         if arguments.ids is not None:
             found = find_nodes(live.lookup, *read_ids(arguments.ids), side=arguments.side)
             chosen = torch.tensor(list(dict.fromkeys(found.tolist())))
@@ -58,7 +57,10 @@ def _parser() -> OptionParser:
         "nearest embeddings, and a map.",
     )
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="page to write (explore.html in the run's folder)"
+        "--out",
+        metavar="FILE",
+        type=user_path,
+        help="page to write (explore.html in the run's folder)",
     )
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(

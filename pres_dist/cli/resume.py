@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pres_dist.cli.use_options import add_stream
 from pres_dist.config.options import OptionParser
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 from pres_dist.remote import is_url
 from pres_dist.report.run_folder import LATEST, read_config, restore_config
 
@@ -28,7 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--run-dir",
         metavar="DIR",
-        type=Path,
+        type=user_path,
         help="new or empty folder that a run from a URL is copied to (default: runs/END-OF-URL)",
     )
     parser.add_argument(
@@ -39,8 +41,9 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="first put back the config.yaml that the run was started with",
     )
+    add_stream(parser)
     arguments = parser.parse_args(argv)
-    run_dir, checkpoint = Path(arguments.run), arguments.checkpoint or LATEST
+    run_dir, checkpoint = user_path(arguments.run), arguments.checkpoint or LATEST
     if is_url(arguments.run):
         run_dir = _fetched(arguments.run, arguments.run_dir, checkpoint, arguments.fetch_only)
         checkpoint = LATEST  # here
@@ -59,7 +62,7 @@ def main(argv: list[str]) -> int:
     progress = make_progress()
     try:
         with listening():
-            resume(run_dir, progress, checkpoint)
+            resume(run_dir, progress, checkpoint, arguments.stream)
     finally:
         progress.stop()
     return 0

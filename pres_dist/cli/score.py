@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             "cannot be given; --time '' leaves the column out"
         )
     with terminable():
-        live = LiveRun(arguments.run, arguments.replay)
+        live = LiveRun(arguments.run, arguments.replay, stream=arguments.stream)
         live.require_links()
         pairs, places = file.pairs(live, chosen_time(live, arguments), arguments.unknown)
         probability = np.full(file.num_rows, np.nan, np.float32)

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import hang_up_as_sigterm, terminable
 from pres_dist.cli.use_options import add_max_ahead, at_least_one, use_parser
 from pres_dist.config.options import OptionParser, normalised
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 
 if TYPE_CHECKING:
     from pres_dist.serve.access import Access
@@ -116,7 +116,9 @@ def _open(arguments: argparse.Namespace) -> ScoringService:
     from pres_dist.serve.service import ScoringService
 
     with show_progress("opening") as report:
-        return ScoringService(arguments.run, arguments.order, report, arguments.max_ahead)
+        return ScoringService(
+            arguments.run, arguments.order, report, arguments.max_ahead, arguments.stream
+        )
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        type=Path,
+        type=user_path,
         help="file with the bearer token that requests must show; else PRES_DIST_TOKEN of the "
         "environment, or ~/.config/pres_dist/token, which is made when there is none",
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 from pres_dist.report.environment import launch_id
 
 MISSING_CONFIG = """train needs a configuration file
@@ -59,11 +59,11 @@ def _parser() -> OptionParser:
         usage="pres-dist train CONFIG [--run-dir DIR] [--print-config] [--SECTION.FIELD VALUE ...]",
         description="Train a model. Every field of the configuration is also an option.",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="YAML configuration file")
+    parser.add_argument("config", metavar="CONFIG", type=user_path, help="YAML configuration file")
     parser.add_argument(
         "--run-dir",
         metavar="DIR",
-        type=Path,
+        type=user_path,
         help="new or empty folder for the run (default: runs/NAME-DATE-TIME)",
     )
     parser.add_argument(

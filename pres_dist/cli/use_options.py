@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pres_dist.config.options import OptionParser
 from pres_dist.errors import ConfigError
 from pres_dist.events.import_config import delimiter_of
+from pres_dist.files import user_path
 
 if TYPE_CHECKING:
     from pres_dist.use.live import LiveRun
@@ -24,8 +24,20 @@ def use_parser(name: str, arguments: str, description: str) -> OptionParser:
         usage=f"pres-dist {name} RUN {arguments}",
         description=description,
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="folder of the run")
+    parser.add_argument("run", metavar="RUN", type=user_path, help="folder of the run")
+    add_stream(parser)
     return parser
+
+
+def add_stream(parser: argparse.ArgumentParser) -> None:
+    """Where the run's stream is now."""
+    parser.add_argument(
+        "--data.stream",
+        dest="stream",
+        metavar="DIR",
+        type=user_path,
+        help="where the stream of the run is now, if it was moved; its events must be the same",
+    )
 
 
 def add_columns(parser: argparse.ArgumentParser, of_times: str = "times") -> None:

@@ -13,6 +13,7 @@ from pres_dist.config.base import Config
 from pres_dist.config.dump import dump_yaml
 from pres_dist.config.fields import KeyPath, Leaf, leaves, section_model
 from pres_dist.config.options import parse_overrides
+from pres_dist.config.places import find_beside_file
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
 from pres_dist.config.source import Source, read_source
@@ -70,6 +71,7 @@ def validated(model: type[AnyConfig], source: Source, default_place: str) -> Any
         ConfigError: Lists every problem, one a line, with its place.
     """
     problems = list(source.problems)
+    find_beside_file(model, source)
     try:
         config = model.model_validate(source.values)
     except ValidationError as error:

@@ -13,6 +13,7 @@ from pres_dist import arguments
 from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.final import final_metrics
 from pres_dist.evaluation.negatives import kinds_of
+from pres_dist.events.builtin import check_stream_there
 from pres_dist.files import keep
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.join import join_world
@@ -29,7 +30,9 @@ Results = dict[str, Any]
 
 
 @arguments.checked_call
-def evaluate_run(run_dir: Path | str, evaluation: EvaluationConfig) -> Results:
+def evaluate_run(
+    run_dir: Path | str, evaluation: EvaluationConfig, stream: Path | str | None = None
+) -> Results:
     """Evaluate the best epoch of a run; also writes evaluation.json into its folder.
 
     Where that cannot be written, a warning says so.
@@ -40,11 +43,14 @@ def evaluate_run(run_dir: Path | str, evaluation: EvaluationConfig) -> Results:
     """
     arguments.kind("evaluation", evaluation, EvaluationConfig, "an EvaluationConfig")
     place = arguments.path("run_dir", run_dir)
-    (results,) = _evaluate(place, lambda parts: [evaluation], lambda results: results[0])
+    now = None if stream is None else arguments.path("stream", stream)
+    (results,) = _evaluate(place, lambda parts: [evaluation], lambda results: results[0], now)
     return results
 
 
-def evaluate_negatives(run_dir: Path, evaluation: EvaluationConfig) -> dict[str, Results]:
+def evaluate_negatives(
+    run_dir: Path, evaluation: EvaluationConfig, stream: Path | None = None
+) -> dict[str, Results]:
     """`evaluate_run` with every kind of negatives that the stream has, by kind."""
 
     def evaluations(parts: Parts) -> list[EvaluationConfig]:
@@ -54,16 +60,18 @@ def evaluate_negatives(run_dir: Path, evaluation: EvaluationConfig) -> dict[str,
     def by_kind(results: list[Results]) -> dict[str, Results]:
         return {result["negatives"]: result for result in results}
 
-    return by_kind(_evaluate(run_dir, evaluations, by_kind))
+    return by_kind(_evaluate(run_dir, evaluations, by_kind, stream))
 
 
 def _evaluate(
     run_dir: Path,
     evaluations: Callable[[Parts], list[EvaluationConfig]],
     written: Callable[[list[Results]], Results],
+    stream: Path | None,
 ) -> list[Results]:
     """The results of some evaluations, each from the memory of the best epoch."""
-    config = read_config(run_dir)
+    config = read_config(run_dir, stream)
+    check_stream_there(run_dir, config)
     device, results = choose_device(config), []
     with join_world(
         device, partial(evaluation_grid, config.parallel), config.parallel.timeout_s

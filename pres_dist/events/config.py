@@ -7,12 +7,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
+from pres_dist.config.places import Place
 
 
 class DataConfig(Config):
     """The event stream and its chronological split."""
 
-    stream: str = "nycflights13"
+    stream: Place = "nycflights13"
     """Path of an imported stream, or the name of a built-in one (nycflights13)."""
     max_events: int | None = Field(None, ge=10)
     """Use only the first so many events of the stream; all when unset."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pres_dist.errors import DataError
 from pres_dist.events.storage import is_stream, others_in
+from pres_dist.files import user_path
 from pres_dist.staging import Staged, restore
 from pres_dist.wording import setting
 
@@ -22,7 +23,7 @@ class StreamExistsError(DataError):
 
 def stored_at(path: str | Path) -> Path:
     """The place of a stored stream; what a killed import moved out of the way is put back."""
-    place = Path(path)
+    place = user_path(path)
     with suppress(OSError):
         restore(place.absolute())
     return place

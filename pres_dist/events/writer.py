@@ -37,7 +37,7 @@ from pres_dist.events.storage import (
     StreamMeta,
     meta_json,
 )
-from pres_dist.files import sha256
+from pres_dist.files import sha256, user_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,7 @@ class StreamWriter:
         locate: Locate = event_number,
         force: bool = False,
     ) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = Path(os.path.abspath(user_path(path)))
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._name = name or self.path.name
         self._edge_dim, self._labelled = edge_dim, labelled

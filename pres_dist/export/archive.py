@@ -37,7 +37,13 @@ MANIFEST, README = "manifest.json", "README.md"
 FORMAT = 1
 
 
-def export_run(run_dir: Path, out: Path, memory: bool = False, report: Report = quiet) -> Path:
+def export_run(
+    run_dir: Path,
+    out: Path,
+    memory: bool = False,
+    report: Report = quiet,
+    stream: Path | None = None,
+) -> Path:
     """Write the best epoch of a run as files for other software.
 
     Args:
@@ -45,6 +51,7 @@ def export_run(run_dir: Path, out: Path, memory: bool = False, report: Report = 
         out: folder to write; it must not be there. It appears complete or not at all.
         memory: also the memory of all nodes after the last event that the run knows.
         report: told how many of the events memory has seen.
+        stream: where the run's stream is now; where it was when None.
 
     Raises:
         ConfigError: not the folder of a run, a place that is taken or cannot be written, a
@@ -56,7 +63,7 @@ def export_run(run_dir: Path, out: Path, memory: bool = False, report: Report = 
     if memory and not config.model.has_memory:
         raise ConfigError(f"--memory: model.kind {config.model.kind} has no memory")
     _check_free(out)
-    live = LiveRun(run_dir, device="cpu")  # programs are traced and run there
+    live = LiveRun(run_dir, device="cpu", stream=stream)  # programs are traced and run there
     try:
         with new_folder(out) as folder:
             (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")

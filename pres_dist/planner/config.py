@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from pres_dist.config.base import Config
+from pres_dist.config.places import Place
 
 SpreadPart = Literal["adjacency", "events", "destinations", "unseen"]
 
@@ -41,7 +42,7 @@ class PlanConfig(Config):
     """Nodes of the stream, e.g. 1e9; 0 takes those of --stream."""
     events: Count = Field(0, ge=0)
     """Events of the stream, e.g. 1e11; 0 takes those of --stream."""
-    stream: str = ""
+    stream: Place = ""
     """Directory of a stream, or a built-in name, whose batches tell how many distinct nodes a
     step touches; without one a power law is assumed."""
     sources: Count = Field(0, ge=0)
@@ -54,7 +55,7 @@ class PlanConfig(Config):
     """Numbers in an event's features."""
     node_features: Count = Field(0, ge=0)
     """Numbers in a node's features."""
-    machine: str = ""
+    machine: Place = ""
     """YAML file of a machine (--calibrate writes one), or the name of one that comes along; if
     not given, the one of these that was calibrated with the most similar model."""
     largest_batch: Count = Field(0, ge=0)

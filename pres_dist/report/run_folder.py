@@ -109,8 +109,12 @@ def _noted_launch(folder: Path) -> str | None:
     return environment.get("launch") if isinstance(environment, dict) else None
 
 
-def read_config(run_dir: Path) -> RunConfig:
+def read_config(run_dir: Path, stream: Path | None = None) -> RunConfig:
     """The configuration that a run was started with.
+
+    Args:
+        run_dir: Its folder.
+        stream: Where its stream is now; where it was when None.
 
     Raises:
         ConfigError: `run_dir` is not the folder of a run, or its config.yaml is not what the
@@ -132,7 +136,11 @@ def read_config(run_dir: Path) -> RunConfig:
             f"{_restore(run_dir)}, and `pres-dist train {file} --run-dir NEW` starts a run with "
             "other settings"
         )
-    return load_config(file)
+    config = load_config(file)
+    if stream is None:
+        return config
+    data = config.data.model_copy(update={"stream": str(stream)})
+    return config.model_copy(update={"data": data})
 
 
 def restore_config(run_dir: Path) -> None:

@@ -38,7 +38,7 @@ def journal_header(stream: EventStream) -> Record:
     }
 
 
-def fold(run_dir: Path, report: Report = quiet) -> Extension:
+def fold(run_dir: Path, report: Report = quiet, stream: Path | None = None) -> Extension:
     """Append the events of the journal to the run, as `pres-dist extend` appends others.
 
     The journal is kept beside, under another name. After a crash this may be done again.
@@ -51,7 +51,7 @@ def fold(run_dir: Path, report: Report = quiet) -> Extension:
     read_config(run_dir)
     path = run_dir / EXTENDED / JOURNAL
     with lock_run(run_dir) as lock:
-        live = LiveRun(run_dir)
+        live = LiveRun(run_dir, stream=stream)
         put_aside_if_appended(path, live.stream)
         rows = read_journal(path).kept if path.exists() else {}
         if not rows:

@@ -84,10 +84,11 @@ class ScoringService:
         order: Order = "blend",
         report: Report = quiet,
         max_ahead: MaxAhead = "auto",
+        stream: Path | None = None,
     ) -> None:
         self.run_dir = arguments.path("run_dir", run_dir)
         arguments.one_of("order", order, get_args(Order))
-        live = LiveRun(self.run_dir)
+        live = LiveRun(self.run_dir, stream=stream)
         live.require_links()
         self._stack = ExitStack()
         try:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pres_dist.config.base import Config
+from pres_dist.config.places import OptionalPlace
 
 TaskKind = Literal["link_prediction", "node_classification", "edge_classification"]
 
@@ -24,5 +25,5 @@ class TaskConfig(Config):
     """Show the classifier the event's own features: only where they do not tell its label."""
     missing_label: int | None = None
     """Label that stands for none: such events are neither learnt nor scored."""
-    pretrained: str | None = None
+    pretrained: OptionalPlace = None
     """Run folder of link prediction: its best weights are kept, only the classifier is learnt."""

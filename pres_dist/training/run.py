@@ -15,9 +15,11 @@ import torch
 
 from pres_dist import arguments
 from pres_dist.config.ineffective import ineffective
+from pres_dist.config.places import with_absolute_places
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.final import final_metrics
+from pres_dist.events.builtin import check_stream_there
 from pres_dist.events.identity import check_same_events
 from pres_dist.files import keep, write_atomically
 from pres_dist.parallel.grid import Grid, training_grid
@@ -70,6 +72,7 @@ def train(
         DataError: the stream cannot be used.
         NonFiniteError: the loss became NaN or infinite.
     """
+    config = with_absolute_places(config)
     device = _device(config)
     with _joined(config, device) as world:
         progress = _progress(console, world)
@@ -121,6 +124,7 @@ def start_or_resume(
         progress = _progress(console, world)
         with _writing(lambda: lock_run(begun, PREDECESSOR_S, progress.note), world) as place:
             config = world.leader_does(lambda: read_config(begun))  # what the run began with
+            check_stream_there(begun, config)
             checkpoints = Checkpoints(begun)
             newest = world.leader_does(lambda: checkpoints.open() if checkpoints.any() else None)
             with assembled(config, device, world) as parts:
@@ -131,7 +135,10 @@ def start_or_resume(
 
 @arguments.checked_call
 def resume(
-    run_dir: Path | str, console: Progress | None = None, checkpoint: str = LATEST
+    run_dir: Path | str,
+    console: Progress | None = None,
+    checkpoint: str = LATEST,
+    stream: Path | str | None = None,
 ) -> Results:
     """Go on with a run from a checkpoint; on the CPU it ends in the same bits.
 
@@ -139,13 +146,15 @@ def resume(
         run_dir: folder of the run.
         console: what whoever is watching sees; nothing when None.
         checkpoint: name of an older one, for a newest that is damaged.
+        stream: where the run's stream is now; where it was when None.
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
         ConfigError: not the folder of a run, or another process writes into it.
     """
     run_dir = arguments.path("run_dir", run_dir)
-    config = read_config(run_dir)
+    config = read_config(run_dir, None if stream is None else arguments.path("stream", stream))
+    check_stream_there(run_dir, config)
     device = _device(config)
     with _joined(config, device) as world:
         progress = _progress(console, world)

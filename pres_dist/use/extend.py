@@ -55,6 +55,7 @@ def extend_run(
     report: Report = quiet,
     training: TrainOn | None = None,
     max_ahead: MaxAhead = "auto",
+    stream: Path | None = None,
 ) -> Extension:
     """Append events to the stream of a run, and bring its memory up to date.
 
@@ -69,6 +70,7 @@ def extend_run(
         report: told how many of the events memory has seen.
         training: how to go on training on the new events; None keeps weights as they are.
         max_ahead: how far after the last event new ones may be; see `latest_allowed`.
+        stream: where the run's stream is now; where it was when None.
 
     Raises:
         ConfigError: not the folder of a run, another process writes into it, or a run that cannot
@@ -79,7 +81,7 @@ def extend_run(
     read_config(run_dir)
     with lock_run(run_dir) as lock:
         _check_nothing_served(run_dir)
-        live = LiveRun(run_dir)
+        live = LiveRun(run_dir, stream=stream)
         new = read_new_events(live.stream, source, columns or EventColumns(), max_ahead)
         return append(lock, live, new, report, training)
 

@@ -40,7 +40,7 @@ from pres_dist.training.state import load_weights
 from pres_dist.training.stores import without_servers
 from pres_dist.use.stretches import Stretch, stretches_of
 from pres_dist.use.times import latest_allowed, shown
-from pres_dist.use.versions import RunState, open_state
+from pres_dist.use.versions import RunState, current_version, open_state
 
 Report = Callable[[int, int, int], None]
 """Called with events or rows so far, and work done and work in all, both in the same unit."""
@@ -65,6 +65,7 @@ class LiveRun:
             times inside the training part possible and costs accuracy (docs/pres.md).
         opened: a state to begin with that is not in the folder yet.
         device: where to compute, as in `training.device`; where the run was trained when None.
+        stream: where the run's stream is now; where it was when None.
 
     Raises:
         ConfigError: not the folder of a run, or several workers.
@@ -78,10 +79,16 @@ class LiveRun:
         replay: bool = False,
         opened: RunState | None = None,
         device: str | None = None,
+        stream: Path | None = None,
     ) -> None:
         _check_alone()
-        self.run_dir = run_dir
-        self.config: RunConfig = without_servers(read_config(run_dir))
+        self.run_dir, self.moved_stream = run_dir, stream
+        self.config: RunConfig = without_servers(read_config(run_dir, stream))
+        if stream is not None and (version := current_version(run_dir)) is not None:
+            raise ConfigError(
+                f"{run_dir}: was extended, and all of its events are in {version}/stream: "
+                f"--data.stream has no effect, got {stream}"
+            )
         if device is not None:
             training = self.config.training.model_copy(update={"device": device})
             self.config = self.config.model_copy(update={"training": training})

@@ -50,16 +50,20 @@ class Run:
         path: folder of the run.
         replay: rebuild the memory from the first event by the final weights: allows times
             inside the training part, and costs accuracy (docs/pres.md).
+        stream: where the run's stream is now, if it was moved; its events must be the same.
 
     Raises:
         ConfigError: not the folder of a run.
     """
 
     @checked_call
-    def __init__(self, path: str | Path, replay: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, replay: bool = False, stream: str | Path | None = None
+    ) -> None:
         self.path = arguments.path("path", path)
+        self._stream = None if stream is None else arguments.path("stream", stream)
         self._replay = arguments.flag("replay", replay)
-        self.config: RunConfig = read_config(self.path)
+        self.config: RunConfig = read_config(self.path, self._stream)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.config.model.kind} on {self.config.data.stream})"
@@ -103,7 +107,7 @@ class Run:
             settings: fields of the section `evaluation`, e.g. `negatives="historical"`.
         """
         named = {f"evaluation__{name}": value for name, value in settings.items()}
-        return evaluate_run(self.path, configured(self.config, named).evaluation)
+        return evaluate_run(self.path, configured(self.config, named).evaluation, self._stream)
 
     @checked_call
     def embed(
@@ -215,7 +219,8 @@ class Run:
             arguments.kind("columns", columns, EventColumns, "EventColumns")
         named = isinstance(events, (str, os.PathLike))
         source = arguments.path("events", events) if named else events
-        done = extend_run(self.path, source, columns, max_ahead=max_ahead)
+        done = extend_run(self.path, source, columns, max_ahead=max_ahead, stream=self._stream)
+        self._stream = None  # all events are in the run folder now
         self.__dict__.pop("_live", None)
         return done
 
@@ -224,7 +229,8 @@ class Run:
         """Weights and modules as files for other software; see `pres_dist.export.archive`."""
         from pres_dist.export.archive import export_run  # torch.export takes a second to import
 
-        return export_run(self.path, arguments.path("out", out), arguments.flag("memory", memory))
+        memory = arguments.flag("memory", memory)
+        return export_run(self.path, arguments.path("out", out), memory, stream=self._stream)
 
     @checked_call
     def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
@@ -236,7 +242,7 @@ class Run:
 
     @cached_property
     def _live(self) -> LiveRun:
-        return LiveRun(self.path, self._replay)
+        return LiveRun(self.path, self._replay, stream=self._stream)
 
     def _time(self, at: object) -> int:
         if at is None:
@@ -280,7 +286,7 @@ def train(
     if stream is not None:
         settings = {**settings, "data__stream": _place(stream)}
     resolved = configured(config, settings)
-    folder = Path(run_dir) if run_dir is not None else _own_folder(resolved.name)
+    folder = user_path(run_dir) if run_dir is not None else _own_folder(resolved.name)
     console = make_progress() if progress else SilentProgress()
     try:
         training.train(resolved, folder, console)
@@ -295,9 +301,9 @@ def train(
 
 
 @checked_call
-def load_run(path: str | Path, replay: bool = False) -> Run:
+def load_run(path: str | Path, replay: bool = False, stream: str | Path | None = None) -> Run:
     """A run that has been trained; see `Run`."""
-    return Run(path, replay)
+    return Run(path, replay, stream)
 
 
 def _place(stream: EventStream | str | Path) -> str:

@@ -11,6 +11,7 @@ from pres_dist.config.options import option
 from pres_dist.config.run import RunConfig
 from pres_dist.config.suggest import suggest
 from pres_dist.errors import ConfigError
+from pres_dist.files import user_path
 
 
 def configured(config: RunConfig | str | Path | None, settings: Mapping[str, object]) -> RunConfig:
@@ -30,7 +31,7 @@ def configured(config: RunConfig | str | Path | None, settings: Mapping[str, obj
     ]
     if isinstance(config, RunConfig):
         return load_config(None, overrides, config)
-    return load_config(None if config is None else Path(config), overrides)
+    return load_config(None if config is None else user_path(config), overrides)
 
 
 def _key(name: str) -> str:

@@ -73,6 +73,7 @@ class Opening:
         run_dir, replay: as of `LiveRun`.
         num_events, checkpoint: what the command has found there.
         num_threads: of torch, where the run's configuration does not say.
+        stream: where the run's stream is now.
     """
 
     run_dir: Path
@@ -80,17 +81,23 @@ class Opening:
     num_events: int
     checkpoint: str
     num_threads: int
+    stream: Path | None = None
 
     @classmethod
     def of(cls, live: LiveRun, num_threads: int) -> Opening:
         return cls(
-            live.run_dir, live.replayed, live.stream.num_events, live.checkpoint, num_threads
+            live.run_dir,
+            live.replayed,
+            live.stream.num_events,
+            live.checkpoint,
+            num_threads,
+            live.moved_stream,
         )
 
     def open(self) -> LiveRun:
         """The run; ConfigError where it is no longer the one that the command has opened."""
         torch.set_num_threads(self.num_threads)
-        live = LiveRun(self.run_dir, self.replay)
+        live = LiveRun(self.run_dir, self.replay, stream=self.stream)
         if (live.stream.num_events, live.checkpoint) != (self.num_events, self.checkpoint):
             raise ConfigError(
                 f"{self.run_dir}: must stay as it is while workers use it, and was extended or "

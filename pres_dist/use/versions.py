@@ -26,6 +26,7 @@ from pydantic import Field
 from pres_dist.config.run import RunConfig
 from pres_dist.config.sealed import SHA256, Sealed, read_sealed, write_sealed
 from pres_dist.errors import CheckpointError
+from pres_dist.events.builtin import check_stream_there
 from pres_dist.events.identity import check_same_events, differences
 from pres_dist.events.stream import EventStream
 from pres_dist.files import read_regular, sha256, write_atomically
@@ -125,6 +126,7 @@ def open_state(
     folder = current_version(run_dir)
     if folder is not None:
         return _extended(folder, config, device, best, until)
+    check_stream_there(run_dir, config)
     data = load_data(config, device)
     trained = best.training_state()
     check_same_events(data.stream, trained.fingerprint)
