@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 from pres_dist.config.load import load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.files import user_path
+from pres_dist.report.run_folder import CONFIG, read_config
+from pres_dist.report.run_record import RECORD, read_record
 
 SECTIONS = ["data", "evaluation"]
 
@@ -20,7 +24,7 @@ def main(argv: list[str]) -> int:
     from pres_dist.evaluation.without_model import stream_baselines
     from pres_dist.report.comparison import aligned, comparison_rows
 
-    results = stream_baselines(config)
+    results = stream_baselines(config, _stream_of_run(arguments.config, config))
     if arguments.json:
         print(json.dumps(results, indent=1))
         return 0
@@ -29,6 +33,15 @@ def main(argv: list[str]) -> int:
     seconds = ", ".join(f"{kind} {of['seconds']:.1f}" for kind, of in results.items())
     print(f"MRR among {results['random']['num_negatives']} negatives; seconds: {seconds}")
     return 0
+
+
+def _stream_of_run(file: Path, config: RunConfig) -> dict[str, Any] | None:
+    """Identity of the stream of a run whose own configuration this is; None for any other."""
+    if file.name != CONFIG or not (file.parent / RECORD).exists():
+        return None
+    if config.data.stream != read_config(file.parent).data.stream:  # another is asked for
+        return None
+    return read_record(file.parent).stream
 
 
 def _parser() -> OptionParser:

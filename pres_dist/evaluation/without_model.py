@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.baselines import Baselines
 from pres_dist.evaluation.negatives import kinds_of, negatives_of
+from pres_dist.events.identity import check_same_events
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.training.setup import choose_device, load_data
 
 Results = dict[str, Any]
 
 
-def stream_baselines(config: RunConfig) -> Results:
+def stream_baselines(config: RunConfig, expected: Mapping[str, Any] | None = None) -> Results:
     """What EdgeBank and popularity reach on the stream of a configuration.
+
+    Args:
+        config: which stream, and how it is split.
+        expected: identity that the stream must have, where the configuration is a run's.
 
     Returns:
         for each kind of negatives what results.json of a run has, less the model's figures;
@@ -24,9 +30,12 @@ def stream_baselines(config: RunConfig) -> Results:
     Raises:
         ConfigError: a setting that cannot be used here.
         DataError: the stream cannot be used.
+        CheckpointError: it is not the expected one.
     """
     data = load_data(config, choose_device(config))
     stream, split = data.stream, data.split
+    if expected is not None:
+        check_same_events(stream, expected)
     adjacency = TemporalAdjacency(stream, data.tables, home=config.sampling.adjacency)
     baselines = Baselines(stream, data.tables, data.unseen_N)
     results: Results = {}

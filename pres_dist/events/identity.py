@@ -7,6 +7,7 @@ events has the same identity; one with another feature, label or numbering of no
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,11 @@ def identity_of(stream: EventStream) -> StreamIdentity:
         **{column: _column_hash(stream, column) for column in COLUMNS},
         "node_ids": _ids_hash(stream),
     }
+
+
+def digest_of(identity: StreamIdentity) -> str:
+    """Return a SHA-256 of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def differences(expected: Mapping[str, Any], found: StreamIdentity) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pres_dist.errors import ConfigError
 from pres_dist.events.chunk import EventChunk
+from pres_dist.events.identity import digest_of
 from pres_dist.events.ids import PairMap
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sync_folder
@@ -19,7 +20,7 @@ from pres_dist.report.run_lock import lock_run
 from pres_dist.serve.checks import NO_LABEL, EventChecks
 from pres_dist.serve.names import NodeNames
 from pres_dist.use.extend import JOURNAL, Extension, append, learned_labels
-from pres_dist.use.journal import Record, Row, read_journal
+from pres_dist.use.journal import Record, Row, check_header, read_journal
 from pres_dist.use.live import LiveRun, Report, quiet
 from pres_dist.use.new_events import NewEvents
 from pres_dist.use.versions import EXTENDED
@@ -35,6 +36,7 @@ def journal_header(stream: EventStream) -> Record:
         "num_events": stream.num_events,
         "num_nodes": stream.num_nodes,
         "last_time": int(stream.t[-1]),
+        "identity": digest_of(stream.identity),
     }
 
 
@@ -45,7 +47,7 @@ def fold(run_dir: Path, report: Report = quiet, stream: Path | None = None) -> E
 
     Raises:
         ConfigError: not the folder of a run, one that is in use, or nothing was taken in.
-        JournalError: the journal is damaged.
+        JournalError: the journal is damaged, or continues other events.
         DataError: an event in it that is not valid.
     """
     read_config(run_dir)
@@ -53,7 +55,11 @@ def fold(run_dir: Path, report: Report = quiet, stream: Path | None = None) -> E
     with lock_run(run_dir) as lock:
         live = LiveRun(run_dir, stream=stream)
         put_aside_if_appended(path, live.stream)
-        rows = read_journal(path).kept if path.exists() else {}
+        rows: Mapping[int, Row] = {}
+        if path.exists():
+            journal = read_journal(path)
+            check_header(path, journal.header, journal_header(live.stream))
+            rows = journal.kept
         if not rows:
             raise ConfigError(f"{path}: no service has taken in events since the last extension")
         check_rows(live, rows)

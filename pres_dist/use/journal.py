@@ -83,8 +83,8 @@ class Journal:
         try:
             old = path.read_bytes() if path.exists() else b""
             self._end, records = _read(path, old)
-            if records and records[0] != expected:
-                raise JournalError(_other_header(path, records[0], expected))
+            if records:
+                check_header(path, records[0], header)
             self._file: BinaryIO = path.open("r+b" if old else "wb", buffering=0)
         except OSError as error:
             raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
@@ -152,6 +152,13 @@ def read_journal(path: Path) -> Contents:
     if records[0].get("format") != FORMAT:
         raise JournalError(_other_header(path, records[0], {"format": FORMAT}))
     return _contents(records, len(content) - end)
+
+
+def check_header(path: Path, found: Record, header: Mapping[str, Any]) -> None:
+    """Raise JournalError unless a journal continues the events that a header says."""
+    expected = {"format": FORMAT, **header}
+    if found != expected:
+        raise JournalError(_other_header(path, found, expected))
 
 
 def events_record(first: int, rows: Sequence[Row]) -> Record:

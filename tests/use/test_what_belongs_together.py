@@ -19,8 +19,11 @@ from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
 from pres_dist.report.run_folder import CONFIG, read_config
 from pres_dist.report.run_record import read_record
+from pres_dist.serve.fold import fold, journal_header
+from pres_dist.serve.service import ScoringService
 from pres_dist.training.run import start_or_resume, train
 from pres_dist.use.blend import BLEND
+from pres_dist.use.journal import Journal, JournalError, events_record
 from pres_dist.use.run import Run
 
 Change = Callable[[EventStream], EventStream]
@@ -113,6 +116,28 @@ def test_every_command_refuses_another_stream(
         assert f"holds other events: different {what}" in line, name
     assert written(run_dir) == before
     assert not (tmp_path / "exported").exists()
+
+
+def test_baselines_of_a_run_refuse_another_stream(
+    run_dir: Path, swapped: Callable[[Change], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["baselines", f"{run_dir}/config.yaml"]) == 0
+    swapped(CHANGES["dst"])
+    assert main(["baselines", f"{run_dir}/config.yaml"]) == 2
+    assert "different dst" in capsys.readouterr().err
+
+
+def test_a_journal_of_other_events_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    """Names, counts and times are equal; only content tells the streams apart."""
+    stream = habitual_stream(600)
+    other = CHANGES["edge features"](stream)
+    (run_dir / "extended").mkdir()
+    journal = Journal(run_dir / "extended" / "served.jsonl", journal_header(other))
+    journal.append(events_record(1, [[1, 41, int(stream.t[-1]) + 5, [0, 0, 0], None]]))
+    journal.close()
+    for use in (fold, ScoringService):
+        with pytest.raises(JournalError, match="identity"):
+            use(run_dir)
 
 
 def test_the_python_api_refuses_another_stream(
