@@ -92,10 +92,7 @@ def read_metrics(path: Path) -> list[Record]:
     """
     if not path.exists():
         return []
-    try:
-        *lines, _half_line = read_regular(path).split(b"\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    *lines, _half_line = _content(path).split(b"\n")
     return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
@@ -113,7 +110,14 @@ def _parse(path: Path, number: int, line: bytes) -> Record:
     return record
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def _drop_half_line(path: Path) -> None:
-    data = read_regular(path) if path.exists() else b""
+    data = _content(path) if path.exists() else b""
     if data and not data.endswith(b"\n"):
         write_atomically(path, data[: data.rfind(b"\n") + 1])
