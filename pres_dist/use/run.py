@@ -286,7 +286,7 @@ def train(
     if stream is not None:
         settings = {**settings, "data__stream": _place(stream)}
     resolved = configured(config, settings)
-    folder = arguments.path("run_dir", run_dir) if run_dir is not None else _own_folder(resolved.name)
+    folder = Path(run_dir) if run_dir is not None else _own_folder(resolved.name)
     console = make_progress() if progress else SilentProgress()
     try:
         training.train(resolved, folder, console)
