@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_unknown_names(cache, tmp_path):
-    with pytest.raises(DataError, match=r"built-in name \(nycflights13\), got 'nycflight13', .*; did"):
+    with pytest.raises(DataError, match=r"\(nycflights13\), got 'nycflight13', .*; did"):
         load_stream("nycflight13")
     (tmp_path / "events.csv").write_text("src,dst,t\n")
     with pytest.raises(DataError, match="is a file; import it first: pres-dist data import"):
