@@ -23,8 +23,8 @@ from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256
 
 META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
-ADJACENCY = ".adjacency-"
-"""How the names of sorted histories begin, which are made from the stream and kept in it."""
+ADJACENCY, PAIRS = ".adjacency-", ".pairs-"
+"""How the names of files begin that are made from the stream and kept in it."""
 HEADER_BYTES = 128
 MAX_COUNT = 2**63 - 1
 INT: np.dtype = np.dtype("<i8")
@@ -138,7 +138,8 @@ def is_stream(directory: Path) -> bool:
 def others_in(directory: Path) -> list[str]:
     """Names in the directory of a stream that neither are part of it nor were made from it."""
     own = {META_FILE, *read_meta(directory).file_names()}
-    made = (ADJACENCY, f".{ADJACENCY}")  # the second of one that is being written
+    # With one more dot, those that are being written.
+    made = (ADJACENCY, PAIRS, f".{ADJACENCY}", f".{PAIRS}")
     return sorted(
         path.name
         for path in directory.iterdir()

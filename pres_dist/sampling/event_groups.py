@@ -5,6 +5,8 @@ Shapes: E events, G distinct keys, Q queries.
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -83,6 +85,14 @@ class PairKeys:
                 f"{stream.name}: pairs of fewer than 3,037,000,500 nodes can be indexed, "
                 f"got {self._num_nodes}"
             )
+
+    def to(self, device: torch.device) -> PairKeys:
+        """Return the same numbers for nodes on a device."""
+        if self._present is None:
+            return self
+        other = copy(self)
+        other._present = self._present.to(device)
+        return other
 
     def ordered(self, src: Tensor, dst: Tensor) -> Tensor:
         """Keys of (src, dst), which have one shape."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from pres_dist.errors import DataError
 from pres_dist.events.columns import ColumnFile, ColumnReader, forget_pages
-from pres_dist.events.storage import HEADER_BYTES, INT, npy_header
+from pres_dist.events.storage import ADJACENCY, HEADER_BYTES, INT, npy_header
 from pres_dist.events.stream import CHUNK_EVENTS, EventStream
 
 MEMORY_BYTES = 256 << 20
@@ -49,19 +49,15 @@ class HalfEdges:
         DataError: more rows x events than int64 can number.
     """
 
+    what, prefix = "adjacency", ADJACENCY
+
     def __init__(self, stream: EventStream, keep: np.ndarray | None = None) -> None:
         self.stream, self._keep = stream, keep
         self.present_R = _present_if_needed(stream)
 
     def digest(self) -> str:
         """SHA-256 of all that decides what the keys are."""
-        whole = hashlib.sha256(f"{self.stream.num_nodes} x {self.stream.num_events}".encode())
-        for events, src, dst in _endpoints(self.stream):
-            whole.update(src.data)
-            whole.update(dst.data)
-            if self._keep is not None:
-                whole.update(np.ascontiguousarray(self._keep[events]).data)
-        return whole.hexdigest()
+        return digest_of(self.stream, self._keep)
 
     def sorted(self) -> np.ndarray:
         """[H] int64 keys, ascending. They are unique, so any sort will do."""
@@ -83,13 +79,13 @@ class HalfEdges:
                 its half-edges come in order. Besides, a row takes 8 bytes, all 128 MiB at most.
         """
         if self._most * INT.itemsize <= memory_bytes:
-            _write_column(file, self.sorted())
+            write_column(file, self.sorted())
             return
         width = -(-self._num_rows // _MOST_CELLS)
         ends_C = self._ends(width)
         first_cell_G = _ranges(ends_C, max(memory_bytes // INT.itemsize, 1))
         bounds = [0, *ends_C[first_cell_G[1:] - 1].tolist(), int(ends_C[-1])]
-        _make_room(file, bounds[-1])
+        make_room(file, bounds[-1])
         column = ColumnReader(file)
         self._write_ranges(column, first_cell_G * width, bounds[:-1])
         num_cells_G = np.diff(first_cell_G, append=ends_C.size)
@@ -128,7 +124,7 @@ class HalfEdges:
 
     def _rows_and_events(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Row and event of each half-edge, some events at a time."""
-        for own, src, dst in _endpoints(self.stream):
+        for own, src, dst in endpoints_of(self.stream):
             events = np.arange(own.start, own.stop)
             if self._keep is not None:
                 kept = self._keep[own]
@@ -149,7 +145,18 @@ class HalfEdges:
         return 2 * kept
 
 
-def _endpoints(stream: EventStream) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+def digest_of(stream: EventStream, keep: np.ndarray | None) -> str:
+    """Return the SHA-256 of the endpoints of all events and of the mask."""
+    whole = hashlib.sha256(f"{stream.num_nodes} x {stream.num_events}".encode())
+    for events, src, dst in endpoints_of(stream):
+        whole.update(src.data)
+        whole.update(dst.data)
+        if keep is not None:
+            whole.update(np.ascontiguousarray(keep[events]).data)
+    return whole.hexdigest()
+
+
+def endpoints_of(stream: EventStream) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Consecutive events, their sources and destinations; pages that were read are let go."""
     for start in range(0, stream.num_events, CHUNK_EVENTS):
         own = slice(start, min(start + CHUNK_EVENTS, stream.num_events))
@@ -164,7 +171,7 @@ def _present_if_needed(stream: EventStream) -> np.ndarray | None:
     if stream.num_nodes * stream.num_events < _INT64_LIMIT:
         return None
     present: np.ndarray = reduce(
-        np.union1d, (np.union1d(src, dst) for _, src, dst in _endpoints(stream))
+        np.union1d, (np.union1d(src, dst) for _, src, dst in endpoints_of(stream))
     )
     if present.size * stream.num_events >= _INT64_LIMIT:
         raise DataError(
@@ -191,14 +198,14 @@ def _sort(column: ColumnReader, start: int, stop: int) -> None:
     column.overwrite(start, keys)
 
 
-def _make_room(file: Path, num: int) -> None:
+def make_room(file: Path, num: int) -> None:
     """A .npy file of so many keys, to be overwritten."""
     with file.open("wb") as opened:
         opened.write(npy_header(INT, (num,)))
         opened.truncate(HEADER_BYTES + num * INT.itemsize)
 
 
-def _write_column(file: Path, keys_H: np.ndarray) -> None:
+def write_column(file: Path, keys_H: np.ndarray) -> None:
     column = ColumnFile(file, INT)
     try:
         column.append(keys_H)

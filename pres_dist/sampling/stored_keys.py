@@ -10,18 +10,42 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from pres_dist.errors import DataError
-from pres_dist.events.storage import ADJACENCY, HEADER_BYTES, INT, open_array
+from pres_dist.events.storage import HEADER_BYTES, INT, open_array
 from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory, replacing, sha256, write_atomically
 from pres_dist.sampling.config import AdjacencyHome
-from pres_dist.sampling.sorted_keys import MEMORY_BYTES, HalfEdges
+from pres_dist.sampling.sorted_keys import MEMORY_BYTES
 
 DISK_EVENTS = 10_000_000
 """Sorting fewer takes a few seconds at most, and is worth no file."""
+
+
+class SortedKeys(Protocol):
+    """An index of a stream that can be kept in a file.
+
+    Attributes:
+        what: its name.
+        prefix: how the name of its file begins.
+        stream: the events.
+    """
+
+    what: str
+    prefix: str
+    stream: EventStream
+
+    def digest(self) -> str:
+        """Return a digest of all that decides the keys."""
+
+    def sorted(self) -> np.ndarray:
+        """[n] int64 keys."""
+
+    def write(self, file: Path, memory_bytes: int) -> None:
+        """Write what `sorted` returns as a .npy file in bounded memory."""
 
 
 def on_disk(home: AdjacencyHome, num_events: int) -> bool:
@@ -29,7 +53,7 @@ def on_disk(home: AdjacencyHome, num_events: int) -> bool:
     return home == "disk" or (home == "auto" and num_events >= DISK_EVENTS)
 
 
-def keys_of(edges: HalfEdges, home: AdjacencyHome) -> np.ndarray:
+def keys_of(edges: SortedKeys, home: AdjacencyHome) -> np.ndarray:
     """[H] int64 sorted keys: in memory, or a read-only memory map.
 
     Raises:
@@ -46,7 +70,7 @@ def keys_of(edges: HalfEdges, home: AdjacencyHome) -> np.ndarray:
 
 
 def stored_keys(
-    edges: HalfEdges, folders: list[Path], memory_bytes: int = MEMORY_BYTES
+    edges: SortedKeys, folders: list[Path], memory_bytes: int = MEMORY_BYTES
 ) -> np.ndarray:
     """The keys from the first folder that holds them, made in the first that can be written.
 
@@ -58,7 +82,7 @@ def stored_keys(
     Raises:
         DataError: there is none.
     """
-    name = f"{ADJACENCY}{edges.digest()}.npy"
+    name = f"{edges.prefix}{edges.digest()}.npy"
     files = [folder / name for folder in folders]
     for file in files:
         if (keys := _intact(file)) is not None:
@@ -73,7 +97,7 @@ def stored_keys(
         except OSError as error:
             problems.append(f"{file.parent}: {error.strerror or error}")
     raise DataError(
-        f"{edges.stream.name}: the adjacency needs a folder that can be written with room for "
+        f"{edges.stream.name}: the {edges.what} needs a folder that can be written with room for "
         f"{2 * edges.stream.num_events * INT.itemsize:,} bytes (sampling.adjacency: memory needs "
         f"none; PRES_DIST_CACHE names another), got {'; '.join(problems) or 'none'}"
     )
@@ -99,7 +123,7 @@ def _intact(file: Path) -> np.ndarray | None:
         return None
 
 
-def _make(file: Path, edges: HalfEdges, memory_bytes: int) -> None:
+def _make(file: Path, edges: SortedKeys, memory_bytes: int) -> None:
     if file.parent != edges.stream.path:  # that of a stream which has gone is not made again
         file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:

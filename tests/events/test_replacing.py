@@ -209,7 +209,8 @@ def test_force_deletes_only_what_an_import_made(moment: str, tmp_path: Path) -> 
 def test_force_replaces_what_was_made_of_the_stream_too(tmp_path: Path) -> None:
     path = tmp_path / "st"
     write(path, "old")
-    (path / ".adjacency-12.npy").touch()
-    (path / ".adjacency-12.sha256").touch()
+    for made in (".adjacency-12", ".pairs-7"):
+        (path / f"{made}.npy").touch()
+        (path / f"{made}.sha256").touch()
     write(path, "new")
-    assert not list(path.glob(".adjacency*"))
+    assert not list(path.glob(".*-*"))

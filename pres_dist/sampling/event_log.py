@@ -1,0 +1,250 @@
+"""What the event log says of a source and its candidate destinations at a time.
+
+A query (u, v, t) reads events strictly before t: also those of its own temporal batch, and none
+of its own time. Every number is a function of the query and of those events alone, so it does not
+depend on how events are cut into batches, slices or workers.
+
+Shapes: B sources, M candidates of each, Q = B * M, F numbers, W recent events of a source, K
+neighbors, L nodes around a source.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.events.tables import EventTables
+from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.pair_log import PairLog
+
+RECENT_EVENTS = 1000
+"""Last events of the stream that tell what is popular now, as in the popularity baseline."""
+PARTNER_EVENTS = 32
+"""Last events of a source whose partners are ranked."""
+NOBODY = -1
+"""Fills places of `LogReads.around_BL` that hold no node."""
+
+
+_OF_PAIR = {
+    "met": "1 if there is an event from u to v, else 0",
+    "last": "1 if no event of u is later than the last one from u to v, else 0",
+    "recency": "1 / (1 + number of u's events after the last one from u to v); 0 if there is none",
+    "count": "log(1 + number of events from u to v)",
+    "share": "number of events from u to v / number of u's events",
+    "age": "log(t - time of the last event from u to v); of the stream's first event if none",
+}
+_OF_ENDS = {
+    "destination count": "log(1 + number of v's events)",
+    "destination count, recent events": f"likewise among the last {RECENT_EVENTS:,} of the stream",
+    "destination age": "log(t - time of v's last event); of the stream's first event if none",
+    "source count": "log(1 + number of u's events)",
+    "source age": "log(t - time of u's last event); of the stream's first event if none",
+    "rank among partners": f"1 / place of v among the distinct partners in u's last "
+    f"{PARTNER_EVENTS} events, the most recent first; 0 if v is none of them",
+}
+_ANSWERED = {
+    f"{name}, answered": meaning.replace("from u to v", "from v to u")
+    for name, meaning in _OF_PAIR.items()
+}
+
+
+def numbers_of(bipartite: bool) -> dict[str, str]:
+    """Return name and meaning of each number of a pair (u, v) at time t, in order.
+
+    All count events strictly before t. An event of a node has it as source or destination.
+
+    Args:
+        bipartite: whether sources and destinations are two separate sets. Where they are not,
+            events from the destination to the source are counted too.
+    """
+    return _OF_PAIR | _OF_ENDS | ({} if bipartite else _ANSWERED)
+
+
+@dataclass(frozen=True)
+class LogReads:
+    """What the log says of B sources with M candidates each.
+
+    Attributes:
+        dst_BM: int64 candidates.
+        numbers_BMF: float32, in the order of `numbers_of`.
+        around_BL: int64 sorted nodes that a candidate's neighbors are compared with, NOBODY in
+            empty places; None where no neighbors are read.
+    """
+
+    dst_BM: Tensor
+    numbers_BMF: Tensor
+    around_BL: Tensor | None
+
+
+class EventLog:
+    """Reads histories and pairs of a stream.
+
+    Args:
+        sampler: histories of nodes, and how many neighbors are read.
+        pairs: events of pairs.
+        tables: columns of the stream.
+        bipartite: whether sources and destinations are two separate sets.
+        common: whether common neighbors are looked for.
+    """
+
+    def __init__(
+        self,
+        sampler: NeighbourSampler,
+        pairs: PairLog,
+        tables: EventTables,
+        bipartite: bool,
+        common: bool,
+    ) -> None:
+        self.sampler, self.pairs, self.tables = sampler, pairs, tables
+        self.bipartite, self.common = bipartite, common
+
+    def over(self, tables: EventTables, sampler: NeighbourSampler, pairs: PairLog) -> EventLog:
+        """Return the same log over other events."""
+        other = copy(self)
+        other.tables, other.sampler, other.pairs = tables, sampler, pairs
+        return other
+
+    def read(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor) -> LogReads:
+        """Read what events strictly before a time say of each source with its candidates.
+
+        Args:
+            src_B: int64 sources.
+            dst_BM: int64 candidates of each.
+            t_B: int64 times.
+        """
+        before_B = self.sampler.adjacency.first_event_at(t_B)
+        around_BL = self.around(src_B, before_B) if self.common else None
+        return LogReads(dst_BM, self.numbers(src_B, dst_BM, t_B, before_B), around_BL)
+
+    def numbers(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor) -> Tensor:
+        """[B, M, F] float32 numbers of events with id < before; ages count to the times."""
+        columns = self._columns(src_B, dst_BM, t_B, before_B)
+        names = numbers_of(self.bipartite)
+        return torch.stack([columns[name].float() for name in names], dim=2)
+
+    def around(self, src_B: Tensor, before_B: Tensor) -> Tensor:
+        """[B, L] sorted nodes that would be common neighbors of a source and a candidate.
+
+        Most recent partners of the source; in a bipartite stream most recent partners of these,
+        since only such nodes are partners of a destination.
+        """
+        sampler, own_B1 = self.sampler, src_B[:, None]
+        near = sampler.recent(src_B, before_B)
+        nodes_BL, mask_BL = near.nodes_QK, near.mask_QK
+        if self.bipartite:
+            bounds_BK = before_B[:, None].expand_as(nodes_BL)
+            far = sampler.recent(nodes_BL.flatten(), bounds_BK.flatten())
+            mask_BL = (far.mask_QK & mask_BL.flatten()[:, None]).view(src_B.numel(), -1)
+            nodes_BL = far.nodes_QK.view(src_B.numel(), -1)
+        return torch.where(mask_BL & (nodes_BL != own_B1), nodes_BL, NOBODY).sort(dim=1).values
+
+    def _columns(
+        self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor
+    ) -> dict[str, Tensor]:
+        """[B, M] each number by its name."""
+        adjacency, shape = self.sampler.adjacency, dst_BM.shape
+        start_B, end_B = adjacency.history(src_B, before_B)
+        each = (column[:, None].expand(shape).flatten() for column in (src_B, before_B, t_B, end_B))
+        src_Q, before_Q, t_Q, end_Q = each
+        dst_Q = dst_BM.flatten()
+        columns = self._of_destinations(dst_Q, t_Q, before_Q)
+        count_B = end_B - start_B
+        of_source = {
+            "source count": count_B.log1p(),
+            "source age": self._log_age(self._last(src_B, start_B, end_B), t_B),
+        }
+        columns |= {name: column[:, None].expand(shape) for name, column in of_source.items()}
+        columns["rank among partners"] = self._rank(src_B, start_B, end_B, dst_BM)
+        total_Q = count_B[:, None].expand(shape).flatten()
+        columns |= self._of_pairs((src_Q, dst_Q), src_Q, t_Q, before_Q, end_Q, total_Q)
+        if not self.bipartite:
+            back = self._of_pairs((dst_Q, src_Q), src_Q, t_Q, before_Q, end_Q, total_Q)
+            columns |= {f"{name}, answered": column for name, column in back.items()}
+        return {name: column.reshape(shape) for name, column in columns.items()}
+
+    def _of_pairs(
+        self,
+        pair: tuple[Tensor, Tensor],
+        src_Q: Tensor,
+        t_Q: Tensor,
+        before_Q: Tensor,
+        end_Q: Tensor,
+        total_Q: Tensor,
+    ) -> dict[str, Tensor]:
+        """[Q] what events of a pair say, beside the history of the query's source.
+
+        Args:
+            pair: source and destination of the events.
+            src_Q, t_Q, before_Q: of the queries.
+            end_Q: position after the last event of the source.
+            total_Q: events of the source.
+        """
+        count_Q, latest_Q = self.pairs.before(*pair, before_Q)
+        met_Q = count_Q > 0
+        _, after_Q = self.sampler.adjacency.history(src_Q, latest_Q + 1)
+        since_Q = end_Q - after_Q
+        return {
+            "met": met_Q,
+            "last": met_Q & (since_Q == 0),
+            "recency": met_Q / (1 + since_Q),
+            "count": count_Q.log1p(),
+            "share": count_Q / total_Q.clamp(min=1),
+            "age": self._log_age(latest_Q, t_Q),
+        }
+
+    def _of_destinations(self, dst_Q: Tensor, t_Q: Tensor, before_Q: Tensor) -> dict[str, Tensor]:
+        """[Q] what the events of each destination say."""
+        adjacency = self.sampler.adjacency
+        recent_Q = (before_Q - RECENT_EVENTS).clamp(min=0)
+        bounds_2Q = torch.cat([before_Q, recent_Q])
+        start_2Q, end_2Q = adjacency.history(dst_Q.repeat(2), bounds_2Q)
+        (start_Q, _), (end_Q, recently_Q) = start_2Q.view(2, -1), end_2Q.view(2, -1)
+        return {
+            "destination count": (end_Q - start_Q).log1p(),
+            "destination count, recent events": (end_Q - recently_Q).log1p(),
+            "destination age": self._log_age(self._last(dst_Q, start_Q, end_Q), t_Q),
+        }
+
+    def _last(self, nodes_Q: Tensor, start_Q: Tensor, end_Q: Tensor) -> Tensor:
+        """[Q] id of the last event of each node; -1 where it has none."""
+        some_Q = end_Q > start_Q
+        last_Q = self.sampler.adjacency.event_at(nodes_Q, torch.where(some_Q, end_Q - 1, 0))
+        return torch.where(some_Q, last_Q, -1)
+
+    def _log_age(self, event_Q: Tensor, t_Q: Tensor) -> Tensor:
+        """[Q] float64 logarithm of the time since an event, or since the stream began.
+
+        Times are whole numbers and an earlier event is at least 1 away, so that the logarithm
+        resolves gaps of any magnitude.
+        """
+        t_event_Q = self.tables.times(event_Q.clamp(min=0))
+        return (t_Q - t_event_Q).clamp(min=1).double().log()
+
+    def _rank(self, src_B: Tensor, start_B: Tensor, end_B: Tensor, dst_BM: Tensor) -> Tensor:
+        """[B, M] 1 / place of each candidate among the source's partners, the last one first.
+
+        Only partners of the last `PARTNER_EVENTS` events have a place; 0 for others.
+        """
+        back_W = torch.arange(1, PARTNER_EVENTS + 1, device=src_B.device)
+        position_BW = end_B[:, None] - back_W
+        mask_BW = position_BW >= start_B[:, None]
+        own_BW = src_B[:, None].expand_as(position_BW)
+        adjacency = self.sampler.adjacency
+        event_BW = adjacency.event_at(own_BW, torch.where(mask_BW, position_BW, 0))
+        event_BW = torch.where(mask_BW, event_BW, 0)
+        partner_BW = adjacency.other_endpoint(own_BW, event_BW)
+        place_BW = newest_of_each(partner_BW).cumsum(1)
+        worth_BW = mask_BW / place_BW
+        return ((partner_BW[:, None] == dst_BM[:, :, None]) * worth_BW[:, None]).amax(2)
+
+
+def newest_of_each(nodes_BW: Tensor) -> Tensor:
+    """[B, W] bool, True where a node stands for the first time in its row."""
+    # Stable: of equal nodes the first in the row comes first, too.
+    order = nodes_BW.sort(dim=1, stable=True)
+    first_BW = torch.ones_like(nodes_BW, dtype=torch.bool)
+    first_BW[:, 1:] = order.values[:, 1:] != order.values[:, :-1]
+    return torch.empty_like(first_BW).scatter_(1, order.indices, first_BW)
