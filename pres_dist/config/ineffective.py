@@ -133,7 +133,12 @@ _RULES: list[Rule] = [
     ("task.link_weight", lambda c: c.task.pretrained is not None, "task.pretrained is frozen"),
     *(
         (name, lambda c: not _learns_links(c), "no links are learnt")
-        for name in ("sampling.num_negatives", "sampling.negatives", "parallel.epochs")
+        for name in (
+            "sampling.num_negatives",
+            "sampling.negatives",
+            "training.loss",
+            "parallel.epochs",
+        )
     ),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]

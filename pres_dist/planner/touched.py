@@ -31,7 +31,8 @@ from pres_dist.model.embedding import num_hops
 from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.sampling.mixture import training_negatives
+from pres_dist.sampling.negatives import destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import batch_of
 from pres_dist.step.gather import gather
@@ -219,8 +220,8 @@ class _Counter:
         self._sampler = NeighbourSampler(adjacency, config.sampling, seed)
         end = chronological_split(stream).train_end
         destinations = destinations_of(stream, range(end))
-        self._negatives = NegativeSampler(
-            config.sampling.negatives, stream, destinations, adjacency, end, seed
+        self._negatives = training_negatives(
+            config.sampling.negatives, stream, destinations, adjacency, range(end), end, seed
         )
 
     def count(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pres_dist.config.base import Config
 
 NegativeKind = Literal["random", "historical", "inductive"]
+TrainingNegatives = Literal["random", "historical", "inductive", "popular"]
 AdjacencyHome = Literal["auto", "memory", "disk"]
+
+
+def shares_of(negatives: str) -> Mapping[TrainingNegatives, float]:
+    """Return the share of each kind in a mixture such as `random 0.7, historical 0.3`.
+
+    Raises:
+        ValueError: not a mixture of known kinds.
+    """
+    weights: dict[TrainingNegatives, float] = {}
+    for part in negatives.split(","):
+        name, _, weight = part.strip().partition(" ")
+        kind = next((kind for kind in get_args(TrainingNegatives) if kind == name), None)
+        if kind is None or kind in weights:
+            raise ValueError(_not_a_mixture(negatives))
+        try:
+            weights[kind] = float(weight or 1)
+        except ValueError:
+            raise ValueError(_not_a_mixture(negatives)) from None
+        if not 0 < weights[kind] < float("inf"):
+            raise ValueError(_not_a_mixture(negatives))
+    total = sum(weights.values())
+    return {kind: weight / total for kind, weight in weights.items()}
+
+
+def _not_a_mixture(negatives: str) -> str:
+    kinds = " | ".join(get_args(TrainingNegatives))
+    return (
+        f"must be {kinds}, or several of them, each with a share > 0 that is 1 unless it is given, "
+        f"as in 'random 0.7, historical 0.3', got {negatives!r}"
+    )
+
+
+def _checked_mixture(negatives: str) -> str:
+    shares_of(negatives)
+    return negatives
 
 
 class SamplingConfig(Config):
@@ -19,8 +56,11 @@ class SamplingConfig(Config):
     """Neighbours drawn for each query and hop."""
     strategy: Literal["recent", "uniform"] = "recent"
     """The most recent earlier events of a node, or a uniform draw over all of them."""
-    negatives: Literal["random", "historical"] = "random"
-    """Where negative destinations of training events come from."""
+    negatives: Annotated[str, AfterValidator(_checked_mixture)] = "random"
+    """Where negative destinations of training events come from: random | historical | inductive |
+    popular, or a mixture such as `random 0.7, historical 0.3`. Historical and inductive ones are
+    earlier partners of the source, inductive ones met first in the later half of the events before;
+    popular ones are destinations of the last 1,000 events."""
     num_negatives: int = Field(1, ge=1)
     """Negative destinations for each training event."""
     adjacency: AdjacencyHome = "auto"

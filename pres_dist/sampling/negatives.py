@@ -64,7 +64,8 @@ class NegativeSampler:
         stream: the events.
         destinations: [n] sorted ids that may be drawn.
         adjacency: histories for the historical and inductive kinds.
-        train_end: first event after the training part.
+        train_end: first event after the training part; None counts the first half of the events
+            before a query as such.
         seed: draws are a function of (seed, epoch, event id, slot).
 
     Raises:
@@ -77,7 +78,7 @@ class NegativeSampler:
         stream: EventStream,
         destinations: Tensor,
         adjacency: TemporalAdjacency,
-        train_end: int,
+        train_end: int | None,
         seed: int,
     ) -> None:
         if destinations.numel() < 2:
@@ -95,7 +96,7 @@ class NegativeSampler:
             src_E, dst_E = adjacency.endpoints
             self._keys = PairKeys(stream, src_E, dst_E)
             self._pairs = EventGroups(self._keys.ordered(src_E, dst_E))
-        if kind == "inductive":
+        if kind == "inductive" and train_end is not None:
             self._train_pairs = self._keys.unordered(src_E[:train_end], dst_E[:train_end]).unique()
 
     def num_slots(self, wanted: int) -> int:
@@ -161,7 +162,11 @@ class NegativeSampler:
         valid_Q = some_Q & (partner_Q != dst_Q) & find(self._destinations, partner_Q)[1]
         pair_Q = self._keys.ordered(src_Q, partner_Q)
         valid_Q &= self._pairs.counts(pair_Q, later_Q, now_Q)[1] == 0
-        if self._kind == "inductive":
+        if self._kind == "inductive" and self._train_end is None:
+            both_2Q = torch.cat([pair_Q, self._keys.ordered(partner_Q, src_Q)])
+            (met_2Q,) = self._pairs.counts(both_2Q, (now_Q // 2).repeat(2))
+            valid_Q &= met_2Q.view(2, -1).sum(0) == 0
+        elif self._kind == "inductive":
             valid_Q &= ~find(self._train_pairs, self._keys.unordered(src_Q, partner_Q))[1]
         return partner_Q, valid_Q
 
@@ -169,10 +174,14 @@ class NegativeSampler:
         """[4, B] what `_partners` draws from: the part of the histories that the kind allows."""
         t_B = self._adjacency.times(events_B)
         now_B, later_B = self._adjacency.first_event_at(t_B), self._adjacency.first_event_after(t_B)
-        if self._kind == "inductive":
-            start_B, end_B = self._adjacency.history(src_B, now_B, since=self._train_end)
+        train_end = self._train_end
+        if self._kind == "inductive" and train_end is None:
+            _, start_B = self._adjacency.history(src_B, now_B // 2)
+            _, end_B = self._adjacency.history(src_B, now_B)
+        elif self._kind == "inductive" and train_end is not None:
+            start_B, end_B = self._adjacency.history(src_B, now_B, since=train_end)
         else:
-            start_B, end_B = self._adjacency.history(src_B, now_B.clamp(max=self._train_end))
+            start_B, end_B = self._adjacency.history(src_B, now_B.clamp(max=train_end))
         return torch.stack([start_B, end_B, now_B, later_B])
 
 

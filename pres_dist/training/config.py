@@ -25,6 +25,10 @@ class TrainingConfig(Config):
     events_per_step: int = Field(200, ge=0)
     """Events an optimiser step takes of a temporal batch, so that weights move several times
     for one read and one write of memory; 0 takes the whole batch."""
+    loss: Literal["cross_entropy", "ranking", "both"] = "cross_entropy"
+    """What links are learnt by: cross-entropy of each event and each negative, which gives
+    probabilities; softmax over each event and its negatives, which only ranks them; or the mean of
+    the two."""
     step_growth: float = Field(1.0, ge=1)
     """How many times larger optimiser steps become, at most, while `learning_rate_decay` lowers the
     rate: one takes N times the events at N times the rate (Smith et al., 2018). 1 leaves them."""

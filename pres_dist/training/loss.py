@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor
 from pres_dist.pres.coherence import incoherence
 from pres_dist.step.forward import Forward
 
+LinkLoss = Literal["cross_entropy", "ranking", "both"]
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -18,7 +21,7 @@ class Loss:
 
     Attributes:
         total: what is learnt, plus weighted incoherence; with gradient.
-        link: cross-entropy of events and negatives.
+        link: loss of events and negatives.
         incoherence: mean over endpoints of events of 1 - cosine(s(t1), s(t2)).
         label: cross-entropy of the labels; 0 where none are learnt.
     """
@@ -50,9 +53,13 @@ class Targets:
 
 
 def batch_loss(
-    forward: Forward, coherence_weight: float, num_events: int, targets: Targets | None = None
+    forward: Forward,
+    coherence_weight: float,
+    num_events: int,
+    targets: Targets | None = None,
+    link_loss: LinkLoss = "cross_entropy",
 ) -> Loss:
-    """Cross-entropy of links (positives and negatives weigh alike) and labels, and PRES coherence.
+    """Loss of links and cross-entropy of labels, and PRES coherence.
 
     All are means over the events of a step, of which `forward` may be a part: the
     losses of all parts, and their gradients, add up to those of the step. An event
@@ -64,11 +71,10 @@ def batch_loss(
         num_events: events of the whole step; an event that several groups of workers
             train on counts once for each.
         targets: labels of the events of `forward`; None where only links are learnt.
+        link_loss: as in `TrainingConfig.loss`.
     """
     num_events = max(num_events, 1)
-    num_negatives = max(forward.negative_BM.shape[-1], 1)
-    link = _cross_entropy(forward.positive_B, 1.0) / num_events
-    link = link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
+    link = _link_loss(forward, link_loss, num_events)
     learnt, label = link, torch.zeros_like(link)
     if targets is not None:
         label = _label_loss(forward, targets) / num_events
@@ -81,6 +87,23 @@ def batch_loss(
         mean = incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
     total = learnt + coherence_weight * mean if coherence_weight else learnt
     return Loss(total, link, mean, label)
+
+
+def _link_loss(forward: Forward, kind: LinkLoss, num_events: int) -> Tensor:
+    """Sum over the events of `forward` / events of the step."""
+    if kind == "ranking":
+        return _ranking(forward) / num_events
+    # Positives and negatives weigh alike.
+    num_negatives = max(forward.negative_BM.shape[-1], 1)
+    link = _cross_entropy(forward.positive_B, 1.0) / num_events
+    link = link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
+    return link if kind == "cross_entropy" else (link + _ranking(forward) / num_events) / 2
+
+
+def _ranking(forward: Forward) -> Tensor:
+    """Sum over events of -log softmax of the event among its negatives."""
+    logits_BC = torch.cat([forward.positive_B[:, None], forward.negative_BM], dim=1)
+    return (logits_BC.logsumexp(1) - logits_BC[:, 0]).sum()
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:

@@ -26,7 +26,8 @@ from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.device import device_of
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.negatives import Negatives, NegativeSampler, destinations_of
+from pres_dist.sampling.mixture import TrainingSampler, training_negatives
+from pres_dist.sampling.negatives import Negatives, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.sampling.stored_keys import on_disk
 from pres_dist.step.batches import Sweep
@@ -81,7 +82,7 @@ class Parts:
     close: Close
     train_step: TemporalStep
     evaluation_step: TemporalStep
-    train_negatives: NegativeSampler
+    train_negatives: TrainingSampler
     world: World
     clock: StageClock
 
@@ -194,11 +195,12 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
             (adjacency, False),
         )
     ]
-    negatives = NegativeSampler(
+    negatives = training_negatives(
         config.sampling.negatives,
         data.stream,
         destinations_of(data.stream, data.kept),
         training_adjacency,
+        data.kept,
         data.split.train_end,
         config.training.seed,
     )

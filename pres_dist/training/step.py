@@ -228,7 +228,8 @@ class TrainingStep:
             forward = parts.train_step.forward(plan, pulled, part)
         with clock("loss"):
             targets = parts.task.targets(plan.parts[part].batch.events_B)
-            loss = batch_loss(forward, parts.config.pres.coherence_weight, num_events, targets)
+            weight = parts.config.pres.coherence_weight
+            loss = batch_loss(forward, weight, num_events, targets, self._config.loss)
         with clock("backward"):
             parts.model.zero_grad(set_to_none=True)
             loss.total.backward()

@@ -1,0 +1,160 @@
+"""Negative destinations of training events, of one kind or a mixture of several.
+
+Every slot of an event draws its kind by counter, as it draws the negative: so a mixture does not
+depend on how events are cut into batches or shared among workers.
+
+Shapes: B events, M negatives an event, n kept events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.events.stream import EventStream
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.config import TrainingNegatives, shares_of
+from pres_dist.sampling.counter_rng import CounterRNG
+from pres_dist.sampling.event_log import RECENT_EVENTS
+from pres_dist.sampling.negatives import NegativeSampler
+
+_PURPOSE_KIND = 0x6D6978
+_PURPOSE_POPULAR = 0x706F70
+
+
+def training_negatives(
+    negatives: str,
+    stream: EventStream,
+    destinations: Tensor,
+    adjacency: TemporalAdjacency,
+    kept: range | np.ndarray,
+    train_end: int,
+    seed: int,
+) -> TrainingSampler:
+    """Return the sampler of `sampling.negatives`.
+
+    Args:
+        negatives: a kind, or a mixture.
+        stream: the events.
+        destinations: [n] sorted ids that may be drawn.
+        adjacency: histories that training may see.
+        kept: ids of training events.
+        train_end: first event after the training split.
+        seed: of the draws.
+
+    Raises:
+        DataError: fewer than two destinations to choose from.
+    """
+    shares = shares_of(negatives)
+
+    def sampler(kind: TrainingNegatives) -> TrainingSampler:
+        if kind == "popular":
+            random = NegativeSampler("random", stream, destinations, adjacency, train_end, seed)
+            return PopularNegatives(random, adjacency, kept, seed)
+        end = None if kind == "inductive" else train_end
+        return NegativeSampler(kind, stream, destinations, adjacency, end, seed)
+
+    samplers = [sampler(kind) for kind in shares]
+    return samplers[0] if len(samplers) == 1 else MixedNegatives(samplers, shares, seed)
+
+
+class PopularNegatives:
+    """Destinations of the last 1,000 events that training may see.
+
+    An event whose own destination is drawn has a random negative instead.
+
+    Args:
+        random: draws random ones.
+        adjacency: times of events.
+        kept: ids of training events.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        random: NegativeSampler,
+        adjacency: TemporalAdjacency,
+        kept: range | np.ndarray,
+        seed: int,
+    ) -> None:
+        self._random, self._adjacency, self._seed = random, adjacency, seed
+        self.counts = torch.zeros(2, dtype=torch.int64, device=adjacency.device)
+        self._kept_n: Tensor | None = None
+        if not isinstance(kept, range):
+            self._kept_n = torch.from_numpy(kept).to(adjacency.device)
+
+    def num_slots(self, wanted: int) -> int:
+        return wanted
+
+    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
+        return None
+
+    def sample(
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+    ) -> Tensor:
+        """[B, M] negatives of the given events, in slots from `first` on."""
+        random_BM = self._random.sample(src_B, dst_B, events_B, num, epoch, first)
+        slot_M = torch.arange(first, first + num, device=src_B.device)
+        rng = CounterRNG(self._seed, _PURPOSE_POPULAR, epoch)
+        before_B = self._adjacency.first_event_at(self._adjacency.times(events_B))
+        if self._kept_n is not None:
+            before_B = torch.searchsorted(self._kept_n, before_B)
+        window_B1 = before_B.clamp(max=RECENT_EVENTS)[:, None]
+        back_BM = rng.integers(window_B1, events_B[:, None], slot_M)
+        place_BM = (before_B[:, None] - 1 - back_BM).clamp(min=0)
+        event_BM = place_BM if self._kept_n is None else self._kept_n[place_BM]
+        _, dst_E = self._adjacency.endpoints
+        drawn_BM = dst_E[event_BM]
+        valid_BM = (window_B1 > 0) & (drawn_BM != dst_B[:, None])
+        self.counts[0] += valid_BM.numel()
+        self.counts[1] += valid_BM.sum()
+        return torch.where(valid_BM, drawn_BM, random_BM)
+
+
+class MixedNegatives:
+    """Negatives of several kinds.
+
+    Args:
+        samplers: of each kind.
+        shares: of the kinds, which add up to 1.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        samplers: Sequence[TrainingSampler],
+        shares: Mapping[TrainingNegatives, float],
+        seed: int,
+    ) -> None:
+        self._samplers, self._seed = samplers, seed
+        bounds = np.cumsum(list(shares.values()))[:-1]
+        self._bounds = torch.from_numpy(bounds).to(samplers[0].counts.device)
+
+    @property
+    def counts(self) -> Tensor:
+        """[2] negatives that all samplers drew, and those of them that are of their kind."""
+        return torch.stack([sampler.counts for sampler in self._samplers]).sum(0)
+
+    def num_slots(self, wanted: int) -> int:
+        return wanted
+
+    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
+        return None
+
+    def sample(
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+    ) -> Tensor:
+        """[B, M] negatives of the given events, in slots from `first` on."""
+        slot_M = torch.arange(first, first + num, device=src_B.device)
+        rng = CounterRNG(self._seed, _PURPOSE_KIND, epoch)
+        kind_BM = torch.searchsorted(self._bounds, rng.uniform(events_B[:, None], slot_M))
+        drawn = [
+            sampler.sample(src_B, dst_B, events_B, num, epoch, first) for sampler in self._samplers
+        ]
+        return torch.stack(drawn).gather(0, kind_BM[None])[0]
+
+
+TrainingSampler = NegativeSampler | PopularNegatives | MixedNegatives

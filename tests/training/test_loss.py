@@ -1,0 +1,43 @@
+"""The loss of links by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from pres_dist.memory.state import NEVER
+from pres_dist.model.tgn import UpdatedMemory
+from pres_dist.step.forward import Forward
+from pres_dist.step.gather import Gathered
+from pres_dist.training.loss import LinkLoss, batch_loss
+
+
+def forward_of(positive_B: Tensor, negative_BM: Tensor) -> Forward:
+    """Scores of events of one node."""
+    num = positive_B.numel()
+    index = torch.zeros(2 * num, dtype=torch.int64)
+    gathered = Gathered(index[:1], index, index[:num, None], [])
+    row, never = torch.zeros(1, 2), torch.full((1,), NEVER)
+    updated = UpdatedMemory(row, row, never, row, row, torch.zeros(1, dtype=torch.bool), None)
+    return Forward(gathered, updated, positive_B, negative_BM)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "ranking", "both"])
+def test_links_by_hand_and_in_parts(kind: LinkLoss) -> None:
+    positive_B, negative_BM = torch.randn(6), torch.randn(6, 3)
+    positive_B.requires_grad_()
+    loss = batch_loss(forward_of(positive_B, negative_BM), 0.0, 6, link_loss=kind)
+    entropy = -torch.log(torch.sigmoid(positive_B)).mean()
+    entropy = entropy - torch.log(1 - torch.sigmoid(negative_BM)).mean()
+    everyone = torch.cat([positive_B[:, None], negative_BM], dim=1)
+    ranking = -torch.log(torch.softmax(everyone, dim=1)[:, 0]).mean()
+    expected = {"cross_entropy": entropy, "ranking": ranking, "both": (entropy + ranking) / 2}
+    torch.testing.assert_close(loss.total, expected[kind])
+    parts = [
+        batch_loss(forward_of(positive_B[own], negative_BM[own]), 0.0, 6, link_loss=kind).total
+        for own in (slice(0, 2), slice(2, 6))
+    ]
+    torch.testing.assert_close(sum(parts), loss.total)
+    empty = batch_loss(forward_of(positive_B[:0], negative_BM[:0]), 0.0, 6, link_loss=kind)
+    assert float(empty.total.detach()) == 0
