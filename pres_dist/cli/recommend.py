@@ -90,9 +90,7 @@ def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
     sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
     t, top = chosen_time(live, arguments), at_least_one("--top", arguments.top or "20")
     with show_progress("recommending", unit="done") as report:
-        found = recommend(
-            live, sources, top, t, arguments.exclude_seen, arguments.order or "blend", report
-        )
+        found = recommend(live, sources, top, t, arguments.exclude_seen, arguments.order, report)
         if arguments.out is None:
             _print_table(list(found), shown(live.stream, t))
         else:
@@ -180,7 +178,8 @@ def _parser() -> OptionParser:
         "--order",
         choices=("blend", "model"),
         help="order by the model blended with what was met before and is popular, by weights "
-        "learnt once on the validation part, or by the model alone (blend)",
+        "learnt once on the validation part, or by the model alone (blend, but for a model whose "
+        "decoder reads the event log)",
     )
     add_time(parser)
     parser.add_argument(

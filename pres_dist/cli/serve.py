@@ -155,8 +155,8 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--order",
         choices=("blend", "model"),
-        default="blend",
-        help="what recommendations are ordered by; the blend is learnt once (blend)",
+        help="what recommendations are ordered by; the blend is learnt once (blend, but for a "
+        "model whose decoder reads the event log)",
     )
     parser.add_argument(
         "--max-waiting",

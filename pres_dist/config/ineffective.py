@@ -140,6 +140,16 @@ _RULES: list[Rule] = [
             "parallel.epochs",
         )
     ),
+    (
+        "model.decoder",
+        lambda c: not _learns_links(c) and c.task.pretrained is None,
+        "no links are learnt",
+    ),
+    (
+        "model.common_neighbors",
+        lambda c: c.model.decoder != "history" or not c.model.embeds_neighbours,
+        "the decoder reads no neighbours",
+    ),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]
 

@@ -26,7 +26,8 @@ class DataConfig(Config):
     held_out_share: float = Field(0.0, ge=0, lt=1)
     """Share of the nodes of validation and test hidden from training (inductive split)."""
     standardise: bool = True
-    """Scale features to mean 0 and deviation 1 over training events."""
+    """Scale features, and the numbers that a decoder reads of the event log, to mean 0 and
+    deviation 1 over training events."""
     split_seed: int = Field(2020, ge=0)
     """Seed of the choice of held-out nodes; apart from the training seed on purpose."""
 

@@ -29,6 +29,7 @@ from pres_dist.export.programs import Program, link_decoder, memory_updater, upd
 from pres_dist.export.readme import readme
 from pres_dist.files import new_folder, sha256
 from pres_dist.report.run_folder import CONFIG, read_config
+from pres_dist.sampling.event_log import numbers_of
 from pres_dist.use.live import LiveRun, Report, quiet
 
 WEIGHTS, MEMORY, NODES = "weights.safetensors", "memory.safetensors", "nodes.parquet"
@@ -139,10 +140,13 @@ def _manifest(
             "num_nodes": stream.num_nodes,
             "edge_dim": stream.edge_dim,
             "node_dim": stream.node_dim,
+            "bipartite": stream.bipartite,
             "time_unit": stream.metadata.get("time_unit"),
         },
         "feature_scaling": scaling
         and {name: part.tolist() for name, part in zip(("scale", "shift"), scaling, strict=True)},
+        "num_neighbors": live.config.sampling.num_neighbours,
+        "log_numbers": None if live.step.log is None else numbers_of(live.step.log.bipartite),
         "programs": {
             name: {"inputs": dict(program.inputs), "outputs": list(program.outputs)}
             for name, program in programs.items()

@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from pres_dist.memory.state import NEVER, NO_EVENT, Mixture, NodeState, TransitionRows
 from pres_dist.model.decoder import LinkDecoder
+from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.tgn import TGN
 from pres_dist.model.updater import MailContext
 from pres_dist.step.compute import TemporalStep
@@ -53,6 +54,26 @@ class Program:
     program: ExportedProgram
     inputs: Mapping[str, str]
     outputs: tuple[str, ...]
+
+
+class HistoryDecoderProgram(nn.Module):
+    """A link decoder that reads the event log, by the names of its inputs."""
+
+    def __init__(self, decoder: HistoryDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self,
+        sources: Tensor,
+        destinations: Tensor,
+        numbers: Tensor,
+        common: Tensor | None = None,
+        num_common: Tensor | None = None,
+    ) -> Tensor:
+        """[B, M] logits."""
+        logits: Tensor = self.decoder(sources, destinations, Past(numbers, common, num_common))
+        return logits
 
 
 class DecoderProgram(nn.Module):
@@ -116,18 +137,40 @@ def link_decoder(model: TGN, embedding_dim: int) -> Program:
         model: whose decoder.
         embedding_dim: A.
     """
-    example = {
-        "sources": torch.zeros(_EXAMPLES, embedding_dim),
-        "destinations": torch.zeros(_EXAMPLES, _EXAMPLES + 1, embedding_dim),
-    }
-    batch, candidates = Dim("batch", min=1), Dim("candidates", min=1)
-    shapes = {"sources": {0: batch}, "destinations": {0: batch, 1: candidates}}
+    decoder = model.decoder
+    sizes = {"destinations": embedding_dim}
     inputs = {
         "sources": f"float32 [batch, {embedding_dim}] embeddings of sources",
         "destinations": f"float32 [batch, candidates, {embedding_dim}] those of destinations",
     }
-    module = DecoderProgram(model.decoder).eval()
-    program = torch.export.export(module, (), example, dynamic_shapes=shapes)
+    if isinstance(decoder, HistoryDecoder):
+        sizes["numbers"] = decoder.shift_F.numel()
+        inputs["numbers"] = (
+            f"float32 [batch, candidates, {sizes['numbers']}] what the event log says of each "
+            "pair: `log_numbers` in the manifest, in that order"
+        )
+        if decoder.common is not None:
+            sizes["common"] = decoder.common.in_features
+            inputs["common"] = (
+                f"float32 [batch, candidates, {sizes['common']}] sum of the states of their common "
+                "neighbors"
+            )
+        if decoder.counts_common:
+            inputs["num_common"] = "float32 [batch, candidates] number of common neighbors"
+    shape = (_EXAMPLES, _EXAMPLES + 1)
+    example = {name: torch.zeros(*shape, size) for name, size in sizes.items()}
+    example["sources"] = torch.zeros(_EXAMPLES, embedding_dim)
+    if "num_common" in inputs:
+        example["num_common"] = torch.zeros(shape)
+    example = {name: example[name] for name in inputs}
+    batch, candidates = Dim("batch", min=1), Dim("candidates", min=1)
+    shapes = {name: {0: batch, 1: candidates} for name in inputs} | {"sources": {0: batch}}
+    module = (
+        HistoryDecoderProgram(decoder)
+        if isinstance(decoder, HistoryDecoder)
+        else DecoderProgram(decoder)
+    )
+    program = torch.export.export(module.eval(), (), example, dynamic_shapes=shapes)
     return Program(program, inputs, ("float32 [batch, candidates] logits",))
 
 

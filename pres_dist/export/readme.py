@@ -26,6 +26,22 @@ Embeddings are those of `pres-dist embed RUN`; the sigmoid of a logit is a proba
 `pres-dist score`.
 """
 
+_LOG = """
+The decoder also reads the event log (`model.decoder: history`). A consumer computes `numbers` of
+each pair (u, v) at time t from all events strictly before t, never from others of time t itself;
+logarithms are natural, times are in the stream's own unit, and the program standardizes the
+numbers itself:
+
+"""
+
+_COMMON = """
+`common` is the sum of the states of the common neighbors of u and v, each counted once, without u
+and v, and `num_common` their number. Of v these are the partners in its last {num_neighbors}
+events before t; of u {of_source}. The state of a node
+is its memory after the mail (`memory_updater.pt2`) plus `features.weight` times its node features,
+where the stream has any.
+"""
+
 _UPDATER = """
 ## memory_updater.pt2
 
@@ -49,9 +65,24 @@ def readme(manifest: Mapping[str, Any]) -> str:
         program = manifest["programs"].get(name)
         if program is not None:
             parts += [text, "\n", _table(program)]
+            if name == "link_decoder.pt2" and manifest["log_numbers"] is not None:
+                parts += _log(manifest)
     if "memory.safetensors" in manifest["tensors"]:
         parts.append(_MEMORY)
     return "".join(parts)
+
+
+def _log(manifest: Mapping[str, Any]) -> list[str]:
+    """Describe what the decoder reads of the event log."""
+    rows = [f"| {name} | {meaning} |\n" for name, meaning in manifest["log_numbers"].items()]
+    parts = [_LOG, "| number | |\n|---|---|\n", *rows]
+    if "common" in manifest["programs"]["link_decoder.pt2"]["inputs"]:
+        num = manifest["num_neighbors"]
+        of_source = f"those in its last {num} events"
+        if manifest["stream"]["bipartite"]:
+            of_source = f"the partners, in their last {num} events, of those in its last {num}"
+        parts.append(_COMMON.format(num_neighbors=num, of_source=of_source))
+    return parts
 
 
 def _table(program: Mapping[str, Any]) -> str:

@@ -44,6 +44,12 @@ class ModelConfig(Config):
     """Numbers in a time encoding."""
     time_encoding: Literal["fixed", "learnable"] = "fixed"
     """Fixed geometric frequencies (GraphMixer), or frequencies learnt from there (TGAT)."""
+    decoder: Literal["embeddings", "history"] = "embeddings"
+    """What scores a link: the embeddings of both nodes, or also what the event log says of the
+    pair strictly before the query, how often and how lately either was active and met the other."""
+    common_neighbors: bool = True
+    """Let a decoder that reads the log also read the states of common recent neighbors, where
+    embeddings read neighbors."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout inside the embedding and the decoder while training."""
 
@@ -61,6 +67,12 @@ class ModelConfig(Config):
     def embeds_neighbours(self) -> bool:
         """Whether the embedding for scores is made of a node's neighbours."""
         return self.embedding not in ("identity", "time")
+
+    @property
+    def reads_common_neighbors(self) -> bool:
+        """Whether the decoder reads the states of common neighbors."""
+        reads_log = self.decoder == "history"
+        return reads_log and self.common_neighbors and self.embeds_neighbours
 
     @property
     def attends(self) -> bool:

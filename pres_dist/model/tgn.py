@@ -24,6 +24,7 @@ from pres_dist.model.embedding import (
     build_message_embedding,
     num_message_hops,
 )
+from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.mail_attention import MailAttention
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.neighbourhood import Hop, NodeInputs
@@ -73,13 +74,29 @@ def _build_updater(
     return MemoryUpdater(config, messages, memory_dim)
 
 
+def _build_decoder(
+    config: ModelConfig, state_dim: int, num_numbers: int
+) -> LinkDecoder | HistoryDecoder:
+    if config.decoder == "embeddings":
+        return LinkDecoder(config.embedding_dim, config.dropout)
+    common_dim = state_dim if config.reads_common_neighbors else None
+    return HistoryDecoder(config.embedding_dim, config.dropout, num_numbers, common_dim)
+
+
 @dataclass(frozen=True)
 class StreamShape:
-    """What of a stream decides the model's shapes."""
+    """What of a stream decides the model's shapes.
+
+    Attributes:
+        edge_dim, node_dim: features of events and nodes.
+        time_unit: mean gap between training events.
+        num_log_numbers: what a decoder that reads the event log is told of a pair.
+    """
 
     edge_dim: int
     node_dim: int
     time_unit: float
+    num_log_numbers: int = 0
 
 
 class TGN(nn.Module):
@@ -119,7 +136,7 @@ class TGN(nn.Module):
         if shape.node_dim and model.has_memory:
             self.features = nn.Linear(shape.node_dim, memory.dim, bias=False)
         self.embedding = build_embedding(model, state_dim, shape.edge_dim)
-        self.decoder = LinkDecoder(model.embedding_dim, model.dropout)
+        self.decoder = _build_decoder(model, state_dim, shape.num_log_numbers)
         self.message_endpoint = model.message_endpoint
         self.message_embedding = build_message_embedding(model, state_dim, shape.edge_dim)
         self.num_message_hops = num_message_hops(model)
@@ -170,7 +187,7 @@ class TGN(nn.Module):
 
     def embed(self, nodes: NodeInputs, hops: Sequence[Hop]) -> Tensor:
         """[Q, A] embeddings of the queries of the first hop."""
-        return self.embedding(self._states(nodes), nodes, hops, self.time_encoding)
+        return self.embedding(self.states(nodes), nodes, hops, self.time_encoding)
 
     @torch.no_grad()
     def embed_for_messages(
@@ -190,10 +207,10 @@ class TGN(nn.Module):
             return None
         if self.message_embedding is None:
             return embedded_2BA.detach()
-        return self.message_embedding(self._states(nodes), nodes, hops, self.time_encoding)
+        return self.message_embedding(self.states(nodes), nodes, hops, self.time_encoding)
 
-    def _states(self, nodes: NodeInputs) -> Tensor:
-        """What embeddings read of the distinct nodes: memory and features."""
+    def states(self, nodes: NodeInputs) -> Tensor:
+        """[U, S] memory and features of the distinct nodes, as embeddings read them."""
         features_Ud = nodes.features_Ud
         if self.updater is None:
             return nodes.memory_UD if features_Ud is None else features_Ud
@@ -201,9 +218,19 @@ class TGN(nn.Module):
             return nodes.memory_UD
         return nodes.memory_UD + self.features(features_Ud)
 
-    def score(self, sources_BA: Tensor, destinations_BMA: Tensor) -> Tensor:
-        """[B, M] logits that each source meets each of its candidates."""
-        return self.decoder(sources_BA, destinations_BMA)
+    def score(
+        self, sources_BA: Tensor, destinations_BMA: Tensor, past: Past | None = None
+    ) -> Tensor:
+        """[B, M] logits that each source meets each of its candidates.
+
+        Args:
+            sources_BA, destinations_BMA: embeddings.
+            past: what the event log says of them, for a decoder that reads it.
+        """
+        if isinstance(self.decoder, LinkDecoder):
+            return self.decoder(sources_BA, destinations_BMA)
+        assert past is not None
+        return self.decoder(sources_BA, destinations_BMA, past)
 
 
 def _without_update(state: NodeState) -> UpdatedMemory:

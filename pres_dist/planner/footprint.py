@@ -24,6 +24,7 @@ from pres_dist.planner.touched import TouchModel, of_slice
 from pres_dist.planner.units import quantity
 from pres_dist.planner.workload import Workload
 from pres_dist.pres.statistics import NEGATIVE
+from pres_dist.sampling.event_log import numbers_of
 from pres_dist.sampling.stored_keys import on_disk
 from pres_dist.training.optimiser import trainable
 from pres_dist.training.stores import layout_of
@@ -86,7 +87,9 @@ def gradient_numbers(config: RunConfig, edge_dim: int, node_dim: int) -> int:
 
 def _model(config: RunConfig, edge_dim: int, node_dim: int) -> TGN:
     with torch.random.fork_rng(devices=[]):
-        shape = StreamShape(edge_dim, node_dim, 1.0)
+        # At most: a bipartite stream has fewer numbers.
+        num = len(numbers_of(bipartite=False)) if config.model.decoder == "history" else 0
+        shape = StreamShape(edge_dim, node_dim, 1.0, num)
         return TGN(config.model, config.memory, config.pres, shape)
 
 
@@ -170,7 +173,11 @@ def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
     nodes, events = workload.num_nodes, workload.num_events
     on_cpu = machine.device == "cpu"  # where files are memory maps that workers share
     shared = on_cpu and on_disk(workload.config.sampling.adjacency, events)
+    pairs = []
+    if workload.config.model.decoder == "history":
+        pairs = [Part("pairs", "pairs of the event log", 2 * events * _INT64, of_node=shared)]
     parts = [
+        *pairs,
         Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64, of_node=shared),
         Part(
             "destinations", "ids of all destinations (at most)", workload.num_destinations * _INT64

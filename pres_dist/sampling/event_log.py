@@ -137,8 +137,9 @@ class EventLog:
         if self.bipartite:
             bounds_BK = before_B[:, None].expand_as(nodes_BL)
             far = sampler.recent(nodes_BL.flatten(), bounds_BK.flatten())
-            mask_BL = (far.mask_QK & mask_BL.flatten()[:, None]).view(src_B.numel(), -1)
-            nodes_BL = far.nodes_QK.view(src_B.numel(), -1)
+            shape = (src_B.numel(), nodes_BL.shape[1] * far.nodes_QK.shape[1])
+            mask_BL = (far.mask_QK & mask_BL.flatten()[:, None]).view(shape)
+            nodes_BL = far.nodes_QK.view(shape)
         return torch.where(mask_BL & (nodes_BL != own_B1), nodes_BL, NOBODY).sort(dim=1).values
 
     def _columns(

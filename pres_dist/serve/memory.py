@@ -22,9 +22,11 @@ from pres_dist.model.tgn import TGN
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
 from pres_dist.sampling.growing import GrowingAdjacency
+from pres_dist.sampling.pair_log import GrowingPairs
 from pres_dist.step.batches import batch_of
+from pres_dist.step.history import Queries
 from pres_dist.training.stores import layout_of
-from pres_dist.use.live import MOST_QUERIES, LiveRun, Report, quiet, rows_before
+from pres_dist.use.live import LiveRun, Report, query_in_parts, quiet, rows_before
 from pres_dist.use.relaying import NodeNumbers, relaid
 
 
@@ -42,7 +44,10 @@ class GrowingMemory:
         self.adjacency = GrowingAdjacency(
             live.step.sampler.adjacency, self.tables, live.stream.num_nodes
         )
-        self.step = live.step.over(self.tables, self.adjacency)
+        self.pairs: GrowingPairs | None = None
+        if live.step.log is not None:
+            self.pairs = GrowingPairs(live.step.log.pairs, self.tables, live.stream.num_nodes)
+        self.step = live.step.over(self.tables, self.adjacency, self.pairs)
         self.num_nodes = live.stream.num_nodes
         self._has_memory = live.config.model.has_memory
         self._batch_size = live.config.evaluation.batch_size
@@ -88,6 +93,8 @@ class GrowingMemory:
         self._make_room(num_nodes)
         self.tables.append(events)
         self.adjacency.append(len(events))
+        if self.pairs is not None:
+            self.pairs.append()
         while (cut := self._next_cut()) is not None:
             self._step_back()
             self._take_in(cut)
@@ -107,11 +114,9 @@ class GrowingMemory:
             self._take_in(event, undoable=True)
         self._seen = event
 
-    def embed(self, nodes: Tensor, t: Tensor, now: int) -> Tensor:
-        """[n, A] embeddings of nodes [n] at their times [n]; as `LiveRun.embed`."""
-        at = torch.tensor(now, device=self.device)
-        pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
-        return torch.cat([self.step.embed(*pair, at) for pair in pairs])
+    def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
+        """Embed nodes [n] at their times [n], to be scored; as `LiveRun.query`."""
+        return query_in_parts(self.step, nodes, t, now)
 
     def _next_cut(self) -> int | None:
         """Where the open batch ends, once later events show it."""

@@ -31,8 +31,8 @@ class RayOptions(Config):
 
     run: Path
     """Folder of the run, as the replica sees it."""
-    order: Literal["blend", "model"] = "blend"
-    """What recommendations are ordered by."""
+    order: Literal["blend", "model"] | None = None
+    """What recommendations are ordered by; unset, what suits the run."""
     max_waiting: int = Field(256, ge=1)
     """Requests that may wait; more are answered 429."""
     max_ahead: str = "auto"

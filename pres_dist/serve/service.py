@@ -27,12 +27,13 @@ from pres_dist.serve.memory import GrowingMemory
 from pres_dist.serve.names import NodeNames, RawId
 from pres_dist.serve.past import GrowingPast
 from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.step.history import Queries
 from pres_dist.use.blend import Blend, blend_of
 from pres_dist.use.extend import JOURNAL, learned_labels
 from pres_dist.use.journal import Journal, JournalError, Row, events_record
 from pres_dist.use.live import LiveRun, Report, partners_of, quiet
 from pres_dist.use.pairs import Pairs, link_logits
-from pres_dist.use.recommend import Order, Recommendation, best_places
+from pres_dist.use.recommend import Order, Recommendation, best_places, order_of
 from pres_dist.use.recommend_scores import all_logits
 from pres_dist.use.times import MaxAhead, latest_allowed, shown, time_of
 from pres_dist.use.versions import EXTENDED
@@ -63,7 +64,7 @@ class ScoringService:
     Args:
         run_dir: folder of the run; no other service and no `pres-dist extend` may use it
             at the same time.
-        order: of recommendations; see `pres_dist.use.recommend`.
+        order: of recommendations; None suits the run (`pres_dist.use.recommend.order_of`).
         report: told how far it is.
         max_ahead: how far after the last event the next may be; see `latest_allowed`.
 
@@ -81,13 +82,14 @@ class ScoringService:
     def __init__(
         self,
         run_dir: Path | str,
-        order: Order = "blend",
+        order: Order | None = None,
         report: Report = quiet,
         max_ahead: MaxAhead = "auto",
         stream: Path | None = None,
     ) -> None:
         self.run_dir = arguments.path("run_dir", run_dir)
-        arguments.one_of("order", order, get_args(Order))
+        if order is not None:
+            arguments.one_of("order", order, get_args(Order))
         live = LiveRun(self.run_dir, stream=stream)
         live.require_links()
         self._stack = ExitStack()
@@ -98,17 +100,20 @@ class ScoringService:
             self._stack.close()
             raise
 
-    def _begin(self, live: LiveRun, order: Order, report: Report, max_ahead: MaxAhead) -> None:
+    def _begin(
+        self, live: LiveRun, order: Order | None, report: Report, max_ahead: MaxAhead
+    ) -> None:
         self.model_kind, self.checkpoint = live.config.model.kind, live.checkpoint
         self._stream = live.stream
-        self._blend: Blend | None = blend_of(live, report) if order == "blend" else None
+        blended = order_of(live, order) == "blend"
+        self._blend: Blend | None = blend_of(live, report) if blended else None
         self.memory = GrowingMemory(live, report)
         self.past = GrowingPast(self.memory)
         self.names = NodeNames(live.stream)
         self._checks = EventChecks(live.stream, self.names, learned_labels(live), max_ahead)
         self._num_known = live.stream.num_events
         self.num_events = 0
-        self._embedded: tuple[tuple[int, int], Tensor, Tensor] | None = None
+        self._queried: tuple[tuple[int, int], Queries] | None = None
         path = self.run_dir / EXTENDED / JOURNAL
         try:
             path.parent.mkdir(exist_ok=True)
@@ -208,10 +213,11 @@ class ScoringService:
         node = self.names.find(request.src, "source", "src")
         t = self._stand_at(request.t)
         event = self.memory.first_event_at(t)
-        candidates_C, embedded_CA = self._candidates(request.candidates, event, t)
+        candidates = self._candidates(request.candidates, event, t)
+        candidates_C = candidates.nodes_Q
         one = torch.tensor([node], device=self.memory.device)
-        source_1A = self.memory.embed(one, torch.full_like(one, t), t)
-        logits_1C = scores_1C = all_logits(self.memory.model, source_1A, embedded_CA)
+        source = self._query(one, t)
+        logits_1C = scores_1C = all_logits(self.memory.step, source, candidates)
         if self._blend is not None:
             features = self.past.features(node, event, candidates_C)
             scores_1C = self._blend.scores(logits_1C, features)
@@ -302,26 +308,23 @@ class ScoringService:
         memory.see(memory.first_event_at(t))
         return t
 
-    def _candidates(
-        self, chosen: Sequence[RawId] | None, event: int, t: int
-    ) -> tuple[Tensor, Tensor]:
-        """[C] sorted nodes to rank, and their [C, A] embeddings."""
+    def _candidates(self, chosen: Sequence[RawId] | None, event: int, t: int) -> Queries:
+        """Embed the sorted nodes to rank."""
         if chosen is not None:
             nodes = [
                 self.names.find(raw, "destination", f"candidates[{place}]")
                 for place, raw in enumerate(chosen)
             ]
-            candidates_C = torch.tensor(nodes, device=self.memory.device).unique()
-            return candidates_C, self._embed(candidates_C, t)
-        if self._embedded is not None and self._embedded[0] == (event, t):
-            return self._embedded[1:]
+            return self._query(torch.tensor(nodes, device=self.memory.device).unique(), t)
+        if self._queried is not None and self._queried[0] == (event, t):
+            return self._queried[1]
         known_N = self.past.known(event) & self.names.destinations().to(self.memory.device)
         candidates_C = known_N.nonzero().flatten()
         if not candidates_C.numel():
             raise DataError(f"{self._stream.name}: nobody has an event before that time")
-        embedded_CA = self._embed(candidates_C, t)
-        self._embedded = (event, t), candidates_C, embedded_CA
-        return candidates_C, embedded_CA
+        candidates = self._query(candidates_C, t)
+        self._queried = (event, t), candidates
+        return candidates
 
-    def _embed(self, nodes: Tensor, t: int) -> Tensor:
-        return self.memory.embed(nodes, torch.full_like(nodes, t), t)
+    def _query(self, nodes: Tensor, t: int) -> Queries:
+        return self.memory.query(nodes, torch.full_like(nodes, t), t)

@@ -19,17 +19,21 @@ from torch import Tensor
 
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import MemoryStore, Pulled, TransitionRows
+from pres_dist.model.history import Past
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.event_log import EventLog
 from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.pair_log import PairLog
 from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import plan_deliveries
 from pres_dist.step.forward import Forward
 from pres_dist.step.gather import Gathered, gather, gather_endpoints, gather_queries
+from pres_dist.step.history import Queries, around_hop, candidates_of, past_of
 from pres_dist.step.mail import BatchMail
 from pres_dist.step.plan import Plan, plan_parts, pulled_by, pulled_rows, written_of
 from pres_dist.step.scores import score_part
@@ -51,6 +55,7 @@ class TemporalStep:
         clock: adds up the time of the stages.
         reads_lag: whether state may be read before the batches before are written.
         mail_hops: hops of neighbours that mail goes to, where mailboxes roll.
+        log: event log, for a decoder that reads it.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class TemporalStep:
         clock: StageClock | None = None,
         reads_lag: bool = False,
         mail_hops: int = 0,
+        log: EventLog | None = None,
     ) -> None:
         self.model, self.store, self.tables, self.sampler = model, store, tables, sampler
         self.clock = clock or StageClock()
@@ -71,11 +77,22 @@ class TemporalStep:
         self._rates_seed = sample_rates_seed
         self._reads_lag = reads_lag
         self._mail_hops = mail_hops
+        self.log = log
 
-    def over(self, tables: EventTables, adjacency: TemporalAdjacency) -> TemporalStep:
-        """The same model and store over other events."""
+    def over(
+        self, tables: EventTables, adjacency: TemporalAdjacency, pairs: PairLog | None = None
+    ) -> TemporalStep:
+        """The same model and store over other events.
+
+        Args:
+            tables, adjacency: of the events.
+            pairs: likewise; needed where the decoder reads the event log.
+        """
         other = copy(self)
         other.tables, other.sampler = tables, self.sampler.over(adjacency)
+        if self.log is not None:
+            assert pairs is not None
+            other.log = self.log.over(tables, other.sampler, pairs)
         return other
 
     def plan(
@@ -128,8 +145,10 @@ class TemporalStep:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            embedded_QA, endpoints_2BD = self._embed(gathered, updated, own.transitions)
-            scored = score_part(self.model, self.tables, part, embedded_QA)
+            read = self._seen(gathered, updated, own.transitions)
+            embedded_QA, endpoints_2BD = self._embed(gathered, *read)
+            past = self._past(gathered, *read[1:])
+            scored = score_part(self.model, self.tables, part, embedded_QA, past)
         return Forward(gathered, updated, *scored, endpoints_2BD)
 
     @torch.no_grad()
@@ -163,7 +182,8 @@ class TemporalStep:
         """The whole pass over one part: mail holds embeddings, which read neighbours."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
         updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
-        _, endpoints_2BD = self._embed(part.gathered, updated, own.transitions)
+        read = self._seen(part.gathered, updated, own.transitions)
+        _, endpoints_2BD = self._embed(part.gathered, *read)
         return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
 
     @torch.no_grad()
@@ -177,9 +197,13 @@ class TemporalStep:
         pulled = self.store.pull(nodes_U, self._reads_mixture)
         return self._update(nodes_U, pulled, now=now if self.store.rolling else None)
 
-    @torch.no_grad()
     def embed(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Tensor:
-        """[Q, A] embeddings of nodes at times of their own; writes nothing.
+        """[Q, A] embeddings of nodes at times of their own; see `query`."""
+        return self.query(nodes_Q, t_Q, now).embedded_QA
+
+    @torch.no_grad()
+    def query(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Queries:
+        """Embed nodes at times of their own, to be scored with others; writes nothing.
 
         They see what the store has been given, and neighbours strictly before their time,
         as the endpoints of events do.
@@ -194,7 +218,27 @@ class TemporalStep:
         now_if_rolling = now if self.store.rolling else None
         updated = self._update(gathered.nodes_U, pulled, now=now_if_rolling)
         _, seen, hops = self._seen(gathered, updated, pulled.transitions)
-        return self.model.embed(seen, hops)
+        around = None
+        if self.log is not None and self.log.common:
+            around = around_hop(self.model.states(seen), hops[0], gathered.nodes_U)
+        return Queries(nodes_Q, t_Q, self.model.embed(seen, hops), around)
+
+    @torch.no_grad()
+    def score(self, sources: Queries, candidates: Queries, place_BM: Tensor) -> Tensor:
+        """[B, M] float32 logits of each source with candidates of its own, at the source's time.
+
+        Args:
+            sources: B of them.
+            candidates: embedded at the times of the sources that they are scored with.
+            place_BM: which of the candidates; M may be 1.
+        """
+        embedded_QA, past = candidates.embedded_QA, None
+        if self.log is not None:
+            dst_BM = candidates.nodes_Q[place_BM]
+            reads = self.log.read(sources.nodes_Q, dst_BM, sources.t_Q)
+            around = candidates.around
+            past = past_of(reads, None if around is None else around.at(place_BM.flatten()))
+        return self.model.score(sources.embedded_QA, embedded_QA[place_BM], past).float()
 
     @torch.no_grad()
     def commit(
@@ -217,7 +261,11 @@ class TemporalStep:
 
     def _gather(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: int) -> Gathered:
         hops, message_hops = self._num_hops, self.model.num_message_hops
-        return gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
+        found = gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
+        if self.log is None or not negatives_BM.shape[1]:
+            return found
+        candidates_BM = torch.cat([batch.dst_B[:, None], negatives_BM], dim=1)
+        return replace(found, reads=self.log.read(batch.src_B, candidates_BM, batch.t_B))
 
     @property
     def _reads_mixture(self) -> bool:
@@ -264,13 +312,21 @@ class TemporalStep:
         return MailContext(tables.times(events_UR), tables.edge_features(events_UR), own_UR, now)
 
     def _embed(
-        self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
+        self, gathered: Gathered, nodes: NodeInputs, seen: NodeInputs, hops: Sequence[Hop]
     ) -> tuple[Tensor, Tensor | None]:
         """[Q, A] embeddings of all queries, and [2B, D] what mail holds of the endpoints."""
-        nodes, seen, hops = self._seen(gathered, updated, transitions)
         embedded_QA = self.model.embed(seen, hops)
         of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
         return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
+
+    def _past(self, gathered: Gathered, seen: NodeInputs, hops: Sequence[Hop]) -> Past | None:
+        """Return what the event log says of destinations and negatives; None if none is read."""
+        if gathered.reads is None:
+            return None
+        if gathered.reads.around_BL is None:
+            return past_of(gathered.reads, None)
+        around = around_hop(self.model.states(seen), hops[0], gathered.nodes_U)
+        return past_of(gathered.reads, candidates_of(around, *gathered.index_BM.shape))
 
     def _seen(
         self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None

@@ -15,6 +15,7 @@ from torch import Tensor
 from pres_dist.events.tables import EventTables
 from pres_dist.model.neighbourhood import Hop
 from pres_dist.model.rows import Rows
+from pres_dist.sampling.event_log import LogReads
 from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
 from pres_dist.step.batches import TemporalBatch
 
@@ -30,6 +31,8 @@ class Gathered:
         hops: what the embedding reads, outermost first; empty where nothing is embedded.
         message_hops: what embeddings of the 2B endpoints for messages read, where those for
             scores do not serve them.
+        reads: what the event log says of each event's destination and negatives, for a decoder
+            that reads it.
     """
 
     nodes_U: Tensor
@@ -37,6 +40,7 @@ class Gathered:
     index_BM: Tensor
     hops: Sequence[Hop]
     message_hops: Sequence[Hop] = ()
+    reads: LogReads | None = None
 
 
 def gather_endpoints(batch: TemporalBatch) -> Gathered:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
+from pres_dist.model.history import Past
 from pres_dist.model.tgn import TGN
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.plan import PlannedPart
@@ -16,7 +17,13 @@ from pres_dist.step.plan import PlannedPart
 Scores = tuple[Tensor, Tensor, Tensor | None]
 
 
-def score_part(model: TGN, tables: EventTables, part: PlannedPart, embedded_QA: Tensor) -> Scores:
+def score_part(
+    model: TGN,
+    tables: EventTables,
+    part: PlannedPart,
+    embedded_QA: Tensor,
+    past: Past | None = None,
+) -> Scores:
     """Logits of the events [B], of their negatives [B, M] and of the classes [B, C].
 
     Links are scored where there are negatives, classes where there is a classifier.
@@ -26,6 +33,7 @@ def score_part(model: TGN, tables: EventTables, part: PlannedPart, embedded_QA: 
         tables: features of the events.
         part: what the embeddings are of.
         embedded_QA: sources, then destinations, then negatives.
+        past: what the event log says of destinations and negatives, where the decoder reads it.
     """
     num_events, num_negatives = part.gathered.index_BM.shape
     source_BA, true_BA, negative_A = embedded_QA.split(
@@ -36,7 +44,7 @@ def score_part(model: TGN, tables: EventTables, part: PlannedPart, embedded_QA: 
         nothing_B = embedded_QA.new_empty(0, dtype=torch.float32)
         return nothing_B, nothing_B.view(0, 0), class_BC
     negative_BMA = negative_A.view(num_events, num_negatives, embedded_QA.shape[1])
-    scores = model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1))
+    scores = model.score(source_BA, torch.cat([true_BA[:, None], negative_BMA], dim=1), past)
     return scores[:, 0].float(), scores[:, 1:].float(), class_BC
 
 

@@ -36,6 +36,7 @@ from pres_dist.step.stages import StageClock
 from pres_dist.tasks.build import build_task
 from pres_dist.tasks.pretrained import freeze_encoder
 from pres_dist.tasks.task import Task
+from pres_dist.training.logs import num_log_numbers, open_log, standardize_numbers
 from pres_dist.training.stores import Close, layout_of, open_store
 
 
@@ -165,7 +166,8 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     device, clock = data.tables.device, StageClock()
     task = build_task(config, data.stream, data.kept, device)
     torch.manual_seed(config.training.seed)
-    shape = StreamShape(data.stream.edge_dim, data.stream.node_dim, data.time_unit)
+    stream, num_numbers = data.stream, num_log_numbers(config, data.stream)
+    shape = StreamShape(stream.edge_dim, stream.node_dim, data.time_unit, num_numbers)
     classifier = task.classifier(config.model, shape.edge_dim)
     model = TGN(config.model, config.memory, config.pres, shape, classifier).to(device)
     if config.task.pretrained is not None:
@@ -173,26 +175,32 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     layout = layout_of(config, data.time_unit, device)
     store, close = open_store(config, data.stream, data.split, layout, world)
     adjacency = _adjacency(config, data, world)
-    training_adjacency = adjacency
+    training_adjacency, keep_E = adjacency, None
     if isinstance(data.kept, np.ndarray):
         keep_E = np.zeros(data.stream.num_events, dtype=bool)
         keep_E[data.kept] = True
         training_adjacency = _adjacency(config, data, world, keep_E)
+    sampler = NeighbourSampler(adjacency, config.sampling, config.training.seed)
+    log = open_log(config, data, sampler, world)
+    train_sampler, train_log = sampler.over(training_adjacency), log
+    if keep_E is not None:
+        train_log = open_log(config, data, train_sampler, world, keep_E)
     steps = [
         TemporalStep(
             model,
             store,
             data.tables,
-            NeighbourSampler(visible, config.sampling, config.training.seed),
+            visible,
             num_hops(config.model),
             config.training.seed if config.pres.transition == "sample" else None,
             clock,
             lags,
             config.model.mail_hops,
+            readable,
         )
-        for visible, lags in (
-            (training_adjacency, config.memory.staleness > 0),
-            (adjacency, False),
+        for visible, readable, lags in (
+            (train_sampler, train_log, config.memory.staleness > 0),
+            (sampler, log, False),
         )
     ]
     negatives = training_negatives(
@@ -204,9 +212,11 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         data.split.train_end,
         config.training.seed,
     )
-    return Parts(
+    parts = Parts(
         config, data, task, model, store, close, steps[0], steps[1], negatives, world, clock
     )
+    standardize_numbers(parts)
+    return parts
 
 
 def _adjacency(

@@ -141,9 +141,9 @@ class EventsAt:
         t = int(batch.t_B[0])
         live.move_to(live.first_event_at(t), report)
         destinations = torch.from_numpy(self.destinations).to(live.device)
-        sources = live.embed(batch.src_B, batch.t_B, t)
-        candidates = live.embed(destinations, torch.full_like(destinations, t), t)
-        return all_logits(live.parts.model, sources, candidates).cpu().numpy()
+        sources = live.query(batch.src_B, batch.t_B, t)
+        candidates = live.query(destinations, torch.full_like(destinations, t), t)
+        return all_logits(live.step, sources, candidates).cpu().numpy()
 
 
 def scored_events(

@@ -34,6 +34,7 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
+from pres_dist.step.history import Queries, joined_queries
 from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
 from pres_dist.training.state import load_weights
@@ -210,7 +211,11 @@ class LiveRun:
         self._seen = event
 
     def embed(self, nodes: Tensor, t: Tensor, now: int) -> Tensor:
-        """[n, A] embeddings of nodes [n] at their times [n], from the memory as it is.
+        """[n, A] embeddings of nodes; see `query`."""
+        return self.query(nodes, t, now).embedded_QA
+
+    def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
+        """Embed nodes [n] at their times [n], from the memory as it is, to be scored.
 
         Args:
             nodes: int64, here or on the host.
@@ -218,17 +223,13 @@ class LiveRun:
             now: the time that the memory was brought to.
 
         Raises:
-            NonFiniteError: one of them is nan or infinite.
+            NonFiniteError: one of the embeddings is nan or infinite.
         """
-        if not len(nodes):
-            return torch.empty(0, self.config.model.embedding_dim, device=self.device)
-        now_tensor = torch.tensor(now, device=self.device)
         nodes, t = nodes.to(self.device), t.to(self.device)
-        pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
-        embedded_nA = torch.cat([self.step.embed(*pair, now_tensor) for pair in pairs])
-        if not bool(torch.isfinite(embedded_nA).all()):
+        queries = query_in_parts(self.step, nodes, t, now)
+        if not bool(torch.isfinite(queries.embedded_QA).all()):
             raise NonFiniteError(f"embeddings at time {now} must be finite, and are not")
-        return embedded_nA
+        return queries
 
     def memory(self, nodes: Tensor, now: int) -> UpdatedMemory:
         """Memory of distinct nodes, here or on the host, their mail applied."""
@@ -300,6 +301,13 @@ class LiveRun:
             assert isinstance(store, LocalStore), "one worker keeps its memory itself"
             store.put_back(*self._undo)
             self._undo = None
+
+
+def query_in_parts(step: TemporalStep, nodes: Tensor, t: Tensor, now: int) -> Queries:
+    """Embed nodes at their times, a bounded number at a time."""
+    at = torch.tensor(now, device=nodes.device)
+    pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
+    return joined_queries([step.query(*pair, at) for pair in pairs])
 
 
 def rows_before(step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.model.tgn import TGN
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.history import Queries
 from pres_dist.use.live import MOST_QUERIES, LiveRun, Report, quiet
 from pres_dist.use.sharing import Alone, Share
 
@@ -147,15 +148,15 @@ class Embedder(Protocol):
     """Whoever has embeddings of nodes, as `LiveRun` has them."""
 
     @property
-    def model(self) -> TGN:
-        """Whose decoder scores them."""
+    def step(self) -> TemporalStep:
+        """Scores them."""
 
     @property
     def device(self) -> torch.device:
         """Where they are."""
 
-    def embed(self, nodes: Tensor, t: Tensor, now: int) -> Tensor:
-        """[n, A] embeddings of nodes [n] at times [n]."""
+    def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
+        """Embed nodes [n] at times [n]."""
 
 
 def link_logits(live: Embedder, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
@@ -172,8 +173,6 @@ def link_logits(live: Embedder, pairs: Pairs, rows: np.ndarray, now: int) -> Ten
     ends = np.stack([np.concatenate([pairs.src[rows], pairs.dst[rows]]), np.tile(pairs.t[rows], 2)])
     distinct, place = np.unique(ends, axis=1, return_inverse=True)
     nodes, t = (torch.from_numpy(row.copy()).to(device) for row in distinct)
-    embedded = live.embed(nodes, t, now)
-    place_2n = torch.from_numpy(place.ravel()).to(device)
-    source_nA, destination_nA = (embedded.index_select(0, part) for part in place_2n.split(num))
-    with torch.no_grad():
-        return live.model.score(source_nA, destination_nA[:, None])[:, 0].float()
+    embedded = live.query(nodes, t, now)
+    source_n, destination_n = torch.from_numpy(place.ravel()).to(device).split(num)
+    return live.step.score(embedded.at(source_n), embedded, destination_n[:, None])[:, 0]

@@ -21,6 +21,18 @@ from pres_dist.use.recommend_scores import all_logits
 
 Order = Literal["blend", "model"]
 """By the model's logit blended with the past (`use/blend.py`), or by the logit alone."""
+
+
+def order_of(live: LiveRun, order: Order | None) -> Order:
+    """Return the order asked for, or that which suits the run.
+
+    A decoder that reads the event log knows what the blend would add.
+    """
+    if order is not None:
+        return order
+    return "blend" if live.step.log is None else "model"
+
+
 _CELLS = 1 << 20
 """Scores that are computed at a time: what bounds the memory."""
 
@@ -49,7 +61,7 @@ def recommend(
     top: int,
     t: int,
     exclude_seen: bool = False,
-    order: Order = "blend",
+    order: Order | None = None,
     report: Report = quiet,
 ) -> Iterator[Recommendation]:
     """The top destinations of each source at a time, source by source.
@@ -63,7 +75,8 @@ def recommend(
         top: destinations of each; fewer where there are fewer candidates.
         t: events strictly before it are seen.
         exclude_seen: leave out whom the source has met before.
-        order: what candidates are ordered by; the blend is learnt when first needed.
+        order: what candidates are ordered by; None suits the run (`order_of`). The blend is
+            learnt when first needed.
         report: told how far it is, first over events and then over sources.
 
     Raises:
@@ -72,16 +85,16 @@ def recommend(
         DataError: nobody has an event before the time.
     """
     live.require_links()
-    blend = blend_of(live, report) if order == "blend" else None
+    blend = blend_of(live, report) if order_of(live, order) == "blend" else None
     history = History(live.stream, live.step.tables)
     event = live.first_event_at(t)
     live.move_to(event, report)
     candidates_C = _candidates(live, event)
-    embedded_CA = live.embed(candidates_C, torch.full_like(candidates_C, t), t)
+    candidates = live.query(candidates_C, torch.full_like(candidates_C, t), t)
     done = 0
     for part in sources.to(live.device).split(max(1, _CELLS // candidates_C.numel())):
-        embedded_SA = live.embed(part, torch.full_like(part, t), t)
-        logits_SC = scores_SC = all_logits(live.parts.model, embedded_SA, embedded_CA)
+        asked = live.query(part, torch.full_like(part, t), t)
+        logits_SC = scores_SC = all_logits(live.step, asked, candidates)
         if blend is not None:
             before_S = torch.full_like(part, event)
             scores_SC = blend.scores(logits_SC, history.features(part, before_S, candidates_C))

@@ -8,15 +8,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pres_dist.model.tgn import TGN
+from pres_dist.step.compute import TemporalStep
+from pres_dist.step.history import Queries
 
 _NUMBERS = 1 << 24
 """Hidden numbers of the decoder at a time: what bounds the memory."""
+_PAIRS = 1 << 15
+"""Pairs that are read from the event log at a time, likewise."""
 
 
 @torch.no_grad()
-def all_logits(model: TGN, sources_SA: Tensor, candidates_CA: Tensor) -> Tensor:
-    """[S, C] logits of every source with every candidate."""
+def all_logits(step: TemporalStep, sources: Queries, candidates: Queries) -> Tensor:
+    """[S, C] logits of every source with every candidate, embedded at the source's time."""
+    if step.log is not None:
+        return _from_log(step, sources, candidates)
+    sources_SA, candidates_CA = sources.embedded_QA, candidates.embedded_QA
     rows = max(1, _NUMBERS // max(candidates_CA.numel(), 1))
-    parts = [model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
+    parts = [step.model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
     return torch.cat(parts).float()
+
+
+def _from_log(step: TemporalStep, sources: Queries, candidates: Queries) -> Tensor:
+    """The same where the decoder reads the log: a block of pairs at a time."""
+    place_S, place_C = (
+        torch.arange(len(queries), device=queries.nodes_Q.device)
+        for queries in (sources, candidates)
+    )
+    rows = max(1, _PAIRS // max(len(candidates), 1))
+    blocks = []
+    for some in place_S.split(rows):
+        own = sources.at(some)
+        parts = [
+            step.score(own, candidates, part.expand(len(own), -1)) for part in place_C.split(_PAIRS)
+        ]
+        blocks.append(torch.cat(parts, dim=1))
+    return torch.cat(blocks)

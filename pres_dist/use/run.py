@@ -168,7 +168,7 @@ class Run:
         top: int = 20,
         at: object = None,
         exclude_seen: bool = False,
-        order: Order = "blend",
+        order: Order | None = None,
     ) -> list[Recommendation]:
         """The most likely destinations of a source, or of each of several, best first.
 
@@ -179,6 +179,7 @@ class Run:
             exclude_seen: leave out whom a source has met before.
             order: by the model blended with what was met before and is popular, whose
                 weights are learnt on the validation part when first needed; or by the model.
+                None is the model where its decoder reads the event log, and else the blend.
 
         Raises:
             ConfigError: the run has not learnt links.
@@ -186,7 +187,8 @@ class Run:
         """
         top = arguments.count("top", top)
         exclude_seen = arguments.flag("exclude_seen", exclude_seen)
-        arguments.one_of("order", order, get_args(Order))
+        if order is not None:
+            arguments.one_of("order", order, get_args(Order))
         ids = ids_given("src", [src] if is_id(src) else src)
         live = self._live
         where = [f"src[{place}]" for place in range(len(ids))]

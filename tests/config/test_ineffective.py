@@ -37,6 +37,29 @@ def test_defaults_say_nothing() -> None:
         (["--memory.shards", "3"], ["memory.shards"]),
         (["--memory.shards", "3", "--memory.store", "server"], []),
         (["--model.message_dim", "7", "--model.message", "mlp"], []),
+        (["--model.common_neighbors", "false"], ["model.common_neighbors"]),
+        (["--model.common_neighbors", "false", "--model.decoder", "history"], []),
+        (
+            [
+                *("--model.common_neighbors", "false", "--model.decoder", "history"),
+                *("--model.kind", "jodie"),
+            ],
+            ["model.common_neighbors"],
+        ),
+        (
+            [
+                *("--task.kind", "node_classification", "--model.decoder", "history"),
+                *("--training.loss", "ranking"),
+            ],
+            ["training.loss", "model.decoder"],
+        ),
+        (
+            [
+                *("--task.kind", "node_classification", "--model.decoder", "history"),
+                *("--task.pretrained", "a run"),
+            ],
+            [],
+        ),
         (["--task.own_features", "true"], ["task.own_features"]),
         (
             ["--task.kind", "edge_classification", "--evaluation.num_negatives", "5"],

@@ -171,8 +171,8 @@ def statistics_of_the_batch() -> Leak:
     """Scores are centred over the temporal batch, as batch normalisation would."""
     score = TGN.score
 
-    def centred(self: TGN, sources_BA: Tensor, destinations_BMA: Tensor) -> Tensor:
-        return score(self, sources_BA - sources_BA.mean(0), destinations_BMA)
+    def centred(self: TGN, sources_BA: Tensor, destinations_BMA: Tensor, *past: Any) -> Tensor:
+        return score(self, sources_BA - sources_BA.mean(0), destinations_BMA, *past)
 
     return mock.patch.object(TGN, "score", centred)
 

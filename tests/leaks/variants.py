@@ -65,6 +65,16 @@ VARIANTS: dict[str, dict[str, object]] = {
     "jodie": {"model.kind": "jodie", "training.events_per_step": 6},
     "dyrep": {"model.kind": "dyrep", "memory.dim": 8, "memory.mailbox_slots": 2},
     "apan": {"model.kind": "apan", "memory.mailbox_slots": 3},
+    "history": {"model.decoder": "history", "training.events_per_step": 6},
+    "history, nodes held out": {"model.decoder": "history", "data.held_out_share": 0.15},
+    "history without neighbours": {
+        "model.decoder": "history",
+        "model.kind": "jodie",
+        "parallel.slices": 2,
+        "sampling.negatives": "random 2, historical, inductive, popular",
+        "sampling.num_negatives": 2,
+        "training.loss": "both",
+    },
     "tgat": {"model.kind": "tgat", "sampling.num_neighbours": 2},
 }
 REPLICAS: dict[str, object] = {"parallel.replicas": 2}

@@ -57,6 +57,12 @@ VARIANTS = {
         *("--model.aggregator", "mean", "--memory.mailbox_slots", "3"),
     ],
     "tgat": ["--model.kind", "tgat"],
+    "history": [
+        *("--model.decoder", "history", "--training.events_per_step", "8"),
+        *("--sampling.negatives", "random 2, historical, inductive, popular"),
+        *("--sampling.num_negatives", "2", "--training.loss", "both"),
+    ],
+    "history, tiny batches": ["--model.decoder", "history", "--training.batch_size", "2"],
 }
 ON_SERVERS = [variant for variant in VARIANTS if variant not in ("jodie", "tgat")]
 

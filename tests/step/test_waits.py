@@ -56,8 +56,17 @@ NEIGHBOURS = {key: 1 for key in ALWAYS if key[2].endswith(("_edge_rows", "repeat
             Counter(ALWAYS | APAN) - Counter(NEIGHBOURS),
         ),
         ({"memory__mailbox_slots": 2}, ALWAYS | SEQUENTIAL),
+        (
+            {
+                "preset": "rates",
+                "model__decoder": "history",
+                "sampling__negatives": "random, popular",
+                "training__loss": "ranking",
+            },
+            ALWAYS,
+        ),
     ],
-    ids=["tgn", "sequential", "historical", "apan", "default"],
+    ids=["tgn", "sequential", "historical", "apan", "default", "history"],
 )
 def test_waits_of_a_training_step(
     settings: dict[str, object], expected: dict[tuple[str, str, str], int], tmp_path: Path

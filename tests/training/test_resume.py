@@ -67,6 +67,21 @@ def test_a_resumed_run_ends_in_the_same_bits(
     _assert_same_metrics(tmp_path / "whole", tmp_path / "broken")
 
 
+def test_a_resumed_run_that_reads_the_log_ends_in_the_same_bits(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(
+        model__decoder="history",
+        sampling__negatives="random, historical, popular",
+        training__loss="both",
+        training__checkpoint_every=3,
+    )
+    whole = train(config, tmp_path / "whole")
+    train_until(config, tmp_path / "broken", step=5)
+    assert _without_times(resume(tmp_path / "broken")) == _without_times(whole)
+    _assert_same_states(tmp_path / "whole", tmp_path / "broken")
+
+
 def test_dying_between_training_and_validation_loses_nothing(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.files import sha256
+from pres_dist.sampling.event_log import numbers_of
+from pres_dist.step.history import past_of
 from pres_dist.use.live import LiveRun
 from pres_dist.use.run import Run
 
@@ -115,3 +117,31 @@ def test_what_cannot_be_exported_leaves_nothing(
     assert main(["export", str(run_dir), "--out", str(tmp_path / "o")]) == 2
     assert "pip install 'pres-dist[export]'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_decoder_that_reads_the_log_says_what_it_needs(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["export", str(trained(runs, "history")), "--out", str(out)]) == 0
+    live = LiveRun(trained(runs, "history"))
+    live.move_to(live.stream.num_events)
+    src, dst = torch.arange(5), torch.arange(40, 55)
+    t = torch.full((15,), live.latest)
+    sources, candidates = live.query(src, t[:5], live.latest), live.query(dst, t, live.latest)
+    place = torch.arange(15).expand(5, -1)
+    reads = live.step.log.read(src, dst.expand(5, -1), t[:5])
+    past = past_of(reads, candidates.around.at(place.flatten()))
+    assert past.num_common_BM.max() > 0
+    decode = torch.export.load(out / "link_decoder.pt2").module()
+    logits = decode(
+        sources=sources.embedded_QA,
+        destinations=candidates.embedded_QA[place],
+        numbers=past.numbers_BMF,
+        common=past.common_BMS,
+        num_common=past.num_common_BM,
+    )
+    assert torch.equal(logits, live.step.score(sources, candidates, place))
+    readme, manifest = (out / "README.md").read_text(), (out / "manifest.json").read_text()
+    for name, meaning in numbers_of(bipartite=True).items():
+        assert f"| {name} | {meaning} |" in readme
+        assert meaning in manifest
+    assert "of u the partners, in their last 4 events, of those in its last 4" in readme

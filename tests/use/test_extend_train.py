@@ -247,7 +247,7 @@ def test_damage_is_found_and_other_checkpoints_win(run_dir: Path, new: Any) -> N
     assert len(Run(run_dir).embed())
 
 
-@pytest.mark.parametrize("kind", ["apan", "tgat"])
+@pytest.mark.parametrize("kind", ["apan", "tgat", "history"])
 def test_other_models(tmp_path: Path, stream: EventStream, new: Any, kind: str) -> None:
     run_dir = run_of(tmp_path, stream, **settings_of(kind))
     done = extended(run_dir, new, TrainOn(keep="always"))

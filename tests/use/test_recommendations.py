@@ -13,14 +13,16 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
+from pres_dist.use import recommend_scores
 from pres_dist.use.blend import BLEND, FEATURES, learn_blend
 from pres_dist.use.history import History
 from pres_dist.use.live import LiveRun
 from pres_dist.use.run import Run
 
 
-def test_the_models_order_is_that_of_scores(tgn_run: Path) -> None:
-    run = Run(tgn_run)
+@pytest.mark.parametrize("kind", ["tgn", "history"])
+def test_the_models_order_is_that_of_scores(runs: Path, kind: str) -> None:
+    run = Run(trained(runs, kind))
     t = int(run.stream.t[650])
     seen = run.stream.t < t
     destinations = sorted(set(run.stream.dst[seen].tolist()))
@@ -214,3 +216,17 @@ def test_a_notebooks_mistakes(tgn_run: Path) -> None:
         Run(tgn_run).recommend([1, 99])
     with pytest.raises(ConfigError, match="top must be an integer >= 1, got 0"):
         Run(tgn_run).recommend(1, top=0)
+
+
+def test_a_decoder_that_reads_the_log_needs_no_blend(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = trained(runs, "history")
+    found = Run(run_dir).recommend(3, top=5)
+    assert found == Run(run_dir).recommend(3, top=5, order="model")
+    assert not (run_dir / BLEND).exists()
+    monkeypatch.setattr(recommend_scores, "_PAIRS", 4)  # in blocks of sources and of candidates
+    again = Run(run_dir).recommend(3, top=5)
+    assert [one.dst for one in again] == [one.dst for one in found]
+    chances = [one.probability for one in found]
+    assert [one.probability for one in again] == pytest.approx(chances, abs=1e-6)

@@ -25,6 +25,13 @@ def settings_of(kind: str) -> dict[str, object]:
         return {"task.kind": "node_classification", "data.stream": "labelled"}
     if kind == "talk":
         return {"data.stream": "talks"}
+    if kind == "history":
+        return {
+            "model.decoder": "history",
+            "sampling.negatives": "random 2, historical, popular",
+            "sampling.num_negatives": 2,
+            "training.loss": "both",
+        }
     return {"model.kind": kind}
 
 

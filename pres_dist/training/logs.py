@@ -1,0 +1,81 @@
+"""The event logs of a run whose decoder reads them.
+
+Shapes: E events, n training events, F numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pres_dist.config.run import RunConfig
+from pres_dist.events.stream import EventStream
+from pres_dist.model.history import HistoryDecoder
+from pres_dist.parallel.world import World
+from pres_dist.sampling.event_log import EventLog, numbers_of
+from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.pair_log import PairLog
+from pres_dist.sampling.stored_keys import on_disk
+
+if TYPE_CHECKING:
+    from pres_dist.training.setup import Data, Parts
+
+_SAMPLE = 2048
+"""Training events that mean and deviation of the numbers are taken from."""
+
+
+def num_log_numbers(config: RunConfig, stream: EventStream) -> int:
+    """Return how many numbers the decoder reads from the log; 0 if it reads none."""
+    return len(numbers_of(stream.bipartite)) if config.model.decoder == "history" else 0
+
+
+def open_log(
+    config: RunConfig,
+    data: Data,
+    sampler: NeighbourSampler,
+    world: World,
+    keep_E: np.ndarray | None = None,
+) -> EventLog | None:
+    """Return the log over the sampler's histories; None if the decoder reads none.
+
+    A file of its pairs is written by one worker and read by all.
+
+    Args:
+        config, data: of the run.
+        sampler: histories of nodes.
+        world: the workers.
+        keep_E: [E] bool, False for events that the log may not contain; all when None.
+    """
+    if config.model.decoder != "history":
+        return None
+    stream, home = data.stream, config.sampling.adjacency
+
+    def build() -> PairLog:
+        return PairLog(stream, data.tables.device, keep_E, home)
+
+    pairs = world.leader_first(build) if on_disk(home, stream.num_events) else build()
+    common = config.model.reads_common_neighbors
+    return EventLog(sampler, pairs, data.tables, stream.bipartite, common)
+
+
+def standardize_numbers(parts: Parts) -> None:
+    """Give the decoder mean and deviation of the numbers of training events.
+
+    Events are spread evenly over the training split, each with one negative of the kind that is
+    trained on. So the constants are the same for all workers, and know no later event.
+    """
+    log, decoder = parts.train_step.log, parts.model.decoder
+    if log is None or not parts.config.data.standardise:
+        return
+    assert isinstance(decoder, HistoryDecoder)
+    kept, tables = parts.data.kept, parts.data.tables
+    places = np.linspace(0, len(kept) - 1, min(_SAMPLE, len(kept))).astype(np.int64)
+    chosen = torch.from_numpy(np.asarray(kept)[places]).to(tables.device)
+    src_n, dst_n = tables.src_E[chosen], tables.dst_E[chosen]
+    negatives_n1 = parts.train_negatives.sample(src_n, dst_n, chosen, 1, epoch=0)
+    candidates_n2 = torch.cat([dst_n[:, None], negatives_n1], dim=1)
+    t_n = tables.times(chosen)
+    before_n = log.sampler.adjacency.first_event_at(t_n)
+    decoder.standardize(log.numbers(src_n, candidates_n2, t_n, before_n).flatten(0, 1))
