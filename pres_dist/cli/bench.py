@@ -1,11 +1,11 @@
-"""`pres-dist bench`: batch-size, scaling, compare, page, step."""
+"""`pres-dist bench`: batch-size, scaling, compare, page, step, ranking."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from pres_dist.cli import bench_compare, bench_page, bench_scaling, bench_step
+from pres_dist.cli import bench_compare, bench_page, bench_ranking, bench_scaling, bench_step
 from pres_dist.cli.bench_options import UNFINISHED, Commands, positive
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import OptionParser, normalised
@@ -33,6 +33,7 @@ def _parser() -> OptionParser:
     bench_compare.add_to(commands)
     bench_page.add_to(commands)
     bench_step.add_to(commands)
+    bench_ranking.add_to(commands)
     return parser
 
 

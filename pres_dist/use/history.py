@@ -38,7 +38,8 @@ class History:
         return self._pairs.latest(self._keys.ordered(src_n, dst_n), before_n)
 
     def features(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> Tensor:
-        """[n, C, F] float32, in the order of `FEATURES`.
+        """[n, C, F] float32, in the order of `FEATURES`, of the same [C] destinations for all
+        sources or of [n, C] of their own.
 
         Whether the source has met the destination; whether it was its last one; 1 / its
         place among those that the source met, the last one first; and the logarithm of
@@ -77,7 +78,8 @@ class History:
         yield "last destinations, then most popular", both_nC
 
     def _all(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> tuple[Tensor, ...]:
-        """[n, C] sources, destinations and bounds: each source with every destination."""
-        shape = (src_n.numel(), dst_C.numel())
+        """[n, C] sources, destinations and bounds: each source with every destination, or with
+        its own."""
+        shape = (src_n.numel(), dst_C.shape[-1])
         src_nC, before_nC = (column[:, None].expand(shape) for column in (src_n, before_n))
         return src_nC, dst_C.expand(shape).contiguous(), before_nC.contiguous()

@@ -1,0 +1,206 @@
+"""How far up models and baselines rank the true destination of test events.
+
+Candidates are all destinations of the stream where these are few, and otherwise 100 random and 100
+historical negatives beside the true one. Every event is ranked at its own time: models and
+baselines read all events strictly before it.
+
+Shapes: n events, C candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.evaluation.metrics import hits, reciprocal_ranks
+from pres_dist.sampling.negatives import NegativeSampler
+from pres_dist.step.batches import TemporalBatch, batch_of
+from pres_dist.use.blend import destinations_of_run
+from pres_dist.use.history import History
+from pres_dist.use.live import LiveRun, Report, quiet
+
+TOP = 10
+MOST_DESTINATIONS = 5000
+"""More of them are not all ranked."""
+NEGATIVES = 100
+"""Of each kind, where not all destinations are ranked."""
+MAX_EVENTS = 2000
+_PAIRS = 1 << 15
+"""Scored at a time: what bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the true destinations of some events are ranked among.
+
+    Attributes:
+        nodes_nC: int64 nodes, the true destination first.
+        hidden_nC: bool, places that do not count: a node that stands there a second time.
+    """
+
+    nodes_nC: Tensor
+    hidden_nC: Tensor
+
+
+class CandidateSets:
+    """Draws the candidates of events.
+
+    Args:
+        live: the run.
+    """
+
+    def __init__(self, live: LiveRun) -> None:
+        self._destinations = destinations_of_run(live)
+        self._samplers: list[NegativeSampler] = []
+        split, adjacency = live.parts.data.split, live.step.sampler.adjacency
+        if len(self._destinations) > MOST_DESTINATIONS:
+            seed = live.config.evaluation.seed
+            stream, listed = live.stream, self._destinations
+            self._samplers = [
+                NegativeSampler("random", stream, listed, adjacency, split.train_end, seed),
+                NegativeSampler("historical", stream, listed, adjacency, split.train_end, seed),
+            ]
+
+    def __str__(self) -> str:
+        if self._samplers:
+            return f"{NEGATIVES} random and {NEGATIVES} historical destinations"
+        return f"all {len(self._destinations):,} destinations"
+
+    def of(self, batch: TemporalBatch) -> Candidates:
+        """Return the candidates of some events."""
+        others = [
+            sampler.sample(batch.src_B, batch.dst_B, batch.events_B, NEGATIVES, epoch=0)
+            for sampler in self._samplers
+        ] or [self._destinations.expand(batch.num_events, -1)]
+        nodes_nC = torch.cat([batch.dst_B[:, None], *others], dim=1)
+        order = nodes_nC.sort(dim=1, stable=True)
+        again_nC = torch.zeros_like(nodes_nC, dtype=torch.bool)
+        again_nC[:, 1:] = order.values[:, 1:] == order.values[:, :-1]
+        return Candidates(nodes_nC, torch.zeros_like(again_nC).scatter(1, order.indices, again_nC))
+
+
+def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet) -> dict[str, Any]:
+    """Rank the destinations of a run's test events.
+
+    Args:
+        run_dir: folder of the run.
+        max_events: about so many events, spread evenly over the test split; all if there are no
+            more.
+        report: told how many are ranked.
+
+    Returns:
+        run, stream, model, num_events, candidates (in words), seconds, and `ranked`: hit@10 and MRR
+        by name, of all events and of those whose pair is new.
+
+    Raises:
+        ConfigError: the run has not learnt links.
+        DataError: it has no test events.
+    """
+    started, live = time.perf_counter(), LiveRun(run_dir)
+    live.require_links()
+    split = live.parts.data.split
+    if not len(split.test):
+        raise DataError(f"{live.stream.name}: has no test events to rank")
+    sets, history = CandidateSets(live), History(live.stream, live.step.tables)
+    name = f"{live.config.model.kind}, {live.config.model.decoder}"
+    ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    is_new = []
+    for batch, before in _events(live, split.test, max_events, report):
+        candidates = sets.of(batch)
+        nodes_nC = candidates.nodes_nC
+        scores = {
+            name: _logits(live, batch, nodes_nC),
+            **_baselines(history, batch, before, nodes_nC),
+        }
+        for what, score_nC in scores.items():
+            lowest = score_nC.double().masked_fill(candidates.hidden_nC, -torch.inf).cpu().numpy()
+            true_n, others_nC = lowest[:, 0], lowest[:, 1:]
+            pair = hits(true_n, others_nC, TOP), reciprocal_ranks(true_n, others_nC)
+            ranks.setdefault(what, []).append(pair)
+        is_new.append((history.latest(batch.src_B, batch.dst_B, before) < 0).cpu().numpy())
+    new_n = np.concatenate(is_new)
+    return {
+        "run": str(run_dir),
+        "stream": live.stream.name,
+        "model": name,
+        "num_events": int(new_n.size),
+        "num_new": int(new_n.sum()),
+        "candidates": str(sets),
+        "ranked": {what: _metrics(parts, new_n) for what, parts in ranks.items()},
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def rank_runs(
+    run_dirs: Sequence[Path], max_events: int = MAX_EVENTS, report: Report = quiet
+) -> list[dict[str, Any]]:
+    """`rank_run` of several runs, which must be over one stream; see there."""
+    ranked: list[dict[str, Any]] = []
+    for run_dir in run_dirs:
+        ranked.append(rank_run(run_dir, max_events, report))
+        if ranked[-1]["stream"] != ranked[0]["stream"]:
+            raise ConfigError(
+                f"{run_dir}: runs that are ranked together must be over one stream, "
+                f"{ranked[0]['stream']}, got {ranked[-1]['stream']}"
+            )
+    return ranked
+
+
+def _events(
+    live: LiveRun, events: range, max_events: int, report: Report
+) -> Iterator[tuple[TemporalBatch, Tensor]]:
+    """Some test events, those of one time together, and the first event that they do not see."""
+    chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
+    t_n = np.asarray(live.stream.t[chosen])
+    done = 0
+    for same in np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1):
+        first = live.first_event_at(int(live.stream.t[same[0]]))
+        live.move_to(first)
+        batch = batch_of(live.step.tables, torch.from_numpy(same).to(live.device))
+        yield batch, torch.full_like(batch.src_B, first)
+        done += len(same)
+        report(done, done, len(chosen))
+
+
+def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
+    """[n, C] logits of the model; every candidate is embedded once."""
+    t = int(batch.t_B[0])
+    distinct, place_nC = nodes_nC.unique(return_inverse=True)
+    candidates = live.query(distinct, torch.full_like(distinct, t), t)
+    sources = live.query(batch.src_B, batch.t_B, t)
+    rows = torch.arange(len(sources), device=live.device)
+    blocks = rows.split(max(1, _PAIRS // place_nC.shape[1]))
+    scored = [live.step.score(sources.at(own), candidates, place_nC[own]) for own in blocks]
+    return torch.cat(scored)
+
+
+def _baselines(
+    history: History, batch: TemporalBatch, before: Tensor, nodes_nC: Tensor
+) -> dict[str, Tensor]:
+    """[n, C] scores that nothing was learnt for, by name."""
+    features = history.features(batch.src_B, before, nodes_nC)
+    return {
+        "EdgeBank": features[..., 0],
+        **dict(history.baselines(batch.src_B, before, nodes_nC)),
+        "most popular, last 1,000": features[..., 5],
+    }
+
+
+def _metrics(parts: list[tuple[np.ndarray, np.ndarray]], new_n: np.ndarray) -> dict[str, Any]:
+    hit_n, reciprocal_n = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return {
+        **_means(hit_n, reciprocal_n),
+        "new_pairs": _means(hit_n[new_n], reciprocal_n[new_n]) if new_n.any() else {},
+    }
+
+
+def _means(hit_n: np.ndarray, reciprocal_n: np.ndarray) -> dict[str, float]:
+    return {f"hit@{TOP}": float(hit_n.mean()), "mrr": float(reciprocal_n.mean())}
