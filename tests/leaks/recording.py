@@ -143,7 +143,8 @@ class _Observer:
     def open(self, which: str) -> Checkpoint:
         folder = Path(self._folder.name)
         write_tensors(folder, self._best["memory"], None)
-        return Checkpoint(which, self._best["state"], SavedMemory.open(folder))
+        memory = SavedMemory.open(folder)
+        return Checkpoint(which, self._best["state"], memory, digest="", run=None)
 
     def write(self, entry: Mapping[str, Any]) -> None:
         if entry["kind"] == "epoch":
