@@ -98,7 +98,7 @@ def test_a_model_without_memory_says_so(runs: Path) -> None:
     ("arguments", "message"),
     [
         ([], "arguments are required: --out"),
-        (["--out", "e.npy"], "must be a .parquet, .csv or .npz file, got 'e.npy'"),
+        (["--out", "e.npy"], "must be a .parquet, .csv, .csv.gz or .npz file, got 'e.npy'"),
         (["--out", "no/e.csv"], "there is no folder no"),
         (["--out", "e.csv", "--at", "3"], "--at must be at least 17"),
         (["--out", "e.csv", "--at", "3", "--latest"], "not allowed with argument"),
