@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 
 from pres_dist.config.run import RunConfig
-from pres_dist.errors import CheckpointError, ConfigError
+from pres_dist.errors import CheckpointError, ConfigError, PresDistError
 from pres_dist.faults import reached
 from pres_dist.remote import RemoteFolder
 from pres_dist.report.run_folder import (
@@ -69,12 +69,19 @@ class CheckpointMirror:
         run_dir: the folder here.
         keep: newest checkpoints to keep there; the best one is kept besides.
         warn: takes a line about what failed.
+        check_place: raises where `run_dir` is no longer the folder of this run.
     """
 
     def __init__(
-        self, remote: RemoteFolder, run_dir: Path, keep: int, warn: Callable[[str], None]
+        self,
+        remote: RemoteFolder,
+        run_dir: Path,
+        keep: int,
+        warn: Callable[[str], None],
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:
         self._remote, self._run_dir, self._keep, self._warn = remote, run_dir, keep, warn
+        self._check_place = check_place
         self._background = Background("mirror")
         self._wanted: dict[str, str] = {}
         self._sending: str | None = None
@@ -134,10 +141,11 @@ class CheckpointMirror:
     def _try(self, what: Callable[..., None], *arguments: str) -> bool:
         started = time.perf_counter()
         try:
+            self._check_place()
             what(*arguments)
         except Exception as error:
             self._totals.mirror_failures += 1
-            text = str(error) if isinstance(error, CheckpointError) else repr(error)
+            text = str(error) if isinstance(error, PresDistError) else repr(error)
             self._warn(f"warning: {SETTING}: {text}; the run goes on without")
             return False
         finally:
@@ -207,7 +215,10 @@ def check_mirror(config: RunConfig) -> None:
 
 
 def open_mirror(
-    config: RunConfig, run_dir: Path, warn: Callable[[str], None]
+    config: RunConfig,
+    run_dir: Path,
+    warn: Callable[[str], None],
+    check_place: Callable[[], None],
 ) -> CheckpointMirror | None:
     """Where the run was fetched from, or else what the configuration asks for, if it does.
 
@@ -221,7 +232,7 @@ def open_mirror(
     if asked not in (None, url):
         warn(f"checkpoints go to {url}, where the run was fetched from; nothing goes to {asked}")
     mirror = CheckpointMirror(
-        RemoteFolder(url, SETTING), run_dir, config.training.keep_checkpoints, warn
+        RemoteFolder(url, SETTING), run_dir, config.training.keep_checkpoints, warn, check_place
     )
     mirror.begin()
     return mirror

@@ -227,7 +227,7 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
     config, world, folder = parts.config, parts.world, place.folder
     record = world.leader_does(lambda: read_record(folder))
     check_same_events(parts.data.stream, record.stream)
-    mirror = _mirror(config, folder, progress, world)
+    mirror = _mirror(config, place, progress, world)
     checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror, place.check)
     log: MetricsLog | NoLog = NoLog()
     if world.leads:
@@ -284,11 +284,13 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
 
 
 def _mirror(
-    config: RunConfig, folder: Path, progress: Progress, world: World
+    config: RunConfig, place: _Place, progress: Progress, world: World
 ) -> CheckpointMirror | None:
     """The leader's mirror, if the run has one; ConfigError on all workers if it cannot be had."""
     opened: list[CheckpointMirror | None] = [None]
-    world.leader_does(lambda: opened.append(open_mirror(config, folder, progress.note)))
+    world.leader_does(
+        lambda: opened.append(open_mirror(config, place.folder, progress.note, place.check))
+    )
     return opened[-1]
 
 

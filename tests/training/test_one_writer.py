@@ -85,13 +85,15 @@ def test_a_run_that_trains_is_left_alone(
 def test_another_run_in_the_same_place_is_not_touched(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    config, run, moved = make_config(training__checkpoint_every=4), tmp_path / "run", tmp_path / "m"
-    other = tmp_path / "other"
-    train(config.model_copy(update={"name": "other"}), other)
+    run, moved, other = tmp_path / "run", tmp_path / "moved", tmp_path / "other"
+    train(make_config(training__checkpoint_every=4), other)
+    config = make_config(
+        training__checkpoint_every=4, training__checkpoint_mirror=f"file://{tmp_path / 'mirror'}"
+    )
     as_it_was = files_of(other)
 
     def swap() -> None:
-        while not (run / "checkpoints" / "LATEST").exists():
+        while not (tmp_path / "mirror" / "checkpoints" / "LATEST").exists():
             time.sleep(0.01)
         run.rename(moved)
         shutil.copytree(other, run)
@@ -99,9 +101,10 @@ def test_another_run_in_the_same_place_is_not_touched(
     with at_step(6, swap), pytest.raises(ConfigError, match=r"run: must stay in its place"):
         train(config, run)
     assert files_of(run) == as_it_was
+    mirrored = [path.name for path in (tmp_path / "mirror" / "checkpoints").glob("step-*")]
+    assert mirrored == ["step-00000004"]  # its own, and none of the other run
     resume(moved)
-    train(config, tmp_path / "undisturbed")
-    assert end_of(moved) == end_of(tmp_path / "undisturbed")
+    assert end_of(moved) == end_of(other)
 
 
 def test_results_are_not_written_into_another_run(make_config: MakeConfig, tmp_path: Path) -> None:
