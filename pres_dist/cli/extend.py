@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 TRAINING = ("epochs", "replay", "test_share", "keep")
 """Options of --train, which `TrainOn` has defaults of."""
+OF_A_FILE = ("src", "dst", "time", "label", "features", "sort", "delimiter", "max_ahead")
 
 
 def main(argv: list[str]) -> int:
     """Append the events of a file to a run, and bring its memory up to date."""
-    arguments = _parser().parse_args(normalised(argv))
+    parser = _parser()
+    arguments = parser.parse_args(normalised(argv))
     if (arguments.events is None) != arguments.served:
         raise ConfigError("command line: extend needs EVENTS, or --served alone")
+    if arguments.served:
+        _check_served(arguments, parser)
     _check_training(arguments)
 
     from pres_dist.cli.data_progress import show_progress
@@ -69,6 +73,16 @@ def main(argv: list[str]) -> int:
         f"{done.total_events:,} events now ({time.perf_counter() - started:.1f} s)"
     )
     return 0
+
+
+def _check_served(arguments: argparse.Namespace, parser: OptionParser) -> None:
+    """Raise ConfigError for options that say how to read a file."""
+    for name in OF_A_FILE:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} says how a file of events is read: it has no effect "
+                "with --served, whose events the service has read and checked"
+            )
 
 
 def _check_training(arguments: argparse.Namespace) -> None:

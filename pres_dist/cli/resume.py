@@ -41,6 +41,13 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="first put back the config.yaml that the run was started with",
     )
+    parser.add_argument(
+        "--training.device",
+        dest="device",
+        metavar="DEVICE",
+        help="where to train from now on, e.g. cpu for a run that began on a GPU; the bits of a "
+        "run differ between devices (default: as before)",
+    )
     add_stream(parser)
     arguments = parser.parse_args(argv)
     run_dir, checkpoint = user_path(arguments.run), arguments.checkpoint or LATEST
@@ -62,7 +69,7 @@ def main(argv: list[str]) -> int:
     progress = make_progress()
     try:
         with listening():
-            resume(run_dir, progress, checkpoint, arguments.stream)
+            resume(run_dir, progress, checkpoint, arguments.stream, arguments.device)
     finally:
         progress.stop()
     return 0

@@ -72,7 +72,7 @@ def _evaluate(
     """The results of some evaluations, each from the memory of the best epoch."""
     config = read_config(run_dir, stream)
     check_stream_there(run_dir, config)
-    device, results = choose_device(config), []
+    device, results = choose_device(config, trained=True), []
     with join_world(
         device, partial(evaluation_grid, config.parallel), config.parallel.timeout_s
     ) as world:

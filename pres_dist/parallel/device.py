@@ -39,6 +39,18 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def is_here(name: str) -> bool:
+    """Return whether this machine has a device, named as in `training.device`."""
+    if name == "auto":
+        return True
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
 def use_device(device: torch.device) -> None:
     """Make the device the current one of this process.
 

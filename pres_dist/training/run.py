@@ -139,6 +139,7 @@ def resume(
     console: Progress | None = None,
     checkpoint: str = LATEST,
     stream: Path | str | None = None,
+    device: str | None = None,
 ) -> Results:
     """Go on with a run from a checkpoint; on the CPU it ends in the same bits.
 
@@ -147,6 +148,7 @@ def resume(
         console: what whoever is watching sees; nothing when None.
         checkpoint: name of an older one, for a newest that is damaged.
         stream: where the run's stream is now; where it was when None.
+        device: where to train from now on, as in `training.device`; as before when None.
 
     Raises:
         CheckpointError: no usable checkpoint, or one of other events.
@@ -155,15 +157,18 @@ def resume(
     run_dir = arguments.path("run_dir", run_dir)
     config = read_config(run_dir, None if stream is None else arguments.path("stream", stream))
     check_stream_there(run_dir, config)
-    device = _device(config)
-    with _joined(config, device) as world:
+    if device is not None:
+        training = config.training.model_copy(update={"device": device})
+        config = config.model_copy(update={"training": training})
+    chosen = _device(config)
+    with _joined(config, chosen) as world:
         progress = _progress(console, world)
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
             config = without_servers(config)
         with _writing(lambda: lock_run(run_dir, PREDECESSOR_S, progress.note), world) as place:
             newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
-            with assembled(config, device, world) as parts:
+            with assembled(config, chosen, world) as parts:
                 return _run(parts, place, progress, newest)
 
 

@@ -23,7 +23,7 @@ from pres_dist.memory.state import MemoryStore
 from pres_dist.memory.traffic import Traffic
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
-from pres_dist.parallel.device import device_of
+from pres_dist.parallel.device import device_of, is_here
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.mixture import TrainingSampler, training_negatives
@@ -242,9 +242,16 @@ def assembled(config: RunConfig, device: torch.device, world: World) -> Iterator
         parts.close()
 
 
-def choose_device(config: RunConfig) -> torch.device:
-    """The torch device of the configuration; also sets this process's threads and memory."""
+def choose_device(config: RunConfig, trained: bool = False) -> torch.device:
+    """Return the torch device of the configuration; set this process's threads and memory.
+
+    Args:
+        config: the settings.
+        trained: use the best device here in place of one that this machine lacks, as a
+            trained run may have been trained on another machine.
+    """
     keep_freed_memory()
     if config.training.num_threads:
         torch.set_num_threads(config.training.num_threads)
-    return device_of(config.training.device)
+    name = config.training.device
+    return device_of("auto" if trained and not is_here(name) else name)

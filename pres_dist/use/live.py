@@ -65,7 +65,8 @@ class LiveRun:
         replay: rebuild the memory from the first event by the final weights, which makes
             times inside the training part possible and costs accuracy (docs/pres.md).
         opened: a state to begin with that is not in the folder yet.
-        device: where to compute, as in `training.device`; where the run was trained when None.
+        device: where to compute, as in `training.device`; where the run was trained when None,
+            or the best device here where this machine lacks that one.
         stream: where the run's stream is now; where it was when None.
 
     Raises:
@@ -93,7 +94,9 @@ class LiveRun:
         if device is not None:
             training = self.config.training.model_copy(update={"device": device})
             self.config = self.config.model_copy(update={"training": training})
-        self._open = partial(open_state, run_dir, self.config, choose_device(self.config))
+        self._open = partial(
+            open_state, run_dir, self.config, choose_device(self.config, trained=True)
+        )
         state = opened or self._open()
         self.state = replace(state, memory={})  # the store holds it
         self._world = World(evaluation_grid(self.config.parallel, 0, 1))

@@ -83,3 +83,11 @@ def test_dates_are_times_where_the_stream_knows_its_unit(tmp_path: Path) -> None
             DataError, match=r"events\[0\].t must be at least \d+ \(2024-05-01T00:10"
         ):
             service.ingest(ingest([{"src": "u1", "dst": "i1", "t": "2024-05-01T00:09:59"}]))
+
+
+@pytest.mark.parametrize("option", [["--max-ahead", "1d"], ["--features", "f0"], ["--sort"]])
+def test_options_of_files_are_refused(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["extend", str(tmp_path), "--served", *option]) == 2
+    assert f"{option[0]} says how a file of events is read" in capsys.readouterr().err
