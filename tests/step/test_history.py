@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_streams import Case, cases, ids
 from slow_event_log import SlowLog
+from small_run import habitual_stream, small_config
 from test_event_log import NUM, log_of, queries
 
 from pres_dist.events.stream import EventStream
 from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.rows import Rows
+from pres_dist.parallel.world import World
 from pres_dist.sampling.event_log import LogReads, numbers_of
+from pres_dist.step.batches import batch_of
 from pres_dist.step.history import Around, Queries, candidates_of, joined_queries, past_of
+from pres_dist.training.setup import assembled
 
 
 def around_of(log, nodes_Q, t_Q):  # type: ignore[no-untyped-def]
@@ -101,3 +107,23 @@ def test_a_model_without_states_counts_common_neighbors() -> None:
     with_one = decoder(torch.zeros(1, 4), torch.zeros(1, 1, 4), past)
     none = Past(past.numbers_BMF, past.common_BMS, torch.zeros(1, 1))
     assert not torch.equal(with_one, decoder(torch.zeros(1, 4), torch.zeros(1, 1, 4), none))
+
+
+def test_a_training_step_counts_pending_events_of_its_own_batch(tmp_path: Path) -> None:
+    stream = habitual_stream(240)
+    stream.save(tmp_path / "habits")
+    config = small_config(tmp_path / "habits")(model__decoder="history")
+    with assembled(config, torch.device("cpu"), World()) as parts:
+        step = parts.train_step
+        batch = batch_of(step.tables, torch.arange(40, 140))
+        negatives = parts.train_negatives.sample(batch.src_B, batch.dst_B, batch.events_B, 2, 1)
+        (part,) = step.plan([batch], [negatives], epoch=1, first_event=40).parts
+    reads, slow = part.gathered.reads, SlowLog(Case(stream, None, []))
+    assert reads is not None
+    assert torch.equal(reads.dst_BM, torch.cat([batch.dst_B[:, None], negatives], dim=1))
+    for row, event in enumerate(batch.events_B.tolist()):
+        src, t = int(stream.src[event]), int(stream.t[event])
+        for place, dst in enumerate(reads.dst_BM[row].tolist()):
+            expected = slow.numbers(src, dst, t, bipartite=True)
+            found = reads.numbers_BMF[row, place].tolist()
+            assert found == pytest.approx(list(expected.values()), rel=1e-6, abs=1e-6)
