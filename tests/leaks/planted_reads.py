@@ -184,7 +184,7 @@ def ties_parted_between_batches() -> Leak:
     def anywhere(t: np.ndarray, batch_size: int) -> list[int]:
         return [*range(0, t.size, batch_size), t.size]
 
-    return mock.patch.object(batches, "_cuts", anywhere)
+    return mock.patch.object(batches, "batch_bounds", anywhere)
 
 
 # Statistics of PRES
