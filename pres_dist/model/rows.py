@@ -85,6 +85,18 @@ def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
     return summed_Nd.view(num_heads, num_queries, rows.dim)
 
 
+def sums_of_few(chosen_QK: Tensor, rows: Rows) -> Tensor:
+    """[Q, d] sum of those rows of each query that are chosen, few of all; differentiable."""
+    table_Xd, index_QK = rows.table_Xd, rows.index_QK
+    if _in_place(table_Xd, rows):
+        query_n, _ = chosen_QK.nonzero(as_tuple=True)
+        chosen_nd = table_Xd.index_select(0, index_QK[chosen_QK])
+        return table_Xd.new_zeros(index_QK.shape[0], rows.dim).index_add(0, query_n, chosen_nd)
+    # A GPU would wait to be told how many they are.
+    weights_QK = chosen_QK.to(table_Xd.dtype)
+    return F.embedding_bag(index_QK, table_Xd, mode="sum", per_sample_weights=weights_QK)
+
+
 def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
     """[X, d] what `sums` takes from each row, given back: its transpose; not differentiable.
 

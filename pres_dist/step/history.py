@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.model.history import Past
 from pres_dist.model.neighbourhood import Hop
-from pres_dist.model.rows import Rows
+from pres_dist.model.rows import Rows, sums_of_few
 from pres_dist.sampling.event_log import LogReads, newest_of_each
 
 
@@ -164,11 +163,5 @@ def common_neighbors(
     table_XS = candidates.states.table_Xd
     if not table_XS.numel():  # a model without memory, over a stream without node features
         return table_XS.new_zeros(num_sources, num_candidates, table_XS.shape[1]), num_BM
-    # A weighted sum of rows where they lie: most weights are 0, and nothing waits for a GPU.
-    summed_QS = F.embedding_bag(
-        candidates.states.index_QK,
-        table_XS,
-        mode="sum",
-        per_sample_weights=shared_QK.to(table_XS.dtype),
-    )
+    summed_QS = sums_of_few(shared_QK, candidates.states)
     return summed_QS.view(num_sources, num_candidates, table_XS.shape[1]), num_BM

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from pres_dist.model import rows as rows_module
-from pres_dist.model.rows import Rows, dots, spread, sums
+from pres_dist.model.rows import Rows, dots, spread, sums, sums_of_few
 
 
 @settings(max_examples=200)
@@ -66,3 +66,21 @@ def test_many_queries_are_taken_some_at_a_time(monkeypatch: pytest.MonkeyPatch) 
     whole = spread([pair], rows)
     monkeypatch.setattr(rows_module, "_QUERIES_AT_A_TIME", 3)
     torch.testing.assert_close(spread([pair], rows), whole)
+
+
+@pytest.mark.parametrize("num_queries", [0, 1, 9])
+def test_few_rows_are_added_up_in_both_ways(
+    num_queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, index = torch.randn(6, 3), torch.randint(0, 6, (num_queries, 4))
+    chosen = torch.rand(num_queries, 4) < 0.3
+    expected = (table[index] * chosen[:, :, None]).sum(1)
+    upstream, gradients = torch.randn_like(expected), []
+    for in_place in (True, False):
+        monkeypatch.setattr(rows_module, "_in_place", lambda *_, way=in_place: way)
+        own = table.clone().requires_grad_()
+        summed = sums_of_few(chosen, Rows(own, index))
+        torch.testing.assert_close(summed, expected)
+        summed.backward(upstream)
+        gradients.append(own.grad)
+    torch.testing.assert_close(*gradients)
