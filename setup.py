@@ -10,9 +10,9 @@ ROOT = Path(__file__).parent
 
 def version() -> str:
     """`__version__` of the package, read without importing it."""
-    text = (ROOT / "pres_dist" / "__init__.py").read_text(encoding="utf-8")
+    text = (ROOT / "pres_dist" / "version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
-    assert found, "pres_dist/__init__.py must define __version__"
+    assert found, "pres_dist/version.py must define __version__"
     return found.group(1)
 
 

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.split import chronological_split
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.partition import mixed
 from pres_dist.memory.placement import Placement, TablePlacement, make_placement
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep, TemporalBatch

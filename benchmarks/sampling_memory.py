@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from serve_load import drawn_events
 
-from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
-from pres_dist.serve.service import ScoringService
-from pres_dist.use.run import Run
+from pres_dist.inference.run import Run
+from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.serve.service import ScoringService
 
 ROUNDS = 100
 

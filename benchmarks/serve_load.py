@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pres_dist.use.run import Run
+from pres_dist.inference.run import Run
 
 TOKEN = "benchmark"
 

@@ -18,7 +18,7 @@ from typing import Any
 from pres_dist.config.load import load_config
 from pres_dist.report.environment import describe_environment
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.run_folder import METRICS
+from pres_dist.run_files import METRICS
 from pres_dist.training.run import train
 
 

@@ -15,18 +15,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pres_dist.version import __version__
+
 if TYPE_CHECKING:
     from pres_dist.config.run import RunConfig
-    from pres_dist.evaluation.run import evaluate_run
     from pres_dist.events.stream import EventStream
-    from pres_dist.serve.service import ScoringService
+    from pres_dist.inference.new_events import EventColumns
+    from pres_dist.inference.node_table import NodeTable
+    from pres_dist.inference.recommend import Recommendation
+    from pres_dist.inference.run import Run, load_run, train
+    from pres_dist.inference.serve.service import ScoringService
+    from pres_dist.training.evaluate_run import evaluate_run
     from pres_dist.training.run import resume, start_or_resume
-    from pres_dist.use.new_events import EventColumns
-    from pres_dist.use.node_table import NodeTable
-    from pres_dist.use.recommend import Recommendation
-    from pres_dist.use.run import Run, load_run, train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EventColumns",
@@ -45,18 +45,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EventColumns": "pres_dist.use.new_events",
+    "EventColumns": "pres_dist.inference.new_events",
     "EventStream": "pres_dist.events.stream",
-    "NodeTable": "pres_dist.use.node_table",
-    "Recommendation": "pres_dist.use.recommend",
-    "Run": "pres_dist.use.run",
+    "NodeTable": "pres_dist.inference.node_table",
+    "Recommendation": "pres_dist.inference.recommend",
+    "Run": "pres_dist.inference.run",
     "RunConfig": "pres_dist.config.run",
-    "ScoringService": "pres_dist.serve.service",
-    "evaluate_run": "pres_dist.evaluation.run",
-    "load_run": "pres_dist.use.run",
+    "ScoringService": "pres_dist.inference.serve.service",
+    "evaluate_run": "pres_dist.training.evaluate_run",
+    "load_run": "pres_dist.inference.run",
     "resume": "pres_dist.training.run",
     "start_or_resume": "pres_dist.training.run",
-    "train": "pres_dist.use.run",
+    "train": "pres_dist.inference.run",
 }
 
 

@@ -25,7 +25,7 @@ from common import (
 
 from pres_dist.config.load import load_config
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.run_folder import METRICS
+from pres_dist.run_files import METRICS
 from pres_dist.training.run import train
 from pres_dist.training.timing import peak_rss_bytes
 

@@ -18,7 +18,7 @@ from pres_dist.bench.records import Record, read_record
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.files import write_atomically
-from pres_dist.report.run_folder import CHECKPOINTS, LATEST, REPORT, RESULTS
+from pres_dist.run_files import CHECKPOINTS, LATEST, REPORT, RESULTS
 
 State = Literal["done", "diverged", "failed", "begun", "new"]
 FINISHED: tuple[State, ...] = ("done", "diverged")

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
+from pres_dist.inference.blend import destinations_of_run
+from pres_dist.inference.history import History
+from pres_dist.inference.live import LiveRun, Report, quiet
 from pres_dist.sampling.negatives import NegativeSampler
 from pres_dist.step.batches import TemporalBatch, batch_of
-from pres_dist.use.blend import destinations_of_run
-from pres_dist.use.history import History
-from pres_dist.use.live import LiveRun, Report, quiet
 
 TOP = 10
 MOST_DESTINATIONS = 5000

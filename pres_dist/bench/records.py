@@ -9,7 +9,7 @@ from typing import Any
 
 from pres_dist.report.figures import prediction_ratio
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.run_folder import ENVIRONMENT, METRICS, RESULTS
+from pres_dist.run_files import ENVIRONMENT, METRICS, RESULTS
 
 Record = dict[str, Any]
 METRIC_NAMES = ("ap", "auc", "mrr")

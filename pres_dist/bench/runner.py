@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pres_dist.bench.job import Job
 from pres_dist.bench.ledger import FINISHED, Ledger, State
-from pres_dist.cli.main import DIVERGED
+from pres_dist.exit_codes import DIVERGED
 
 Tell = Callable[[Job, str], None]
 """Called with a task and what became of it, whenever that changes."""

@@ -10,8 +10,9 @@ from pres_dist.config.load import load_config
 from pres_dist.config.options import OptionParser, add_overrides, normalised
 from pres_dist.config.run import RunConfig
 from pres_dist.files import user_path
-from pres_dist.report.run_folder import CONFIG, read_config
+from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_record import RECORD, read_record
+from pres_dist.run_files import CONFIG
 
 SECTIONS = ["data", "evaluation"]
 
@@ -21,8 +22,8 @@ def main(argv: list[str]) -> int:
     arguments, unknown = _parser().parse_known_args(normalised(argv))
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
 
-    from pres_dist.evaluation.without_model import stream_baselines
     from pres_dist.report.comparison import aligned, comparison_rows
+    from pres_dist.training.baselines_alone import stream_baselines
 
     results = stream_baselines(config, _stream_of_run(arguments.config, config))
     if arguments.json:

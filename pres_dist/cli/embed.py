@@ -23,11 +23,11 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(normalised(argv))
 
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.use.embeddings import find_nodes, read_ids, write_embeddings
-    from pres_dist.use.live import LiveRun
-    from pres_dist.use.node_table import NODE_SUFFIXES
-    from pres_dist.use.table_files import check_place
-    from pres_dist.use.times import shown
+    from pres_dist.inference.embeddings import find_nodes, read_ids, write_embeddings
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.node_table import NODE_SUFFIXES
+    from pres_dist.inference.table_files import check_place
+    from pres_dist.inference.times import shown
 
     started = time.perf_counter()
     workers = checked_workers(arguments)

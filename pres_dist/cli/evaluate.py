@@ -24,10 +24,10 @@ def main(argv: list[str]) -> int:
     base = read_config(arguments.run)
     config = load_config(None, arguments.overrides or [], base)
 
-    from pres_dist.evaluation.run import evaluate_negatives, evaluate_run
     from pres_dist.report.comparison import aligned, comparison_rows
     from pres_dist.report.progress import make_progress
     from pres_dist.report.shortcomings import shortcomings
+    from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
 
     progress = make_progress()
     if not arguments.all_negatives:

@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(normalised(argv))
 
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.export.archive import export_run
+    from pres_dist.inference.export.archive import export_run
 
     started = time.perf_counter()
     with terminable(), show_progress("exporting") as report:

@@ -13,7 +13,7 @@ from pres_dist.errors import ConfigError
 from pres_dist.files import local_path
 
 if TYPE_CHECKING:
-    from pres_dist.use.train_on import TrainedOn
+    from pres_dist.inference.train_on import TrainedOn
 
 
 TRAINING = ("epochs", "replay", "test_share", "keep")
@@ -33,10 +33,10 @@ def main(argv: list[str]) -> int:
 
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.events.readers.source import split_names
-    from pres_dist.serve.fold import fold
-    from pres_dist.use.extend import extend_run
-    from pres_dist.use.new_events import EventColumns
-    from pres_dist.use.train_on import TrainOn
+    from pres_dist.inference.extend import extend_run
+    from pres_dist.inference.new_events import EventColumns
+    from pres_dist.inference.serve.fold import fold
+    from pres_dist.inference.train_on import TrainOn
 
     started = time.perf_counter()
     features = arguments.features

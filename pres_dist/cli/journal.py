@@ -23,9 +23,9 @@ def main(argv: list[str]) -> int:
     if arguments.last is not None and (arguments.drop or arguments.verify or arguments.rescue):
         raise ConfigError("command line: --last is for the list of events alone")
 
+    from pres_dist.inference.extend import JOURNAL
+    from pres_dist.inference.versions import EXTENDED
     from pres_dist.report.run_folder import read_config
-    from pres_dist.use.extend import JOURNAL
-    from pres_dist.use.versions import EXTENDED
 
     read_config(arguments.run)
     path = arguments.run / EXTENDED / JOURNAL
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def _list(path: Path, last: str | None) -> None:
-    from pres_dist.use.journal import read_journal
+    from pres_dist.inference.journal import read_journal
 
     contents = read_journal(path)
     numbers = list(contents.rows)
@@ -56,9 +56,9 @@ def _list(path: Path, last: str | None) -> None:
 
 
 def _verify(run: Path, path: Path) -> None:
-    from pres_dist.serve.fold import check_rows
-    from pres_dist.use.journal import read_journal
-    from pres_dist.use.live import LiveRun
+    from pres_dist.inference.journal import read_journal
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.serve.fold import check_rows
 
     contents = read_journal(path)
     kept = contents.kept
@@ -71,8 +71,8 @@ def _verify(run: Path, path: Path) -> None:
 
 
 def _drop(run: Path, path: Path, numbers: Sequence[int], reason: str) -> None:
+    from pres_dist.inference.journal import drop_events
     from pres_dist.report.run_lock import lock_run
-    from pres_dist.use.journal import drop_events
 
     if not reason.strip():
         raise ConfigError("--reason must say why, is empty")
@@ -82,8 +82,8 @@ def _drop(run: Path, path: Path, numbers: Sequence[int], reason: str) -> None:
 
 
 def _rescue(run: Path, path: Path) -> None:
+    from pres_dist.inference.journal import rescue_journal
     from pres_dist.report.run_lock import lock_run
-    from pres_dist.use.journal import rescue_journal
 
     with lock_run(run):
         lost, aside = rescue_journal(path)

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from pres_dist import __version__
-from pres_dist.cli.tell import tell
+from pres_dist.console import tell
 from pres_dist.errors import (
     ConfigError,
     NonFiniteError,
@@ -17,10 +16,12 @@ from pres_dist.errors import (
     TerminatedError,
     WorkerLostError,
 )
+from pres_dist.exit_codes import BROKEN_PIPE, DIVERGED, INTERRUPTED, WORKER_LOST
 from pres_dist.output import prepare_stdout
 from pres_dist.parallel.notice import TERMINATED
 from pres_dist.parallel.parent import end_with_agent
 from pres_dist.parallel.supervise import supervised
+from pres_dist.version import __version__
 
 COMMANDS = {
     "train": "train a model on an event stream",
@@ -40,12 +41,8 @@ COMMANDS = {
     "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",
     "data": "import, describe, synthesize or verify event streams",
 }
-WORKER_LOST = 1
-DIVERGED = 3
 _CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
-INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 def entry() -> None:

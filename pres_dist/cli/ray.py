@@ -25,9 +25,9 @@ def main(argv: list[str]) -> int:
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
     require_ray()
 
+    from pres_dist.launchers.ray_options import RayOptions
+    from pres_dist.launchers.ray_run import train_on_ray
     from pres_dist.parallel.notice import PROCESS
-    from pres_dist.parallel.ray_options import RayOptions
-    from pres_dist.parallel.ray_run import train_on_ray
     from pres_dist.report.progress import make_progress
 
     options = RayOptions(

@@ -25,8 +25,8 @@ from pres_dist.files import local_path
 from pres_dist.wording import printable
 
 if TYPE_CHECKING:
-    from pres_dist.use.live import LiveRun
-    from pres_dist.use.recommend import Recommendation
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.recommend import Recommendation
 
 RANKING = "ranking.json"
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json")
@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(normalised(argv))
     _check(arguments)
 
-    from pres_dist.use.live import LiveRun
-    from pres_dist.use.table_files import check_place
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.table_files import check_place
 
     if arguments.out is not None:
         check_place(arguments.out, SUFFIXES)
@@ -78,9 +78,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.use.embeddings import find_nodes, read_ids
-    from pres_dist.use.recommend import recommend
-    from pres_dist.use.times import shown
+    from pres_dist.inference.embeddings import find_nodes, read_ids
+    from pres_dist.inference.recommend import recommend
+    from pres_dist.inference.times import shown
 
     ids = [str(one) for one in arguments.src or []]
     where = ["--src"] * len(ids)
@@ -100,9 +100,9 @@ def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
 def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.files import keep
+    from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
     from pres_dist.report.comparison import aligned
     from pres_dist.report.run_record import check_same_run, id_of
-    from pres_dist.use.ranking import MAX_EVENTS, evaluate_ranking
 
     run = id_of(arguments.run)
     max_events = MAX_EVENTS
@@ -149,7 +149,7 @@ def _print_table(found: Iterable[Recommendation], time: str) -> None:
 
 
 def _write(out: Path, found: list[Recommendation]) -> None:
-    from pres_dist.use.table_files import new_file, table_file
+    from pres_dist.inference.table_files import new_file, table_file
 
     rows = [asdict(one) for one in found]
     if out.suffix == ".json":

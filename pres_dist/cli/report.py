@@ -19,12 +19,12 @@ def main(argv: list[str]) -> int:
     import torch
 
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.explore.gather import Limits, explore
-    from pres_dist.explore.page import PAGE, require_page_libraries, write_explore_page
+    from pres_dist.inference.embeddings import find_nodes, read_ids
+    from pres_dist.inference.explore.gather import Limits, explore
+    from pres_dist.inference.explore.page import PAGE, require_page_libraries, write_explore_page
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.table_files import check_place
     from pres_dist.report.run_folder import read_config
-    from pres_dist.use.embeddings import find_nodes, read_ids
-    from pres_dist.use.live import LiveRun
-    from pres_dist.use.table_files import check_place
 
     started = time.perf_counter()
     read_config(arguments.run)

@@ -10,7 +10,8 @@ from pres_dist.config.options import OptionParser
 from pres_dist.errors import ConfigError
 from pres_dist.files import user_path
 from pres_dist.remote import is_url
-from pres_dist.report.run_folder import LATEST, read_config, restore_config
+from pres_dist.report.run_folder import read_config, restore_config
+from pres_dist.run_files import LATEST
 
 
 def main(argv: list[str]) -> int:

@@ -27,10 +27,10 @@ def main(argv: list[str]) -> int:
     import numpy as np
 
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.use.live import LiveRun
-    from pres_dist.use.pair_files import PairColumns, PairFile
-    from pres_dist.use.pairs import score_pairs
-    from pres_dist.use.table_files import TABLE_SUFFIXES, check_place, table_file
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.pair_files import PairColumns, PairFile
+    from pres_dist.inference.pairs import score_pairs
+    from pres_dist.inference.table_files import TABLE_SUFFIXES, check_place, table_file
 
     started = time.perf_counter()
     workers = checked_workers(arguments)

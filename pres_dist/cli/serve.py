@@ -18,8 +18,8 @@ from pres_dist.errors import ConfigError
 from pres_dist.files import user_path
 
 if TYPE_CHECKING:
-    from pres_dist.serve.access import Access
-    from pres_dist.serve.service import ScoringService
+    from pres_dist.inference.serve.access import Access
+    from pres_dist.inference.serve.service import ScoringService
 
 
 def main(argv: list[str]) -> int:
@@ -36,18 +36,18 @@ def main(argv: list[str]) -> int:
     try:
         import uvicorn
 
-        from pres_dist.serve.app import make_app
+        from pres_dist.inference.serve.app import make_app
     except ImportError:
         raise ConfigError(
             "serve needs the packages starlette and uvicorn: pip install 'pres-dist[serve]'"
         ) from None
-    from pres_dist.serve.connections import (
+    from pres_dist.inference.serve.connections import (
         Server,
         backlog_of,
         connection_class,
         most_connections,
     )
-    from pres_dist.serve.worker import Worker
+    from pres_dist.inference.serve.worker import Worker
 
     access, token_place = _access(arguments)
     worker = Worker(lambda: _open(arguments), waiting)
@@ -89,8 +89,8 @@ def _access(arguments: argparse.Namespace) -> tuple[Access, str]:
     Raises:
         ConfigError: no token where one is needed, or one that cannot be read.
     """
-    from pres_dist.serve.access import Access, address_of, host_name
-    from pres_dist.serve.token import chosen_token
+    from pres_dist.inference.serve.access import Access, address_of, host_name
+    from pres_dist.inference.serve.token import chosen_token
 
     bound = address_of(arguments.host)
     names = {arguments.host.lower(), *map(host_name, arguments.allow_host)}
@@ -113,7 +113,7 @@ def _access(arguments: argparse.Namespace) -> tuple[Access, str]:
 
 def _open(arguments: argparse.Namespace) -> ScoringService:
     from pres_dist.cli.data_progress import show_progress
-    from pres_dist.serve.service import ScoringService
+    from pres_dist.inference.serve.service import ScoringService
 
     with show_progress("opening") as report:
         return ScoringService(

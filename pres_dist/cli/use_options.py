@@ -13,8 +13,8 @@ from pres_dist.events.import_config import delimiter_of
 from pres_dist.files import user_path
 
 if TYPE_CHECKING:
-    from pres_dist.use.live import LiveRun
-    from pres_dist.use.sharing import Share
+    from pres_dist.inference.live import LiveRun
+    from pres_dist.inference.sharing import Share
 
 
 def use_parser(name: str, arguments: str, description: str) -> OptionParser:
@@ -119,8 +119,8 @@ def checked_workers(arguments: argparse.Namespace) -> int:
 @contextmanager
 def sharing(live: LiveRun, workers: int, address: str | None) -> Iterator[Share]:
     """Whoever shares the work on a run: the command alone, processes, or actors of Ray."""
-    from pres_dist.use.processes import Processes
-    from pres_dist.use.sharing import Alone
+    from pres_dist.inference.processes import Processes
+    from pres_dist.inference.sharing import Alone
 
     if workers == 1:
         yield Alone(live)
@@ -128,7 +128,7 @@ def sharing(live: LiveRun, workers: int, address: str | None) -> Iterator[Share]
         with Processes(live, workers) as processes:
             yield processes
     else:
-        from pres_dist.use.ray_actors import actors
+        from pres_dist.inference.ray_actors import actors
 
         with actors(live, workers, address) as share:
             yield share
@@ -145,7 +145,7 @@ def add_side(parser: argparse.ArgumentParser, ids: str) -> None:
 
 def chosen_time(live: LiveRun, arguments: argparse.Namespace) -> int:
     """The time that the options name, checked."""
-    from pres_dist.use.times import time_of
+    from pres_dist.inference.times import time_of
 
     if arguments.at is None:
         return live.latest

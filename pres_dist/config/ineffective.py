@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pres_dist.config.base import Config
 from pres_dist.config.run import RunConfig
-from pres_dist.training.config import CalibrationConfig
+from pres_dist.config.training import CalibrationConfig
 
 Rule = tuple[str, Callable[[RunConfig], bool], str]
 

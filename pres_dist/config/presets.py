@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from pres_dist.config.kinds import KINDS
+from pres_dist.config.memory import MemoryConfig
+from pres_dist.config.pres import PresConfig
 from pres_dist.config.source import Source
-from pres_dist.memory.config import MemoryConfig
-from pres_dist.model.kinds import KINDS
-from pres_dist.pres.config import PresConfig
-from pres_dist.training.config import TrainingConfig
+from pres_dist.config.training import TrainingConfig
 
 PresetName = Literal["best", "rates", "paper", "none"]
 

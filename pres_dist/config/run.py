@@ -7,17 +7,17 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pres_dist.config.base import Config
+from pres_dist.config.data import DataConfig
+from pres_dist.config.evaluation import EvaluationConfig
+from pres_dist.config.kinds import KINDS
+from pres_dist.config.memory import MemoryConfig
+from pres_dist.config.model import ModelConfig
+from pres_dist.config.parallel import ParallelConfig
+from pres_dist.config.pres import PresConfig
 from pres_dist.config.presets import PresetName, rolls_its_mail
-from pres_dist.evaluation.config import EvaluationConfig
-from pres_dist.events.config import DataConfig
-from pres_dist.memory.config import MemoryConfig
-from pres_dist.model.config import ModelConfig
-from pres_dist.model.kinds import KINDS
-from pres_dist.parallel.config import ParallelConfig
-from pres_dist.pres.config import PresConfig
-from pres_dist.sampling.config import SamplingConfig
-from pres_dist.tasks.config import TaskConfig
-from pres_dist.training.config import CalibrationConfig, TrainingConfig
+from pres_dist.config.sampling import SamplingConfig
+from pres_dist.config.task import TaskConfig
+from pres_dist.config.training import CalibrationConfig, TrainingConfig
 
 
 class RunConfig(Config):

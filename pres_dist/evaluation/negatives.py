@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pres_dist.config.evaluation import EvaluationConfig, EvaluationNegatives
 from pres_dist.errors import ConfigError
-from pres_dist.evaluation.config import EvaluationConfig, EvaluationNegatives
 from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency

@@ -118,7 +118,7 @@ class Conversions:
         Raises:
             DataError: the events are not valid, or not those of `like`'s nodes.
         """
-        from pres_dist.interop.pyg import from_pyg
+        from pres_dist.events.interop.pyg import from_pyg
 
         return from_pyg(data, like=like, name=name, bipartite=bipartite, sort=sort, out=out)
 
@@ -131,7 +131,7 @@ class Conversions:
         Raises:
             ConfigError: torch_geometric is not installed.
         """
-        from pres_dist.interop.pyg import to_pyg
+        from pres_dist.events.interop.pyg import to_pyg
 
         return to_pyg(self)  # type: ignore[arg-type]
 
@@ -157,7 +157,7 @@ class Conversions:
         Raises:
             DataError: the events are not valid, or not those of `like`'s nodes.
         """
-        from pres_dist.interop.dgl import from_dgl
+        from pres_dist.events.interop.dgl import from_dgl
 
         return from_dgl(graph, like=like, name=name, bipartite=bipartite, sort=sort, out=out)
 
@@ -169,7 +169,7 @@ class Conversions:
         Raises:
             ConfigError: DGL is not installed.
         """
-        from pres_dist.interop.dgl import to_dgl
+        from pres_dist.events.interop.dgl import to_dgl
 
         return to_dgl(self)  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from pres_dist.report.run_folder import CHECKPOINTS
+from pres_dist.run_files import CHECKPOINTS
 
 _BROKEN_AT_BYTES = 4096
 _WRITING = os.O_WRONLY | os.O_RDWR

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.memory import PlacementKind
 from pres_dist.events.stream import EventStream
-from pres_dist.memory.config import PlacementKind
 from pres_dist.memory.partition import streaming_partition
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.faults.wire import open_link
+from pres_dist.memory.faulty_link import open_link
 from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
 from pres_dist.memory.local import check_tables
 from pres_dist.memory.placement import Placement

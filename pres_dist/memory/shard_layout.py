@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.state import Mixture, NodeState, Pulled, TransitionRows
+from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.statistics import TransitionStatistics
+from pres_dist.pres.transitions import Mixture, TransitionRows
 
 
 @dataclass(frozen=True)

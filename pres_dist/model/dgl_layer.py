@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.errors import ConfigError
-from pres_dist.interop.load_dgl import load_dgl
+from pres_dist.events.interop.load_dgl import load_dgl
 from pres_dist.model.attention import at_queries
-from pres_dist.model.config import ModelConfig
 from pres_dist.model.neighbourhood import Hop, neighbour_parts
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding

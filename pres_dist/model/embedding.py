@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention, at_queries
-from pres_dist.model.config import ModelConfig
 from pres_dist.model.neighbourhood import Hop, NodeInputs, neighbour_parts, repeated
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding

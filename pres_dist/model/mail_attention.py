@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState
 from pres_dist.model.attention import TemporalAttention
-from pres_dist.model.config import ModelConfig
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MeasuredMemory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pres_dist.model.config import ModelConfig
+from pres_dist.config.model import ModelConfig
 from pres_dist.model.time_encoding import TimeEncoding
 
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pres_dist.memory.state import TransitionRows
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.updater import MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import PresCorrection
+from pres_dist.pres.transitions import TransitionRows
 
 
 @dataclass(frozen=True)

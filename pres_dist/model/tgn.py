@@ -1,7 +1,7 @@
 """A model with PRES: the modules of one training step, in the order in which they run.
 
 Rossi et al., Temporal Graph Networks for Deep Learning on Dynamic Graphs (2020). Other
-models are other parts of the same framework (`model/kinds.py`).
+models are other parts of the same framework (`config/kinds.py`).
 The model knows nodes, times and messages. It knows no files, ranks or stores.
 
 Shapes: U distinct nodes of a batch, D memory size, B events, M candidates.
@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from pres_dist.memory.config import MemoryConfig
-from pres_dist.memory.state import NO_EVENT, NodeState, TransitionRows, elapsed_since
-from pres_dist.model.config import ModelConfig
+from pres_dist.config.memory import MemoryConfig
+from pres_dist.config.model import ModelConfig
+from pres_dist.config.pres import PresConfig
+from pres_dist.memory.state import NO_EVENT, NodeState, elapsed_since
 from pres_dist.model.decoder import Classifier, LinkDecoder
 from pres_dist.model.embedding import (
     build_embedding,
@@ -32,8 +33,8 @@ from pres_dist.model.pending import Unread
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import Corrected, PresCorrection
+from pres_dist.pres.transitions import TransitionRows
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NO_EVENT, NodeState, elapsed_since
-from pres_dist.model.config import ModelConfig
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.recurrent import from_rest, next_memory
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pres_dist.config.parallel import ParallelConfig
 from pres_dist.errors import ConfigError
-from pres_dist.parallel.config import ParallelConfig
 
 
 def share(num: int, part: int, parts: int) -> slice:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pres_dist.cli.tell import tell
+from pres_dist.console import tell
 from pres_dist.parallel.notice import leave_terminal, notices
 from pres_dist.parallel.parent import become_reaper, end_with
 from pres_dist.report.run_lock import is_locked

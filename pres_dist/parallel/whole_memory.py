@@ -12,10 +12,10 @@ from functools import partial
 import torch.distributed as dist
 from torch import Tensor
 
+from pres_dist.config.parallel import Handover
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.saved import SavedMemory, Shard, Tables, rows_of
 from pres_dist.memory.state import MemoryStore
-from pres_dist.parallel.config import Handover
 from pres_dist.parallel.world import World
 
 

@@ -142,7 +142,7 @@ class World:
         return whole[:length]
 
     def bytes_to_add_up(self, parts_Ln: Tensor) -> int:
-        """What `add_up_parts` sends from this worker: shares of its parts, then one of the sum."""
+        """Return the bytes `all_reduce_parts` sends: shares of parts, then one of the sum."""
         num_parts, length = parts_Ln.shape
         numbers = (num_parts + 1) * self._share(length) * (self.size - 1)
         return numbers * parts_Ln.element_size()

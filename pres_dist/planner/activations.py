@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.data import DataConfig
 from pres_dist.config.run import RunConfig
-from pres_dist.events.config import DataConfig
+from pres_dist.config.task import TaskConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.planner.fit import fit_rates
 from pres_dist.planner.touched import waiting_messages
-from pres_dist.tasks.config import TaskConfig
 from pres_dist.training.loss import batch_loss
 from pres_dist.training.setup import Parts, assemble, split_data
 

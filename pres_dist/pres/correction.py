@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pres_dist.memory.state import Mixture, TransitionRows
+from pres_dist.config.pres import PresConfig
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.config import PresConfig
 from pres_dist.pres.prediction import Predictor
+from pres_dist.pres.transitions import Mixture, TransitionRows
 from pres_dist.sampling.counter_rng import CounterRNG
 
 _PURPOSE = 0x7072

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pres_dist.memory.state import TransitionRows
+from pres_dist.config.pres import PresConfig
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.config import PresConfig
+from pres_dist.pres.transitions import TransitionRows
 
 _FIRST_SHARE_LOGIT = -2.0
 """Before training, an eighth of the distance to the mean is gone after one unit of the clock."""

@@ -15,8 +15,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from pres_dist.memory.state import Mixture, TransitionRows
 from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.transitions import Mixture, TransitionRows
 
 POSITIVE, NEGATIVE = 0, 1
 """Mixture components: transitions by events that happened, and by negative ones."""

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pres_dist
 from pres_dist.remote import without_secrets
+from pres_dist.version import __version__
 
 NETWORK_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA")
 """What chooses the network between workers."""
@@ -30,7 +30,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "git_commit": git_commit(),
         "interfaces": {name: os.environ[name] for name in NETWORK_VARIABLES if name in os.environ},
         "versions": {
-            "pres_dist": pres_dist.__version__,
+            "pres_dist": __version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
         },
@@ -72,7 +72,7 @@ def git_commit() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    folder = Path(pres_dist.__file__).parent
+    folder = Path(__file__).parents[1]
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True

@@ -18,8 +18,8 @@ from pres_dist.report.figures import figures
 from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.metrics_log import Record, read_metrics
 from pres_dist.report.progress import duration, negatives_found, number
-from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
 from pres_dist.report.shortcomings import shortcomings
+from pres_dist.run_files import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
 
 Rows = list[tuple[str, str]]
 

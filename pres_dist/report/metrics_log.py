@@ -11,7 +11,7 @@ from typing import Any
 from pres_dist.errors import DataError
 from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.numbers import Mirror, Record, plain
-from pres_dist.report.run_folder import METRICS
+from pres_dist.run_files import METRICS
 
 
 class MetricsLog:

@@ -26,17 +26,10 @@ from pres_dist.report.run_record import (
     read_record,
     write_record,
 )
+from pres_dist.run_files import CONFIG, ENVIRONMENT
 
-CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
-METRICS = "metrics.jsonl"
-RESULTS = "results.json"
-CALIBRATION = "calibration.json"
-REPORT = "report.html"
 MIRROR = "mirror.txt"
 """The URL that a run was fetched from, which is its mirror whatever config.yaml says."""
-CHECKPOINTS = "checkpoints"
-LATEST, BEST = "LATEST", "BEST"
 
 
 def create_run_folder(

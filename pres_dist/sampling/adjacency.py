@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.sampling import AdjacencyHome
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables, tensor_of
-from pres_dist.sampling.config import AdjacencyHome
 from pres_dist.sampling.sorted_keys import HalfEdges
 from pres_dist.sampling.stored_keys import keys_of
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.sampling import TrainingNegatives, shares_of
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import TrainingNegatives, shares_of
 from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_log import RECENT_EVENTS
 from pres_dist.sampling.negatives import NegativeSampler

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.sampling import NegativeKind
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import NegativeKind
 from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_groups import EventGroups, PairKeys, find
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.counter_rng import CounterRNG
 
 # What separates the draws for neighbours from all others of the same seed.

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pres_dist.config.sampling import AdjacencyHome
 from pres_dist.events.growing import GrowingTables
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import tensor_of
-from pres_dist.sampling.config import AdjacencyHome
 from pres_dist.sampling.event_groups import find
 from pres_dist.sampling.sorted_pairs import SortedPairs
 from pres_dist.sampling.stored_keys import keys_of

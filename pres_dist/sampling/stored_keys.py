@@ -14,11 +14,11 @@ from typing import Protocol
 
 import numpy as np
 
+from pres_dist.config.sampling import AdjacencyHome
 from pres_dist.errors import DataError
 from pres_dist.events.storage import HEADER_BYTES, INT, open_array
 from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory, replacing, sha256, write_atomically
-from pres_dist.sampling.config import AdjacencyHome
 from pres_dist.sampling.sorted_keys import MEMORY_BYTES
 
 DISK_EVENTS = 10_000_000

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.state import MemoryStore, Pulled, TransitionRows
+from pres_dist.memory.state import MemoryStore, Pulled
 from pres_dist.model.history import Past
 from pres_dist.model.neighbourhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
+from pres_dist.pres.transitions import TransitionRows
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.event_log import EventLog
 from pres_dist.sampling.neighbours import NeighbourSampler

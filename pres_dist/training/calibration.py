@@ -23,9 +23,9 @@ from pres_dist.events.discontinuity import Discontinuity, discontinuity_profile
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import Progress, SilentProgress
-from pres_dist.tasks.pretrained import load_encoder
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.setup import assemble, load_data, split_of
+from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
 MIN_BATCHES = 8

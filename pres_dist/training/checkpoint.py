@@ -28,8 +28,8 @@ from pres_dist.faults import reached
 from pres_dist.files import read_regular, sync_folder, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World
-from pres_dist.report.run_folder import BEST, CHECKPOINTS, LATEST
 from pres_dist.report.run_record import id_of
+from pres_dist.run_files import BEST, CHECKPOINTS, LATEST
 from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import (
     MEMORY,

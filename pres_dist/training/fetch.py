@@ -9,18 +9,9 @@ from pathlib import Path
 from pres_dist.errors import CheckpointError
 from pres_dist.files import new_folder
 from pres_dist.remote import RemoteFolder
-from pres_dist.report.run_folder import (
-    BEST,
-    CALIBRATION,
-    CHECKPOINTS,
-    CONFIG,
-    ENVIRONMENT,
-    LATEST,
-    METRICS,
-    MIRROR,
-    check_given_folder,
-)
+from pres_dist.report.run_folder import MIRROR, check_given_folder
 from pres_dist.report.run_record import RECORD
+from pres_dist.run_files import BEST, CALIBRATION, CHECKPOINTS, CONFIG, ENVIRONMENT, LATEST, METRICS
 from pres_dist.training.checkpoint_folder import MANIFEST, check, leaves
 
 

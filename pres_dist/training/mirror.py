@@ -23,7 +23,9 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError, ConfigError, PresDistError
 from pres_dist.faults import reached
 from pres_dist.remote import RemoteFolder
-from pres_dist.report.run_folder import (
+from pres_dist.report.run_folder import MIRROR
+from pres_dist.report.run_record import RECORD
+from pres_dist.run_files import (
     BEST,
     CALIBRATION,
     CHECKPOINTS,
@@ -31,11 +33,9 @@ from pres_dist.report.run_folder import (
     ENVIRONMENT,
     LATEST,
     METRICS,
-    MIRROR,
     REPORT,
     RESULTS,
 )
-from pres_dist.report.run_record import RECORD
 from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import MANIFEST
 

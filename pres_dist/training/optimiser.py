@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pres_dist.config.training import TrainingConfig
 from pres_dist.model.decoder import Classifier, LinkDecoder
-from pres_dist.training.config import TrainingConfig
 from pres_dist.training.muon import Muon
 
 

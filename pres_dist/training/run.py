@@ -18,7 +18,6 @@ from pres_dist.config.ineffective import ineffective
 from pres_dist.config.places import with_absolute_places
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.evaluation.final import final_metrics
 from pres_dist.events.builtin import check_stream_there
 from pres_dist.events.identity import check_same_events
 from pres_dist.files import keep, write_atomically
@@ -31,9 +30,6 @@ from pres_dist.report.numbers import Mirror
 from pres_dist.report.progress import Progress, SilentProgress
 from pres_dist.report.ray_metrics import RayMetrics
 from pres_dist.report.run_folder import (
-    CALIBRATION,
-    LATEST,
-    RESULTS,
     begun_run_folder,
     check_given_folder,
     create_run_folder,
@@ -42,13 +38,15 @@ from pres_dist.report.run_folder import (
 from pres_dist.report.run_lock import PREDECESSOR_S, RunLock, lock_run
 from pres_dist.report.run_record import read_record
 from pres_dist.report.tensorboard import TensorBoard
-from pres_dist.tasks.pretrained import load_encoder
+from pres_dist.run_files import CALIBRATION, LATEST, RESULTS
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoint, Checkpoints
 from pres_dist.training.compiled import check_compiler
+from pres_dist.training.final_evaluation import final_metrics
 from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import check_reads_ahead, ray_runs_here, without_servers
+from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
 Results = dict[str, Any]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pres_dist.config.data import DataConfig
+from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.run import RunConfig
-from pres_dist.evaluation.config import EvaluationConfig
 from pres_dist.evaluation.negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
-from pres_dist.events.config import DataConfig
 from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
 from pres_dist.events.standardise import standardise
 from pres_dist.events.stream import EventStream
@@ -33,11 +33,11 @@ from pres_dist.sampling.stored_keys import on_disk
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.stages import StageClock
-from pres_dist.tasks.build import build_task
-from pres_dist.tasks.pretrained import freeze_encoder
-from pres_dist.tasks.task import Task
 from pres_dist.training.logs import num_log_numbers, open_log, standardize_numbers
 from pres_dist.training.stores import Close, layout_of, open_store
+from pres_dist.training.tasks.build import build_task
+from pres_dist.training.tasks.pretrained import freeze_encoder
+from pres_dist.training.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pres_dist.training.config import TrainingConfig
+from pres_dist.config.training import TrainingConfig
 
 _EXPONENTS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 _DECAYS: dict[str, Callable[[float], float]] = {

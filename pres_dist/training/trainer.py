@@ -17,14 +17,14 @@ from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
-from pres_dist.tasks.pretrained import begin_training
-from pres_dist.tasks.task import Metrics
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheckpoints
 from pres_dist.training.identity import load_model
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
 from pres_dist.training.state import Position, check_tensors, load_optimiser
 from pres_dist.training.step import TrainingStep, Update
+from pres_dist.training.tasks.pretrained import begin_training
+from pres_dist.training.tasks.task import Metrics
 from pres_dist.training.timing import EpochTimer, Throughput, so_far
 from pres_dist.training.totals import EpochTotals
 

@@ -19,7 +19,7 @@ from pres_dist.cli.main import main
 from pres_dist.cli.recommend import _print_table
 from pres_dist.errors import ConfigError
 from pres_dist.events.stream import EventStream
-from pres_dist.use.recommend import Recommendation
+from pres_dist.inference.recommend import Recommendation
 
 HOSTILE = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&"""
 OUR_SCRIPTS = 3

@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pres_dist.cli.main import BROKEN_PIPE, main
+from pres_dist.cli.main import main
 from pres_dist.events.stream import EventStream
+from pres_dist.exit_codes import BROKEN_PIPE
+from pres_dist.inference.table_files import table_file
 from pres_dist.output import prepare_stdout
-from pres_dist.use.table_files import table_file
 
 TABLE = pa.table({"id": ["é日1", "a\x1b[2Jb"], "p": [0.5, 0.25]})
 

@@ -8,11 +8,11 @@ from typing import get_args
 import pytest
 
 from pres_dist.config.ineffective import ineffective
+from pres_dist.config.kinds import KINDS
 from pres_dist.config.load import dump_yaml, load_config
+from pres_dist.config.model import ModelConfig
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.model.config import ModelConfig
-from pres_dist.model.kinds import KINDS
 
 PARTS = {
     "tgn": {"updater": "gru", "embedding": "attention", "num_layers": 1, "time_encoding": "fixed"},

@@ -47,4 +47,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     settings = (tmp_path / "site/settings/index.html").read_text(encoding="utf-8")
     assert "training.batch_size" in settings
-    assert "pres_dist.use.run.Run" in (tmp_path / "site/api/index.html").read_text(encoding="utf-8")
+    api = (tmp_path / "site/api/index.html").read_text(encoding="utf-8")
+    assert "pres_dist.inference.run.Run" in api

@@ -16,10 +16,10 @@ from parsed_page import Page
 from trained_runs import trained
 
 from pres_dist.cli.main import main
-from pres_dist.explore.gather import Limits, explore
-from pres_dist.explore.page import page_content
-from pres_dist.use.live import LiveRun
-from pres_dist.use.run import Run
+from pres_dist.inference.explore.gather import Limits, explore
+from pres_dist.inference.explore.page import page_content
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.run import Run
 
 SCRIPTS = 5
 """The figures, plotly, what draws them, the nodes, and what shows these."""

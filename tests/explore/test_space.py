@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pres_dist.explore import space
-from pres_dist.explore.space import nearest, plane
+from pres_dist.inference.explore import space
+from pres_dist.inference.explore.space import nearest, plane
 
 
 def test_nearest_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from trained_runs import trained
 
-from pres_dist.explore.gather import Explored, Limits, explore
-from pres_dist.explore.transitions import TransitionLog
+from pres_dist.inference.explore.gather import Explored, Limits, explore
+from pres_dist.inference.explore.transitions import TransitionLog
+from pres_dist.inference.live import LiveRun
 from pres_dist.memory.state import NEVER
-from pres_dist.use.live import LiveRun
 
 
 def snapshots(live: LiveRun, borders: list[int]) -> Iterator[dict[str, torch.Tensor]]:

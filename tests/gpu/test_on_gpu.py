@@ -18,7 +18,7 @@ from torch import Tensor
 from pres_dist.cli.main import main
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
-from pres_dist.report.run_folder import METRICS
+from pres_dist.run_files import METRICS
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.run import resume, train
 from pres_dist.training.schedule import Schedule

@@ -16,16 +16,16 @@ from serving import ingest, later_events, recommend, score
 from small_run import labelled_stream, small_config
 
 from pres_dist import Run
-from pres_dist.evaluation.run import evaluate_negatives, evaluate_run
-from pres_dist.evaluation.without_model import stream_baselines
-from pres_dist.explore.gather import Limits, explore
+from pres_dist.inference.blend import blend_of
+from pres_dist.inference.explore.gather import Limits, explore
+from pres_dist.inference.extend import extend_run
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.inference.train_on import TrainOn
 from pres_dist.report.run_record import read_record, write_record
-from pres_dist.serve.service import ScoringService
+from pres_dist.training.baselines_alone import stream_baselines
+from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
 from pres_dist.training.run import train
-from pres_dist.use.blend import blend_of
-from pres_dist.use.extend import extend_run
-from pres_dist.use.live import LiveRun
-from pres_dist.use.train_on import TrainOn
 
 KINDS: dict[str, dict[str, object]] = {
     "rates": {"preset": "rates"},

@@ -22,9 +22,9 @@ from pres_dist.step.batches import Sweep, batch_of
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
-from pres_dist.tasks.task import Metrics
 from pres_dist.training import setup
 from pres_dist.training.setup import Data, Parts
+from pres_dist.training.tasks.task import Metrics
 from pres_dist.training.trainer import Trainer
 
 # Negatives

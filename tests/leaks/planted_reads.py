@@ -15,7 +15,6 @@ from planting import Leak, plant
 from torch import Tensor
 from variants import NUM_EVENTS, VALIDATION_END
 
-from pres_dist.evaluation import final
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.state import MemoryStore, Pulled
 from pres_dist.model.tgn import TGN
@@ -29,6 +28,7 @@ from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
+from pres_dist.training import final_evaluation as final
 from pres_dist.training import trainer
 
 # Neighbours

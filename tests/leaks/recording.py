@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from pres_dist.config.run import RunConfig
-from pres_dist.evaluation.final import final_metrics
 from pres_dist.events.stream import EventStream
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
@@ -33,6 +32,7 @@ from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 from pres_dist.training.checkpoint import Checkpoint, SaveTotals
+from pres_dist.training.final_evaluation import final_metrics
 from pres_dist.training.setup import assemble, split_data
 from pres_dist.training.trainer import Trainer
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState, TransitionRows
+from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState
 from pres_dist.pres.clock import ClockKind, TransitionClock
 from pres_dist.pres.statistics import TransitionStatistics
+from pres_dist.pres.transitions import TransitionRows
 
 EPOCH_MS = 1_700_000_000_000
 TIME_UNIT = 60_000.0

@@ -15,12 +15,8 @@ from store_of_all import make_local
 from store_rows import EPOCH_MS, Layout, ids, random_state
 from torch import Tensor
 
-from pres_dist.memory.state import (
-    NO_EVENT,
-    MemoryStore,
-    NodeState,
-    TransitionRows,
-)
+from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState
+from pres_dist.pres.transitions import TransitionRows
 from pres_dist.step.mail import collect_mail
 
 

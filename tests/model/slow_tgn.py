@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pres_dist.config.model import ModelConfig
+from pres_dist.config.pres import PresConfig
 from pres_dist.events.stream import EventStream
-from pres_dist.model.config import ModelConfig
-from pres_dist.pres.config import PresConfig
 
 Vector = np.ndarray
 

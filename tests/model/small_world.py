@@ -9,21 +9,22 @@ import torch
 from slow_apan import SlowApanModel, SlowApanStep
 from slow_tgn import SlowModel, SlowNode, SlowStep
 
+from pres_dist.config.memory import MemoryConfig
+from pres_dist.config.model import ModelConfig
+from pres_dist.config.pres import PresConfig
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.config import MemoryConfig
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.null import NullStore
-from pres_dist.memory.state import NEVER, Mixture, Pulled
-from pres_dist.model.config import ModelConfig
+from pres_dist.memory.state import NEVER, Pulled
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.config import PresConfig
 from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.statistics import TransitionStatistics
+from pres_dist.pres.transitions import Mixture
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import TemporalStep

@@ -10,7 +10,7 @@ import torch
 from by_rates import by_rates
 from small_world import SMALL, World, build_world, random_stream
 
-from pres_dist.model.config import ModelConfig
+from pres_dist.config.model import ModelConfig
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
 from pres_dist.step.batches import TemporalBatch
 

@@ -10,11 +10,11 @@ import torch
 from small_run import habitual_stream, small_config
 
 from pres_dist.errors import ConfigError
+from pres_dist.inference.live import LiveRun
 from pres_dist.model.attention import TemporalAttention
 from pres_dist.model.rows import Rows
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, load_data
-from pres_dist.use.live import LiveRun
 
 pytest.importorskip("dgl")
 

@@ -12,8 +12,8 @@ from slow_tgn import SlowEmbedding
 from small_world import MEMORY_DIM, NUM_NEIGHBOURS, SMALL, World, build_world, random_stream
 from torch import Tensor, nn
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER
-from pres_dist.model.config import ModelConfig
 from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.neighbourhood import Hop, NodeInputs

@@ -11,8 +11,8 @@ from by_rates import by_rates
 from small_world import IN_MAIL, World, build_world, random_stream
 from test_no_leak import with_features, with_partners
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NO_EVENT
-from pres_dist.model.config import ModelConfig
 from pres_dist.step.batches import TemporalBatch, batch_of
 
 CONFIGS = {

@@ -11,9 +11,9 @@ import torch
 from by_rates import by_rates
 from small_world import IN_MAIL, SMALL, World, build_world, last_update_of, random_stream
 
+from pres_dist.config.model import ModelConfig
+from pres_dist.config.pres import PresConfig
 from pres_dist.memory.state import NO_EVENT
-from pres_dist.model.config import ModelConfig
-from pres_dist.pres.config import PresConfig
 from pres_dist.step.forward import Forward
 from pres_dist.training.loss import batch_loss
 from pres_dist.training.optimiser import trainable

@@ -7,8 +7,8 @@ import torch
 from small_world import SMALL, World, build_world, random_stream
 from test_step_reference import OFF, close, slow_derivative
 
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.null import NullStore
-from pres_dist.model.config import ModelConfig
 from pres_dist.training.loss import batch_loss
 
 STREAMS = {

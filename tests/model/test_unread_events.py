@@ -8,12 +8,13 @@ import torch
 from by_rates import by_rates
 from small_world import SMALL, build_world, random_stream
 
-from pres_dist.memory.state import NEVER, TransitionRows
-from pres_dist.model.config import ModelConfig
+from pres_dist.config.model import ModelConfig
+from pres_dist.memory.state import NEVER
 from pres_dist.model.pending import Unread
 from pres_dist.model.tgn import UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.correction import PresCorrection
+from pres_dist.pres.transitions import TransitionRows
 from pres_dist.step.unread import unread_events
 
 

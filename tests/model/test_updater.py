@@ -10,9 +10,9 @@ from slow_tgn import SlowMail, SlowModel
 from small_world import MEMORY_DIM, SMALL, TIME_UNIT, weights_of
 from torch import nn
 
-from pres_dist.memory.config import MemoryConfig
+from pres_dist.config.memory import MemoryConfig
+from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, elapsed_since
-from pres_dist.model.config import ModelConfig
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.recurrent import from_rest, next_memory
 from pres_dist.model.tgn import TGN, StreamShape

@@ -10,13 +10,13 @@ import pres_dist
 PACKAGE = Path(pres_dist.__file__).parent
 WALL_CLOCK = {"time.time", "datetime.now", "datetime.utcnow", "datetime.today"}
 DATES = {
-    "cli/tell.py",
-    "explore/page.py",
+    "console.py",
+    "inference/explore/page.py",
     "faults/inject.py",
     "report/environment.py",
     "report/run_folder.py",
     "report/run_lock.py",
-    "use/times.py",
+    "inference/times.py",
 }
 """Modules that write a date for people, or compare one with times of events."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pres_dist.config.parallel import ParallelConfig
 from pres_dist.errors import ConfigError
-from pres_dist.parallel.config import ParallelConfig
 from pres_dist.parallel.grid import Grid, evaluation_grid, training_grid
 
 SHAPES = [(1, 1, 1), (2, 1, 1), (4, 1, 1), (2, 2, 1), (2, 1, 2), (1, 2, 2), (2, 2, 2), (6, 1, 1)]

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
 LOCAL = """
 import os, subprocess, sys
 import psutil
-from pres_dist.parallel.ray_cluster import cluster
+from pres_dist.launchers.ray_cluster import cluster
 
 ASK = "import sys, ray; from ray._raylet import GcsClient;" \\
       "print(len(GcsClient(address=sys.argv[1]).get_all_node_info(timeout=20)))"

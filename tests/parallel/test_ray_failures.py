@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pres_dist.errors import ConfigError, DataError, PresDistError, StoreError
-from pres_dist.parallel.ray_cluster import cluster_address
-from pres_dist.parallel.ray_options import RayOptions
-from pres_dist.parallel.ray_relay import Call, Mailbox, RelayProgress, replay
+from pres_dist.launchers.ray_cluster import cluster_address
+from pres_dist.launchers.ray_options import RayOptions
+from pres_dist.launchers.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.report.progress import LineProgress
 
 ray = pytest.importorskip("ray")
@@ -25,7 +25,7 @@ def died() -> Exception:
 
 
 def notes_of(max_failures: int, folder: Path, sent: list[Call]) -> Any:
-    from pres_dist.parallel.ray_failures import FailureNotes
+    from pres_dist.launchers.ray_failures import FailureNotes
 
     return FailureNotes(max_failures, folder, sent.extend)
 
@@ -65,7 +65,7 @@ def test_what_the_user_can_mend_ends_the_run(tmp_path: Path) -> None:
 def test_failures_used_up_are_one_error(tmp_path: Path) -> None:
     from ray.train import WorkerGroupError
 
-    from pres_dist.parallel.ray_failures import used_up
+    from pres_dist.launchers.ray_failures import used_up
 
     error = used_up(
         WorkerGroupError("a traceback", {0: died(), 1: died()}),

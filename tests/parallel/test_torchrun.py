@@ -16,8 +16,8 @@ from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
-from pres_dist.evaluation.run import evaluate_run
 from pres_dist.report.metrics_log import read_metrics
+from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import resume, train
 
 TIMEOUT_S = 100

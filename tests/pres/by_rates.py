@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pres_dist.config.pres import PresConfig
 from pres_dist.config.presets import PRESETS
-from pres_dist.pres.config import PresConfig
 
 
 def by_rates(**changes: Any) -> PresConfig:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pres_dist.config.run import RunConfig
 from pres_dist.report.metrics_log import MetricsLog
-from pres_dist.report.run_folder import RESULTS, create_run_folder
+from pres_dist.report.run_folder import create_run_folder
+from pres_dist.run_files import RESULTS
 
 EPOCHS, STEPS, BATCH = 5, 290, 800
 SHARES = {

@@ -19,9 +19,10 @@ import pytest
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.report import run_lock
-from pres_dist.report.run_folder import CONFIG, ENVIRONMENT, create_run_folder, read_config
+from pres_dist.report.run_folder import create_run_folder, read_config
 from pres_dist.report.run_lock import LOCK, lock_run
 from pres_dist.report.run_record import RECORD
+from pres_dist.run_files import CONFIG, ENVIRONMENT
 
 HOLD = """
 import sys, time

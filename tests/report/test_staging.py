@@ -10,7 +10,7 @@ import pytest
 
 from pres_dist.errors import ConfigError
 from pres_dist.files import new_folder, replacing, write_atomically
-from pres_dist.parallel import ray_run
+from pres_dist.launchers import ray_run
 from pres_dist.staging import Staged
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from random_streams import Case, cases, ids, query_times
 from slow_event_log import SlowLog
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.chunk import EventChunk
 from pres_dist.events.growing import GrowingTables
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import event_log
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.event_log import EventLog, newest_of_each, numbers_of
 from pres_dist.sampling.growing import GrowingAdjacency
 from pres_dist.sampling.neighbours import NeighbourSampler

@@ -13,10 +13,10 @@ from random_streams import Case, cases, first_at, ids, partner
 from test_negative_sampler import draw_all
 
 from pres_dist.config.load import load_config
+from pres_dist.config.sampling import shares_of
 from pres_dist.errors import ConfigError
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import mixture
-from pres_dist.sampling.config import shares_of
 from pres_dist.sampling.mixture import TrainingSampler, training_negatives
 from pres_dist.sampling.negatives import destinations_of
 

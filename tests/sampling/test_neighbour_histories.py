@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_streams import INT64_MAX, cases, first_at, history, ids, partner, query_times
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 
 

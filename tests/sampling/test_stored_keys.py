@@ -15,7 +15,6 @@ import torch
 
 from pres_dist.config.load import load_config
 from pres_dist.errors import DataError
-from pres_dist.evaluation.without_model import stream_baselines
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.planner.touched import count_touches
@@ -24,6 +23,7 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.sorted_keys import HalfEdges
 from pres_dist.sampling.stored_keys import keys_of, on_disk, stored_keys
 from pres_dist.staging import Staged
+from pres_dist.training.baselines_alone import stream_baselines
 from pres_dist.training.setup import assemble, load_data
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pres_dist.serve.access import Access
-from pres_dist.serve.app import make_app
-from pres_dist.serve.requests import IngestRequest, RecommendRequest, ScoreRequest, parsed
-from pres_dist.serve.service import ScoringService
-from pres_dist.serve.worker import Worker
+from pres_dist.inference.serve.access import Access
+from pres_dist.inference.serve.app import make_app
+from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest, parsed
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.inference.serve.worker import Worker
 
 
 def copied(run_dir: Path, place: Path) -> Path:

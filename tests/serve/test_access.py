@@ -22,9 +22,9 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError
-from pres_dist.serve.access import Access
-from pres_dist.serve.service import ScoringService
-from pres_dist.serve.token import chosen_token, users_file
+from pres_dist.inference.serve.access import Access
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.inference.serve.token import chosen_token, users_file
 
 pytest.importorskip("starlette", reason="needs the extra `serve`")
 pytest.importorskip("uvicorn", reason="needs the extra `serve`")

@@ -13,8 +13,8 @@ from test_extend import ALL, MIDDLE, OLD, imported, lines, run_over
 from pres_dist.cli.main import main
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
-from pres_dist.serve.service import ScoringService
-from pres_dist.use.run import Run
+from pres_dist.inference.run import Run
+from pres_dist.inference.serve.service import ScoringService
 
 COLUMNS = ("src", "dst", "t", "edge_features", "labels")
 

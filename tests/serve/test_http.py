@@ -210,7 +210,7 @@ def test_what_was_served_can_be_appended(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the first test: 90 events are in the journal."""
-    from pres_dist.serve import fold
+    from pres_dist.inference.serve import fold
 
     with monkeypatch.context() as patched:  # a crash before the journal could be put aside
         patched.setattr(fold, "_put_aside", lambda *_: None)

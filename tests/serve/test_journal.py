@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.use.journal import (
+from pres_dist.inference.journal import (
     Journal,
     JournalError,
     drop_record,
@@ -103,7 +103,7 @@ def test_a_journal_of_another_format_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(tmp_path / "journal")
-    monkeypatch.setattr("pres_dist.use.journal.FORMAT", 3)
+    monkeypatch.setattr("pres_dist.inference.journal.FORMAT", 3)
     for read in (read_journal, lambda path: Journal(path, HEADER)):
         with pytest.raises(JournalError, match="format 2, now 3"):
             read(tmp_path / "journal")
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_what_was_written(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("pres_dist.use.journal.os.fsync", full)
+        patched.setattr("pres_dist.inference.journal.os.fsync", full)
         with pytest.raises(JournalError, match="cannot be written: No space left"):
             journal.append(events_record(4, ROWS))
     with pytest.raises(JournalError, match="No space left on device; nothing is written until"):

@@ -19,8 +19,8 @@ from test_http import Api, served
 from trained_runs import trained
 
 from pres_dist.cli.main import main
-from pres_dist.serve import bodies
-from pres_dist.serve.service import ScoringService
+from pres_dist.inference.serve import bodies
+from pres_dist.inference.serve.service import ScoringService
 
 pytest.importorskip("starlette", reason="needs the extra `serve`")
 pytest.importorskip("uvicorn", reason="needs the extra `serve`")
@@ -28,7 +28,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 SMALL_MEMORY = """
 import json, resource, sys
 from pres_dist.errors import DataError
-from pres_dist.serve.requests import IngestRequest, ScoreRequest, parsed
+from pres_dist.inference.serve.requests import IngestRequest, ScoreRequest, parsed
 kind, content = (IngestRequest, '{"events": [' + ",".join(["%s"] * 1_000_000) + "]}")
 body = json.loads(content)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -209,7 +209,7 @@ def test_a_head_that_does_not_come_ends_the_connection(
     """A server in this process, whose patience is short."""
     import uvicorn
 
-    from pres_dist.serve import connections
+    from pres_dist.inference.serve import connections
 
     monkeypatch.setattr(connections, "HEAD_S", 0.2)
 
@@ -263,7 +263,7 @@ def test_a_full_journal_makes_the_service_unready(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr("pres_dist.use.journal.os.fsync", full)
+            patched.setattr("pres_dist.inference.journal.os.fsync", full)
             assert api("/v1/events", events)[0] == 503
         code, answer = api("/readyz")
         assert code == 503

@@ -21,13 +21,13 @@ from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.stream import EventStream
-from pres_dist.serve.fold import fold
-from pres_dist.serve.service import ScoringService
+from pres_dist.inference.extend import JOURNAL, extend_run
+from pres_dist.inference.journal import Journal, events_record, read_journal
+from pres_dist.inference.run import Run
+from pres_dist.inference.serve.fold import fold
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.inference.versions import EXTENDED
 from pres_dist.training.run import train
-from pres_dist.use.extend import JOURNAL, extend_run
-from pres_dist.use.journal import Journal, events_record, read_journal
-from pres_dist.use.run import Run
-from pres_dist.use.versions import EXTENDED
 
 pytest.importorskip("starlette", reason="needs the extra `serve`")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from serving import later_events
 
-from pres_dist.serve.ray_app import RayOptions, application
+from pres_dist.inference.serve.ray_app import RayOptions, application
 
 pytestmark = [
     pytest.mark.ray,

@@ -12,13 +12,13 @@ from serving import copied, ingest, later_events, recommend, score
 from trained_runs import trained
 
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.serve.checks import ConflictError
-from pres_dist.serve.service import ScoringService
-from pres_dist.use.extend import JOURNAL, extend_run
-from pres_dist.use.history import History
-from pres_dist.use.new_events import EventColumns
-from pres_dist.use.run import Run
-from pres_dist.use.versions import EXTENDED
+from pres_dist.inference.extend import JOURNAL, extend_run
+from pres_dist.inference.history import History
+from pres_dist.inference.new_events import EventColumns
+from pres_dist.inference.run import Run
+from pres_dist.inference.serve.checks import ConflictError
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.inference.versions import EXTENDED
 
 PAIRS = [(src, dst) for src in range(0, 40, 3) for dst in (40, 44, 54)]
 
@@ -64,7 +64,7 @@ def test_serving_is_extending_at_once(trained_dir: Path, tmp_path: Path, kind: s
 
 @pytest.fixture(autouse=True)
 def _quick_blend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pres_dist.use.blend.FIT_EVENTS", 40)
+    monkeypatch.setattr("pres_dist.inference.blend.FIT_EVENTS", 40)
 
 
 def test_a_service_that_starts_again_gives_the_same_bits(served_run: Path) -> None:

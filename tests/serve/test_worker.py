@@ -11,7 +11,7 @@ import pytest
 from serving import ingest
 
 from pres_dist.errors import DataError
-from pres_dist.serve.worker import BusyError, Job, NotReadyError, Worker
+from pres_dist.inference.serve.worker import BusyError, Job, NotReadyError, Worker
 
 EVENT = {"src": 0, "dst": 1, "t": 2}
 

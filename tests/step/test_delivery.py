@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import batch_of, joined
 from pres_dist.step.delivery import plan_deliveries

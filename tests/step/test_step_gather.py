@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.config import SamplingConfig
 from pres_dist.sampling.neighbours import NeighbourSampler
 from pres_dist.step.batches import batch_of
 from pres_dist.step.gather import gather, gather_endpoints

@@ -14,12 +14,12 @@ from small_run import MakeConfig, labelled_stream, saved_state, train_until
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.classification import classify
-from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.report.progress import SilentProgress, results_rows
 from pres_dist.training.checkpoint import BEST
+from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.trainer import Trainer

@@ -10,8 +10,8 @@ import torch
 from small_run import habitual_stream, labelled_stream
 
 from pres_dist.errors import DataError
-from pres_dist.tasks.classification import balancing_weights
-from pres_dist.tasks.labels import MAX_CLASSES, labels_of
+from pres_dist.training.tasks.classification import balancing_weights
+from pres_dist.training.tasks.labels import MAX_CLASSES, labels_of
 
 TRAINING = range(1000)
 

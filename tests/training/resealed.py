@@ -13,10 +13,10 @@ import torch
 from pres_dist.config.sealed import read_sealed, write_sealed
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sha256
-from pres_dist.report.run_folder import CHECKPOINTS, CONFIG
+from pres_dist.inference import versions
 from pres_dist.report.run_record import read_record, write_record
+from pres_dist.run_files import CHECKPOINTS, CONFIG
 from pres_dist.training.checkpoint_folder import MANIFEST, STATE, read_tensors
-from pres_dist.use import versions
 
 
 def reseal(checkpoint: Path) -> None:

@@ -20,7 +20,8 @@ from pres_dist.events.stream import EventStream
 from pres_dist.report.html import report_content
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.report.progress import SilentProgress
-from pres_dist.report.run_folder import CALIBRATION, METRICS, read_config
+from pres_dist.report.run_folder import read_config
+from pres_dist.run_files import CALIBRATION, METRICS
 from pres_dist.training import calibration
 from pres_dist.training.calibration import largest_passing
 from pres_dist.training.run import resume, train

@@ -13,7 +13,7 @@ from torch._inductor import config as inductor
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError
-from pres_dist.report.run_folder import METRICS
+from pres_dist.run_files import METRICS
 from pres_dist.training.run import train
 
 

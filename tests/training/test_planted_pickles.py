@@ -14,9 +14,9 @@ import torch
 
 from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256
+from pres_dist.inference import versions
+from pres_dist.inference.tuned import read_checked
 from pres_dist.training.checkpoint import Checkpoints
-from pres_dist.use import versions
-from pres_dist.use.tuned import read_checked
 
 
 class Payload:

@@ -13,11 +13,11 @@ import torch
 from small_run import MakeConfig, saved_state
 
 from pres_dist.errors import CheckpointError, ConfigError, DataError
-from pres_dist.evaluation.run import evaluate_run
 from pres_dist.events.stream import EventStream
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.training import checkpoint, trainer
 from pres_dist.training.checkpoint import BEST, NoCheckpoints
+from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.trainer import Trainer

@@ -10,10 +10,10 @@ import torch
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import load_config
-from pres_dist.evaluation.run import evaluate_run
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.run import load_run
 from pres_dist.report.run_record import read_record, write_record
-from pres_dist.use.live import LiveRun
-from pres_dist.use.run import load_run
+from pres_dist.training.evaluate_run import evaluate_run
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from trained_runs import trained
 from pres_dist.bench import ranking
 from pres_dist.bench.ranking import CandidateSets, rank_run
 from pres_dist.cli.main import main
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.run import Run
 from pres_dist.step.batches import batch_of
-from pres_dist.use.live import LiveRun
-from pres_dist.use.run import Run
 
 
 def test_few_destinations_are_all_ranked_as_recommend_ranks_them(runs: Path) -> None:

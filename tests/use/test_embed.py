@@ -15,8 +15,8 @@ from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.events.stream import EventStream
-from pres_dist.use import embeddings
-from pres_dist.use.run import Run
+from pres_dist.inference import embeddings
+from pres_dist.inference.run import Run
 
 
 def test_every_format_holds_the_same(

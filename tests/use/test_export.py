@@ -13,10 +13,10 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.files import sha256
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.run import Run
 from pres_dist.sampling.event_log import numbers_of
 from pres_dist.step.history import past_of
-from pres_dist.use.live import LiveRun
-from pres_dist.use.run import Run
 
 pytest.importorskip("safetensors", reason="needs the extra `export`")
 

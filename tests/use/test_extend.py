@@ -19,15 +19,15 @@ from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
+from pres_dist.inference.extend import extend_run
+from pres_dist.inference.run import Run
+from pres_dist.inference.versions import EXTENDED
 from pres_dist.parallel.world import World
 from pres_dist.report.run_lock import lock_run
 from pres_dist.staging import Staged
 from pres_dist.training.checkpoint import BEST
 from pres_dist.training.run import train
 from pres_dist.training.setup import Parts, assemble, data_of, load_data
-from pres_dist.use.extend import extend_run
-from pres_dist.use.run import Run
-from pres_dist.use.versions import EXTENDED
 
 HEADER = "src,dst,t,f0,label"
 OLD, MIDDLE, ALL = 400, 430, 460

@@ -19,15 +19,15 @@ from pres_dist.cli.main import main
 from pres_dist.errors import CheckpointError, ConfigError, DataError
 from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.events.stream import EventStream
+from pres_dist.inference import train_on
+from pres_dist.inference.extend import Extension, extend_run
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.new_events import EventColumns
+from pres_dist.inference.run import Run
+from pres_dist.inference.train_on import TrainOn
 from pres_dist.parallel.world import World
 from pres_dist.training.run import train
 from pres_dist.training.step import TrainingStep
-from pres_dist.use import train_on
-from pres_dist.use.extend import Extension, extend_run
-from pres_dist.use.live import LiveRun
-from pres_dist.use.new_events import EventColumns
-from pres_dist.use.run import Run
-from pres_dist.use.train_on import TrainOn
 
 OLD, NEW = 700, 300
 HOW = TrainOn(epochs=2, replay=0.5, keep="always")

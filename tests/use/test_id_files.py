@@ -8,7 +8,7 @@ import pytest
 
 from pres_dist.cli.main import main
 from pres_dist.errors import DataError
-from pres_dist.use.embeddings import read_ids
+from pres_dist.inference.embeddings import read_ids
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ from pres_dist.events.importer import import_stream
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.events.raw_ids import id_column
 from pres_dist.events.stream import EventStream
-from pres_dist.serve.checks import EventChecks
-from pres_dist.serve.fold import _new_events
-from pres_dist.serve.names import NodeNames
-from pres_dist.serve.requests import Event
-from pres_dist.use.embeddings import find_nodes, read_ids
-from pres_dist.use.new_events import EventColumns, read_new_events, write_longer
-from pres_dist.use.node_table import table_of, write_tables
+from pres_dist.inference.embeddings import find_nodes, read_ids
+from pres_dist.inference.new_events import EventColumns, read_new_events, write_longer
+from pres_dist.inference.node_table import table_of, write_tables
+from pres_dist.inference.serve.checks import EventChecks
+from pres_dist.inference.serve.fold import _new_events
+from pres_dist.inference.serve.names import NodeNames
+from pres_dist.inference.serve.requests import Event
 
 quick = settings(max_examples=40, derandomize=True, database=None)
 

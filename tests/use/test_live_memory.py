@@ -13,15 +13,15 @@ from trained_runs import KINDS, trained
 from pres_dist.errors import DataError
 from pres_dist.evaluation.sweep import sweep_forwards
 from pres_dist.events.stream import EventStream
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.pairs import Pairs, score_pairs
+from pres_dist.inference.run import Run
 from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import read_config
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.training.checkpoint import BEST, Checkpoints
 from pres_dist.training.identity import load_model
 from pres_dist.training.setup import assemble, load_data
-from pres_dist.use.live import LiveRun
-from pres_dist.use.pairs import Pairs, score_pairs
-from pres_dist.use.run import Run
 
 
 def evaluated(run_dir: Path) -> dict[int, tuple[bool, float]]:

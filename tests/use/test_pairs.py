@@ -15,7 +15,7 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.use.run import Run
+from pres_dist.inference.run import Run
 
 
 def write(path: Path, rows: list[str], header: str = "note,dst,src,t") -> Path:

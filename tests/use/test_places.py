@@ -14,8 +14,8 @@ from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError, ConfigError, DataError
+from pres_dist.inference.extend import extend_run
 from pres_dist.report.run_folder import read_config
-from pres_dist.use.extend import extend_run
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from pres_dist.cli.use_options import sharing
 from pres_dist.errors import ConfigError, WorkerLostError
-from pres_dist.use import embeddings
-from pres_dist.use.live import LiveRun
-from pres_dist.use.node_table import joined
+from pres_dist.inference import embeddings
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.node_table import joined
 
 class Refuse:
     def compute(self, live, report):

@@ -14,9 +14,9 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.errors import DataError
+from pres_dist.inference.run import Run
 from pres_dist.report import html
 from pres_dist.staging import Staged
-from pres_dist.use.run import Run
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from trained_runs import trained
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.use import recommend_scores
-from pres_dist.use.blend import BLEND, FEATURES, learn_blend
-from pres_dist.use.history import History
-from pres_dist.use.live import LiveRun
-from pres_dist.use.run import Run
+from pres_dist.inference import recommend_scores
+from pres_dist.inference.blend import BLEND, FEATURES, learn_blend
+from pres_dist.inference.history import History
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.run import Run
 
 
 @pytest.mark.parametrize("kind", ["tgn", "history"])

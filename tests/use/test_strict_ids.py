@@ -13,11 +13,11 @@ from pres_dist.cli.main import main
 from pres_dist.errors import DataError
 from pres_dist.events.lookup import UNKNOWN, NodeLookup
 from pres_dist.events.stream import EventStream
-from pres_dist.serve.names import NodeNames
-from pres_dist.use.embeddings import find_nodes
-from pres_dist.use.pair_files import nodes_of
-from pres_dist.use.pair_tables import pairs_of
-from pres_dist.use.run import Run
+from pres_dist.inference.embeddings import find_nodes
+from pres_dist.inference.pair_files import nodes_of
+from pres_dist.inference.pair_tables import pairs_of
+from pres_dist.inference.run import Run
+from pres_dist.inference.serve.names import NodeNames
 
 ODD = ["1_0", "\u0661", "01", "+1", "1.0", "1e0", "-1", "0x1", "1 0", str(2**64 + 1)]
 

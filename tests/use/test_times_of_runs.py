@@ -22,10 +22,10 @@ from pres_dist.errors import DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
+from pres_dist.inference.new_events import EventColumns, read_new_events
+from pres_dist.inference.run import Run
+from pres_dist.inference.times import dates, shown, time_of, times_of
 from pres_dist.training.run import train
-from pres_dist.use.new_events import EventColumns, read_new_events
-from pres_dist.use.run import Run
-from pres_dist.use.times import dates, shown, time_of, times_of
 
 EVENTS = 300
 START = datetime(2124, 5, 1, 8, tzinfo=timezone.utc)

@@ -11,7 +11,7 @@ import pytest
 
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.stream import EventStream
-from pres_dist.use.times import (
+from pres_dist.inference.times import (
     check_ahead,
     latest_allowed,
     shown,

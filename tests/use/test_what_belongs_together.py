@@ -17,14 +17,15 @@ from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
 from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
-from pres_dist.report.run_folder import CONFIG, read_config
+from pres_dist.inference.blend import BLEND
+from pres_dist.inference.journal import Journal, JournalError, events_record
+from pres_dist.inference.run import Run
+from pres_dist.inference.serve.fold import fold, journal_header
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_record import read_record
-from pres_dist.serve.fold import fold, journal_header
-from pres_dist.serve.service import ScoringService
+from pres_dist.run_files import CONFIG
 from pres_dist.training.run import start_or_resume, train
-from pres_dist.use.blend import BLEND
-from pres_dist.use.journal import Journal, JournalError, events_record
-from pres_dist.use.run import Run
 
 Change = Callable[[EventStream], EventStream]
 
@@ -232,7 +233,7 @@ def test_an_extension_of_another_run_is_refused(
     assert "extended to, and holds other events: different edge features" in capsys.readouterr().err
 
 
-def test_a_blend_of_another_run_is_learnt_anew(run_dir: Path, shared: Path, tmp_path: Path) -> None:
+def test_a_blend_of_another_run_is_fitted_anew(run_dir: Path, shared: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     train(small_config(shared / "habits")(training__epochs=1, training__seed=9), other)
     Run(other).recommend("1")

@@ -14,7 +14,7 @@ import pytest
 
 import pres_dist
 from pres_dist.errors import PresDistError
-from pres_dist.use.run import Run
+from pres_dist.inference.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from typing import Any
 from pres_dist.bench.records import Record, at_best
 from pres_dist.bench.scaling.schema import Epoch, WorkerShare
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.run_folder import ENVIRONMENT, METRICS
 from pres_dist.report.worker_figures import SPLIT
+from pres_dist.run_files import ENVIRONMENT, METRICS
 
 OTHER = "other"
 """Seconds of training outside of all stages, above all those of checkpoints."""

@@ -1,0 +1,114 @@
+"""The parts a model is put together from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pres_dist.config.base import Config
+from pres_dist.config.kinds import KINDS
+
+DglConvolution = Annotated[str, Field(pattern=r"^dgl\.nn\.[A-Za-z0-9]+$")]
+
+
+class ModelConfig(Config):
+    """Message function, aggregator, memory updater, embedding and time encoding."""
+
+    kind: Literal["tgn", "jodie", "dyrep", "apan", "tgat"] = "tgn"
+    """Model: sets the parts that are not set here; tgat has no memory; tgn takes any parts."""
+    message: Literal["identity", "mlp"] = "identity"
+    """Message function: the concatenated raw message, or a two-layer perceptron of it."""
+    message_dim: int = Field(100, ge=1)
+    """Numbers in a message (mlp only; an identity message has the raw message's size)."""
+    message_endpoint: Literal["memory", "embedding"] = "memory"
+    """What a message holds of the other endpoint: its memory, or its embedding at the event."""
+    aggregator: Literal["last", "mean", "sequential"] = "sequential"
+    """Messages of one node in one batch: the last, their mean, or each applied in order."""
+    updater: Literal["gru", "rnn", "attention"] = "gru"
+    """Recurrent cell that turns memory and message into new memory, or attention of the memory
+    over a mailbox that rolls: one that keeps its last mails over batches (APAN)."""
+    mail_hops: int = Field(0, ge=0, le=2)
+    """Hops of most recent neighbours that get an event's mail beside its endpoints (attention
+    updater only); `sampling.num_neighbours` of each node."""
+    embedding: Literal["attention", "sum", "identity", "time"] | DglConvolution = "attention"
+    """How a node is embedded at a time: TGN attention, graph sum, memory, time projection; or
+    by a convolution of DGL, e.g. dgl.nn.GATv2Conv (CPU only)."""
+    num_layers: int = Field(1, ge=1, le=2)
+    """Hops of attention or graph sum, also of that in DyRep's messages."""
+    num_heads: int = Field(2, ge=1)
+    """Attention heads."""
+    embedding_dim: int = Field(100, ge=1)
+    """Numbers in an embedding."""
+    time_dim: int = Field(100, ge=1)
+    """Numbers in a time encoding."""
+    time_encoding: Literal["fixed", "learnable"] = "fixed"
+    """Fixed geometric frequencies (GraphMixer), or frequencies learnt from there (TGAT)."""
+    decoder: Literal["embeddings", "history"] = "embeddings"
+    """What scores a link: the embeddings of both nodes, or also what the event log says of the
+    pair strictly before the query, how often and how lately either was active and met the other."""
+    common_neighbors: bool = True
+    """Let a decoder that reads the log also read the states of common recent neighbors, where
+    embeddings read neighbors."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout inside the embedding and the decoder while training."""
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether nodes have a state that events update."""
+        return KINDS[self.kind].has_memory
+
+    @property
+    def reads_neighbours(self) -> bool:
+        """Whether an embedding is made of a node's neighbours, for scores or for messages."""
+        return self.embeds_neighbours or self.message_endpoint == "embedding"
+
+    @property
+    def embeds_neighbours(self) -> bool:
+        """Whether the embedding for scores is made of a node's neighbours."""
+        return self.embedding not in ("identity", "time")
+
+    @property
+    def reads_common_neighbors(self) -> bool:
+        """Whether the decoder reads the states of common neighbors."""
+        reads_log = self.decoder == "history"
+        return reads_log and self.common_neighbors and self.embeds_neighbours
+
+    @property
+    def attends(self) -> bool:
+        """Whether that is done by attention; messages that share the scores' sum do not."""
+        return self.reads_neighbours and self.embedding != "sum"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_parts_of_the_kind(cls, values: Any) -> Any:
+        kind = KINDS.get(str(values.get("kind"))) if isinstance(values, dict) else None
+        return values if kind is None else {**kind.parts, **values}
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> ModelConfig:
+        fixed = KINDS[self.kind].fixed
+        got = [
+            f"{name} {getattr(self, name)}" for name in fixed if getattr(self, name) != fixed[name]
+        ]
+        if got:
+            needs = ", ".join(f"{name} {value}" for name, value in fixed.items())
+            raise ValueError(
+                f"kind {self.kind} must have {needs}, got {', '.join(got)}; "
+                "kind tgn takes any parts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.attends and self.embedding_dim % self.num_heads:
+            raise ValueError(
+                f"embedding_dim must be a multiple of num_heads ({self.num_heads}), "
+                f"got {self.embedding_dim}"
+            )
+        if self.mail_hops and self.updater != "attention":
+            raise ValueError(
+                "mail_hops must be 0 unless updater is attention, whose mailbox holds other "
+                f"nodes' events too, got {self.mail_hops} with updater {self.updater}"
+            )
+        return self

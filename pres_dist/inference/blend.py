@@ -1,0 +1,208 @@
+"""The model's logit blended with what is counted of the past, by weights learnt once.
+
+A link decoder that was trained against random negatives tells well what is no link, and
+may tell less well which of a source's usual destinations comes next: what a source did
+last is another kind of knowledge. The blend is a linear score of both,
+
+    score(u, v, t) = w_0 logit(u, v, t) + sum_f w_f feature_f(u, v, t),
+
+whose few weights maximise the likelihood of the validation part's destinations, each
+among all destinations (a conditional logit; McFadden, 1974). No test event is read.
+
+Shapes: n events, C destinations, F features of the past.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pres_dist.errors import ConfigError
+from pres_dist.files import keep, read_regular
+from pres_dist.inference.history import FEATURES, History
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.recommend_scores import all_logits
+from pres_dist.inference.sharing import Alone, Share
+from pres_dist.sampling.negatives import destinations_of
+from pres_dist.step.batches import TemporalBatch, batch_of
+
+BLEND = "blend.json"
+NAMES = ("logit", *FEATURES)
+FIT_EVENTS = 1000
+_FIT_CELLS = 1 << 21
+"""Scores that weights are learnt from at most; but for 100 events, all destinations each."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Weights of the blend, in the order of `NAMES`.
+
+    Attributes:
+        weights: [1 + F].
+        checkpoint: name of the one whose logits they go with.
+        num_events: validation events they were learnt from.
+    """
+
+    weights: tuple[float, ...]
+    checkpoint: str
+    num_events: int
+
+    def scores(self, logit_nC: Tensor, features_nCF: Tensor) -> Tensor:
+        """[n, C] scores."""
+        weights = torch.tensor(self.weights, device=logit_nC.device)
+        return logit_nC * weights[0] + features_nCF @ weights[1:]
+
+
+def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
+    """The run's blend: that of its folder, or a new one, which is then kept there if it can be.
+
+    Raises:
+        ConfigError: there are no validation events to learn it from.
+    """
+    file = live.run_dir / BLEND
+    try:
+        saved: dict[str, Any] = json.loads(read_regular(file))
+        if saved["sha256"] == live.digest and list(saved["weights"]) == list(NAMES):
+            weights = tuple(float(weight) for weight in saved["weights"].values())
+            return Blend(weights, live.checkpoint, int(saved["num_events"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    blend, _ = learn_blend(live, report)
+    kept = {
+        "checkpoint": blend.checkpoint,
+        "sha256": live.digest,
+        "num_events": blend.num_events,
+        "weights": dict(zip(NAMES, blend.weights, strict=True)),
+    }
+    keep(file, json.dumps(kept, indent=1) + "\n")
+    return blend
+
+
+def learn_blend(
+    live: LiveRun, report: Report = quiet, share: Share | None = None
+) -> tuple[Blend, Blend]:
+    """Learn the blend from the validation part; and one of the past alone, for comparison.
+
+    Args:
+        live: the run.
+        report: told how many events are scored.
+        share: who scores them; the run itself when None.
+
+    Raises:
+        ConfigError: there are no validation events to learn from.
+    """
+    events = live.parts.data.split.validation
+    if not len(events):
+        raise ConfigError(
+            "data.validation_share: recommendations blend the model with the past by weights "
+            "learnt on the validation part, which this run has not: --order model does without"
+        )
+    destinations = destinations_of_run(live)
+    history = History(live.stream, live.step.tables)
+    wanted = min(FIT_EVENTS, max(100, _FIT_CELLS // destinations.numel()))
+    inputs, true = [], []
+    scored = scored_events(live, events, destinations, wanted, report, share)
+    for batch, before_n, logit_nC in scored:
+        features_nCF = history.features(batch.src_B, before_n, destinations)
+        inputs.append(torch.cat([logit_nC[:, :, None], features_nCF], dim=2))
+        true.append(torch.searchsorted(destinations, batch.dst_B))
+    inputs_nCF, true_n = torch.cat(inputs), torch.cat(true)
+    both = _fit(inputs_nCF, true_n)
+    past = torch.cat([torch.zeros(1, device=both.device), _fit(inputs_nCF[:, :, 1:], true_n)])
+    num = true_n.numel()
+    blend, alone = (
+        Blend(tuple(weights.tolist()), live.checkpoint, num) for weights in (both, past)
+    )
+    return blend, alone
+
+
+@dataclass(frozen=True)
+class EventsAt:
+    """Events of one time, to be scored with all destinations, as a task.
+
+    Attributes:
+        events: [n] ids.
+        destinations: [C] int64 nodes.
+    """
+
+    events: np.ndarray
+    destinations: np.ndarray
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        """[n, C] float32 logits, with memory that has seen every event before that time."""
+        batch = _batch(live, self.events)
+        t = int(batch.t_B[0])
+        live.move_to(live.first_event_at(t), report)
+        destinations = torch.from_numpy(self.destinations).to(live.device)
+        sources = live.query(batch.src_B, batch.t_B, t)
+        candidates = live.query(destinations, torch.full_like(destinations, t), t)
+        return all_logits(live.step, sources, candidates).cpu().numpy()
+
+
+def scored_events(
+    live: LiveRun,
+    events: range,
+    destinations: Tensor,
+    max_events: int,
+    report: Report = quiet,
+    share: Share | None = None,
+) -> Iterator[tuple[TemporalBatch, Tensor, Tensor]]:
+    """The model's logits of some events with all destinations, one time after the other.
+
+    Nothing lags: memory has seen every event before the time, and all are embedded at it.
+
+    Args:
+        live: the run; its memory goes through the events.
+        events: a part of the stream.
+        destinations: [C] sorted nodes.
+        max_events: about so many, spread evenly; all where there are no more.
+        report: told how many are done.
+        share: who computes them; the run itself when None.
+
+    Returns:
+        events of one time; [n] id of the first event that they do not see; [n, C] logits.
+    """
+    chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
+    t_n = np.asarray(live.stream.t[chosen])
+    groups = np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1)
+    tasks = (EventsAt(same, destinations.cpu().numpy()) for same in groups)
+    done = 0
+    for same, logits_nC in zip(groups, (share or Alone(live))(tasks), strict=True):
+        batch = _batch(live, same)
+        before = torch.full_like(batch.src_B, live.first_event_at(int(batch.t_B[0])))
+        yield batch, before, torch.from_numpy(logits_nC).to(live.device)
+        done += len(same)
+        report(done, done, len(chosen))
+
+
+def _batch(live: LiveRun, events: np.ndarray) -> TemporalBatch:
+    return batch_of(live.step.tables, torch.from_numpy(events).to(live.device))
+
+
+def destinations_of_run(live: LiveRun) -> Tensor:
+    """[C] sorted destinations of the events that the run was split from."""
+    num_events = live.parts.data.split.num_events
+    return destinations_of(live.stream, range(num_events)).to(live.parts.device)
+
+
+def _fit(inputs_nCF: Tensor, true_n: Tensor) -> Tensor:
+    """[F] weights of the most likely conditional logit."""
+    weights_F = torch.zeros(inputs_nCF.shape[2], device=inputs_nCF.device, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights_F], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        # A little decay: a feature that is the same for all candidates must not drift away.
+        value = F.cross_entropy(inputs_nCF @ weights_F, true_n) + 1e-4 * weights_F.square().sum()
+        torch.autograd.backward(value)
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weights_F.detach()

@@ -1,0 +1,172 @@
+"""Embeddings and memory of nodes at a time."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pres_dist.errors import DataError
+from pres_dist.events.convert import WHITE_SPACE
+from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
+from pres_dist.events.raw_ids import parse_id
+from pres_dist.events.readers.table import check_source
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.node_table import NodeTable, table_of, write_tables
+from pres_dist.inference.sharing import Alone, Share
+from pres_dist.version import __version__
+
+ROWS = 1 << 14
+"""Nodes of a row group, and of a task for one of several workers."""
+
+
+@dataclass(frozen=True)
+class NodesAt:
+    """Nodes to embed at a time, as a task.
+
+    Attributes:
+        nodes: [n] int64.
+        t: events strictly before it are seen.
+    """
+
+    nodes: np.ndarray
+    t: int
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        """[n, A] float32 embeddings."""
+        live.move_to(live.first_event_at(self.t), report)
+        nodes = torch.from_numpy(self.nodes).to(live.device)
+        return live.embed(nodes, torch.full_like(nodes, self.t), self.t).float().cpu().numpy()
+
+
+def embed_nodes(
+    live: LiveRun,
+    t: int,
+    nodes: Tensor | None = None,
+    report: Report = quiet,
+    share: Share | None = None,
+) -> Iterator[NodeTable]:
+    """Embeddings at a time, part by part.
+
+    Args:
+        live: the run.
+        t: events strictly before it are seen.
+        nodes: int64 nodes; those with an event before t when None.
+        report: told how far it is, first over events and then over nodes.
+        share: who computes them; the run itself when None.
+    """
+    nodes = live.known_nodes(live.first_event_at(t)) if nodes is None else nodes
+    parts = nodes.cpu().split(ROWS)
+    tasks = (NodesAt(part.numpy(), t) for part in parts)
+    done = 0
+    for part, values in zip(parts, (share or Alone(live))(tasks, report), strict=True):
+        done += part.numel()
+        report(done, done, nodes.numel())
+        yield table_of(live.stream, part, torch.from_numpy(values), t)
+
+
+def memory_of(live: LiveRun, t: int, nodes: Tensor) -> NodeTable:
+    """Memory of nodes at a time, their mail applied; ConfigError for a model without."""
+    live.move_to(live.first_event_at(t))
+    updated = live.memory(nodes, t)
+    return table_of(live.stream, nodes, updated.memory_UD.float(), t, updated.last_update_U)
+
+
+def write_embeddings(
+    live: LiveRun,
+    run_dir: Path,
+    out: Path,
+    t: int,
+    nodes: Tensor | None = None,
+    report: Report = quiet,
+    share: Share | None = None,
+) -> int:
+    """Write `embed_nodes` to a file; returns the number of rows."""
+    about = {
+        "run": run_dir.absolute().name,
+        "time": t,
+        "model": live.config.model.kind,
+        "stream": live.stream.name,
+        "num_events": live.first_event_at(t),
+        "version": __version__,
+    }
+    count = 0
+
+    def counted() -> Iterator[NodeTable]:
+        nonlocal count
+        for table in embed_nodes(live, t, nodes, report, share):
+            count += len(table)
+            yield table
+
+    write_tables(out, counted(), about)
+    return count
+
+
+def find_nodes(
+    lookup: NodeLookup, ids: Sequence[object], where: Sequence[str], side: Side | None = None
+) -> Tensor:
+    """[n] int64 nodes of ids.
+
+    Args:
+        lookup: of the stream.
+        ids: the user's own.
+        where: where each stands, for errors.
+        side: of a bipartite stream; None looks at both, and an id must then be on one.
+
+    Raises:
+        DataError: an id that is unknown, or on both sides.
+    """
+    sides: Sequence[Side | None] = [side] if side or not lookup.bipartite else SIDES
+    texts = [str(parse_id(one, place)) for one, place in zip(ids, where, strict=True)]
+    column = pa.array(texts, pa.large_string())
+    found = np.stack([lookup.nodes(column, each) for each in sides])
+    known = (found != UNKNOWN).sum(0)
+    if (known > 1).any():
+        place = int(np.argmax(known > 1))
+        raise DataError(
+            f"{where[place]}: {ids[place]!r} is both a source and a destination: tell which by "
+            "side (--side on the command line)"
+        )
+    if (known == 0).any():
+        place = int(np.argmax(known == 0))
+        told = [lookup.explain(ids[place], "a node", each) for each in sides]
+        raise DataError(f"{where[place]}: " + ", or ".join(told))
+    return torch.from_numpy(found.max(0))
+
+
+def read_ids(path: Path) -> tuple[list[str], list[str]]:
+    """Read the ids of a text file, one a line, quoted or not as in a CSV file of one column.
+
+    Returns:
+        the ids, and where each stands.
+
+    Raises:
+        DataError: it cannot be read, or holds no id.
+    """
+    check_source(path)
+    ids, where = [], []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            # No id has a unit separator inside: the field of a line is the whole of it.
+            reader = csv.reader(lines, delimiter="\x1f", strict=True)
+            first = 1
+            for fields in reader:
+                if text := "".join(fields).strip(WHITE_SPACE):
+                    ids.append(text)
+                    where.append(f"{path}:{first}")
+                first = reader.line_num + 1
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: must be UTF-8 text with an id on each line") from None
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: cannot be read as an id: {error}") from None
+    if not ids:
+        raise DataError(f"{path}: must hold an id on each line, got none")
+    return ids, where

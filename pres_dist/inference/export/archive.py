@@ -1,0 +1,183 @@
+"""A trained run as a folder that other software reads without this package.
+
+weights.safetensors     all weights, as `state_dict` names them
+link_decoder.pt2        torch.export program: embeddings -> logits
+memory_updater.pt2      torch.export program: memory and mail -> memory
+memory.safetensors      on request: what memory_updater takes, of all nodes
+nodes.parquet           on request: whose rows these are
+config.yaml             of the run
+manifest.json           what is in the files, with a hash of each
+README.md               how they are used
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from pres_dist.config.load import dump_yaml
+from pres_dist.errors import ConfigError
+from pres_dist.files import new_folder, sha256
+from pres_dist.inference.export.programs import (
+    Program,
+    link_decoder,
+    memory_updater,
+    updater_inputs,
+)
+from pres_dist.inference.export.readme import readme
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.report.run_folder import read_config
+from pres_dist.run_files import CONFIG
+from pres_dist.sampling.event_log import numbers_of
+from pres_dist.version import __version__
+
+WEIGHTS, MEMORY, NODES = "weights.safetensors", "memory.safetensors", "nodes.parquet"
+DECODER, UPDATER = "link_decoder.pt2", "memory_updater.pt2"
+MANIFEST, README = "manifest.json", "README.md"
+FORMAT = 1
+
+
+def export_run(
+    run_dir: Path,
+    out: Path,
+    memory: bool = False,
+    report: Report = quiet,
+    stream: Path | None = None,
+) -> Path:
+    """Write the best epoch of a run as files for other software.
+
+    Args:
+        run_dir: folder of the run.
+        out: folder to write; it must not be there. It appears complete or not at all.
+        memory: also the memory of all nodes after the last event that the run knows.
+        report: told how many of the events memory has seen.
+        stream: where the run's stream is now; where it was when None.
+
+    Raises:
+        ConfigError: not the folder of a run, a place that is taken or cannot be written, a
+            memory that the model has not, or safetensors is not installed.
+        CheckpointError: no usable checkpoint.
+    """
+    config = read_config(run_dir)
+    _check_safetensors()
+    if memory and not config.model.has_memory:
+        raise ConfigError(f"--memory: model.kind {config.model.kind} has no memory")
+    _check_free(out)
+    live = LiveRun(run_dir, device="cpu", stream=stream)  # programs are traced and run there
+    try:
+        with new_folder(out) as folder:
+            (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")
+            programs = dict(_programs(live))
+            for name, program in programs.items():
+                torch.export.save(program.program, folder / name)
+            tensors = {WEIGHTS: dict(live.parts.model.state_dict())}
+            if memory:
+                tensors[MEMORY] = _memory(live, report)
+                _write_nodes(live, folder / NODES)
+            for name, table in tensors.items():
+                _save_tensors(folder / name, table)
+            manifest = _manifest(live, programs, tensors)
+            (folder / README).write_text(readme(manifest), encoding="utf-8")
+            manifest["files"] = {
+                file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
+                for file in sorted(folder.iterdir())
+            }
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
+    return out
+
+
+def _programs(live: LiveRun) -> Iterator[tuple[str, Program]]:
+    model = live.parts.model
+    if live.scores_links:
+        yield DECODER, link_decoder(model, live.config.model.embedding_dim)
+    if model.updater is not None:
+        yield UPDATER, memory_updater(live.step)
+
+
+def _memory(live: LiveRun, report: Report) -> dict[str, Tensor]:
+    live.move_to(live.stream.num_events, report)
+    nodes = torch.arange(live.stream.num_nodes, device=live.parts.device)
+    return updater_inputs(live.step, nodes, torch.tensor(live.latest))
+
+
+def _write_nodes(live: LiveRun, file: Path) -> None:
+    """The user's own id of each row of the memory."""
+    nodes = torch.arange(live.stream.num_nodes).numpy()
+    columns = {"id": pa.array(live.stream.raw_ids(nodes))}
+    sides = live.lookup.side_of(nodes)
+    if sides is not None:
+        columns["side"] = pa.array(sides)
+    pq.write_table(pa.table(columns), file)
+
+
+def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    # One copy each: weights that two modules share lie in the file twice.
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(whole, file, metadata={"pres_dist.version": __version__})
+
+
+def _manifest(
+    live: LiveRun,
+    programs: Mapping[str, Program],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, Any]:
+    stream, scaling = live.stream, live.step.tables.edge_scaling
+    return {
+        "format": FORMAT,
+        "pres_dist": __version__,
+        "torch": torch.__version__,
+        "run": live.run_dir.absolute().name,
+        "checkpoint": live.checkpoint,
+        "model": live.config.model.kind,
+        "stream": {
+            "name": stream.name,
+            "num_events": stream.num_events,
+            "num_nodes": stream.num_nodes,
+            "edge_dim": stream.edge_dim,
+            "node_dim": stream.node_dim,
+            "bipartite": stream.bipartite,
+            "time_unit": stream.metadata.get("time_unit"),
+        },
+        "feature_scaling": scaling
+        and {name: part.tolist() for name, part in zip(("scale", "shift"), scaling, strict=True)},
+        "num_neighbors": live.config.sampling.num_neighbours,
+        "log_numbers": None if live.step.log is None else numbers_of(live.step.log.bipartite),
+        "programs": {
+            name: {"inputs": dict(program.inputs), "outputs": list(program.outputs)}
+            for name, program in programs.items()
+        },
+        "tensors": {
+            file: {
+                name: {"dtype": str(one.dtype).removeprefix("torch."), "shape": list(one.shape)}
+                for name, one in table.items()
+            }
+            for file, table in tensors.items()
+        },
+    }
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out}: already exists: an export is written to a new folder")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"{out}: cannot be written: there is no folder {out.parent}")
+
+
+def _check_safetensors() -> None:
+    try:
+        import safetensors.torch  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "export needs the package safetensors: pip install 'pres-dist[export]'"
+        ) from None

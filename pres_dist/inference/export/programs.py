@@ -1,0 +1,235 @@
+"""Modules of a trained model as `torch.export` programs, which run without this package.
+
+Shapes: B sources, M candidates, A embedding size, U distinct nodes, R mailbox slots, D
+memory size, d_e edge features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from pres_dist.memory.state import NEVER, NO_EVENT, NodeState
+from pres_dist.model.decoder import LinkDecoder
+from pres_dist.model.history import HistoryDecoder, Past
+from pres_dist.model.tgn import TGN
+from pres_dist.model.updater import MailContext
+from pres_dist.pres.transitions import Mixture, TransitionRows
+from pres_dist.step.compute import TemporalStep
+
+_EXAMPLES = 2
+"""Rows to trace with: an axis of one would be taken for fixed."""
+
+_MEANINGS = {
+    "memory": "memory before the mail",
+    "last_update": f"time of the newest event in the memory; {NEVER} where there is none",
+    "mail_memory": "what each mail holds of the other endpoint",
+    "mail_event": f"events of the mail, full slots first; {NO_EVENT} in empty ones",
+    "mail_count": "events that the mail stands for",
+    "mail_t": "times of the events of the mail",
+    "mail_features": "features of those events, scaled (feature_scaling in the manifest)",
+    "mail_own": "whether the node was an endpoint of the event",
+    "now": "time of the temporal batch",
+    "num_observed": "transitions of the memory that were seen in training",
+    "rate": "their mean rate",
+    "weights": "of the mixture over rates",
+    "means": "of the mixture over rates",
+    "variances": "of the mixture over rates",
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and what it takes and gives.
+
+    Attributes:
+        program: called by keyword.
+        inputs: a line on each argument, by its name.
+        outputs: a line on each result, in order.
+    """
+
+    program: ExportedProgram
+    inputs: Mapping[str, str]
+    outputs: tuple[str, ...]
+
+
+class HistoryDecoderProgram(nn.Module):
+    """A link decoder that reads the event log, by the names of its inputs."""
+
+    def __init__(self, decoder: HistoryDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self,
+        sources: Tensor,
+        destinations: Tensor,
+        numbers: Tensor,
+        common: Tensor | None = None,
+        num_common: Tensor | None = None,
+    ) -> Tensor:
+        """[B, M] logits."""
+        logits: Tensor = self.decoder(sources, destinations, Past(numbers, common, num_common))
+        return logits
+
+
+class DecoderProgram(nn.Module):
+    """The link decoder by the names of its inputs."""
+
+    def __init__(self, decoder: LinkDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, sources: Tensor, destinations: Tensor) -> Tensor:
+        """[B, M] logits."""
+        logits: Tensor = self.decoder(sources, destinations)
+        return logits
+
+
+class MemoryProgram(nn.Module):
+    """`TGN.update_memory` with a tensor for each argument.
+
+    Args:
+        model: one with memory.
+    """
+
+    def __init__(self, model: TGN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        memory: Tensor,
+        last_update: Tensor,
+        mail_memory: Tensor,
+        mail_event: Tensor,
+        mail_count: Tensor,
+        mail_t: Tensor,
+        mail_features: Tensor | None = None,
+        mail_own: Tensor | None = None,
+        now: Tensor | None = None,
+        num_observed: Tensor | None = None,
+        rate: Tensor | None = None,
+        weights: Tensor | None = None,
+        means: Tensor | None = None,
+        variances: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """[U, D] memory after the mail and PRES, and [U] the time of its newest event."""
+        state = NodeState(memory, last_update, mail_memory, mail_event, mail_count)
+        context = MailContext(mail_t, mail_features, mail_own, now)
+        transitions = None
+        if num_observed is not None and rate is not None:
+            mixture = None
+            if weights is not None and means is not None and variances is not None:
+                mixture = Mixture(weights, means, variances)
+            transitions = TransitionRows(num_observed, rate, mixture)
+        updated = self.model.update_memory(state, context, transitions)
+        return updated.memory_UD, updated.last_update_U
+
+
+def link_decoder(model: TGN, embedding_dim: int) -> Program:
+    """Logits of sources with their candidates; B and M are free.
+
+    Args:
+        model: whose decoder.
+        embedding_dim: A.
+    """
+    decoder = model.decoder
+    sizes = {"destinations": embedding_dim}
+    inputs = {
+        "sources": f"float32 [batch, {embedding_dim}] embeddings of sources",
+        "destinations": f"float32 [batch, candidates, {embedding_dim}] those of destinations",
+    }
+    if isinstance(decoder, HistoryDecoder):
+        sizes["numbers"] = decoder.shift_F.numel()
+        inputs["numbers"] = (
+            f"float32 [batch, candidates, {sizes['numbers']}] what the event log says of each "
+            "pair: `log_numbers` in the manifest, in that order"
+        )
+        if decoder.common is not None:
+            sizes["common"] = decoder.common.in_features
+            inputs["common"] = (
+                f"float32 [batch, candidates, {sizes['common']}] sum of the states of their common "
+                "neighbors"
+            )
+        if decoder.counts_common:
+            inputs["num_common"] = "float32 [batch, candidates] number of common neighbors"
+    shape = (_EXAMPLES, _EXAMPLES + 1)
+    example = {name: torch.zeros(*shape, size) for name, size in sizes.items()}
+    example["sources"] = torch.zeros(_EXAMPLES, embedding_dim)
+    if "num_common" in inputs:
+        example["num_common"] = torch.zeros(shape)
+    example = {name: example[name] for name in inputs}
+    batch, candidates = Dim("batch", min=1), Dim("candidates", min=1)
+    shapes = {name: {0: batch, 1: candidates} for name in inputs} | {"sources": {0: batch}}
+    module = (
+        HistoryDecoderProgram(decoder)
+        if isinstance(decoder, HistoryDecoder)
+        else DecoderProgram(decoder)
+    )
+    program = torch.export.export(module.eval(), (), example, dynamic_shapes=shapes)
+    return Program(program, inputs, ("float32 [batch, candidates] logits",))
+
+
+def memory_updater(step: TemporalStep) -> Program:
+    """Memory of nodes after their mail, of a model with memory; U is free."""
+    example = updater_inputs(step, torch.arange(_EXAMPLES), torch.tensor(0))
+    nodes = Dim("nodes", min=1)
+    shapes = {name: {0: nodes} if tensor.dim() else {} for name, tensor in example.items()}
+    program = torch.export.export(
+        MemoryProgram(step.model).eval(), (), example, dynamic_shapes=shapes
+    )
+    outputs = (
+        f"float32 [nodes, {step.store.dim}] memory",
+        "int64 [nodes] time of the newest event in it",
+    )
+    inputs = {name: _described(name, tensor) for name, tensor in example.items()}
+    return Program(program, inputs, outputs)
+
+
+def updater_inputs(step: TemporalStep, nodes_U: Tensor, now: Tensor) -> dict[str, Tensor]:
+    """What the program of `memory_updater` takes, of nodes as the store holds them.
+
+    Args:
+        step: model, store and stream.
+        nodes_U: int64 nodes.
+        now: int64 scalar, time that the ages of mail count to, where mailboxes roll.
+    """
+    correction, tables = step.model.correction, step.tables
+    pulled = step.store.pull(nodes_U, correction is not None and correction.needs_mixture)
+    state, transitions = pulled.state, pulled.transitions
+    events_UR = state.mail_event_UR.clamp(min=0)
+    found = {
+        "memory": state.memory_UD,
+        "last_update": state.last_update_U,
+        "mail_memory": state.mail_memory_URD,
+        "mail_event": state.mail_event_UR,
+        "mail_count": state.mail_count_U,
+        "mail_t": tables.times(events_UR),
+    }
+    features = tables.edge_features(events_UR)
+    if features is not None:
+        found["mail_features"] = features
+    if step.store.rolling:
+        found["mail_own"] = tables.is_endpoint(nodes_U[:, None], events_UR)
+        found["now"] = now
+    if correction is not None and transitions is not None:
+        found |= {"num_observed": transitions.num_observed_U, "rate": transitions.rate_UD}
+        if transitions.mixture is not None:
+            mixture = transitions.mixture
+            found |= {
+                "weights": mixture.weight_UC,
+                "means": mixture.mean_UCD,
+                "variances": mixture.variance_UCD,
+            }
+    return found
+
+
+def _described(name: str, example: Tensor) -> str:
+    """Type, shape and meaning of an argument."""
+    axes = ", ".join(["nodes", *(str(size) for size in example.shape[1:])] if example.dim() else [])
+    return f"{str(example.dtype).removeprefix('torch.')} [{axes}] {_MEANINGS[name]}"

@@ -1,0 +1,159 @@
+"""Appending events to a run: its stream grows, and its memory goes on over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.inference.journal import read_journal
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.new_events import EventColumns, NewEvents, read_new_events, write_longer
+from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.inference.times import MaxAhead
+from pres_dist.inference.train_on import TrainedOn, TrainOn, check_trainable, train_on
+from pres_dist.inference.versions import EXTENDED, STREAM, RunState, new_version, publish
+from pres_dist.report.run_folder import read_config
+from pres_dist.report.run_lock import RunLock, lock_run
+
+JOURNAL = "served.jsonl"
+"""Events that a service has taken in since (`pres_dist.inference.serve`)."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What was appended.
+
+    Attributes:
+        num_events: new events.
+        num_nodes: new nodes.
+        total_events: of the stream now.
+        folder: of the version.
+        training: what going on to train has brought; None where that was not asked for.
+    """
+
+    num_events: int
+    num_nodes: int
+    total_events: int
+    folder: Path
+    training: TrainedOn | None = None
+
+
+def extend_run(
+    run_dir: Path,
+    source: Any,
+    columns: EventColumns | None = None,
+    report: Report = quiet,
+    training: TrainOn | None = None,
+    max_ahead: MaxAhead = "auto",
+    stream: Path | None = None,
+) -> Extension:
+    """Append events to the stream of a run, and bring its memory up to date.
+
+    Weights stay as they are, unless they are to be trained on. The run's own stream is not
+    touched: the longer one is kept in the run folder, and whoever uses the run from then on
+    finds it there. A crash leaves the run as it was.
+
+    Args:
+        run_dir: folder of the run.
+        source: path of a file, or a DataFrame.
+        columns: names of its columns.
+        report: told how many of the events memory has seen.
+        training: how to go on training on the new events; None keeps weights as they are.
+        max_ahead: how far after the last event new ones may be; see `latest_allowed`.
+        stream: where the run's stream is now; where it was when None.
+
+    Raises:
+        ConfigError: not the folder of a run, another process writes into it, or a run that cannot
+            be trained on (see `train_on`).
+        CheckpointError: no usable checkpoint, or one of other events.
+        DataError: events that are not valid, or not later than all that the run knows.
+    """
+    read_config(run_dir)
+    with lock_run(run_dir) as lock:
+        _check_nothing_served(run_dir)
+        live = LiveRun(run_dir, stream=stream)
+        new = read_new_events(live.stream, source, columns or EventColumns(), max_ahead)
+        return append(lock, live, new, report, training)
+
+
+def append(
+    lock: RunLock,
+    live: LiveRun,
+    new: NewEvents,
+    report: Report = quiet,
+    training: TrainOn | None = None,
+) -> Extension:
+    """Append events to the run, which the caller holds the lock of; see `extend_run`."""
+    _check_labels(live, new)
+    if training is not None:
+        check_trainable(live, new)
+    live.move_to(live.stream.num_events, report)
+    lock.check()
+    staged = new_version(live.run_dir)
+    try:
+        state, trained = _grown(live, new, staged.path, report, training)
+        lock.check()
+        return Extension(
+            len(new),
+            state.data.stream.num_nodes - live.stream.num_nodes,
+            state.data.stream.num_events,
+            publish(staged, state),
+            trained,
+        )
+    except BaseException:
+        staged.discard()
+        raise
+
+
+def _grown(
+    live: LiveRun, new: NewEvents, folder: Path, report: Report, training: TrainOn | None
+) -> tuple[RunState, TrainedOn | None]:
+    """Stream and memory with the new events, and what training on them has brought."""
+    stream = write_longer(live.stream, new, folder / STREAM)
+    before, after = NodeNumbers.of(live.stream), NodeNumbers.of(stream)
+    state = replace(
+        live.state,
+        data=live.state.data_over(stream, live.config, live.device),
+        segments=[*live.state.segments, stream.num_events],
+        memory=relaid(live.parts.store.state_dict(), before, after),
+        memory_end=live.stream.num_events,
+    )
+    trained = None
+    if training is not None:
+        state, trained = train_on(live, state, training, report)
+    grown = LiveRun(live.run_dir, opened=state)
+    grown.move_to(stream.num_events, report)
+    memory = grown.parts.store.state_dict()
+    return replace(state, memory=memory, memory_end=stream.num_events), trained
+
+
+def _check_nothing_served(run_dir: Path) -> None:
+    """Events that a service took in come before any others."""
+    journal = run_dir / EXTENDED / JOURNAL
+    if journal.exists() and read_journal(journal).kept:
+        raise ConfigError(
+            f"{journal}: holds events that `pres-dist serve` took in: append these first, by "
+            f"`pres-dist extend {run_dir} --served`"
+        )
+
+
+def _check_labels(live: LiveRun, new: NewEvents) -> None:
+    """Raise DataError for a label that the run's classifier has no class for."""
+    learned = learned_labels(live)
+    if new.chunk.labels is None or learned is None:
+        return
+    unknown = np.setdiff1d(new.chunk.labels, learned)
+    if unknown.size:
+        raise DataError(f"labels must be among those that the run has learned, got {unknown[0]}")
+
+
+def learned_labels(live: LiveRun) -> np.ndarray | None:
+    """Return the labels that new events may have; None for any, where nothing is classified."""
+    if live.config.task.kind == "link_prediction" or live.stream.labels is None:
+        return None
+    labels: np.ndarray = np.unique(live.stream.labels)
+    return labels

@@ -1,0 +1,151 @@
+"""Rows of numbers for nodes, by the user's own ids: in memory, and as files.
+
+Shapes: n nodes, A numbers a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pres_dist.events.lookup import NodeLookup
+from pres_dist.events.stream import EventStream
+from pres_dist.inference.table_files import check_place, ending, new_file, table_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NODE_SUFFIXES = (".parquet", ".csv", ".csv.gz", ".npz")
+
+
+@dataclass(frozen=True)
+class NodeTable:
+    """One row of numbers for each of n nodes.
+
+    Attributes:
+        ids: the user's own ids, [n].
+        sides: source or destination for each, where the stream is bipartite; an id may
+            stand for one of either there.
+        values: [n, A] float32.
+        time: the time they are of, in the stream's unit: events strictly before it are seen.
+        last_update: [n] int64 time of the newest event in each memory; None for embeddings.
+        kind: embedding or memory; the name of the column that holds them.
+    """
+
+    ids: list[str] | np.ndarray
+    sides: list[str] | None
+    values: Tensor
+    time: int
+    last_update: Tensor | None = None
+    kind: str = "embedding"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to_arrow(self, spread: bool = False) -> pa.Table:
+        """Columns id, side (of bipartite streams), last_update (of memory) and values.
+
+        Args:
+            spread: the values as e0, e1, ... in place of one list a node.
+        """
+        values = np.ascontiguousarray(self.values.cpu().numpy(), dtype=np.float32)
+        columns = _id_columns(self)
+        if spread:
+            columns |= {f"e{place}": column for place, column in enumerate(values.T)}
+        else:
+            flat, width = pa.array(values.ravel()), values.shape[1]
+            columns[self.kind] = pa.FixedSizeListArray.from_arrays(flat, width)
+        return pa.table(columns)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Columns e0, e1, ... by the index id; by (side, id) where the stream is bipartite."""
+        import pandas as pd
+
+        columns = _id_columns(self)
+        named = [columns.pop(name) for name in ("side", "id") if name in columns]
+        names = ["id"] if self.sides is None else ["side", "id"]
+        index = pd.MultiIndex.from_arrays(named, names=names) if len(named) > 1 else None
+        values = self.values.cpu().numpy()
+        columns |= {f"e{place}": column for place, column in enumerate(values.T)}
+        return pd.DataFrame(
+            columns, index=pd.Index(named[0], name="id") if index is None else index
+        )
+
+
+def joined(tables: Sequence[NodeTable]) -> NodeTable:
+    """Parts of one table, put together; there must be at least one."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    ids: list[str] | np.ndarray
+    if isinstance(first.ids, list):
+        ids = [one for table in tables for one in table.ids]
+    else:
+        ids = np.concatenate([table.ids for table in tables])
+    sides = None if first.sides is None else [one for table in tables for one in table.sides or ()]
+    return replace(first, ids=ids, sides=sides, values=torch.cat([each.values for each in tables]))
+
+
+def table_of(
+    stream: EventStream, nodes: Tensor, values: Tensor, time: int, last_update: Tensor | None = None
+) -> NodeTable:
+    """Rows of nodes under the ids that the user gave them."""
+    numbers = nodes.cpu().numpy()
+    sides = NodeLookup(stream).side_of(numbers)
+    return NodeTable(
+        stream.raw_ids(numbers),
+        None if sides is None else [str(side) for side in sides],
+        values,
+        time,
+        last_update,
+        "embedding" if last_update is None else "memory",
+    )
+
+
+def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:
+    """Write tables one after the other; the file appears complete or not at all.
+
+    Args:
+        path: .parquet with a list of numbers a node, .csv with a column for each, or .npz,
+            for which all rows are kept in memory.
+        tables: parts of one table.
+        about: what the metadata of the Parquet schema say.
+
+    Raises:
+        DataError: another suffix, or a place that cannot be written.
+    """
+    check_place(path, NODE_SUFFIXES)
+    if path.suffix == ".npz":
+        with new_file(path) as file:
+            _write_npz(file, tables, about)
+        return
+    with table_file(path, about) as writer:
+        for table in tables:
+            writer.write(table.to_arrow(spread=ending(path) != ".parquet"))
+
+
+def _write_npz(file: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:
+    all_of: dict[str, list[np.ndarray]] = {}
+    for table in tables:
+        columns: dict[str, Any] = {**_id_columns(table), table.kind: table.values.cpu().numpy()}
+        for name, column in columns.items():
+            all_of.setdefault(name, []).append(np.asarray(column))
+    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in all_of.items()}
+    with file.open("wb") as opened:
+        np.savez(opened, time=np.int64(str(about["time"])), **arrays)
+
+
+def _id_columns(table: NodeTable) -> dict[str, Any]:
+    columns: dict[str, Any] = {"id": table.ids}
+    if table.sides is not None:
+        columns["side"] = table.sides
+    if table.last_update is not None:
+        columns["last_update"] = table.last_update.cpu().numpy()
+    return columns

@@ -1,0 +1,140 @@
+"""Files of pairs: read in batches, and written again with a probability beside each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pres_dist.errors import DataError
+from pres_dist.events.chunk import Locate
+from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
+from pres_dist.events.raw_ids import id_column
+from pres_dist.events.readers.source import open_table
+from pres_dist.events.readers.table import Table, column_named, require_columns
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.pairs import Pairs
+from pres_dist.inference.times import times_of
+
+PROBABILITY = "probability"
+Unknown = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """Names of the columns of pairs.
+
+    Attributes:
+        time: it need not be there.
+        delimiter: between them in a CSV file; a comma or a tab when None.
+    """
+
+    src: str = "src"
+    dst: str = "dst"
+    time: str = "t"
+    delimiter: str | None = None
+
+
+class PairFile:
+    """Pairs of a CSV, TSV or Parquet file.
+
+    Args:
+        path: the file.
+        columns: which ones matter; the others are handed on.
+
+    Raises:
+        DataError: it cannot be read, lacks a column, or has one named probability.
+    """
+
+    def __init__(self, path: Path, columns: PairColumns) -> None:
+        self._table: Table = open_table(path, delimiter=columns.delimiter)
+        named = partial(column_named, self._table.columns)
+        self._columns = PairColumns(named(columns.src), named(columns.dst), named(columns.time))
+        require_columns(self._table, [self._columns.src, self._columns.dst])
+        if PROBABILITY in self._table.columns:
+            raise DataError(f"{path}: has a column {PROBABILITY!r} already, which is to be written")
+        self.num_rows = 0
+        """Pairs of the file, once they have been read."""
+        self.has_times = self._columns.time in self._table.columns
+
+    def pairs(self, live: LiveRun, t: int, unknown: Unknown) -> tuple[Pairs, np.ndarray]:
+        """The pairs to score, and their places among all rows of the file.
+
+        Args:
+            live: whose ids and times they have.
+            t: time of pairs without one.
+            unknown: whether an unknown id is an error, or its pair is left out.
+
+        Raises:
+            DataError: an id that is unknown, or a time that is none or too early.
+        """
+        read = list(self._read(live, t, unknown))
+        if not read:
+            raise DataError(f"{self._table.path}: must hold at least one pair, got none")
+        src, dst, times = (np.concatenate(column) for column in zip(*read, strict=True))
+        self.num_rows = len(src)
+        (places,) = np.nonzero((src != UNKNOWN) & (dst != UNKNOWN))
+        return Pairs(src[places], dst[places], times[places]), places
+
+    def with_probabilities(self, probability: np.ndarray) -> Iterator[pa.Table]:
+        """The rows of the file, part by part, with a probability; empty where it is nan."""
+        done = 0
+        for batch in self._table.batches(self._table.columns):
+            values = probability[done : done + batch.num_rows]
+            done += batch.num_rows
+            yield pa.Table.from_batches([batch]).append_column(
+                PROBABILITY, pa.array(values, from_pandas=True)
+            )
+
+    def _read(
+        self, live: LiveRun, t: int, unknown: Unknown
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Nodes and times of the rows, part by part."""
+        first, names = 0, self._columns
+        wanted = [names.src, names.dst, *([names.time] if self.has_times else [])]
+        for batch in self._table.batches(wanted):
+
+            def locate(row: int, first: int = first) -> str:
+                return self._table.locate(first + row)
+
+            src, dst = (
+                nodes_of(live.lookup, batch.column(name), name, side, locate, unknown)
+                for name, side in zip((names.src, names.dst), SIDES, strict=True)
+            )
+            times = np.full(batch.num_rows, t, np.int64)
+            if self.has_times:
+                column = batch.column(names.time)
+                times = times_of(live.stream, column, names.time, locate)
+                check_times(live, times, names.time, locate)
+            yield src, dst, times
+            first += batch.num_rows
+
+
+def nodes_of(
+    lookup: NodeLookup,
+    column: pa.Array,
+    what: str,
+    side: Side,
+    locate: Locate,
+    unknown: Unknown = "error",
+) -> np.ndarray:
+    """[n] nodes of a column of ids; DataError for one that is unknown, unless it is skipped."""
+    own_side: Side | None = side if lookup.bipartite else None
+    ids = id_column(column, what, locate, missing=unknown == "skip")
+    nodes = lookup.nodes(ids, own_side)
+    if unknown == "error" and (nodes == UNKNOWN).any():
+        row = int(np.argmax(nodes == UNKNOWN))
+        told = lookup.explain(column[row].as_py(), what, own_side)
+        raise DataError(f"{locate(row)}: {told}")
+    return nodes
+
+
+def check_times(live: LiveRun, times: np.ndarray, what: str, locate: Locate) -> None:
+    """Raise DataError where a time is one that the memory cannot be brought to."""
+    for extreme in (times.argmin(), times.argmax()) if len(times) else ():
+        live.check_time(int(times[extreme]), f"{locate(int(extreme))}: {what}")

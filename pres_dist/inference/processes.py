@@ -1,0 +1,246 @@
+"""Processes of this machine that share the work on a trained run.
+
+Each has a pipe of its own to the command. A worker that dies, be it halfway through an
+answer, closes its end, which the command notices; one that has stopped gives no more signs of
+life; and where the command dies, its workers end with it. There is no shared memory that could
+be left.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from threading import Lock, Thread
+
+import numpy as np
+import torch
+
+from pres_dist.errors import PresDistError, WorkerLostError
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.sharing import Alone, Opening, Task, lost
+from pres_dist.parallel.heartbeat import beating
+
+_AHEAD = 2
+"""Tasks for each worker that may be done before their turn: what bounds the memory."""
+_SECONDS_BETWEEN_REPORTS = 0.1
+_PATIENCE_S = 10.0
+_BEAT_S = 5.0
+_SILENT_S = 60.0
+"""Without a sign of life for so long, a worker is given up."""
+
+
+class Ready:
+    """A worker has opened the run."""
+
+
+class Alive:
+    """A worker is at work."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How far a worker has brought its memory, as `Report` is told."""
+
+    events: int
+    done: int
+    total: int
+
+
+Answer = Ready | Alive | Swept | np.ndarray
+
+
+@dataclass
+class _Member:
+    """A worker, as the command sees it; `idle` once it waits for a task."""
+
+    number: int
+    process: SpawnProcess
+    connection: Connection
+    idle: bool = False
+    place: int = -1
+    heard: float = field(default_factory=time.monotonic)
+
+    def send(self, place: int, task: Task) -> None:
+        self.place, self.idle, self.heard = place, False, time.monotonic()
+        try:
+            self.connection.send(task)
+        except ConnectionError:
+            raise self._lost() from None
+
+    def receive(self) -> Answer:
+        """What it says; raises what went wrong there."""
+        self.heard = time.monotonic()
+        try:
+            said: Answer | PresDistError = self.connection.recv()
+        except (EOFError, ConnectionError):
+            raise self._lost() from None
+        if isinstance(said, PresDistError):
+            raise said
+        self.idle = not isinstance(said, Alive | Swept)
+        return said
+
+    def check(self) -> None:
+        """Raise WorkerLostError where it has been silent for too long."""
+        if time.monotonic() - self.heard > _SILENT_S:
+            how = f"has given no sign of life for {_SILENT_S:g} s: stopped or hung"
+            raise lost(self.number, how)
+
+    def _lost(self) -> WorkerLostError:
+        self.process.join(_PATIENCE_S)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return lost(self.number, f"was ended by {signal.Signals(-code).name}")
+        return lost(self.number, f"ended with exit code {code}")
+
+
+class Processes:
+    """Shares tasks among processes, which start with the first tasks and end with the block.
+
+    They share the threads that torch has here. A task that is alone is computed by the command.
+
+    Args:
+        live: the run as the command has opened it.
+        num_workers: processes at most.
+    """
+
+    def __init__(self, live: LiveRun, num_workers: int) -> None:
+        self._alone = Alone(live)
+        self._opening = Opening.of(live, max(torch.get_num_threads() // num_workers, 1))
+        self._num_workers = num_workers
+        self._members: list[_Member] = []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self._members:
+            member.process.kill()  # a worker writes nothing
+        for member in self._members:
+            member.process.join()
+            member.connection.close()
+        self._members = []
+
+    def __call__(self, tasks: Iterable[Task], report: Report = quiet) -> Iterator[np.ndarray]:
+        ahead = iter(tasks)
+        first = list(islice(ahead, self._num_workers))
+        if len(first) < 2:
+            yield from self._alone(first, report)
+            return
+        while len(self._members) < len(first):
+            self._members.append(_start(len(self._members), self._opening))
+        yield from self._in_order(enumerate(chain(first, ahead)), report)
+
+    def _in_order(self, tasks: Iterator[tuple[int, Task]], report: Report) -> Iterator[np.ndarray]:
+        """Results in the order of the tasks, whoever is done first."""
+        given = handed_on = 0
+        results: dict[int, np.ndarray] = {}
+        while True:
+            most = handed_on + _AHEAD * len(self._members) - given
+            given += self._give(islice(tasks, most))
+            if given == handed_on and any(member.idle for member in self._members):
+                return
+            for member in self._speaking():
+                said = member.receive()
+                if isinstance(said, np.ndarray):
+                    results[member.place] = said
+                elif isinstance(said, Swept) and not handed_on:
+                    report(said.events, said.done, said.total)
+            while handed_on in results:
+                yield results.pop(handed_on)
+                handed_on += 1
+
+    def _give(self, tasks: Iterator[tuple[int, Task]]) -> int:
+        """Give those who wait a task each; how many there were."""
+        idle = [member for member in self._members if member.idle]
+        given = 0
+        for member, (place, task) in zip(idle, tasks, strict=False):
+            member.send(place, task)
+            given += 1
+        return given
+
+    def _speaking(self) -> Iterator[_Member]:
+        """Those who have something to say, once there is one."""
+        busy = [member for member in self._members if not member.idle]
+        heard = wait([member.connection for member in busy], timeout=_BEAT_S)
+        for member in busy:
+            if member.connection not in heard:
+                member.check()
+        return (member for member in busy if member.connection in heard)
+
+
+def _start(number: int, opening: Opening) -> _Member:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, opening, _BEAT_S), daemon=True)
+    resource_tracker.ensure_running()  # or else `start` does, and lets signals through again
+    # A process begins with the signals blocked that its parent blocks: Ctrl-C is the command's.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    return _Member(number, process, ours)
+
+
+def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
+    """What a worker does: computes tasks until the pipe is closed."""
+    Thread(target=_end_with_command, name="command", daemon=True).start()
+    voice = _Voice(connection, beat_s)
+    with suppress(EOFError, ConnectionError):
+        try:
+            with voice.working():
+                live = opening.open()
+            voice.say(Ready())
+            while True:
+                task: Task = connection.recv()
+                with voice.working():
+                    values = task.compute(live, voice.now_and_then)
+                voice.say(values)
+        except PresDistError as error:
+            voice.say(error)
+
+
+def _end_with_command() -> None:
+    """End this worker at once when the command dies, also in the middle of a long task."""
+    command = multiprocessing.parent_process()
+    if command is not None:
+        command.join()
+        os._exit(1)
+
+
+class _Voice:
+    """What a worker says to the command.
+
+    Args:
+        connection: to it.
+        beat_s: seconds between signs of life.
+    """
+
+    def __init__(self, connection: Connection, beat_s: float) -> None:
+        self._connection, self._beat_s = connection, beat_s
+        self._lock = Lock()
+        self._last = 0.0
+
+    def say(self, what: Answer | PresDistError) -> None:
+        with self._lock:
+            self._connection.send(what)
+
+    def now_and_then(self, events: int, done: int, total: int) -> None:
+        """Tell how far memory is, not too often."""
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_REPORTS:
+            self._last = time.monotonic()
+            self.say(Swept(events, done, total))
+
+    def working(self) -> AbstractContextManager[None]:
+        """Give signs of life until the block ends."""
+        return beating(lambda: self.say(Alive()), self._beat_s)

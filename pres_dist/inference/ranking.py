@@ -1,0 +1,116 @@
+"""How good recommendations are: each test event's destination ranked among all destinations.
+
+Shapes: n events, C destinations, A embedding size.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.errors import DataError
+from pres_dist.evaluation.metrics import hits, reciprocal_ranks
+from pres_dist.inference.blend import NAMES, destinations_of_run, learn_blend, scored_events
+from pres_dist.inference.history import History
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.sharing import Share
+from pres_dist.step.batches import TemporalBatch
+
+TOP = 10
+MAX_EVENTS = 2000
+Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
+"""[n] hits and [n] reciprocal ranks, by whose they are."""
+
+
+def evaluate_ranking(
+    live: LiveRun,
+    max_events: int = MAX_EVENTS,
+    report: Report = quiet,
+    share: Share | None = None,
+) -> dict[str, Any]:
+    """hit@10 and MRR of the model and of baselines over the test part.
+
+    The destination of an event is ranked among all destinations of the stream, whether
+    the source has met them before or not, at the event's own time: model and baselines
+    see every event before it, as `recommend` does.
+
+    Args:
+        live: the run.
+        max_events: about so many events, spread evenly over the test part; all where there
+            are no more.
+        report: told how many are done, first of those that the blend is learnt from.
+        share: who scores the events; the run itself when None.
+
+    Returns:
+        num_events, num_destinations, seconds, and `ranked`: for the model, the blend, the
+        past alone and each baseline hit@10 and MRR of all events, and of those whose pair
+        is new.
+    """
+    live.require_links()
+    started = time.perf_counter()
+    split = live.parts.data.split
+    if not len(split.test):
+        raise DataError(f"{live.stream.name}: has no test events to rank")
+    kind, destinations = str(live.config.model.kind), destinations_of_run(live)
+    blend, past = learn_blend(live, report, share) if len(split.validation) else (None, None)
+    history = History(live.stream, live.step.tables)
+    ranked: list[Ranks] = []
+    is_new: list[np.ndarray] = []
+    scored = scored_events(live, split.test, destinations, max_events, report, share)
+    for batch, before, logits in scored:
+        scores: dict[str, Tensor] = {kind: logits}
+        if blend is not None and past is not None:
+            features = history.features(batch.src_B, before, destinations)
+            scores |= {f"{kind} and the past": blend.scores(logits, features)}
+            scores |= {"the past alone": past.scores(logits, features)}
+        scores |= history.baselines(batch.src_B, before, destinations)
+        ranked.append({name: _ranks(score, batch, destinations) for name, score in scores.items()})
+        is_new.append((history.latest(batch.src_B, batch.dst_B, before) < 0).cpu().numpy())
+    return {
+        "num_events": sum(len(part) for part in is_new),
+        "num_destinations": destinations.numel(),
+        "ranked": _metrics(ranked, np.concatenate(is_new)),
+        "blend": None if blend is None else dict(zip(NAMES, blend.weights, strict=True)),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _ranks(
+    score_nC: Tensor, batch: TemporalBatch, destinations: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and reciprocal ranks of the true destinations."""
+    true_n = torch.searchsorted(destinations, batch.dst_B)[:, None]
+    positive_n = score_nC.gather(1, true_n)[:, 0].double().cpu().numpy()
+    others_nC = score_nC.double().scatter(1, true_n, -torch.inf).cpu().numpy()
+    return hits(positive_n, others_nC, TOP), reciprocal_ranks(positive_n, others_nC)
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    hit, reciprocal = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return hit, reciprocal
+
+
+def _metrics(ranked: list[Ranks], new_n: np.ndarray) -> dict[str, dict[str, Any]]:
+    """hit@10 and MRR by name; of all events, and of those whose pair is new."""
+    metrics = {}
+    for name in ranked[0]:
+        hit_n, reciprocal_n = _joined([part[name] for part in ranked])
+        metrics[name] = {
+            **_means(hit_n, reciprocal_n),
+            "new_pairs": {**_means(hit_n[new_n], reciprocal_n[new_n])},
+        }
+    return metrics
+
+
+def _means(hit_n: np.ndarray, reciprocal_n: np.ndarray) -> dict[str, Any]:
+    if not hit_n.size:
+        return {"num_events": 0}
+    return {
+        "num_events": int(hit_n.size),
+        f"hit@{TOP}": float(hit_n.mean()),
+        "mrr": float(reciprocal_n.mean()),
+    }

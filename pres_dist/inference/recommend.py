@@ -1,0 +1,142 @@
+"""The most likely destinations of sources.
+
+Shapes: S sources, C candidates, A embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist.errors import DataError
+from pres_dist.inference.blend import blend_of
+from pres_dist.inference.history import History
+from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.recommend_scores import all_logits
+
+Order = Literal["blend", "model"]
+"""By the model's logit blended with the past (`inference/blend.py`), or by the logit alone."""
+
+
+def order_of(live: LiveRun, order: Order | None) -> Order:
+    """Return the order asked for, or that which suits the run.
+
+    A decoder that reads the event log knows what the blend would add.
+    """
+    if order is not None:
+        return order
+    return "blend" if live.step.log is None else "model"
+
+
+_CELLS = 1 << 20
+"""Scores that are computed at a time: what bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A destination for a source.
+
+    Attributes:
+        src, dst: the user's own ids.
+        rank: from 1, the most likely first.
+        probability: of a link, by the model alone (docs/use.md).
+        events: how often the two have met before.
+    """
+
+    src: str | int
+    rank: int
+    dst: str | int
+    probability: float
+    events: int
+
+
+def recommend(
+    live: LiveRun,
+    sources: Tensor,
+    top: int,
+    t: int,
+    exclude_seen: bool = False,
+    order: Order | None = None,
+    report: Report = quiet,
+) -> Iterator[Recommendation]:
+    """The top destinations of each source at a time, source by source.
+
+    Candidates are the nodes with an event before the time: destinations in a bipartite
+    stream, and all but the source itself in another.
+
+    Args:
+        live: the run.
+        sources: [S] int64 nodes.
+        top: destinations of each; fewer where there are fewer candidates.
+        t: events strictly before it are seen.
+        exclude_seen: leave out whom the source has met before.
+        order: what candidates are ordered by; None suits the run (`order_of`). The blend is
+            learnt when first needed.
+        report: told how far it is, first over events and then over sources.
+
+    Raises:
+        ConfigError: the run has not learnt to score links, or has no validation events to
+            learn the blend from.
+        DataError: nobody has an event before the time.
+    """
+    live.require_links()
+    blend = blend_of(live, report) if order_of(live, order) == "blend" else None
+    history = History(live.stream, live.step.tables)
+    event = live.first_event_at(t)
+    live.move_to(event, report)
+    candidates_C = _candidates(live, event)
+    candidates = live.query(candidates_C, torch.full_like(candidates_C, t), t)
+    done = 0
+    for part in sources.to(live.device).split(max(1, _CELLS // candidates_C.numel())):
+        asked = live.query(part, torch.full_like(part, t), t)
+        logits_SC = scores_SC = all_logits(live.step, asked, candidates)
+        if blend is not None:
+            before_S = torch.full_like(part, event)
+            scores_SC = blend.scores(logits_SC, history.features(part, before_S, candidates_C))
+        for node, logits_C, scores_C in zip(part.tolist(), logits_SC, scores_SC, strict=True):
+            met = live.partners(node, event)
+            hidden_C = candidates_C == node
+            if exclude_seen:
+                hidden_C |= torch.isin(candidates_C, met[0])
+            best = best_places(scores_C.masked_fill(hidden_C, -torch.inf), top)
+            yield from _named(live, node, candidates_C[best], logits_C[best], met)
+        done += part.numel()
+        report(done, done, sources.numel())
+
+
+def _candidates(live: LiveRun, event: int) -> Tensor:
+    known = live.known_nodes(event)
+    if live.stream.num_sources is not None:
+        known = known[known >= live.stream.num_sources]
+    if not known.numel():
+        raise DataError(f"{live.stream.name}: nobody has an event before that time")
+    return known
+
+
+def best_places(scores_C: Tensor, top: int) -> Tensor:
+    """Places of the best candidates, best first, but for those at minus infinity."""
+    scores, places = scores_C.topk(min(top, scores_C.numel()))
+    return places[scores > -torch.inf]
+
+
+def _named(
+    live: LiveRun, source: int, nodes: Tensor, logits: Tensor, met: tuple[Tensor, Tensor]
+) -> Iterator[Recommendation]:
+    """Recommendations of a source under the user's ids."""
+    (src,) = live.stream.raw_ids([source])
+    times_met = dict(zip(met[0].tolist(), met[1].tolist(), strict=True))
+    names = live.stream.raw_ids(nodes.cpu().numpy())
+    probabilities = torch.sigmoid(logits).tolist()
+    ranked = zip(nodes.tolist(), names, probabilities, strict=True)
+    for rank, (node, name, probability) in enumerate(ranked, 1):
+        yield Recommendation(_plain(src), rank, _plain(name), probability, times_met.get(node, 0))
+
+
+def _plain(raw: str | np.integer) -> str | int:
+    """An id as Python has it."""
+    return raw if isinstance(raw, str) else int(raw)

@@ -1,0 +1,329 @@
+"""A run as a notebook uses it: train, evaluate, embed, score, recommend."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from pres_dist import arguments
+from pres_dist.arguments import checked_call
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.events.lookup import SIDES, Side
+from pres_dist.events.stream import EventStream
+from pres_dist.files import read_regular
+from pres_dist.inference.embeddings import embed_nodes, find_nodes, memory_of
+from pres_dist.inference.extend import Extension, extend_run
+from pres_dist.inference.given_ids import Id, ids_given, is_id
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.new_events import EventColumns
+from pres_dist.inference.node_table import NodeTable, joined
+from pres_dist.inference.pair_tables import pairs_of
+from pres_dist.inference.pairs import score_pairs
+from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
+from pres_dist.inference.recommend import Order, Recommendation, recommend
+from pres_dist.inference.settings import configured
+from pres_dist.inference.times import MaxAhead, time_of
+from pres_dist.report.progress import SilentProgress, make_progress
+from pres_dist.report.run_folder import new_folder, read_config
+from pres_dist.run_files import RESULTS
+from pres_dist.training import run as training
+from pres_dist.training.evaluate_run import evaluate_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """A trained run.
+
+    Model and memory are those of its best epoch. They are loaded when first needed and
+    kept; the memory is then brought from one time to the next as they are asked for.
+
+    Args:
+        path: folder of the run.
+        replay: rebuild the memory from the first event by the final weights: allows times
+            inside the training part, and costs accuracy (docs/pres.md).
+        stream: where the run's stream is now, if it was moved; its events must be the same.
+
+    Raises:
+        ConfigError: not the folder of a run.
+    """
+
+    @checked_call
+    def __init__(
+        self, path: str | Path, replay: bool = False, stream: str | Path | None = None
+    ) -> None:
+        self.path = arguments.path("path", path)
+        self._stream = None if stream is None else arguments.path("stream", stream)
+        self._replay = arguments.flag("replay", replay)
+        self.config: RunConfig = read_config(self.path, self._stream)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.config.model.kind} on {self.config.data.stream})"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What results.json holds: the metrics that the run ended with.
+
+        Raises:
+            ConfigError: the run has not ended.
+            DataError: the file is damaged.
+        """
+        try:
+            results = json.loads(read_regular(self.path / RESULTS))
+        except FileNotFoundError:
+            raise ConfigError(f"{self.path}: has no {RESULTS}: the run has not ended") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{self.path / RESULTS}: damaged: {error}") from None
+        if not isinstance(results, dict):
+            raise DataError(f"{self.path / RESULTS}: damaged: must hold a JSON object")
+        return results
+
+    @property
+    def stream(self) -> EventStream:
+        """The events that the run knows."""
+        return self._live.stream
+
+    @property
+    def memory(self) -> NodeTable:
+        """[n, D] memory of all nodes with an event, after the last event of the stream."""
+        live = self._live
+        if not self.config.model.has_memory:
+            raise ConfigError(f"model.kind {self.config.model.kind} has no memory")
+        return memory_of(live, live.latest, live.known_nodes(live.stream.num_events))
+
+    @checked_call
+    def evaluate(self, **settings: object) -> dict[str, Any]:
+        """The metrics of the best epoch, as `pres-dist evaluate`; the run's own settings hold.
+
+        Args:
+            settings: fields of the section `evaluation`, e.g. `negatives="historical"`.
+        """
+        named = {f"evaluation__{name}": value for name, value in settings.items()}
+        return evaluate_run(self.path, configured(self.config, named).evaluation, self._stream)
+
+    @checked_call
+    def embed(
+        self,
+        at: object = None,
+        nodes: Sequence[Id] | None = None,
+        side: Side | None = None,
+    ) -> NodeTable:
+        """[n, A] embeddings of nodes at a time.
+
+        Args:
+            at: events strictly before it are seen; a number as the import read numbers (its
+                `time_scale` counts), or a date or ISO 8601 text where the stream has a known
+                unit. None: after all events.
+            nodes: their ids; all with an event before the time when None.
+            side: source or destination, where an id of `nodes` may be either.
+
+        Raises:
+            DataError: an unknown id, or a time that the memory cannot be brought to.
+        """
+        arguments.one_of("side", side, (None, *SIDES))
+        ids = None if nodes is None else ids_given("nodes", nodes)
+        live, t, found = self._live, self._time(at), None
+        if ids is not None:
+            where = [f"nodes[{place}]" for place in range(len(ids))]
+            found = find_nodes(live.lookup, ids, where, side)
+        return joined(list(embed_nodes(live, t, found)))
+
+    @checked_call
+    def score(
+        self,
+        pairs: pd.DataFrame | Iterable[Sequence[Any]],
+        at: object = None,
+        batched: bool = False,
+    ) -> np.ndarray:
+        """[n] float32 probabilities of links, in the order of the pairs.
+
+        Args:
+            pairs: a DataFrame or Arrow table with columns src, dst and perhaps t, or a list of
+                tuples of the same.
+            at: time of pairs without one; after all events when None.
+            batched: in the temporal batches of evaluation: much faster where times differ,
+                with memory from before the batch.
+
+        Raises:
+            ConfigError: the run has not learnt links.
+            DataError: a missing column, an unknown id or a time out of range, with its row.
+        """
+        batched = arguments.flag("batched", batched)
+        live = self._live
+        live.require_links()
+        return score_pairs(live, pairs_of(live, pairs, self._time(at)), batched)
+
+    @checked_call
+    def recommend(
+        self,
+        src: Id | Sequence[Id],
+        top: int = 20,
+        at: object = None,
+        exclude_seen: bool = False,
+        order: Order | None = None,
+    ) -> list[Recommendation]:
+        """The most likely destinations of a source, or of each of several, best first.
+
+        Args:
+            src: id or ids.
+            top: destinations of each source.
+            at: as in `embed`.
+            exclude_seen: leave out whom a source has met before.
+            order: by the model blended with what was met before and is popular, whose
+                weights are learnt on the validation part when first needed; or by the model.
+                None is the model where its decoder reads the event log, and else the blend.
+
+        Raises:
+            ConfigError: the run has not learnt links.
+            DataError: an unknown id, or a time out of range.
+        """
+        top = arguments.count("top", top)
+        exclude_seen = arguments.flag("exclude_seen", exclude_seen)
+        if order is not None:
+            arguments.one_of("order", order, get_args(Order))
+        ids = ids_given("src", [src] if is_id(src) else src)
+        live = self._live
+        where = [f"src[{place}]" for place in range(len(ids))]
+        sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
+        return list(recommend(live, sources, top, self._time(at), exclude_seen, order))
+
+    @checked_call
+    def extend(
+        self,
+        events: pd.DataFrame | str | Path,
+        columns: EventColumns | None = None,
+        max_ahead: MaxAhead = "auto",
+    ) -> Extension:
+        """Append events that came after those of the run, and bring its memory up to date.
+
+        Weights stay, and so does the run's own stream; see `pres_dist.inference.extend`.
+
+        Args:
+            events: a DataFrame or Arrow table, or the path of a CSV or Parquet file.
+            columns: names of its columns, where these are not src, dst and t.
+            max_ahead: how far after the last event new ones may be: a number as times of the
+                stream are written, a timedelta, `"90d"`, or None for any time. `"auto"` allows
+                100 times the length of the stream, at least a year, or until tomorrow, and no
+                time after the year 9999, where the unit is known.
+
+        Raises:
+            DataError: events that are not valid, or not later than all that the run knows.
+        """
+        if columns is not None:
+            arguments.kind("columns", columns, EventColumns, "EventColumns")
+        named = isinstance(events, (str, os.PathLike))
+        source = arguments.path("events", events) if named else events
+        done = extend_run(self.path, source, columns, max_ahead=max_ahead, stream=self._stream)
+        self._stream = None  # all events are in the run folder now
+        self.__dict__.pop("_live", None)
+        return done
+
+    @checked_call
+    def export(self, out: str | Path, memory: bool = False) -> Path:
+        """Weights and modules as files for other software; see `export_run`."""
+        from pres_dist.inference.export.archive import (
+            export_run,  # torch.export takes a second to import
+        )
+
+        memory = arguments.flag("memory", memory)
+        return export_run(self.path, arguments.path("out", out), memory, stream=self._stream)
+
+    @checked_call
+    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
+        """hit@10 and MRR of recommendations on the test part, beside baselines.
+
+        As `pres_dist.inference.ranking.evaluate_ranking`, which tells what is measured.
+        """
+        return evaluate_ranking(self._live, arguments.count("max_events", max_events))
+
+    @cached_property
+    def _live(self) -> LiveRun:
+        return LiveRun(self.path, self._replay, stream=self._stream)
+
+    def _time(self, at: object) -> int:
+        if at is None:
+            return self._live.latest
+        t = time_of(self._live.stream, at, "at")
+        self._live.check_time(t, "at")
+        return t
+
+
+@checked_call
+def train(
+    config: RunConfig | str | Path | None = None,
+    *,
+    stream: EventStream | str | Path | None = None,
+    run_dir: str | Path | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> Run:
+    """Train a model and evaluate its best epoch.
+
+    Args:
+        config: a configuration, the path of a YAML file, or None for the defaults.
+        stream: a stored stream or its directory, in place of the configured one.
+        run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
+        progress: print how it goes.
+        settings: fields of the configuration: those of `training` by their names
+            (`epochs=3`), others too where only one section has them, and else with their
+            section (`evaluation__batch_size=100`).
+
+    Raises:
+        ConfigError: a setting that cannot be used, or a folder in use.
+        DataError: the stream cannot be used, or is not stored.
+        NonFiniteError: the loss became NaN or infinite.
+    """
+    progress = arguments.flag("progress", progress)
+    if config is not None:
+        what = "a RunConfig or the path of a YAML file"
+        arguments.kind("config", config, (RunConfig, str, os.PathLike), what)
+    if run_dir is not None:
+        run_dir = arguments.path("run_dir", run_dir)
+    if stream is not None:
+        settings = {**settings, "data__stream": _place(stream)}
+    resolved = configured(config, settings)
+    folder = Path(run_dir) if run_dir is not None else _own_folder(resolved.name)
+    console = make_progress() if progress else SilentProgress()
+    try:
+        training.train(resolved, folder, console)
+    except BaseException:
+        if run_dir is None:
+            with suppress(OSError):  # not empty: the run has begun
+                folder.rmdir()
+        raise
+    finally:
+        console.stop()
+    return Run(folder)
+
+
+@checked_call
+def load_run(path: str | Path, replay: bool = False, stream: str | Path | None = None) -> Run:
+    """A run that has been trained; see `Run`."""
+    return Run(path, replay, stream)
+
+
+def _place(stream: EventStream | str | Path) -> str:
+    if not isinstance(stream, EventStream):
+        return str(arguments.path("stream", stream))
+    if stream.path is None:
+        raise DataError(
+            f"{stream.name}: training reads a stored stream, this one is in memory: "
+            "store it first, stream = stream.save(DIRECTORY)"
+        )
+    return str(stream.path)
+
+
+def _own_folder(name: str) -> Path:
+    try:
+        return new_folder(name)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot make a run folder: {error.strerror}") from None

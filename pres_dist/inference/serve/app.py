@@ -1,0 +1,159 @@
+"""The service over HTTP: a thin ASGI layer.
+
+POST /v1/events      take in events
+POST /v1/score       probabilities of links
+POST /v1/recommend   the most likely destinations
+GET  /v1/status      what is served, and how far it is
+GET  /healthz        503 once the service has ended by an error
+GET  /readyz         503 unless questions are answered and events taken in
+GET  /metrics        counts and durations, for Prometheus
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from pres_dist.errors import PresDistError
+from pres_dist.inference.journal import JournalError
+from pres_dist.inference.serve.access import Access, Guard
+from pres_dist.inference.serve.answers import refusal
+from pres_dist.inference.serve.bodies import Bodies
+from pres_dist.inference.serve.checks import ConflictError
+from pres_dist.inference.serve.metrics import Metrics
+from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.serve.service import ScoringService
+from pres_dist.inference.serve.worker import BusyError, Job, NotReadyError, Worker
+
+STOP_S = 5.0
+"""Seconds that a job may still take when the service is to end."""
+_log = logging.getLogger(__name__)
+STATUS = {ConflictError: 409, BusyError: 429, NotReadyError: 503, JournalError: 503}
+"""Of errors that are not those of the request itself, which are 422."""
+
+Answer = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+def make_app(worker: Worker, access: Access) -> ASGIApp:
+    """Return the application around a worker, which is started and stopped with it.
+
+    Args:
+        worker: owns the service.
+        access: which requests are answered.
+    """
+    return Guard(_Api(worker).app(), access)
+
+
+class _Api:
+    def __init__(self, worker: Worker) -> None:
+        self._worker, self._bodies, self._metrics = worker, Bodies(), Metrics()
+
+    def app(self) -> Starlette:
+        routes = [
+            self._route("/v1/events", self._events, "POST"),
+            self._route("/v1/score", self._score, "POST"),
+            self._route("/v1/recommend", self._recommend, "POST"),
+            self._route("/v1/status", self._status, "GET"),
+            Route("/healthz", self._health),
+            Route("/readyz", self._ready),
+            Route("/metrics", self._tell_metrics),
+        ]
+        app = Starlette(
+            routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _http_error}
+        )
+        app.router.redirect_slashes = False  # of a POST few clients follow a redirect
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._worker.start()
+        yield
+        if self._worker.is_alive:
+            await asyncio.to_thread(self._worker.stop, STOP_S)
+        self._bodies.close()
+
+    def _route(self, path: str, answer: Answer, method: str) -> Route:
+        """A route whose errors become JSON, and that is counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            response = await self._answered(answer, request)
+            self._metrics.count(path, response.status_code, time.perf_counter() - started)
+            return response
+
+        return Route(path, endpoint, methods=[method])
+
+    async def _answered(self, answer: Answer, request: Request) -> Response:
+        try:
+            return JSONResponse(await answer(request))
+        except HTTPException as error:
+            return refusal(error.status_code, error.detail)
+        except asyncio.CancelledError:  # the service ends, and has waited for `--grace`
+            return refusal(503, "the service ends")
+        except ClientDisconnect:
+            return refusal(400, "the body ended early")
+        except PresDistError as error:
+            return refusal(STATUS.get(type(error), 422), str(error))
+        except Exception:
+            _log.exception("%s: an error of the service", request.url.path)
+            return refusal(500, "an error of the service; its log has more")
+
+    async def _events(self, request: Request) -> dict[str, Any]:
+        async with self._bodies.parsed(IngestRequest, request) as events:
+            done = await self._do(Job(None, events))
+        self._metrics.num_events += len(events.events)
+        return asdict(done)
+
+    async def _score(self, request: Request) -> dict[str, Any]:
+        async with self._bodies.parsed(ScoreRequest, request) as asked:
+            # A float32 at its shortest: read as a float32 again it is the same.
+            found = await self._ask(
+                lambda service: [float(str(one)) for one in service.score(asked)]
+            )
+        return {"probabilities": found}
+
+    async def _recommend(self, request: Request) -> dict[str, Any]:
+        async with self._bodies.parsed(RecommendRequest, request) as asked:
+            found = await self._ask(lambda service: service.recommend(asked))
+        return {"recommendations": [asdict(one) for one in found]}
+
+    async def _status(self, _: Request) -> dict[str, Any]:
+        status: dict[str, Any] = await self._ask(lambda service: service.status())
+        return status
+
+    async def _health(self, _: Request) -> Response:
+        if self._worker.failure is not None:
+            return PlainTextResponse("the service has ended by an error\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def _ready(self, _: Request) -> Response:
+        reason = self._worker.unready
+        return PlainTextResponse(f"{reason or 'ready'}\n", 503 if reason else 200)
+
+    async def _tell_metrics(self, _: Request) -> Response:
+        gauges = {"waiting_requests": self._worker.num_waiting, "ready": not self._worker.unready}
+        return PlainTextResponse(self._metrics.text(gauges), media_type="text/plain; version=0.0.4")
+
+    async def _ask(self, call: Callable[[ScoringService], Any]) -> Any:
+        return await self._do(Job(call))
+
+    async def _do(self, job: Job) -> Any:
+        return await asyncio.wrap_future(self._worker.submit(job))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """What the router itself refuses: an unknown path, another method."""
+    assert isinstance(error, HTTPException)
+    return refusal(error.status_code, error.detail)

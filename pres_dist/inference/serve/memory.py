@@ -1,0 +1,163 @@
+"""The memory of a run that goes on event by event.
+
+Events are taken in by temporal batches, cut as a sweep over all of them would cut them
+(`step/batches.py`), however they came. The batch that is still open is taken in, as far as
+a question may see it, as a batch of its own, and out again before the memory goes on. So
+the memory is a function of the events alone: not of what was asked when, nor of how events
+were grouped; the same as that of `pres-dist extend` with all of them at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pres_dist.evaluation.sweep import plan_of, take_in
+from pres_dist.events.chunk import EventChunk
+from pres_dist.events.growing import GrowingTables
+from pres_dist.inference.live import LiveRun, Report, query_in_parts, quiet, rows_before
+from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.memory.local import LocalStore
+from pres_dist.memory.null import NullStore
+from pres_dist.memory.state import NodeState
+from pres_dist.model.tgn import TGN
+from pres_dist.parallel.grid import evaluation_grid
+from pres_dist.parallel.world import World
+from pres_dist.sampling.growing import GrowingAdjacency
+from pres_dist.sampling.pair_log import GrowingPairs
+from pres_dist.step.batches import batch_of
+from pres_dist.step.history import Queries
+from pres_dist.training.stores import layout_of
+
+
+class GrowingMemory:
+    """Model, memory and histories of a run, and of the events that are appended.
+
+    Args:
+        live: the run; its store is taken over.
+        report: told how many of the run's own events memory has seen.
+    """
+
+    def __init__(self, live: LiveRun, report: Report = quiet) -> None:
+        live.move_to(live.stream.num_events, report)
+        self.tables = GrowingTables(live.step.tables)
+        self.adjacency = GrowingAdjacency(
+            live.step.sampler.adjacency, self.tables, live.stream.num_nodes
+        )
+        self.pairs: GrowingPairs | None = None
+        if live.step.log is not None:
+            self.pairs = GrowingPairs(live.step.log.pairs, self.tables, live.stream.num_nodes)
+        self.step = live.step.over(self.tables, self.adjacency, self.pairs)
+        self.num_nodes = live.stream.num_nodes
+        self._has_memory = live.config.model.has_memory
+        self._batch_size = live.config.evaluation.batch_size
+        self._layout = layout_of(live.config, live.parts.data.time_unit, live.device)
+        self._world = World(evaluation_grid(live.config.parallel, 0, 1))
+        self._closed = self._seen = live.stream.num_events
+        self._undo: tuple[Tensor, NodeState] | None = None
+
+    @property
+    def model(self) -> TGN:
+        return self.step.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.tables.device
+
+    @property
+    def num_events(self) -> int:
+        """Events of the run and appended ones."""
+        return self.tables.t_E.numel()
+
+    @property
+    def latest(self) -> int:
+        """The first time that lies after all events."""
+        return int(self.tables.t_E[-1]) + 1
+
+    @property
+    def earliest(self) -> int:
+        """The first time that the memory can be brought to."""
+        return int(self.tables.t_E[self._closed - 1]) + 1
+
+    def first_event_at(self, t: int) -> int:
+        """Id of the first event at or after a time."""
+        return int(torch.searchsorted(self.tables.t_E, t))
+
+    def append(self, events: EventChunk, num_nodes: int) -> None:
+        """Take in events that come after all others.
+
+        Args:
+            events: in order of time; nodes below `num_nodes`.
+            num_nodes: nodes now; those that are new have no events before these.
+        """
+        self._make_room(num_nodes)
+        self.tables.append(events)
+        self.adjacency.append(len(events))
+        if self.pairs is not None:
+            self.pairs.append()
+        while (cut := self._next_cut()) is not None:
+            self._step_back()
+            self._take_in(cut)
+            self._closed = self._seen = cut
+
+    def see(self, event: int) -> None:
+        """Bring the memory to where it has seen all events before the given one, and no other.
+
+        Args:
+            event: none before the open batch.
+        """
+        assert event >= self._closed, "closed batches cannot be taken out again"
+        if event == self._seen:
+            return
+        self._step_back()
+        if event > self._closed:
+            self._take_in(event, undoable=True)
+        self._seen = event
+
+    def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
+        """Embed nodes [n] at their times [n], to be scored; as `LiveRun.query`."""
+        return query_in_parts(self.step, nodes, t, now)
+
+    def _next_cut(self) -> int | None:
+        """Where the open batch ends, once later events show it."""
+        t_E, cut = self.tables.t_E, self._closed + self._batch_size
+        if cut >= self.num_events:
+            return None
+        if t_E[cut - 1] == t_E[cut]:
+            run_start = int(torch.searchsorted(t_E, t_E[cut]))
+            if run_start > self._closed:
+                return run_start
+            cut = int(torch.searchsorted(t_E, t_E[cut], right=True))
+        return cut if cut < self.num_events else None
+
+    def _take_in(self, end: int, undoable: bool = False) -> None:
+        """Take in the events of the open batch before the given one, as a batch."""
+        if not self._has_memory:
+            return
+        batch = batch_of(self.tables, torch.arange(self._closed, end, device=self.device))
+        plan = plan_of(self.step, batch, self._world)
+        if undoable:
+            self._undo = rows_before(self.step, plan)
+        take_in(self.step, batch, plan, self._world, learn=False)
+
+    def _step_back(self) -> None:
+        if self._undo is not None:
+            assert isinstance(self.step.store, LocalStore)
+            self.step.store.put_back(*self._undo)
+            self._undo = None
+        self._seen = self._closed
+
+    def _make_room(self, num_nodes: int) -> None:
+        """Rows for nodes to come; half as many again, so that this is rare."""
+        self.num_nodes = max(self.num_nodes, num_nodes)
+        store = self.step.store
+        if num_nodes <= store.num_nodes:
+            return
+        room = max(num_nodes, store.num_nodes * 3 // 2)
+        if isinstance(store, NullStore):
+            self.step.store = NullStore(room)
+            return
+        larger = self._layout.make(room)
+        old, new = (NodeNumbers(0, num, 0) for num in (store.num_nodes, room))
+        larger.load_state_dict(relaid(store.state_dict(), old, new))
+        self.step.store = larger

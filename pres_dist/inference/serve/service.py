@@ -1,0 +1,330 @@
+"""A trained run that scores, recommends, and takes in events as they come.
+
+One writer owns the memory: calls must come one after the other (`inference/serve/worker.py` sees to
+it where several ask at once). This class knows no network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pres_dist import arguments
+from pres_dist.errors import DataError, PresDistError
+from pres_dist.events.chunk import EventChunk
+from pres_dist.inference.blend import Blend, blend_of
+from pres_dist.inference.extend import JOURNAL, learned_labels
+from pres_dist.inference.journal import Journal, JournalError, Row, events_record
+from pres_dist.inference.live import LiveRun, Report, partners_of, quiet
+from pres_dist.inference.pairs import Pairs, link_logits
+from pres_dist.inference.recommend import Order, Recommendation, best_places, order_of
+from pres_dist.inference.recommend_scores import all_logits
+from pres_dist.inference.serve.checks import Checked, ConflictError, EventChecks
+from pres_dist.inference.serve.fold import in_pieces, journal_header, put_aside_if_appended
+from pres_dist.inference.serve.memory import GrowingMemory
+from pres_dist.inference.serve.names import NodeNames, RawId
+from pres_dist.inference.serve.past import GrowingPast
+from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.times import MaxAhead, latest_allowed, shown, time_of
+from pres_dist.inference.versions import EXTENDED
+from pres_dist.report.run_lock import lock_run
+from pres_dist.step.history import Queries
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What was taken in.
+
+    Attributes:
+        num_events: events that the service has taken in, since the journal began.
+        t: time of the last one.
+    """
+
+    num_events: int
+    t: int
+
+
+class ScoringService:
+    """The best epoch of a run after all events that it knows, and those that come.
+
+    What `ingest` has acknowledged is in the journal RUN/extended/served.jsonl, on disk. A
+    service that starts takes the journal in, and is then in the very state that the one
+    before it was in: the same scores, to the last bit.
+
+    Args:
+        run_dir: folder of the run; no other service and no `pres-dist extend` may use it
+            at the same time.
+        order: of recommendations; None suits the run (`pres_dist.inference.recommend.order_of`).
+        report: told how far it is.
+        max_ahead: how far after the last event the next may be; see `latest_allowed`.
+
+    Attributes:
+        num_events: events that were taken in since the journal began, with those dropped since.
+
+    Raises:
+        ConfigError: not the folder of a run, one that has not learnt links, or one in use.
+        CheckpointError: no usable checkpoint.
+        JournalError: the journal is damaged, or continues other events.
+        DataError: an event of the journal is not valid.
+    """
+
+    @arguments.checked_call
+    def __init__(
+        self,
+        run_dir: Path | str,
+        order: Order | None = None,
+        report: Report = quiet,
+        max_ahead: MaxAhead = "auto",
+        stream: Path | None = None,
+    ) -> None:
+        self.run_dir = arguments.path("run_dir", run_dir)
+        if order is not None:
+            arguments.one_of("order", order, get_args(Order))
+        live = LiveRun(self.run_dir, stream=stream)
+        live.require_links()
+        self._stack = ExitStack()
+        try:
+            self._stack.enter_context(lock_run(self.run_dir))
+            self._begin(live, order, report, max_ahead)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _begin(
+        self, live: LiveRun, order: Order | None, report: Report, max_ahead: MaxAhead
+    ) -> None:
+        self.model_kind, self.checkpoint = live.config.model.kind, live.checkpoint
+        self._stream = live.stream
+        blended = order_of(live, order) == "blend"
+        self._blend: Blend | None = blend_of(live, report) if blended else None
+        self.memory = GrowingMemory(live, report)
+        self.past = GrowingPast(self.memory)
+        self.names = NodeNames(live.stream)
+        self._checks = EventChecks(live.stream, self.names, learned_labels(live), max_ahead)
+        self._num_known = live.stream.num_events
+        self.num_events = 0
+        self._queried: tuple[tuple[int, int], Queries] | None = None
+        path = self.run_dir / EXTENDED / JOURNAL
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise JournalError(f"{path.parent}: cannot be written: {error.strerror}") from None
+        put_aside_if_appended(path, live.stream)
+        self.journal = Journal(path, journal_header(live.stream))
+        self._stack.callback(self.journal.close)
+        if self.journal.num_torn:
+            _log.warning(
+                "%s: cut off an incomplete last record of %d bytes, which was never acknowledged",
+                path,
+                self.journal.num_torn,
+            )
+        self._recover(report)
+
+    def __enter__(self) -> ScoringService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ingest(self, request: IngestRequest) -> Ingested:
+        """Take in events; they are on disk when this returns.
+
+        Raises:
+            DataError: an event that is not valid, or earlier than one before it.
+            ConflictError: `after` says another number than that of the events so far.
+            JournalError: the journal cannot be written. Nothing was taken in.
+        """
+        (done,) = self.ingest_all([request])
+        if isinstance(done, PresDistError):
+            raise done
+        return done
+
+    def ingest_all(self, requests: Sequence[IngestRequest]) -> list[Ingested | PresDistError]:
+        """Take in several requests in order, as `ingest` would, with one write to the disk.
+
+        Returns:
+            for each what was taken in, or why nothing of it was.
+        """
+        if self.names.one_of_two and len(requests) > 1:  # a new id's side is known once it is in
+            return [answer for request in requests for answer in self.ingest_all([request])]
+        accepted: list[Checked] = []
+        answers: list[Ingested | PresDistError] = []
+        num, last = self.num_events, self._first_allowed
+        for request in requests:
+            try:
+                if request.after not in (None, num):
+                    raise ConflictError(
+                        f"after must be the number of events taken in so far, {num}, "
+                        f"got {request.after}"
+                    )
+                checked = self._checks.accept(request.events, last)
+            except PresDistError as error:
+                answers.append(error)
+                continue
+            accepted.append(checked)
+            num, last = num + len(checked.t), checked.t[-1]
+            answers.append(Ingested(num, last))
+        if accepted:
+            rows = [row for checked in accepted for row in checked.rows()]
+            try:
+                self.journal.append(events_record(self.num_events + 1, rows))
+            except PresDistError as error:
+                return [each if isinstance(each, PresDistError) else error for each in answers]
+            self._apply(rows)
+            self.num_events = num
+        return answers
+
+    def score(self, request: ScoreRequest) -> np.ndarray:
+        """[n] float32 probabilities of links, in the order of the pairs.
+
+        Raises:
+            DataError: an unknown id, or a time that the memory has gone past.
+        """
+        ends = [
+            (
+                self.names.find(source, "source", f"pairs[{place}][0]"),
+                self.names.find(destination, "destination", f"pairs[{place}][1]"),
+            )
+            for place, (source, destination) in enumerate(request.pairs)
+        ]
+        src, dst = np.array(ends, dtype=np.int64).T.copy()
+        t = self._stand_at(request.t)
+        pairs = Pairs(src, dst, np.full_like(src, t))
+        logits = link_logits(self.memory, pairs, np.arange(len(src)), t)
+        return torch.sigmoid(logits).cpu().numpy()
+
+    def recommend(self, request: RecommendRequest) -> list[Recommendation]:
+        """The most likely destinations of a source, best first.
+
+        Raises:
+            DataError: an unknown id, a time that the memory has gone past, or nobody to
+                recommend.
+        """
+        node = self.names.find(request.src, "source", "src")
+        t = self._stand_at(request.t)
+        event = self.memory.first_event_at(t)
+        candidates = self._candidates(request.candidates, event, t)
+        candidates_C = candidates.nodes_Q
+        one = torch.tensor([node], device=self.memory.device)
+        source = self._query(one, t)
+        logits_1C = scores_1C = all_logits(self.memory.step, source, candidates)
+        if self._blend is not None:
+            features = self.past.features(node, event, candidates_C)
+            scores_1C = self._blend.scores(logits_1C, features)
+        met, times_met = partners_of(self.memory.adjacency, one, event)
+        hidden_C = candidates_C == node
+        if request.exclude_seen:
+            hidden_C |= torch.isin(candidates_C, met)
+        best = best_places(scores_1C[0].masked_fill(hidden_C, -torch.inf), request.top)
+        met_before = dict(zip(met.tolist(), times_met.tolist(), strict=True))
+        found = zip(
+            candidates_C[best].tolist(), torch.sigmoid(logits_1C[0, best]).tolist(), strict=True
+        )
+        return [
+            Recommendation(
+                self.names.raw(node), rank, self.names.raw(dst), chance, met_before.get(dst, 0)
+            )
+            for rank, (dst, chance) in enumerate(found, 1)
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What is served, and how far it is."""
+        return {
+            "run": self.run_dir.absolute().name,
+            "model": self.model_kind,
+            "checkpoint": self.checkpoint,
+            "stream": self._stream.name,
+            "order": "model" if self._blend is None else "blend",
+            "num_events": self.num_events,
+            "num_known_events": self._num_known,
+            "num_nodes": len(self.names),
+            "last_time": self.memory.latest - 1,
+            "journal_bytes": self.journal.num_bytes,
+            "journal_torn_bytes": self.journal.num_torn,
+            "num_dropped_events": self._num_known + self.num_events - self.memory.num_events,
+        }
+
+    def close(self) -> None:
+        """Let go of the run."""
+        self._stack.close()
+
+    @property
+    def _first_allowed(self) -> int:
+        """The time that the next event may have at the earliest."""
+        return max(self.memory.earliest, self.memory.latest - 1)
+
+    def _recover(self, report: Report) -> None:
+        contents, self.journal.contents = self.journal.contents, None
+        assert contents is not None
+        kept = contents.kept
+        self.num_events = contents.num_events
+        num = 0
+        for piece in in_pieces(kept):
+            self._checks.recheck(piece, self._first_allowed)
+            self._apply(list(piece.values()))
+            report(self._num_known + num, num, len(kept))
+            num += len(piece)
+
+    def _apply(self, rows: Sequence[Row]) -> None:
+        """Take in events as the journal has them."""
+        src, dst, t, features, _ = zip(*rows, strict=True)
+        ends = [
+            (self.names.take(source, "source"), self.names.take(destination, "destination"))
+            for source, destination in zip(src, dst, strict=True)
+        ]
+        src_n, dst_n = np.array(ends, dtype=np.int64).T.copy()
+        edge_features = np.array(features, np.float32) if self._stream.edge_dim else None
+        chunk = EventChunk(src_n, dst_n, np.array(t, np.int64), edge_features)
+        self.memory.append(chunk, len(self.names))
+        self.past.catch_up()
+
+    def _stand_at(self, at: int | str | None) -> int:
+        """Bring the memory to a time; returns it."""
+        memory = self.memory
+        if at is None:
+            t = memory.latest
+        else:
+            t = time_of(self._stream, at, "t")
+            latest = latest_allowed(self._stream, memory.latest - 1, None)
+            if t > latest:
+                raise DataError(
+                    f"t must be at most {shown(self._stream, latest)}, got {shown(self._stream, t)}"
+                )
+            if t < memory.earliest:
+                raise DataError(
+                    f"t must be at least {shown(self._stream, memory.earliest)}, which memory has "
+                    f"gone past, got {shown(self._stream, t)}"
+                )
+        memory.see(memory.first_event_at(t))
+        return t
+
+    def _candidates(self, chosen: Sequence[RawId] | None, event: int, t: int) -> Queries:
+        """Embed the sorted nodes to rank."""
+        if chosen is not None:
+            nodes = [
+                self.names.find(raw, "destination", f"candidates[{place}]")
+                for place, raw in enumerate(chosen)
+            ]
+            return self._query(torch.tensor(nodes, device=self.memory.device).unique(), t)
+        if self._queried is not None and self._queried[0] == (event, t):
+            return self._queried[1]
+        known_N = self.past.known(event) & self.names.destinations().to(self.memory.device)
+        candidates_C = known_N.nonzero().flatten()
+        if not candidates_C.numel():
+            raise DataError(f"{self._stream.name}: nobody has an event before that time")
+        candidates = self._query(candidates_C, t)
+        self._queried = (event, t), candidates
+        return candidates
+
+    def _query(self, nodes: Tensor, t: int) -> Queries:
+        return self.memory.query(nodes, torch.full_like(nodes, t), t)

@@ -1,0 +1,228 @@
+"""One thread that owns the service: jobs are done in the order in which they came."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pres_dist.errors import PresDistError
+from pres_dist.inference.serve.requests import MOST_EVENTS, IngestRequest
+from pres_dist.inference.serve.service import ScoringService
+
+Make = Callable[[], ScoringService]
+
+_log = logging.getLogger(__name__)
+_MOST_TOGETHER = 64
+"""Requests whose events are written by one sync."""
+
+
+class BusyError(PresDistError):
+    """There is no room for another request: come again later."""
+
+
+class NotReadyError(PresDistError):
+    """The service is not ready yet, or no more."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to be done with the service, and who waits for its result.
+
+    Attributes:
+        call: what to do; None to take in `events`, perhaps together with other such jobs.
+    """
+
+    call: Callable[[ScoringService], Any] | None
+    events: IngestRequest | None = None
+    result: Future[Any] = field(default_factory=Future)
+
+
+class Worker:
+    """Makes a service in a thread of its own, and lets it do one job after the other.
+
+    Args:
+        make: opens the service.
+        max_waiting: jobs that may wait; more are refused at once.
+    """
+
+    def __init__(self, make: Make, max_waiting: int) -> None:
+        self._make = make
+        self._jobs: queue.Queue[Job | None] = queue.Queue(max_waiting)
+        self._thread = threading.Thread(target=self._run, name="pres-dist-serve", daemon=True)
+        self.opened: Future[None] = Future()
+        """Done when the service is open, or could not be opened."""
+        self.failure: BaseException | None = None
+        """What ended the service, where it was not `stop`."""
+        self._service: ScoringService | None = None
+        self._stopping = False
+        self._held: Job | None = None  # taken from those that wait, and not begun
+        self._lock = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether jobs are being done."""
+        opened = self.opened.done() and self.opened.exception() is None
+        return opened and self.failure is None and not self._stopping
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def unready(self) -> str | None:
+        """Why questions are not answered, or events not taken in; None if both are done."""
+        if not self.ready:
+            return "not ready" if self.failure is None else _ENDED
+        assert self._service is not None
+        return self._service.journal.failure
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that wait."""
+        return self._jobs.qsize()
+
+    def start(self) -> None:
+        """Begin to open the service."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._fail_to_open(NotReadyError(f"no thread can be started: {error}"))
+
+    def submit(self, job: Job) -> Future[Any]:
+        """Have a job done; its result, or error, comes with the future.
+
+        Raises:
+            NotReadyError: the service is not open.
+            BusyError: too many jobs wait.
+        """
+        with self._lock:
+            if not self.ready:
+                raise NotReadyError("the service is not ready" if self.failure is None else _ENDED)
+            try:
+                self._jobs.put_nowait(job)
+            except queue.Full:
+                raise BusyError(
+                    f"{self._jobs.maxsize} requests wait already: send this one again later"
+                ) from None
+        return job.result
+
+    def stop(self, within_s: float | None = None) -> None:
+        """End after the jobs that wait, and close the service.
+
+        Args:
+            within_s: seconds to wait for that; None for as long as it takes. What is not done
+                then was not acknowledged.
+        """
+        with self._lock:
+            self._stopping = True
+        if self._service is None:  # nobody waits, and nothing was promised
+            return
+        if self.failure is None:
+            with suppress(queue.Full):
+                self._jobs.put(None, timeout=within_s)
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        try:
+            service = self._service = self._make()
+        except BaseException as error:
+            self._fail_to_open(error)
+            return
+        self.opened.set_result(None)
+        try:
+            self._serve(service)
+        except BaseException as error:
+            _log.exception("the service has ended by an error")
+            with self._lock:
+                self.failure = error
+            self._refuse_the_rest()
+        finally:
+            service.close()
+
+    def _fail_to_open(self, error: BaseException) -> None:
+        self.failure = error
+        self.opened.set_exception(error)
+
+    def _serve(self, service: ScoringService) -> None:
+        while (job := self._next()) is not None:
+            if job.call is not None:
+                _answer(job, service)
+            else:
+                _take_in([job, *self._more_events()], service)
+
+    def _next(self) -> Job | None:
+        job, self._held = self._held or self._jobs.get(), None
+        return job
+
+    def _more_events(self) -> list[Job]:
+        """Jobs with events that wait next in line."""
+        jobs: list[Job] = []
+        while len(jobs) < _MOST_TOGETHER - 1 and _num_events(jobs) < MOST_EVENTS:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)  # `stop` puts nothing after it
+                break
+            if job.call is not None:
+                self._held = job
+                break
+            jobs.append(job)
+        return jobs
+
+    def _refuse_the_rest(self) -> None:
+        if self._held is not None:
+            self._held.result.set_exception(NotReadyError(_ENDED))
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None:
+                job.result.set_exception(NotReadyError(_ENDED))
+
+
+def _num_events(jobs: list[Job]) -> int:
+    return sum(len(job.events.events) for job in jobs if job.events is not None)
+
+
+_ENDED = "the service has ended by an error, which its log tells: start it again"
+
+
+def _answer(job: Job, service: ScoringService) -> None:
+    assert job.call is not None
+    if not job.result.set_running_or_notify_cancel():
+        return
+    try:
+        job.result.set_result(job.call(service))
+    except PresDistError as error:
+        job.result.set_exception(error)
+    except BaseException as error:
+        job.result.set_exception(error)
+        raise
+
+
+def _take_in(jobs: list[Job], service: ScoringService) -> None:
+    """Take in the events of jobs; those whose caller has gone in time are left out."""
+    jobs = [job for job in jobs if job.result.set_running_or_notify_cancel()]
+    requests = [job.events for job in jobs if job.events is not None]
+    try:
+        answers = service.ingest_all(requests)
+    except BaseException as error:
+        # Perhaps written down, but not in memory: only a new start can tell.
+        for job in jobs:
+            job.result.set_exception(error)
+        raise
+    for job, answer in zip(jobs, answers, strict=True):
+        if isinstance(answer, PresDistError):
+            job.result.set_exception(answer)
+        else:
+            job.result.set_result(answer)

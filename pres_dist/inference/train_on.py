@@ -1,0 +1,208 @@
+"""Going on to train a run on events that were appended; measured before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError, DataError
+from pres_dist.inference.live import LiveRun, Report
+from pres_dist.inference.new_events import NewEvents
+from pres_dist.inference.rehearsal import Rehearsal, bring_over
+from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.inference.tuned import Tuned
+from pres_dist.inference.versions import RunState
+from pres_dist.parallel.grid import evaluation_grid
+from pres_dist.parallel.world import World
+from pres_dist.step.batches import Sweep
+from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
+from pres_dist.training.setup import Parts, assemble
+from pres_dist.training.state import OptimiserState, load_weights
+from pres_dist.training.tasks.task import Metrics
+
+Keep = Literal["better", "always"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOn:
+    """How to go on training.
+
+    Attributes:
+        epochs: sweeps.
+        replay: share of the trained batches that are of earlier events; less where there
+            are not as many.
+        test_share: last part of the new events, which is not trained on but scored.
+        keep: whether weights that score worse than before are taken too.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    epochs: int = 1
+    replay: float = 0.5
+    test_share: float = 0.2
+    keep: Keep = "better"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ConfigError(f"--epochs must be at least 1, got {self.epochs}")
+        if not 0 <= self.replay < 1:
+            raise ConfigError(f"--replay must be in [0, 1), got {self.replay}")
+        if not 0 < self.test_share < 1:
+            raise ConfigError(f"--test-share must be in (0, 1), got {self.test_share}")
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What training has brought.
+
+    Attributes:
+        num_trained: new events that were trained on.
+        num_scored: those after them, which before and after are measured on.
+        num_replayed: earlier events that each epoch trained on, the mean over epochs.
+        losses: mean loss of the trained events of each epoch.
+        before, after: metrics, and baselines on the same events and negatives.
+        kept: whether the new weights are taken.
+    """
+
+    num_trained: int
+    num_scored: int
+    num_replayed: float
+    losses: Sequence[float]
+    before: Metrics
+    after: Metrics
+    kept: bool
+
+
+def check_trainable(live: LiveRun, new: NewEvents) -> None:
+    """Raise ConfigError for a run, or DataError for events, that cannot be trained on."""
+    config = live.config
+    if config.task.kind != "link_prediction":
+        raise ConfigError(f"--train goes on with link_prediction, this run is {config.task.kind}")
+    if config.data.held_out_share:
+        raise ConfigError(
+            "--train would show nodes that data.held_out_share hides from training, got "
+            f"{config.data.held_out_share}"
+        )
+    if new.chunk.t[0] == new.chunk.t[-1]:
+        raise DataError(
+            f"--train needs new events of two times at least, the first to be trained on and the "
+            f"last to be scored, got {len(new)} at {new.chunk.t[0]}"
+        )
+
+
+def train_on(
+    live: LiveRun, state: RunState, how: TrainOn, report: Report
+) -> tuple[RunState, TrainedOn]:
+    """Train on the events that a state has beyond a run's, and measure before and after.
+
+    Args:
+        live: the run.
+        state: the same with more events, its memory not yet brought over them.
+        how: for how long, and how much of the past with it.
+        report: told how many events are done.
+
+    Returns:
+        the state to go on from, `state` where the new weights are not taken.
+    """
+    stream, old_end = state.data.stream, state.memory_end
+    cut = old_end + _cut(stream.t[old_end:], 1 - how.test_share)
+    last = range(cut, stream.num_events)
+    origin = Checkpoints(live.run_dir).open(BEST)
+    start, memory = old_end, state.memory
+    if how.replay:  # from where the memory of the past is known
+        start = state.data.unit_end or state.data.split.train_end
+        memory = relaid(origin.memory.last(), state.trained, NodeNumbers.of(stream))
+    parts = _parts(live.config, state, range(start, cut), how.epochs)
+    before = _before(parts, state, range(old_end, cut), last)
+    training = Rehearsal(parts, how.replay, old_end, _learnt(state, origin))
+    losses = [training.epoch(number, memory, report) for number in range(1, how.epochs + 1)]
+    numbers, left = NodeNumbers.of(stream), deepcopy(parts.store.state_dict())
+    tuned = Tuned(cut, stream.num_events, numbers, training.state(), left)
+    after = _measured(parts, last)
+    best_by = parts.task.best_by
+    taken = how.keep == "always" or after[best_by] > before[best_by]
+    replayed = training.num_replayed / how.epochs
+    done = TrainedOn(cut - old_end, len(last), replayed, losses, before, after, taken)
+    return (_with(state, tuned) if taken else state), done
+
+
+def _cut(t: np.ndarray, share: float) -> int:
+    """Events of the first part, at least one of them and not all; equal times stay together."""
+    wanted = max(int(len(t) * share), 1)
+    cut = int(np.searchsorted(t, t[wanted], side="left"))
+    return cut or int(np.searchsorted(t, t[0], side="right"))
+
+
+def _parts(config: RunConfig, state: RunState, swept: range, epochs: int) -> Parts:
+    """One worker over the events to sweep; nothing lags, whatever the run allowed.
+
+    Negatives are drawn from the destinations of all events before the end of these.
+    """
+    size = _batch_size(swept, state.data.stream.t, config.training.events_per_batch)
+    training = config.training.model_copy(update={"epochs": epochs, "batch_size": size})
+    memory = config.memory.model_copy(update={"staleness": 0})
+    config = config.model_copy(update={"training": training, "memory": memory})
+    world = World(evaluation_grid(config.parallel, 0, 1))
+    parts = assemble(config, replace(state.data, kept=range(swept.stop)), world)
+    return replace(parts, data=replace(state.data, kept=swept))
+
+
+def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
+    """The first size, from the wanted one on, whose last batch is half full at least.
+
+    An optimiser step over a handful of events moves weights as far as any other, in a
+    direction of chance, and here it would be the last step of all.
+    """
+    for size in range(wanted, 2 * wanted, max(wanted // 50, 1)):
+        sweep = Sweep(events, t, size)
+        rest = sweep.num_events - sweep.events_before(len(sweep) - 1)
+        if len(sweep) == 1 or 2 * rest >= size:
+            return size
+    return wanted
+
+
+def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metrics:
+    """What the run as it is makes of the last events; also takes over its weights."""
+    load_weights(parts.model, state.weights, state.checkpoint)
+    parts.model.eval()
+    if parts.config.model.has_memory:
+        parts.store.load_state_dict(state.memory)
+        sweep = parts.evaluation_sweep(trained, parts.config.evaluation.batch_size)
+        for batch in sweep.batches(parts.evaluation_step.tables):
+            bring_over(parts, batch)
+    return _measured(parts, last)
+
+
+def _measured(parts: Parts, last: range) -> Metrics:
+    """Metrics of the last events, whose negatives are the same before and after."""
+    config = parts.config.evaluation
+    if config.negatives == "tgb":  # there are none for new events
+        config = config.model_copy(update={"negatives": "random"})
+    return parts.task.evaluator(parts, config).final(last, parts.world)
+
+
+def _learnt(state: RunState, origin: Checkpoint) -> tuple[OptimiserState, int]:
+    """The optimiser that weights were trained by, and its steps."""
+    if state.tuned is not None:
+        return state.tuned.state.optimiser, state.tuned.state.updates
+    trained = origin.training_state()
+    return trained.optimiser, trained.position.updates
+
+
+def _with(state: RunState, tuned: Tuned) -> RunState:
+    """The state with new weights, and its memory where their training ended."""
+    return replace(
+        state,
+        data=tuned.over(state.data),
+        segments=[tuned.end],
+        weights=tuned.state.model,
+        memory=dict(tuned.memory),
+        memory_end=tuned.train_end,
+        tuned=tuned,
+    )

@@ -1,0 +1,247 @@
+"""Which events and which memory a run stands at: those it was trained with, or extended by.
+
+    RUN/extended/CURRENT             names the version that holds
+    RUN/extended/version-00001/
+        stream/                      all events: those of training, and those appended
+        memory.pt                    the memory after them
+        weights.pt, ...              where weights were trained on (`inference/tuned.py`)
+        manifest.json                which run it continues, where the parts end, and hashes
+
+Versions are written to one side, synced and renamed; CURRENT is replaced last. The run's
+own stream and checkpoints stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from pres_dist.config.run import RunConfig
+from pres_dist.config.sealed import SHA256, Sealed, read_sealed, write_sealed
+from pres_dist.errors import CheckpointError
+from pres_dist.events.builtin import check_stream_there
+from pres_dist.events.identity import check_same_events, differences
+from pres_dist.events.stream import EventStream
+from pres_dist.files import read_regular, sha256, write_atomically
+from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.inference.tuned import Numbers, Tuned, TunedEntry, read_memory, write_tensors
+from pres_dist.report.run_record import id_of
+from pres_dist.staging import Staged
+from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
+from pres_dist.training.setup import Data, data_of, load_data, split_of
+
+EXTENDED, CURRENT = "extended", "CURRENT"
+STREAM, MEMORY, MANIFEST = "stream", "memory.pt", "manifest.json"
+
+
+class Version(Sealed):
+    """The content of a version's manifest.json.
+
+    Attributes:
+        run: id of the run that was extended.
+        parent, parent_sha256: the checkpoint that weights are from, or were trained on from.
+        stream: identity of all events.
+        trained: the nodes that the checkpoint knows.
+        segments: see `RunState`.
+        memory_sha256: of memory.pt.
+        tuned: weights that were trained on.
+    """
+
+    version: Literal[2] = 2
+    run: str | None
+    parent: str
+    parent_sha256: str = Field(pattern=SHA256)
+    stream: dict[str, Any]
+    trained: Numbers
+    segments: list[Annotated[int, Field(ge=0)]]
+    memory_sha256: str = Field(pattern=SHA256)
+    tuned: TunedEntry | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What using a run begins with.
+
+    Attributes:
+        data: its stream, and the split that it was trained with.
+        segments: ends of what memory is swept over in one go after the training part.
+        weights: of the best epoch.
+        memory: state of a `LocalStore` of all nodes.
+        memory_end: first event that it has not seen.
+        checkpoint: name of the one that weights are from.
+        digest: SHA-256 of its state.
+        trained: the nodes that the checkpoint knows.
+        tuned: what stands in for the checkpoint; None where weights are its own.
+    """
+
+    data: Data
+    segments: Sequence[int]
+    weights: Mapping[str, Any]
+    memory: dict[str, Any]
+    memory_end: int
+    checkpoint: str
+    digest: str
+    trained: NodeNumbers
+    tuned: Tuned | None = None
+
+    @property
+    def weights_name(self) -> str:
+        """What tells these weights from any others of the run."""
+        return self.checkpoint + (f"+{self.tuned.digest[:8]}" if self.tuned else "")
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of the file of these weights."""
+        return self.tuned.digest if self.tuned else self.digest
+
+    def data_over(self, stream: EventStream, config: RunConfig, device: torch.device) -> Data:
+        """A longer stream, split as this one is."""
+        data = extended_data(stream, self.trained.num_events, config, device)
+        return data if self.tuned is None else self.tuned.over(data)
+
+
+def open_state(
+    run_dir: Path, config: RunConfig, device: torch.device, until: int | None = None
+) -> RunState:
+    """The state of a run, with the newest memory there is.
+
+    Args:
+        run_dir: folder of the run.
+        config: its configuration.
+        device: of the columns of the stream.
+        until: only memory that has seen no event from this one on.
+
+    Raises:
+        CheckpointError: no usable checkpoint, one of other events, or a damaged extension.
+        DataError: the stream cannot be used.
+    """
+    best = Checkpoints(run_dir).open(BEST)
+    folder = current_version(run_dir)
+    if folder is not None:
+        return _extended(folder, config, device, best, until)
+    check_stream_there(run_dir, config)
+    data = load_data(config, device)
+    trained = best.training_state()
+    check_same_events(data.stream, trained.fingerprint)
+    return RunState(
+        data,
+        [data.split.validation_end, data.split.num_events],
+        trained.model,
+        best.memory.last(),
+        data.split.train_end,
+        best.name,
+        best.digest,
+        NodeNumbers.of(data.stream),
+    )
+
+
+def extended_data(
+    stream: EventStream, num_trained: int, config: RunConfig, device: torch.device
+) -> Data:
+    """A stream with the split of its first events, which the run was trained with."""
+    return data_of(stream, split_of(config.data, stream.head(num_trained)), config, device)
+
+
+def current_version(run_dir: Path) -> Path | None:
+    """Folder of the version that holds; None where the run was never extended."""
+    file = run_dir / EXTENDED / CURRENT
+    try:
+        name = read_regular(file).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    if not re.fullmatch(r"version-\d{5,}", name):
+        raise CheckpointError(
+            f"{file}: damaged: must name a version (version-00001), got {name[:40]!r}"
+        )
+    return file.parent / name
+
+
+def new_version(run_dir: Path) -> Staged:
+    """An empty folder for the next version, out of sight until `publish`."""
+    current = current_version(run_dir)
+    number = 1 if current is None else int(current.name.rsplit("-", 1)[1]) + 1
+    staged = Staged(run_dir / EXTENDED / f"version-{number:05d}", folder=True)
+    staged.target.parent.mkdir(parents=True, exist_ok=True)
+    staged.create()
+    return staged
+
+
+def publish(staged: Staged, state: RunState) -> Path:
+    """Write memory and manifest into a new version, and let it be the one that holds."""
+    folder, final = staged.path, staged.target
+    write_tensors(folder / MEMORY, state.memory)
+    manifest = Version(
+        run=id_of(final.parents[1]),
+        parent=state.checkpoint,
+        parent_sha256=state.digest,
+        stream=state.data.stream.identity,
+        trained=vars(state.trained),
+        segments=list(state.segments),
+        memory_sha256=sha256(folder / MEMORY),
+        tuned=None if state.tuned is None else TunedEntry(**state.tuned.write(folder)),
+    )
+    write_sealed(folder / MANIFEST, manifest)
+    staged.publish()  # replaces one of a run that ended before CURRENT could name it
+    write_atomically(final.parent / CURRENT, final.name + "\n")
+    for other in final.parent.glob("version-*"):
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+    return final
+
+
+def _extended(
+    folder: Path,
+    config: RunConfig,
+    device: torch.device,
+    best: Checkpoint,
+    until: int | None,
+) -> RunState:
+    manifest = _read(folder)
+    own = id_of(folder.parents[1])
+    if manifest.run != own:
+        raise CheckpointError(
+            f"{folder}: must be an extension of this run (id {own}), got one of run "
+            f"{manifest.run}: was it copied here?"
+        )
+    trained, segments = NodeNumbers(**manifest.trained), list(manifest.segments)
+    # A run that was trained on since has other weights: its memory is swept anew.
+    holds = manifest.parent_sha256 == best.digest
+    tuned = Tuned.read(folder, manifest.tuned) if holds and manifest.tuned else None
+    stream = EventStream.verify(folder / STREAM)
+    told = differences(manifest.stream, stream.identity)
+    if told:
+        raise CheckpointError(
+            f"{stream.path}: must be the stream that the run was extended to, and holds other "
+            f"events: different {', '.join(told)}"
+        )
+    data = extended_data(stream, trained.num_events, config, device)
+    if not holds:
+        segments = sorted({data.split.validation_end, trained.num_events, *segments})
+    weights, memory, numbers = best.training_state().model, best.memory.last(), trained
+    if tuned is not None:
+        data, numbers = tuned.over(data), tuned.trained
+        weights, memory = tuned.state.model, dict(tuned.memory)
+    end = data.split.train_end
+    if holds and (until is None or until >= stream.num_events):
+        held = read_memory(folder / MEMORY, manifest.memory_sha256, stream.num_nodes)
+        end = stream.num_events
+    else:
+        held = relaid(memory, numbers, NodeNumbers.of(stream))
+    return RunState(data, segments, weights, held, end, best.name, best.digest, trained, tuned)
+
+
+def _read(folder: Path) -> Version:
+    """Read the manifest of a version; CheckpointError where it is damaged or missing."""
+    try:
+        return read_sealed(folder / MANIFEST, Version)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: not a complete extension: no {MANIFEST}") from None

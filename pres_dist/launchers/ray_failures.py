@@ -1,0 +1,88 @@
+"""What happens when a worker of a Ray run fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.train import UserCallback, WorkerGroupError
+
+from pres_dist.errors import PresDistError, StoreError, WorkerLostError
+from pres_dist.launchers.ray_relay import Call
+from pres_dist.training.checkpoint import Checkpoints
+
+
+class WorkersFailedError(PresDistError):
+    """Workers failed more often than the run allows."""
+
+
+class FailureNotes(UserCallback):
+    """Tells of failures, and keeps Ray Train from trying again where that is no use.
+
+    Runs in Ray Train's controller. What it raises ends the run, whatever failures are
+    still allowed.
+
+    Args:
+        max_failures: failures after which Ray Train starts the workers again.
+        folder: of the run.
+        send: takes a note to the launcher.
+    """
+
+    def __init__(self, max_failures: int, folder: Path, send: Callable[[list[Call]], None]) -> None:
+        self._max_failures, self._folder, self._send = max_failures, folder, send
+        self._failures = 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Called by Ray Train with what each failed worker raised."""
+        for error in worker_exceptions.values():
+            # A process that died is no mistake of the user's: the next attempt has a new one.
+            lost = isinstance(error, StoreError | WorkerLostError)
+            if isinstance(error, PresDistError) and not lost:
+                raise error
+        self._failures += 1
+        if self._failures <= self._max_failures:
+            where = "newest checkpoint" if Checkpoints(self._folder).any() else "beginning"
+            text = (
+                f"{describe(worker_exceptions)}; all workers start again from the {where}, "
+                f"attempt {self._failures + 1} of {self._max_failures + 1}"
+            )
+            self._send([("note", (text,))])
+
+
+def used_up(
+    error: WorkerGroupError, max_failures: int, folder: Path, log: Path
+) -> WorkersFailedError:
+    """The last failure in a line; what else Ray knows of it is left in a file."""
+    log.write_text(f"{error}\n", encoding="utf-8")
+    return WorkersFailedError(
+        f"{describe(error.worker_failures)}; --max-failures allows {max_failures}; "
+        f"{log} tells more, `pres-dist resume {folder}` continues"
+    )
+
+
+def controller_lost(error: Exception, folder: Path) -> WorkerLostError:
+    """Return the error for a controller of Ray Train that died, and its workers with it."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    how = "continues" if Checkpoints(folder).any() else "has nothing to continue from yet"
+    return WorkerLostError(
+        f"Ray Train's controller was lost ({reason[:200]}); `pres-dist resume {folder}` {how}"
+    )
+
+
+def describe(errors: Mapping[int, Exception]) -> str:
+    """Who failed and how, in a line; a death explains the errors of those left behind."""
+    dead = [rank for rank, error in errors.items() if _is_death(error)]
+    ranks = sorted(dead or errors)
+    who = f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+    if dead:
+        return f"{who} died"
+    error = errors[ranks[0]]
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
+    return f"{who} failed: {type(error).__name__}: {reason[:200]}"
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether the process is gone; Ray Train wraps that in an error of its own."""
+    return isinstance(getattr(error, "health_check_failure", error), RayActorError)

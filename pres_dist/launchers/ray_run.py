@@ -1,0 +1,137 @@
+"""`train_on_ray`: a run on Ray from its configuration to its results.
+
+Ray is imported only once the environment that it reads is set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.launchers.ray_cluster import LOCAL, cluster, cluster_address, environment
+from pres_dist.launchers.ray_options import RayOptions
+from pres_dist.parallel.ray_end import END
+from pres_dist.parallel.supervise import report
+from pres_dist.report.progress import Progress
+from pres_dist.report.run_folder import check_given_folder, fresh_folders
+from pres_dist.report.run_lock import RunLock, lock_run
+
+FAILURE_LOG = "failure.log"
+_RAY_TRAIN = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def train_on_ray(
+    config: RunConfig,
+    options: RayOptions,
+    address: str | None = None,
+    run_dir: Path | None = None,
+    console: Progress | None = None,
+) -> dict[str, Any]:
+    """Train on workers of a Ray cluster; failed ones are started again.
+
+    Args:
+        config: what to compute.
+        options: how many workers, where, and how often they may fail.
+        address: of the cluster; when None, $RAY_ADDRESS or a cluster of its own.
+        run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
+        console: what whoever is watching sees; nothing when None.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ConfigError: a setting that cannot be used here, or a cluster that cannot be joined.
+        PresDistError: what went wrong in a worker, or that workers failed too often.
+    """
+    from pres_dist.report.progress import SilentProgress
+
+    console = console or SilentProgress()
+    where = cluster_address(address)
+    if where == LOCAL and options.placement == "STRICT_SPREAD" and options.num_workers > 1:
+        raise ConfigError("--placement STRICT_SPREAD needs a node for each worker; give --address")
+    with (
+        _claimed(config.name, run_dir) as (folder, storage),
+        environment(_RAY_TRAIN),
+        cluster(where, options.local_cpus(config)),
+    ):
+        from pres_dist.launchers.ray_train import launch
+
+        report(run=str(folder), end=str(storage / END))
+        return launch(config, options, folder, storage, console)
+
+
+@contextmanager
+def _claimed(name: str, run_dir: Path | None) -> Iterator[tuple[Path, Path]]:
+    """The run's folder, which workers make, and one beside it for Ray Train.
+
+    The latter stays only if it tells of a failure.
+    """
+    try:
+        folder, lock = _claim(name, run_dir)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot make a folder: {error.strerror}") from None
+    with lock:
+        storage = lock.folder
+        report(remove=str(storage))
+        try:
+            yield folder, storage
+        finally:
+            if not (storage / FAILURE_LOG).exists():
+                shutil.rmtree(storage, ignore_errors=True)
+            else:
+                report(keep=str(storage))
+
+
+def _claim(name: str, run_dir: Path | None) -> tuple[Path, RunLock]:
+    """Lock a folder beside that of the run, so that no other launch takes the same."""
+    if run_dir is not None:
+        check_given_folder(run_dir)
+        storage = _beside(run_dir)
+        _make_own(storage)
+        lock = lock_run(storage)
+        try:
+            check_given_folder(run_dir)  # the launch that held the lock may have begun a run
+        except BaseException:
+            lock.release()
+            raise
+        (storage / FAILURE_LOG).unlink(missing_ok=True)
+        return run_dir, lock
+    for folder in fresh_folders(name):
+        try:
+            _beside(folder).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        if not folder.exists():
+            return folder, lock_run(_beside(folder))
+        _beside(folder).rmdir()
+    raise AssertionError("fresh_folders() does not end")
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder, or take one that an earlier launch of this user left.
+
+    Ray Train unpickles what is in it: nobody else may have made it, and a link may lead anywhere.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise
+
+
+def _beside(folder: Path) -> Path:
+    absolute = Path(os.path.abspath(folder))
+    return absolute.with_name(absolute.name + ".ray")

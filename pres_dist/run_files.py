@@ -1,0 +1,10 @@
+"""Names of the files and folders in the folder of a run."""
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+RESULTS = "results.json"
+CALIBRATION = "calibration.json"
+REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+LATEST, BEST = "LATEST", "BEST"

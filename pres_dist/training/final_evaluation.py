@@ -1,0 +1,31 @@
+"""The figures that a run ends with."""
+
+from __future__ import annotations
+
+from pres_dist.config.evaluation import EvaluationConfig
+from pres_dist.evaluation.sweep import replay
+from pres_dist.training.setup import Parts
+from pres_dist.training.tasks.task import Metrics
+
+
+def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
+    """Metrics of the validation part and then of the test part, as the task measures them.
+
+    The store must hold the memory from the end of the training part; with
+    `memory: replay` it is rebuilt, in temporal batches of evaluation's own size.
+    The memory is carried through validation into the test part.
+    """
+    return parts.world.last_replica_does(lambda: _final_metrics(parts, config))
+
+
+def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
+    """Of the workers that share the memory at the end of the training part."""
+    split, world = parts.data.split, parts.world.own_replica()
+    if config.memory == "replay" and parts.config.model.has_memory:
+        sweep = parts.evaluation_sweep(parts.data.kept, config.batch_size)
+        replay(parts.train_step, sweep, world)
+    evaluator = parts.task.evaluator(parts, config)
+    metrics: Metrics = {"model": parts.config.model.kind, **evaluator.settings}
+    for name, events in (("validation", split.validation), ("test", split.test)):
+        metrics[name] = evaluator.final(events, world)
+    return metrics
