@@ -5,7 +5,7 @@
     python benchmarks/faults.py --list
 
 Faults come at random points; the seed is printed. A run survives when it ends with results,
-by itself or by `pres-dist resume` where the kind says so. Its bits are weights, optimiser,
+by itself or by `pres-dist resume` where the kind says so. Its bits are weights, optimizer,
 memory with its statistics, and results. Events are counted from the sums of the last epoch.
 Linux only; the full disk and the network cut need root. Ended by a signal, it ends what it
 started; after SIGKILL, the next one does.

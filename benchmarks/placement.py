@@ -3,7 +3,7 @@
     python benchmarks/placement.py STREAM... > table.md
 
 For some temporal batches of the training part, spread evenly over it, the nodes of each
-worker are gathered as in training: endpoints, a negative each, and the recent neighbours
+worker are gathered as in training: endpoints, a negative each, and the recent neighbors
 of all. Workers compute time slices; then, to show what a partition could buy, the events
 whose source they keep.
 
@@ -30,7 +30,7 @@ from pres_dist.memory.partition import mixed
 from pres_dist.memory.placement import Placement, TablePlacement, make_placement
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.gather import gather
 
@@ -44,8 +44,8 @@ class Work:
         self.train_end = chronological_split(stream).train_end
         self._tables = EventTables(stream, torch.device("cpu"))
         adjacency = TemporalAdjacency(stream, self._tables)
-        sampling = SamplingConfig(num_neighbours=options.neighbours)
-        self._sampler = NeighbourSampler(adjacency, sampling, _SEED)
+        sampling = SamplingConfig(num_neighbors=options.neighbors)
+        self._sampler = NeighborSampler(adjacency, sampling, _SEED)
         destinations = destinations_of(stream, range(self.train_end))
         self._negatives = NegativeSampler(
             "random", stream, destinations, adjacency, self.train_end, _SEED
@@ -145,7 +145,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("streams", nargs="+", type=Path)
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--batch-size", type=int, default=4_000, help="events of all workers")
-    parser.add_argument("--neighbours", type=int, default=10)
+    parser.add_argument("--neighbors", type=int, default=10)
     parser.add_argument("--batches", type=int, default=40, help="batches that are looked at")
     return parser.parse_args()
 

@@ -46,7 +46,7 @@ def fitted(stream: EventStream, config: RunConfig, batch: int) -> PowerLawTouche
         stream.bipartite,
         end if stream.bipartite else 2 * end,
         config.sampling.num_negatives,
-        config.sampling.num_neighbours,
+        config.sampling.num_neighbors,
         1,
         config.memory.mailbox_slots,
         1 - pairs / end,
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("streams", nargs="+")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4, 8, 64])
     parser.add_argument("--batch-size", type=int, default=4000)
-    parser.add_argument("--neighbours", type=int, default=10)
+    parser.add_argument("--neighbors", type=int, default=10)
     parser.add_argument("--batches", type=int, default=40)
     options = parser.parse_args()
     config = RunConfig()

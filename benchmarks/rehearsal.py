@@ -159,7 +159,7 @@ def recoveries(faults: Sequence[float], lines: Sequence[tuple[float, str]]) -> l
 
 
 def same_end(run: Path, other: Path) -> bool:
-    """Weights, optimiser, memory and results of two runs, to the last bit."""
+    """Weights, optimizer, memory and results of two runs, to the last bit."""
     if not (run / "results.json").exists():
         return False
     results = [json.loads((folder / "results.json").read_text()) for folder in (run, other)]

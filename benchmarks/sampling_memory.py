@@ -3,7 +3,7 @@
     python benchmarks/sampling_memory.py data/flights3m
     python benchmarks/sampling_memory.py --synthesize 100000000
 
-Samples the 10 most recent neighbours of source, destination and one negative of
+Samples the 10 most recent neighbors of source, destination and one negative of
 each event, in temporal batches of 4,000. Resident memory counts the pages of the
 memory-mapped stream that were read, which all processes of a machine share.
 """
@@ -26,7 +26,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import Sweep
 from pres_dist.training.timing import peak_rss_bytes
 
@@ -40,7 +40,7 @@ def measure(path: Path) -> dict[str, Any]:
     tables = EventTables(stream)
     adjacency = TemporalAdjacency(stream, tables)
     built, built_rss = time.perf_counter(), peak_rss_bytes()
-    sampler = NeighbourSampler(adjacency, SamplingConfig(), seed=0)
+    sampler = NeighborSampler(adjacency, SamplingConfig(), seed=0)
     every = range(stream.num_events)
     negatives = NegativeSampler(
         "random", stream, destinations_of(stream), adjacency, stream.num_events, seed=0
@@ -61,7 +61,7 @@ def measure(path: Path) -> dict[str, Any]:
         "peak_rss_after_build_mib": round(built_rss / 2**20),
         "sampling_seconds": round(ended - built, 1),
         "events_per_second": round(stream.num_events / (ended - built)),
-        "neighbours_found": found,
+        "neighbors_found": found,
         "peak_rss_mib": round(peak_rss_bytes() / 2**20),
     }
 

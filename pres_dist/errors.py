@@ -30,7 +30,7 @@ class CheckpointError(PresDistError):
 
 
 class NonFiniteError(PresDistError):
-    """The loss became NaN or infinite; raised before the optimiser step."""
+    """The loss became NaN or infinite; raised before the optimizer step."""
 
 
 class StoreError(PresDistError):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 DIM = 100
-NUM_NEIGHBOURS = 10
+NUM_NEIGHBORS = 10
 NUM_HEADS = 2
 TRAIN_SHARE, VALIDATION_SHARE = 0.7, 0.15
 EVALUATION_BATCH = 200
@@ -88,7 +88,7 @@ def scaled_rate(options: Options) -> float:
 
 
 def load(options: Options) -> Stream:
-    """The first events of a native stream, features standardised by training events."""
+    """The first events of a native stream, features standardized by training events."""
     meta = json.loads((options.stream / "meta.json").read_text())
     end = min(options.max_events or meta["num_events"], meta["num_events"])
     src, dst, t = (np.load(options.stream / f"{name}.npy")[:end] for name in ("src", "dst", "t"))

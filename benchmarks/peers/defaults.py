@@ -1,6 +1,6 @@
 """The same model by the default settings of pres_dist, which are for accuracy at a large batch.
 
-PRES, mailboxes of several messages, several optimiser steps a temporal batch, and a learning rate
+PRES, mailboxes of several messages, several optimizer steps a temporal batch, and a learning rate
 of its own.
 
 python defaults.py data/wikipedia --batch 2000

@@ -1,9 +1,9 @@
 """TGN as PyG's parts make it: `TGNMemory`, `LastNeighborLoader`, `TransformerConv`.
 
-Does less than TGN's definition: each distinct node is embedded once, from its neighbours
+Does less than TGN's definition: each distinct node is embedded once, from its neighbors
 and memory at the start of the batch, not each event's nodes at their own time. Its
-neighbour loader sorts unstably, so that nodes with more than 10 events in a batch get
-wrong neighbours.
+neighbor loader sorts unstably, so that nodes with more than 10 events in a batch get
+wrong neighbors.
 
     python pyg.py data/wikipedia --batch 600
 """
@@ -15,7 +15,7 @@ from common import (
     DIM,
     EVALUATION_BATCH,
     NUM_HEADS,
-    NUM_NEIGHBOURS,
+    NUM_NEIGHBORS,
     load,
     measure,
     parse_options,
@@ -27,7 +27,7 @@ from torch_geometric.nn.models.tgn import IdentityMessage, LastAggregator, LastN
 
 
 class Embedding(nn.Module):
-    """Attention over [memory | time | features] of the most recent neighbours."""
+    """Attention over [memory | time | features] of the most recent neighbors."""
 
     def __init__(self, feature_dim: int, time_encoder: nn.Module) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Decoder(nn.Module):
 
 
 class PygTgn:
-    """Model, memory and neighbours of one run."""
+    """Model, memory and neighbors of one run."""
 
     def __init__(self) -> None:
         self.options = parse_options()
@@ -74,17 +74,17 @@ class PygTgn:
         )
         self.embedding = Embedding(feature_dim, self.memory.time_enc)
         self.decoder = Decoder()
-        self.neighbours = LastNeighborLoader(num_nodes, NUM_NEIGHBOURS)
+        self.neighbors = LastNeighborLoader(num_nodes, NUM_NEIGHBORS)
         self.place = torch.empty(num_nodes, dtype=torch.long)
         self.modules = nn.ModuleList([self.memory, self.embedding, self.decoder])
-        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=scaled_rate(self.options))
+        self.optimizer = torch.optim.Adam(self.modules.parameters(), lr=scaled_rate(self.options))
         self.generator = torch.Generator().manual_seed(self.options.seed)
 
     def scores(self, events: slice, negatives: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the events and of one negative each."""
         stream = self.stream
         src, dst = stream.src[events], stream.dst[events]
-        nodes, edges, ids = self.neighbours(torch.cat([src, dst, negatives]).unique())
+        nodes, edges, ids = self.neighbors(torch.cat([src, dst, negatives]).unique())
         self.place[nodes] = torch.arange(len(nodes))
         memory, last_update = self.memory(nodes)
         z = self.embedding(memory, last_update, edges, stream.t[ids], stream.features[ids])
@@ -95,18 +95,18 @@ class PygTgn:
         )
 
     def advance(self, events: slice) -> None:
-        """Tell memory and neighbours of the events."""
+        """Tell memory and neighbors of the events."""
         stream = self.stream
         src, dst = stream.src[events], stream.dst[events]
         self.memory.update_state(src, dst, stream.t[events], stream.features[events])
-        self.neighbours.insert(src, dst)
+        self.neighbors.insert(src, dst)
 
     def train_epoch(self) -> None:
         self.modules.train()
         self.memory.reset_state()
-        self.neighbours.reset_state()
+        self.neighbors.reset_state()
         for events in self.stream.batches(0, self.stream.train_end, self.options.batch):
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             negatives = self.stream.negatives(events.stop - events.start, self.generator)
             positive, negative = self.scores(events, negatives)
             loss = (
@@ -114,7 +114,7 @@ class PygTgn:
             )
             self.advance(events)
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             self.memory.detach()
 
     @torch.no_grad()

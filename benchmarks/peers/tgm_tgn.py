@@ -1,7 +1,7 @@
 """TGN as TGM's parts make it: `TGNMemory`, `GraphAttentionEmbedding`, its hooks and loader.
 
 Embeds each distinct node once, as PyG's does, from memory at the start of the batch; its
-neighbours are those before the time of each query. The sort key of its neighbour hook is
+neighbors are those before the time of each query. The sort key of its neighbor hook is
 an int32 that overflows (node * time), which mixes up the order of a node's events.
 
     python tgm_tgn.py data/wikipedia --batch 600
@@ -10,7 +10,7 @@ an int32 that overflows (node * time), which mixes up the order of a node's even
 from __future__ import annotations
 
 import torch
-from common import DIM, EVALUATION_BATCH, NUM_NEIGHBOURS, load, measure, parse_options, scaled_rate
+from common import DIM, EVALUATION_BATCH, NUM_NEIGHBORS, load, measure, parse_options, scaled_rate
 from pyg import Decoder
 from tgm import DGBatch, DGraph
 from tgm.constants import PADDED_NODE_ID
@@ -52,7 +52,7 @@ class TgmTgn:
         )
         self.decoder = Decoder()
         self.modules = nn.ModuleList([self.memory, self.embedding, self.decoder])
-        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=scaled_rate(self.options))
+        self.optimizer = torch.optim.Adam(self.modules.parameters(), lr=scaled_rate(self.options))
         self.hooks = self._hooks()
         ends = [0, stream.train_end, stream.validation_end]
         sizes = [self.options.batch, EVALUATION_BATCH]
@@ -74,7 +74,7 @@ class TgmTgn:
         for part in PARTS:
             hooks.register(part, NegativeEdgeSamplerHook(stream.first_dst, stream.num_nodes))
         hooks.register_shared(
-            RecencyNeighborHook(stream.num_nodes, [NUM_NEIGHBOURS], seeds[0], seeds[1])
+            RecencyNeighborHook(stream.num_nodes, [NUM_NEIGHBORS], seeds[0], seeds[1])
         )
         hooks.register_shared(DeduplicationHook())
         return hooks
@@ -101,7 +101,7 @@ class TgmTgn:
         )
 
     def advance(self, batch: DGBatch) -> None:
-        """Tell memory of the events; the hooks keep the neighbours."""
+        """Tell memory of the events; the hooks keep the neighbors."""
         self.memory.update_state(
             batch.edge_src.long(), batch.edge_dst.long(), batch.edge_time, batch.edge_x
         )
@@ -112,7 +112,7 @@ class TgmTgn:
         self.hooks.reset_state()
         with self.hooks.activate("train"):
             for batch in self.loaders["train"]:
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 positive, negative = self.scores(batch)
                 loss = (
                     nn.functional.softplus(-positive).mean()
@@ -120,7 +120,7 @@ class TgmTgn:
                 )
                 self.advance(batch)
                 loss.backward()
-                self.optimiser.step()
+                self.optimizer.step()
                 self.memory.detach()
 
     @torch.no_grad()

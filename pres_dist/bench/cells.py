@@ -31,7 +31,7 @@ FIGURES: dict[str, Callable[[Record], float | None]] = {
     "validation_ap": lambda record: record["validation"]["ap"],
     "best_epoch": lambda record: record["best_epoch"],
     "epochs": lambda record: len(record["epochs"]) or None,
-    "optimiser_steps": lambda record: record["optimiser_steps"],
+    "optimizer_steps": lambda record: record["optimizer_steps"],
     "seconds_per_epoch": lambda record: mean_of_epochs(record, "train_seconds"),
     "cpu_seconds_per_epoch": lambda record: mean_of_epochs(record, "train_cpu_seconds"),
     "cpu_microseconds_per_event": _microseconds,

@@ -58,6 +58,6 @@ class Method(Config):
     against: str | None = None
     """The method that this one is compared with; the sweep's baseline when unset."""
     equal_steps_to: int | None = Field(None, ge=1)
-    """Scale the epochs so that a run takes as many optimiser steps as with this batch."""
+    """Scale the epochs so that a run takes as many optimizer steps as with this batch."""
     max_epochs: int = Field(1_000, ge=1)
     """Largest number of epochs that `equal_steps_to` may ask for."""

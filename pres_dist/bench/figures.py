@@ -76,7 +76,7 @@ def _figure(
             if (cell.stream, cell.method) == (stream, method)
             and (estimate := result.figures[name]) is not None
         ]
-        traces += _line(method, points, _colour(sweep, method), name in WITH_INTERVAL)
+        traces += _line(method, points, _color(sweep, method), name in WITH_INTERVAL)
     place = _place(sweep, name, stream)
     figure = make_figure(place, title, caption, traces, "temporal batch", unit)
     if figure is None:
@@ -92,7 +92,7 @@ def _figure(
 
 
 def _line(
-    method: str, points: Sequence[tuple[int, Estimate]], colour: str, with_interval: bool
+    method: str, points: Sequence[tuple[int, Estimate]], color: str, with_interval: bool
 ) -> list[dict[str, Any]]:
     if not points:
         return []
@@ -102,11 +102,11 @@ def _line(
         "name": method,
         "x": [batch for batch, _ in points],
         "y": [estimate.mean for _, estimate in points],
-        "line": {"color": colour, "width": 2},
+        "line": {"color": color, "width": 2},
     }
     if with_interval:
         halves = [estimate.half or 0 for _, estimate in points]
-        trace["error_y"] = {"array": halves, "thickness": 1, "width": 4, "color": colour}
+        trace["error_y"] = {"array": halves, "thickness": 1, "width": 4, "color": color}
     return [trace]
 
 
@@ -140,11 +140,11 @@ def _curve(sweep: Sweep, outcome: Outcome, dash: str) -> dict[str, Any]:
         "showlegend": False,
         "x": list(accumulate(epoch["train_cpu_seconds"] for epoch in epochs)),
         "y": [epoch["validation_ap"] for epoch in epochs],
-        "line": {"color": _colour(sweep, method), "width": 1.5, "dash": dash},
+        "line": {"color": _color(sweep, method), "width": 1.5, "dash": dash},
     }
 
 
-def _colour(sweep: Sweep, method: str) -> str:
+def _color(sweep: Sweep, method: str) -> str:
     return f"series-{list(sweep.methods).index(method) % 10 + 1}"
 
 

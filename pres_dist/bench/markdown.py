@@ -82,7 +82,7 @@ def cost_table(sweep: Sweep, results: Results, stream: str) -> str:
         "temporal batch",
         "method",
         "epochs",
-        "optimiser steps",
+        "optimizer steps",
         "s an epoch",
         "CPU us an event",
     ]
@@ -94,7 +94,7 @@ def cost_table(sweep: Sweep, results: Results, stream: str) -> str:
             continue
         figure = result.figures
         row = [f"{cell.batch_size:,}", cell.method, plain(figure["epochs"], 0)]
-        row += [plain(figure["optimiser_steps"], 0), plain(figure["seconds_per_epoch"], 1)]
+        row += [plain(figure["optimizer_steps"], 0), plain(figure["seconds_per_epoch"], 1)]
         row += [plain(figure["cpu_microseconds_per_event"], 0)]
         row += [seconds_to(result, target) for target in targets]
         row += [plain(figure[name], 2) for name in ("gate", "coherence", "prediction_ratio")]

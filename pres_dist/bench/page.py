@@ -18,7 +18,7 @@ COLUMNS = (
     ("AUC", "auc", 4),
     ("best epoch", "best_epoch", 1),
     ("epochs", "epochs", 0),
-    ("steps", "optimiser_steps", 0),
+    ("steps", "optimizer_steps", 0),
     ("s / epoch", "seconds_per_epoch", 1),
     ("events / s", "events_per_second", 0),
     ("CPU us / event", "cpu_microseconds_per_event", 0),

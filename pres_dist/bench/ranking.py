@@ -101,7 +101,7 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
         by name, of all events and of those whose pair is new.
 
     Raises:
-        ConfigError: the run has not learnt links.
+        ConfigError: the run has not learned links.
         DataError: it has no test events.
     """
     started, live = time.perf_counter(), LiveRun(run_dir)
@@ -185,7 +185,7 @@ def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
 def _baselines(
     history: History, batch: TemporalBatch, before: Tensor, nodes_nC: Tensor
 ) -> dict[str, Tensor]:
-    """[n, C] scores that nothing was learnt for, by name."""
+    """[n, C] scores that nothing was learned for, by name."""
     features = history.features(batch.src_B, before, nodes_nC)
     return {
         "EdgeBank": features[..., 0],

@@ -50,7 +50,7 @@ def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]
         "seconds": results.get("seconds"),
         "cpu_seconds": _total(attempts, "cpu_seconds"),
         "attempts": len(attempts),
-        "optimiser_steps": _steps(records),
+        "optimizer_steps": _steps(records),
         "epochs": epochs,
         "date": environment.get("date"),
         "git_commit": environment.get("git_commit"),
@@ -99,8 +99,8 @@ def _epoch(record: Mapping[str, Any]) -> Record:
 
 
 def _steps(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """Optimiser steps of the run."""
-    told = [record["optimiser_steps"] for record in records if "optimiser_steps" in record]
+    """Optimizer steps of the run."""
+    told = [record["optimizer_steps"] for record in records if "optimizer_steps" in record]
     return told[-1] if told else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pres_dist.config.load import load_config
-from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.options import OptionParser, add_overrides, normalized
 from pres_dist.config.run import RunConfig
 from pres_dist.files import user_path
 from pres_dist.report.run_folder import read_config
@@ -19,7 +19,7 @@ SECTIONS = ["data", "evaluation"]
 
 def main(argv: list[str]) -> int:
     """Score EdgeBank and popularity on a stream, among every kind of negatives."""
-    arguments, unknown = _parser().parse_known_args(normalised(argv))
+    arguments, unknown = _parser().parse_known_args(normalized(argv))
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
 
     from pres_dist.report.comparison import aligned, comparison_rows
@@ -49,7 +49,7 @@ def _parser() -> OptionParser:
     parser = OptionParser(
         prog="pres-dist baselines",
         usage="pres-dist baselines CONFIG [--json] [--SECTION.FIELD VALUE ...]",
-        description="What a model must beat: EdgeBank and popularity, nothing learnt, on the "
+        description="What a model must beat: EdgeBank and popularity, nothing learned, on the "
         "validation and test events of a configuration's stream.",
     )
     parser.add_argument("config", metavar="CONFIG", type=user_path, help="YAML configuration file")

@@ -8,14 +8,14 @@ from pathlib import Path
 from pres_dist.cli import bench_compare, bench_page, bench_ranking, bench_scaling, bench_step
 from pres_dist.cli.bench_options import UNFINISHED, Commands, positive
 from pres_dist.cli.terminable import terminable
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.files import user_path
 
 
 def main(argv: list[str]) -> int:
     """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
     parser = _parser()
-    arguments, unknown = parser.parse_known_args(normalised(argv))
+    arguments, unknown = parser.parse_known_args(normalized(argv))
     if unknown and not arguments.takes_settings:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.overrides = [*(getattr(arguments, "overrides", None) or []), *unknown]

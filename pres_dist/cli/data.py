@@ -8,14 +8,14 @@ import time
 
 from pres_dist.cli.data_options import add_fields, build
 from pres_dist.cli.terminable import terminable
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.files import user_path
 from pres_dist.wording import printable
 
 
 def main(argv: list[str]) -> int:
     """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
     with terminable():
         arguments.action(arguments)
     return 0

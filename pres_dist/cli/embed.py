@@ -14,13 +14,13 @@ from pres_dist.cli.use_options import (
     sharing,
     use_parser,
 )
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
     """Write the embeddings of nodes at a time into a file."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
 
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.inference.embeddings import find_nodes, read_ids, write_embeddings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pres_dist.cli.use_options import add_stream
 from pres_dist.config.load import load_config
-from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.options import OptionParser, add_overrides, normalized
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import user_path
@@ -15,7 +15,7 @@ SECTION = "evaluation"
 
 def main(argv: list[str]) -> int:
     """Evaluate a trained run with its own evaluation settings, or with others."""
-    arguments, unknown = _parser().parse_known_args(normalised(argv))
+    arguments, unknown = _parser().parse_known_args(normalized(argv))
     if unknown:
         raise ConfigError(
             f"command line: evaluate takes only --{SECTION}.* options "

@@ -6,13 +6,13 @@ import time
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import use_parser
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.files import user_path
 
 
 def main(argv: list[str]) -> int:
     """Write a trained run as files for other software."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
 
     from pres_dist.cli.data_progress import show_progress
     from pres_dist.inference.export.archive import export_run

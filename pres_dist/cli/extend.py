@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import add_columns, add_max_ahead, use_parser
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.errors import ConfigError
 from pres_dist.files import local_path
 
@@ -24,7 +24,7 @@ OF_A_FILE = ("src", "dst", "time", "label", "features", "sort", "delimiter", "ma
 def main(argv: list[str]) -> int:
     """Append the events of a file to a run, and bring its memory up to date."""
     parser = _parser()
-    arguments = parser.parse_args(normalised(argv))
+    arguments = parser.parse_args(normalized(argv))
     if (arguments.events is None) != arguments.served:
         raise ConfigError("command line: extend needs EVENTS, or --served alone")
     if arguments.served:

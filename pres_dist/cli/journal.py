@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import at_least_one, use_parser
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.errors import ConfigError
 
 FIELDS = ("src", "dst", "t", "features", "label")
@@ -17,7 +17,7 @@ FIELDS = ("src", "dst", "t", "features", "label")
 
 def main(argv: list[str]) -> int:
     """List, verify, drop or rescue the events that a service has taken in."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
     if (arguments.drop is None) != (arguments.reason is None):
         raise ConfigError("command line: --drop needs --reason, and --reason needs --drop")
     if arguments.last is not None and (arguments.drop or arguments.verify or arguments.rescue):

@@ -31,7 +31,7 @@ COMMANDS = {
     "embed": "write embeddings of nodes at a time",
     "score": "link probabilities of pairs, each at its time",
     "recommend": "the most likely destinations of a source; or how good they are",
-    "report": "a page to look at nodes: their events, memory, prediction error, neighbours",
+    "report": "a page to look at nodes: their events, memory, prediction error, neighbors",
     "extend": "append new events to a run: its memory goes on over them, or training too",
     "export": "weights as safetensors, modules as torch.export programs",
     "serve": "score and recommend over HTTP, taking in events as they come",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pres_dist.cli.data_options import add_fields, build
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.load import dump_yaml, load_config
-from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.options import OptionParser, add_overrides, normalized
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import user_path, write_atomically
@@ -27,7 +27,7 @@ SECTIONS = ["preset", "data", "sampling", "memory", "model", "pres", "training"]
 
 def main(argv: list[str]) -> int:
     """Plan a run; raises ``PresDistError`` for what the user can put right."""
-    arguments, unknown = _parser().parse_known_args(normalised(argv))
+    arguments, unknown = _parser().parse_known_args(normalized(argv))
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
     asked = build(PlanConfig, arguments)
     for path in (asked.calibrate, arguments.json):

@@ -6,7 +6,7 @@ import importlib.util
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.config.load import load_config
-from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.options import OptionParser, add_overrides, normalized
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import user_path
@@ -18,7 +18,7 @@ MISSING_CONFIG = """ray needs a configuration file
 
 def main(argv: list[str]) -> int:
     """Train what a configuration file and overrides describe, on workers of a Ray cluster."""
-    argv = normalised(argv)
+    argv = normalized(argv)
     if not argv:
         raise ConfigError(MISSING_CONFIG)
     arguments, unknown = _parser().parse_known_args(argv)

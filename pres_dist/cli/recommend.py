@@ -19,7 +19,7 @@ from pres_dist.cli.use_options import (
     sharing,
     use_parser,
 )
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.errors import ConfigError
 from pres_dist.files import local_path
 from pres_dist.wording import printable
@@ -34,7 +34,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json")
 
 def main(argv: list[str]) -> int:
     """Show the best destinations of sources, or measure how good such recommendations are."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
     _check(arguments)
 
     from pres_dist.inference.live import LiveRun
@@ -178,7 +178,7 @@ def _parser() -> OptionParser:
         "--order",
         choices=("blend", "model"),
         help="order by the model blended with what was met before and is popular, by weights "
-        "learnt once on the validation part, or by the model alone (blend, but for a model whose "
+        "learned once on the validation part, or by the model alone (blend, but for a model whose "
         "decoder reads the event log)",
     )
     add_time(parser)

@@ -6,13 +6,13 @@ import time
 
 from pres_dist.cli.terminable import terminable
 from pres_dist.cli.use_options import add_side, at_least_one, use_parser
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.files import local_path, user_path
 
 
 def main(argv: list[str]) -> int:
     """Write a page on which the nodes of a run can be looked at."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
     at_least_one("--nodes", arguments.nodes)
     at_least_one("--events", arguments.events)
 

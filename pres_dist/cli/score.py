@@ -15,14 +15,14 @@ from pres_dist.cli.use_options import (
     sharing,
     use_parser,
 )
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.errors import ConfigError
 from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
     """Write the pairs of a file with a probability beside each."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
 
     import numpy as np
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pres_dist.cli.terminable import hang_up_as_sigterm, terminable
 from pres_dist.cli.use_options import add_max_ahead, at_least_one, use_parser
-from pres_dist.config.options import OptionParser, normalised
+from pres_dist.config.options import OptionParser, normalized
 from pres_dist.errors import ConfigError
 from pres_dist.files import user_path
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Serve a trained run until SIGTERM, SIGINT or SIGHUP."""
-    arguments = _parser().parse_args(normalised(argv))
+    arguments = _parser().parse_args(normalized(argv))
     port = _port(arguments.port)
     waiting = at_least_one("--max-waiting", arguments.max_waiting)
     connections = at_least_one("--max-connections", arguments.max_connections)
@@ -155,7 +155,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--order",
         choices=("blend", "model"),
-        help="what recommendations are ordered by; the blend is learnt once (blend, but for a "
+        help="what recommendations are ordered by; the blend is learned once (blend, but for a "
         "model whose decoder reads the event log)",
     )
     parser.add_argument(

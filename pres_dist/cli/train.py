@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pres_dist.config.load import dump_yaml, load_config
-from pres_dist.config.options import OptionParser, add_overrides, normalised
+from pres_dist.config.options import OptionParser, add_overrides, normalized
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import user_path
@@ -19,7 +19,7 @@ MISSING_CONFIG = """train needs a configuration file
 
 def main(argv: list[str]) -> int:
     """Train what a configuration file and overrides describe."""
-    argv = normalised(argv)
+    argv = normalized(argv)
     if not argv:
         raise ConfigError(MISSING_CONFIG)
     arguments, unknown = _parser().parse_known_args(argv)

@@ -25,7 +25,7 @@ class DataConfig(Config):
     """Share of the events after those for validation; the rest is for testing."""
     held_out_share: float = Field(0.0, ge=0, lt=1)
     """Share of the nodes of validation and test hidden from training (inductive split)."""
-    standardise: bool = True
+    standardize: bool = True
     """Scale features, and the numbers that a decoder reads of the event log, to mean 0 and
     deviation 1 over training events."""
     split_seed: int = Field(2020, ge=0)

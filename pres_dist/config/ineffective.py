@@ -57,13 +57,13 @@ _RULES: list[Rule] = [
         "model.aggregator is last, which reads one slot",
     ),
     *(
-        (name, lambda c: not c.model.reads_neighbours, "no neighbours are read")
+        (name, lambda c: not c.model.reads_neighbors, "no neighbors are read")
         for name in ("model.num_layers", "sampling.strategy")
     ),
     (
-        "sampling.num_neighbours",
-        lambda c: not (c.model.reads_neighbours or c.model.mail_hops),
-        "no neighbours are read",
+        "sampling.num_neighbors",
+        lambda c: not (c.model.reads_neighbors or c.model.mail_hops),
+        "no neighbors are read",
     ),
     (
         "model.num_heads",
@@ -86,12 +86,12 @@ _RULES: list[Rule] = [
         lambda c: (
             c.training.batch_size != "auto" and c.training.events_per_step >= c.training.batch_size
         ),
-        "an optimiser step takes the whole batch",
+        "an optimizer step takes the whole batch",
     ),
     (
         "training.step_growth",
         lambda c: not c.training.events_per_step or c.training.learning_rate_decay == "none",
-        "an optimiser step takes the whole batch, or the learning rate does not fall",
+        "an optimizer step takes the whole batch, or the learning rate does not fall",
     ),
     *(
         (name, lambda c: c.training.optimizer != "muon", "training.optimizer is adamw")
@@ -132,7 +132,7 @@ _RULES: list[Rule] = [
     ),
     ("task.link_weight", lambda c: c.task.pretrained is not None, "task.pretrained is frozen"),
     *(
-        (name, lambda c: not _learns_links(c), "no links are learnt")
+        (name, lambda c: not _learns_links(c), "no links are learned")
         for name in (
             "sampling.num_negatives",
             "sampling.negatives",
@@ -143,12 +143,12 @@ _RULES: list[Rule] = [
     (
         "model.decoder",
         lambda c: not _learns_links(c) and c.task.pretrained is None,
-        "no links are learnt",
+        "no links are learned",
     ),
     (
         "model.common_neighbors",
-        lambda c: c.model.decoder != "history" or not c.model.embeds_neighbours,
-        "the decoder reads no neighbours",
+        lambda c: c.model.decoder != "history" or not c.model.embeds_neighbors,
+        "the decoder reads no neighbors",
     ),
     ("data.split_seed", lambda c: c.data.held_out_share == 0, "data.held_out_share is 0"),
 ]

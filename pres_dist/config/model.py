@@ -29,8 +29,8 @@ class ModelConfig(Config):
     """Recurrent cell that turns memory and message into new memory, or attention of the memory
     over a mailbox that rolls: one that keeps its last mails over batches (APAN)."""
     mail_hops: int = Field(0, ge=0, le=2)
-    """Hops of most recent neighbours that get an event's mail beside its endpoints (attention
-    updater only); `sampling.num_neighbours` of each node."""
+    """Hops of most recent neighbors that get an event's mail beside its endpoints (attention
+    updater only); `sampling.num_neighbors` of each node."""
     embedding: Literal["attention", "sum", "identity", "time"] | DglConvolution = "attention"
     """How a node is embedded at a time: TGN attention, graph sum, memory, time projection; or
     by a convolution of DGL, e.g. dgl.nn.GATv2Conv (CPU only)."""
@@ -43,7 +43,7 @@ class ModelConfig(Config):
     time_dim: int = Field(100, ge=1)
     """Numbers in a time encoding."""
     time_encoding: Literal["fixed", "learnable"] = "fixed"
-    """Fixed geometric frequencies (GraphMixer), or frequencies learnt from there (TGAT)."""
+    """Fixed geometric frequencies (GraphMixer), or frequencies learned from there (TGAT)."""
     decoder: Literal["embeddings", "history"] = "embeddings"
     """What scores a link: the embeddings of both nodes, or also what the event log says of the
     pair strictly before the query, how often and how lately either was active and met the other."""
@@ -59,25 +59,25 @@ class ModelConfig(Config):
         return KINDS[self.kind].has_memory
 
     @property
-    def reads_neighbours(self) -> bool:
-        """Whether an embedding is made of a node's neighbours, for scores or for messages."""
-        return self.embeds_neighbours or self.message_endpoint == "embedding"
+    def reads_neighbors(self) -> bool:
+        """Whether an embedding is made of a node's neighbors, for scores or for messages."""
+        return self.embeds_neighbors or self.message_endpoint == "embedding"
 
     @property
-    def embeds_neighbours(self) -> bool:
-        """Whether the embedding for scores is made of a node's neighbours."""
+    def embeds_neighbors(self) -> bool:
+        """Whether the embedding for scores is made of a node's neighbors."""
         return self.embedding not in ("identity", "time")
 
     @property
     def reads_common_neighbors(self) -> bool:
         """Whether the decoder reads the states of common neighbors."""
         reads_log = self.decoder == "history"
-        return reads_log and self.common_neighbors and self.embeds_neighbours
+        return reads_log and self.common_neighbors and self.embeds_neighbors
 
     @property
     def attends(self) -> bool:
         """Whether that is done by attention; messages that share the scores' sum do not."""
-        return self.reads_neighbours and self.embedding != "sum"
+        return self.reads_neighbors and self.embedding != "sum"
 
     @model_validator(mode="before")
     @classmethod

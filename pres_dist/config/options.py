@@ -69,7 +69,7 @@ def option(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def normalised(arguments: Sequence[str]) -> list[str]:
+def normalized(arguments: Sequence[str]) -> list[str]:
     """Options with hyphens where underscores were typed; values stay as they are."""
     result = []
     for argument in arguments:
@@ -83,7 +83,7 @@ def parse_overrides(model: type[BaseModel], arguments: Sequence[str]) -> Source:
     """`["--training.batch-size", "800"]` as values, with a problem for each unknown option."""
     known = {option(leaf.key): leaf for leaf in leaves(model)}
     source = Source()
-    pending = normalised(arguments)
+    pending = normalized(arguments)
     while pending:
         name, equals, text = pending.pop(0).partition("=")
         is_option = name.startswith("--")

@@ -19,11 +19,11 @@ class PresConfig(Config):
     corrects: Literal["update", "lost"] = "lost"
     """What prediction stands for: it is weighed against every measured state (paper), or it
     takes the place of the messages that the mailbox had no slot for."""
-    gate: Literal["learnt", "kalman"] = "learnt"
-    """Weight of the measured state: one number that is learnt (paper), or for every node by the
-    variance of its past transitions against a learnt noise."""
+    gate: Literal["learned", "kalman"] = "learned"
+    """Weight of the measured state: one number that is learned (paper), or for every node by the
+    variance of its past transitions against a learned noise."""
     initial_gate: float = Field(0.9, gt=0, lt=1)
-    """Weight of the measured state in the correction before training; the gate is learnt."""
+    """Weight of the measured state in the correction before training; the gate is learned."""
     shrinkage: float = Field(2.0, ge=0)
     """Transitions without any change that every node is taken to have had besides its own."""
     clip: float = Field(0.0, ge=0)

@@ -24,7 +24,7 @@ _RATES: dict[str, Any] = {
     "prediction": True,
     "predictor": "drift",
     "corrects": "update",
-    "gate": "learnt",
+    "gate": "learned",
     "initial_gate": 0.9,
     "shrinkage": 0.0,
     "clip": 0.0,
@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "none": {**_ONE_STEP, "pres": {"prediction": False, "coherence_weight": 0.0}},
 }
 """What each preset sets: `best` is what measured best at large temporal batches, and the
-default; `paper` is PRES as published, with one message a node and one optimiser step a batch;
+default; `paper` is PRES as published, with one message a node and one optimizer step a batch;
 `rates` is the same by the logarithm of elapsed time; `none` is the model alone."""
 
 

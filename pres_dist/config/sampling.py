@@ -1,4 +1,4 @@
-"""How neighbours and negatives are drawn in training."""
+"""How neighbors and negatives are drawn in training."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def _checked_mixture(negatives: str) -> str:
 
 
 class SamplingConfig(Config):
-    """Temporal neighbours of a query and negative destinations of an event."""
+    """Temporal neighbors of a query and negative destinations of an event."""
 
-    num_neighbours: int = Field(10, ge=1)
-    """Neighbours drawn for each query and hop."""
+    num_neighbors: int = Field(10, ge=1)
+    """Neighbors drawn for each query and hop."""
     strategy: Literal["recent", "uniform"] = "recent"
     """The most recent earlier events of a node, or a uniform draw over all of them."""
     negatives: Annotated[str, AfterValidator(_checked_mixture)] = "random"

@@ -13,7 +13,7 @@ TaskKind = Literal["link_prediction", "node_classification", "edge_classificatio
 
 
 class TaskConfig(Config):
-    """The task, and how labels are learnt."""
+    """The task, and how labels are learned."""
 
     kind: TaskKind = "link_prediction"
     """Which events happen, the state of their source node, or the class of the event."""
@@ -24,6 +24,6 @@ class TaskConfig(Config):
     own_features: bool = False
     """Show the classifier the event's own features: only where they do not tell its label."""
     missing_label: int | None = None
-    """Label that stands for none: such events are neither learnt nor scored."""
+    """Label that stands for none: such events are neither learned nor scored."""
     pretrained: OptionalPlace = None
-    """Run folder of link prediction: its best weights are kept, only the classifier is learnt."""
+    """Run folder of link prediction: its best weights are kept, only the classifier is learned."""

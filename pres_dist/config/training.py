@@ -1,4 +1,4 @@
-"""Optimisation, precision and checkpoints."""
+"""Optimization, precision and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class TrainingConfig(Config):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 800
     """Events in a temporal batch, equal timestamps kept together; auto calibrates the number."""
     events_per_step: int = Field(200, ge=0)
-    """Events an optimiser step takes of a temporal batch, so that weights move several times
+    """Events an optimizer step takes of a temporal batch, so that weights move several times
     for one read and one write of memory; 0 takes the whole batch."""
     loss: Literal["cross_entropy", "ranking", "both"] = "cross_entropy"
-    """What links are learnt by: cross-entropy of each event and each negative, which gives
+    """What links are learned by: cross-entropy of each event and each negative, which gives
     probabilities; softmax over each event and its negatives, which only ranks them; or the mean of
     the two."""
     step_growth: float = Field(1.0, ge=1)
-    """How many times larger optimiser steps become, at most, while `learning_rate_decay` lowers the
+    """How many times larger optimizer steps become, at most, while `learning_rate_decay` lowers the
     rate: one takes N times the events at N times the rate (Smith et al., 2018). 1 leaves them."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw, or muon: orthogonalized momentum for matrices and AdamW for vectors, which trains as
@@ -42,11 +42,11 @@ class TrainingConfig(Config):
     learning_rate: float = Field(0.001, gt=0)
     """Step size of the optimizer at `scaling_base` events an optimizer step."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
-    """How the learning rate grows with the events of an optimiser step / scaling_base."""
+    """How the learning rate grows with the events of an optimizer step / scaling_base."""
     scaling_base: int = Field(200, ge=1)
-    """Events of an optimiser step at which `learning_rate` holds unscaled."""
+    """Events of an optimizer step at which `learning_rate` holds unscaled."""
     warmup_steps: int = Field(0, ge=0)
-    """Optimiser steps over which the learning rate rises linearly from zero."""
+    """Optimizer steps over which the learning rate rises linearly from zero."""
     learning_rate_decay: Literal["none", "linear", "cosine"] = "linear"
     """How the learning rate falls to zero over the temporal batches of the run."""
     weight_decay: float = Field(0.0, ge=0)

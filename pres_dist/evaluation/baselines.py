@@ -29,7 +29,7 @@ class Baselines:
 
     Args:
         stream: the events; a query looks at all those before its own time, as the model's
-            neighbourhoods do in evaluation.
+            neighborhoods do in evaluation.
         tables: their columns.
         unseen_N: bool, nodes without a training event.
     """

@@ -34,7 +34,7 @@ class Candidates:
 
 
 class Baseline(Protocol):
-    """Scores that nothing was learnt for."""
+    """Scores that nothing was learned for."""
 
     def scores(self, candidates: Candidates) -> dict[str, Tensor]:
         """[n, C] scores by the name of the baseline; none is negative."""

@@ -1,4 +1,4 @@
-"""What labels are guessed without a model: a model that does no better has learnt nothing.
+"""What labels are guessed without a model: a model that does no better has learned nothing.
 
 Each guess for an event uses the labels of events at an earlier time, those of validation
 and test included. The models are given no labels but those of the training loss, so a

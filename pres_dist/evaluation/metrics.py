@@ -74,7 +74,7 @@ def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndar
 
     The rank is the mean of the best and the worst that ties allow (TGB, Huang et
     al., NeurIPS 2023), so that a model which scores everything alike gains nothing.
-    nan where a score is nan: every comparison with it would count in the model's favour.
+    nan where a score is nan: every comparison with it would count in the model's favor.
     """
     better_n = (negative_nM > positive_n[:, None]).sum(1)
     not_worse_n = (negative_nM >= positive_n[:, None]).sum(1)

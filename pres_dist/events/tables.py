@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.events.standardise import Affine
+from pres_dist.events.standardize import Affine
 from pres_dist.events.stream import EventStream
 
 

@@ -1,4 +1,4 @@
-"""The model's logit blended with what is counted of the past, by weights learnt once.
+"""The model's logit blended with what is counted of the past, by weights learned once.
 
 A link decoder that was trained against random negatives tells well what is no link, and
 may tell less well which of a source's usual destinations comes next: what a source did
@@ -6,7 +6,7 @@ last is another kind of knowledge. The blend is a linear score of both,
 
     score(u, v, t) = w_0 logit(u, v, t) + sum_f w_f feature_f(u, v, t),
 
-whose few weights maximise the likelihood of the validation part's destinations, each
+whose few weights maximize the likelihood of the validation part's destinations, each
 among all destinations (a conditional logit; McFadden, 1974). No test event is read.
 
 Shapes: n events, C destinations, F features of the past.
@@ -37,7 +37,7 @@ BLEND = "blend.json"
 NAMES = ("logit", *FEATURES)
 FIT_EVENTS = 1000
 _FIT_CELLS = 1 << 21
-"""Scores that weights are learnt from at most; but for 100 events, all destinations each."""
+"""Scores that weights are learned from at most; but for 100 events, all destinations each."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Blend:
     Attributes:
         weights: [1 + F].
         checkpoint: name of the one whose logits they go with.
-        num_events: validation events they were learnt from.
+        num_events: validation events they were learned from.
     """
 
     weights: tuple[float, ...]
@@ -102,7 +102,7 @@ def learn_blend(
     if not len(events):
         raise ConfigError(
             "data.validation_share: recommendations blend the model with the past by weights "
-            "learnt on the validation part, which this run has not: --order model does without"
+            "learned on the validation part, which this run has not: --order model does without"
         )
     destinations = destinations_of_run(live)
     history = History(live.stream, live.step.tables)
@@ -195,14 +195,14 @@ def destinations_of_run(live: LiveRun) -> Tensor:
 def _fit(inputs_nCF: Tensor, true_n: Tensor) -> Tensor:
     """[F] weights of the most likely conditional logit."""
     weights_F = torch.zeros(inputs_nCF.shape[2], device=inputs_nCF.device, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights_F], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights_F], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         # A little decay: a feature that is the same for all candidates must not drift away.
         value = F.cross_entropy(inputs_nCF @ weights_F, true_n) + 1e-4 * weights_F.square().sum()
         torch.autograd.backward(value)
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weights_F.detach()

@@ -67,7 +67,7 @@ class History:
     def baselines(
         self, src_n: Tensor, before_n: Tensor, dst_C: Tensor
     ) -> Iterator[tuple[str, Tensor]]:
-        """[n, C] scores that nothing was learnt for, by name."""
+        """[n, C] scores that nothing was learned for, by name."""
         src_nC, dst_nC, before_nC = self._all(src_n, before_n, dst_C)
         (count_nC,) = self._destinations.counts(dst_nC, before_nC)
         latest_nC = self.latest(src_nC, dst_nC, before_nC)

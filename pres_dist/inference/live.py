@@ -146,10 +146,10 @@ class LiveRun:
         return "link" in self.parts.task.losses or self.config.task.pretrained is not None
 
     def require_links(self) -> None:
-        """Raise ConfigError unless the run has learnt to score links."""
+        """Raise ConfigError unless the run has learned to score links."""
         if not self.scores_links:
             raise ConfigError(
-                f"scores and recommendations need a run that learnt links, this one learnt "
+                f"scores and recommendations need a run that learned links, this one learned "
                 f"{self.config.task.kind} from labels alone (task.link_weight 0)"
             )
 

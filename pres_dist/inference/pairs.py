@@ -90,13 +90,13 @@ def score_pairs(
         live: the run.
         pairs: at times that `LiveRun.check_time` lets pass.
         batched: score in the temporal batches of evaluation, as test metrics are: the
-            memory of a pair is that from before its batch, neighbours are those before its
+            memory of a pair is that from before its batch, neighbors are those before its
             own time. Without it the memory too has seen every earlier event.
         report: told how far it is, first over events and then over pairs.
         share: who computes them; the run itself when None.
 
     Raises:
-        ConfigError: the run has not learnt to score links.
+        ConfigError: the run has not learned to score links.
     """
     live.require_links()
     probability_n = np.empty(len(pairs), np.float32)

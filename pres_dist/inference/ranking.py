@@ -42,7 +42,7 @@ def evaluate_ranking(
         live: the run.
         max_events: about so many events, spread evenly over the test part; all where there
             are no more.
-        report: told how many are done, first of those that the blend is learnt from.
+        report: told how many are done, first of those that the blend is learned from.
         share: who scores the events; the run itself when None.
 
     Returns:

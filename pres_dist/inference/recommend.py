@@ -76,11 +76,11 @@ def recommend(
         t: events strictly before it are seen.
         exclude_seen: leave out whom the source has met before.
         order: what candidates are ordered by; None suits the run (`order_of`). The blend is
-            learnt when first needed.
+            learned when first needed.
         report: told how far it is, first over events and then over sources.
 
     Raises:
-        ConfigError: the run has not learnt to score links, or has no validation events to
+        ConfigError: the run has not learned to score links, or has no validation events to
             learn the blend from.
         DataError: nobody has an event before the time.
     """

@@ -8,7 +8,7 @@ others only bring the memory along. Then come the new events, all of which are t
 So every training step reads memory that has seen the events strictly before it and no
 others, brought there by the present weights, as in the run's own training.
 
-Rehearsal mixes the past into what is learnt now (Rolnick et al., Experience Replay for
+Rehearsal mixes the past into what is learned now (Rolnick et al., Experience Replay for
 Continual Learning, NeurIPS 2019); there from a buffer of samples, here from the stream.
 """
 
@@ -27,7 +27,7 @@ from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
-from pres_dist.training.state import OptimiserState, TunedState, load_optimiser
+from pres_dist.training.state import OptimizerState, TunedState, load_optimizer
 from pres_dist.training.step import TrainingStep
 from pres_dist.training.tasks.pretrained import begin_training
 
@@ -39,18 +39,18 @@ class Rehearsal:
         parts: over the events to sweep, with the weights to go on from.
         replay: share of the trained batches that are of earlier events, less than 1.
         old_end: the first new event.
-        learnt: state of the optimiser, and its steps, to go on from.
+        learned: state of the optimizer, and its steps, to go on from.
     """
 
     def __init__(
-        self, parts: Parts, replay: float, old_end: int, learnt: tuple[OptimiserState, int]
+        self, parts: Parts, replay: float, old_end: int, learned: tuple[OptimizerState, int]
     ) -> None:
         self._parts, self._share = parts, replay
         sweep = parts.train_sweep
         self._schedule = Schedule(sweep)
         self._step = TrainingStep(parts, self._schedule, Prefetch(parts.train_step, 0))
-        state, self._updates = learnt
-        load_optimiser(self._step.optimiser, state, "the optimiser that training goes on from")
+        state, self._updates = learned
+        load_optimizer(self._step.optimizer, state, "the optimizer that training goes on from")
         first = int(parts.data.kept[0])
         ends = [first + sweep.events_before(number) for number in range(len(sweep) + 1)]
         self._num_old = sum(end <= old_end for end in ends[1:])
@@ -80,7 +80,7 @@ class Rehearsal:
         """Copies of what a later training goes on from."""
         return TunedState(
             model=deepcopy(dict(self._parts.model.state_dict())),
-            optimiser=OptimiserState(**deepcopy(self._step.optimiser.state_dict())),
+            optimizer=OptimizerState(**deepcopy(self._step.optimizer.state_dict())),
             updates=self._updates,
         )
 
@@ -109,6 +109,6 @@ class Rehearsal:
 
 
 def bring_over(parts: Parts, batch: TemporalBatch) -> None:
-    """Bring the memory over a batch by the weights as they are; nothing is learnt."""
+    """Bring the memory over a batch by the weights as they are; nothing is learned."""
     step = parts.evaluation_step
     take_in(step, batch, plan_of(step, batch, parts.world), parts.world, learn=False)

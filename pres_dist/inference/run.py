@@ -154,7 +154,7 @@ class Run:
                 with memory from before the batch.
 
         Raises:
-            ConfigError: the run has not learnt links.
+            ConfigError: the run has not learned links.
             DataError: a missing column, an unknown id or a time out of range, with its row.
         """
         batched = arguments.flag("batched", batched)
@@ -179,11 +179,11 @@ class Run:
             at: as in `embed`.
             exclude_seen: leave out whom a source has met before.
             order: by the model blended with what was met before and is popular, whose
-                weights are learnt on the validation part when first needed; or by the model.
+                weights are learned on the validation part when first needed; or by the model.
                 None is the model where its decoder reads the event log, and else the blend.
 
         Raises:
-            ConfigError: the run has not learnt links.
+            ConfigError: the run has not learned links.
             DataError: an unknown id, or a time out of range.
         """
         top = arguments.count("top", top)

@@ -22,7 +22,7 @@ from pres_dist.parallel.world import World
 from pres_dist.step.batches import Sweep
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.setup import Parts, assemble
-from pres_dist.training.state import OptimiserState, load_weights
+from pres_dist.training.state import OptimizerState, load_weights
 from pres_dist.training.tasks.task import Metrics
 
 Keep = Literal["better", "always"]
@@ -120,7 +120,7 @@ def train_on(
         memory = relaid(origin.memory.last(), state.trained, NodeNumbers.of(stream))
     parts = _parts(live.config, state, range(start, cut), how.epochs)
     before = _before(parts, state, range(old_end, cut), last)
-    training = Rehearsal(parts, how.replay, old_end, _learnt(state, origin))
+    training = Rehearsal(parts, how.replay, old_end, _learned(state, origin))
     losses = [training.epoch(number, memory, report) for number in range(1, how.epochs + 1)]
     numbers, left = NodeNumbers.of(stream), deepcopy(parts.store.state_dict())
     tuned = Tuned(cut, stream.num_events, numbers, training.state(), left)
@@ -156,7 +156,7 @@ def _parts(config: RunConfig, state: RunState, swept: range, epochs: int) -> Par
 def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
     """The first size, from the wanted one on, whose last batch is half full at least.
 
-    An optimiser step over a handful of events moves weights as far as any other, in a
+    An optimizer step over a handful of events moves weights as far as any other, in a
     direction of chance, and here it would be the last step of all.
     """
     for size in range(wanted, 2 * wanted, max(wanted // 50, 1)):
@@ -187,12 +187,12 @@ def _measured(parts: Parts, last: range) -> Metrics:
     return parts.task.evaluator(parts, config).final(last, parts.world)
 
 
-def _learnt(state: RunState, origin: Checkpoint) -> tuple[OptimiserState, int]:
-    """The optimiser that weights were trained by, and its steps."""
+def _learned(state: RunState, origin: Checkpoint) -> tuple[OptimizerState, int]:
+    """The optimizer that weights were trained by, and its steps."""
     if state.tuned is not None:
-        return state.tuned.state.optimiser, state.tuned.state.updates
+        return state.tuned.state.optimizer, state.tuned.state.updates
     trained = origin.training_state()
-    return trained.optimiser, trained.position.updates
+    return trained.optimizer, trained.position.updates
 
 
 def _with(state: RunState, tuned: Tuned) -> RunState:

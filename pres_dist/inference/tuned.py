@@ -1,7 +1,7 @@
 """What stands in for a run's checkpoint once weights were trained on, over appended events.
 
     RUN/extended/version-00001/
-        weights.pt                   weights and optimiser after that training
+        weights.pt                   weights and optimizer after that training
         trained_memory.pt            the memory that it left
 
 Both are kept beside what an extension has anyway, and go on from version to version. The
@@ -51,7 +51,7 @@ class Tuned:
         train_end: first event that they were not trained on.
         end: events of the stream when they were.
         trained: the nodes that memory is laid out for.
-        state: weights, optimiser, and the optimiser steps of the run so far.
+        state: weights, optimizer, and the optimizer steps of the run so far.
         memory: state of a `LocalStore`, before event `train_end`.
         digest: of the weights' file; empty before it is written.
     """

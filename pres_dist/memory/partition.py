@@ -155,7 +155,7 @@ def _evening_out(sizes_W: np.ndarray, num: int) -> np.ndarray:
 
 
 def mixed(ids: np.ndarray) -> np.ndarray:
-    """Hash of ids (the finaliser of splitmix64)."""
+    """Hash of ids (the finalizer of splitmix64)."""
     x = ids.astype(np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -129,7 +129,7 @@ class MemoryStore(Protocol):
     def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
         """Put mail into rolling mailboxes, each of which keeps its newest R by event id.
 
-        Memory and last update stay, nothing is learnt, and the version does not change.
+        Memory and last update stay, nothing is learned, and the version does not change.
         In the deliveries of all workers together an event comes to a node once.
 
         Args:

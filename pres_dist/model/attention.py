@@ -1,16 +1,16 @@
-"""Temporal attention of one query over its neighbours, without projecting the neighbours.
+"""Temporal attention of one query over its neighbors, without projecting the neighbors.
 
-Projecting all K neighbours of a query to keys and values costs K * d_x * A twice.
-Scores and sums are linear in the neighbours, so the projections can move to the
-other side: with x_k = [state | edge | time] of neighbour k and per head
+Projecting all K neighbors of a query to keys and values costs K * d_x * A twice.
+Scores and sums are linear in the neighbors, so the projections can move to the
+other side: with x_k = [state | edge | time] of neighbor k and per head
 q' = Wk^T q, the scores are q' . x_k and the result is Wv (sum_k a_k x_k). Equal up
 to rounding to multi-head attention with keys Wk x and values Wv x (key biases
 cancel in the softmax, and the value bias is the next layer's).
 
-Queries of one node at several times differ in their neighbours only, so that q' is
+Queries of one node at several times differ in their neighbors only, so that q' is
 computed once for each of the P distinct nodes.
 
-Shapes: Q queries of P nodes, K neighbours, H heads, A embedding size, S state size, d_e
+Shapes: Q queries of P nodes, K neighbors, H heads, A embedding size, S state size, d_e
 edge features, T time encoding.
 """
 
@@ -31,7 +31,7 @@ class TemporalAttention(nn.Module):
     """Multi-head attention of TGN's embedding module (Rossi et al., 2020, section 3.3).
 
     Args:
-        state_dim: S, of queries and neighbours alike.
+        state_dim: S, of queries and neighbors alike.
         edge_dim: d_e, 0 for none.
         time_dim: T.
         out_dim: A, a multiple of num_heads.
@@ -60,13 +60,13 @@ class TemporalAttention(nn.Module):
         mask_QK: Tensor,
         place_Q: Tensor | None = None,
     ) -> Tensor:
-        """[Q, A] attended values; zero for a query without neighbours.
+        """[Q, A] attended values; zero for a query without neighbors.
 
         Args:
             own_PS: state of the querying nodes.
             now_1T: phi(0), the time part that all queries share.
-            states: [S] state of each neighbour.
-            edges: [d_e] features of the event that made it a neighbour, or None.
+            states: [S] state of each neighbor.
+            edges: [d_e] features of the event that made it a neighbor, or None.
             times: [T] phi(time of query - time of event).
             mask_QK: False for empty slots.
             place_Q: row of `own_PS` that belongs to each query; None where they are in order.
@@ -74,15 +74,13 @@ class TemporalAttention(nn.Module):
         read = [states, times]
         if edges is not None:
             read.insert(1, Rows(edges.table_Xd.detach(), edges.index_QK))
-        queries = self._into_neighbour_space(own_PS, now_1T, [rows.dim for rows in read])
+        queries = self._into_neighbor_space(own_PS, now_1T, [rows.dim for rows in read])
         return self._values(
             attend([at_queries(part, place_Q, dim=1) for part in queries], read, mask_QK)
         )
 
-    def _into_neighbour_space(
-        self, own_PS: Tensor, now_1T: Tensor, dims: list[int]
-    ) -> list[Tensor]:
-        """q' = Wk^T q for each head, scaled, as [H, P, d] of each part of a neighbour;
+    def _into_neighbor_space(self, own_PS: Tensor, now_1T: Tensor, dims: list[int]) -> list[Tensor]:
+        """q' = Wk^T q for each head, scaled, as [H, P, d] of each part of a neighbor;
         q = Wq [own state | phi(0)]."""
         state_AS, time_AT = self.query.weight.split([own_PS.shape[1], now_1T.shape[1]], dim=1)
         shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
@@ -114,15 +112,15 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> Sequence[Tensor]:
-    """Sums of neighbours x_k, weighted by softmax(q' . x_k).
+    """Sums of neighbors x_k, weighted by softmax(q' . x_k).
 
-    A neighbour is read in parts, x_k = [state | edge | time], which are never put together
+    A neighbor is read in parts, x_k = [state | edge | time], which are never put together
     into one tensor. Under autocast all are taken to its type first, so that forward and
     backward agree.
 
     Args:
         queries: [H, Q, d] of each part.
-        read: the parts of the K neighbours of each query.
+        read: the parts of the K neighbors of each query.
         mask_QK: False for empty slots.
 
     Returns:
@@ -142,7 +140,7 @@ def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> 
 class _Attend(torch.autograd.Function):
     """`attend` with its gradient written out.
 
-    A neighbour's gradient comes through its score and through the sum, and is formed once.
+    A neighbor's gradient comes through its score and through the sum, and is formed once.
     Autograd would form two [Q, K, S] tensors, one of them transposed, and add them up.
     """
 

@@ -1,10 +1,10 @@
-"""A convolution of DGL as an embedding layer, over sampled neighbours as a message-flow block.
+"""A convolution of DGL as an embedding layer, over sampled neighbors as a message-flow block.
 
-A block is bipartite: an edge for each neighbour, from a node of its own to the query. What
-makes it a neighbour is part of that node: x_k = [state | edge features | phi(age)]. So any
+A block is bipartite: an edge for each neighbor, from a node of its own to the query. What
+makes it a neighbor is part of that node: x_k = [state | edge features | phi(age)]. So any
 convolution will do that takes features of both ends as a pair.
 
-Shapes: Q queries, K neighbours, X neighbours in all, S state size, A embedding size.
+Shapes: Q queries, K neighbors, X neighbors in all, S state size, A embedding size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pres_dist.config.model import ModelConfig
 from pres_dist.errors import ConfigError
 from pres_dist.events.interop.load_dgl import load_dgl
 from pres_dist.model.attention import at_queries
-from pres_dist.model.neighbourhood import Hop, neighbour_parts
+from pres_dist.model.neighborhood import Hop, neighbor_parts
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 
@@ -33,7 +33,7 @@ class DglLayer(nn.Module):
     Args:
         config: `embedding` names the convolution; `embedding_dim`, and `num_heads` where it
             has heads.
-        state_dim: S, of queries and neighbours alike.
+        state_dim: S, of queries and neighbors alike.
         edge_dim: edge features, 0 for none.
 
     Raises:
@@ -59,12 +59,12 @@ class DglLayer(nn.Module):
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         own_QS = at_queries(own_PS, place_Q)
-        parts = neighbour_parts(states, hop, time)
-        neighbours_Xx = torch.cat([part[hop.mask_QK] for part in parts], dim=1)
+        parts = neighbor_parts(states, hop, time)
+        neighbors_Xx = torch.cat([part[hop.mask_QK] for part in parts], dim=1)
         now_QT = time(hop.t_Q.new_zeros(1)).expand(own_QS.shape[0], -1)
         queries_Qx = torch.cat([own_QS, now_QT], dim=1)
         block = message_flow_block(hop.mask_QK)
-        convolved_QA = self.convolution(block, (neighbours_Xx, queries_Qx)).flatten(1)
+        convolved_QA = self.convolution(block, (neighbors_Xx, queries_Qx)).flatten(1)
         convolved_QA = F.dropout(convolved_QA, self.dropout, self.training)
         merged_QA: Tensor = self.merge_in(torch.cat([convolved_QA, own_QS], dim=1))
         embedded_QA: Tensor = self.merge_out(torch.relu(merged_QA))
@@ -72,15 +72,15 @@ class DglLayer(nn.Module):
 
 
 def message_flow_block(mask_QK: Tensor) -> Any:
-    """The DGL block of sampled neighbours: X source nodes, row by row, and Q queries.
+    """The DGL block of sampled neighbors: X source nodes, row by row, and Q queries.
 
     Args:
         mask_QK: False for empty slots, which get no node.
     """
     query_X = mask_QK.nonzero()[:, 0]
-    neighbour_X = torch.arange(query_X.numel(), device=mask_QK.device)
+    neighbor_X = torch.arange(query_X.numel(), device=mask_QK.device)
     return load_dgl().create_block(
-        (neighbour_X, query_X), num_src_nodes=query_X.numel(), num_dst_nodes=mask_QK.shape[0]
+        (neighbor_X, query_X), num_src_nodes=query_X.numel(), num_dst_nodes=mask_QK.shape[0]
     )
 
 
@@ -89,7 +89,7 @@ def make_convolution(name: str, sizes: tuple[int, int], out_dim: int, num_heads:
 
     Args:
         name: as DGL has it, `dgl.nn.GATv2Conv`.
-        sizes: numbers of a neighbour and of a query.
+        sizes: numbers of a neighbor and of a query.
         out_dim: A.
         num_heads: where it has heads, of A / heads numbers each.
 
@@ -109,14 +109,14 @@ def make_convolution(name: str, sizes: tuple[int, int], out_dim: int, num_heads:
     }
     try:
         module: nn.Module = kind(**{key: values[key] for key in values if key in takes})
-        neighbours, queries = (torch.zeros(2, size) for size in sizes)
+        neighbors, queries = (torch.zeros(2, size) for size in sizes)
         block = message_flow_block(torch.ones(2, 1, dtype=torch.bool))
         with torch.no_grad():
-            result = module(block, (neighbours, queries)).flatten(1)
+            result = module(block, (neighbors, queries)).flatten(1)
     except Exception as error:  # whatever a convolution says to arguments that are not its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"model.embedding must be a convolution that takes features of neighbours and queries "
+            f"model.embedding must be a convolution that takes features of neighbors and queries "
             f"as a pair, such as dgl.nn.GATv2Conv, got {name}: {reason}"
         ) from None
     if result.shape != (2, out_dim):

@@ -1,6 +1,6 @@
 """Embedding modules: a node's embedding at a time (TGN, section 3.3).
 
-Shapes: Q queries of P distinct nodes, K neighbours, U distinct nodes, D memory size, A
+Shapes: Q queries of P distinct nodes, K neighbors, U distinct nodes, D memory size, A
 embedding size.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention, at_queries
-from pres_dist.model.neighbourhood import Hop, NodeInputs, neighbour_parts, repeated
+from pres_dist.model.neighborhood import Hop, NodeInputs, neighbor_parts, repeated
 from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 
@@ -63,9 +63,9 @@ class AttentionLayer(nn.Module):
 
 
 class SumLayer(nn.Module):
-    """Sum over projected neighbours, then merged with the query (TGN's graph sum).
+    """Sum over projected neighbors, then merged with the query (TGN's graph sum).
 
-    The projection is linear, so neighbours are summed first and projected once.
+    The projection is linear, so neighbors are summed first and projected once.
     """
 
     def __init__(self, config: ModelConfig, state_dim: int, edge_dim: int) -> None:
@@ -85,7 +85,7 @@ class SumLayer(nn.Module):
     ) -> Tensor:
         """[Q, A] embeddings of the hop's queries."""
         own_QS = at_queries(own_PS, place_Q)
-        parts = neighbour_parts(states, hop, time)
+        parts = neighbor_parts(states, hop, time)
         weight_Q1K = hop.mask_QK[:, None].to(own_QS.dtype)
         sums_Qx = torch.cat([torch.bmm(weight_Q1K, part)[:, 0] for part in parts], dim=1)
         summed_QA = torch.relu(self.project(sums_Qx))
@@ -106,10 +106,10 @@ def _layer(config: ModelConfig) -> Callable[[ModelConfig, int, int], nn.Module]:
 
 
 class GraphEmbedding(nn.Module):
-    """One or two hops of attention, sum or a DGL convolution over temporal neighbours.
+    """One or two hops of attention, sum or a DGL convolution over temporal neighbors.
 
     The innermost layer reads memory; the outer one reads what the inner one made
-    of the queries and of their neighbours, each at its own event's time.
+    of the queries and of their neighbors, each at its own event's time.
     """
 
     def __init__(self, config: ModelConfig, memory_dim: int, edge_dim: int) -> None:
@@ -127,18 +127,18 @@ class GraphEmbedding(nn.Module):
             states_UD: memory plus node features.
             nodes: not read here.
             hops: outermost first; the queries of a later hop are those of the one
-                before followed by its neighbours.
+                before followed by its neighbors.
             time: phi.
         """
         innermost = hops[-1]
         own_rows, place_Q = _distinct(innermost.index_Q, states_UD.shape[0])
-        neighbours = Rows(states_UD, innermost.index_QK)
+        neighbors = Rows(states_UD, innermost.index_QK)
         own = states_UD.index_select(0, own_rows)
-        embedded = self.layers[0](own, place_Q, neighbours, innermost, time)
+        embedded = self.layers[0](own, place_Q, neighbors, innermost, time)
         for layer, hop in zip(self.layers[1:], reversed(hops[:-1]), strict=True):
-            num_queries, num_neighbours = hop.index_QK.shape
-            own, around = embedded.split([num_queries, num_queries * num_neighbours])
-            around = around.view(num_queries, num_neighbours, own.shape[1])
+            num_queries, num_neighbors = hop.index_QK.shape
+            own, around = embedded.split([num_queries, num_queries * num_neighbors])
+            around = around.view(num_queries, num_neighbors, own.shape[1])
             embedded = layer(own, None, Rows.of(around), hop, time)
         return embedded
 
@@ -171,7 +171,7 @@ class MemoryEmbedding(nn.Module):
 
 def build_embedding(config: ModelConfig, state_dim: int, edge_dim: int) -> nn.Module:
     """The embedding module that the configuration names."""
-    if config.embeds_neighbours:
+    if config.embeds_neighbors:
         return GraphEmbedding(config, state_dim, edge_dim)
     return MemoryEmbedding(config, state_dim, edge_dim)
 
@@ -190,8 +190,8 @@ def build_message_embedding(config: ModelConfig, state_dim: int, edge_dim: int) 
 
 
 def num_hops(config: ModelConfig) -> int:
-    """Hops of neighbours that the embedding reads."""
-    return config.num_layers if config.embeds_neighbours else 0
+    """Hops of neighbors that the embedding reads."""
+    return config.num_layers if config.embeds_neighbors else 0
 
 
 def num_message_hops(config: ModelConfig) -> int:

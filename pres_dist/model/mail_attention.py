@@ -2,7 +2,7 @@
 
 Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
 Graph Embedding, SIGMOD 2021 (encoder). The mailbox holds the mails of the node's own
-events and of its neighbours', so that what other models read from the graph when they
+events and of its neighbors', so that what other models read from the graph when they
 score is here already.
 
 Shapes: U nodes, R mailbox slots, D memory size, T time encoding.

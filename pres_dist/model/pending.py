@@ -5,7 +5,7 @@ events between that and the query; they can be predicted, as earlier ones were (
 applied by the updater for this query alone. What is written does not change: the
 messages of the batch are applied when the next one reads them.
 
-Shapes: U distinct nodes, Q queries, K neighbours, D memory size.
+Shapes: U distinct nodes, Q queries, K neighbors, D memory size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.updater import MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import PresCorrection
 from pres_dist.pres.transitions import TransitionRows
@@ -44,7 +44,7 @@ def predict_pending(
 ) -> MeasuredMemory:
     """Memory of each query's node with its pending events predicted.
 
-    They change it as earlier ones did, times a weight that is learnt and starts at 0.
+    They change it as earlier ones did, times a weight that is learned and starts at 0.
 
     Args:
         correction: predicts the change.
@@ -72,12 +72,12 @@ def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int)
     """Memory of each query's node after its last `num` pending events, oldest first.
 
     The other endpoint's memory is that from before the batch. Events are found among
-    the neighbours of the query, so that none is later than it.
+    the neighbors of the query, so that none is later than it.
 
     Args:
         updater: applies a message.
         nodes: the distinct nodes.
-        hop: the queries and their most recent neighbours.
+        hop: the queries and their most recent neighbors.
         num: events at most.
     """
     state_QD = nodes.memory_UD.index_select(0, hop.index_Q)

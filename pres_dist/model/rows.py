@@ -1,6 +1,6 @@
 """Rows of a table that queries read, and the products that attention makes of them.
 
-Neighbours of different queries are often the same node or the same event. On the CPU
+Neighbors of different queries are often the same node or the same event. On the CPU
 products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
 would be written once and read four times in a step, never exists.
 

@@ -28,7 +28,7 @@ from pres_dist.model.embedding import (
 from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.mail_attention import MailAttention
 from pres_dist.model.message import MessageFunction
-from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MemoryUpdater
@@ -60,7 +60,7 @@ class UpdatedMemory:
     corrected: Corrected | None
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Glorot normal weights for linear layers, as in the authors' TGN."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_normal_(module.weight)
@@ -142,7 +142,7 @@ class TGN(nn.Module):
         self.message_embedding = build_message_embedding(model, state_dim, shape.edge_dim)
         self.num_message_hops = num_message_hops(model)
         self.classifier = classifier
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def update_memory(
         self,
@@ -200,7 +200,7 @@ class TGN(nn.Module):
 
         Args:
             nodes: the batch's distinct nodes.
-            hops: neighbours of sources and destinations; read where messages have an
+            hops: neighbors of sources and destinations; read where messages have an
                 embedding of their own.
             embedded_2BA: the endpoints as `embed` gave them.
         """

@@ -237,7 +237,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _for_one_worker(config: RunConfig) -> RunConfig:
-    """The run on one thread of one worker, with one optimiser step a batch."""
+    """The run on one thread of one worker, with one optimizer step a batch."""
     training = {"num_threads": 1, "events_per_step": 0, "batch_size": max(BATCHES)}
     parallel = {"slices": 1, "epochs": 1, "replicas": 1}
     memory = {"store": "local", "staleness": 0}

@@ -26,7 +26,7 @@ from pres_dist.planner.workload import Workload
 from pres_dist.pres.statistics import NEGATIVE
 from pres_dist.sampling.event_log import numbers_of
 from pres_dist.sampling.stored_keys import on_disk
-from pres_dist.training.optimiser import trainable
+from pres_dist.training.optimizer import trainable
 from pres_dist.training.stores import layout_of
 
 _INT64 = torch.int64.itemsize
@@ -81,7 +81,7 @@ def _bytes(column: Tensor) -> int:
 
 @cache
 def gradient_numbers(config: RunConfig, edge_dim: int, node_dim: int) -> int:
-    """Parameters that are learnt; a sum of gradients moves so many float32 and the losses."""
+    """Parameters that are learned; a sum of gradients moves so many float32 and the losses."""
     return sum(p.numel() for p in trainable(_model(config, edge_dim, node_dim)))
 
 

@@ -70,9 +70,9 @@ class Machine(Config):
     network: Link
     """Between nodes."""
     compute: Rates
-    """Sampling, forward, backward and optimiser."""
+    """Sampling, forward, backward and optimizer."""
     update: Rates
-    """The memory update among them, which several optimiser steps over a batch repeat."""
+    """The memory update among them, which several optimizer steps over a batch repeat."""
     local_store: Rates
     """Pull and push where one worker keeps the memory."""
     sharded_store: Rates
@@ -148,7 +148,7 @@ def model_sizes(dump: dict[str, dict[str, object]]) -> dict[str, str]:
             "time_dim",
         ),
         "pres": ("prediction", "predictor", "corrects", "components", "gate", "pending"),
-        "sampling": ("num_neighbours", "num_negatives"),
+        "sampling": ("num_neighbors", "num_negatives"),
     }
     return {
         f"{section}.{name}": str(dump[section][name])

@@ -43,14 +43,14 @@ class Popularity:
         """Expected distinct nodes among draws by popularity and uniform ones."""
         return float(self.nodes_G @ self._met(draws, uniform_draws))
 
-    def neighbours(self, draws: float, uniform_draws: float, history: float, most: int) -> float:
-        """Expected neighbours of the distinct nodes of the draws, `most` of each at most.
+    def neighbors(self, draws: float, uniform_draws: float, history: float, most: int) -> float:
+        """Expected neighbors of the distinct nodes of the draws, `most` of each at most.
 
         Args:
             draws, uniform_draws: as in `distinct`.
             history: event ends of the side in the end; a node's share of them grows from
                 none, and the average over the time in between counts.
-            most: neighbours that are sampled.
+            most: neighbors that are sampled.
         """
         final_G = np.maximum(self.share_G * history, 1e-300)
         known_G = np.where(final_G <= most, final_G / 2, most - most**2 / (2 * final_G))
@@ -65,7 +65,7 @@ class Popularity:
         number that is not 0.
 
         Args:
-            draws, uniform_draws, history: as in `neighbours`.
+            draws, uniform_draws, history: as in `neighbors`.
             batch: draws of a temporal batch.
             slots: messages of a node that are kept.
         """
@@ -127,7 +127,7 @@ class PowerLawTouches:
         bipartite: whether they are different nodes.
         history: event ends of a side at the end of the training part.
         num_negatives: of each event, drawn uniformly from destinations.
-        num_neighbours: most that are sampled of a query.
+        num_neighbors: most that are sampled of a query.
         num_hops: of them.
         slots: messages of a node that are kept.
         repeat_share: share of a node's recent events that repeat a recent partner.
@@ -139,7 +139,7 @@ class PowerLawTouches:
     bipartite: bool
     history: float
     num_negatives: int
-    num_neighbours: int
+    num_neighbors: int
     num_hops: int
     slots: int
     repeat_share: float
@@ -165,9 +165,9 @@ class PowerLawTouches:
         """Draws of sources, of destinations, and uniform ones of destinations."""
         src, dst, uniform = events, events, events * self.num_negatives
         for _ in range(self.num_hops):
-            of_src = self._partners(self.sources.neighbours(src, 0.0, *self._known), src)
+            of_src = self._partners(self.sources.neighbors(src, 0.0, *self._known), src)
             of_dst = self._partners(
-                self.destinations.neighbours(dst, uniform, *self._known), dst + uniform
+                self.destinations.neighbors(dst, uniform, *self._known), dst + uniform
             )
             src, dst = src + of_dst, dst + of_src
         return src, dst, uniform
@@ -184,12 +184,12 @@ class PowerLawTouches:
 
     @cached_property
     def _known(self) -> tuple[float, int]:
-        return self.history, self.num_neighbours
+        return self.history, self.num_neighbors
 
-    def _partners(self, neighbours: float, roots: float) -> float:
-        """Different partners among the neighbours: the first of each node, and fresh ones."""
-        firsts = min(roots, neighbours / max(self.num_neighbours, 1))
-        return firsts + (neighbours - firsts) * (1 - self.repeat_share)
+    def _partners(self, neighbors: float, roots: float) -> float:
+        """Different partners among the neighbors: the first of each node, and fresh ones."""
+        firsts = min(roots, neighbors / max(self.num_neighbors, 1))
+        return firsts + (neighbors - firsts) * (1 - self.repeat_share)
 
     def _union(self, src: float, dst: float, uniform: float) -> float:
         if self.bipartite:
@@ -203,7 +203,7 @@ def assumed_touches(
     """A power law for a stream that is not at hand, on average over its training part.
 
     Args:
-        config: hops, neighbours and negatives.
+        config: hops, neighbors and negatives.
         nodes, events: of the stream.
         sources: nodes that are sources, the rest being destinations; 0 if any may be both.
         exponent: of both sides.
@@ -217,7 +217,7 @@ def assumed_touches(
         bool(sources),
         history if sources else 2 * history,
         config.sampling.num_negatives,
-        config.sampling.num_neighbours,
+        config.sampling.num_neighbors,
         num_hops(config.model),
         config.memory.mailbox_slots,
         repeat_share,

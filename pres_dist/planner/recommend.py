@@ -76,7 +76,7 @@ class Planner:
 
     @property
     def with_whole_steps(self) -> Planner:
-        """The same with one optimiser step over each temporal batch."""
+        """The same with one optimizer step over each temporal batch."""
         return replace(self, workload=self.workload.with_whole_steps)
 
     def batch_needed(self, plan: ParallelPlan, wanted: float) -> str:
@@ -84,10 +84,10 @@ class Planner:
         each = self.workload.config.training.events_per_step
         found = [("", self.batch_for(plan, wanted))]
         if each:
-            found[0] = (f"with an optimiser step for every {each:,} events, ", found[0][1])
+            found[0] = (f"with an optimizer step for every {each:,} events, ", found[0][1])
             found.append(
                 (
-                    "with one optimiser step a batch, ",
+                    "with one optimizer step a batch, ",
                     self.with_whole_steps.batch_for(plan, wanted),
                 )
             )

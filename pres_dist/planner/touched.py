@@ -4,7 +4,7 @@ Two answers: counted on a stream's own batches, or expected under a power law. D
 nodes grow more slowly than events. That is why a batch cut into slices is more work than
 the whole batch: a node in several slices is pulled and updated in each of them.
 
-With several optimiser steps a temporal batch, each takes consecutive events and every slice its
+With several optimizer steps a temporal batch, each takes consecutive events and every slice its
 share of them. So the events of a slice are spread over the batch, and touch more nodes than as
 many consecutive ones do.
 
@@ -33,7 +33,7 @@ from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.mixture import training_negatives
 from pres_dist.sampling.negatives import destinations_of
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import batch_of
 from pres_dist.step.gather import gather
 
@@ -45,7 +45,7 @@ class Touched:
     """Distinct nodes of a slice, on average.
 
     Attributes:
-        pulled: endpoints, negatives and neighbours of all.
+        pulled: endpoints, negatives and neighbors of all.
         written: endpoints of the events.
         observed: negatives.
     """
@@ -164,7 +164,7 @@ def _between(values: np.ndarray, right: int, places: np.ndarray, place: float) -
 
 
 def of_slice(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> Touched:
-    """Distinct nodes of a slice, which several optimiser steps spread over the batch."""
+    """Distinct nodes of a slice, which several optimizer steps spread over the batch."""
     if workload.num_updates(plan.batch) > 1:
         return touch.touched(plan.batch, 1 / plan.slices)
     return touch.touched(plan.local_batch)
@@ -181,7 +181,7 @@ def count_touches(
 
     Args:
         stream: the events.
-        config: hops, neighbours and negatives.
+        config: hops, neighbors and negatives.
         largest: events of the largest slice; no larger than half the training part.
         slices_each: slices that are looked at for each size.
         within: events to look at; the training part when None.
@@ -217,7 +217,7 @@ class _Counter:
         self._slots = config.memory.mailbox_slots
         adjacency = TemporalAdjacency(stream, self._tables, home=config.sampling.adjacency)
         self._adjacency = adjacency
-        self._sampler = NeighbourSampler(adjacency, config.sampling, seed)
+        self._sampler = NeighborSampler(adjacency, config.sampling, seed)
         end = chronological_split(stream).train_end
         destinations = destinations_of(stream, range(end))
         self._negatives = training_negatives(

@@ -43,18 +43,18 @@ class Workload:
 
     @property
     def with_whole_steps(self) -> Workload:
-        """The same with one optimiser step over each temporal batch."""
+        """The same with one optimizer step over each temporal batch."""
         training = self.config.training.model_copy(update={"events_per_step": 0})
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
     def num_updates(self, batch: float) -> float:
-        """Optimiser steps over a temporal batch, on average over the run."""
+        """Optimizer steps over a temporal batch, on average over the run."""
         places = [(place + 0.5) / _PLACES for place in range(_PLACES)]
         updates = [updates_of_batch(self.config.training, int(batch), done) for done in places]
         return sum(updates) / _PLACES
 
     def fewest_updates(self, batch: float) -> int:
-        """Optimiser steps over a temporal batch at the end of the run, when they are largest."""
+        """Optimizer steps over a temporal batch at the end of the run, when they are largest."""
         return updates_of_batch(self.config.training, int(batch), 1.0)
 
 

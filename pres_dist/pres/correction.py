@@ -112,7 +112,7 @@ class PresCorrection(nn.Module):
         """Weight of the measured state: a number, or [U, D] the Kalman gain P / (P + R).
 
         P is the variance of the predicted change, by the node's past transitions, and R a
-        learnt noise of the measurement.
+        learned noise of the measurement.
         """
         if self.gate_logit is not None:
             return torch.sigmoid(self.gate_logit)

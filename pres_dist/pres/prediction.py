@@ -25,7 +25,7 @@ class Predictor(nn.Module):
 
     `drift` goes on at the node's mean rate, as in the paper. `level` goes back towards
     the mean of its past states: a recurrent memory that is bounded cannot drift for long.
-    Of the distance, 1 - (1 - a)^length is gone, with a learnt for each number of the memory.
+    Of the distance, 1 - (1 - a)^length is gone, with a learned for each number of the memory.
 
     Args:
         config: which predictor, and how far it is trusted.

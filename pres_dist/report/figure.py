@@ -1,6 +1,6 @@
 """A plot of a report, as a plain plotly description.
 
-Colours are roles (`series-1` and so on), which the page turns into colours of its
+Colors are roles (`series-1` and so on), which the page turns into colors of its
 light or dark theme.
 """
 

@@ -41,7 +41,7 @@ def _loss(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
     if all(step.get("coherence") is None for step in steps):
         traces = _step_line(steps, "loss", "loss", 1)
     traces = traces or _epoch_line(epochs, "step", lambda e: e.get("loss"), "loss", 1)
-    return make_figure("loss", "Training loss", "Over optimiser steps.", traces, "step", "loss")
+    return make_figure("loss", "Training loss", "Over optimizer steps.", traces, "step", "loss")
 
 
 def _validation(epochs: Sequence[Record]) -> Figure | None:

@@ -17,7 +17,7 @@ from pres_dist.run_files import METRICS
 class MetricsLog:
     """Appends records to a run's metrics.jsonl, and hands them to mirrors.
 
-    A record has a `kind` (step, epoch or final) and the optimiser `step` it belongs to.
+    A record has a `kind` (step, epoch or final) and the optimizer `step` it belongs to.
     """
 
     def __init__(self, run_dir: Path, mirrors: Sequence[Mirror] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Where a model is no better than a rule that nothing was learnt for."""
+"""Where a model is no better than a rule that nothing was learned for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shortcomings(results: Mapping[str, Any]) -> list[str]:
         if test[metric] <= known[best]:
             lines.append(
                 f"warning: test {NAMES[metric]} {test[metric]:.4f} does not beat {best} "
-                f"({known[best]:.4f}): the model has learnt nothing that "
+                f"({known[best]:.4f}): the model has learned nothing that "
                 f"{_rule(best)} does not tell"
             )
     return lines

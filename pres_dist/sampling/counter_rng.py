@@ -3,7 +3,7 @@
 A stateful generator gives another draw when a batch is cut in another way, so
 one worker and several could not compute the same thing. Here the draw for an
 event depends on (seed, purpose, epoch, event id, slot) alone. The function is
-the finaliser of SplitMix64 (Steele, Lea, Flood: OOPSLA 2014) on int64 tensors,
+the finalizer of SplitMix64 (Steele, Lea, Flood: OOPSLA 2014) on int64 tensors,
 whose products wrap around modulo 2^64 on every device.
 """
 

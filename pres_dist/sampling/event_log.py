@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.pair_log import PairLog
 
 RECENT_EVENTS = 1000
@@ -92,7 +92,7 @@ class EventLog:
 
     def __init__(
         self,
-        sampler: NeighbourSampler,
+        sampler: NeighborSampler,
         pairs: PairLog,
         tables: EventTables,
         bipartite: bool,
@@ -101,7 +101,7 @@ class EventLog:
         self.sampler, self.pairs, self.tables = sampler, pairs, tables
         self.bipartite, self.common = bipartite, common
 
-    def over(self, tables: EventTables, sampler: NeighbourSampler, pairs: PairLog) -> EventLog:
+    def over(self, tables: EventTables, sampler: NeighborSampler, pairs: PairLog) -> EventLog:
         """Return the same log over other events."""
         other = copy(self)
         other.tables, other.sampler, other.pairs = tables, sampler, pairs

@@ -8,7 +8,7 @@ In bounded memory, rows are cut into ranges whose keys fit the budget, which the
 tell. So the place of each range in the file is known from the start: one pass over the
 stream writes every key into its range, and then each range is sorted where it lies.
 
-Shapes: E events, H half-edges (2E less self-loops), R rows, C cells of neighbouring rows that are
+Shapes: E events, H half-edges (2E less self-loops), R rows, C cells of neighboring rows that are
 counted together (one row each, unless there are very many), G ranges of cells.
 """
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import MemoryStore, Pulled
 from pres_dist.model.history import Past
-from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
 from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
@@ -28,7 +28,7 @@ from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.transitions import TransitionRows
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.event_log import EventLog
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.pair_log import PairLog
 from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import plan_deliveries
@@ -50,12 +50,12 @@ class TemporalStep:
         model: turns state and events into new state and scores.
         store: node state; read in `read`, written in `commit`.
         tables: columns of the stream.
-        sampler: temporal neighbours.
+        sampler: temporal neighbors.
         num_hops: hops that the embedding reads.
         sample_rates_seed: seed of draws from the transition mixture; None takes its mean.
         clock: adds up the time of the stages.
         reads_lag: whether state may be read before the batches before are written.
-        mail_hops: hops of neighbours that mail goes to, where mailboxes roll.
+        mail_hops: hops of neighbors that mail goes to, where mailboxes roll.
         log: event log, for a decoder that reads it.
     """
 
@@ -64,7 +64,7 @@ class TemporalStep:
         model: TGN,
         store: MemoryStore,
         tables: EventTables,
-        sampler: NeighbourSampler,
+        sampler: NeighborSampler,
         num_hops: int,
         sample_rates_seed: int | None = None,
         clock: StageClock | None = None,
@@ -110,7 +110,7 @@ class TemporalStep:
         Args:
             parts: the slices.
             negatives: [B, M] destinations for each.
-            epoch: key of uniform neighbour draws.
+            epoch: key of uniform neighbor draws.
             first_event: of the whole batch; needed where reads lag or mailboxes roll.
             writes: whether this worker writes the endpoints' state.
             observes: whether the step will learn from the negatives' transitions.
@@ -180,7 +180,7 @@ class TemporalStep:
     def _refresh_embedded(
         self, plan: Plan, pulled: Pulled, number: int, forward: Forward
     ) -> Forward:
-        """The whole pass over one part: mail holds embeddings, which read neighbours."""
+        """The whole pass over one part: mail holds embeddings, which read neighbors."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
         updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
         read = self._seen(part.gathered, updated, own.transitions)
@@ -206,7 +206,7 @@ class TemporalStep:
     def query(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Queries:
         """Embed nodes at times of their own, to be scored with others; writes nothing.
 
-        They see what the store has been given, and neighbours strictly before their time,
+        They see what the store has been given, and neighbors strictly before their time,
         as the endpoints of events do.
 
         Args:

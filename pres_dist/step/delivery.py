@@ -2,10 +2,10 @@
 
 Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
 Graph Embedding, SIGMOD 2021 (mail propagator): the mail of an event goes to both
-endpoints and to their most recent neighbours, hop by hop. It is on its way once the event
-has been computed, so that nobody who is to be scored waits for a neighbour to be read.
+endpoints and to their most recent neighbors, hop by hop. It is on its way once the event
+has been computed, so that nobody who is to be scored waits for a neighbor to be read.
 
-Shapes: B events, C receivers of one, Y mails, X mails that are sent, K neighbours, R
+Shapes: B events, C receivers of one, Y mails, X mails that are sent, K neighbors, R
 mailbox slots, D memory size.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import TemporalBatch
 
 
@@ -36,7 +36,7 @@ class Deliveries:
 
 
 def plan_deliveries(
-    batch: TemporalBatch, sampler: NeighbourSampler, num_hops: int, num_slots: int
+    batch: TemporalBatch, sampler: NeighborSampler, num_hops: int, num_slots: int
 ) -> Deliveries:
     """Mail of the events to their endpoints and to whom these met strictly before.
 
@@ -69,8 +69,8 @@ def both_ends(memory_UD: Tensor, index_2B: Tensor) -> Tensor:
     return memory_2BD.sum(0)
 
 
-def _receivers(batch: TemporalBatch, sampler: NeighbourSampler, num_hops: int) -> Tensor:
-    """[B, C] endpoints and neighbours of each event; a node may stand there repeatedly."""
+def _receivers(batch: TemporalBatch, sampler: NeighborSampler, num_hops: int) -> Tensor:
+    """[B, C] endpoints and neighbors of each event; a node may stand there repeatedly."""
     before_B = sampler.adjacency.first_event_at(batch.t_B)
     reached_BC = torch.stack([batch.src_B, batch.dst_B], dim=1)
     hops = [reached_BC]

@@ -1,6 +1,6 @@
 """From a temporal batch to the distinct nodes that it reads, and who reads them.
 
-Shapes: B events, M negatives an event, Q = B * (2 + M) queries, K neighbours,
+Shapes: B events, M negatives an event, Q = B * (2 + M) queries, K neighbors,
 U distinct nodes.
 """
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.model.neighbourhood import Hop
+from pres_dist.model.neighborhood import Hop
 from pres_dist.model.rows import Rows
 from pres_dist.sampling.event_log import LogReads
-from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
+from pres_dist.sampling.neighbors import Neighbors, NeighborSampler
 from pres_dist.step.batches import TemporalBatch
 
 
@@ -52,7 +52,7 @@ def gather_endpoints(batch: TemporalBatch) -> Gathered:
 def gather(
     batch: TemporalBatch,
     negatives_BM: Tensor,
-    sampler: NeighbourSampler,
+    sampler: NeighborSampler,
     tables: EventTables,
     num_hops: int,
     epoch: int,
@@ -60,7 +60,7 @@ def gather(
 ) -> Gathered:
     """Sample the hops of sources, destinations and negatives and index their nodes.
 
-    Every query stands at its event's time. Neighbours of a neighbour are sampled
+    Every query stands at its event's time. Neighbors of a neighbor are sampled
     at the time of the event that made it one. Hops for messages are of sources and
     destinations alone.
     """
@@ -82,7 +82,7 @@ def gather(
 
 
 def gather_queries(
-    nodes_Q: Tensor, t_Q: Tensor, sampler: NeighbourSampler, tables: EventTables, num_hops: int
+    nodes_Q: Tensor, t_Q: Tensor, sampler: NeighborSampler, tables: EventTables, num_hops: int
 ) -> Gathered:
     """Sample the hops of nodes at times of their own: queries that are no events."""
     sampled = _sample_hops(nodes_Q, t_Q, sampler, tables, num_hops, epoch=0)
@@ -93,10 +93,10 @@ def gather_queries(
 
 
 def _distinct(
-    roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbours]]
+    roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbors]]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The distinct nodes of queries and hops, and the rows of either among them."""
-    around = [neighbours.nodes_QK.flatten() for _, neighbours in sampled]
+    around = [neighbors.nodes_QK.flatten() for _, neighbors in sampled]
     nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
     index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])
     return nodes_U, index_Q, index_hops
@@ -105,27 +105,27 @@ def _distinct(
 def _sample_hops(
     nodes_Q: Tensor,
     t_Q: Tensor,
-    sampler: NeighbourSampler,
+    sampler: NeighborSampler,
     tables: EventTables,
     num_hops: int,
     epoch: int,
-) -> list[tuple[Tensor, Neighbours]]:
-    """Times of queries and their neighbours, for each hop."""
+) -> list[tuple[Tensor, Neighbors]]:
+    """Times of queries and their neighbors, for each hop."""
     sampled = []
     for _ in range(num_hops):
         before_Q = sampler.adjacency.first_event_at(t_Q)
-        neighbours = sampler.sample(nodes_Q, before_Q, epoch)
-        sampled.append((t_Q, neighbours))
+        neighbors = sampler.sample(nodes_Q, before_Q, epoch)
+        sampled.append((t_Q, neighbors))
         # An empty slot stands at the time of event 0, when no node has a history.
-        nodes_Q = torch.cat([nodes_Q, neighbours.nodes_QK.flatten()])
-        t_Q = torch.cat([t_Q, tables.times(neighbours.events_QK).flatten()])
+        nodes_Q = torch.cat([nodes_Q, neighbors.nodes_QK.flatten()])
+        t_Q = torch.cat([t_Q, tables.times(neighbors.events_QK).flatten()])
     return sampled
 
 
 def _index_hops(
     index_Q: Tensor,
     t_Q: Tensor,
-    sampled: list[tuple[Tensor, Neighbours]],
+    sampled: list[tuple[Tensor, Neighbors]],
     index_hops: Sequence[Tensor],
     tables: EventTables,
 ) -> list[Hop]:
@@ -133,18 +133,18 @@ def _index_hops(
         nothing_QK = index_Q.new_empty(index_Q.numel(), 0)
         return [Hop(index_Q, t_Q, nothing_QK, nothing_QK, None, nothing_QK.bool())]
     hops = []
-    for (t_hop_Q, neighbours), index_flat in zip(sampled, index_hops, strict=True):
-        events_QK = neighbours.events_QK
+    for (t_hop_Q, neighbors), index_flat in zip(sampled, index_hops, strict=True):
+        events_QK = neighbors.events_QK
         index_QK = index_flat.view(events_QK.shape)
         t_QK = tables.times(events_QK)
         edges = _edge_rows(events_QK, tables)
-        hops.append(Hop(index_Q, t_hop_Q, index_QK, t_QK, edges, neighbours.mask_QK))
+        hops.append(Hop(index_Q, t_hop_Q, index_QK, t_QK, edges, neighbors.mask_QK))
         index_Q = torch.cat([index_Q, index_flat])
     return hops
 
 
 def _edge_rows(events_QK: Tensor, tables: EventTables) -> Rows | None:
-    """Features of events, each read once: queries share many of their neighbours' events."""
+    """Features of events, each read once: queries share many of their neighbors' events."""
     if not tables.edge_dim:
         return None
     events_X, place_QK = torch.unique(events_QK, return_inverse=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.model.history import Past
-from pres_dist.model.neighbourhood import Hop
+from pres_dist.model.neighborhood import Hop
 from pres_dist.model.rows import Rows, sums_of_few
 from pres_dist.sampling.event_log import LogReads, newest_of_each
 

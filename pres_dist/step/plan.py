@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pres_dist.memory.shard_layout import pulled_columns, pulled_of
 from pres_dist.memory.state import Pulled
-from pres_dist.model.neighbourhood import repeated
+from pres_dist.model.neighborhood import repeated
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.delivery import Deliveries
 from pres_dist.step.gather import Gathered

@@ -15,11 +15,11 @@ STAGES = (
     "backward",
     "wait",
     "all_reduce",
-    "optimiser",
+    "optimizer",
     "push",
 )
 
-COMPUTE = ("update", "embed", "loss", "backward", "optimiser")
+COMPUTE = ("update", "embed", "loss", "backward", "optimizer")
 
 RANGES = 10
 """Ranges of an epoch in which the workers' computing is told apart."""

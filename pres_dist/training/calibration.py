@@ -1,7 +1,7 @@
 """`training.batch_size: auto`: the largest temporal batch that costs no accuracy.
 
 A batch costs accuracy by the events that are pending in it (temporal discontinuity: Su et
-al., ICLR 2024, section 4) and by the optimiser steps that it saves. How much, only training
+al., ICLR 2024, section 4) and by the optimizer steps that it saves. How much, only training
 tells: short ones, on the first events of the training part. The discontinuity profile says
 where to look.
 """

@@ -1,6 +1,6 @@
 """The folder of one checkpoint: its files, their hashes, and the check before they are used.
 
-state.pt          weights, optimiser, position: what all workers share
+state.pt          weights, optimizer, position: what all workers share
 memory/           node memory, a file of each worker
 manifest.json     a hash of every file
 """

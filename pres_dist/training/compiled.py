@@ -1,7 +1,7 @@
 """The memory update compiled by `torch.compile`, for training.
 
 The rest is left alone: the correction gains nothing, and Torch cannot compile the sparse products
-by which attention reads neighbours in place. `benchmarks/compiled.py` measures all of them.
+by which attention reads neighbors in place. `benchmarks/compiled.py` measures all of them.
 """
 
 from __future__ import annotations

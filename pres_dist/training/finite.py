@@ -21,7 +21,7 @@ Where = Callable[[], str]
 
 
 def check_update(loss: Loss, norm: Tensor, memory: Tensor, where: Where) -> None:
-    """Look at a step before its optimiser; one look, which waits for the device once.
+    """Look at a step before its optimizer; one look, which waits for the device once.
 
     Args:
         loss: of all workers' events.
@@ -42,7 +42,7 @@ def check_update(loss: Loss, norm: Tensor, memory: Tensor, where: Where) -> None
 
 
 def check_written(written: Sequence[Forward], world: World, where: Where) -> None:
-    """Look at memory that the last of several optimiser steps has made, before it is written.
+    """Look at memory that the last of several optimizer steps has made, before it is written.
 
     Raises:
         NonFiniteError: on all workers alike.

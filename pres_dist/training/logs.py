@@ -15,7 +15,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.model.history import HistoryDecoder
 from pres_dist.parallel.world import World
 from pres_dist.sampling.event_log import EventLog, numbers_of
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.pair_log import PairLog
 from pres_dist.sampling.stored_keys import on_disk
 
@@ -34,7 +34,7 @@ def num_log_numbers(config: RunConfig, stream: EventStream) -> int:
 def open_log(
     config: RunConfig,
     data: Data,
-    sampler: NeighbourSampler,
+    sampler: NeighborSampler,
     world: World,
     keep_E: np.ndarray | None = None,
 ) -> EventLog | None:
@@ -67,7 +67,7 @@ def standardize_numbers(parts: Parts) -> None:
     trained on. So the constants are the same for all workers, and know no later event.
     """
     log, decoder = parts.train_step.log, parts.model.decoder
-    if log is None or not parts.config.data.standardise:
+    if log is None or not parts.config.data.standardize:
         return
     assert isinstance(decoder, HistoryDecoder)
     kept, tables = parts.data.kept, parts.data.tables

@@ -20,10 +20,10 @@ class Loss:
     """Scalars of one batch, on the device.
 
     Attributes:
-        total: what is learnt, plus weighted incoherence; with gradient.
+        total: what is learned, plus weighted incoherence; with gradient.
         link: loss of events and negatives.
         incoherence: mean over endpoints of events of 1 - cosine(s(t1), s(t2)).
-        label: cross-entropy of the labels; 0 where none are learnt.
+        label: cross-entropy of the labels; 0 where none are learned.
     """
 
     total: Tensor
@@ -39,7 +39,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be learnt of events beside that they happened.
+    """What is to be learned of events beside that they happened.
 
     Attributes:
         class_B: int64 class of each event; below 0 for an event without a label.
@@ -70,22 +70,22 @@ def batch_loss(
         coherence_weight: beta of PRES.
         num_events: events of the whole step; an event that several groups of workers
             train on counts once for each.
-        targets: labels of the events of `forward`; None where only links are learnt.
+        targets: labels of the events of `forward`; None where only links are learned.
         link_loss: as in `TrainingConfig.loss`.
     """
     num_events = max(num_events, 1)
     link = _link_loss(forward, link_loss, num_events)
-    learnt, label = link, torch.zeros_like(link)
+    learned, label = link, torch.zeros_like(link)
     if targets is not None:
         label = _label_loss(forward, targets) / num_events
-        learnt = label + targets.link_weight * link if targets.link_weight else label
+        learned = label + targets.link_weight * link if targets.link_weight else label
     updated = forward.updated
     with torch.set_grad_enabled(coherence_weight > 0):
         incoherence_U = incoherence(
             updated.previous_UD, updated.memory_UD.float(), updated.updated_U
         )
         mean = incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
-    total = learnt + coherence_weight * mean if coherence_weight else learnt
+    total = learned + coherence_weight * mean if coherence_weight else learned
     return Loss(total, link, mean, label)
 
 

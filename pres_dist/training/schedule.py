@@ -68,7 +68,7 @@ def stretches(first: int, end: int, steps_before: int, every: int) -> Iterator[r
     Args:
         first: first step that is left.
         end: steps of the epoch.
-        steps_before: optimiser steps of the run before `first`.
+        steps_before: optimizer steps of the run before `first`.
         every: steps of the run between checkpoints; 0 for none inside an epoch.
     """
     while first < end:

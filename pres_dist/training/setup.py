@@ -15,7 +15,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
-from pres_dist.events.standardise import standardise
+from pres_dist.events.standardize import standardize
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.host_memory import keep_freed_memory
@@ -28,7 +28,7 @@ from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.mixture import TrainingSampler, training_negatives
 from pres_dist.sampling.negatives import Negatives, destinations_of
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.stored_keys import on_disk
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
@@ -130,7 +130,7 @@ def data_of(stream: EventStream, split: Split, config: RunConfig, device: torch.
     """A stream with a split of its events, or of the first of them."""
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
-    tables = _tables(stream, kept, config.data.standardise, device)
+    tables = _tables(stream, kept, config.data.standardize, device)
     return Data(stream, split, tables, kept, unseen_nodes(stream, split))
 
 
@@ -152,8 +152,8 @@ def _tables(
     return EventTables(
         stream,
         device,
-        standardise(edges) if scaled and edges is not None else None,
-        standardise(nodes) if scaled and nodes is not None else None,
+        standardize(edges) if scaled and edges is not None else None,
+        standardize(nodes) if scaled and nodes is not None else None,
     )
 
 
@@ -180,7 +180,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         keep_E = np.zeros(data.stream.num_events, dtype=bool)
         keep_E[data.kept] = True
         training_adjacency = _adjacency(config, data, world, keep_E)
-    sampler = NeighbourSampler(adjacency, config.sampling, config.training.seed)
+    sampler = NeighborSampler(adjacency, config.sampling, config.training.seed)
     log = open_log(config, data, sampler, world)
     train_sampler, train_log = sampler.over(training_adjacency), log
     if keep_E is not None:

@@ -37,7 +37,7 @@ class Position(BaseModel):
         epoch: the epoch that is running.
         batch: steps of it that are done.
         step: temporal batches of the whole run.
-        updates: optimiser steps of the whole run.
+        updates: optimizer steps of the whole run.
         best_metric, best_epoch: of the epochs before, by the task's metric on the validation part.
         seconds: wall-clock seconds of training and evaluation before this process.
     """
@@ -52,8 +52,8 @@ class Position(BaseModel):
     seconds: Annotated[float, Field(ge=0)] = 0.0
 
 
-class OptimiserState(BaseModel):
-    """State of an optimiser by parameter, and the parameters of each group."""
+class OptimizerState(BaseModel):
+    """State of an optimizer by parameter, and the parameters of each group."""
 
     model_config = _STRICT
     state: dict[Count, dict[str, AnyTensor]]
@@ -75,7 +75,7 @@ class TrainingState(BaseModel):
     fingerprint: dict[str, str | int | list[int] | None]
     """Identity of the stream (`pres_dist.events.identity`)."""
     model: dict[str, AnyTensor]
-    optimiser: OptimiserState
+    optimizer: OptimizerState
     totals: TotalsState
     staleness: dict[Count, Count]
     position: Position
@@ -88,7 +88,7 @@ class TunedState(BaseModel):
 
     model_config = _STRICT
     model: dict[str, AnyTensor]
-    optimiser: OptimiserState
+    optimizer: OptimizerState
     updates: Count
 
 
@@ -130,31 +130,31 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
     model.load_state_dict(dict(weights))
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, saved: OptimiserState, what: str) -> None:
-    """Take over what an optimiser has learned of its parameters.
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: OptimizerState, what: str) -> None:
+    """Take over what an optimizer has learned of its parameters.
 
     Its settings stay: they are the configuration's, and the learning rate is set at each step.
 
     Raises:
         CheckpointError: state of other parameters.
     """
-    own = optimiser.state_dict()
+    own = optimizer.state_dict()
     expected = [
         _learned(parameter, group)
-        for group in optimiser.param_groups
+        for group in optimizer.param_groups
         for parameter in group["params"]
     ]
     groups = [group["params"] for group in own["param_groups"]]
     found = [group.get("params") for group in saved.param_groups]
     if found != groups:
-        raise CheckpointError(f"{what}: optimiser.param_groups must be of the model's parameters")
+        raise CheckpointError(f"{what}: optimizer.param_groups must be of the model's parameters")
     for number, tensors in saved.state.items():
         if number >= len(expected):
             raise CheckpointError(
-                f"{what}: optimiser.state must be of {len(expected)} parameters, got {number}"
+                f"{what}: optimizer.state must be of {len(expected)} parameters, got {number}"
             )
-        check_tensors(expected[number], tensors, f"{what}: optimiser.state.{number}")
-    optimiser.load_state_dict({"state": saved.state, "param_groups": own["param_groups"]})
+        check_tensors(expected[number], tensors, f"{what}: optimizer.state.{number}")
+    optimizer.load_state_dict({"state": saved.state, "param_groups": own["param_groups"]})
 
 
 def _learned(parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The step of all workers together over a temporal batch: one or several optimiser steps."""
+"""The step of all workers together over a temporal batch: one or several optimizer steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import Where, check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
-from pres_dist.training.optimiser import build_optimiser, gradient_norm, trainable
+from pres_dist.training.optimizer import build_optimizer, gradient_norm, trainable
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
 from pres_dist.training.step_sizes import growth_of_steps, learning_rate, updates_of_batch
@@ -28,7 +28,7 @@ from pres_dist.training.step_sizes import growth_of_steps, learning_rate, update
 
 @dataclass(frozen=True)
 class Update:
-    """What an optimiser step did.
+    """What an optimizer step did.
 
     Attributes:
         loss: of all workers' events.
@@ -46,8 +46,8 @@ class Stepped:
     """What the step over a temporal batch did.
 
     Attributes:
-        updates: the optimiser steps, one after the other.
-        forwards: of this worker's parts, by slice and then by optimiser step, each by the
+        updates: the optimizer steps, one after the other.
+        forwards: of this worker's parts, by slice and then by optimizer step, each by the
             weights that it moved.
         pending: for each part, pending events of each endpoint, within the whole batch [2B].
     """
@@ -71,7 +71,7 @@ class TrainingStep:
         self._gradient_bytes = 0
         self._config = parts.config.training
         self._sweep = parts.train_sweep
-        self.optimiser = build_optimiser(parts.model, self._config)
+        self.optimizer = build_optimizer(parts.model, self._config)
         if self._config.compile:
             assert isinstance(parts.model.updater, MemoryUpdater)
             compile_update(parts.model.updater, parts.device)
@@ -105,7 +105,7 @@ class TrainingStep:
         )
 
     def run(self, plan: Plan, pulled: Pulled, number: int, epoch: int, updates: int) -> Stepped:
-        """Forward, backward, sum of gradients and optimiser for each update, then commit.
+        """Forward, backward, sum of gradients and optimizer for each update, then commit.
 
         All updates read the state from before the batch. Where there are several, the
         last weights compute what is written.
@@ -114,7 +114,7 @@ class TrainingStep:
             plan, pulled: what `plan` and its read gave.
             number: of the step within the epoch.
             epoch: counted from 1.
-            updates: optimiser steps before.
+            updates: optimizer steps before.
 
         Raises:
             NonFiniteError: loss, gradient or memory; on all workers alike. Memory is as before.
@@ -168,18 +168,18 @@ class TrainingStep:
         return ((epoch - 1) * each + batches) / (self._config.epochs * each)
 
     def _rate(self, updates: int, done: float) -> float:
-        """Learning rate after so many optimiser steps and a share of the run."""
+        """Learning rate after so many optimizer steps and a share of the run."""
         return learning_rate(self._config, updates, self._parts.world.grid.replicas, done)
 
     def _num_updates(self, number: int, epoch: int) -> int:
-        """Optimiser steps over a temporal batch."""
+        """Optimizer steps over a temporal batch."""
         events = max(self._schedule.sizes(number))
         return updates_of_batch(self._config, events, self._done(number, epoch))
 
     def _own_parts(self, number: int, num_updates: int) -> list[slice]:
-        """This worker's events of the batch, by slice and then by optimiser step.
+        """This worker's events of the batch, by slice and then by optimizer step.
 
-        An optimiser step takes consecutive events, of which every slice takes its share.
+        An optimizer step takes consecutive events, of which every slice takes its share.
         """
         grid = self._parts.world.grid
         num_events = self.batch(number).num_events
@@ -193,7 +193,7 @@ class TrainingStep:
         return [part for parts in zip(*by_update, strict=True) for part in parts]
 
     def _events_in(self, number: int, update: int, num_updates: int) -> int:
-        """Events of an optimiser step, those of all replicas and groups."""
+        """Events of an optimizer step, those of all replicas and groups."""
         sizes = self._schedule.sizes(number)
         shares = (share(size, update, num_updates) for size in sizes)
         return sum(own.stop - own.start for own in shares) * self._parts.world.grid.epochs
@@ -209,12 +209,12 @@ class TrainingStep:
             self._gradient_bytes += world.bytes_to_add_up(parts_Ln)
             *losses, memory = _take_gradients(parts.model, summed)
             loss = Loss(*losses)
-        with clock("optimiser"):
+        with clock("optimizer"):
             norm = gradient_norm(parts.model, self._config.gradient_clip)
             check_update(loss, norm, memory, where)
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimiser.step()
+            self.optimizer.step()
         return Update(loss, norm, rate)
 
     def _backward(
@@ -236,7 +236,7 @@ class TrainingStep:
             return forward, _gradient_row(parts.model, loss, forward.sum_of_state())
 
     def _where(self, epoch: int, update: int, number: int) -> str:
-        """What an error names: the optimiser step, and the events of the temporal batch."""
+        """What an error names: the optimizer step, and the events of the temporal batch."""
         events_B = self.batch(number).events_B.tolist() or [-1]
         events = f"events {events_B[0]} to {events_B[-1]}"
         return f"{self._parts.data.stream.name}: epoch {epoch}, step {update}, {events}"

@@ -1,4 +1,4 @@
-"""How many events an optimiser step takes, and its learning rate."""
+"""How many events an optimizer step takes, and its learning rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DECAYS: dict[str, Callable[[float], float]] = {
 
 
 def updates_of_batch(config: TrainingConfig, num_events: int, done: float = 0.0) -> int:
-    """Optimiser steps over a temporal batch.
+    """Optimizer steps over a temporal batch.
 
     They grow as the learning rate falls, as far as `step_growth` lets them: a step of N times the
     events at N times the rate moves the weights about as far as N steps do (Smith et al., "Don't
@@ -34,10 +34,10 @@ def updates_of_batch(config: TrainingConfig, num_events: int, done: float = 0.0)
 
 
 def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -> float:
-    """Events of an optimiser step over `events_per_step`, 1 at least: what its rate is times.
+    """Events of an optimizer step over `events_per_step`, 1 at least: what its rate is times.
 
     Args:
-        config: how many events an optimiser step takes in the beginning.
+        config: how many events an optimizer step takes in the beginning.
         num_events, num_updates: of the temporal batch.
     """
     each = config.events_per_step * num_updates
@@ -45,7 +45,7 @@ def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -
 
 
 def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: float = 0.0) -> float:
-    """Learning rate of an optimiser step.
+    """Learning rate of an optimizer step.
 
     Scaled by (events a step / scaling_base) to the power 0, 1/2 or 1, risen linearly
     over the first `warmup_steps` steps, and fallen with the share of the run that is
@@ -53,7 +53,7 @@ def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: fl
 
     Args:
         config: peak and shape.
-        step: optimiser steps before.
+        step: optimizer steps before.
         replicas: copies of the memory.
         done: share of the run's temporal batches that are done, from 0 to 1.
     """

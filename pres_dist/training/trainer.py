@@ -21,7 +21,7 @@ from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheck
 from pres_dist.training.identity import load_model
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
-from pres_dist.training.state import Position, check_tensors, load_optimiser
+from pres_dist.training.state import Position, check_tensors, load_optimizer
 from pres_dist.training.step import TrainingStep, Update
 from pres_dist.training.tasks.pretrained import begin_training
 from pres_dist.training.tasks.task import Metrics
@@ -57,7 +57,7 @@ class Trainer:
         self.schedule = Schedule(parts.train_sweep, parts.world.grid.replicas)
         self.prefetch = Prefetch(parts.train_step, parts.config.memory.staleness)
         self.step = TrainingStep(parts, self.schedule, self.prefetch)
-        self.optimiser = self.step.optimiser
+        self.optimizer = self.step.optimizer
         self._evaluator = parts.task.evaluator(parts, parts.config.evaluation)
         self.totals = EpochTotals(parts.device)
         self.position = Position()
@@ -154,7 +154,7 @@ class Trainer:
                 **{f"{name}_loss": float(getattr(loss, name)) for name in self.parts.task.losses},
                 "coherence": self._if_memory(1 - float(loss.incoherence)),
                 "gate": self._gate(),
-                "optimiser_steps": position.updates,
+                "optimizer_steps": position.updates,
                 "learning_rate": update.rate,
                 "events_per_second": rate,
                 "staleness": self._staleness(),
@@ -175,7 +175,7 @@ class Trainer:
             "kind": "epoch",
             "step": self.position.step,
             "epoch": self.position.epoch,
-            "optimiser_steps": self.position.updates,
+            "optimizer_steps": self.position.updates,
             "largest_batch": self.schedule.largest_batch,
             **means,
             "coherence": self._if_memory(means["coherence"]),
@@ -193,8 +193,8 @@ class Trainer:
 
     def _means(self) -> dict[str, float | None]:
         """Means over the epoch, less those of losses that the task does not have."""
-        means, learnt = self.totals.means(), self.parts.task.losses
-        unused = {f"{name}_loss" for name in ("link", "label") if name not in learnt}
+        means, learned = self.totals.means(), self.parts.task.losses
+        unused = {f"{name}_loss" for name in ("link", "label") if name not in learned}
         return {name: value for name, value in means.items() if name not in unused}
 
     def _next_epoch(self, validation: Metrics) -> None:
@@ -234,7 +234,7 @@ class Trainer:
         return {
             "fingerprint": self.parts.data.stream.identity,
             "model": self.parts.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "totals": totals.state_dict(),
             "staleness": dict(self.prefetch.staleness),
             "position": position,
@@ -251,7 +251,7 @@ class Trainer:
                 f"{where}: position must be within {self.config.epochs} epochs of {steps} batches, "
                 f"got epoch {position.epoch}, batch {position.batch}"
             )
-        load_optimiser(self.optimiser, state.optimiser, where)
+        load_optimizer(self.optimizer, state.optimizer, where)
         sums = {"sums": state.totals.sums, "pending_max": state.totals.pending_max}
         check_tensors(self.totals.state_dict(), sums, f"{where}: totals")
         if self.parts.world.leads:  # sums of all workers: one carries them on

@@ -108,7 +108,7 @@ def _epoch(run: ScalingRun, world: World, number: int) -> dict[str, Any]:
         "kind": "epoch",
         "step": number * steps,
         "epoch": number,
-        "optimiser_steps": number * steps,
+        "optimizer_steps": number * steps,
         "loss": 0.3,
         "gate": 0.8,
         "coherence": 0.9,

@@ -28,8 +28,8 @@ import json, os, pathlib, shutil, sys, time
 
 command, *arguments = sys.argv[1:]
 folder = pathlib.Path(arguments[0] if command == "resume" else arguments[2])
-behaviour = json.loads(pathlib.Path(__file__).with_suffix(".json").read_text())
-how = next((value for name, value in behaviour.items() if name in folder.name), "done")
+behavior = json.loads(pathlib.Path(__file__).with_suffix(".json").read_text())
+how = next((value for name, value in behavior.items() if name in folder.name), "done")
 if command == "train":
     folder.mkdir()
     shutil.copy(arguments[0], folder / "config.yaml")
@@ -61,10 +61,10 @@ def small_sweep(folder: Path, text: str = SWEEP) -> Sweep:
     return load_sweep(path)
 
 
-def fake_program(folder: Path, behaviour: str = "{}") -> list[str]:
-    """What stands for `pres-dist`; `behaviour` as in TRAIN."""
+def fake_program(folder: Path, behavior: str = "{}") -> list[str]:
+    """What stands for `pres-dist`; `behavior` as in TRAIN."""
     (folder / "train.py").write_text(TRAIN)
-    (folder / "train.json").write_text(behaviour)
+    (folder / "train.json").write_text(behavior)
     return [sys.executable, "-S", str(folder / "train.py")]
 
 
@@ -113,7 +113,7 @@ def record(ap: float | None, state: str = "done", **changes: object) -> dict[str
         "best_epoch": 3 if state == "done" else None,
         "seconds": 40.0,
         "cpu_seconds": 35.0,
-        "optimiser_steps": 300,
+        "optimizer_steps": 300,
         "epochs": epochs if state == "done" else [],
         "git_commit": "abc",
         "date": "2026-11-25",

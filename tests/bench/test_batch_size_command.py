@@ -16,7 +16,7 @@ name: tiny
 base:
   memory: {{dim: 8}}
   model: {{embedding_dim: 8, time_dim: 6}}
-  sampling: {{num_neighbours: 4}}
+  sampling: {{num_neighbors: 4}}
   training: {{epochs: 1, learning_rate: 0.01}}
   evaluation: {{num_negatives: 2}}
 streams: {{synthetic: {{data: {{stream: {stream}}}}}}}
@@ -56,7 +56,7 @@ def test_a_tiny_sweep(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     run = next(
         r["record"] for r in report["runs"] if (r["method"], r["batch_size"]) == ("none", 200)
     )
-    assert run["optimiser_steps"] == 7
+    assert run["optimizer_steps"] == 7
     assert len(run["epochs"]) == 1
     assert 0.4 < run["test"]["ap"] <= 1
     assert run["cpu_seconds"] > run["epochs"][0]["train_cpu_seconds"] > 0

@@ -99,7 +99,7 @@ def test_a_cell_holds_the_means_of_its_runs(results: Results) -> None:
     figures = {name: value.mean for name, value in cell.figures.items() if value is not None}
     assert figures["gate"] == pytest.approx(0.83)
     assert figures["cpu_microseconds_per_event"] == pytest.approx(1000)
-    assert figures["optimiser_steps"] == 300
+    assert figures["optimizer_steps"] == 300
     assert Cell("b", 1600, "full") not in results
 
 

@@ -1,4 +1,4 @@
-"""From a sweep's file to its runs: mistakes, order, keys, equal optimiser steps."""
+"""From a sweep's file to its runs: mistakes, order, keys, equal optimizer steps."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_key_tells_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("batch", "most", "epochs"), [(100, 1000, 2), (400, 1000, 8), (1600, 1000, 32), (1600, 9, 9)]
 )
-def test_epochs_grow_until_optimiser_steps_are_equal(
+def test_epochs_grow_until_optimizer_steps_are_equal(
     tmp_path: Path, batch: int, most: int, epochs: int
 ) -> None:
     method = f"full: {{preset: none, equal_steps_to: 100, max_epochs: {most}}}"

@@ -15,7 +15,7 @@ def epoch(number: int, ap: float, events_per_second: float) -> dict[str, object]
         "kind": "epoch",
         "step": 10 * number,
         "epoch": number,
-        "optimiser_steps": 10 * number,
+        "optimizer_steps": 10 * number,
         "seconds": 5.0,
         "events_per_second": events_per_second,
         "events_per_cpu_second": events_per_second / 2,
@@ -32,4 +32,4 @@ def test_an_epoch_that_was_resumed_at_its_end_says_nothing_of_speed(tmp_path: Pa
     assert mean_of_epochs(record, "events_per_cpu_second") == 50.0
     assert [e["train_seconds"] for e in record["epochs"]] == [pytest.approx(4.0), 0.0]
     assert time_to(record, 0.8) == 16.0
-    assert record["optimiser_steps"] == 20
+    assert record["optimizer_steps"] == 20

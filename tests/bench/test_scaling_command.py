@@ -18,7 +18,7 @@ name: tiny
 data: {{stream: {stream}}}
 memory: {{dim: 8}}
 model: {{embedding_dim: 8, time_dim: 6}}
-sampling: {{num_neighbours: 4}}
+sampling: {{num_neighbors: 4}}
 training: {{epochs: 2, batch_size: 200, learning_rate: 0.01}}
 parallel: {{slices: 2}}
 evaluation: {{num_negatives: 2}}

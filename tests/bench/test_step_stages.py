@@ -22,7 +22,7 @@ from pres_dist.step.stages import StageClock
 from pres_dist.training.setup import assembled
 
 B, D, T, EDGE, K, H = 100, 8, 6, 3, 4, 2
-"""Events, numbers of memory and embedding, of times and of edge features, neighbours, heads."""
+"""Events, numbers of memory and embedding, of times and of edge features, neighbors, heads."""
 Q = 3 * B
 """Queries: sources, destinations, one negative of each event."""
 DECODER = B * D * D + 2 * B * D * D + 2 * B * D
@@ -61,13 +61,13 @@ def test_operations_of_jodie(tmp_path: Path) -> None:
 
 
 def test_operations_of_attention(tmp_path: Path) -> None:
-    """With the two products that read neighbours' rows in place."""
+    """With the two products that read neighbors' rows in place."""
     nodes, work = work_of_a_step(tmp_path, model__num_heads=H)
     read = 50  # distinct nodes of queries
     gru = nodes * D * (3 * (D + EDGE + T) + 4 * D)
     assert work["update"].flops == 2 * gru
     width = D + EDGE + T
-    queries = T * D + read * D * D + read * D * width  # phi(0), Wq, into the space of neighbours
+    queries = T * D + read * D * D + read * D * width  # phi(0), Wq, into the space of neighbors
     attended = 2 * Q * H * K * width  # scores and sums
     values = Q * width * D
     merged = read * D * D + 2 * Q * D * D
@@ -94,13 +94,13 @@ def test_bytes_by_hand(does: Callable[[Tensor, Tensor], object], expected: int) 
     assert counter.work["loss"].bytes == expected
 
 
-def test_an_optimiser_writes_what_it_reads() -> None:
+def test_an_optimizer_writes_what_it_reads() -> None:
     weight = torch.nn.Parameter(torch.ones(1000))
-    optimiser = torch.optim.AdamW([weight], fused=True)
+    optimizer = torch.optim.AdamW([weight], fused=True)
     weight.grad = torch.ones(1000)
-    optimiser.step()
+    optimizer.step()
     with WorkCounter(StageClock()) as counter:
-        optimiser.step()
+        optimizer.step()
     read, written = 4 * 4000, 3 * 4000  # weight, gradient and two moments; all but the gradient
     assert read + written <= counter.work["other"].bytes < read + written + 4000 + 100
 

@@ -83,7 +83,7 @@ def test_defaults_say_nothing() -> None:
         (
             [
                 *("--model.updater", "attention", "--model.embedding", "identity"),
-                *("--model.mail_hops", "1", "--sampling.num_neighbours", "3"),
+                *("--model.mail_hops", "1", "--sampling.num_neighbors", "3"),
                 *("--memory.mailbox_slots", "9", "--model.num_heads", "4"),
             ],
             [],

@@ -131,7 +131,7 @@ def test_settings_of_a_memory_that_is_not_there_are_named() -> None:
     assert all(line.endswith("the model has no memory") for line in lines)
 
 
-def test_dyrep_reads_neighbours_for_its_messages() -> None:
-    overrides = ["--sampling.num_neighbours", "3", "--model.num_heads", "4"]
+def test_dyrep_reads_neighbors_for_its_messages() -> None:
+    overrides = ["--sampling.num_neighbors", "3", "--model.num_heads", "4"]
     assert ineffective(of_kind("dyrep", *overrides)) == []
     assert len(ineffective(of_kind("jodie", *overrides))) == 2

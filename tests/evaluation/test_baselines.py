@@ -132,7 +132,7 @@ def test_a_model_that_beats_nothing_is_told_so() -> None:
     test = {"ap": 0.9, "mrr": 0.61, "auc": 0.3, "baselines": baselines}
     (line,) = shortcomings({"test": test})
     assert line == (
-        "warning: test AP 0.9000 does not beat EdgeBank (0.9000): the model has learnt nothing "
+        "warning: test AP 0.9000 does not beat EdgeBank (0.9000): the model has learned nothing "
         "that remembering which pairs have met does not tell"
     )
     assert shortcomings({"test": test | {"ap": 0.91}}) == []

@@ -159,9 +159,9 @@ def test_wrong_calls(call: Callable[[], object], message: str) -> None:
 
 def test_an_argument_error_is_a_type_error_too() -> None:
     with pytest.raises(TypeError):
-        make(frame(), colour=1)
+        make(frame(), color=1)
     with pytest.raises(ArgumentError):
-        make(frame(), colour=1)
+        make(frame(), color=1)
 
 
 def test_notes_of_an_import_are_warnings_at_the_line_of_the_call(tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def test_the_map_is_the_principal_plane() -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=(40, 5)) * [5, 1, 3, 1, 1] + 7
     found, share = plane(torch.from_numpy(values))
-    centred = values - values.mean(0)
-    variance, axes = np.linalg.eigh(centred.T @ centred)
-    expected = centred @ axes[:, [4, 3]]
+    centered = values - values.mean(0)
+    variance, axes = np.linalg.eigh(centered.T @ centered)
+    expected = centered @ axes[:, [4, 3]]
     np.testing.assert_allclose(np.abs(found.numpy()), np.abs(expected), atol=1e-8)
     assert share == pytest.approx(variance[-2:].sum() / variance.sum())
     turned, _ = plane(torch.from_numpy(np.ascontiguousarray(values[::-1])))

@@ -144,8 +144,8 @@ def features_of_the_scored_event() -> Leak:
     return mock.patch.object(TemporalStep, "forward", told)
 
 
-@plant("features standardised over all events", "later part")
-def features_standardised_over_all_events() -> Leak:
+@plant("features standardized over all events", "later part")
+def features_standardized_over_all_events() -> Leak:
     """Mean and deviation are those of the whole stream."""
     make_tables = setup._tables
 
@@ -171,9 +171,9 @@ def held_out_nodes_in_training() -> Leak:
     return mock.patch.object(Split, "training_mask", return_value=None)
 
 
-@plant("held-out nodes as neighbours", "nodes held out", data__held_out_share=0.15)
-def held_out_nodes_as_neighbours() -> Leak:
-    """Training finds neighbours in an adjacency that holds the events of held-out nodes."""
+@plant("held-out nodes as neighbors", "nodes held out", data__held_out_share=0.15)
+def held_out_nodes_as_neighbors() -> Leak:
+    """Training finds neighbors in an adjacency that holds the events of held-out nodes."""
     begin = TemporalAdjacency.__init__
 
     def of_all(self: TemporalAdjacency, stream: EventStream, tables: EventTables, *_: Any) -> None:

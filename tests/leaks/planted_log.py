@@ -17,7 +17,7 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.event_log import EventLog, numbers_of
 from pres_dist.sampling.mixture import PopularNegatives
 from pres_dist.sampling.negatives import NegativeSampler
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.training import logs, setup
 
 _HISTORY = {"model__decoder": "history"}
@@ -61,8 +61,8 @@ def event_log_of_the_own_time() -> Leak:
     return mock.patch.object(EventLog, "numbers", late)
 
 
-@plant("common neighbours of the future", "later event", **_HISTORY)
-def common_neighbours_of_the_future() -> Leak:
+@plant("common neighbors of the future", "later event", **_HISTORY)
+def common_neighbors_of_the_future() -> Leak:
     """The source's partners include those of later events."""
     read = EventLog.around
 
@@ -78,7 +78,7 @@ def event_log_of_held_out_nodes() -> Leak:
     make = logs.open_log
 
     def of_all(
-        config: RunConfig, data: setup.Data, sampler: NeighbourSampler, *rest: Any
+        config: RunConfig, data: setup.Data, sampler: NeighborSampler, *rest: Any
     ) -> EventLog | None:
         return make(config, data, sampler.over(TemporalAdjacency(data.stream, data.tables)), *rest)
 

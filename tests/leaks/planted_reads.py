@@ -1,4 +1,4 @@
-"""Leaks planted in what an event reads: neighbours, memory, statistics."""
+"""Leaks planted in what an event reads: neighbors, memory, statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pres_dist.model.tgn import TGN
 from pres_dist.parallel.world import World
 from pres_dist.pres.statistics import POSITIVE
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.neighbours import Neighbours, NeighbourSampler
+from pres_dist.sampling.neighbors import Neighbors, NeighborSampler
 from pres_dist.step import batches
 from pres_dist.step.batches import Sweep
 from pres_dist.step.compute import TemporalStep
@@ -31,24 +31,22 @@ from pres_dist.step.prefetch import Prefetch
 from pres_dist.training import final_evaluation as final
 from pres_dist.training import trainer
 
-# Neighbours
+# Neighbors
 
 
-@plant("future neighbour", "later event")
-def future_neighbour() -> Leak:
+@plant("future neighbor", "later event")
+def future_neighbor() -> Leak:
     """The sampler's bound is three events too late."""
-    sample = NeighbourSampler.sample
+    sample = NeighborSampler.sample
 
-    def late(
-        self: NeighbourSampler, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0
-    ) -> Neighbours:
+    def late(self: NeighborSampler, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbors:
         return sample(self, nodes_Q, (before_Q + 3).clamp(max=NUM_EVENTS), epoch)
 
-    return mock.patch.object(NeighbourSampler, "sample", late)
+    return mock.patch.object(NeighborSampler, "sample", late)
 
 
-@plant("same-time neighbour", "own time")
-def same_time_neighbour() -> Leak:
+@plant("same-time neighbor", "own time")
+def same_time_neighbor() -> Leak:
     """The sampler stops at the event itself, and lets in others at its time."""
 
     def before_the_last(self: TemporalAdjacency, t_Q: Tensor) -> Tensor:
@@ -57,8 +55,8 @@ def same_time_neighbour() -> Leak:
     return mock.patch.object(TemporalAdjacency, "first_event_at", before_the_last)
 
 
-@plant("own event as neighbour", "own time")
-def own_event_as_neighbour() -> Leak:
+@plant("own event as neighbor", "own time")
+def own_event_as_neighbor() -> Leak:
     """The sampler's bound includes the time of the query."""
 
     def after_the_last(self: TemporalAdjacency, t_Q: Tensor) -> Tensor:
@@ -69,17 +67,17 @@ def own_event_as_neighbour() -> Leak:
 
 @plant("validation edges in training", "later part")
 def validation_edges_in_training() -> Leak:
-    """Neighbours in training come from an adjacency that holds validation events."""
-    sample = NeighbourSampler.sample
+    """Neighbors in training come from an adjacency that holds validation events."""
+    sample = NeighborSampler.sample
 
     def of_both(
-        self: NeighbourSampler, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0
-    ) -> Neighbours:
+        self: NeighborSampler, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0
+    ) -> Neighbors:
         if epoch:  # only training counts epochs
             before_Q = torch.full_like(before_Q, VALIDATION_END)
         return sample(self, nodes_Q, before_Q, epoch)
 
-    return mock.patch.object(NeighbourSampler, "sample", of_both)
+    return mock.patch.object(NeighborSampler, "sample", of_both)
 
 
 # Memory and mail
@@ -168,13 +166,13 @@ def reads_newer_than_the_staleness() -> Leak:
 
 @plant("statistics of the batch", "company")
 def statistics_of_the_batch() -> Leak:
-    """Scores are centred over the temporal batch, as batch normalisation would."""
+    """Scores are centered over the temporal batch, as batch normalization would."""
     score = TGN.score
 
-    def centred(self: TGN, sources_BA: Tensor, destinations_BMA: Tensor, *past: Any) -> Tensor:
+    def centered(self: TGN, sources_BA: Tensor, destinations_BMA: Tensor, *past: Any) -> Tensor:
         return score(self, sources_BA - sources_BA.mean(0), destinations_BMA, *past)
 
-    return mock.patch.object(TGN, "score", centred)
+    return mock.patch.object(TGN, "score", centered)
 
 
 @plant("ties parted between batches", "own time")

@@ -38,9 +38,9 @@ from variants import NUM_EVENTS, TRAIN_END, VALIDATION_END
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 
-STILL: dict[str, object] = {"training.learning_rate": 1e-30, "data.standardise": False}
+STILL: dict[str, object] = {"training.learning_rate": 1e-30, "data.standardize": False}
 """Weights that stay and features as they are: events of the training part meet each other
-in no other way than through memory and neighbours."""
+in no other way than through memory and neighbors."""
 
 
 @probe("later part")
@@ -116,7 +116,7 @@ def company(subject: Subject) -> Iterator[str]:
 
 @probe("unread", lambda config: config.model.embedding in ("identity", "time"))
 def unread(subject: Subject) -> Iterator[str]:
-    """Without neighbours, features of a temporal batch reach scores through memory alone: not
+    """Without neighbors, features of a temporal batch reach scores through memory alone: not
     those of the batch itself, nor those of the next k with staleness k, but those after."""
     before = subject.run(**STILL)
     for training, lag in ((True, subject.config.memory.staleness), (False, 0)):

@@ -68,8 +68,8 @@ def test_a_leak_planted_between_workers_is_caught(workers: GlooWorld, name: str)
     assert next(found, None), f"{leak.caught_by} does not find it: {leak.does}"
 
 
-def test_what_is_earlier_in_its_own_batch_is_a_neighbour() -> None:
-    """The counterpart: events strictly before a query do count, as neighbours."""
+def test_what_is_earlier_in_its_own_batch_is_a_neighbor() -> None:
+    """The counterpart: events strictly before a query do count, as neighbors."""
     subject = shipped("attention")
     stream, rows = subject.stream, in_training(subject.run(**STILL))
     first, later = next(

@@ -21,7 +21,7 @@ SMALL = {
     "memory.dim": 6,
     "model.embedding_dim": 8,
     "model.time_dim": 5,
-    "sampling.num_neighbours": 3,
+    "sampling.num_neighbors": 3,
     "training.epochs": 2,
     "training.batch_size": 15,
     "training.learning_rate": 0.02,
@@ -67,7 +67,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "apan": {"model.kind": "apan", "memory.mailbox_slots": 3},
     "history": {"model.decoder": "history", "training.events_per_step": 6},
     "history, nodes held out": {"model.decoder": "history", "data.held_out_share": 0.15},
-    "history without neighbours": {
+    "history without neighbors": {
         "model.decoder": "history",
         "model.kind": "jodie",
         "parallel.slices": 2,
@@ -75,7 +75,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "sampling.num_negatives": 2,
         "training.loss": "both",
     },
-    "tgat": {"model.kind": "tgat", "sampling.num_neighbours": 2},
+    "tgat": {"model.kind": "tgat", "sampling.num_neighbors": 2},
 }
 REPLICAS: dict[str, object] = {"parallel.replicas": 2}
 """Needs two workers."""

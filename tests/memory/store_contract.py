@@ -228,12 +228,12 @@ class StoreContract(MailContract):
         counts: list[int] = rows.num_observed_U.tolist()
         return counts
 
-    def test_statistics_grow_only_by_what_is_learnt(self, layout: Layout) -> None:
+    def test_statistics_grow_only_by_what_is_learned(self, layout: Layout) -> None:
         store = self.make_store(layout)
         for step, learn in enumerate([True, False, True, False, True]):
             state = random_state(layout, 2, step, [EPOCH_MS + 100 * step] * 2)
             store.push(ids(5, 2), state, learn)
-        # The first had no state to start from, the second and fourth were not learnt.
+        # The first had no state to start from, the second and fourth were not learned.
         assert self.observed(store, layout) == [0, 0, 2, 0, 0, 2, 0]
 
     def test_a_transition_runs_from_the_stored_state(self, layout: Layout) -> None:

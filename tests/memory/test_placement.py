@@ -116,7 +116,7 @@ def test_nodes_without_an_event_even_out_the_parts() -> None:
     for world in (2, 4, 7):
         sizes = np.bincount(streaming_partition(src, dst, 10 * names.size, world))
         assert sizes.max() - sizes.min() <= 1
-    # A hash: not all of the neighbouring ids are with one worker, nor dealt in turn.
+    # A hash: not all of the neighboring ids are with one worker, nor dealt in turn.
     nobody = np.empty(0, dtype=np.int64)
     owner_N = streaming_partition(nobody, nobody, 1000, 2)
     assert np.bincount(owner_N).tolist() == [500, 500]

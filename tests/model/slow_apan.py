@@ -29,8 +29,8 @@ class SlowApanModel(SlowModel):
             for mail, own in zip(mails, self.own, strict=True)
         ]
         summed = memory + self._attended(memory, described)
-        centred = summed - summed.mean()
-        normed = centred / np.sqrt(centred.var() + 1e-5)
+        centered = summed - summed.mean()
+        normed = centered / np.sqrt(centered.var() + 1e-5)
         normed = normed * self.weights["updater.norm.weight"] + self.weights["updater.norm.bias"]
         hidden = np.maximum(self.linear("updater.hidden", normed), 0)
         return self.linear("updater.out", hidden), mails[-1].t
@@ -50,7 +50,7 @@ class SlowApanModel(SlowModel):
 
 
 class SlowApanStep(SlowStep):
-    """Mail goes to endpoints and neighbours, and mailboxes keep the last ones of all batches."""
+    """Mail goes to endpoints and neighbors, and mailboxes keep the last ones of all batches."""
 
     model: SlowApanModel
 
@@ -83,7 +83,7 @@ class SlowApanStep(SlowStep):
         """The last K events of a node strictly before the time of an event."""
         earlier = range(int(np.searchsorted(self.stream.t, self.stream.t[event])))
         own = [each for each in earlier if node in self._ends([each])]
-        return own[-self.num_neighbours :]
+        return own[-self.num_neighbors :]
 
     def _ends(self, events: Sequence[int]) -> set[int]:
         src, dst = self.stream.src, self.stream.dst

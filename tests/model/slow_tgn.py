@@ -108,13 +108,13 @@ class SlowEmbedding:
         self,
         model: SlowModel,
         stream: EventStream,
-        num_neighbours: int,
+        num_neighbors: int,
         state: Callable[[int], Vector],
         last_update: Callable[[int], int | None],
         name: str = "embedding",
         how: str | None = None,
     ) -> None:
-        self.model, self.stream, self.num_neighbours = model, stream, num_neighbours
+        self.model, self.stream, self.num_neighbors = model, stream, num_neighbors
         self.state, self.last_update = state, last_update
         self.name, self.how = name, how or model.config.embedding
         self._known: dict[tuple[int, int, int], Vector] = {}
@@ -141,7 +141,7 @@ class SlowEmbedding:
             for event in range(stream.num_events)
             if stream.t[event] < t and node in (stream.src[event], stream.dst[event])
         ]
-        return events[-self.num_neighbours :]
+        return events[-self.num_neighbors :]
 
     def _remembered(self, node: int, t: int, layer: int) -> Vector:
         key = (node, t, layer)
@@ -239,11 +239,11 @@ class SlowStep:
         pres: PresConfig,
         memory_dim: int,
         num_slots: int,
-        num_neighbours: int,
+        num_neighbors: int,
         draw: Callable[[int, int, SlowNode], Vector] | None = None,
     ) -> None:
         self.model, self.stream, self.pres = model, stream, pres
-        self.num_slots, self.num_neighbours, self.draw = num_slots, num_neighbours, draw
+        self.num_slots, self.num_neighbors, self.draw = num_slots, num_neighbors, draw
         self.nodes = [SlowNode(np.zeros(memory_dim)) for _ in range(stream.num_nodes)]
 
     def forward(self, events: Sequence[int], negatives: Sequence[Sequence[int]]) -> SlowScores:
@@ -316,7 +316,7 @@ class SlowStep:
         return SlowEmbedding(
             self.model,
             self.stream,
-            self.num_neighbours,
+            self.num_neighbors,
             self._state,
             lambda node: self._updated(node).last_update,
             name,
@@ -377,7 +377,7 @@ class SlowStep:
         return np.clip(change, -self.pres.clip, self.pres.clip) if self.pres.clip else change
 
     def _gate(self, state: SlowNode, length: float) -> Vector:
-        if self.pres.gate == "learnt":
+        if self.pres.gate == "learned":
             return _sigmoid(self.model.weights["correction.gate_logit"])
         variance = np.var(np.array(state.seen), axis=0)
         if self.pres.predictor == "drift":

@@ -25,13 +25,13 @@ from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.statistics import TransitionStatistics
 from pres_dist.pres.transitions import Mixture
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
 
-MEMORY_DIM, TIME_UNIT, NUM_NEIGHBOURS, SEED = 6, 4.0, 3, 17
+MEMORY_DIM, TIME_UNIT, NUM_NEIGHBORS, SEED = 6, 4.0, 3, 17
 SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}
 """Sizes of the parts, all different from each other and from the memory's."""
 IN_MAIL = {**SMALL, "embedding_dim": MEMORY_DIM}
@@ -173,7 +173,7 @@ def build_world(
         pres,
         MEMORY_DIM,
         num_slots,
-        NUM_NEIGHBOURS,
+        NUM_NEIGHBORS,
         (lambda node, event, state: draw_one(node, event, state, pres)) if rates_seed else None,
     )
     return World(stream, model, store, step, slow, rates_seed)
@@ -187,8 +187,8 @@ def build_step(
     rates_seed: int | None,
 ) -> TemporalStep:
     tables = EventTables(stream)
-    sampler = NeighbourSampler(
-        TemporalAdjacency(stream, tables), SamplingConfig(num_neighbours=NUM_NEIGHBOURS), seed=0
+    sampler = NeighborSampler(
+        TemporalAdjacency(stream, tables), SamplingConfig(num_neighbors=NUM_NEIGHBORS), seed=0
     )
     hops, mail_hops = num_hops(config), config.mail_hops
     return TemporalStep(model, store, tables, sampler, hops, rates_seed, mail_hops=mail_hops)

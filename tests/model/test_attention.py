@@ -1,4 +1,4 @@
-"""Attention without projected neighbours against attention that projects them."""
+"""Attention without projected neighbors against attention that projects them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pres_dist.model.rows import Rows
 
 Q, K, S, T, A = 11, 5, 6, 4, 8
 EMPTY, FULL = 3, 4
-"""Queries of which the first has no neighbour and the second no empty slot."""
+"""Queries of which the first has no neighbor and the second no empty slot."""
 
 
 @dataclass
@@ -39,18 +39,18 @@ class Inputs:
         return self.own, self.now, Rows.of(self.states), edges, Rows.of(self.times), self.mask
 
 
-def make_inputs(edge_dim: int, dtype: torch.dtype = torch.float64, num_neighbours: int = K):
+def make_inputs(edge_dim: int, dtype: torch.dtype = torch.float64, num_neighbors: int = K):
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=dtype)
 
-    mask = torch.rand(Q, num_neighbours) < 0.6
+    mask = torch.rand(Q, num_neighbors) < 0.6
     mask[EMPTY], mask[FULL] = False, True
     return Inputs(
         draw(Q, S).requires_grad_(),
         draw(1, T).requires_grad_(),
-        draw(Q, num_neighbours, S).requires_grad_(),
-        draw(Q, num_neighbours, edge_dim) if edge_dim else None,
-        draw(Q, num_neighbours, T).requires_grad_(),
+        draw(Q, num_neighbors, S).requires_grad_(),
+        draw(Q, num_neighbors, edge_dim) if edge_dim else None,
+        draw(Q, num_neighbors, T).requires_grad_(),
         mask,
     )
 
@@ -61,7 +61,7 @@ def make_attention(edge_dim: int, num_heads: int, dtype: torch.dtype = torch.flo
 
 
 def project_and_attend(module: TemporalAttention, inputs: Inputs) -> Tensor:
-    """[Q, A] the textbook form, one query at a time over its real neighbours only."""
+    """[Q, A] the textbook form, one query at a time over its real neighbors only."""
     parts = [inputs.states, inputs.times]
     if inputs.edges is not None:
         parts.insert(1, inputs.edges)
@@ -93,10 +93,10 @@ def assert_all_close(actual: list[Tensor], expected: list[Tensor], tolerance: fl
 
 
 def compare_with_projection(
-    dtype: torch.dtype, tolerance: float, edge_dim: int, num_heads: int, num_neighbours: int = K
+    dtype: torch.dtype, tolerance: float, edge_dim: int, num_heads: int, num_neighbors: int = K
 ) -> None:
     module = make_attention(edge_dim, num_heads, dtype)
-    inputs = make_inputs(edge_dim, dtype, num_neighbours)
+    inputs = make_inputs(edge_dim, dtype, num_neighbors)
     leaves = [*inputs.differentiable(), *module.parameters()]
     actual, expected = module(*inputs.arguments()), project_and_attend(module, inputs)
     assert actual.dtype == dtype
@@ -109,8 +109,8 @@ def test_equals_projected_attention(edge_dim, num_heads):
     compare_with_projection(torch.float32, 2e-6, edge_dim, num_heads)
 
 
-def test_one_neighbour_slot():
-    compare_with_projection(torch.float32, 2e-6, edge_dim=3, num_heads=2, num_neighbours=1)
+def test_one_neighbor_slot():
+    compare_with_projection(torch.float32, 2e-6, edge_dim=3, num_heads=2, num_neighbors=1)
 
 
 @pytest.mark.parametrize("edge_dim", [3, 0])
@@ -120,14 +120,14 @@ def test_equals_projected_attention_in_float64(edge_dim):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("edge_dim", [2, 0])
-@pytest.mark.parametrize("learnt_times", [True, False])
-def test_written_out_gradient(seed, edge_dim, learnt_times):
+@pytest.mark.parametrize("learned_times", [True, False])
+def test_written_out_gradient(seed, edge_dim, learned_times):
     torch.manual_seed(seed)
     dims = [3, edge_dim, 2]
     queries = [torch.randn(2, 4, d, dtype=torch.float64, requires_grad=True) for d in dims]
     states = torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True)
     edges = torch.randn(4, 3, edge_dim, dtype=torch.float64)
-    times = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=learnt_times)
+    times = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=learned_times)
     mask = torch.rand(4, 3) < 0.6
     mask[0] = False
 
@@ -149,7 +149,7 @@ def test_edge_features_and_fixed_times_get_no_gradient():
 
 
 @pytest.mark.parametrize("edge_dim", [3, 0])
-def test_without_neighbours_exactly_zero(edge_dim):
+def test_without_neighbors_exactly_zero(edge_dim):
     module = make_attention(edge_dim, 2, torch.float32)
     inputs = make_inputs(edge_dim, torch.float32)
     result = module(*inputs.arguments())
@@ -162,7 +162,7 @@ def test_without_neighbours_exactly_zero(edge_dim):
         assert torch.equal(grad[EMPTY], torch.zeros_like(grad[EMPTY]))
 
 
-def test_no_query_has_a_neighbour():
+def test_no_query_has_a_neighbor():
     module, inputs = make_attention(3, 2), make_inputs(3)
     inputs.mask[:] = False
     result = module(*inputs.arguments())

@@ -24,7 +24,7 @@ Q, K, STATE, EDGE, TIME, OUT, HEADS = 7, 5, 6, 3, 4, 8, 2
 
 
 def inputs() -> tuple[torch.Tensor, ...]:
-    """Queries, neighbours, edge features, encoded ages and which slots are full."""
+    """Queries, neighbors, edge features, encoded ages and which slots are full."""
     torch.manual_seed(0)
     mask = torch.rand(Q, K) < 0.6
     mask[2] = False
@@ -43,12 +43,12 @@ def test_dot_product_attention_of_dgl_is_ours_with_equal_keys_and_values() -> No
         attention.value.copy_(convolution.fc_src.weight)
         attention.query.weight.copy_(convolution.fc_dst.weight)
         attention.query.bias.zero_()
-    neighbours = torch.cat([states, edges, times], dim=2)[mask]
+    neighbors = torch.cat([states, edges, times], dim=2)[mask]
     queries = torch.cat([own, now.expand(Q, -1)], dim=1)
     block = message_flow_block(mask)
     assert (block.num_src_nodes(), block.num_dst_nodes()) == (int(mask.sum()), Q)
     assert torch.equal(block.in_degrees(), mask.sum(1))
-    found = convolution(block, (neighbours, queries)).flatten(1)
+    found = convolution(block, (neighbors, queries)).flatten(1)
     expected = attention(own, now, Rows.of(states), Rows.of(edges), Rows.of(times), mask)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
     assert not found[2].any()

@@ -9,14 +9,14 @@ import pytest
 import torch
 from by_rates import by_rates
 from slow_tgn import SlowEmbedding
-from small_world import MEMORY_DIM, NUM_NEIGHBOURS, SMALL, World, build_world, random_stream
+from small_world import MEMORY_DIM, NUM_NEIGHBORS, SMALL, World, build_world, random_stream
 from torch import Tensor, nn
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER
 from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.embedding import num_hops
-from pres_dist.model.neighbourhood import Hop, NodeInputs
+from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.rows import Rows
 from pres_dist.step.gather import Gathered, gather
 
@@ -52,7 +52,7 @@ def read(world: World, batch: int = 3) -> tuple[Gathered, NodeInputs]:
     generator = torch.Generator().manual_seed(8)
     num_nodes = world.stream.num_nodes
     memory_ND = torch.randn(num_nodes, MEMORY_DIM, generator=generator)
-    # Before the batch, and before its neighbours' events too.
+    # Before the batch, and before its neighbors' events too.
     last_update_N = -torch.randint(1, 99, (num_nodes,), generator=generator)
     last_update_N[::4] = NEVER
     nodes_U = gathered.nodes_U
@@ -75,7 +75,7 @@ def slowly(world: World, gathered: Gathered, nodes: NodeInputs) -> Tensor:
         last = int(nodes.last_update_U[row[node]])
         return None if last == NEVER else last
 
-    slow = SlowEmbedding(world.slow.model, world.stream, NUM_NEIGHBOURS, state, last_update)
+    slow = SlowEmbedding(world.slow.model, world.stream, NUM_NEIGHBORS, state, last_update)
     first = gathered.hops[0]
     queries = zip(gathered.nodes_U[first.index_Q].tolist(), first.t_Q.tolist(), strict=True)
     return torch.tensor(np.array([slow.embed(node, t) for node, t in queries]))
@@ -93,11 +93,11 @@ def test_equals_recursion(kind, edge_dim, node_dim):
 
 
 @GRAPH
-def test_queries_with_few_and_many_neighbours_are_among_the_tested(kind):
+def test_queries_with_few_and_many_neighbors_are_among_the_tested(kind):
     world = build(kind)
     masks = [read(world, batch)[0].hops[0].mask_QK for batch in (0, 3)]
     counts = torch.cat([mask.sum(1) for mask in masks])
-    assert sorted(set(counts.tolist())) == list(range(NUM_NEIGHBOURS + 1))
+    assert sorted(set(counts.tolist())) == list(range(NUM_NEIGHBORS + 1))
 
 
 @EVERY
@@ -141,7 +141,7 @@ def test_masked_slots_have_no_influence(kind):
     def poison(hop: Hop, like: Tensor, value: int) -> Tensor:
         return torch.where(hop.mask_QK, like, value)
 
-    # Of a two-layer hop the index must stay: its neighbours are the next hop's queries.
+    # Of a two-layer hop the index must stay: its neighbors are the next hop's queries.
     last = gathered.hops[-1]
     assert not last.mask_QK.all()
     assert last.edges is not None

@@ -108,7 +108,7 @@ def test_partners_of_the_batch_at_or_after_the_query(kind):
 
 
 @pytest.mark.parametrize("kind", GRAPH)
-def test_earlier_events_of_the_batch_are_neighbours(kind):
+def test_earlier_events_of_the_batch_are_neighbors(kind):
     """The counterpart: features strictly before the query do count, even in its batch."""
     world = build(kind)
     batch = world.batches()[3]

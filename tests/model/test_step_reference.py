@@ -16,7 +16,7 @@ from pres_dist.config.pres import PresConfig
 from pres_dist.memory.state import NO_EVENT
 from pres_dist.step.forward import Forward
 from pres_dist.training.loss import batch_loss
-from pres_dist.training.optimiser import trainable
+from pres_dist.training.optimizer import trainable
 
 OFF = by_rates(prediction=False)
 PAPER = by_rates(clock="time", components=2, initial_gate=0.6)

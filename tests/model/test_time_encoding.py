@@ -53,8 +53,8 @@ def test_fixed_has_no_parameters():
 
 def test_learnable_starts_as_the_fixed_one():
     dt = torch.randint(0, 100 * int(UNIT), (200,))
-    fixed, learnt = (TimeEncoding(DIM, UNIT, learnable)(dt) for learnable in (False, True))
-    torch.testing.assert_close(learnt, fixed, rtol=0, atol=3e-5)
+    fixed, learned = (TimeEncoding(DIM, UNIT, learnable)(dt) for learnable in (False, True))
+    torch.testing.assert_close(learned, fixed, rtol=0, atol=3e-5)
 
 
 def test_learnable_gradient():

@@ -60,11 +60,11 @@ def stream_with(signal: bool) -> EventStream:
 def make_config(stream: Path, *overrides: str) -> RunConfig:
     small = {
         "data.stream": stream,
-        "data.standardise": "false",
+        "data.standardize": "false",
         "memory.dim": 8,
         "model.embedding_dim": 8,
         "model.time_dim": 6,
-        "sampling.num_neighbours": 4,
+        "sampling.num_neighbors": 4,
         "training.batch_size": BATCH,
         "training.learning_rate": 1e-30,  # weights stay: they are the one way that is meant
         "parallel.replicas": 2,

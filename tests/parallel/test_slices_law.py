@@ -36,7 +36,7 @@ STEPS = 12
 VARIANTS = {
     "pres": [],
     "no pres": ["--pres.prediction", "false", "--pres.coherence_weight", "0"],
-    "two hops": ["--model.num_layers", "2", "--sampling.num_neighbours", "2"],
+    "two hops": ["--model.num_layers", "2", "--sampling.num_neighbors", "2"],
     "mean of 3": ["--model.aggregator", "mean", "--memory.mailbox_slots", "3"],
     "3 in order": ["--model.aggregator", "sequential", "--memory.mailbox_slots", "3"],
     "drawn rates": ["--pres.transition", "sample", "--sampling.strategy", "uniform"],
@@ -189,7 +189,7 @@ def _config(stream_path: Path, overrides: list[str]) -> RunConfig:
         "memory.dim": 8,
         "model.embedding_dim": 8,
         "model.time_dim": 6,
-        "sampling.num_neighbours": 4,
+        "sampling.num_neighbors": 4,
         "training.batch_size": 32,
         "training.learning_rate": 0.001,
         "evaluation.batch_size": 25,

@@ -139,7 +139,7 @@ def test_a_run_begun_by_one_and_ended_by_two_has_the_same_bits(
     whole, broken = (saved_state(folder) for folder in (tmp_path / "whole", tmp_path / "broken"))
     for part in ("model", "store"):
         assert_same_bits(whole[part], broken[part], part)
-    assert_same_bits(whole["optimiser"]["state"], broken["optimiser"]["state"], "optimiser")
+    assert_same_bits(whole["optimizer"]["state"], broken["optimizer"]["state"], "optimizer")
     one, other = _results(tmp_path / "whole"), _results(tmp_path / "broken")
     assert one | {"seconds": 0} == other | {"seconds": 0}
 

@@ -58,7 +58,7 @@ def small_model(**overrides: object) -> RunConfig:
         "memory.dim": 8,
         "model.embedding_dim": 8,
         "model.time_dim": 6,
-        "sampling.num_neighbours": 4,
+        "sampling.num_neighbors": 4,
         **{name.replace("__", "."): value for name, value in overrides.items()},
     }
     return load_config(None, [text for name, v in values.items() for text in (f"--{name}", str(v))])

@@ -23,7 +23,7 @@ from pres_dist.planner.footprint import (
 from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.training.optimiser import build_optimiser
+from pres_dist.training.optimizer import build_optimizer
 
 
 def part(name: str, parts: list[Part]) -> float:
@@ -90,15 +90,15 @@ def test_the_adjacency_is_what_a_stream_s_takes() -> None:
     assert told == adjacency.num_half_edges * torch.int64.itemsize
 
 
-def test_weights_are_what_the_optimiser_keeps() -> None:
+def test_weights_are_what_the_optimizer_keeps() -> None:
     work = workload()
     config = work.config
     model = TGN(config.model, config.memory, config.pres, StreamShape(0, 0, 1.0))
-    optimiser = build_optimiser(model, config.training)
+    optimizer = build_optimizer(model, config.training)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimiser.step()
-    kept = [t for state in optimiser.state.values() for t in state.values() if t.dim()]
+    optimizer.step()
+    kept = [t for state in optimizer.state.values() for t in state.values() if t.dim()]
     numbers = sum(t.numel() for t in kept)
     numbers += sum(2 * p.numel() for p in model.parameters() if p.requires_grad)
     # Moments of single numbers have no dimension, and neither have step counts.

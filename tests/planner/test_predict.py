@@ -56,7 +56,7 @@ def test_gradients_move_as_a_ring_moves_them() -> None:
         assert cost.bytes.gradients == pytest.approx(2 * (workers - 1) / workers * 4 * numbers)
 
 
-def test_several_optimiser_steps_add_up_gradients_several_times() -> None:
+def test_several_optimizer_steps_add_up_gradients_several_times() -> None:
     plan = ParallelPlan(4, 1, 1, 800)
     once = predict(workload(), plan, machine(), TOUCH)
     often = predict(workload(training__events_per_step=200), plan, machine(), TOUCH)
@@ -66,7 +66,7 @@ def test_several_optimiser_steps_add_up_gradients_several_times() -> None:
 
 
 def test_messages_that_wait_cost_what_each_does() -> None:
-    """Each optimiser step applies them all, and what is written is computed once more."""
+    """Each optimizer step applies them all, and what is written is computed once more."""
     rates = Rates(message_s=1e-6)
     costly = machine(compute=rates, update=rates)
     plan = ParallelPlan(2, 1, 1, 800)

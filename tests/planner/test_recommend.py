@@ -57,7 +57,7 @@ def test_a_recommended_plan_fits_and_uses_all_workers(
     assert all(choice.plan.workers < workers and choice.fits for choice in advice.fewer)
 
 
-def test_every_factorisation_within_the_bounds_is_weighed() -> None:
+def test_every_factorization_within_the_bounds_is_weighed() -> None:
     found = {(plan.slices, plan.epochs, plan.replicas) for plan in plans(12, Bounds(400, 2, 3))}
     assert found == {(12, 1, 1), (6, 2, 1), (6, 1, 2), (3, 2, 2), (4, 1, 3), (2, 2, 3)}
 
@@ -103,7 +103,7 @@ def test_the_batch_for_an_efficiency_reaches_it_and_smaller_ones_do_not() -> Non
     assert f"a temporal batch of {batch:,} events" in planner.batch_needed(plan, 0.4)
 
 
-def test_small_optimiser_steps_keep_an_efficiency_out_of_reach() -> None:
+def test_small_optimizer_steps_keep_an_efficiency_out_of_reach() -> None:
     planner = Planner(workload(training__events_per_step=100), machine(), TOUCH, Bounds(10**5))
     plan = ParallelPlan(16, 1, 1, 1000)
     whole = planner.with_whole_steps.batch_for(plan, 0.4)
@@ -111,7 +111,7 @@ def test_small_optimiser_steps_keep_an_efficiency_out_of_reach() -> None:
     assert whole is not None
     told = planner.batch_needed(plan, 0.4)
     assert "for every 100 events, no temporal batch will do" in told
-    assert f"with one optimiser step a batch, a temporal batch of {whole:,} events" in told
+    assert f"with one optimizer step a batch, a temporal batch of {whole:,} events" in told
 
 
 def test_more_workers_than_events_are_no_plan() -> None:

@@ -25,11 +25,11 @@ def pairs_in_turn(num_events: int = 2000, pairs: int = 50) -> EventStream:
 
 
 def test_counts_are_those_of_a_stream_that_can_be_counted_by_hand() -> None:
-    model = count_touches(pairs_in_turn(), small_model(sampling__num_neighbours=1), 200)
+    model = count_touches(pairs_in_turn(), small_model(sampling__num_neighbors=1), 200)
     for size in (4, 14, 27):  # of those that are counted
         touched = model.touched(size)
         assert touched.written == pytest.approx(2 * size)
-        # A negative and its one neighbour join a pair, unless that is there already.
+        # A negative and its one neighbor join a pair, unless that is there already.
         assert 2 * size <= touched.pulled <= min(4 * size, 100)
     assert model.touched(200).written == pytest.approx(100)
     assert model.touched(10**6).pulled == 100
@@ -48,7 +48,7 @@ def test_events_that_are_spread_touch_more_nodes_than_as_many_in_a_row() -> None
     assert model.touched(50, 1 / 4).written == pytest.approx(25, rel=0.02)  # between sizes
 
 
-def test_several_optimiser_steps_spread_a_slice_over_the_batch() -> None:
+def test_several_optimizer_steps_spread_a_slice_over_the_batch() -> None:
     model = count_touches(pairs_in_turn(), small_model(), 200)
     plan = ParallelPlan(4, 1, 1, 200)
     one_step, several = (workload(training__events_per_step=each) for each in (0, 50))
@@ -124,7 +124,7 @@ def test_a_billion_nodes_are_no_burden() -> None:
 
 def test_drawn_events_touch_what_the_power_law_expects() -> None:
     """Independent draws are what the law assumes: it must then agree with counting."""
-    num, events, config = 3000, 40_000, small_model(sampling__num_neighbours=5)
+    num, events, config = 3000, 40_000, small_model(sampling__num_neighbors=5)
     shares = np.arange(1, num + 1) ** -0.8
     draws = np.random.default_rng(3)
     src, dst = draws.choice(num, (2, events), p=shares / shares.sum())
@@ -140,7 +140,7 @@ def test_drawn_events_touch_what_the_power_law_expects() -> None:
 
 def test_drawn_events_leave_the_messages_that_the_power_law_expects() -> None:
     num, events = 300, 40_000
-    config = small_model(sampling__num_neighbours=5, memory__mailbox_slots=4)
+    config = small_model(sampling__num_neighbors=5, memory__mailbox_slots=4)
     shares = np.arange(1, num + 1) ** -0.8
     draws = np.random.default_rng(4)
     src, dst = draws.choice(num, (2, events), p=shares / shares.sum())

@@ -98,12 +98,12 @@ def test_measured_state_is_kept_where_nothing_is_known(clock):
 def test_gate_starts_as_configured_and_stays_between_0_and_1(gate):
     correction = build(gate=gate)
     assert correction.gate.item() == pytest.approx(gate, rel=1e-3)
-    optimiser = torch.optim.SGD(correction.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(correction.parameters(), lr=1.0)
     for sign in (1, -1):
         for _ in range(8):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (sign * correction.gate).backward()
-            optimiser.step()
+            optimizer.step()
             assert 0 < correction.gate.item() < 1
 
 

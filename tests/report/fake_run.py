@@ -21,7 +21,7 @@ SHARES = {
     "embed": 0.27,
     "loss": 0.05,
     "backward": 0.28,
-    "optimiser": 0.03,
+    "optimizer": 0.03,
     "push": 0.05,
 }
 

@@ -21,7 +21,7 @@ RESULTS = {
     for part, found in (("validation", 0.25), ("test", 0.5))
 } | {"num_negatives": 20, "negatives": "historical"}
 FOUND = "25.0% (validation) and 50.0% (test) of the negatives are historical, random ones stand in"
-WARNING = "does not beat EdgeBank (0.9123): the model has learnt nothing that remembering"
+WARNING = "does not beat EdgeBank (0.9123): the model has learned nothing that remembering"
 
 
 def test_on_the_console(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_uniform_is_uniform(key):
 
 
 def test_pairs_of_counters_fill_the_square():
-    """Draws of neighbouring counters, and of neighbouring slots, are independent."""
+    """Draws of neighboring counters, and of neighboring slots, are independent."""
     draws = CounterRNG(11).uniform(torch.arange(20_000)[:, None], torch.arange(2))
     for x, y in ((draws[:, 0], draws[:, 1]), (draws[:-1, 0], draws[1:, 0])):
         cell = (x * 10).long() * 10 + (y * 10).long()

@@ -21,7 +21,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.sampling import event_log
 from pres_dist.sampling.event_log import EventLog, newest_of_each, numbers_of
 from pres_dist.sampling.growing import GrowingAdjacency
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.pair_log import GrowingPairs, PairLog
 from pres_dist.sampling.sorted_pairs import SortedPairs
 
@@ -29,7 +29,7 @@ NUM = 3
 
 
 def log_of(case: Case, bipartite: bool = False) -> EventLog:
-    sampler = NeighbourSampler(case.adjacency(), SamplingConfig(num_neighbours=NUM), 0)
+    sampler = NeighborSampler(case.adjacency(), SamplingConfig(num_neighbors=NUM), 0)
     pairs = PairLog(case.stream, torch.device("cpu"), case.keep, "memory")
     return EventLog(sampler, pairs, case.tables, bipartite, common=True)
 

@@ -228,5 +228,5 @@ def test_a_run_of_labels_alone_is_not_served(trained_dir: Path, tmp_path: Path) 
     from small_run import labelled_stream
 
     labelled_stream(800).save(trained_dir / "labelled")
-    with pytest.raises(ConfigError, match="need a run that learnt links"):
+    with pytest.raises(ConfigError, match="need a run that learned links"):
         ScoringService(trained(trained_dir, "labels"))

@@ -10,11 +10,11 @@ from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import batch_of, joined
 from pres_dist.step.delivery import plan_deliveries
 
-NUM_NODES, NUM_EVENTS, NUM_NEIGHBOURS = 15, 80, 2
+NUM_NODES, NUM_EVENTS, NUM_NEIGHBORS = 15, 80, 2
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def stream() -> EventStream:
     return EventStream.from_arrays(src, dst, t, num_nodes=NUM_NODES)
 
 
-def sampler_of(stream: EventStream) -> tuple[EventTables, NeighbourSampler]:
+def sampler_of(stream: EventStream) -> tuple[EventTables, NeighborSampler]:
     tables = EventTables(stream)
-    # Uniform neighbours are for embeddings: mail goes to the most recent ones all the same.
-    config = SamplingConfig(num_neighbours=NUM_NEIGHBOURS, strategy="uniform")
-    return tables, NeighbourSampler(TemporalAdjacency(stream, tables), config, seed=0)
+    # Uniform neighbors are for embeddings: mail goes to the most recent ones all the same.
+    config = SamplingConfig(num_neighbors=NUM_NEIGHBORS, strategy="uniform")
+    return tables, NeighborSampler(TemporalAdjacency(stream, tables), config, seed=0)
 
 
 def receivers(stream: EventStream, event: int, num_hops: int) -> set[int]:
@@ -43,7 +43,7 @@ def receivers(stream: EventStream, event: int, num_hops: int) -> set[int]:
                 for e in range(stream.num_events)
                 if stream.t[e] < stream.t[event] and node in (stream.src[e], stream.dst[e])
             ]
-            met |= set().union(*ends[-NUM_NEIGHBOURS:])
+            met |= set().union(*ends[-NUM_NEIGHBORS:])
         reached = reached | met
     return reached
 

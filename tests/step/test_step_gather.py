@@ -12,7 +12,7 @@ from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import batch_of
 from pres_dist.step.gather import gather, gather_endpoints
 
@@ -21,22 +21,22 @@ EPOCH_MS = 1_700_000_000_000
 
 @dataclass(frozen=True)
 class Case:
-    """A stream, a temporal batch of it with negatives, and how neighbours are drawn."""
+    """A stream, a temporal batch of it with negatives, and how neighbors are drawn."""
 
     stream: EventStream
     keep: np.ndarray | None
     events: list[int]
     negatives: list[list[int]]
-    num_neighbours: int
+    num_neighbors: int
 
     def gather(self, num_hops, strategy="recent"):
         tables = EventTables(self.stream)
         adjacency = TemporalAdjacency(self.stream, tables, self.keep)
-        config = SamplingConfig(num_neighbours=self.num_neighbours, strategy=strategy)
+        config = SamplingConfig(num_neighbors=self.num_neighbors, strategy=strategy)
         batch = batch_of(tables, torch.tensor(self.events))
         negatives_BM = torch.tensor(self.negatives, dtype=torch.int64)
         negatives_BM = negatives_BM.view(len(self.events), -1)
-        sampler = NeighbourSampler(adjacency, config, seed=5)
+        sampler = NeighborSampler(adjacency, config, seed=5)
         return gather(batch, negatives_BM, sampler, tables, num_hops, epoch=1)
 
     def roots(self):
@@ -102,11 +102,11 @@ def check_hop(case, gathered, hop, queries, strategy):
     slots = []
     for row, (node, t) in enumerate(queries):
         past = case.past(node, t)
-        number = min(case.num_neighbours, len(past))
+        number = min(case.num_neighbors, len(past))
         mask = hop.mask_QK[row].tolist()
-        assert mask == [False] * (case.num_neighbours - number) + [True] * number
-        neighbours, times = nodes_U[hop.index_QK[row]].tolist(), hop.t_QK[row].tolist()
-        drawn = list(zip(neighbours, times, strict=True))
+        assert mask == [False] * (case.num_neighbors - number) + [True] * number
+        neighbors, times = nodes_U[hop.index_QK[row]].tolist(), hop.t_QK[row].tolist()
+        drawn = list(zip(neighbors, times, strict=True))
         found = [slot for slot, full in zip(drawn, mask, strict=True) if full]
         possible = [(case.partner(node, event), int(case.stream.t[event])) for event in past]
         if strategy == "recent":
@@ -168,8 +168,8 @@ def test_edge_features_are_those_of_the_events(case):
         assert case.stream.t[events.numpy()].tolist() == hop.t_QK[hop.mask_QK].tolist()
 
 
-def test_a_neighbour_of_a_neighbour_by_hand():
-    """Sampled before the event that made its neighbour one, not before the batch."""
+def test_a_neighbor_of_a_neighbor_by_hand():
+    """Sampled before the event that made its neighbor one, not before the batch."""
     # 1-2 at time 1, then 0-1 at 2, then 1-3 at 3 and the query 0-4 at 5; 2-5 at 1 is a tie.
     stream = EventStream.from_arrays([1, 2, 0, 1, 0], [2, 5, 1, 3, 4], [1, 1, 2, 3, 5], num_nodes=7)
     gathered = Case(stream, None, [4], [[6]], 2).gather(2)
@@ -193,7 +193,7 @@ def test_a_neighbour_of_a_neighbour_by_hand():
     assert 3 not in node.tolist()
 
 
-def test_events_of_the_own_batch_at_other_times_are_neighbours():
+def test_events_of_the_own_batch_at_other_times_are_neighbors():
     """Memory is from before the batch; the histories of later events include earlier ones."""
     stream = EventStream.from_arrays([0, 0, 0], [1, 2, 3], [1, 2, 2])
     hop = Case(stream, None, [0, 1, 2], [[], [], []], 4).gather(1).hops[0]
@@ -201,7 +201,7 @@ def test_events_of_the_own_batch_at_other_times_are_neighbours():
     assert hop.t_QK[hop.mask_QK].tolist() == [1, 1]
 
 
-def test_without_hops_there_are_queries_but_no_neighbours():
+def test_without_hops_there_are_queries_but_no_neighbors():
     stream = EventStream.from_arrays([0, 3], [1, 4], [1, 2])
     gathered = Case(stream, None, [0, 1], [[4], [1]], 3).gather(0)
     (hop,) = gathered.hops
@@ -224,12 +224,12 @@ def test_endpoints_alone(case):
 
 @pytest.mark.parametrize("num_hops", [1, 2])
 def test_uniform_hops_are_the_same_for_each_part_of_a_batch(num_hops):
-    """A query draws the same neighbours, whichever other queries stand beside it."""
+    """A query draws the same neighbors, whichever other queries stand beside it."""
     random = np.random.default_rng(0)
     src, dst = random.integers(0, 4, (2, 60))
     stream = EventStream.from_arrays(src, dst, np.arange(60), num_nodes=6)
 
-    def neighbours_of_event(events, event):
+    def neighbors_of_event(events, event):
         case = Case(stream, None, events, [[5]] * len(events), 2)
         gathered = case.gather(num_hops, "uniform")
         row = events.index(event)
@@ -238,6 +238,6 @@ def test_uniform_hops_are_the_same_for_each_part_of_a_batch(num_hops):
 
     whole = list(range(40, 60))
     for event in (40, 47, 59):
-        expected = neighbours_of_event(whole, event)
-        assert neighbours_of_event([event], event) == expected
-        assert neighbours_of_event([event - 3, event], event) == expected
+        expected = neighbors_of_event(whole, event)
+        assert neighbors_of_event([event], event) == expected
+        assert neighbors_of_event([event - 3, event], event) == expected

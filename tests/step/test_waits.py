@@ -24,8 +24,8 @@ from pres_dist.training.trainer import Trainer
 ALWAYS = {
     ("sample", "_unique2", "step/gather.py:_distinct"): 1,
     ("sample", "_unique2", "step/gather.py:_edge_rows"): 1,
-    ("embed", "nonzero", "model/neighbourhood.py:repeated"): 1,
-    ("optimiser", "_local_scalar_dense", "training/finite.py:check_update"): 1,
+    ("embed", "nonzero", "model/neighborhood.py:repeated"): 1,
+    ("optimizer", "_local_scalar_dense", "training/finite.py:check_update"): 1,
     ("push", "_unique2", "step/writing.py:_observe_negatives"): 1,
     ("push", "_unique2", "step/writing.py:_endpoints"): 1,
 }
@@ -42,7 +42,7 @@ APAN = {
     ("push", "_unique2", "memory/rolling.py:roll"): 1,
     ("push", "index", "memory/rolling.py:roll"): 3,
 }
-NEIGHBOURS = {key: 1 for key in ALWAYS if key[2].endswith(("_edge_rows", "repeated"))}
+NEIGHBORS = {key: 1 for key in ALWAYS if key[2].endswith(("_edge_rows", "repeated"))}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ NEIGHBOURS = {key: 1 for key in ALWAYS if key[2].endswith(("_edge_rows", "repeat
         ({"preset": "rates", "sampling__negatives": "historical"}, ALWAYS | HISTORICAL),
         (
             {"preset": "rates", "model__kind": "apan"},
-            Counter(ALWAYS | APAN) - Counter(NEIGHBOURS),
+            Counter(ALWAYS | APAN) - Counter(NEIGHBORS),
         ),
         ({"memory__mailbox_slots": 2}, ALWAYS | SEQUENTIAL),
         (

@@ -29,7 +29,7 @@ NODES = {"task__kind": "node_classification", "task__missing_label": -1}
 
 
 @pytest.mark.parametrize("kind", [EDGES, NODES], ids=["edges", "nodes"])
-def test_labels_are_learnt_and_reported(
+def test_labels_are_learned_and_reported(
     make_config: MakeConfig, tmp_path: Path, kind: dict[str, object]
 ) -> None:
     results = train(make_config(**kind, training__epochs=4), tmp_path / "run")

@@ -1,4 +1,4 @@
-"""A small stream that can be learnt, and a configuration that trains it in seconds."""
+"""A small stream that can be learned, and a configuration that trains it in seconds."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def habitual_stream(num_events: int = 1500, features: int = 3, seed: int = 0) ->
     """Users who mostly return to one item of their own; about one event in five shares its time."""
     rng = np.random.default_rng(seed)
     src = rng.integers(0, 40, num_events)
-    favourite = rng.integers(0, 15, 40)
+    favorite = rng.integers(0, 15, 40)
     random_item = rng.integers(0, 15, num_events)
-    dst = 40 + np.where(rng.random(num_events) < 0.8, favourite[src], random_item)
+    dst = 40 + np.where(rng.random(num_events) < 0.8, favorite[src], random_item)
     t = np.cumsum(rng.integers(0, 5, num_events)) + 1_700_000_000_000
     return EventStream.from_arrays(
         src,
@@ -62,7 +62,7 @@ def small_config(stream_path: Path) -> MakeConfig:
             "memory.dim": 8,
             "model.embedding_dim": 8,
             "model.time_dim": 6,
-            "sampling.num_neighbours": 4,
+            "sampling.num_neighbors": 4,
             "training.epochs": 2,
             "training.batch_size": 100,
             "training.learning_rate": 0.01,

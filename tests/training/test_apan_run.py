@@ -1,4 +1,4 @@
-"""Whole runs of APAN: what is learnt, what a resumed run ends in, what is refused."""
+"""Whole runs of APAN: what is learned, what a resumed run ends in, what is refused."""
 
 from __future__ import annotations
 

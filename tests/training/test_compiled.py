@@ -29,7 +29,7 @@ def stream(tmp_path: Path) -> Path:
 def test_it_trains_the_same_model(
     stream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With several messages a node and several optimiser steps a batch."""
+    """With several messages a node and several optimizer steps a batch."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     make = small_config(stream)
     for name, compiled in (("as it is", False), ("compiled", True)):

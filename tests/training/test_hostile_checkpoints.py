@@ -54,7 +54,7 @@ def refused(run_dir: Path, capsys: pytest.CaptureFixture[str], words: str, *name
 
 
 def first_state(state: dict[str, Any]) -> dict[str, Any]:
-    moments: dict[str, Any] = state["optimiser"]["state"][0]
+    moments: dict[str, Any] = state["optimizer"]["state"][0]
     return moments
 
 
@@ -65,7 +65,7 @@ def set_weight(state: dict[str, Any], value: object) -> None:
 STATES: dict[str, tuple[Change, str]] = {
     "no position": (lambda state: state.pop("position"), "position: field required"),
     "no fingerprint": (lambda state: state.pop("fingerprint"), "fingerprint: field required"),
-    "no optimiser": (lambda state: state.pop("optimiser"), "optimiser: field required"),
+    "no optimizer": (lambda state: state.pop("optimizer"), "optimizer: field required"),
     "no generators": (lambda state: state.pop("random"), "random: field required"),
     "no weights": (lambda state: state.pop("model"), "model: field required"),
     "more": (lambda state: state.update(more=1), "more: extra inputs are not permitted, got 1"),
@@ -82,7 +82,7 @@ STATES: dict[str, tuple[Change, str]] = {
 RESUMED: dict[str, tuple[Change, str]] = {
     "far epoch": (lambda state: state["position"].update(epoch=9), "got epoch 9, batch"),
     "far batch": (lambda state: state["position"].update(batch=10**9), "got epoch 1, batch 10000"),
-    "groups": (lambda state: state["optimiser"]["param_groups"].pop(), "optimiser.param_groups"),
+    "groups": (lambda state: state["optimizer"]["param_groups"].pop(), "optimizer.param_groups"),
     "moments": (lambda state: first_state(state).pop("exp_avg"), "misses exp_avg"),
     "moment": (lambda state: first_state(state).update(exp_avg=torch.ones(9)), "exp_avg must be"),
     "sums": (lambda state: state["totals"].update(sums=torch.ones(2)), "totals: sums must be"),

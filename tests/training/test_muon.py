@@ -13,7 +13,7 @@ from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
 from pres_dist.training.muon import Muon, orthogonalize
-from pres_dist.training.optimiser import build_optimiser, trainable
+from pres_dist.training.optimizer import build_optimizer, trainable
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, choose_device, load_data
 
@@ -101,7 +101,7 @@ def test_every_parameter_belongs_to_one_group(kind: str, make_config: MakeConfig
     config = make_config(model__kind=kind, training__optimizer="muon")
     model = assemble(config, load_data(config, choose_device(config)), World()).model
     matrices, others = (
-        group["params"] for group in build_optimiser(model, config.training).param_groups
+        group["params"] for group in build_optimizer(model, config.training).param_groups
     )
     names = {parameter: name for name, parameter in model.named_parameters()}
     assert sorted(names[p] for p in [*matrices, *others]) == sorted(
@@ -133,7 +133,7 @@ def test_a_resumed_run_ends_in_the_same_bits(config: RunConfig, tmp_path: Path) 
     for name, values in left["model"].items():
         assert torch.equal(values, right["model"][name]), name
     moments = [
-        state["momentum"] for state in left["optimiser"]["state"].values() if "momentum" in state
+        state["momentum"] for state in left["optimizer"]["state"].values() if "momentum" in state
     ]
     assert moments
     assert all(moment.ne(0).any() for moment in moments)

@@ -1,4 +1,4 @@
-"""Several optimiser steps over one temporal batch."""
+"""Several optimizer steps over one temporal batch."""
 
 from __future__ import annotations
 
@@ -85,18 +85,18 @@ def test_steps_as_large_as_the_batch_change_nothing(
     assert whole["test"] == same["test"]
 
 
-def test_records_count_optimiser_steps(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_records_count_optimizer_steps(make_config: MakeConfig, tmp_path: Path) -> None:
     train(make_config(training__events_per_step=25), tmp_path / "run")
     records = read_metrics(tmp_path / "run" / "metrics.jsonl")
     epochs = [record for record in records if record["kind"] == "epoch"]
     for record in epochs:
-        assert record["optimiser_steps"] > 3 * record["step"]
+        assert record["optimizer_steps"] > 3 * record["step"]
 
 
 @pytest.mark.parametrize(
     ("batch", "each", "events"), [(800, 0, 800), (800, 200, 200), (100, 200, 100)]
 )
-def test_the_learning_rate_follows_the_events_of_an_optimiser_step(
+def test_the_learning_rate_follows_the_events_of_an_optimizer_step(
     make_config: MakeConfig, batch: int, each: int, events: int
 ) -> None:
     config = make_config(
@@ -140,7 +140,7 @@ def test_grown_steps_take_all_events_at_a_rate_that_grows_with_them(
         train(make(training__step_growth=growth), tmp_path / str(growth))
         records[growth] = read_metrics(tmp_path / str(growth) / "metrics.jsonl")
     epochs = {
-        growth: [one["optimiser_steps"] for one in own if one["kind"] == "epoch"]
+        growth: [one["optimizer_steps"] for one in own if one["kind"] == "epoch"]
         for growth, own in records.items()
     }
     assert epochs[1][0] == epochs[1][1] - epochs[1][0]
@@ -171,5 +171,5 @@ def test_a_run_ends_with_the_smallest_learning_rate(
     records = read_metrics(tmp_path / "run" / "metrics.jsonl")
     rates = [record["learning_rate"] for record in records if record["kind"] == "step"]
     assert rates == sorted(rates, reverse=True)
-    steps = [record for record in records if record["kind"] == "epoch"][-1]["optimiser_steps"]
+    steps = [record for record in records if record["kind"] == "epoch"][-1]["optimizer_steps"]
     assert 0 < rates[-1] < 2 * config.training.learning_rate / steps

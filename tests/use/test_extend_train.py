@@ -106,7 +106,7 @@ def test_the_outcome_is_the_same_each_time(run_dir: Path, tmp_path: Path, new: A
     assert "extended" not in str(Run(run_dir).evaluate(baselines=False))
 
 
-def test_the_scored_part_is_not_learnt_from(run_dir: Path, tmp_path: Path, new: Any) -> None:
+def test_the_scored_part_is_not_learned_from(run_dir: Path, tmp_path: Path, new: Any) -> None:
     """Other events after the trained ones leave the same weights; others among them do not."""
     copies = [Path(shutil.copytree(run_dir, tmp_path / name)) for name in ("late", "early")]
     done = extended(run_dir, new)

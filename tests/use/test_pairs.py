@@ -140,10 +140,10 @@ def test_a_notebooks_mistakes(tgn_run: Path) -> None:
     assert run.score([]).shape == (0,)
 
 
-def test_a_run_that_learnt_no_links_has_no_scores(runs: Path) -> None:
+def test_a_run_that_learned_no_links_has_no_scores(runs: Path) -> None:
     run = Run(trained(runs, "labels"))
     assert len(run.embed(nodes=[1]))
-    with pytest.raises(ConfigError, match=r"learnt node_classification from labels alone"):
+    with pytest.raises(ConfigError, match=r"learned node_classification from labels alone"):
         run.score([(1, 41)])
 
 

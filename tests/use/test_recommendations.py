@@ -58,7 +58,7 @@ def test_in_one_set_of_nodes_all_but_the_source_are_candidates(runs: Path) -> No
     assert run.evaluate_ranking()["num_destinations"] == 20
 
 
-def test_the_blend_is_learnt_once_and_kept(runs: Path, tmp_path: Path) -> None:
+def test_the_blend_is_learned_once_and_kept(runs: Path, tmp_path: Path) -> None:
     run_dir = trained(runs, "jodie")
     assert not (run_dir / BLEND).exists()
     first = Run(run_dir).recommend(3, top=5)

@@ -71,7 +71,7 @@ NOW = datetime.now(timezone.utc)
         (lambda run: run.extend("x.csv", max_ahed=1), r"extend\(\): got an unexpected keyword"),
         (lambda run: run.export(3), "out must be a path, got 3"),
         (lambda run: run.evaluate_ranking("all"), "max_events must be an integer >= 1"),
-        (lambda run: run.evaluate(colour=1), "unknown setting 'evaluation__colour'"),
+        (lambda run: run.evaluate(color=1), "unknown setting 'evaluation__color'"),
         (lambda run: pres_dist.load_run(None), "path must be a path, got None"),
         (lambda run: pres_dist.load_run(run.path, replay="no"), "replay must be True or False"),
         (lambda run: pres_dist.train({"epochs": 1}), "config must be a RunConfig or the path"),

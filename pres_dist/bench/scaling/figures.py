@@ -115,7 +115,7 @@ def _line(name: str, points: Sequence[Point], of: Of, series: int) -> list[dict[
     known = [(point, value) for point in points if (value := of(point)) is not None]
     if not known:
         return []
-    colour = f"series-{series}"
+    color = f"series-{series}"
     return [
         {
             "type": "scatter",
@@ -129,14 +129,14 @@ def _line(name: str, points: Sequence[Point], of: Of, series: int) -> list[dict[
                 "symmetric": False,
                 "thickness": 1,
                 "width": 4,
-                "color": colour,
+                "color": color,
             },
             "text": [_hover(point, value) for point, value in known],
             "hovertemplate": f"{name}: %{{y:,.4~r}}<br>%{{text}}<extra></extra>",
-            "line": {"color": colour, "width": 2},
+            "line": {"color": color, "width": 2},
             "marker": {
                 "size": 9,
-                "color": colour,
+                "color": color,
                 "symbol": ["circle-open" if p.oversubscribed else "circle" for p, _ in known],
             },
         }

@@ -111,7 +111,7 @@ def _bytes(name: str, args: Sequence[Any], kwargs: Any, result: Any) -> int:
 
 
 def _written(schema: Any, args: Sequence[Any]) -> int:
-    """Bytes that are written in place by an operation that returns nothing, as optimisers do."""
+    """Bytes that are written in place by an operation that returns nothing, as optimizers do."""
     if schema.returns:
         return 0
     changed = (

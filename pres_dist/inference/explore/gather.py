@@ -1,6 +1,6 @@
 """What the page about a run's nodes shows, from a sweep over its stream.
 
-Shapes: n nodes of the page, m nodes of a part, K neighbours, A embedding size.
+Shapes: n nodes of the page, m nodes of a part, K neighbors, A embedding size.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Limits:
         nodes: the most active ones, unless they are named.
         events: latest ones of a node.
         points: of a node over time.
-        neighbours: of a node.
+        neighbors: of a node.
     """
 
     nodes: int = 1000
     events: int = 20
     points: int = 100
-    neighbours: int = 10
+    neighbors: int = 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def explore(
     nodes_n, degree_n = _chosen(live, known, limits.nodes, chosen)
     log, watched = _watched(live, nodes_n, limits.points, report)
     embedded_nA = torch.cat([embedded for _, embedded in _embedded(live, nodes_n)])
-    near = nearest(nodes_n, embedded_nA, _embedded(live, known, report), limits.neighbours)
+    near = nearest(nodes_n, embedded_nA, _embedded(live, known, report), limits.neighbors)
     latest = [_latest(live, int(node), limits.events) for node in nodes_n]
     return Explored(
         nodes_n, degree_n, known.numel(), latest, log, watched, *plane(embedded_nA), *near

@@ -152,7 +152,7 @@ def _nodes(stream: EventStream, explored: Explored) -> dict[str, Any]:
 
 
 def _mentioned(stream: EventStream, explored: Explored) -> np.ndarray:
-    """The nodes of the page, and after them all that events and neighbours mention."""
+    """The nodes of the page, and after them all that events and neighbors mention."""
     own = explored.nodes_n.cpu().numpy()
     events = np.array([event for latest in explored.latest for event in latest], np.int64)
     near = explored.near_nK.cpu().numpy().ravel()

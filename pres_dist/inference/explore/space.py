@@ -1,6 +1,6 @@
 """Embeddings of many nodes: who is near whom, and a map of them.
 
-Shapes: n nodes, m candidates, K neighbours, A embedding size.
+Shapes: n nodes, m candidates, K neighbors, A embedding size.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def plane(embedded_nA: Tensor) -> tuple[Tensor, float]:
     The largest loading of a component is positive, so that a map does not turn over from one
     machine to the next.
     """
-    centred_nA = embedded_nA.double() - embedded_nA.double().mean(0)
-    _, scale, axes_rA = torch.linalg.svd(centred_nA, full_matrices=False)
-    axes_2A = centred_nA.new_zeros(2, centred_nA.shape[1])
+    centered_nA = embedded_nA.double() - embedded_nA.double().mean(0)
+    _, scale, axes_rA = torch.linalg.svd(centered_nA, full_matrices=False)
+    axes_2A = centered_nA.new_zeros(2, centered_nA.shape[1])
     axes_2A[: min(2, len(axes_rA))] = axes_rA[:2]
     largest_21 = axes_2A.abs().argmax(1, keepdim=True)
     axes_2A = axes_2A * torch.where(axes_2A.gather(1, largest_21) < 0, -1.0, 1.0)
     variance = scale.square()
     total = float(variance.sum())
-    return centred_nA @ axes_2A.T, float(variance[:2].sum()) / total if total else 1.0
+    return centered_nA @ axes_2A.T, float(variance[:2].sum()) / total if total else 1.0

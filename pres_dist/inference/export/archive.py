@@ -151,7 +151,7 @@ def _manifest(
         },
         "feature_scaling": scaling
         and {name: part.tolist() for name, part in zip(("scale", "shift"), scaling, strict=True)},
-        "num_neighbors": live.config.sampling.num_neighbours,
+        "num_neighbors": live.config.sampling.num_neighbors,
         "log_numbers": None if live.step.log is None else numbers_of(live.step.log.bipartite),
         "programs": {
             name: {"inputs": dict(program.inputs), "outputs": list(program.outputs)}

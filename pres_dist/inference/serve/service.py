@@ -72,7 +72,7 @@ class ScoringService:
         num_events: events that were taken in since the journal began, with those dropped since.
 
     Raises:
-        ConfigError: not the folder of a run, one that has not learnt links, or one in use.
+        ConfigError: not the folder of a run, one that has not learned links, or one in use.
         CheckpointError: no usable checkpoint.
         JournalError: the journal is damaged, or continues other events.
         DataError: an event of the journal is not valid.

@@ -1,4 +1,4 @@
-// Finds a node, and shows its events, neighbours and memory. Ids are the users' own: they
+// Finds a node, and shows its events, neighbors and memory. Ids are the users' own: they
 // reach the page as text alone, and plots with what plotly takes for markup replaced.
 const { names, sides, nodes } = JSON.parse(document.getElementById("nodes").textContent);
 const MOST_FOUND = 12;

@@ -36,7 +36,7 @@ class Classification:
         config: node or edge classification.
         labels: of all events.
         training: ids of training events.
-        num_negatives: negatives an event in training, where links are learnt.
+        num_negatives: negatives an event in training, where links are learned.
         device: where targets are looked up.
     """
 

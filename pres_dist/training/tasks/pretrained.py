@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CLASSIFIER = "classifier."
 _SAME = ("data", "model", "pres")
-"""Sections that decide the encoder, and which events it may have learnt from."""
+"""Sections that decide the encoder, and which events it may have learned from."""
 _PLACE = "stream"
 """Where the events are, which may differ: that they are the same is checked."""
 

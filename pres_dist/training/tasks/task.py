@@ -41,7 +41,7 @@ class Task(Protocol):
 
     Attributes:
         best_by: metric of the validation part that chooses the best epoch.
-        losses: names of those parts of the loss that are learnt: link, label.
+        losses: names of those parts of the loss that are learned: link, label.
         num_negatives: negatives an event in training.
     """
 
@@ -58,7 +58,7 @@ class Task(Protocol):
         """The head that the model needs beside its link decoder."""
 
     def targets(self, events_B: Tensor) -> Targets | None:
-        """What is to be learnt of events beside that they happened."""
+        """What is to be learned of events beside that they happened."""
 
     def evaluator(self, parts: Parts, config: EvaluationConfig) -> Evaluator:
         """Measures the trained parts."""

@@ -1,4 +1,4 @@
-"""The optimiser, what it learns, and the norm of its gradient."""
+"""The optimizer, what it learns, and the norm of its gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pres_dist.model.decoder import Classifier, LinkDecoder
 from pres_dist.training.muon import Muon
 
 
-def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return the optimizer that `training.optimizer` names, over all trainable parameters."""
     if config.optimizer == "adamw":
         return torch.optim.AdamW(
@@ -54,7 +54,7 @@ def _matrices(model: nn.Module) -> dict[nn.Parameter, int]:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learnt: all but those of a frozen encoder."""
+    """The parameters that are learned: all but those of a frozen encoder."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

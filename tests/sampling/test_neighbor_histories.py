@@ -15,12 +15,12 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.neighbours import NeighbourSampler
+from pres_dist.sampling.neighbors import NeighborSampler
 
 
 def sampler_of(adjacency, num, strategy="recent", seed=0):
-    config = SamplingConfig(num_neighbours=num, strategy=strategy)
-    return NeighbourSampler(adjacency, config, seed)
+    config = SamplingConfig(num_neighbors=num, strategy=strategy)
+    return NeighborSampler(adjacency, config, seed)
 
 
 def stream_of(src, dst, t, **options):
@@ -165,7 +165,7 @@ def test_the_oldest_edge_is_returned(strategy, node):
 
 @pytest.mark.parametrize("strategy", ["recent", "uniform"])
 def test_events_at_the_time_of_the_query_take_no_slot(strategy):
-    """The positive's own event must not push one of its neighbours out."""
+    """The positive's own event must not push one of its neighbors out."""
     _, adjacency = stream_of([0, 0, 0, 0, 0], [1, 2, 3, 4, 5], [10, 20, 30, 30, 40])
     for t, expected in (
         (30, [0, 1]),

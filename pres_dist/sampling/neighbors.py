@@ -1,6 +1,6 @@
-"""Temporal neighbours of queries, most recent or uniform.
+"""Temporal neighbors of queries, most recent or uniform.
 
-Shapes: Q queries, K neighbours a query.
+Shapes: Q queries, K neighbors a query.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pres_dist.config.sampling import SamplingConfig
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import CounterRNG
 
-# What separates the draws for neighbours from all others of the same seed.
+# What separates the draws for neighbors from all others of the same seed.
 _PURPOSE = 0x6E65
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Sampled neighbours, oldest first; empty slots come first and are masked out.
+class Neighbors:
+    """Sampled neighbors, oldest first; empty slots come first and are masked out.
 
     An empty slot repeats the query's own node (so that it adds no node to a
     batch), with event 0 and the query's bound, and must not be read.
@@ -32,8 +32,8 @@ class Neighbours:
     mask_QK: Tensor
 
 
-class NeighbourSampler:
-    """Draws up to K neighbours of each (node, before) query.
+class NeighborSampler:
+    """Draws up to K neighbors of each (node, before) query.
 
     `recent` takes the last K events. `uniform` takes the whole history when it
     has at most K events and else a systematic sample: K evenly spaced positions
@@ -42,46 +42,46 @@ class NeighbourSampler:
 
     Args:
         adjacency: histories to draw from.
-        config: number of neighbours and strategy.
+        config: number of neighbors and strategy.
         seed: of the uniform draws.
     """
 
     def __init__(self, adjacency: TemporalAdjacency, config: SamplingConfig, seed: int) -> None:
         self.adjacency = adjacency
-        self.num_neighbours = config.num_neighbours
+        self.num_neighbors = config.num_neighbors
         self._uniform = config.strategy == "uniform"
         self._seed = seed
 
-    def over(self, adjacency: TemporalAdjacency) -> NeighbourSampler:
+    def over(self, adjacency: TemporalAdjacency) -> NeighborSampler:
         """The same draws from other histories."""
         other = copy(self)
         other.adjacency = adjacency
         return other
 
-    def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbours:
-        """Neighbours of each node among its events with id < before."""
+    def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbors:
+        """Neighbors of each node among its events with id < before."""
         start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
         if self._uniform:
             rng = CounterRNG(self._seed, _PURPOSE, epoch)
             positions_QK = _systematic(
-                start_Q, end_Q, self.num_neighbours, rng.uniform(nodes_Q, before_Q)
+                start_Q, end_Q, self.num_neighbors, rng.uniform(nodes_Q, before_Q)
             )
         else:
-            positions_QK = _last(end_Q, self.num_neighbours)
+            positions_QK = _last(end_Q, self.num_neighbors)
         return self._at(nodes_Q, start_Q, positions_QK)
 
-    def recent(self, nodes_Q: Tensor, before_Q: Tensor) -> Neighbours:
+    def recent(self, nodes_Q: Tensor, before_Q: Tensor) -> Neighbors:
         """The last K of each node's events with id < before, whatever the strategy."""
         start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
-        return self._at(nodes_Q, start_Q, _last(end_Q, self.num_neighbours))
+        return self._at(nodes_Q, start_Q, _last(end_Q, self.num_neighbors))
 
-    def _at(self, nodes_Q: Tensor, start_Q: Tensor, positions_QK: Tensor) -> Neighbours:
+    def _at(self, nodes_Q: Tensor, start_Q: Tensor, positions_QK: Tensor) -> Neighbors:
         mask_QK = positions_QK >= start_Q[:, None]
         own_QK = nodes_Q[:, None].expand_as(positions_QK)
         safe_QK = torch.where(mask_QK, positions_QK, 0)
         events_QK = torch.where(mask_QK, self.adjacency.event_at(own_QK, safe_QK), 0)
         other_QK = self.adjacency.other_endpoint(own_QK, events_QK)
-        return Neighbours(torch.where(mask_QK, other_QK, own_QK), events_QK, mask_QK)
+        return Neighbors(torch.where(mask_QK, other_QK, own_QK), events_QK, mask_QK)
 
 
 def _last(end_Q: Tensor, num: int) -> Tensor:

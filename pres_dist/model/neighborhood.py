@@ -1,6 +1,6 @@
 """What the embedding of a query reads, as indices into the batch's distinct nodes.
 
-Shapes: Q queries of P distinct nodes, K neighbours, U distinct nodes of the batch.
+Shapes: Q queries of P distinct nodes, K neighbors, U distinct nodes of the batch.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def repeated(index_Q: Tensor, num_rows: int) -> Repeated:
 
 @dataclass(frozen=True)
 class Hop:
-    """One hop: queries and the neighbours sampled for them.
+    """One hop: queries and the neighbors sampled for them.
 
     Attributes:
         index_Q: row of the query's node among the batch's distinct nodes.
         t_Q: int64 time of the query.
-        index_QK: rows of the neighbours.
-        t_QK: int64 times of the events that made them neighbours.
+        index_QK: rows of the neighbors.
+        t_QK: int64 times of the events that made them neighbors.
         edges: features of those events, or None.
         mask_QK: False for empty slots.
     """
@@ -71,7 +71,7 @@ class NodeInputs:
     features_Ud: Tensor | None
 
 
-def neighbour_parts(states: Rows, hop: Hop, time: TimeEncoding) -> list[Tensor]:
-    """[Q, K, ...] what is known of each neighbour: its state, the event's features, its age."""
+def neighbor_parts(states: Rows, hop: Hop, time: TimeEncoding) -> list[Tensor]:
+    """[Q, K, ...] what is known of each neighbor: its state, the event's features, its age."""
     edges = [] if hop.edges is None else [hop.edges.dense()]
     return [states.dense(), *edges, time(hop.t_Q[:, None] - hop.t_QK)]

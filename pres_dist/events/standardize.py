@@ -18,7 +18,7 @@ class Affine:
     shift: np.ndarray
 
 
-def standardise(features: np.ndarray) -> Affine:
+def standardize(features: np.ndarray) -> Affine:
     """What takes each feature to mean 0 and deviation 1; a constant feature becomes 0.
 
     Args:
