@@ -2,7 +2,7 @@
 
     python benchmarks/placement.py STREAM... > table.md
 
-For some temporal batches of the training part, spread evenly over it, the nodes of each
+For some temporal batches of the training split, spread evenly over it, the nodes of each
 worker are gathered as in training: endpoints, a negative each, and the recent neighbors
 of all. Workers compute time slices; then, to show what a partition could buy, the events
 whose source they keep.

@@ -123,7 +123,7 @@ def measure(config_path: str, events: int, overrides: Sequence[str]) -> None:
     config = load_config(Path(config_path), [*overrides, *on_one_core])
     device = choose_device(config)
     with join_world(device, partial(training_grid, config.parallel)) as world:
-        parts = assemble(config, world.leader_first(lambda: load_data(config, device)), world)
+        parts = assemble(config, world.rank0_first(lambda: load_data(config, device)), world)
         _steps(parts, events, world)
 
 
@@ -159,7 +159,7 @@ def _steps(parts: Any, events: int, world: Any) -> None:
     spent["remote_bytes"] = sum(volume.remote_bytes for volume in volumes)
     spent["remote_rows"] = sum(volume.remote_rows for volume in volumes)
     everyone = world.gather(spent)
-    if world.leads:
+    if world.is_rank0:
         done = trainer.schedule.events_before(warm + num) - trainer.schedule.events_before(warm)
         sums = {name: sum(one[name] for one in everyone) for name in spent}
         print(MARK + json.dumps({**sums, "wall": spent["wall"], "events": done}))

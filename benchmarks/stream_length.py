@@ -4,7 +4,7 @@
 
 Makes synthetic streams of so many events between as many nodes, which differ in length alone,
 builds the adjacency of each in a file with `--memory-mib` for its keys, opens it again, sorts it in
-memory for comparison, and trains some steps in the middle of the training part. Everything is
+memory for comparison, and trains some steps in the middle of the training split. Everything is
 measured in a process of its own, on one thread. Private memory is what a process shares with no
 other: that of the memory-mapped stream and adjacency stays out of it. Needs 40 bytes of disk an
 event, and takes more options for the run: --memory.dim 50. With `--out` the figures are also
@@ -129,7 +129,7 @@ def _sorted(arguments: argparse.Namespace, overrides: list[str]) -> Figures:
 
 
 def _steps(arguments: argparse.Namespace, overrides: list[str]) -> Figures:
-    """Steps in the middle of the training part, from empty memory and a warm-up."""
+    """Steps in the middle of the training split, from empty memory and a warm-up."""
     options = [f"--data.stream={arguments.stream}", f"--preset={arguments.preset}"]
     options += [f"--training.batch_size={arguments.batch_size}", "--sampling.adjacency=disk"]
     options += ["--training.num_threads=1", "--training.device=cpu", *overrides]

@@ -51,7 +51,7 @@ def main() -> None:
 def _test_part(
     path: Path, preset: str, overrides: list[str], out: Path, seed: int
 ) -> dict[str, Any]:
-    """Results on the test part, from the file that holds them or by training."""
+    """Results on the test split, from the file that holds them or by training."""
     file = out / f"{path.stem}-{preset}-s{seed}.json"
     chosen = [f"--preset={preset}", f"--training.seed={seed}", "--training.num_threads=1"]
     if file.exists():

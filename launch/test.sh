@@ -12,5 +12,6 @@ cd "$repository"
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
+"$venv/bin/lint-imports"
 # A process for each core, and all tests of a file in one of them.
 exec "$venv/bin/python" -m pytest -n auto --dist loadfile "$@"

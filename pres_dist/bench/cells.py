@@ -43,7 +43,7 @@ FIGURES: dict[str, Callable[[Record], float | None]] = {
     "pending_events": lambda record: at_best(record, "pending_events_mean"),
     "pending_share": lambda record: at_best(record, "pending_share"),
 }
-"""What is averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test part."""
+"""What is averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test split."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pres_dist.bench.sweep import Outcome
 from pres_dist.report.figure import Figure, make_figure
 
 PLOTS = (
-    ("ap", "AP", "Link prediction on the test part; mean and 95% interval over seeds.", "AP"),
-    ("mrr", "MRR", "Of the true destination among the negatives, test part.", "MRR"),
+    ("ap", "AP", "Link prediction on the test split; mean and 95% interval over seeds.", "AP"),
+    ("mrr", "MRR", "Of the true destination among the negatives, test split.", "MRR"),
     (
         "seconds_per_epoch",
         "Seconds an epoch",

@@ -159,7 +159,7 @@ def _parser() -> OptionParser:
         metavar="SHARE",
         type=float,
         help="with --train: share of the trained batches that are of earlier events, from the end "
-        "of the run's training part on (0.5)",
+        "of the run's training split on (0.5)",
     )
     parser.add_argument(
         "--test-share",

@@ -178,7 +178,7 @@ def _parser() -> OptionParser:
         "--order",
         choices=("blend", "model"),
         help="order by the model blended with what was met before and is popular, by weights "
-        "learned once on the validation part, or by the model alone (blend, but for a model whose "
+        "learned once on the validation split, or by the model alone (blend, but for a model whose "
         "decoder reads the event log)",
     )
     add_time(parser)
@@ -194,7 +194,7 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help=f"hit@10 and MRR on the test part beside baselines; also written to {RANKING}",
+        help=f"hit@10 and MRR on the test split beside baselines; also written to {RANKING}",
     )
     parser.add_argument(
         "--max-events", metavar="N", help="rank about so many test events, spread evenly (2,000)"

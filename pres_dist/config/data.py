@@ -35,7 +35,7 @@ class DataConfig(Config):
     def _shares_leave_a_test_part(self) -> DataConfig:
         if self.train_share + self.validation_share >= 1:
             raise ValueError(
-                "train_share + validation_share must be below 1 to leave a test part, "
+                "train_share + validation_share must be below 1 to leave a test split, "
                 f"got {self.train_share + self.validation_share:g}"
             )
         return self

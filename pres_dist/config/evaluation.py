@@ -12,7 +12,7 @@ EvaluationNegatives = Literal["random", "historical", "inductive", "tgb"]
 
 
 class EvaluationConfig(Config):
-    """Link-prediction metrics on the validation and test parts."""
+    """Link-prediction metrics on the validation and test splits."""
 
     batch_size: int = Field(200, ge=1)
     """Events in a temporal batch of evaluation, whatever training used."""

@@ -110,7 +110,7 @@ _RULES: list[Rule] = [
         )
         for name in CalibrationConfig.model_fields
     ),
-    ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation part"),
+    ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation split"),
     ("parallel.handover", lambda c: c.parallel.replicas == 1, "parallel.replicas is 1"),
     ("memory.shards", lambda c: c.memory.store != "server", "memory.store is not server"),
     *(

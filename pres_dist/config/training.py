@@ -59,7 +59,7 @@ class TrainingConfig(Config):
     """Compile the memory update by torch.compile: some 15 CPU seconds at the start, for 2 to 10%
     less of every step (docs/performance.md)."""
     patience: int = Field(0, ge=0)
-    """Stop after so many epochs without a better metric of the validation part; 0 never stops."""
+    """Stop after so many epochs without a better metric of the validation split; 0 never stops."""
     seed: int = Field(0, ge=0)
     """Seed of weights, negatives and every other draw."""
     device: str = "auto"
@@ -86,7 +86,7 @@ class TrainingConfig(Config):
 
 
 class CalibrationConfig(Config):
-    """How `training.batch_size: auto` is found, on the first events of the training part."""
+    """How `training.batch_size: auto` is found, on the first events of the training split."""
 
     base_batch: int = Field(200, ge=1)
     """The batch whose accuracy the others are held against."""

@@ -32,7 +32,7 @@ class LabelBaselines:
         """Name and [n, C] log-probabilities of each baseline.
 
         `frequency` is the share of each class among the earlier labels of the node, of which
-        one more is taken from the training part; `last` gives all to the latest one. Pairs
+        one more is taken from the training split; `last` gives all to the latest one. Pairs
         are told by source and destination, and go by their source until they have a label.
 
         Args:

@@ -103,7 +103,7 @@ def _pieces(part: TemporalBatch, num_negatives: int) -> list[TemporalBatch]:
 def _check_finite(forwards: Sequence[Forward], whole: TemporalBatch, world: World) -> None:
     """One sum over all workers, who stop together: alone, one would leave the others waiting."""
     total = torch.stack([_sum_of_all(forward) for forward in forwards]).sum()
-    if bool(torch.isfinite(world.add_up(total))):
+    if bool(torch.isfinite(world.all_reduce(total))):
         return
     first, last = int(whole.events_B[0]), int(whole.events_B[-1])
     raise NonFiniteError(

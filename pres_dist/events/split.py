@@ -81,7 +81,7 @@ def official_split(stream: EventStream, held_out_share: float = 0.0, seed: int =
     """The parts that a benchmark prescribes, as they were imported with the stream.
 
     ``held_out_share`` and ``seed`` as in `chronological_split`. ``DataError`` where the stream
-    has no such split, or too few events of it are left for a test part.
+    has no such split, or too few events of it are left for a test split.
     """
     if stream.official_split is None:
         raise DataError(
@@ -103,7 +103,7 @@ def _with_held_out(
 
 
 def unseen_nodes(stream: EventStream, split: Split) -> np.ndarray:
-    """[N] bool: nodes without an event in the training part (held-out events left out)."""
+    """[N] bool: nodes without an event in the training split (held-out events left out)."""
     unseen = np.ones(stream.num_nodes, dtype=bool)
     mask = split.training_mask(stream)
     for rows in _slices(0, split.train_end):

@@ -7,7 +7,7 @@ The processes of the launch read the plan from PRES_DIST_FAULTS. Each fault happ
 a launch, although processes are started again: a file in the folder notes that it has.
 """
 
-from pres_dist.faults.inject import become, reached
+from pres_dist.faults.inject import failpoint, set_identity
 from pres_dist.faults.plan import VARIABLE, Fault, FaultPlan
 
-__all__ = ["VARIABLE", "Fault", "FaultPlan", "become", "reached"]
+__all__ = ["VARIABLE", "Fault", "FaultPlan", "failpoint", "set_identity"]

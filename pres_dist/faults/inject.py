@@ -43,7 +43,7 @@ class _Process:
 _process = _Process()
 
 
-def become(*, rank: int | None = None, shard: int | None = None) -> None:
+def set_identity(*, rank: int | None = None, shard: int | None = None) -> None:
     """Say which worker or memory shard this process is, and read the faults meant for it.
 
     Raises:
@@ -65,7 +65,7 @@ def become(*, rank: int | None = None, shard: int | None = None) -> None:
     if any(fault.place in _SYSTEM_CALLS for fault in own.values()):
         from pres_dist.faults.system_calls import watch_files
 
-        watch_files(reached)
+        watch_files(failpoint)
 
 
 def armed() -> bool:
@@ -73,7 +73,7 @@ def armed() -> bool:
     return bool(_process.pending)
 
 
-def reached(place: Place, step: int | None = None) -> None:
+def failpoint(place: Place, step: int | None = None) -> None:
     """Let happen what is due at this place.
 
     Args:

@@ -19,8 +19,8 @@ _WRITING = os.O_WRONLY | os.O_RDWR
 
 
 @cache
-def watch_files(reached: Callable[[Any], None]) -> None:
-    """Call `reached` before files of checkpoints are opened to write, synced and renamed.
+def watch_files(failpoint: Callable[[Any], None]) -> None:
+    """Call `failpoint` before files of checkpoints are opened to write, synced and renamed.
 
     Once in a process, and cannot be undone: for processes that a plan has faults for.
     """
@@ -28,15 +28,15 @@ def watch_files(reached: Callable[[Any], None]) -> None:
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and _is_written(arguments) and _in_checkpoint(arguments[0]):
-            reached("open")
-            reached("write")
+            failpoint("open")
+            failpoint("write")
         elif event == "os.rename" and _in_checkpoint(arguments[0]):
-            reached("rename")
+            failpoint("rename")
 
     def watched_sync(descriptor: Any) -> None:
         with suppress(OSError):
             if _in_checkpoint(os.readlink(f"/proc/self/fd/{int(descriptor)}")):
-                reached("fsync")
+                failpoint("fsync")
         sync(descriptor)
 
     os.fsync = watched_sync  # type: ignore[assignment]

@@ -6,7 +6,7 @@ last is another kind of knowledge. The blend is a linear score of both,
 
     score(u, v, t) = w_0 logit(u, v, t) + sum_f w_f feature_f(u, v, t),
 
-whose few weights maximize the likelihood of the validation part's destinations, each
+whose few weights maximize the likelihood of the validation split's destinations, each
 among all destinations (a conditional logit; McFadden, 1974). No test event is read.
 
 Shapes: n events, C destinations, F features of the past.
@@ -88,7 +88,7 @@ def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
 def learn_blend(
     live: LiveRun, report: Report = quiet, share: Share | None = None
 ) -> tuple[Blend, Blend]:
-    """Learn the blend from the validation part; and one of the past alone, for comparison.
+    """Learn the blend from the validation split; and one of the past alone, for comparison.
 
     Args:
         live: the run.
@@ -102,7 +102,7 @@ def learn_blend(
     if not len(events):
         raise ConfigError(
             "data.validation_share: recommendations blend the model with the past by weights "
-            "learned on the validation part, which this run has not: --order model does without"
+            "learned on the validation split, which this run has not: --order model does without"
         )
     destinations = destinations_of_run(live)
     history = History(live.stream, live.step.tables)

@@ -1,7 +1,7 @@
 """The trained model of a run, and its memory, which can be brought to any time.
 
-The best checkpoint holds the memory from the end of the training part. Later events are
-swept over as in evaluation: the validation part, the test part and what was appended
+The best checkpoint holds the memory from the end of the training split. Later events are
+swept over as in evaluation: the validation split, the test split and what was appended
 since, each cut into temporal batches of `evaluation.batch_size`. The memory of a time is
 that after all whole batches before it, plus the events of its own batch that are earlier,
 as a batch of their own. So it does not depend on what was asked before.
@@ -63,7 +63,7 @@ class LiveRun:
     Args:
         run_dir: folder of the run.
         replay: rebuild the memory from the first event by the final weights, which makes
-            times inside the training part possible and costs accuracy (docs/pres.md).
+            times inside the training split possible and costs accuracy (docs/pres.md).
         opened: a state to begin with that is not in the folder yet.
         device: where to compute, as in `training.device`; where the run was trained when None,
             or the best device here where this machine lacks that one.

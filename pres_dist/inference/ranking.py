@@ -32,7 +32,7 @@ def evaluate_ranking(
     report: Report = quiet,
     share: Share | None = None,
 ) -> dict[str, Any]:
-    """hit@10 and MRR of the model and of baselines over the test part.
+    """hit@10 and MRR of the model and of baselines over the test split.
 
     The destination of an event is ranked among all destinations of the stream, whether
     the source has met them before or not, at the event's own time: model and baselines
@@ -40,7 +40,7 @@ def evaluate_ranking(
 
     Args:
         live: the run.
-        max_events: about so many events, spread evenly over the test part; all where there
+        max_events: about so many events, spread evenly over the test split; all where there
             are no more.
         report: told how many are done, first of those that the blend is learned from.
         share: who scores the events; the run itself when None.

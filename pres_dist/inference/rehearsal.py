@@ -2,7 +2,7 @@
 
 Memory must stay causal, so old events cannot be put among new ones as rows of a batch: the
 memory of the present has seen them. They are rehearsed where they stand. An epoch sweeps
-over the stream in the order of time, from the end of the run's training part; of the
+over the stream in the order of time, from the end of the run's training split; of the
 batches before the new events a share, drawn anew in each epoch, is trained on, and the
 others only bring the memory along. Then come the new events, all of which are trained on.
 So every training step reads memory that has seen the events strictly before it and no

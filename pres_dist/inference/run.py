@@ -50,7 +50,7 @@ class Run:
     Args:
         path: folder of the run.
         replay: rebuild the memory from the first event by the final weights: allows times
-            inside the training part, and costs accuracy (docs/pres.md).
+            inside the training split, and costs accuracy (docs/pres.md).
         stream: where the run's stream is now, if it was moved; its events must be the same.
 
     Raises:
@@ -179,7 +179,7 @@ class Run:
             at: as in `embed`.
             exclude_seen: leave out whom a source has met before.
             order: by the model blended with what was met before and is popular, whose
-                weights are learned on the validation part when first needed; or by the model.
+                weights are learned on the validation split when first needed; or by the model.
                 None is the model where its decoder reads the event log, and else the blend.
 
         Raises:
@@ -239,7 +239,7 @@ class Run:
 
     @checked_call
     def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
-        """hit@10 and MRR of recommendations on the test part, beside baselines.
+        """hit@10 and MRR of recommendations on the test split, beside baselines.
 
         As `pres_dist.inference.ranking.evaluate_ranking`, which tells what is measured.
         """

@@ -37,13 +37,13 @@ class Stretch:
 
 
 def stretches_of(parts: Parts, segments: Sequence[int], replay: bool) -> list[Stretch]:
-    """The training part, where it is replayed, and what comes after it.
+    """The training split, where it is replayed, and what comes after it.
 
     Args:
         parts: of the run.
-        segments: ends of what was swept in one go after the training part: validation,
+        segments: ends of what was swept in one go after the training split: validation,
             test, and each extension; ascending.
-        replay: whether the training part is swept too.
+        replay: whether the training split is swept too.
     """
     size = parts.config.evaluation.batch_size
     train_end = parts.data.split.train_end

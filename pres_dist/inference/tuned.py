@@ -64,7 +64,7 @@ class Tuned:
     digest: str = ""
 
     def over(self, data: Data) -> Data:
-        """A longer stream, whose training part now ends where that of the weights does.
+        """A longer stream, whose training split now ends where that of the weights does.
 
         The time unit and the scaling of features stay those that the weights know.
         """

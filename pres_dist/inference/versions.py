@@ -71,7 +71,7 @@ class RunState:
 
     Attributes:
         data: its stream, and the split that it was trained with.
-        segments: ends of what memory is swept over in one go after the training part.
+        segments: ends of what memory is swept over in one go after the training split.
         weights: of the best epoch.
         memory: state of a `LocalStore` of all nodes.
         memory_end: first event that it has not seen.

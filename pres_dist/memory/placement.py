@@ -121,7 +121,7 @@ def make_placement(
         kind: `modulo` deals the nodes out in turn; `streaming` keeps nodes together that
             often meet in training events.
         stream: the events.
-        train_end: first event after the training part; no later one is looked at.
+        train_end: first event after the training split; no later one is looked at.
         world: workers.
 
     Raises:

@@ -139,7 +139,7 @@ class SavedMemory:
         return rows_of(torch.arange(num_nodes), self.shards(replica), num_nodes)
 
     def last(self) -> Tables:
-        """That at the end of the training part, which is the last replica's."""
+        """That at the end of the training split, which is the last replica's."""
         return self.whole(self.num_replicas - 1)
 
 

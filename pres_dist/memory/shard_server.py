@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.faults import reached
+from pres_dist.faults import failpoint
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.shard_layout import table_columns
@@ -193,7 +193,7 @@ class ShardServer:
                 self._changed.notify_all()
                 raise StoreError(self._failure) from error
             if parts[0].kind is WriteKind.PUSH:
-                reached("during_push", self.num_writes)
+                failpoint("during_push", self.num_writes)
             self.num_writes += 1
             self._changed.notify_all()
 

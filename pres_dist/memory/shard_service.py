@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.faults import become, reached
+from pres_dist.faults import failpoint, set_identity
 from pres_dist.memory.frames import unpack_columns
 from pres_dist.memory.rendezvous import Group, Rendezvous, join_group
 from pres_dist.memory.shard_layout import ShardLayout, like_rows, pulled_columns, table_columns
@@ -93,10 +93,10 @@ def _write(
         part = Part(WriteKind(header.kind), rows_X, written, bool(header.flag), seen)
         pushes = header.kind == Kind.PUSH
         if pushes:
-            reached("before_push", header.number)
+            failpoint("before_push", header.number)
         server.write(worker, header.number, header.incarnation, part)
         if pushes:
-            reached("after_push", header.number)
+            failpoint("after_push", header.number)
     except StoreError as error:
         return str(error)
     return None
@@ -148,7 +148,7 @@ def host_shard(
         address: of this process, for the others; see `join_group`.
         answer_s: seconds to wait for writes that a read needs; None is as many.
     """
-    become(shard=shard)
+    set_identity(shard=shard)
     size = world + num_shards
     group = join_group(rendezvous, world + shard, size, timeout_s, address)
     patience_s = timeout_s if answer_s is None else answer_s

@@ -59,7 +59,7 @@ class Grid:
 
     @property
     def in_last_replica(self) -> bool:
-        """Whether this worker's memory is the one at the end of the training part."""
+        """Whether this worker's memory is the one at the end of the training split."""
         return self.replica == self.replicas - 1
 
     @property

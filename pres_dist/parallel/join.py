@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 
 from pres_dist.errors import ConfigError, WorkerLostError
-from pres_dist.faults import become
+from pres_dist.faults import set_identity
 from pres_dist.parallel.device import use_device
+from pres_dist.parallel.failure_detector import LONGEST_S, FailureDetector, naming_the_lost
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.lookout import LONGEST_S, Lookout, naming_the_lost
 from pres_dist.parallel.notice import PROCESS
 from pres_dist.parallel.parent import end_with_agent
 from pres_dist.parallel.rendezvous import init_process_group
@@ -24,8 +24,8 @@ from pres_dist.parallel.world import World
 _START = timedelta(minutes=10)
 """Workers may start so much later than others: machines differ, and load torch from afar."""
 _TIMEOUT_S = 120.0
-_LOOKOUTS = count()
-"""Numbers the lookouts of this process; all workers make theirs in the same order."""
+_DETECTORS = count()
+"""Numbers the failure detectors of this process; all workers make theirs in the same order."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def join_world(
     use_device(device)
     outer = dist.is_initialized()
     if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        become(rank=0)
+        set_identity(rank=0)
         yield World(grid_of(0, 1), notice=PROCESS)
         return
     if not outer:
@@ -61,10 +61,10 @@ def join_world(
         on_gpu = device.type != "cpu"
         timeout = timedelta(seconds=timeout_s) if on_gpu else _START
         init_process_group(device, timeout)
-    become(rank=dist.get_rank())
+    set_identity(rank=dist.get_rank())
     try:
         world = _world_of(grid_of(dist.get_rank(), dist.get_world_size()), timeout_s)
-        with naming_the_lost(world.lookout):
+        with naming_the_lost(world.detector):
             yield world
     except WorkerLostError:
         outer = True  # groups of one that does not answer cannot be ended; the process can
@@ -89,8 +89,8 @@ def _world_of(grid: Grid, timeout_s: float) -> World:
         grid,
         everyone,
         groups[grid.replica],
-        _lookout(grid, timeout, _patient()),
-        _lookout(own, timeout, patient[grid.replica], f"memory-{grid.replica}"),
+        _detector(grid, timeout, _patient()),
+        _detector(own, timeout, patient[grid.replica], f"memory-{grid.replica}"),
         PROCESS,
         control,
     )
@@ -101,12 +101,12 @@ def _patient(ranks: list[int] | None = None) -> dist.ProcessGroup:
     return dist.new_group(ranks, timeout=timedelta(seconds=LONGEST_S), backend="gloo")
 
 
-def _lookout(
+def _detector(
     grid: Grid, timeout: timedelta, patient: dist.ProcessGroup, name: str = "all"
-) -> Lookout:
+) -> FailureDetector:
     store = dist.distributed_c10d._get_default_store()
-    store = dist.PrefixStore(f"lookout-{next(_LOOKOUTS)}-{name}", store)
-    return Lookout(store, patient, grid.rank, grid.size, timeout.total_seconds())
+    store = dist.PrefixStore(f"detector-{next(_DETECTORS)}-{name}", store)
+    return FailureDetector(store, patient, grid.rank, grid.size, timeout.total_seconds())
 
 
 def _check_torchrun() -> None:

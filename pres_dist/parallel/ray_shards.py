@@ -89,7 +89,7 @@ def start_shards(
     """
     shards, answer_s = ActorShards(), timeout_s if answer_s is None else answer_s
     try:
-        rendezvous = world.leader_does(
+        rendezvous = world.run_on_rank0(
             lambda: shards.start(
                 world.size,
                 placement,

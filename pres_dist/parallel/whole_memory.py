@@ -53,7 +53,7 @@ def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
         return
     for replica in range(saved.num_replicas):
         for number in saved.numbers(replica):
-            shard = world.leader_does(partial(saved.shard, replica, number))
+            shard = world.run_on_rank0(partial(saved.shard, replica, number))
             if replica == (last if grid.in_last_replica else grid.replica):
                 yield shard
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.errors import PresDistError
+from pres_dist.parallel.failure_detector import FailureDetector
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.lookout import Lookout
 from pres_dist.parallel.notice import Notice
 
 Result = TypeVar("Result")
@@ -39,8 +39,8 @@ class World:
         group: all workers; None is the default group.
         memory_group: those that share a memory, for the store alone: it may be used by
             a thread of its own.
-        lookout: tells whether the others are at work.
-        memory_lookout: likewise, of those that share a memory.
+        detector: tells whether the others are at work.
+        memory_detector: likewise, of those that share a memory.
         notice: whether the run shall end.
         control: all workers by gloo, also where `group` is of NCCL.
     """
@@ -48,8 +48,8 @@ class World:
     grid: Grid = ALONE
     group: dist.ProcessGroup | None = None
     memory_group: dist.ProcessGroup | None = None
-    lookout: Lookout | None = None
-    memory_lookout: Lookout | None = None
+    detector: FailureDetector | None = None
+    memory_detector: FailureDetector | None = None
     notice: Notice = field(default_factory=Notice)
     control: dist.ProcessGroup | None = None
 
@@ -62,7 +62,7 @@ class World:
         return self.grid.size
 
     @property
-    def leads(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this worker writes the files and speaks to whoever is watching."""
         return self.rank == 0
 
@@ -74,7 +74,7 @@ class World:
     def own_replica(self) -> World:
         """Those that share a memory, as a world of their own."""
         return World(
-            self.grid.own_replica(), self.memory_group, self.memory_group, self.memory_lookout
+            self.grid.own_replica(), self.memory_group, self.memory_group, self.memory_detector
         )
 
     def wait(self) -> None:
@@ -102,7 +102,7 @@ class World:
             return self.agree()
         return self.notice.agreed
 
-    def add_up(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
         if self.size > 1:
             dist.all_reduce(values, group=self.group)
@@ -114,7 +114,7 @@ class World:
             dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
-    def add_up_parts(self, parts_Ln: Tensor) -> Tensor:
+    def all_reduce_parts(self, parts_Ln: Tensor) -> Tensor:
         """Sum of the parts of all workers, one after the other in the order of ranks.
 
         The order makes the sum the same to the last bit however the parts are spread over
@@ -141,7 +141,7 @@ class World:
         _all_gather(whole, own, group=self.group)
         return whole[:length]
 
-    def bytes_to_add_up(self, parts_Ln: Tensor) -> int:
+    def bytes_to_all_reduce(self, parts_Ln: Tensor) -> int:
         """Return the bytes `all_reduce_parts` sends: shares of parts, then one of the sum."""
         num_parts, length = parts_Ln.shape
         numbers = (num_parts + 1) * self._share(length) * (self.size - 1)
@@ -159,7 +159,7 @@ class World:
         dist.all_gather_object(gathered, value, group=self.group)
         return gathered
 
-    def last_replica_does(self, what: Callable[[], Result]) -> Result:
+    def run_on_last_replica(self, what: Callable[[], Result]) -> Result:
         """What the workers of the last replica computed together, on all workers.
 
         A `PresDistError` that all of that replica raised, all workers raise.
@@ -181,25 +181,25 @@ class World:
         result: Any = told[0]
         return result
 
-    def gather_at_leader(self, value: Any) -> list[Any]:
+    def gather_to_rank0(self, value: Any) -> list[Any]:
         """What every worker gave, in the order of ranks; empty on all but the leader."""
         if self.size == 1:
             return [value]
-        gathered: list[Any] | None = [None] * self.size if self.leads else None
+        gathered: list[Any] | None = [None] * self.size if self.is_rank0 else None
         dist.gather_object(value, gathered, group_dst=0, group=self.group)
         return gathered or []
 
-    def leader_first(self, what: Callable[[], Result]) -> Result:
+    def rank0_first(self, what: Callable[[], Result]) -> Result:
         """Each worker's own call, the leader's before all others.
 
         For work that the first to do it leaves done for the rest, such as building
         the cache of a built-in stream. What the leader raises, all raise.
         """
         kept: list[Result] = []
-        self.leader_does(lambda: kept.append(what()))
+        self.run_on_rank0(lambda: kept.append(what()))
         return kept[0] if kept else what()
 
-    def leader_does(self, what: Callable[[], Result]) -> Result:
+    def run_on_rank0(self, what: Callable[[], Result]) -> Result:
         """What the leader's call returned, on all workers; what it raised, likewise.
 
         No worker goes on before the leader is done.
@@ -207,7 +207,7 @@ class World:
         if self.size == 1:
             return what()
         outcome: list[Any] = [None, None]
-        if self.leads:
+        if self.is_rank0:
             try:
                 outcome[0] = self._for_all(what)
             except Exception as error:  # handed on: all raise it
@@ -222,14 +222,14 @@ class World:
 
     def _for_all(self, what: Callable[[], Result]) -> Result:
         """A call of this worker that all others wait for, longer than for a collective."""
-        if self.lookout is None:
+        if self.detector is None:
             return what()
-        with self.lookout.working():
+        with self.detector.working():
             return what()
 
     def _wait_for(self, worker: int) -> None:
-        if self.lookout is not None:
-            self.lookout.wait_for(worker)
+        if self.detector is not None:
+            self.detector.wait_for(worker)
 
 
 def _sum_in_order(parts_Ln: Tensor) -> Tensor:

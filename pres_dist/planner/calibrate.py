@@ -114,7 +114,7 @@ def measure_steps(
 
 
 def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> list[StepTime]:
-    """Some steps from a place of the training part on, the first of them unmeasured."""
+    """Some steps from a place of the training split on, the first of them unmeasured."""
     training = parts.config.training.model_copy(update={"batch_size": batch})
     parts = replace(parts, config=parts.config.model_copy(update={"training": training}))
     schedule = Schedule(parts.train_sweep)

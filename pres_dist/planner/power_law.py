@@ -125,7 +125,7 @@ class PowerLawTouches:
     Attributes:
         sources, destinations: popularity; of the same nodes where not `bipartite`.
         bipartite: whether they are different nodes.
-        history: event ends of a side at the end of the training part.
+        history: event ends of a side at the end of the training split.
         num_negatives: of each event, drawn uniformly from destinations.
         num_neighbors: most that are sampled of a query.
         num_hops: of them.
@@ -200,7 +200,7 @@ class PowerLawTouches:
 def assumed_touches(
     config: RunConfig, nodes: int, events: int, sources: int, exponent: float, repeat_share: float
 ) -> PowerLawTouches:
-    """A power law for a stream that is not at hand, on average over its training part.
+    """A power law for a stream that is not at hand, on average over its training split.
 
     Args:
         config: hops, neighbors and negatives.

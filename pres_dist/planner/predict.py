@@ -2,7 +2,7 @@
 
 Formulas are those of the collectives that the code calls. Rows go by `all_to_all_single`,
 each worker to each other (`RowExchange`); gradients by an exchange of shares and a gathering
-of sums (`World.add_up_parts`), which moves 2 (W - 1) / W of the gradient, as a ring does, in
+of sums (`World.all_reduce_parts`), which moves 2 (W - 1) / W of the gradient, as a ring does, in
 2 (W - 1) messages.
 """
 

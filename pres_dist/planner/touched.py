@@ -177,14 +177,14 @@ def count_touches(
     slices_each: int = 24,
     within: range | None = None,
 ) -> CountedTouches:
-    """Count the distinct nodes of slices of the training part, spread evenly over it.
+    """Count the distinct nodes of slices of the training split, spread evenly over it.
 
     Args:
         stream: the events.
         config: hops, neighbors and negatives.
-        largest: events of the largest slice; no larger than half the training part.
+        largest: events of the largest slice; no larger than half the training split.
         slices_each: slices that are looked at for each size.
-        within: events to look at; the training part when None.
+        within: events to look at; the training split when None.
     """
     within = within or range(chronological_split(stream).train_end)
     largest = max(min(largest, len(within) // 2), 2)

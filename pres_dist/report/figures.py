@@ -61,7 +61,7 @@ def _validation(epochs: Sequence[Record]) -> Figure | None:
     return make_figure(
         "validation",
         "Validation",
-        "The validation part after each epoch.",
+        "The validation split after each epoch.",
         traces,
         "epoch",
         "metric",

@@ -194,7 +194,7 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Validation and test metrics as a table: a header row, then a row for each part.
 
-    Baselines of the test part follow, where there are any.
+    Baselines of the test split follow, where there are any.
 
     The inductive columns are there only if something was measured inductively.
     """

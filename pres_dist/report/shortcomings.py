@@ -9,7 +9,7 @@ from pres_dist.report.metric_names import NAMES, metrics_in
 
 
 def shortcomings(results: Mapping[str, Any]) -> list[str]:
-    """A line for each metric of the test part in which the model does not beat all baselines."""
+    """A line for each metric of the test split in which the model does not beat all baselines."""
     test = results.get("test") or {}
     baselines: Mapping[str, Any] = test.get("baselines") or {}
     lines = []

@@ -3,7 +3,7 @@
 Random negatives are drawn from the nodes that occur as destinations, so that a
 bipartite task is never made easy by sources. Historical and inductive negatives
 follow Poursafaei et al. (NeurIPS 2022): earlier partners of the same source, met
-in the training part, or met only after it, and not met again at the very time of
+in the training split, or met only after it, and not met again at the very time of
 the event, which would make them true destinations. docs/evaluation.md tells what
 differs from other implementations.
 
@@ -64,7 +64,7 @@ class NegativeSampler:
         stream: the events.
         destinations: [n] sorted ids that may be drawn.
         adjacency: histories for the historical and inductive kinds.
-        train_end: first event after the training part; None counts the first half of the events
+        train_end: first event after the training split; None counts the first half of the events
             before a query as such.
         seed: draws are a function of (seed, epoch, event id, slot).
 

@@ -2,7 +2,7 @@
 
 A batch costs accuracy by the events that are pending in it (temporal discontinuity: Su et
 al., ICLR 2024, section 4) and by the optimizer steps that it saves. How much, only training
-tells: short ones, on the first events of the training part. The discontinuity profile says
+tells: short ones, on the first events of the training split. The discontinuity profile says
 where to look.
 """
 
@@ -88,7 +88,7 @@ def calibrate(
         progress: told of every trial and of the choice.
 
     Raises:
-        ConfigError: too few events, or no validation part, to judge a batch by.
+        ConfigError: too few events, or no validation split, to judge a batch by.
         NonFiniteError: even the base batch diverges.
         DataError: the stream cannot be used.
     """
@@ -149,7 +149,7 @@ def with_batch_size(config: RunConfig, batch_size: int) -> RunConfig:
 
 
 class _Trials:
-    """Trains batch sizes on the first events of the training part, as they are asked for.
+    """Trains batch sizes on the first events of the training split, as they are asked for.
 
     Attributes:
         profile: the candidates, smallest first.
@@ -161,7 +161,7 @@ class _Trials:
         self, config: RunConfig, device: torch.device, world: World, progress: Progress
     ) -> None:
         self._config = _shortened(config, world)
-        self._data = world.leader_first(lambda: load_data(self._config, device))
+        self._data = world.rank0_first(lambda: load_data(self._config, device))
         self._world, self._progress = world, progress
         self.num_events = self._data.split.train_end
         self.profile = self._candidates()
@@ -208,7 +208,7 @@ class _Trials:
         return _distinct(profile)
 
     def _train(self, batch_size: int, seed: int) -> float | None:
-        """Best metric of the validation part over the epochs; None where training diverges."""
+        """Best metric of the validation split over the epochs; None where training diverges."""
         update = {"batch_size": batch_size, "seed": seed}
         training = self._config.training.model_copy(update=update)
         config = self._config.model_copy(update={"training": training})
@@ -240,7 +240,7 @@ def _distinct(profile: Sequence[Discontinuity]) -> list[Discontinuity]:
 
 
 def _num_training_events(config: RunConfig) -> int:
-    """Events before the validation part; what the run could not evaluate by is told now."""
+    """Events before the validation split; what the run could not evaluate by is told now."""
     stream = load_stream(config.data.stream, config.data.max_events)
     split = split_of(config.data, stream)
     check_negatives(config.evaluation, stream, split)
@@ -248,8 +248,8 @@ def _num_training_events(config: RunConfig) -> int:
 
 
 def _shortened(config: RunConfig, world: World) -> RunConfig:
-    """The configuration of a trial: the first events of the run's training part alone."""
-    num_training = world.leader_first(lambda: _num_training_events(config))
+    """The configuration of a trial: the first events of the run's training split alone."""
+    num_training = world.rank0_first(lambda: _num_training_events(config))
     num_events = min(config.calibration.max_events, num_training)
     data = {"max_events": num_events, "split": "chronological"}
     training = {"epochs": config.calibration.epochs, "patience": 0, "checkpoint_every": 0}

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError, ConfigError
-from pres_dist.faults import reached
+from pres_dist.faults import failpoint
 from pres_dist.files import read_regular, sync_folder, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World
@@ -149,19 +149,19 @@ class Checkpoints:
         if self._writers is None:
             self._writers = self._join()
         content = io.BytesIO()
-        if self._world.leads:
+        if self._world.is_rank0:
             torch.save(state, content)
         self._background.begin(lambda: self._write(step, content.getbuffer(), memory))
         self._totals.saves += 1
 
     def go_on_from(self, name: str) -> None:
         """Let LATEST name a checkpoint that a run goes on from; those after it are made anew."""
-        if self._world.leads:
+        if self._world.is_rank0:
             self._point(LATEST, name)
 
     def mark_best(self) -> None:
         """Let BEST name the newest checkpoint, once that is written."""
-        if self._world.leads:
+        if self._world.is_rank0:
             self._background.begin(self._mark_best)
 
     def wait(self) -> None:
@@ -241,7 +241,7 @@ class Checkpoints:
     def _join(self) -> World:
         """The workers in a group of their own, which the thread may use beside all others."""
         world = self._world
-        world.leader_does(self._make_folder)
+        world.run_on_rank0(self._make_folder)
         if world.size == 1:
             return world
         self._shared = all(world.gather(self.folder.is_dir()))
@@ -258,17 +258,17 @@ class Checkpoints:
         world = self._writers
         assert world is not None
         try:
-            world.leader_does(lambda: self._begin(partial, state))
+            world.run_on_rank0(lambda: self._begin(partial, state))
             self._write_memory(partial / MEMORY, memory)
-            hashes = world.gather_at_leader(self._hash_own(partial))
-            world.leader_does(lambda: self._publish(partial, final, step, hashes))
+            hashes = world.gather_to_rank0(self._hash_own(partial))
+            world.run_on_rank0(lambda: self._publish(partial, final, step, hashes))
         except OSError as error:
             self._check_place()
             raise CheckpointError(f"{final}: cannot be written: {error.strerror}") from None
         finally:
-            if world.leads:
+            if world.is_rank0:
                 self._remove(partial)
-        reached("after_checkpoint")
+        failpoint("after_checkpoint")
         self._totals.write_seconds += time.perf_counter() - started
 
     def _begin(self, partial: Path, state: memoryview) -> None:
@@ -287,9 +287,9 @@ class Checkpoints:
         if world.size == 1 or self._shared:
             write_tensors(folder, memory, world.group)
             return
-        parts = world.gather_at_leader(dict(memory))
+        parts = world.gather_to_rank0(dict(memory))
         whole = {name: tensor for part in parts for name, tensor in part.items()}
-        world.leader_does(lambda: write_tensors(folder, whole, None))
+        world.run_on_rank0(lambda: write_tensors(folder, whole, None))
 
     def _hash_own(self, partial: Path) -> dict[str, str]:
         files = files_of(partial, self._world.rank)

@@ -76,7 +76,7 @@ def _evaluate(
     with join_world(
         device, partial(evaluation_grid, config.parallel), config.parallel.timeout_s
     ) as world:
-        best = world.leader_does(lambda: Checkpoints(run_dir).open(BEST))
+        best = world.run_on_rank0(lambda: Checkpoints(run_dir).open(BEST))
         with assembled(without_servers(config), device, world) as parts:
             for evaluation in evaluations(parts):
                 started = time.perf_counter()
@@ -95,5 +95,5 @@ def _evaluate(
             check_same_run(run_dir, best.run)
             keep(run_dir / EVALUATION, content)
 
-        world.leader_does(publish)  # all wait for it, so that a leader that hangs is missed
+        world.run_on_rank0(publish)  # all wait for it, so that a leader that hangs is missed
     return results

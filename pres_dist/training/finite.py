@@ -47,7 +47,7 @@ def check_written(written: Sequence[Forward], world: World, where: Where) -> Non
     Raises:
         NonFiniteError: on all workers alike.
     """
-    memory = world.add_up(torch.stack([forward.sum_of_state() for forward in written]).sum())
+    memory = world.all_reduce(torch.stack([forward.sum_of_state() for forward in written]).sum())
     if bool(torch.isfinite(memory)):
         return
     raise NonFiniteError(

@@ -55,7 +55,7 @@ def open_log(
     def build() -> PairLog:
         return PairLog(stream, data.tables.device, keep_E, home)
 
-    pairs = world.leader_first(build) if on_disk(home, stream.num_events) else build()
+    pairs = world.rank0_first(build) if on_disk(home, stream.num_events) else build()
     common = config.model.reads_common_neighbors
     return EventLog(sampler, pairs, data.tables, stream.bipartite, common)
 

@@ -21,7 +21,7 @@ from threading import Lock
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError, ConfigError, PresDistError
-from pres_dist.faults import reached
+from pres_dist.faults import failpoint
 from pres_dist.remote import RemoteFolder
 from pres_dist.report.run_folder import MIRROR
 from pres_dist.report.run_record import RECORD
@@ -155,7 +155,7 @@ class CheckpointMirror:
     def _send(self, which: str, name: str) -> None:
         self._send_checkpoint(name)
         self._send_files(METRICS)
-        reached("mirror")
+        failpoint("mirror")
         self._remote.write(f"{CHECKPOINTS}/{which}", f"{name}\n".encode())
         self._prune()
 
@@ -168,9 +168,9 @@ class CheckpointMirror:
         if self._remote.folders(there) or theirs is not None:
             self._forget(name)  # half an upload, or of a run that went on from an older one
         for file in json.loads(manifest)["sha256"]:
-            reached("mirror")
+            failpoint("mirror")
             self._remote.upload(here / file, f"{there}/{file}")
-        reached("mirror")
+        failpoint("mirror")
         self._remote.write(f"{there}/{MANIFEST}", manifest)
 
     def _send_files(self, *names: str) -> None:
@@ -190,7 +190,7 @@ class CheckpointMirror:
         there = f"{CHECKPOINTS}/{name}"
         named = [pointer for pointer in _POINTERS if self._remote.read_line(pointer) == name]
         for each in (*named, f"{there}/{MANIFEST}", there):
-            reached("mirror")
+            failpoint("mirror")
             self._remote.remove(each)
 
 

@@ -74,11 +74,11 @@ def train(
     device = _device(config)
     with _joined(config, device) as world:
         progress = _progress(console, world)
-        world.leader_does(partial(check_mirror, config))
+        world.run_on_rank0(partial(check_mirror, config))
         asked, found = config, None
         if config.training.batch_size == "auto":
             if run_dir is not None:
-                world.leader_does(partial(check_given_folder, run_dir))
+                world.run_on_rank0(partial(check_given_folder, run_dir))
             found = calibrate(config, device, world, progress)
             config = with_batch_size(config, found.batch_size)
         with assembled(config, device, world) as parts:
@@ -89,7 +89,7 @@ def train(
                 lambda: create_run_folder(config, run_dir, progress.note, stream.identity, parent),
                 world,
             ) as place:
-                if found is not None and world.leads:
+                if found is not None and world.is_rank0:
                     text = json.dumps(found.as_record(), indent=1)
                     keep(place.folder / CALIBRATION, text + "\n")
                 return _run(parts, place, progress, None)
@@ -116,15 +116,15 @@ def start_or_resume(
     """
     device = _device(config)
     with _joined(config, device) as world:
-        begun = world.leader_does(lambda: begun_run_folder(run_dir))
+        begun = world.run_on_rank0(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
         progress = _progress(console, world)
         with _writing(lambda: lock_run(begun, PREDECESSOR_S, progress.note), world) as place:
-            config = world.leader_does(lambda: read_config(begun))  # what the run began with
+            config = world.run_on_rank0(lambda: read_config(begun))  # what the run began with
             check_stream_there(begun, config)
             checkpoints = Checkpoints(begun)
-            newest = world.leader_does(lambda: checkpoints.open() if checkpoints.any() else None)
+            newest = world.run_on_rank0(lambda: checkpoints.open() if checkpoints.any() else None)
             with assembled(config, device, world) as parts:
                 if newest is None:
                     load_encoder(parts)
@@ -165,7 +165,7 @@ def resume(
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
             config = without_servers(config)
         with _writing(lambda: lock_run(run_dir, PREDECESSOR_S, progress.note), world) as place:
-            newest = world.leader_does(lambda: Checkpoints(run_dir).open(checkpoint))
+            newest = world.run_on_rank0(lambda: Checkpoints(run_dir).open(checkpoint))
             with assembled(config, chosen, world) as parts:
                 return _run(parts, place, progress, newest)
 
@@ -187,7 +187,7 @@ def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[W
 
 def _progress(console: Progress | None, world: World) -> Progress:
     """Only the leader speaks."""
-    return console if console is not None and world.leads else SilentProgress()
+    return console if console is not None and world.is_rank0 else SilentProgress()
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _writing(lock: Callable[[], RunLock], world: World) -> Iterator[_Place]:
         return held[0].folder
 
     try:
-        folder = world.leader_does(take)
+        folder = world.run_on_rank0(take)
         yield _Place(folder, held[0].check if held else lambda: None)
     finally:
         for each in held:
@@ -228,12 +228,12 @@ def _writing(lock: Callable[[], RunLock], world: World) -> Iterator[_Place]:
 
 def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | None) -> Results:
     config, world, folder = parts.config, parts.world, place.folder
-    record = world.leader_does(lambda: read_record(folder))
+    record = world.run_on_rank0(lambda: read_record(folder))
     check_same_events(parts.data.stream, record.stream)
     mirror = _mirror(config, place, progress, world)
     checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror, place.check)
     log: MetricsLog | NoLog = NoLog()
-    if world.leads:
+    if world.is_rank0:
         log = MetricsLog(folder, _mirrors(config, folder))
     try:
         trainer = Trainer(parts, checkpoints, log, progress)
@@ -282,7 +282,7 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
             mirror.finish()
 
     # All wait for it: a leader that hangs here would otherwise be left with nobody to notice.
-    world.leader_does(publish)
+    world.run_on_rank0(publish)
     return results
 
 
@@ -291,7 +291,7 @@ def _mirror(
 ) -> CheckpointMirror | None:
     """The leader's mirror, if the run has one; ConfigError on all workers if it cannot be had."""
     opened: list[CheckpointMirror | None] = [None]
-    world.leader_does(
+    world.run_on_rank0(
         lambda: opened.append(open_mirror(config, place.folder, progress.note, place.check))
     )
     return opened[-1]

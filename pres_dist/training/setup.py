@@ -48,7 +48,7 @@ class Data:
         kept: ids of training events; a range unless nodes are held out.
         unseen_N: bool, nodes without a training event.
         unit_end: end of the events that tell the time unit, where a run was trained on since:
-            its weights know the unit of its first training part.
+            its weights know the unit of its first training split.
     """
 
     stream: EventStream
@@ -228,13 +228,13 @@ def _adjacency(
     def build() -> TemporalAdjacency:
         return TemporalAdjacency(data.stream, data.tables, keep_E, home)
 
-    return world.leader_first(build) if on_disk(home, data.stream.num_events) else build()
+    return world.rank0_first(build) if on_disk(home, data.stream.num_events) else build()
 
 
 @contextmanager
 def assembled(config: RunConfig, device: torch.device, world: World) -> Iterator[Parts]:
     """`assemble` over the run's own stream; the store ends with the block."""
-    data = world.leader_first(lambda: load_data(config, device))
+    data = world.rank0_first(lambda: load_data(config, device))
     parts = assemble(config, data, world)
     try:
         yield parts

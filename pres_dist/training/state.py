@@ -38,7 +38,7 @@ class Position(BaseModel):
         batch: steps of it that are done.
         step: temporal batches of the whole run.
         updates: optimizer steps of the whole run.
-        best_metric, best_epoch: of the epochs before, by the task's metric on the validation part.
+        best_metric, best_epoch: of the epochs before, by the task's metric on the validation split.
         seconds: wall-clock seconds of training and evaluation before this process.
     """
 

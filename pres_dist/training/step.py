@@ -205,8 +205,8 @@ class TrainingStep:
             world.wait()
         with clock("all_reduce"):
             parts_Ln = torch.stack(list(rows))
-            summed = world.add_up_parts(parts_Ln)
-            self._gradient_bytes += world.bytes_to_add_up(parts_Ln)
+            summed = world.all_reduce_parts(parts_Ln)
+            self._gradient_bytes += world.bytes_to_all_reduce(parts_Ln)
             *losses, memory = _take_gradients(parts.model, summed)
             loss = Loss(*losses)
         with clock("optimizer"):

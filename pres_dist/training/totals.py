@@ -67,9 +67,9 @@ class EpochTotals:
         if pending.numel():
             self._pending_max = torch.maximum(self._pending_max, pending.max())
 
-    def add_up(self, world: World) -> None:
+    def all_reduce(self, world: World) -> None:
         """Replace the sums of this worker by those of all."""
-        world.add_up(self._sums)
+        world.all_reduce(self._sums)
         world.largest(self._pending_max)
 
     def means(self) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import torch
 
 from pres_dist.errors import CheckpointError, TerminatedError
-from pres_dist.faults import reached
+from pres_dist.faults import failpoint
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.report.metrics_log import MetricsLog, NoLog
@@ -64,14 +64,14 @@ class Trainer:
         self._started = time.perf_counter()
 
     def fit(self) -> None:
-        """Train until the last epoch, or until the metric of the validation part stops rising."""
+        """Train until the last epoch, or until the metric of the validation split stops rising."""
         self.progress.start(self.config.epochs, self.schedule.num_events)
         while self.position.epoch <= self.config.epochs and not self._exhausted():
             timer = EpochTimer(self.parts)
             with self.parts.world.notice.heeded():
                 resumed_at = self._train_epoch()
             timer.training_ended(self.step.take_gradient_bytes())
-            self.totals.add_up(self.parts.world)
+            self.totals.all_reduce(self.parts.world)
             validation = self._validate()
             self._log_epoch(validation, timer, resumed_at)
             self._next_epoch(validation)
@@ -84,7 +84,7 @@ class Trainer:
 
     def restore_best(self) -> None:
         """Take over weights and memory of the best epoch."""
-        load_model(self.parts, self.parts.world.leader_does(lambda: self.checkpoints.open(BEST)))
+        load_model(self.parts, self.parts.world.run_on_rank0(lambda: self.checkpoints.open(BEST)))
 
     def _exhausted(self) -> bool:
         position, patience = self.position, self.config.patience
@@ -104,9 +104,9 @@ class Trainer:
         for steps in stretches(first, end, position.step, self.config.checkpoint_every):
             plans = [partial(self.step.plan, number, position.epoch) for number in steps]
             for number, (plan, pulled) in zip(steps, self.prefetch.steps(plans), strict=True):
-                reached("before_step", position.step)
+                failpoint("before_step", position.step)
                 self._train_step(plan, pulled, number, meter)
-                reached("after_step", position.step - 1)
+                failpoint("after_step", position.step - 1)
                 if self.parts.world.shall_end(position.step):
                     # No checkpoint where reads run ahead: they would be made again, and see more.
                     if not self.parts.config.memory.staleness:
@@ -163,9 +163,9 @@ class Trainer:
         )
 
     def _validate(self) -> Metrics:
-        """The task's metrics on the validation part, on the memory that training left."""
+        """The task's metrics on the validation split, on the memory that training left."""
         world, events = self.parts.world, self.parts.data.split.validation
-        return world.last_replica_does(
+        return world.run_on_last_replica(
             lambda: self._evaluator.after_epoch(events, world.own_replica())
         )
 
@@ -217,7 +217,7 @@ class Trainer:
         return None if gate is None else float(gate.detach())
 
     def _save(self) -> None:
-        reached("before_checkpoint", self.position.step)
+        failpoint("before_checkpoint", self.position.step)
         with self.checkpoints.blocking():
             memory = own_memory(self.parts.store, self.parts.world)
             self.checkpoints.save(self.position.step, self.state_dict(), memory)
@@ -230,7 +230,7 @@ class Trainer:
         position = self.position.model_dump() | {"seconds": self.seconds()}
         world = self.parts.world
         totals = deepcopy(self.totals)
-        totals.add_up(world)
+        totals.all_reduce(world)
         return {
             "fingerprint": self.parts.data.stream.identity,
             "model": self.parts.model.state_dict(),
@@ -238,7 +238,7 @@ class Trainer:
             "totals": totals.state_dict(),
             "staleness": dict(self.prefetch.staleness),
             "position": position,
-            "random": world.gather_at_leader(self._random_state()),
+            "random": world.gather_to_rank0(self._random_state()),
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -254,7 +254,7 @@ class Trainer:
         load_optimizer(self.optimizer, state.optimizer, where)
         sums = {"sums": state.totals.sums, "pending_max": state.totals.pending_max}
         check_tensors(self.totals.state_dict(), sums, f"{where}: totals")
-        if self.parts.world.leads:  # sums of all workers: one carries them on
+        if self.parts.world.is_rank0:  # sums of all workers: one carries them on
             self.totals.load_state_dict(sums)
         self.prefetch.staleness.update(state.staleness)
         self.position = position

@@ -25,7 +25,7 @@ class TgbFiles:
 
     @property
     def masks(self) -> list[np.ndarray]:
-        """[E] bool of the training, the validation and the test part, as TGB cuts them."""
+        """[E] bool of the training, the validation and the test split, as TGB cuts them."""
         first, second = np.quantile(self.t, [0.7, 0.85])
         return [self.t <= first, (self.t > first) & (self.t <= second), self.t > second]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pres_dist.errors import ConfigError
-from pres_dist.faults import VARIABLE, FaultPlan, become, inject, reached
+from pres_dist.faults import VARIABLE, FaultPlan, failpoint, inject, set_identity
 from pres_dist.parallel.notice import Notice
 
 PLAN = (
@@ -65,32 +65,32 @@ def test_a_fault_happens_once_at_its_step_or_later(
     monkeypatch.setattr(time, "sleep", stalls.append)
     plan = FaultPlan().stall(rank=0, step=2, ms=70).stall(rank=0, step=1, passes=2, ms=90)
     monkeypatch.setenv(VARIABLE, plan.environment(tmp_path)[VARIABLE])
-    become(rank=1)  # a fault of another worker
-    reached("before_step", 5)
-    become(rank=0)
+    set_identity(rank=1)  # a fault of another worker
+    failpoint("before_step", 5)
+    set_identity(rank=0)
     for step, expected in enumerate([[], [], [0.07], [0.07, 0.09], [0.07, 0.09]]):
-        reached("after_step", step)
-        reached("before_step", step)
+        failpoint("after_step", step)
+        failpoint("before_step", step)
         assert stalls == expected
-    become(rank=0)  # the process that was started in its place
-    reached("before_step", 9)
+    set_identity(rank=0)  # the process that was started in its place
+    failpoint("before_step", 9)
     assert len(stalls) == 2
 
 
 def test_without_a_plan_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    become(rank=0)
+    set_identity(rank=0)
     assert not inject.armed()
-    reached("before_step", 0)
+    failpoint("before_step", 0)
 
 
 SAVES = """
 import os, sys
 from pathlib import Path
-from pres_dist.faults import become, reached
+from pres_dist.faults import set_identity, failpoint
 from pres_dist.files import write_atomically
-become(rank=0)
-reached("before_step", 3)
+set_identity(rank=0)
+failpoint("before_step", 3)
 folder = Path(sys.argv[1]) / "checkpoints"
 folder.mkdir(parents=True)
 for number in range(3):

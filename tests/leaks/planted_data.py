@@ -215,7 +215,7 @@ def held_out_nodes_in_mail() -> Leak:
 
 @plant("validation events trained on", "later part")
 def validation_events_trained_on() -> Leak:
-    """The sweep of training runs on into the validation part."""
+    """The sweep of training runs on into the validation split."""
 
     def too_far(self: Parts) -> Sweep:
         return Sweep(range(VALIDATION_END), self.data.stream.t, self.config.training.batch_size)

@@ -39,7 +39,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 
 STILL: dict[str, object] = {"training.learning_rate": 1e-30, "data.standardize": False}
-"""Weights that stay and features as they are: events of the training part meet each other
+"""Weights that stay and features as they are: events of the training split meet each other
 in no other way than through memory and neighbors."""
 
 

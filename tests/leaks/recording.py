@@ -128,9 +128,9 @@ class _Observer:
         return nullcontext()
 
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
-        parts = self._world.gather_at_leader(dict(memory))
+        parts = self._world.gather_to_rank0(dict(memory))
         whole = {name: tensor for part in parts for name, tensor in part.items()}
-        if self._world.leads:
+        if self._world.is_rank0:
             self._newest = {"state": deepcopy(dict(state)), "memory": whole}
             self.record.trained.append(dict(_tables({"model": state["model"], "memory": whole})))
 

@@ -13,7 +13,7 @@ from store_rows import Layout
 from store_scenarios import Scenario
 from test_server_store import assert_slices_equal_whole
 
-from pres_dist.faults import VARIABLE, FaultPlan, become
+from pres_dist.faults import VARIABLE, FaultPlan, set_identity
 from pres_dist.memory.placement import ModuloPlacement
 
 NUM_STEPS = 6
@@ -31,7 +31,7 @@ FAULTS = st.lists(
 def arm(worker: Worker, plan: dict[str, str]) -> None:
     os.environ.pop(VARIABLE, None)
     os.environ.update(plan)
-    become(rank=worker.rank)
+    set_identity(rank=worker.rank)
 
 
 def num_pending(worker: Worker) -> int:

@@ -31,5 +31,5 @@ def test_bytes_are_those_of_the_collectives(
     monkeypatch.setattr(world, "_all_gather", gather)
     alone = World(Grid(0, size, size))
     parts_Ln = torch.zeros(num_parts, length)
-    alone.add_up_parts(parts_Ln)
-    assert alone.bytes_to_add_up(parts_Ln) == sum(sent)
+    alone.all_reduce_parts(parts_Ln)
+    assert alone.bytes_to_all_reduce(parts_Ln) == sum(sent)

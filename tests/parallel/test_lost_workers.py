@@ -16,7 +16,7 @@ from small_run import habitual_stream, small_config
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import WorkerLostError
 from pres_dist.faults import FaultPlan
-from pres_dist.parallel.lookout import Lookout, naming_the_lost
+from pres_dist.parallel.failure_detector import FailureDetector, naming_the_lost
 from pres_dist.training.run import train
 
 pytestmark = pytest.mark.timeout(180)
@@ -68,7 +68,7 @@ def gloo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlooWorld]:
         yield world
 
 
-def lookout_of(worker: Worker) -> Lookout:
+def detector_of(worker: Worker) -> FailureDetector:
     """On a store that worker 0 keeps; all call this."""
     leads, port = worker.rank == 0, [0]
     if leads:
@@ -77,39 +77,39 @@ def lookout_of(worker: Worker) -> Lookout:
     dist.broadcast_object_list(port, group_src=0, group=worker.group)
     if not leads:
         store = dist.TCPStore("127.0.0.1", port[0], wait_for_workers=False)
-    return Lookout(store, worker.group, worker.rank, worker.world, TIMEOUT_S)
+    return FailureDetector(store, worker.group, worker.rank, worker.world, TIMEOUT_S)
 
 
 def work_long(worker: Worker) -> bool:
     """One works for longer than the others would wait for a sign of life."""
-    lookout = lookout_of(worker)
+    detector = detector_of(worker)
     if worker.rank == 0:
-        with lookout.working():
+        with detector.working():
             time.sleep(2 * TIMEOUT_S)
-            lookout._store.set("finished", "")
+            detector._store.set("finished", "")
     else:
-        lookout.wait_for(0)
-    return lookout._store.check(["finished"])
+        detector.wait_for(0)
+    return detector._store.check(["finished"])
 
 
 def work_silently(worker: Worker) -> str:
     """One has stopped before it could give a sign of life."""
-    lookout = lookout_of(worker)
+    detector = detector_of(worker)
     if worker.rank == 0:
         time.sleep(3 * TIMEOUT_S)
         return ""
     with pytest.raises(WorkerLostError) as caught:
-        lookout.wait_for(0)
+        detector.wait_for(0)
     return str(caught.value)
 
 
 def miss_one(worker: Worker) -> str:
     """All but the last find out that somebody is missing, one of them later."""
-    lookout = lookout_of(worker)
+    detector = detector_of(worker)
     if worker.rank == 2:
         return ""
     time.sleep(worker.rank)
-    with pytest.raises(WorkerLostError) as caught, naming_the_lost(lookout):
+    with pytest.raises(WorkerLostError) as caught, naming_the_lost(detector):
         raise RuntimeError("gloo: Timed out waiting 1000ms for recv operation to complete")
     return str(caught.value)
 

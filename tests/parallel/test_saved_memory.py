@@ -88,7 +88,7 @@ def save_shards(worker: Worker, run_dir: Path, owners: list[int] | None, blinded
 def load_shards(worker: Worker, run_dir: Path, blinded: bool) -> MemoryStore:
     store, world = make_store(worker, LAYOUT, ModuloPlacement(11, 2)), world_of(worker)
     with blind(worker, blinded):
-        newest = world.leader_does(Checkpoints(run_dir).open)
+        newest = world.run_on_rank0(Checkpoints(run_dir).open)
         load_memory(store, newest.memory, world)
     expected = make_store(worker, LAYOUT)
     part_of(expected, filled(5))
@@ -119,7 +119,7 @@ def save_replicas(worker: Worker, run_dir: Path) -> list[Any]:
     checkpoints.save(1, {}, own_memory(store, world))
     checkpoints.close()
     again = make_local(LAYOUT)
-    load_memory(again, world.leader_does(checkpoints.open).memory, world)
+    load_memory(again, world.run_on_rank0(checkpoints.open).memory, world)
     assert_same_state(filled(5 + worker.rank).state_dict(), again.state_dict())
     return [True]
 

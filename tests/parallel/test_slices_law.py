@@ -240,7 +240,7 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
 
 def _whole_memory(store: MemoryStore, world: World) -> Tables:
     """The memory of the last replica, at the leader."""
-    shards = world.gather_at_leader(Shard(store.kept_nodes(), store.state_dict()))
+    shards = world.gather_to_rank0(Shard(store.kept_nodes(), store.state_dict()))
     return put_together(shards[-world.grid.memory_workers :])
 
 
@@ -279,7 +279,7 @@ def _epoch(config: RunConfig, world: World) -> dict[str, Any]:
     trainer = _trainer(config, world)
     trainer._save = lambda: None  # type: ignore[method-assign]
     trainer._train_epoch()
-    trainer.totals.add_up(world)
+    trainer.totals.all_reduce(world)
     return {"means": trainer.totals.means(), "validation": trainer._validate()}
 
 

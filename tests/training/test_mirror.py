@@ -21,7 +21,7 @@ from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.cli.main import main
 from pres_dist.errors import CheckpointError, ConfigError
-from pres_dist.faults import FaultPlan, become, inject
+from pres_dist.faults import FaultPlan, inject, set_identity
 from pres_dist.remote import RemoteFolder
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training import mirror as mirror_module
@@ -208,10 +208,10 @@ def test_killed_between_two_uploads(passes: int, tmp_path: Path) -> None:
 def _save_two(plan: FaultPlan, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= plan.environment(folder / "marks")
-    become(rank=0)
+    set_identity(rank=0)
     checkpoints = mirrored(f"file://{folder}/far", folder / "run")
     for step in (1, 2):
-        inject.reached("before_step", step)
+        inject.failpoint("before_step", step)
         save(checkpoints, step)
 
 

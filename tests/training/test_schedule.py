@@ -1,4 +1,4 @@
-"""Segments of the training part, and where an epoch stops for checkpoints."""
+"""Segments of the training split, and where an epoch stops for checkpoints."""
 
 from __future__ import annotations
 

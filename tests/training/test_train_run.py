@@ -210,7 +210,7 @@ def test_the_share_of_negatives_of_the_kind_asked_for_is_told(
     assert results["test"]["negatives_found"] == 1
     inductive = config.evaluation.model_copy(update={"negatives": "inductive"})
     found = evaluate_run(tmp_path / "run", inductive)["test"]["negatives_found"]
-    assert 0 < found < 1  # most pairs of the test part were met in training
+    assert 0 < found < 1  # most pairs of the test split were met in training
     historical = config.evaluation.model_copy(update={"negatives": "historical"})
     found = evaluate_run(tmp_path / "run", historical)["test"]["negatives_found"]
     assert 0.5 < found <= 1

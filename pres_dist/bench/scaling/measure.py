@@ -144,11 +144,11 @@ QUANTITIES: dict[str, Quantity] = {
     "seconds": Quantity(
         "seconds of the run, evaluation included", "less", lambda run: run.record["seconds"]
     ),
-    "test_ap": Quantity("AP of the test part", "more", _metric("test", "ap")),
-    "test_auc": Quantity("AUC of the test part", "more", _metric("test", "auc")),
-    "test_mrr": Quantity("MRR of the test part", "more", _metric("test", "mrr")),
+    "test_ap": Quantity("AP of the test split", "more", _metric("test", "ap")),
+    "test_auc": Quantity("AUC of the test split", "more", _metric("test", "auc")),
+    "test_mrr": Quantity("MRR of the test split", "more", _metric("test", "mrr")),
     "validation_ap": Quantity(
-        "AP of the validation part in the best epoch", "more", _metric("validation", "ap")
+        "AP of the validation split in the best epoch", "more", _metric("validation", "ap")
     ),
     **{
         f"{stage}_seconds_per_step": Quantity(

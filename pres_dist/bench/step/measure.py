@@ -92,7 +92,7 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         tell: takes a line about what goes on.
 
     Raises:
-        ConfigError, DataError: the configuration cannot be run by one worker, or its training part
+        ConfigError, DataError: the configuration cannot be run by one worker, or its training split
             has too few temporal batches.
     """
     config = _for_one_worker(config)
@@ -137,7 +137,7 @@ def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool)
     schedule = Schedule(parts.train_sweep)
     if schedule.num_steps <= _WARM_UP:
         raise ConfigError(
-            f"the training part must have more than {_WARM_UP} temporal batches, got "
+            f"the training split must have more than {_WARM_UP} temporal batches, got "
             f"{schedule.num_steps} of {parts.config.training.batch_size} events"
         )
     step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))

@@ -106,7 +106,7 @@ def events_of(official: Any) -> TgbDataset:
     test = np.asarray(official.test_mask)[order]
     split = int(np.argmax(after)), int(np.argmax(test))
     if not (after[split[0] :].all() and test[split[1] :].all() and test.any()):
-        raise DataError("the official split must be one by time, with events in the test part")
+        raise DataError("the official split must be one by time, with events in the test split")
     return TgbDataset(
         src=np.asarray(data["sources"], dtype=np.int64)[order],
         dst=np.asarray(data["destinations"], dtype=np.int64)[order],

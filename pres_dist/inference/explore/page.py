@@ -120,8 +120,8 @@ def _notes(live: LiveRun, explored: Explored, limits: Limits, predicts: bool) ->
     since = (
         "memory was rebuilt from the first event by the final weights (--replay)"
         if live.replayed
-        else "memory of the training part comes from the checkpoint (--replay rebuilds it and "
-        "shows the training part too, which changes memory)"
+        else "memory of the training split comes from the checkpoint (--replay rebuilds it and "
+        "shows the training split too, which changes memory)"
     )
     if len(watched):
         lines.append(

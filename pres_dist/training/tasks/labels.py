@@ -53,7 +53,7 @@ def labels_of(
         task: what the labels are for, as it stands in the configuration.
 
     Raises:
-        DataError: no labels, fewer than two classes or too many, or a training part in
+        DataError: no labels, fewer than two classes or too many, or a training split in
             which less than two occur.
     """
     if stream.labels is None:

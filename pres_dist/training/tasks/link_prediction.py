@@ -63,10 +63,10 @@ class LinkEvaluator:
         negatives = self._negatives
         negatives.counts.zero_()
         metrics = self._measure(events, self._num_negatives, world)
-        drawn, found = world.add_up(negatives.counts).tolist()
+        drawn, found = world.all_reduce(negatives.counts).tolist()
         metrics["negatives_found"] = found / drawn if drawn else None
         if self._config.baselines:
-            metrics["baselines"] = world.leader_does(partial(self._of_baselines, events))
+            metrics["baselines"] = world.run_on_rank0(partial(self._of_baselines, events))
         return metrics
 
     def _of_baselines(self, events: range) -> Metrics:

@@ -59,7 +59,7 @@ def load_encoder(parts: Parts) -> Parent | None:
     if config.task.pretrained is None:
         return None
     run_dir, stream = Path(config.task.pretrained), parts.data.stream
-    weights, parent = parts.world.leader_does(lambda: _checked_state(config, run_dir, stream))
+    weights, parent = parts.world.run_on_rank0(lambda: _checked_state(config, run_dir, stream))
     own = parts.model.state_dict()
     kept = {name: value for name, value in own.items() if name.startswith(CLASSIFIER)}
     load_weights(parts.model, {**weights, **kept}, f"task.pretrained: {run_dir}")

@@ -40,7 +40,7 @@ class Task(Protocol):
     """What a run learns to predict.
 
     Attributes:
-        best_by: metric of the validation part that chooses the best epoch.
+        best_by: metric of the validation split that chooses the best epoch.
         losses: names of those parts of the loss that are learned: link, label.
         num_negatives: negatives an event in training.
     """

@@ -31,7 +31,7 @@ _GRACE_S = 5.0
 """How much later than the first the last worker may find that somebody is missing."""
 
 
-class Lookout:
+class FailureDetector:
     """Tells whether others are at work.
 
     Args:
@@ -152,7 +152,7 @@ def lost(workers: list[int], timeout_s: float) -> WorkerLostError:
 
 
 @contextmanager
-def naming_the_lost(lookout: Lookout | None) -> Iterator[None]:
+def naming_the_lost(detector: FailureDetector | None) -> Iterator[None]:
     """Turn what a collective raises when somebody is missing into an error that says who.
 
     Raises:
@@ -162,11 +162,11 @@ def naming_the_lost(lookout: Lookout | None) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if lookout is None or not _of_a_collective(error, text):
+        if detector is None or not _of_a_collective(error, text):
             raise
-        missing = lookout.missing() if "imed out" in text or "imeout" in text else []
+        missing = detector.missing() if "imed out" in text or "imeout" in text else []
         if missing:
-            raise lost(missing, lookout.timeout_s) from error
+            raise lost(missing, detector.timeout_s) from error
         raise WorkerLostError(
             "the connection to another worker broke: it has died or given up; "
             "the run can go on from its newest checkpoint"
