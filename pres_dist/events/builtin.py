@@ -50,11 +50,12 @@ def check_stream_there(run_dir: Path, config: RunConfig) -> None:
 
 
 def _open(name_or_path: str | Path) -> EventStream:
-    name = str(name_or_path if name_or_path in BUILT_IN else user_path(name_or_path))
+    name = str(name_or_path)
     if name in BUILT_IN:
         return _built_in(name)
-    if stored_at(name).is_dir():
-        return EventStream.verify(name)
+    place = user_path(name_or_path)
+    if stored_at(place).is_dir():
+        return EventStream.verify(place)
     raise DataError(_unknown(name))
 
 

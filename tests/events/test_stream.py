@@ -88,7 +88,7 @@ def test_head_is_a_view_and_exact():
     assert head.src.base is not None
     assert head.labels.tolist() == [0]
     assert stream.head(99) is stream
-    with pytest.raises(DataError, match="num_events must be >= 1, got 0"):
+    with pytest.raises(DataError, match="num_events must be an integer >= 1, got 0"):
         stream.head(0)
 
 
