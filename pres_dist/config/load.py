@@ -1,4 +1,4 @@
-"""From a YAML file and command-line overrides to a checked configuration."""
+"""Load a validated configuration from a YAML file and command-line overrides."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def load_config(
     path: Path | None, overrides: Sequence[str] = (), base: RunConfig | None = None
 ) -> RunConfig:
-    """The configuration that `path` and `overrides` lay over `base`.
+    """Return `base` overridden by the file at `path`, then by `overrides`.
 
     Args:
-        path: YAML file; it may name another that it `extends`. None for no file.
+        path: YAML file, which may extend another one (`extends`); None for no file.
         overrides: As typed, e.g. `["--training.batch-size", "800"]`.
-        base: What holds where neither says otherwise; the defaults when None.
+        base: Values of keys that neither of them sets; the defaults when None.
 
     Raises:
-        ConfigError: Lists every problem, one a line, with its place.
+        ConfigError: Lists every problem, one per line, with its place.
     """
     source = _read(path) if path else Source()
     source.put(parse_overrides(RunConfig, overrides))
@@ -46,13 +46,16 @@ def load_config(
 
 
 def nothing_set() -> dict[str, Any]:
-    """All sections, empty: a default may hang on what else is set, so none is put in here."""
+    """Return all sections, empty.
+
+    Defaults are left out because some of them depend on other settings.
+    """
     fields = RunConfig.model_fields.items()
     return {name: {} for name, field in fields if section_model(field) is not None}
 
 
 def _read(path: Path) -> Source:
-    """The file, or what is wrong with it: a misspelt option is worth telling all the same."""
+    """Read the file; an error becomes a problem, so that wrong options are reported too."""
     try:
         return read_source(path)
     except ConfigError as error:
@@ -60,15 +63,15 @@ def _read(path: Path) -> Source:
 
 
 def validated(model: type[AnyConfig], source: Source, default_place: str) -> AnyConfig:
-    """The configuration that `source` holds.
+    """Return the validated configuration that `source` holds.
 
     Args:
-        model: Its class.
+        model: Class of the configuration.
         source: Values, and where each was set.
-        default_place: What to name for a value of unknown place.
+        default_place: Place to report for a value of unknown place.
 
     Raises:
-        ConfigError: Lists every problem, one a line, with its place.
+        ConfigError: Lists every problem, one per line, with its place.
     """
     problems = list(source.problems)
     find_beside_file(model, source)
@@ -81,13 +84,13 @@ def validated(model: type[AnyConfig], source: Source, default_place: str) -> Any
                 f"{source.place(path, default_place)}: {_describe(model, path, problem)}"
             )
     if problems:
-        # Each alternative of a union has its say about a value that fits none of them.
+        # Pydantic reports a value that fits no member of a union once for each member.
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return config
 
 
 def _describe(model: type[Config], path: KeyPath, problem: Any) -> str:
-    """One of pydantic's errors in the project's words: what, what is allowed, what came."""
+    """Reword a pydantic error: which key, what is allowed, what was given."""
     key, got = ".".join(path), reprlib.repr(problem["input"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key}; {suggest_key(model, path)}"
@@ -108,7 +111,7 @@ def _describe(model: type[Config], path: KeyPath, problem: Any) -> str:
 
 
 def _leaf(model: type[Config], path: KeyPath) -> Leaf | None:
-    """The field at `path`; a path into a field's value means the field."""
+    """Return the field at `path`, or the field whose value `path` points into."""
     known = {leaf.path: leaf for leaf in leaves(model)}
     while path and path not in known:
         path = path[:-1]

@@ -1,4 +1,4 @@
-"""Size and home of the node memory."""
+"""Configuration of the node memory: size and location."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ PlacementKind = Literal["modulo", "streaming"]
 
 
 class MemoryConfig(Config):
-    """Per-node memory and the mailbox of raw messages not yet applied."""
+    """Per-node memory and the mailbox of raw messages that are not yet applied."""
 
     store: Literal["auto", "local", "sharded", "server"] = "auto"
-    """Where node state lives: in the process (`local`, for one worker), with the workers
+    """Location of node state: in the process (`local`, for one worker), sharded over the workers
     (`sharded`), or in Ray actors with host memory of their own (`server`). `auto` is
     `local` for one worker and `sharded` for several."""
     dim: int = Field(100, ge=1)
-    """Numbers in a node's memory."""
+    """Dimension of a node's memory."""
     mailbox_slots: int = Field(4, ge=1)
-    """Last messages of a node within a temporal batch that are kept, in time order; with
-    `model.updater: attention`, last mails that are kept over batches."""
+    """Number of a node's last messages within a temporal batch to keep, in time order; with
+    `model.updater: attention`, number of its last mails to keep across batches."""
     placement: PlacementKind = "modulo"
-    """Who keeps a node's row: node ids dealt out in turn, or nodes that often meet together."""
+    """Assignment of rows to shards: by node id modulo the number of shards, or a streaming
+    partition that keeps nodes that often meet together."""
     shards: int = Field(0, ge=0)
-    """Ray actors that hold the memory, with `store: server`; 0 is as many as workers."""
+    """Number of Ray actors that hold the memory, with `store: server`; 0 means one per worker."""
     staleness: int = Field(0, ge=0)
-    """Steps that memory may lag behind in training, so that it is read while a step computes.
-    Must be 0 where several workers on GPUs share a memory, unless `store` is `server`."""
+    """Steps by which memory reads may be stale in training, to overlap them with computation.
+    Must be 0 if several workers on GPUs share a memory, unless `store` is `server`."""

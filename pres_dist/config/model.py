@@ -1,4 +1,4 @@
-"""The parts a model is put together from."""
+"""Configuration of the parts of a model."""
 
 from __future__ import annotations
 
@@ -20,63 +20,65 @@ class ModelConfig(Config):
     message: Literal["identity", "mlp"] = "identity"
     """Message function: the concatenated raw message, or a two-layer perceptron of it."""
     message_dim: int = Field(100, ge=1)
-    """Numbers in a message (mlp only; an identity message has the raw message's size)."""
+    """Dimension of a message (mlp only; an identity message has the raw message's size)."""
     message_endpoint: Literal["memory", "embedding"] = "memory"
-    """What a message holds of the other endpoint: its memory, or its embedding at the event."""
+    """Representation of the other endpoint in a message: its memory, or its embedding at the
+    event."""
     aggregator: Literal["last", "mean", "sequential"] = "sequential"
-    """Messages of one node in one batch: the last, their mean, or each applied in order."""
+    """Aggregation of the messages of one node in one batch: the last, their mean, or each applied
+    in order."""
     updater: Literal["gru", "rnn", "attention"] = "gru"
-    """Recurrent cell that turns memory and message into new memory, or attention of the memory
-    over a mailbox that rolls: one that keeps its last mails over batches (APAN)."""
+    """Recurrent cell that computes new memory from memory and message, or attention of the memory
+    over a FIFO mailbox that keeps its last mails across batches (APAN)."""
     mail_hops: int = Field(0, ge=0, le=2)
-    """Hops of most recent neighbors that get an event's mail beside its endpoints (attention
-    updater only); `sampling.num_neighbors` of each node."""
+    """Hops of most recent neighbors that also receive an event's mail, not only its endpoints
+    (attention updater only); `sampling.num_neighbors` of each node."""
     embedding: Literal["attention", "sum", "identity", "time"] | DglConvolution = "attention"
-    """How a node is embedded at a time: TGN attention, graph sum, memory, time projection; or
-    by a convolution of DGL, e.g. dgl.nn.GATv2Conv (CPU only)."""
+    """Embedding of a node at a time: TGN attention, graph sum, memory (identity), time projection,
+    or a DGL convolution, e.g. dgl.nn.GATv2Conv (CPU only)."""
     num_layers: int = Field(1, ge=1, le=2)
-    """Hops of attention or graph sum, also of that in DyRep's messages."""
+    """Hops of attention or graph sum, also in the messages of DyRep."""
     num_heads: int = Field(2, ge=1)
-    """Attention heads."""
+    """Number of attention heads."""
     embedding_dim: int = Field(100, ge=1)
-    """Numbers in an embedding."""
+    """Dimension of an embedding."""
     time_dim: int = Field(100, ge=1)
-    """Numbers in a time encoding."""
+    """Dimension of a time encoding."""
     time_encoding: Literal["fixed", "learnable"] = "fixed"
-    """Fixed geometric frequencies (GraphMixer), or frequencies learned from there (TGAT)."""
+    """Fixed geometric frequencies (GraphMixer), or learned ones that start from these (TGAT)."""
     decoder: Literal["embeddings", "history"] = "embeddings"
-    """What scores a link: the embeddings of both nodes, or also what the event log says of the
-    pair strictly before the query, how often and how lately either was active and met the other."""
+    """Input of the link decoder: the embeddings of both nodes, or also the event log strictly
+    before the query: how often and how recently either node was active and met the other."""
     common_neighbors: bool = True
-    """Let a decoder that reads the log also read the states of common recent neighbors, where
+    """Let a decoder that reads the log also read the states of common recent neighbors, if
     embeddings read neighbors."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout inside the embedding and the decoder while training."""
+    """Dropout probability inside the embedding and the decoder during training."""
 
     @property
     def has_memory(self) -> bool:
-        """Whether nodes have a state that events update."""
+        """True if nodes have a state that events update."""
         return KINDS[self.kind].has_memory
 
     @property
     def reads_neighbors(self) -> bool:
-        """Whether an embedding is made of a node's neighbors, for scores or for messages."""
+        """True if embeddings, for scores or for messages, aggregate a node's neighbors."""
         return self.embeds_neighbors or self.message_endpoint == "embedding"
 
     @property
     def embeds_neighbors(self) -> bool:
-        """Whether the embedding for scores is made of a node's neighbors."""
+        """True if the embedding for scores aggregates a node's neighbors."""
         return self.embedding not in ("identity", "time")
 
     @property
     def reads_common_neighbors(self) -> bool:
-        """Whether the decoder reads the states of common neighbors."""
+        """True if the decoder reads the states of common neighbors."""
         reads_log = self.decoder == "history"
         return reads_log and self.common_neighbors and self.embeds_neighbors
 
     @property
     def attends(self) -> bool:
-        """Whether that is done by attention; messages that share the scores' sum do not."""
+        """True if embeddings (for scores or messages) aggregate neighbors, not by graph sum."""
         return self.reads_neighbors and self.embedding != "sum"
 
     @model_validator(mode="before")

@@ -20,7 +20,7 @@ COMMAND_LINE = "command line"
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse that raises what the command line prints, instead of exiting itself."""
+    """Argument parser that raises ConfigError instead of exiting."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(
@@ -35,12 +35,12 @@ class OptionParser(argparse.ArgumentParser):
 def add_overrides(
     parser: argparse.ArgumentParser, model: type[BaseModel], sections: Sequence[str] = ()
 ) -> None:
-    """An option for each field of `model`; `overrides` collects what was given.
+    """Add an option for each field of `model`; `overrides` collects the given ones.
 
     Args:
-        parser: Gets one group of options for each section.
+        parser: Parser to extend, with one group of options for each section.
         model: The configuration class.
-        sections: The first names of the fields to offer; all when empty.
+        sections: Top-level sections to add options for; all when empty.
     """
     defaults = model().model_dump()
     groups: dict[KeyPath, argparse._ArgumentGroup] = {}
@@ -65,12 +65,12 @@ def _assignment(name: str, text: str) -> str:
 
 
 def option(key: str) -> str:
-    """`training.batch_size` -> `--training.batch-size`."""
+    """Return the option for a key: `training.batch_size` -> `--training.batch-size`."""
     return "--" + key.replace("_", "-")
 
 
 def normalized(arguments: Sequence[str]) -> list[str]:
-    """Options with hyphens where underscores were typed; values stay as they are."""
+    """Replace underscores by hyphens in the names of options; leave values unchanged."""
     result = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -80,7 +80,10 @@ def normalized(arguments: Sequence[str]) -> list[str]:
 
 
 def parse_overrides(model: type[BaseModel], arguments: Sequence[str]) -> Source:
-    """`["--training.batch-size", "800"]` as values, with a problem for each unknown option."""
+    """Parse arguments such as `["--training.batch-size", "800"]`.
+
+    Each unknown option becomes a problem of the returned source.
+    """
     known = {option(leaf.key): leaf for leaf in leaves(model)}
     source = Source()
     pending = normalized(arguments)
@@ -111,7 +114,7 @@ def _set(source: Source, leaf: Leaf, text: str) -> None:
 
 
 def _value(leaf: Leaf, text: str) -> Any:
-    """The value that `text` stands for; the configuration class checks it."""
+    """Parse `text` as the value of a field; the configuration class validates it."""
     if leaf.optional and text.lower() in ("none", "null"):
         return None
     if leaf.takes_text:
@@ -123,7 +126,7 @@ def _value(leaf: Leaf, text: str) -> Any:
 
 
 def _suggest_option(name: str, known: list[str]) -> str:
-    """What was meant: the same last part in another section, or a similar name."""
+    """Return a hint: an option of the same name in another section, or of a similar name."""
     same = [option for option in known if option.split(".")[-1] == name.lstrip("-")]
     if same:
         return f"did you mean `{same[0]}`?"

@@ -1,4 +1,4 @@
-"""How workers share the work of training."""
+"""Configuration of parallel training."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Handover = Literal["warm", "cold"]
 
 
 class ParallelConfig(Config):
-    """Time slices x epochs x replicas = workers; or fewer workers, with several slices each."""
+    """Layout of workers: slices x epochs x replicas; fewer workers compute several slices each."""
 
     slices: int | None = Field(None, ge=1)
-    """Time slices of a temporal batch, one or several a worker; as many as workers when null.
-    A fixed number gives the same bits on any number of workers that divides it."""
+    """Time slices of a temporal batch, one or several per worker; one per worker when null.
+    A fixed number gives bit-identical results on any number of workers that divides it."""
     epochs: int = Field(1, ge=1)
-    """Groups of workers that train on the same events, each with negatives of its own."""
+    """Groups of workers that train on the same events, each with its own negatives."""
     replicas: int = Field(1, ge=1)
-    """Copies of the memory, each sweeping a segment of the training events of its own."""
+    """Copies of the memory, each of which sweeps its own segment of the training events."""
     handover: Handover = "warm"
-    """What a segment starts from: memory that the one before ended with an epoch ago, or none."""
+    """Memory at the start of a segment: as the preceding segment left it an epoch ago, or empty."""
     timeout_s: float = Field(120.0, gt=0)
-    """Seconds after which a worker or memory shard that does not answer is given up, and all
-    workers start again from the newest checkpoint."""
+    """Seconds after which a worker or memory shard that does not respond is considered failed, and
+    all workers restart from the newest checkpoint."""

@@ -1,7 +1,7 @@
-"""Fields of a configuration that name a place on this machine.
+"""Configuration fields that hold a path on this machine.
 
-`~` stands for the home folder. A relative place is looked for in the folder of the command, and
-then in that of the file that names it. A run stores it as an absolute path, so that the run can be
+`~` is the home folder. A relative path is resolved against the current folder, then against the
+folder of the file that contains it. A run stores it as an absolute path, so that the run can be
 used from any folder.
 """
 
@@ -30,7 +30,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def find_beside_file(model: type[BaseModel], source: Source) -> None:
-    """Let relative places that are not here be those beside the file that names them."""
+    """Resolve relative paths that do not exist here against the folder of the setting's file."""
     for leaf in _places(model):
         section = source.values
         for name in leaf.path[:-1]:
@@ -45,7 +45,7 @@ def find_beside_file(model: type[BaseModel], source: Source) -> None:
 
 
 def with_absolute_places(config: Model) -> Model:
-    """Return the configuration with the places that are there as absolute paths."""
+    """Return the configuration with existing paths made absolute."""
     for leaf in _places(type(config)):
         section: Any = config
         for name in leaf.path[:-1]:

@@ -1,4 +1,4 @@
-"""Prediction, correction and coherence of node memory (PRES, ICLR 2024)."""
+"""Configuration of PRES: prediction, correction and coherence of node memory (ICLR 2024)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from pres_dist.config.base import Config
 
 
 class PresConfig(Config):
-    """Su, Zou, Wu: PRES (ICLR 2024). Each part can be switched off alone."""
+    """PRES (Su, Zou, Wu, ICLR 2024). Each part can be switched off separately."""
 
     prediction: bool = True
-    """Predict a node's memory from its past transitions and correct the measured one by it."""
+    """Predict a node's memory from its past transitions, and use it to correct measured states."""
     predictor: Literal["drift", "level"] = "level"
-    """Go on at the mean rate of past transitions (paper), or back to the mean of past states."""
+    """Extrapolate at the mean rate of past transitions (paper), or revert to the mean of past
+    states."""
     corrects: Literal["update", "lost"] = "lost"
-    """What prediction stands for: it is weighed against every measured state (paper), or it
-    takes the place of the messages that the mailbox had no slot for."""
+    """Use of the prediction: combined with every measured state by the gate (paper), or only in
+    place of messages that the mailbox had no slot for."""
     gate: Literal["learned", "kalman"] = "learned"
-    """Weight of the measured state: one number that is learned (paper), or for every node by the
-    variance of its past transitions against a learned noise."""
+    """Weight of the measured state: one learned number (paper), or a weight per node, from the
+    variance of its past transitions relative to a learned noise."""
     initial_gate: float = Field(0.9, gt=0, lt=1)
-    """Weight of the measured state in the correction before training; the gate is learned."""
+    """Initial weight of the measured state in the correction; training learns the gate."""
     shrinkage: float = Field(2.0, ge=0)
-    """Transitions without any change that every node is taken to have had besides its own."""
+    """Number of transitions without change to add to the statistics of every node (a prior)."""
     clip: float = Field(0.0, ge=0)
-    """Largest change that is predicted for a number of the memory; 0 sets no bound."""
+    """Largest predicted change of one memory dimension; 0 sets no bound."""
     pending: Literal["ignore", "predict", "apply"] = "ignore"
-    """What a query knows of its node's events that are earlier in the batch: nothing; a
-    prediction; or the last `memory.mailbox_slots` of them, applied by the updater."""
+    """Treatment of earlier events of a queried node in the same batch: ignore them; predict their
+    effect; or apply the last `memory.mailbox_slots` of them with the updater."""
     transition: Literal["mean", "sample"] = "mean"
-    """Use the mean of the mixture over transitions, or a draw from it."""
+    """Use the mean of the mixture over transitions, or a sample from it."""
     components: Literal[1, 2] = 1
-    """Mixture components: all transitions alike, or positive and negative events apart (paper)."""
+    """Mixture components: one for all transitions, or separate ones for positive and negative
+    events (paper)."""
     clock: Literal["time", "log", "event"] = "event"
-    """What a transition rate is per: time unit (paper), log(1 + time), or event of the node."""
+    """Unit of a transition rate: per time unit (paper), per log(1 + time), or per event of the
+    node."""
     coherence_weight: float = Field(0.0, ge=0)
     """Weight of the memory-coherence loss (beta in the paper); 0 switches it off."""

@@ -1,4 +1,4 @@
-"""Named settings for what is done about large temporal batches (docs/pres.md)."""
+"""Named presets for training with large temporal batches (docs/pres.md)."""
 
 from __future__ import annotations
 
@@ -48,17 +48,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {**_ONE_STEP, "pres": {**_RATES, "clock": "time"}},
     "none": {**_ONE_STEP, "pres": {"prediction": False, "coherence_weight": 0.0}},
 }
-"""What each preset sets: `best` is what measured best at large temporal batches, and the
-default; `paper` is PRES as published, with one message a node and one optimizer step a batch;
-`rates` is the same by the logarithm of elapsed time; `none` is the model alone."""
+"""Settings of each preset.
+
+`best` (the default) measured best at large temporal batches. `paper` is PRES as published, with one
+message per node and one optimizer step per batch. `rates` is the same, but with transition rates
+per logarithm of elapsed time. `none` is the model without PRES."""
 
 
 def with_preset(source: Source, below: Source) -> Source:
-    """The settings of the preset that `source` names, if any, below its own.
+    """Return `source` laid over the settings of the preset that it names, if any.
 
     Args:
         source: settings of one place.
-        below: those that they will be laid over, which tell of the model, too.
+        below: settings that the result will override; the preset also depends on their model.
     """
     name = source.values.get("preset")
     if not isinstance(name, str):
@@ -72,7 +74,7 @@ def with_preset(source: Source, below: Source) -> Source:
 
 
 def _fitting(settings: dict[str, Any], model: Any) -> dict[str, Any]:
-    """A preset for a model: mailboxes that roll lose no mail, and keep the slots they have."""
+    """Adapt a preset to a model: with a FIFO mailbox, correct updates and keep its slots."""
     if not (isinstance(model, dict) and settings):
         return settings
     if not rolls_its_mail(model):
@@ -84,7 +86,7 @@ def _fitting(settings: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def rolls_its_mail(model: dict[str, Any]) -> bool:
-    """Whether a model, as it is written, has a mailbox that keeps mail over batches (APAN)."""
+    """Return True if an unvalidated model section has a FIFO mailbox (APAN)."""
     kind = KINDS.get(str(model.get("kind")))
     updater = model.get("updater") or (kind and kind.parts.get("updater"))
     return updater == "attention"

@@ -1,4 +1,4 @@
-"""The configuration of a run: one field for each part of the system."""
+"""Configuration of a run: one section for each part of the system."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pres_dist.config.training import CalibrationConfig, TrainingConfig
 
 
 class RunConfig(Config):
-    """Everything that decides what a run computes."""
+    """All settings that determine what a run computes."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
-    """Start of the run folder's name."""
+    """Prefix of the run folder's name."""
     preset: PresetName = "best"
-    """Settings that hold where no other is given: what measured best at large temporal batches,
-    PRES by rates in log time or as published, or neither prediction nor coherence."""
+    """Defaults for PRES at large temporal batches: the best measured settings, transition rates in
+    log time, PRES as published, or neither prediction nor coherence."""
     data: DataConfig = DataConfig()
     task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -42,7 +42,7 @@ class RunConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _pres_suits_the_model(cls, values: Any) -> Any:
-        """Unless asked for, PRES is off without memory, and corrects updates that lose no mail."""
+        """Adapt PRES defaults: off without memory, `corrects: update` with a FIFO mailbox."""
         if not isinstance(values, dict):
             return values
         model, pres = values.get("model"), values.get("pres", {})

@@ -1,4 +1,4 @@
-"""How neighbors and negatives are drawn in training."""
+"""Configuration of neighbor and negative sampling in training."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class SamplingConfig(Config):
     """Temporal neighbors of a query and negative destinations of an event."""
 
     num_neighbors: int = Field(10, ge=1)
-    """Neighbors drawn for each query and hop."""
+    """Number of neighbors to sample for each query and hop."""
     strategy: Literal["recent", "uniform"] = "recent"
-    """The most recent earlier events of a node, or a uniform draw over all of them."""
+    """Sample the most recent earlier events of a node, or draw uniformly from all of them."""
     negatives: Annotated[str, AfterValidator(_checked_mixture)] = "random"
-    """Where negative destinations of training events come from: random | historical | inductive |
-    popular, or a mixture such as `random 0.7, historical 0.3`. Historical and inductive ones are
-    earlier partners of the source, inductive ones met first in the later half of the events before;
-    popular ones are destinations of the last 1,000 events."""
+    """Kind of negative destinations of training events: random | historical | inductive | popular,
+    or a mixture such as `random 0.7, historical 0.3`. Historical and inductive negatives are
+    earlier partners of the source, inductive ones first met in the later half of the events before;
+    popular negatives are destinations of the last 1,000 events."""
     num_negatives: int = Field(1, ge=1)
-    """Negative destinations for each training event."""
+    """Number of negative destinations for each training event."""
     adjacency: AdjacencyHome = "auto"
-    """Where the sorted histories of nodes are: in the memory of every worker, sorted at each start,
-    or in a file that is made once, beside the stream or in the cache, and that all workers of a
-    machine share. `auto` is `disk` from 10 million events, where a file can be written."""
+    """Location of the sorted histories of nodes: in the memory of every worker, sorted at each
+    start, or in a file that is written once, next to the stream or in the cache, and shared by all
+    workers of a machine. `auto` is `disk` from 10 million events if a file can be written."""

@@ -15,27 +15,27 @@ SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Sealed(Config):
-    """The content of a file that is sealed."""
+    """Content of a file that includes its own hash."""
 
     sha256: str = Field(UNSEALED, pattern=SHA256)
-    """Of the file, with zeros in this place."""
+    """SHA-256 of the file, computed with zeros in this field."""
 
 
 Content = TypeVar("Content", bound=Sealed)
 
 
 def write_sealed(file: Path, content: Sealed) -> None:
-    """Write a file with a hash of itself, on disk."""
+    """Write a file that includes its own hash, atomically."""
     text = content.model_copy(update={"sha256": UNSEALED}).model_dump_json(indent=1)
     write_atomically(file, sealed(text + "\n"))
 
 
 def read_sealed(file: Path, kind: type[Content]) -> Content:
-    """Read what `write_sealed` wrote.
+    """Read a file written by `write_sealed`, and verify its hash.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: it cannot be read, or is damaged.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file cannot be read, or is damaged.
     """
     try:
         content = read_regular(file)

@@ -1,4 +1,4 @@
-"""Reading configuration files: YAML with the line of every key, and `extends`."""
+"""Read configuration files: YAML with the line of every key, and `extends`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ EXTENDS = "extends"
 
 @dataclass
 class Source:
-    """Values as written, where each was written, and what was wrong with the writing."""
+    """Unvalidated values, the place where each was set, and the problems found while reading."""
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[KeyPath, str] = field(default_factory=dict)
-    """Where a key was set, e.g. `run.yaml:12`; the last one to set it counts."""
+    """Place where each key was last set, e.g. `run.yaml:12`."""
     problems: list[str] = field(default_factory=list)
 
     def put(self, other: Source) -> None:
-        """Lay `other` over this one: its values win, key by key; an empty section says nothing."""
+        """Override the values here with `other`, key by key; an empty section changes nothing."""
         self.values = self._merged(self.values, other.values, ())
         self.places.update(other.places)
         self.problems.extend(other.problems)
 
     def place(self, path: KeyPath, default: str) -> str:
-        """Where `path`, or the innermost section around it, was set."""
+        """Return the place where `path`, or the innermost section around it, was set."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, default)
@@ -50,7 +50,7 @@ class Source:
         return result
 
     def _note_plain(self, path: KeyPath, value: Any) -> None:
-        """A plain value that other layers treat as a section would vanish under theirs."""
+        """Record a plain value that another layer replaces by a section, so that it is not lost."""
         self.problems.append(
             f"{self.places[path]}: {'.'.join(path)} must hold `key: value` lines, "
             f"as it does elsewhere, got {value!r}"
@@ -58,7 +58,7 @@ class Source:
 
 
 def read_source(path: Path, seen: tuple[Path, ...] = ()) -> Source:
-    """The file at `path` laid over the one that it extends, if any.
+    """Read the file at `path` and lay it over the file that it extends, if any.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, is not a mapping, or
@@ -84,7 +84,7 @@ def _parse(path: Path) -> Source:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        # An empty file and a lone `null` say nothing.
+        # An empty file and a lone `null` set nothing.
         values = (loader.construct_document(node) if node else None) or {}
         if isinstance(node, yaml.MappingNode):
             _note_places(node, str(path), (), places, problems)
@@ -108,7 +108,7 @@ def _note_places(
     places: dict[KeyPath, str],
     problems: list[str],
 ) -> None:
-    """Fill `places` with the line of every key; one that is there twice is a problem."""
+    """Fill `places` with the line of every key; report duplicate keys as problems."""
     seen: dict[str, int] = {}
     for key, value in node.value:
         name, line = str(key.value), key.start_mark.line + 1

@@ -1,4 +1,4 @@
-"""What a run learns to predict."""
+"""Configuration of the prediction task."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ TaskKind = Literal["link_prediction", "node_classification", "edge_classificatio
 
 
 class TaskConfig(Config):
-    """The task, and how labels are learned."""
+    """Prediction task and the handling of labels."""
 
     kind: TaskKind = "link_prediction"
-    """Which events happen, the state of their source node, or the class of the event."""
+    """Target: which events happen, the label of their source node, or the class of the event."""
     link_weight: float = Field(0.0, ge=0)
-    """Weight of link prediction beside a classification; 0 learns from labels alone."""
+    """Weight of the link-prediction loss in a classification task; 0 learns from labels only."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced lets all classes weigh alike in the loss, however rare they are."""
+    """balanced gives all classes the same total weight in the loss, however rare they are."""
     own_features: bool = False
-    """Show the classifier the event's own features: only where they do not tell its label."""
+    """Let the classifier read the event's own features; unsafe if they reveal the label."""
     missing_label: int | None = None
-    """Label that stands for none: such events are neither learned nor scored."""
+    """Label that means "unlabelled": such events are neither learned nor scored."""
     pretrained: OptionalPlace = None
-    """Run folder of link prediction: its best weights are kept, only the classifier is learned."""
+    """Folder of a link-prediction run: its best weights are frozen, only the classifier learns."""
