@@ -1,8 +1,8 @@
-"""Bytes that a forward pass saves for its backward pass, counted on small steps.
+"""Bytes that a forward pass saves for its backward pass, measured on small steps.
 
-What autograd keeps is linear in the events of a step, in its distinct nodes and in the messages
-that wait for them. Steps over made-up events, small and large, with few nodes and with many, give
-the rates.
+The saved bytes are linear in the number of events of a step, its distinct nodes and their pending
+messages. The rates are fitted to small and large steps over synthetic events, with few and with
+many nodes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NODES = (32, 400, 4000)
 
 @dataclass(frozen=True)
 class SavedBytes:
-    """Bytes of a step: fixed, for each event, distinct node and waiting message."""
+    """Saved bytes of a step: fixed, and per event, distinct node and pending message."""
 
     fixed: float
     event: float
@@ -44,7 +44,7 @@ class SavedBytes:
 
 @dataclass(frozen=True)
 class MeasuredStep:
-    """What a step had of each, and the bytes that autograd saved for it."""
+    """Sizes of a measured step, and the bytes that autograd saved for it."""
 
     events: int
     nodes: int
@@ -54,7 +54,7 @@ class MeasuredStep:
 
 @cache
 def saved_bytes(config: RunConfig, edge_dim: int, node_dim: int) -> SavedBytes:
-    """Rates of a model over a stream with so many features."""
+    """Fit the rates of a model over a stream with the given feature sizes."""
     steps = [
         measured_step(config, edge_dim, node_dim, num_nodes, num_events)
         for num_nodes in _NODES
@@ -67,11 +67,11 @@ def saved_bytes(config: RunConfig, edge_dim: int, node_dim: int) -> SavedBytes:
 def measured_step(
     config: RunConfig, edge_dim: int, node_dim: int, num_nodes: int, num_events: int
 ) -> MeasuredStep:
-    """A step over made-up events."""
+    """Run a step over synthetic events and count the bytes that autograd saves."""
     with torch.random.fork_rng(devices=[]):
         parts = _parts(config, edge_dim, node_dim, num_nodes, num_events)
         num = len(parts.train_sweep) - 2  # the last batch is a remainder
-        for number in (num - 1, num):  # the second finds mail of the first
+        for number in (num - 1, num):  # the second step reads messages of the first
             batch = parts.train_sweep.batch(parts.data.tables, number)
             draws = (batch.src_B, batch.dst_B, batch.events_B)
             negatives = parts.train_negatives.sample(*draws, parts.task.num_negatives, 1)
@@ -90,7 +90,7 @@ def measured_step(
 
 
 class _Seen:
-    """Counts the storages of saved tensors once each, those of the weights left out."""
+    """Counter of the bytes of saved tensors: each storage once, without those of the weights."""
 
     def __init__(self, parts: Parts) -> None:
         self._kept: dict[int, Tensor] = {

@@ -1,7 +1,7 @@
-"""Measuring a machine: steps at several local batches, and exchanges between its processes.
+"""Calibrate a machine: time steps at several local batches, and exchanges between processes.
 
-CPU seconds are what is measured where a worker computes on the CPU, since other work on the
-machine does not change them by much. On a GPU it is wall-clock time, with the device waited for.
+On a CPU, CPU seconds are measured, because other load on the machine changes them little. On a
+GPU, wall-clock seconds are measured, after a device synchronization.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ BATCHES = (25, 100, 400, 1600, 3200)
 """Local batches, in events."""
 _STORE = ("pull", "push")
 _MAIL = ("update", "backward")
-"""Stages that messages take time in."""
+"""Stages whose time depends on the number of pending messages."""
 _EVENTS_EACH, _MOST_STEPS = 3200, 20
-"""Events that a round trains at each local batch, in four steps at least."""
+"""Events that a round trains at each local batch (in at least four steps), and the largest number
+of steps."""
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """A step of one worker.
+    """Timing of one step of one worker.
 
     Attributes:
-        events, nodes: what it computed, and the distinct nodes of it.
-        messages: that waited for these nodes, where a mailbox has several slots.
-        total: seconds of all of it.
+        events, nodes: events that were computed, and their distinct nodes.
+        messages: pending messages of these nodes, if a mailbox has several slots.
+        total: seconds of the whole step.
         stages: seconds by stage.
     """
 
@@ -66,7 +67,7 @@ class StepTime:
 
 
 Rounds = Sequence[Sequence[StepTime]]
-"""Steps of a local batch in each, from one place of the stream."""
+"""Each item holds steps of one local batch size, from one position in the stream."""
 
 
 def calibrate(
@@ -77,7 +78,7 @@ def calibrate(
     Takes less than half a minute of CPU time.
 
     Raises:
-        ConfigError, DataError: the configuration cannot be run by one worker.
+        ConfigError, DataError: one worker cannot run the configuration.
     """
     config = _for_one_worker(config)
     device = choose_device(config)
@@ -94,7 +95,10 @@ def measure_steps(
     rounds: int,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Rounds:
-    """Steps of one worker; local batches are interleaved, so that none has a bad hour."""
+    """Time steps of one worker.
+
+    Local batch sizes are interleaved, so that a busy period of the machine affects all of them.
+    """
     now = device_clock(parts.device)
     parts = replace(parts, clock=StageClock(now))
     parts.train_step.clock = parts.clock
@@ -114,7 +118,10 @@ def measure_steps(
 
 
 def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> list[StepTime]:
-    """Some steps from a place of the training split on, the first of them unmeasured."""
+    """Time consecutive steps, starting at the fraction `place` of the training split.
+
+    One warm-up step comes first and is not returned.
+    """
     training = parts.config.training.model_copy(update={"batch_size": batch})
     parts = replace(parts, config=parts.config.model_copy(update={"training": training}))
     schedule = Schedule(parts.train_sweep)
@@ -138,7 +145,7 @@ def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> 
 
 
 def device_clock(device: torch.device) -> Callable[[], float]:
-    """Seconds that a device has worked: of this process's CPU, or until a GPU is done."""
+    """Return a clock in seconds: CPU time of this process, or wall time after a GPU is done."""
     if device.type == "cpu":
         return time.process_time
 
@@ -152,7 +159,7 @@ def device_clock(device: torch.device) -> Callable[[], float]:
 def rates_of(
     steps: Rounds, seconds: Callable[[StepTime], float], by_message: bool = False
 ) -> Rates:
-    """Rates for a part of the steps, from the medians of each round."""
+    """Fit the rates of a part of a step to the medians of each round."""
     rows, medians = [], []
     for own in steps:
         row = [1.0, _median(own, lambda one: one.events), _median(own, lambda one: one.nodes)]
@@ -163,15 +170,15 @@ def rates_of(
 
 
 def stage_rates(steps: Rounds, stage: str) -> Rates:
-    """Rates of one stage."""
+    """Fit the rates of one stage."""
     return rates_of(steps, lambda step: step.stages[stage], stage in _MAIL)
 
 
 def compute_rates(steps: Rounds) -> Rates:
-    """Rates of all but the store: each stage's own, added up.
+    """Return the rates of everything but the store: the sum of the rates of each stage.
 
-    Events, distinct nodes and messages grow alike from batch to batch; which of them a stage's
-    time goes by is told better by the stage than by their sum.
+    Events, distinct nodes and messages grow together with the batch. Fitting each stage alone
+    separates their effects better than fitting the summed time.
     """
     fits = [stage_rates(steps, stage) for stage in STAGES if stage not in _STORE]
     fits.append(rates_of(steps, lambda step: step.rest))
@@ -184,15 +191,16 @@ def _median(steps: Sequence[StepTime], value: Callable[[StepTime], float]) -> fl
 
 
 def _jitter(steps: Rounds) -> float:
-    """Spread of a step's time about its median, as a standard deviation would be.
+    """Return the relative spread of step times about their median, as a standard deviation.
 
-    From the quartiles, so that a single interruption does not count; the median over rounds.
+    It is computed from the quartiles, so that a single interruption does not count, and is the
+    median over rounds.
     """
     spreads = []
     for own in steps:
         if len(own) >= 8:
             low, middle, high = statistics.quantiles((one.total for one in own), n=4)
-            spreads.append((high - low) / 1.349 / middle)  # 1.349 deviations of a normal one
+            spreads.append((high - low) / 1.349 / middle)  # normal: 1.349 deviations
     return statistics.median(spreads) if spreads else 0.0
 
 
@@ -230,14 +238,14 @@ def _machine(parts: Parts, steps: Rounds, link: Link, store: Rates) -> Machine:
 
 
 def _rounded(value: Any) -> Any:
-    """Four digits of each number: more would only look as if they had been measured."""
+    """Round each number to four significant digits: more would suggest a precision it lacks."""
     if isinstance(value, dict):
         return {name: _rounded(own) for name, own in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _for_one_worker(config: RunConfig) -> RunConfig:
-    """The run on one thread of one worker, with one optimizer step a batch."""
+    """Return the configuration for one worker with one thread and one optimizer step per batch."""
     training = {"num_threads": 1, "events_per_step": 0, "batch_size": max(BATCHES)}
     parallel = {"slices": 1, "epochs": 1, "replicas": 1}
     memory = {"store": "local", "staleness": 0}

@@ -1,4 +1,4 @@
-"""A plan with its price in time and memory, and what the planner says of it."""
+"""A plan with its cost in time and memory, and the planner's advice."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pres_dist.planner.predict import StepCost
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a plan may cost in accuracy.
+    """Limits on the choices of a plan that cost accuracy.
 
     Attributes:
-        batch: largest temporal batch.
-        epochs: most groups with negatives of their own.
-        replicas: most memory replicas.
+        batch: largest temporal batch, in events.
+        epochs: largest number of groups that draw their own negatives.
+        replicas: largest number of memory replicas.
     """
 
     batch: int
@@ -26,10 +26,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan with all that is known of it.
+    """A plan with its predicted cost.
 
     Attributes:
-        epoch_price: of an epoch on whole nodes; None where no price is known.
+        epoch_price: price of an epoch on whole nodes; None if no price is known.
     """
 
     plan: ParallelPlan
@@ -48,14 +48,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Advice:
-    """What the planner says.
+    """Advice of the planner.
 
     Attributes:
-        best: the plan to take; None where none fits.
-        others: the rest that fit, fastest first.
+        best: the recommended plan; None if none fits.
+        others: the other plans that fit, fastest first.
         refused: plans that do not fit, fastest first.
-        why: reasons, one a line.
-        fewer: the best plan of fewer workers, most workers first.
+        why: reasons, one per line.
+        fewer: the best plans for fewer workers, most workers first.
     """
 
     best: Choice | None

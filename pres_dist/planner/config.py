@@ -1,4 +1,4 @@
-"""What `pres-dist plan` is asked."""
+"""Options of `pres-dist plan`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SpreadPart = Literal["adjacency", "events", "destinations", "unseen"]
 
 
 def _count(value: Any) -> Any:
-    """`1e9` as the integer that it is; what is none is left for the check."""
+    """Convert text such as `1e9` to an integer; return other values unchanged for validation."""
     if isinstance(value, str):
         try:
             number = float(value.replace(",", ""))
@@ -34,50 +34,52 @@ Count = Annotated[int, BeforeValidator(_count)]
 
 
 class PlanConfig(Config):
-    """The stream, the workers, and what a plan may cost."""
+    """The stream, the workers, and the limits of a plan."""
 
     workers: Count = Field(1, ge=1)
-    """Workers in all: slices x epochs x replicas."""
+    """Total number of workers: slices x epochs x replicas."""
     nodes: Count = Field(0, ge=0)
-    """Nodes of the stream, e.g. 1e9; 0 takes those of --stream."""
+    """Number of nodes of the stream, e.g. 1e9; 0 takes it from --stream."""
     events: Count = Field(0, ge=0)
-    """Events of the stream, e.g. 1e11; 0 takes those of --stream."""
+    """Number of events of the stream, e.g. 1e11; 0 takes it from --stream."""
     stream: Place = ""
-    """Directory of a stream, or a built-in name, whose batches tell how many distinct nodes a
-    step touches; without one a power law is assumed."""
+    """Directory or built-in name of a stream, on which the distinct nodes of a step are counted;
+    without one, a power law is assumed."""
     sources: Count = Field(0, ge=0)
-    """Nodes that are sources, the rest being destinations; 0 if any node may be both."""
+    """Number of source nodes, if all others are destinations; 0 if any node may be both."""
     zipf: float = Field(1.0, ge=0, le=3)
-    """Exponent of the assumed power law: events of the r-th busiest node go as r^-zipf."""
+    """Exponent of the assumed power law: the r-th busiest node has events in proportion to
+    r^-zipf."""
     repeat_share: float = Field(0.0, ge=0, le=1)
-    """Assumed share of a node's recent events that repeat a recent partner; 0 is most traffic."""
+    """Assumed share of a node's recent events that repeat a recent partner; 0 gives the most
+    traffic."""
     edge_features: Count = Field(0, ge=0)
-    """Numbers in an event's features."""
+    """Number of features of an event."""
     node_features: Count = Field(0, ge=0)
-    """Numbers in a node's features."""
+    """Number of features of a node."""
     machine: Place = ""
-    """YAML file of a machine (--calibrate writes one), or the name of one that comes along; if
-    not given, the one of these that was calibrated with the most similar model."""
+    """YAML file of a machine (--calibrate writes one), or name of a bundled one; by default, the
+    bundled machine that was calibrated with the most similar model."""
     largest_batch: Count = Field(0, ge=0)
-    """Largest temporal batch, in events, that accuracy allows; 0 takes what was measured for
+    """Largest temporal batch, in events, that accuracy allows; 0 takes the value measured for
     the preset (docs/pres.md)."""
     largest_epochs: Count = Field(2, ge=1)
-    """Most groups with negatives of their own."""
+    """Largest number of groups that draw their own negatives."""
     largest_replicas: Count = Field(1, ge=1)
-    """Most memory replicas; each costs accuracy (docs/distributed.md)."""
+    """Largest number of memory replicas; each costs accuracy (docs/distributed.md)."""
     efficiency: float = Field(0.5, gt=0, lt=1)
-    """Efficiency for which the temporal batch that it would take is told."""
+    """Efficiency for which to report the temporal batch that reaches it."""
     spread: Annotated[list[SpreadPart], BeforeValidator(_parts)] = Field(default_factory=list)
-    """Parts of memory to count as if they were spread over workers, which this version does not
-    do: what would be the plan if they were; comma-separated."""
+    """Parts of memory to count as if they were sharded over workers, which this version does not
+    support; comma-separated."""
     simulate: bool = False
     """Also simulate stragglers, slow shards and lost nodes for the plan."""
     mtbf_hours: float = Field(50_000, gt=0)
     """Mean time between failures of a node, in hours, for --simulate."""
     restart_seconds: float = Field(120, ge=0)
-    """From a failure until training goes on, in seconds, for --simulate."""
+    """Seconds from a failure until training resumes, for --simulate."""
     price_per_hour: float = Field(0.0, ge=0)
-    """What a node of the machine costs an hour, in any currency; tells what an epoch costs, without
-    a head node, storage and traffic. 0 where it is not known."""
+    """Price of a node of the machine per hour, in any currency, to estimate the price of an epoch
+    without a head node, storage and traffic; 0 if unknown."""
     calibrate: Path | None = None
     """Measure this machine on CONFIG's stream and write the YAML file."""

@@ -1,7 +1,7 @@
-"""Lost nodes: how much of the time trains, and how often to save.
+"""Node failures: the useful share of training time, and the best checkpoint interval.
 
-When a worker is lost, all start again from the newest checkpoint, as pres_dist does.
-Workers fail independently, each with an exponential life.
+When a worker fails, all workers restart from the newest checkpoint, as in pres_dist. Workers fail
+independently, with exponentially distributed lifetimes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Failures:
-    """What a loss costs, in seconds.
+    """Rate and cost of failures, in seconds.
 
     Attributes:
-        mtbf_s: mean time between failures of the whole cluster: a worker's, over the workers.
-        save_s: that a checkpoint takes.
-        restart_s: from a failure until training goes on.
+        mtbf_s: mean time between failures of the whole cluster: of a node, divided by the number
+            of nodes.
+        save_s: time to write a checkpoint.
+        restart_s: time from a failure until training resumes.
     """
 
     mtbf_s: float
@@ -28,10 +29,10 @@ class Failures:
 
 
 def useful_share(failures: Failures, every_s: float, losses: int, seed: int = 0) -> float:
-    """Share of the time that ends up in weights, simulated over so many failures.
+    """Simulate `losses` failures; return the share of time whose training is not lost.
 
-    A segment of training and the checkpoint after it count once both are done; a failure in
-    either costs all since the last checkpoint, and one while starting again starts that again.
+    A segment of training counts once the checkpoint after it is written. A failure in either loses
+    everything since the previous checkpoint. A failure during a restart begins the restart again.
     """
     lives = np.random.default_rng(seed).exponential(failures.mtbf_s, losses)
     trained = np.maximum(lives - failures.restart_s, 0.0)
@@ -40,7 +41,7 @@ def useful_share(failures: Failures, every_s: float, losses: int, seed: int = 0)
 
 
 def expected_share(failures: Failures, every_s: float) -> float:
-    """The same in closed form.
+    """Return the share of `useful_share` in closed form.
 
     Daly, A higher order estimate of the optimum checkpoint interval for restart dumps (2006):
     a segment of t seconds takes M e^(R/M) (e^((t + C)/M) - 1) on average.
@@ -51,12 +52,15 @@ def expected_share(failures: Failures, every_s: float) -> float:
 
 
 def young(failures: Failures) -> float:
-    """Young (1974): seconds of training between checkpoints, sqrt(2 C M)."""
+    """Return the seconds of training between checkpoints by Young (1974): sqrt(2 C M)."""
     return math.sqrt(2 * failures.save_s * failures.mtbf_s)
 
 
 def daly(failures: Failures) -> float:
-    """Daly (2006), equation 37: the same to a higher order; M where saving takes 2 M or more."""
+    """Return the seconds of training between checkpoints by Daly (2006), equation 37.
+
+    It is Young's interval to a higher order, or M if saving takes 2 M or more.
+    """
     save, mtbf = failures.save_s, failures.mtbf_s
     if save >= 2 * mtbf:
         return mtbf
@@ -65,10 +69,10 @@ def daly(failures: Failures) -> float:
 
 
 def best_interval(failures: Failures, losses: int = 20_000, seed: int = 0) -> float:
-    """Seconds between checkpoints with most useful time, by simulation.
+    """Return the seconds between checkpoints with the largest useful share, by simulation.
 
-    Simulated shares about Young's interval are noisy and flat at the top: a cubic through
-    them, over the logarithm of the interval, says where the top is.
+    Simulated shares near Young's interval are noisy and flat at the maximum. A cubic in the
+    logarithm of the interval is fitted to them, and its maximum is returned.
     """
     places = np.linspace(-0.6, 0.6, 25)
     shares = [

@@ -1,4 +1,4 @@
-"""Rates out of measured times: least squares without negative rates."""
+"""Fit rates to measured times by non-negative least squares."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 
 def fit_rates(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
-    """Rates whose sum over each row comes nearest to its seconds, relative to these.
+    """Fit non-negative rates that minimize the squared relative errors of the predicted seconds.
 
-    Every choice of rates that are not 0 is tried; there are few of them.
+    Every subset of nonzero rates is tried; there are few.
 
     Args:
-        rows: [n, c] what each measurement had of each of c things.
-        seconds: [n] what it took, all above 0.
+        rows: [n, c] quantities of each measurement.
+        seconds: [n] measured seconds, all above 0.
 
     Returns:
         [c] rates >= 0.

@@ -1,7 +1,7 @@
-"""Bytes: of a node's row at rest and on the way, and of all that a worker holds.
+"""Memory footprint: bytes of a node's row, stored and in transit, and of everything on a worker.
 
-Sizes come from the code that allocates: the columns of a store, the layout of a packed row,
-the parameters of a model. Nothing is typed by hand.
+Sizes are read from the code that allocates: the columns of a store, the layout of a packed row,
+the parameters of a model. None is hard-coded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pres_dist.training.stores import layout_of
 _INT64 = torch.int64.itemsize
 _FLOAT32 = torch.float32.itemsize
 _KEY_LIMIT = 1 << 63
-"""Composite keys of the adjacency, node * events + event, must stay below."""
+"""Exclusive upper bound on composite keys of the adjacency, node * events + event."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class RowBytes:
     """Bytes of one row.
 
     Attributes:
-        state: in a store, statistics included.
-        pull, push: packed, on the way.
-        observe: likewise, of a negative's transition; 0 where none is told.
+        state: bytes in a store, including statistics.
+        pull, push: packed bytes of a pull and of a push.
+        observe: packed bytes of a negative's transition; 0 if none is sent.
     """
 
     state: int
@@ -53,7 +53,7 @@ class RowBytes:
 
 @cache
 def row_bytes(config: RunConfig) -> RowBytes:
-    """Sizes of the rows of a run."""
+    """Return the row sizes of a run."""
     layout = store_layout(config)
     shard = layout.make(1)
     drawn = config.pres.prediction and (
@@ -71,7 +71,7 @@ def row_bytes(config: RunConfig) -> RowBytes:
 
 
 def store_layout(config: RunConfig) -> ShardLayout:
-    """The layout of a run's rows; the time unit has no part in their sizes."""
+    """Return the layout of a run's rows; their sizes do not depend on the time unit."""
     return layout_of(config, 1.0, torch.device("cpu"))
 
 
@@ -81,13 +81,13 @@ def _bytes(column: Tensor) -> int:
 
 @cache
 def gradient_numbers(config: RunConfig, edge_dim: int, node_dim: int) -> int:
-    """Parameters that are learned; a sum of gradients moves so many float32 and the losses."""
+    """Return the number of trainable parameters; an all-reduce sends them and the losses."""
     return sum(p.numel() for p in trainable(_model(config, edge_dim, node_dim)))
 
 
 def _model(config: RunConfig, edge_dim: int, node_dim: int) -> TGN:
     with torch.random.fork_rng(devices=[]):
-        # At most: a bipartite stream has fewer numbers.
+        # An upper bound: a bipartite stream has fewer pair features.
         num = len(numbers_of(bipartite=False)) if config.model.decoder == "history" else 0
         shape = StreamShape(edge_dim, node_dim, 1.0, num)
         return TGN(config.model, config.memory, config.pres, shape)
@@ -95,13 +95,13 @@ def _model(config: RunConfig, edge_dim: int, node_dim: int) -> TGN:
 
 @dataclass(frozen=True)
 class Part:
-    """Something that takes memory.
+    """A part of memory.
 
     Attributes:
-        name: short, as in `PlanConfig.spread`.
-        what: in words.
-        bytes: of one worker, or of one node.
-        of_node: whether it is host memory of a node, once, and not a worker's own.
+        name: short name, as in `PlanConfig.spread`.
+        what: description.
+        bytes: bytes per worker, or per node if `of_node`.
+        of_node: True if it is host memory that the workers of a node share.
     """
 
     name: str
@@ -117,12 +117,12 @@ def footprint(
     touch: TouchModel,
     spread: Sequence[str] = (),
 ) -> list[Part]:
-    """What a worker holds while it trains, largest part first, and a node while it saves.
+    """Return the memory of a worker while it trains and of a node while it saves, largest first.
 
     Args:
-        workload, plan, machine: what is trained, how and where.
-        touch: distinct nodes of a slice.
-        spread: parts that count as if they were spread over the workers of a memory.
+        workload, plan, machine: the training, its layout and its hardware.
+        touch: model of the distinct nodes of a slice.
+        spread: parts to count as if they were sharded over the workers of a memory.
     """
     parts = [*_of_stream(workload, machine), *_of_step(workload, plan, touch)]
     sharers = plan.memory_workers
@@ -137,7 +137,7 @@ def footprint(
 
 
 def obstacles(workload: Workload, spread: Sequence[str] = ()) -> list[str]:
-    """What this version cannot do at all with the stream, whatever the memory."""
+    """Return the reasons why this version cannot train on the stream with any amount of memory."""
     keys = workload.num_nodes * workload.num_events
     if keys < _KEY_LIMIT or "adjacency" in spread:
         return []
@@ -148,7 +148,7 @@ def obstacles(workload: Workload, spread: Sequence[str] = ()) -> list[str]:
 
 
 def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
-    """Which memory is too small, in words; none where all fits."""
+    """Return a message for each memory that is too small; an empty list if everything fits."""
     own = [part for part in parts if not part.of_node]
     on_node = [part for part in parts if part.of_node]
     if machine.device == "cpu":  # its workers fill the memory of a node
@@ -169,9 +169,9 @@ def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
 
 
 def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
-    """What every worker keeps of the stream and its nodes, whole."""
+    """Return the parts of the stream and its nodes that every worker keeps as a whole."""
     nodes, events = workload.num_nodes, workload.num_events
-    on_cpu = machine.device == "cpu"  # where files are memory maps that workers share
+    on_cpu = machine.device == "cpu"  # where workers share memory-mapped files
     shared = on_cpu and on_disk(workload.config.sampling.adjacency, events)
     pairs = []
     if workload.config.model.decoder == "history":
@@ -194,7 +194,7 @@ def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
 def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[Part]:
     config, layout = workload.config, store_layout(workload.config)
     each = plan.memory_workers
-    # One worker's rows are all nodes', in order: it keeps no table of whose they are.
+    # A single worker keeps the rows of all nodes in order, and needs no table of owners.
     table = layout.num_bytes(-(-workload.num_nodes // each))
     table -= workload.num_nodes * _INT64 if each == 1 else 0
     numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
@@ -213,13 +213,13 @@ def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[
 
 
 def saved_by_a_node(workload: Workload, plan: ParallelPlan, machine: Machine) -> int:
-    """Bytes of a checkpoint that the workers of a node write: their rows, and whose they are."""
+    """Return the bytes that the workers of a node write to a checkpoint: rows and their nodes."""
     rows = -(-workload.num_nodes // plan.memory_workers)
     here = min(machine.workers_per_node, plan.workers)
     return here * store_layout(workload.config).num_bytes(rows)
 
 
 def _checkpoint(workload: Workload, plan: ParallelPlan, machine: Machine) -> Part:
-    """Workers copy their rows into host memory, and threads write the copies."""
+    """Return the host memory of a checkpoint: workers copy their rows, and threads write them."""
     copies = saved_by_a_node(workload, plan, machine)
     return Part("checkpoint", "copies of node state while they are saved", copies, of_node=True)

@@ -1,4 +1,4 @@
-"""Alpha and beta of gloo between processes of this machine, and what a sharded store takes."""
+"""Measure gloo between local processes (latency and bandwidth), and a sharded store."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from pres_dist.pres.statistics import NEGATIVE
 
 _PROCESSES = 3
 _SIZES = (0, 1 << 12, 1 << 16, 1 << 20, 1 << 22)
-"""Bytes to each other process."""
+"""Bytes sent to each other process."""
 _ROWS = (100, 400, 1600, 4800)
-"""Distinct nodes that a process pulls."""
+"""Numbers of distinct nodes that a process pulls."""
 _NODES = 20_000
 _TIMES, _TIMES_OF_BYTES, _TIMES_OF_NOTHING = 15, 50, 300
-"""Repetitions of a store's verbs, of an exchange, and of one of nothing."""
+"""Repetitions of a store's operations, of an all-to-all, and of an empty all-to-all."""
 _LIFETIME_S = 120
 
 
 @dataclass(frozen=True)
 class LinkRates:
-    """What was measured.
+    """Measured rates.
 
     Attributes:
-        loopback: between two processes.
-        store: CPU seconds of the verbs of a step, without those of the link.
+        loopback: link between two processes.
+        store: CPU seconds of the store's operations in a step, without those of the link.
     """
 
     loopback: Link
@@ -50,12 +50,12 @@ class LinkRates:
 
 @dataclass(frozen=True)
 class _Exchange:
-    """An exchange of one process, as seconds and bytes.
+    """Timing of an all-to-all in one process.
 
     Attributes:
-        wall: the shortest of all repetitions: what an idle machine would take.
-        cpu: the median.
-        remote_bytes: sent, and as many received.
+        wall: shortest wall-clock seconds of all repetitions, as on an idle machine.
+        cpu: median CPU seconds.
+        remote_bytes: bytes sent, and as many received.
     """
 
     wall: float
@@ -64,17 +64,17 @@ class _Exchange:
 
 
 def measure_links(layout: ShardLayout) -> LinkRates:
-    """Start a few processes on the loopback interface, measure, end them.
+    """Measure the link and the store with a few processes on the loopback interface.
 
     Args:
-        layout: of the rows that a store moves.
+        layout: layout of the rows that a store moves.
     """
     with tempfile.TemporaryDirectory(prefix="pres-dist-plan-") as folder:
         mp.spawn(_process, (folder, layout), _PROCESSES, daemon=True)
         found = json.loads((Path(folder) / "found.json").read_text(encoding="utf-8"))
     two = [_Exchange(*row) for row in found["two"]]
     three, verbs = _Exchange(*found["three"]), [_Exchange(*row) for row in found["verbs"]]
-    # The call itself included: the difference to an exchange of two is lost in the noise.
+    # This includes the call itself: the difference to two processes is lost in the noise.
     overhead = three.cpu / (_PROCESSES - 1)
     small, large = two[2], two[-1]
     moved = large.remote_bytes - small.remote_bytes
@@ -89,7 +89,7 @@ def measure_links(layout: ShardLayout) -> LinkRates:
 
 
 def _store_rates(verbs: Sequence[_Exchange], link: Link, exchanges: int) -> Rates:
-    """What is left of the verbs' time without the link's."""
+    """Fit the store's rates to the time of its operations minus that of the link."""
     messages = exchanges * link.overhead_s
     own = [max(one.cpu - messages - one.remote_bytes * link.cpu_s_per_byte, 1e-9) for one in verbs]
     step_s, node_s = fit_rates([[1.0, rows] for rows in _ROWS], own)
@@ -97,7 +97,7 @@ def _store_rates(verbs: Sequence[_Exchange], link: Link, exchanges: int) -> Rate
 
 
 def _process(rank: int, folder: str, layout: ShardLayout) -> None:
-    signal.alarm(_LIFETIME_S)  # whatever becomes of the process that started this one
+    signal.alarm(_LIFETIME_S)  # ends this process even if its parent is gone
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", _PROCESSES)
@@ -129,7 +129,7 @@ def _timed(
 
 
 def _swap(size: int, group: dist.ProcessGroup | None) -> tuple[float, float, float]:
-    """So many bytes to each other process, from buffers that stay, as those of a store do."""
+    """Time an all-to-all of `size` bytes per process, with reused buffers as in a store."""
     sent = torch.zeros(dist.get_world_size(group), max(size, 1), dtype=torch.uint8)
     received = torch.zeros_like(sent)
     times = _TIMES_OF_BYTES if size else _TIMES_OF_NOTHING
@@ -137,7 +137,7 @@ def _swap(size: int, group: dist.ProcessGroup | None) -> tuple[float, float, flo
 
 
 def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[tuple[float, float, float]]:
-    """Pull, observe and push of so many rows, half of them written and a third observed."""
+    """Time a pull, observe and push for each number of rows; 1/2 is written, 1/3 observed."""
     placement = ModuloPlacement(_NODES, 2)
     shard = layout.make(_NODES // 2)
     store = ShardedStore(shard, placement, group)

@@ -1,8 +1,8 @@
-"""What a machine computes and moves in a second, as measured or as given.
+"""Compute and communication rates of a machine, measured or given.
 
 Links follow the alpha-beta model with alpha in two parts, as in LogGP (Alexandrov et al.,
-SPAA 1995): a latency once an exchange, and an overhead for each message, which adds up over
-the partners of an exchange.
+SPAA 1995): one latency per exchange, and one overhead per message, which is summed over the
+partners of an exchange.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from pres_dist.errors import ConfigError
 
 
 class Link(Config):
-    """A way between workers."""
+    """A communication link between workers."""
 
     latency_s: float = Field(ge=0)
-    """Seconds that an exchange of nothing between two takes."""
+    """Seconds of an empty exchange between two workers."""
     overhead_s: float = Field(ge=0)
-    """CPU seconds that a message takes of its sender; partners are served one after the other."""
+    """CPU seconds of the sender per message; partners are served one after the other."""
     bytes_per_s: float = Field(gt=0)
-    """Bytes in a second, each way; of the whole node where it is a network's."""
+    """Bytes per second in each direction; for a network, of the whole node."""
     cpu_s_per_byte: float = Field(0.0, ge=0)
-    """CPU seconds for a byte sent and received, both ends together."""
+    """CPU seconds per byte, sender and receiver together."""
 
 
 class Rates(Config):
-    """Seconds of a part of a step: fixed, for each event, distinct node and message."""
+    """Seconds of a part of a step: fixed, and per event, distinct node and message."""
 
     step_s: float = Field(0.0, ge=0)
-    """For the part itself, however small."""
+    """Fixed seconds per step."""
     event_s: float = Field(0.0, ge=0)
-    """For each event of the worker."""
+    """Seconds per event of the worker."""
     node_s: float = Field(0.0, ge=0)
-    """For each distinct node that the worker's events touch."""
+    """Seconds per distinct node of the worker's events."""
     message_s: float = Field(0.0, ge=0)
-    """For each message that waits for one of these nodes, where a mailbox has several slots."""
+    """Seconds per pending message of these nodes, if a mailbox has several slots."""
 
     def seconds(self, events: float, nodes: float, messages: float = 0.0) -> float:
         each = self.event_s * events + self.node_s * nodes + self.message_s * messages
@@ -54,51 +54,51 @@ class Machine(Config):
     """A kind of node, and the network between nodes."""
 
     name: str
-    """What the plan calls it."""
+    """Name of the machine in a plan."""
     origin: str
-    """Where the figures come from; shown with every plan."""
+    """Source of the rates, shown with every plan."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where workers compute; on a GPU they copy the stream's columns there."""
+    """Device of the workers; on a GPU, they also copy the stream's columns to it."""
     workers_per_node: int = Field(ge=1)
-    """Cores, or GPUs, that take a worker each."""
+    """Number of workers per node: one for each core or GPU."""
     worker_memory_bytes: float = Field(gt=0)
-    """Memory that a worker may fill: of its GPU, or its share of the node's."""
+    """Memory available to a worker: its GPU's, or its share of the node's."""
     node_memory_bytes: float = Field(gt=0)
     """Host memory of a node."""
     loopback: Link
-    """Between workers of a node."""
+    """Link between workers of a node."""
     network: Link
-    """Between nodes."""
+    """Link between nodes."""
     compute: Rates
-    """Sampling, forward, backward and optimizer."""
+    """Rates of sampling, forward, backward and optimizer."""
     update: Rates
-    """The memory update among them, which several optimizer steps over a batch repeat."""
+    """Rates of the memory update (part of `compute`), repeated by several steps per batch."""
     local_store: Rates
-    """Pull and push where one worker keeps the memory."""
+    """Rates of pull and push if one worker keeps the memory."""
     sharded_store: Rates
-    """Pull and push of a worker among several, without what the link takes."""
+    """Rates of a worker's pull and push in a sharded memory, without the time of the link."""
     jitter: float = Field(0.0, ge=0)
-    """Standard deviation of a worker's time over its mean, from step to step."""
+    """Standard deviation of a worker's step time, relative to its mean."""
     calibrated_for: dict[str, str] = Field(default_factory=dict)
     """Settings of the model that the rates were measured with."""
 
     def num_nodes(self, workers: int) -> int:
-        """Nodes that so many workers take."""
+        """Return the number of nodes for a number of workers."""
         return -(-workers // self.workers_per_node)
 
 
 def nearest_machine(sizes: Mapping[str, str]) -> Machine:
-    """The machine that comes along whose rates were measured with the most similar model.
+    """Return the bundled machine that was calibrated with the most similar model.
 
     Args:
-        sizes: what `model_sizes` gives for the model.
+        sizes: result of `model_sizes` for the model.
     """
     machines = [load_machine(name) for name in sorted(shipped_machines())]
     return min(machines, key=lambda machine: len(differing(machine, sizes)))
 
 
 def differing(machine: Machine, sizes: Mapping[str, str]) -> list[str]:
-    """Settings of the model that the machine's rates were measured with others of, in words."""
+    """Return the model settings that differ from those of the machine's calibration, as text."""
     return [
         f"{name} {machine.calibrated_for[name]} (now {value})"
         for name, value in sizes.items()
@@ -107,10 +107,10 @@ def differing(machine: Machine, sizes: Mapping[str, str]) -> list[str]:
 
 
 def load_machine(name: str) -> Machine:
-    """A machine from a YAML file, or one that comes along.
+    """Load a machine from a YAML file, or a bundled one by name.
 
     Raises:
-        ConfigError: there is none, or it is wrong.
+        ConfigError: the machine does not exist or is invalid.
     """
     path = Path(name)
     if not path.suffix and not path.exists():
@@ -124,13 +124,13 @@ def load_machine(name: str) -> Machine:
 
 
 def shipped_machines() -> dict[str, Path]:
-    """Files of the machines that come along, by name."""
+    """Return the files of the bundled machines, by name."""
     folder = Path(str(resources.files("pres_dist.planner"))) / "machines"
     return {path.stem: path for path in folder.glob("*.yaml")}
 
 
 def model_sizes(dump: dict[str, dict[str, object]]) -> dict[str, str]:
-    """The settings of a run that decide what an event costs, by name.
+    """Return the settings of a run that determine the cost of an event, by name.
 
     Args:
         dump: `RunConfig.model_dump()`.

@@ -1,4 +1,4 @@
-"""A way to share the work, as `parallel` and `training.batch_size` of a configuration."""
+"""A parallel layout, as `parallel` and `training.batch_size` of a configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ParallelPlan:
 
     Attributes:
         slices, epochs, replicas: as in `ParallelConfig`; one worker for each slice.
-        batch: events.
+        batch: events of a temporal batch.
     """
 
     slices: int
@@ -25,17 +25,17 @@ class ParallelPlan:
 
     @property
     def memory_workers(self) -> int:
-        """Workers that share one memory."""
+        """Number of workers that share one memory."""
         return self.slices * self.epochs
 
     @property
     def local_batch(self) -> float:
-        """Events of a slice."""
+        """Mean number of events of a slice."""
         return self.batch / self.slices
 
     @property
     def options(self) -> str:
-        """What `pres-dist train` takes to run it."""
+        """Command-line options of `pres-dist train` for this plan."""
         return (
             f"--parallel.slices {self.slices} --parallel.epochs {self.epochs} "
             f"--parallel.replicas {self.replicas} --training.batch-size {self.batch}"

@@ -1,10 +1,10 @@
-"""Distinct nodes of a slice of events where popularity follows a power law.
+"""Distinct nodes of a slice of events if popularity follows a power law.
 
-The event ends of the r-th busiest of N nodes go as r^-s, and events are drawn
-independently: a node with share p of the ends is among n draws with chance
-1 - exp(-n p). Real streams are bursty, which makes them touch fewer nodes than this.
+The number of event endpoints at the r-th busiest of N nodes is proportional to r^-s, and events
+are drawn independently: a node with share p of the endpoints is among n draws with probability
+1 - exp(-n p). Real streams are bursty and touch fewer nodes.
 
-Shapes: G groups of nodes of like popularity.
+Shapes: G groups of nodes of similar popularity.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pres_dist.model.embedding import num_hops
 from pres_dist.planner.touched import Touched, Waiting
 
 _EXACT_RANKS = 1000
-"""The busiest nodes stand alone; the rest in groups whose ranks grow by a factor."""
+"""Number of busiest nodes with a group each; the ranks of further groups grow by a factor."""
 _GROUP_FACTOR = 1.05
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Shares of the event ends on one side, by groups of nodes.
+    """Shares of the event endpoints on one side, by groups of nodes.
 
     Attributes:
-        nodes_G: nodes of a group.
-        share_G: of each of its nodes; over all nodes they add up to 1.
+        nodes_G: number of nodes of a group.
+        share_G: share of each node of a group; over all nodes, the shares sum to 1.
     """
 
     nodes_G: np.ndarray
@@ -40,17 +40,17 @@ class Popularity:
         return float(self.nodes_G.sum())
 
     def distinct(self, draws: float, uniform_draws: float = 0.0) -> float:
-        """Expected distinct nodes among draws by popularity and uniform ones."""
+        """Return the expected distinct nodes among draws by popularity and uniform draws."""
         return float(self.nodes_G @ self._met(draws, uniform_draws))
 
     def neighbors(self, draws: float, uniform_draws: float, history: float, most: int) -> float:
-        """Expected neighbors of the distinct nodes of the draws, `most` of each at most.
+        """Return the expected sampled neighbors of the distinct nodes of the draws.
 
         Args:
             draws, uniform_draws: as in `distinct`.
-            history: event ends of the side in the end; a node's share of them grows from
-                none, and the average over the time in between counts.
-            most: neighbors that are sampled.
+            history: event endpoints of the side at the end of the training split. A node's share
+                of them grows from 0; the result is the average over that time.
+            most: largest number of neighbors sampled per node.
         """
         final_G = np.maximum(self.share_G * history, 1e-300)
         known_G = np.where(final_G <= most, final_G / 2, most - most**2 / (2 * final_G))
@@ -59,22 +59,22 @@ class Popularity:
     def waiting(
         self, draws: float, uniform_draws: float, history: float, batch: float, slots: int
     ) -> float:
-        """Expected messages that wait for the distinct nodes of the draws.
+        """Return the expected pending messages of the distinct nodes of the draws.
 
-        They are those of the last temporal batch in which a node was drawn: of a Poisson
-        number that is not 0.
+        Pending messages are from the last temporal batch in which a node was drawn. Their number
+        follows a Poisson distribution conditioned on being above 0.
 
         Args:
             draws, uniform_draws, history: as in `neighbors`.
-            batch: draws of a temporal batch.
-            slots: messages of a node that are kept.
+            batch: number of draws of a temporal batch.
+            slots: largest number of messages kept per node.
         """
         rate_G = np.maximum(self.share_G * batch, 1e-12)
-        chance_G = reached_G = -np.expm1(-rate_G)  # of one message or more
+        chance_G = reached_G = -np.expm1(-rate_G)  # probability of at least one message
         kept_G = chance_G.copy()
         term_G = np.exp(-rate_G)
         for number in range(1, slots):
-            term_G = term_G * rate_G / number  # chance of exactly so many
+            term_G = term_G * rate_G / number  # probability of exactly `number` messages
             reached_G = np.maximum(reached_G - term_G, 0.0)
             kept_G += reached_G
         drawn_before_G = -np.expm1(-self.share_G * history / 2)
@@ -86,29 +86,29 @@ class Popularity:
 
 
 def power_law(num_nodes: int, exponent: float) -> Popularity:
-    """The r-th busiest of the nodes has a share that goes as r^-exponent."""
+    """Return the popularity where the r-th busiest node has a share proportional to r^-exponent."""
     exact = min(num_nodes, _EXACT_RANKS)
     num_groups = 2 + int(np.log(max(num_nodes / exact, 1)) / np.log(_GROUP_FACTOR))
     bounds = np.unique(np.geomspace(exact, num_nodes, num_groups).round())
     first = np.concatenate([np.arange(1, exact + 1), bounds[:-1] + 1])
     last = np.concatenate([np.arange(1, exact + 1), bounds[1:]])
     nodes_G = last - first + 1
-    # The geometric middle of a narrow group stands for all of its ranks.
+    # The geometric mean of a narrow group's ranks represents all of them.
     weight_G = np.sqrt(first * last) ** -exponent
     return Popularity(nodes_G, weight_G / (nodes_G @ weight_G))
 
 
 def of_degrees(degrees: np.ndarray) -> Popularity:
-    """The popularity that a stream's nodes had; nodes without an event do not count."""
+    """Return the popularity of a stream's nodes, without nodes that have no event."""
     values, counts = np.unique(degrees[degrees > 0], return_counts=True)
     return Popularity(counts.astype(float), values / degrees.sum())
 
 
 def fitted_exponent(popularity: Popularity, draws: float) -> float:
-    """Exponent of the power law with as many nodes and as many distinct ones among the draws."""
+    """Fit a power law with the same number of nodes to the distinct nodes; return its exponent."""
     num_nodes, wanted = int(popularity.num_nodes), popularity.distinct(draws)
     low, high = 0.0, 3.0
-    for _ in range(40):  # the steeper, the fewer
+    for _ in range(40):  # a larger exponent gives fewer distinct nodes
         middle = (low + high) / 2
         low, high = (
             (middle, high)
@@ -120,18 +120,18 @@ def fitted_exponent(popularity: Popularity, draws: float) -> float:
 
 @dataclass(frozen=True)
 class PowerLawTouches:
-    """Expected distinct nodes of a slice.
+    """Touch model with expected distinct nodes under a power law.
 
     Attributes:
-        sources, destinations: popularity; of the same nodes where not `bipartite`.
-        bipartite: whether they are different nodes.
-        history: event ends of a side at the end of the training split.
-        num_negatives: of each event, drawn uniformly from destinations.
-        num_neighbors: most that are sampled of a query.
-        num_hops: of them.
-        slots: messages of a node that are kept.
+        sources, destinations: popularity of each side; of the same nodes unless `bipartite`.
+        bipartite: True if sources and destinations are different nodes.
+        history: event endpoints of a side at the end of the training split.
+        num_negatives: negatives per event, drawn uniformly from destinations.
+        num_neighbors: largest number of neighbors sampled per query.
+        num_hops: number of sampling hops.
+        slots: largest number of messages kept per node.
         repeat_share: share of a node's recent events that repeat a recent partner.
-        name: of what is assumed.
+        name: description of the assumed distribution.
     """
 
     sources: Popularity
@@ -150,7 +150,7 @@ class PowerLawTouches:
         return f"distinct nodes expected under {self.name}, independent draws"
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
-        events *= share  # draws are independent: it makes no difference which they are
+        events *= share  # draws are independent, so a spread-out share equals consecutive events
         return Touched(
             self._union(*self._draws(events)),
             self._union(events, events, 0.0),
@@ -162,7 +162,7 @@ class PowerLawTouches:
         return Waiting(*(self._each(*draws, batch) for draws in (pulled, written)))
 
     def _draws(self, events: float) -> tuple[float, float, float]:
-        """Draws of sources, of destinations, and uniform ones of destinations."""
+        """Return the draws of sources, of destinations, and uniform draws of destinations."""
         src, dst, uniform = events, events, events * self.num_negatives
         for _ in range(self.num_hops):
             of_src = self._partners(self.sources.neighbors(src, 0.0, *self._known), src)
@@ -173,7 +173,7 @@ class PowerLawTouches:
         return src, dst, uniform
 
     def _each(self, src: float, dst: float, uniform: float, batch: float) -> float:
-        """Messages for each of the distinct nodes of the draws."""
+        """Return the expected messages per distinct node of the draws."""
         known = self.history, batch if self.bipartite else 2 * batch, self.slots
         if self.bipartite:
             messages = self.sources.waiting(src, 0.0, *known)
@@ -187,7 +187,7 @@ class PowerLawTouches:
         return self.history, self.num_neighbors
 
     def _partners(self, neighbors: float, roots: float) -> float:
-        """Different partners among the neighbors: the first of each node, and fresh ones."""
+        """Return the distinct partners among neighbors: the first of each node, and new ones."""
         firsts = min(roots, neighbors / max(self.num_neighbors, 1))
         return firsts + (neighbors - firsts) * (1 - self.repeat_share)
 
@@ -200,13 +200,13 @@ class PowerLawTouches:
 def assumed_touches(
     config: RunConfig, nodes: int, events: int, sources: int, exponent: float, repeat_share: float
 ) -> PowerLawTouches:
-    """A power law for a stream that is not at hand, on average over its training split.
+    """Return a touch model for a stream that is not available, averaged over its training split.
 
     Args:
-        config: hops, neighbors and negatives.
-        nodes, events: of the stream.
-        sources: nodes that are sources, the rest being destinations; 0 if any may be both.
-        exponent: of both sides.
+        config: configuration with hops, neighbors and negatives.
+        nodes, events: numbers of nodes and events of the stream.
+        sources: number of source nodes, if all others are destinations; 0 if any may be both.
+        exponent: exponent of both sides.
         repeat_share: share of a node's recent events that repeat a recent partner.
     """
     history = events * config.data.train_share

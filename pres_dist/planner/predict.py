@@ -1,9 +1,9 @@
-"""What a step of a plan takes: computing, exchanging rows, adding up gradients, waiting.
+"""Predict the cost of a step: compute, exchange of rows, all-reduce of gradients, waiting.
 
-Formulas are those of the collectives that the code calls. Rows go by `all_to_all_single`,
-each worker to each other (`RowExchange`); gradients by an exchange of shares and a gathering
-of sums (`World.all_reduce_parts`), which moves 2 (W - 1) / W of the gradient, as a ring does, in
-2 (W - 1) messages.
+The formulas model the collectives that the code calls. Rows are sent by `all_to_all_single`
+between all workers (`RowExchange`). Gradients are summed by a reduce-scatter and an all-gather
+(`World.all_reduce_parts`), which moves 2 (W - 1) / W of the gradient, like a ring, in 2 (W - 1)
+messages.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pres_dist.planner.workload import Workload
 
 _FLOAT_BYTES = 4
 _LOSSES = 4
-"""Numbers behind the gradient in what is added up."""
+"""Number of values appended to the gradient in an all-reduce."""
 
 
 @dataclass(frozen=True)
 class StepBytes:
-    """Bytes that a worker sends to or asks of other workers in a step.
+    """Bytes that a worker sends to or requests from other workers in a step.
 
-    Those of a pull count once, at who asks, as in `Traffic`.
+    The bytes of a pull count once, at the worker that requests them, as in `Traffic`.
     """
 
     ids: float
@@ -39,7 +39,7 @@ class StepBytes:
 
     @property
     def rows(self) -> float:
-        """What the store moves: all but the gradients."""
+        """Bytes that the store moves: everything but the gradients."""
         return self.ids + self.pull + self.push + self.observe
 
     @property
@@ -49,14 +49,14 @@ class StepBytes:
 
 @dataclass(frozen=True)
 class StepCost:
-    """A step of a plan, as an average worker has it.
+    """Cost of a step of a plan for an average worker.
 
     Attributes:
-        events: that all replicas train in the step.
+        events: events that all replicas train in the step.
         touched: distinct nodes of a slice.
-        bytes: moved.
+        bytes: bytes that a worker moves.
         compute_s, exchange_s, reduce_s, wait_s: wall-clock seconds of computing, of pulls and
-            pushes, of adding up gradients, and of waiting for the slowest.
+            pushes, of the all-reduce of gradients, and of waiting for the slowest worker.
         cpu_s: CPU seconds of a worker.
     """
 
@@ -81,7 +81,7 @@ class StepCost:
 def predict(
     workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel
 ) -> StepCost:
-    """The cost of a step of a plan."""
+    """Predict the cost of a step of a plan."""
     rows = row_bytes(workload.config)
     moved = step_bytes(workload, plan, touch, rows)
     touched = of_slice(workload, plan, touch)
@@ -99,9 +99,9 @@ def predict(
     reduce_s += barrier * all_link.latency_s
     messages = (reads + writes) * peers + 2 * updates * others + barrier
     cpu_s = compute_s + store_s + messages * link.overhead_s
-    # Who sends a row has it to send, and who gets one has it to take: both are this worker.
+    # `cpu_s_per_byte` covers both ends: a worker sends and receives about as many bytes.
     cpu_s += (moved.rows + moved.gradients) * link.cpu_s_per_byte
-    # Rows that are read ahead come while the step before computes.
+    # With prefetching, rows arrive while the previous step computes.
     hidden_s = min(compute_s, read_s) if workload.config.memory.staleness else 0.0
     return StepCost(
         plan.batch * plan.replicas,
@@ -116,14 +116,14 @@ def predict(
 
 
 def one_worker(workload: Workload, batch: int, machine: Machine, touch: TouchModel) -> StepCost:
-    """One worker that computes the whole temporal batch: what efficiency is measured against."""
+    """Predict one worker that computes the whole temporal batch, the baseline of efficiency."""
     return predict(workload, ParallelPlan(1, 1, 1, batch), machine, touch)
 
 
 def efficiency(
     workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel
 ) -> float:
-    """Events a second of each worker, over those of one worker with the same temporal batch."""
+    """Return events/s per worker, relative to one worker with the same temporal batch."""
     alone = one_worker(workload, plan.batch, machine, touch).events_per_s
     return predict(workload, plan, machine, touch).events_per_s / plan.workers / alone
 
@@ -131,7 +131,7 @@ def efficiency(
 def work_inflation(
     workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel
 ) -> float:
-    """CPU time of all workers an event, over that of one worker with the same temporal batch."""
+    """Return total CPU time per event, relative to one worker with the same temporal batch."""
     alone, cost = (
         one_worker(workload, plan.batch, machine, touch),
         predict(workload, plan, machine, touch),
@@ -142,7 +142,7 @@ def work_inflation(
 def step_bytes(
     workload: Workload, plan: ParallelPlan, touch: TouchModel, rows: RowBytes
 ) -> StepBytes:
-    """What a worker moves in a step."""
+    """Return the bytes that a worker moves in a step."""
     touched, sharers = of_slice(workload, plan, touch), plan.memory_workers
     remote = 1 - 1 / sharers
     block = block_numbers(largest_block(touched.pulled, sharers)) * ID_BYTES
@@ -151,7 +151,7 @@ def step_bytes(
     return StepBytes(
         ids=(sharers - 1) * block,
         pull=touched.pulled * remote * rows.pull,
-        # One group of `epochs` writes.
+        # Only one of the `epochs` groups writes.
         push=touched.written * remote * rows.push / plan.epochs,
         observe=touched.observed * remote * rows.observe,
         gradients=share * numbers * _FLOAT_BYTES * workload.num_updates(plan.batch),
@@ -159,19 +159,20 @@ def step_bytes(
 
 
 def largest_block(pulled: float, sharers: int) -> float:
-    """Ids in the fullest block of a pull: all blocks have room for as many.
+    """Return the expected number of ids in the fullest block of a pull.
 
-    A worker's nodes are dealt to owners at random; the fullest of W x W blocks.
+    All blocks have that capacity. A worker's nodes are assigned to owners at random, and the
+    fullest of W x W blocks counts.
     """
     mean = pulled / sharers
     return mean + math.sqrt(mean * (1 - 1 / sharers)) * _largest_normal(sharers * sharers)
 
 
 def waiting_share(workers: int, jitter: float) -> float:
-    """How much longer the slowest of W workers computes than an average one.
+    """Return how much longer the slowest of W workers computes than the average, as a fraction.
 
-    Times are lognormal with mean 1 and the deviation of the jitter; the largest of W is taken
-    at its median quantile (Blom, 1958).
+    Times are lognormal with mean 1 and standard deviation `jitter`. The largest of W is
+    approximated by Blom's quantile (1958).
     """
     if workers == 1 or not jitter:
         return 0.0
@@ -180,7 +181,7 @@ def waiting_share(workers: int, jitter: float) -> float:
 
 
 def _largest_normal(num: int) -> float:
-    """About the expected largest of so many standard normal numbers."""
+    """Approximate the expected largest of `num` standard normal numbers."""
     return NormalDist().inv_cdf((num - 0.375) / (num + 0.25)) if num > 1 else 0.0
 
 
@@ -189,7 +190,7 @@ def _compute(workload: Workload, plan: ParallelPlan, machine: Machine, touch: To
     events = plan.local_batch / updates
     nodes, waiting = touch.touched(events).pulled, touch.waiting(events, plan.batch)
     seconds = updates * machine.compute.seconds(events, nodes, nodes * waiting.pulled)
-    if updates > 1:  # the last weights compute once more what is written, once for the slice
+    if updates > 1:  # the written rows are recomputed once per slice with the final weights
         written = of_slice(workload, plan, touch).written
         messages = written * touch.waiting(plan.local_batch, plan.batch).written
         seconds += machine.update.seconds(plan.local_batch, written, messages)
@@ -202,13 +203,13 @@ def _store(plan: ParallelPlan, machine: Machine, touched: Touched) -> float:
 
 
 def _fullest(plan: ParallelPlan, touched: Touched) -> float:
-    """Rows that the busiest owner is asked for, over their mean."""
-    mean = touched.pulled  # W workers ask for so many each, of W owners
+    """Return the rows requested from the busiest owner, relative to the mean."""
+    mean = touched.pulled  # W workers request `mean` rows each from W owners
     return 1 + _largest_normal(plan.memory_workers) / math.sqrt(max(mean, 1.0))
 
 
 def link_between(machine: Machine, workers: int) -> Link:
-    """The way between so many workers: a worker's share of the network once there are nodes."""
+    """Return the loopback on a single node, else a worker's share of its node's network."""
     if workers <= machine.workers_per_node:
         return machine.loopback
     share = machine.network.bytes_per_s / machine.workers_per_node
@@ -216,7 +217,7 @@ def link_between(machine: Machine, workers: int) -> Link:
 
 
 def _wall(link: Link, peers: int, rounds: float, num_bytes: float) -> float:
-    """Seconds of exchanges with so many partners."""
+    """Return the wall-clock seconds of exchanges with a number of partners."""
     if not peers:
         return 0.0
     each = link.latency_s + (peers - 1) * link.overhead_s

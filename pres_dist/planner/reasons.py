@@ -1,4 +1,4 @@
-"""Why a plan is taken, or why there is none, in words."""
+"""Text that explains why a plan is recommended, or why none fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pres_dist.planner.units import duration
 
 
 def why(best: Choice, fitting: list[Choice], fewer: list[Choice], bounds: Bounds) -> list[str]:
-    """Reasons for the plan to take, one a line."""
+    """Return the reasons for the recommended plan, one per line."""
     fastest, plan = fitting[0], best.plan
     fit = "1 plan fits" if len(fitting) == 1 else f"{len(fitting)} plans fit"
     lines = [
@@ -51,12 +51,12 @@ def _workers_are(number: int) -> str:
 
 
 def _nearest(refused: list[Choice]) -> Choice:
-    """The fastest of those with the fewest problems."""
+    """Return the fastest of the plans with the fewest problems."""
     return min(refused, key=lambda choice: len(choice.problems))
 
 
 def why_none(workers: int, refused: list[Choice], bounds: Bounds) -> list[str]:
-    """What keeps so many workers from any plan, one reason a line."""
+    """Return the reasons why no plan fits, one per line."""
     if not refused:
         return [
             f"no plan: {workers:,} workers cannot be laid out as slices x epochs x replicas "

@@ -1,4 +1,4 @@
-"""Which plan to take, why, and what the next ones would be."""
+"""Recommend a plan, with reasons and the runners-up."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pres_dist.planner.touched import TouchModel
 from pres_dist.planner.workload import Workload
 
 AS_FAST = 0.05
-"""Plans whose epochs take this share longer than the fastest count as fast: what they cost in
-accuracy decides among them."""
+"""Share by which a plan's epochs may take longer than the fastest and still count as fast. Among
+fast plans, the one that costs the least accuracy is recommended."""
 _SMALLEST_BATCH = 100
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Weighs plans for one workload on one kind of machine.
+    """Planner for one workload on one kind of machine.
 
     Attributes:
-        spread: parts of memory that count as if they were spread over workers.
-        node_price: of a node and hour; 0 where it is not known.
+        spread: parts of memory to count as if they were sharded over workers.
+        node_price: price of a node per hour; 0 if unknown.
     """
 
     workload: Workload
@@ -37,7 +37,7 @@ class Planner:
     node_price: float = 0.0
 
     def choice(self, plan: ParallelPlan) -> Choice:
-        """All that is known of a plan."""
+        """Predict the cost of a plan and list its problems."""
         known = (self.workload, plan, self.machine, self.touch)
         cost, parts = predict(*known), footprint(*known, self.spread)
         problems = obstacles(self.workload, self.spread) + over_limit(parts, self.machine)
@@ -48,7 +48,7 @@ class Planner:
         return Choice(plan, cost, epoch_s, share, inflation, parts, problems, price)
 
     def advise(self, workers: int) -> Advice:
-        """The plan to take with so many workers, and what fewer of them would do."""
+        """Recommend a plan for a number of workers, and compare with fewer workers."""
         fitting, refused = self._sorted(workers)
         best = _preferred(fitting)
         others = [choice for choice in fitting if choice is not best]
@@ -61,11 +61,14 @@ class Planner:
         return Advice(best, others, refused, reasons, fewer)
 
     def best(self, workers: int) -> Choice | None:
-        """The plan to take with so many workers; None where none fits."""
+        """Return the recommended plan for a number of workers; None if none fits."""
         return _preferred(self._sorted(workers)[0])
 
     def batch_for(self, plan: ParallelPlan, wanted: float) -> int | None:
-        """The smallest temporal batch at which a plan has an efficiency; None where none has."""
+        """Return the smallest temporal batch at which a plan reaches an efficiency.
+
+        None if no batch reaches it.
+        """
         batch = max(plan.slices, _SMALLEST_BATCH)
         while batch * plan.replicas <= self.workload.train_events:
             tried = ParallelPlan(plan.slices, plan.epochs, plan.replicas, batch)
@@ -76,11 +79,11 @@ class Planner:
 
     @property
     def with_whole_steps(self) -> Planner:
-        """The same with one optimizer step over each temporal batch."""
+        """This planner with one optimizer step per temporal batch."""
         return replace(self, workload=self.workload.with_whole_steps)
 
     def batch_needed(self, plan: ParallelPlan, wanted: float) -> str:
-        """What PRES would have to keep accurate for an efficiency, in words."""
+        """Describe the temporal batch that PRES must keep accurate to reach an efficiency."""
         each = self.workload.config.training.events_per_step
         found = [("", self.batch_for(plan, wanted))]
         if each:
@@ -104,20 +107,20 @@ class Planner:
         )
 
     def _price(self, workers: int, seconds: float) -> float | None:
-        """Of so many workers for so long; a node that is not full is paid in full."""
+        """Return the price of workers for some seconds; a partly used node is paid in full."""
         if not self.node_price:
             return None
         return self.node_price * self.machine.num_nodes(workers) * seconds / 3600
 
     def _sorted(self, workers: int) -> tuple[list[Choice], list[Choice]]:
-        """Plans that fit and plans that do not, fastest first."""
+        """Return the plans that fit and those that do not, fastest first."""
         choices = [self.choice(plan) for plan in plans(workers, self.bounds)]
         choices.sort(key=lambda choice: choice.epoch_s)
         return [one for one in choices if one.fits], [one for one in choices if not one.fits]
 
 
 def plans(workers: int, bounds: Bounds) -> Iterator[ParallelPlan]:
-    """All plans within the bounds; a slice has at least one event."""
+    """Yield all plans within the bounds; a slice has at least one event."""
     for replicas in _divisors(workers, bounds.replicas):
         for epochs in _divisors(workers // replicas, bounds.epochs):
             slices = workers // replicas // epochs
@@ -131,7 +134,7 @@ def _divisors(number: int, most: int) -> list[int]:
 
 
 def _batches(largest: int) -> list[int]:
-    """The largest batch, and halves of it."""
+    """Return the largest batch and its repeated halves."""
     batches = [largest]
     while batches[-1] // 2 >= _SMALLEST_BATCH:
         batches.append(batches[-1] // 2)
@@ -139,12 +142,12 @@ def _batches(largest: int) -> list[int]:
 
 
 def _fewer(workers: int) -> list[int]:
-    """Powers of two below."""
+    """Return the powers of two below `workers`, largest first."""
     return [1 << power for power in reversed(range((workers - 1).bit_length()))]
 
 
 def _preferred(choices: list[Choice]) -> Choice | None:
-    """Of those that are as fast as the fastest, the one that costs least accuracy."""
+    """Return the plan that costs the least accuracy among those nearly as fast as the fastest."""
     if not choices:
         return None
     limit = choices[0].epoch_s * (1 + AS_FAST)

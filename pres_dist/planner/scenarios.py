@@ -1,4 +1,4 @@
-"""What stragglers, slow shards and lost nodes do to a plan: the simulation's questions."""
+"""Scenarios to simulate for a plan: stragglers, slow shards and node failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Disturbed:
-    """A scenario and what came of it, relative to the undisturbed synchronous cluster."""
+    """Result of a scenario, relative to the undisturbed synchronous cluster."""
 
     name: str
     staleness: int
@@ -30,13 +30,13 @@ class Disturbed:
 
 @dataclass(frozen=True)
 class Lossy:
-    """Training among failures, saved as often as does most good.
+    """Training with failures and the best checkpoint interval.
 
     Attributes:
-        failures: of the cluster.
-        best_s, young_s, daly_s: seconds between checkpoints: best in the simulation, and by
-            formula.
-        useful: share of the time that ends up in weights, at the best interval.
+        failures: failures of the cluster.
+        best_s, young_s, daly_s: seconds between checkpoints: the best in the simulation, and by
+            the formulas of Young and Daly.
+        useful: share of time whose training is not lost, at the best interval.
     """
 
     failures: Failures
@@ -47,7 +47,7 @@ class Lossy:
 
 
 def cluster_of(cost: StepCost, plan: ParallelPlan, machine: Machine, staleness: int = 0) -> Cluster:
-    """The cluster that a plan's step describes; each worker keeps a shard."""
+    """Build the cluster to simulate from the cost of a plan's step; each worker keeps a shard."""
     sharers = plan.memory_workers
     link = link_between(machine, sharers)
 
@@ -67,7 +67,7 @@ def cluster_of(cost: StepCost, plan: ParallelPlan, machine: Machine, staleness: 
 
 
 def disturbances(cluster: Cluster) -> Iterator[tuple[str, Cluster]]:
-    """The scenarios, by name."""
+    """Yield the scenarios, by name."""
     yield "jitter alone", cluster
     for factor in (2.0, 5.0):
         slow = replace(cluster, straggler_share=0.01, straggler_factor=factor)
@@ -81,7 +81,7 @@ def disturbances(cluster: Cluster) -> Iterator[tuple[str, Cluster]]:
 
 
 def disturbed(cluster: Cluster, steps: int = STEPS) -> list[Disturbed]:
-    """Every scenario, with synchronous reads and with reads one step ahead."""
+    """Simulate every scenario, with synchronous reads and with reads one step ahead."""
     rows = []
     for name, scenario in disturbances(cluster):
         for staleness in (0, 1):
@@ -93,10 +93,10 @@ def disturbed(cluster: Cluster, steps: int = STEPS) -> list[Disturbed]:
 def losses(
     workload: Workload, plan: ParallelPlan, machine: Machine, mtbf_hours: float, restart_s: float
 ) -> Lossy:
-    """Training where each node is lost once in so many hours.
+    """Simulate training where each node fails once in `mtbf_hours` on average.
 
-    A checkpoint takes as long as the rows of a node's workers need over its link, to whatever
-    keeps the files, and counts as if training waited for it, which it does only to copy.
+    A checkpoint takes the time to send the rows of a node's workers over its network link to
+    storage. The simulation stops training for that time; in fact training waits only for a copy.
     """
     nodes = machine.num_nodes(plan.workers)
     saved = saved_by_a_node(workload, plan, machine)

@@ -1,14 +1,14 @@
-"""A discrete-event simulation of training steps: workers that straggle and shards that are slow.
+"""Discrete-event simulation of training steps with stragglers and slow shards.
 
-What happens in a step: every worker asks all shards for its rows; a shard answers one
-worker after the other; workers compute; when the slowest is done, gradients are added up;
-all push, and a shard takes the pushes before the next pulls. With a staleness of 1 the rows
-of the next step are asked for when a step begins to compute, and are read meanwhile.
+In a step, every worker requests its rows from all shards; a shard answers one worker after the
+other; workers compute; when the slowest is done, gradients are all-reduced; all workers push, and
+a shard applies the pushes before the next pulls. With a staleness of 1, the rows of the next step
+are requested when a step begins to compute, and are read meanwhile.
 
-Times of events are maxima and sums of earlier ones. All workers of a step are computed at
-once, and shards of equal speed as one: they see the same requests at the same times. So
-4,096 workers and as many shards take microseconds a step and need no queue of events;
-tests/planner compares with a simulation that has one.
+Times of events are maxima and sums of earlier times. All workers of a step are computed at once,
+and shards of equal speed as one, because they receive the same requests at the same times. So
+4,096 workers and as many shards take microseconds per step and need no event queue; tests/planner
+compares with a simulation that has one.
 
 Shapes: W workers.
 """
@@ -22,18 +22,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers and shards, as seconds.
+    """Timing of the workers and shards of a cluster, in seconds.
 
     Attributes:
         workers: W.
-        compute_s: mean of computing a step.
-        pull_s, push_s: that a shard is busy with the rows of one worker.
-        reduce_s: of adding up gradients.
-        jitter: standard deviation of computing over its mean, from step to step; lognormal.
-        straggler_share: of the workers.
-        straggler_factor: times that a straggler's computing takes.
-        persistent: whether the same workers straggle in all steps, or others in each.
-        slow_shard: times that the slowest shard takes for a row; 1 where all are alike.
+        compute_s: mean time to compute a step.
+        pull_s, push_s: time that a shard is busy with the rows of one worker.
+        reduce_s: time of the all-reduce of gradients.
+        jitter: standard deviation of the compute time relative to its mean; lognormal.
+        straggler_share: share of workers that are stragglers.
+        straggler_factor: factor on the compute time of a straggler.
+        persistent: True if the same workers straggle in all steps, False to draw them each step.
+        slow_shard: factor on the time of the slowest shard; 1 if all are equally fast.
         staleness: 0, or 1 for reads one step ahead.
     """
 
@@ -51,7 +51,7 @@ class Cluster:
 
     @property
     def undisturbed(self) -> Cluster:
-        """The same without jitter, stragglers and slow shards, and with synchronous reads."""
+        """This cluster without jitter, stragglers and slow shards, and with synchronous reads."""
         return replace(self, jitter=0.0, straggler_share=0.0, slow_shard=1.0, staleness=0)
 
     def __post_init__(self) -> None:
@@ -64,12 +64,12 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came of some steps.
+    """Result of a simulation.
 
     Attributes:
         step_s: mean seconds of a step.
-        waiting: share of the workers' time that they waited for the slowest to compute.
-        reading: share that they waited for rows.
+        waiting: share of the workers' time spent waiting for the slowest to compute.
+        reading: share of their time spent waiting for rows.
     """
 
     step_s: float
@@ -78,11 +78,11 @@ class Simulated:
 
 
 def simulate(cluster: Cluster, steps: int, seed: int = 0) -> Simulated:
-    """Go through some steps, the first reads included."""
+    """Simulate some steps, including the first reads."""
     draws = np.random.default_rng(seed)
     straggling_W = _straggling(cluster, draws)
     speeds = (cluster.slow_shard, 1.0)
-    free = dict.fromkeys(speeds, 0.0)  # when shards of each speed have done all that came
+    free = dict.fromkeys(speeds, 0.0)  # when shards of each speed have served all requests
     now = waited = read = 0.0
     ahead_W = None
     for _ in range(steps):
@@ -103,7 +103,7 @@ def simulate(cluster: Cluster, steps: int, seed: int = 0) -> Simulated:
 
 
 def relative_throughput(cluster: Cluster, steps: int, seed: int = 0) -> tuple[float, Simulated]:
-    """Steps a second over those of the undisturbed cluster, and what came of them."""
+    """Return steps/s relative to the undisturbed cluster, and the result of the simulation."""
     found = simulate(cluster, steps, seed)
     return simulate(cluster.undisturbed, steps).step_s / found.step_s, found
 
@@ -111,7 +111,7 @@ def relative_throughput(cluster: Cluster, steps: int, seed: int = 0) -> tuple[fl
 def _pulls(
     cluster: Cluster, draws: np.random.Generator, free: dict[float, float], now: float
 ) -> np.ndarray:
-    """When each worker has its rows [W]: all ask at once and are served in turn."""
+    """Return the time [W] when each worker has its rows: all ask at once and are served in turn."""
     turn_W = draws.permutation(cluster.workers) + 1
     ready_W = np.zeros(cluster.workers)
     for speed in free:
@@ -122,7 +122,7 @@ def _pulls(
 
 
 def _straggling(cluster: Cluster, draws: np.random.Generator) -> np.ndarray:
-    """Bool, who straggles [W]: a fixed number of workers, at least one where there is a share."""
+    """Draw the stragglers, bool [W]: a fixed number, at least one if the share is above 0."""
     num = round(cluster.straggler_share * cluster.workers)
     num = max(num, 1) if cluster.straggler_share else 0
     chosen_W = np.zeros(cluster.workers, dtype=bool)
@@ -133,7 +133,7 @@ def _straggling(cluster: Cluster, draws: np.random.Generator) -> np.ndarray:
 def _computing(
     cluster: Cluster, draws: np.random.Generator, straggling_W: np.ndarray
 ) -> np.ndarray:
-    """Seconds that each worker computes [W]; their mean is `compute_s` without stragglers."""
+    """Draw each worker's compute seconds [W]; without stragglers, their mean is `compute_s`."""
     sigma = float(np.sqrt(np.log1p(cluster.jitter**2)))
     noise_W = np.exp(sigma * draws.standard_normal(cluster.workers) - sigma**2 / 2)
     factor_W = np.where(straggling_W, cluster.straggler_factor, 1.0)

@@ -1,4 +1,4 @@
-"""Advice as tables for the terminal and as plain values for JSON. Every figure has its unit."""
+"""Format advice as tables for the terminal and as JSON. Every figure has its unit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 5
 
 
 def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None:
-    """What is planned, and what is assumed."""
+    """Print the workload and the assumptions."""
     work, rows = planner.workload, row_bytes(planner.workload.config)
     table = _table("workload", "", "")
     table.add_row("nodes, events", f"{work.num_nodes:,}, {work.num_events:,}")
@@ -36,7 +36,7 @@ def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None
 
 
 def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
-    """The plan, why, its memory, its step, and the next ones."""
+    """Print the plan, its reasons, its memory, its step, and the runners-up."""
     console.print()
     title = "no plan" if advice.best is None else f"plan: {advice.best.plan}"
     console.print(f"[bold]{title}[/bold]  (slices x epochs x replicas)", highlight=False)
@@ -57,7 +57,7 @@ def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
 
 
 def print_disturbed(rows: Sequence[Disturbed], console: Console) -> None:
-    """Simulated throughput under stragglers and slow shards."""
+    """Print the simulated throughput with stragglers and slow shards."""
     table = _table("simulated", "scenario", "staleness", "throughput", "waiting", "reading")
     for row in rows:
         table.add_row(
@@ -71,7 +71,7 @@ def print_disturbed(rows: Sequence[Disturbed], console: Console) -> None:
 
 
 def print_losses(lossy: Lossy, console: Console) -> None:
-    """Simulated training among failures."""
+    """Print the simulation of training with failures."""
     failures = lossy.failures
     table = _table("lost nodes, simulated", "", "")
     table.add_row("a failure somewhere every", duration(failures.mtbf_s))
@@ -91,7 +91,7 @@ def to_json(
     rows: Sequence[Disturbed] = (),
     lossy: Lossy | None = None,
 ) -> dict[str, Any]:
-    """All of it: seconds, bytes, events."""
+    """Return the whole advice as JSON values, in seconds, bytes and events."""
     work = planner.workload
     return {
         "nodes": work.num_nodes,
@@ -189,7 +189,7 @@ def _choices(title: str, choices: Sequence[Choice]) -> Table:
 
 
 def _priced(choice: Choice, planner: Planner) -> str:
-    """How the price of an epoch and of the run come about."""
+    """Describe the assumptions behind the price of an epoch and of the run."""
     assert choice.epoch_price is not None
     nodes = planner.machine.num_nodes(choice.plan.workers)
     epochs = planner.workload.config.training.epochs

@@ -1,17 +1,17 @@
-"""How many distinct nodes a slice of consecutive events touches: what a worker pulls and writes.
+"""Number of distinct nodes that a slice of events touches: the rows a worker pulls and writes.
 
-Two answers: counted on a stream's own batches, or expected under a power law. Distinct
-nodes grow more slowly than events. That is why a batch cut into slices is more work than
-the whole batch: a node in several slices is pulled and updated in each of them.
+It is counted on a stream's own batches, or expected under a power law. Distinct nodes grow more
+slowly than events. Therefore a batch cut into slices is more work than the whole batch: a node in
+several slices is pulled and updated in each of them.
 
-With several optimizer steps a temporal batch, each takes consecutive events and every slice its
-share of them. So the events of a slice are spread over the batch, and touch more nodes than as
-many consecutive ones do.
+With several optimizer steps per temporal batch, each step takes consecutive events, and every
+slice takes its share of them. So the events of a slice are spread over the batch, and touch more
+nodes than the same number of consecutive events.
 
-What these nodes cost depends on the messages that wait for them: those of the last temporal
-batch that a node had events in, as many as its mailbox holds.
+The cost of a node depends on its pending messages: those of the last temporal batch in which the
+node had events, up to the capacity of its mailbox.
 
-Shapes: B events of a slice, S sizes that were counted, P shares, N nodes.
+Shapes: B events of a slice, S counted sizes, P shares, N nodes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Touched:
     """Distinct nodes of a slice, on average.
 
     Attributes:
-        pulled: endpoints, negatives and neighbors of all.
+        pulled: endpoints, negatives and all their neighbors.
         written: endpoints of the events.
         observed: negatives.
     """
@@ -57,10 +57,10 @@ class Touched:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Messages that wait for a node, on average.
+    """Pending messages per node, on average.
 
     Attributes:
-        pulled: for one of those that a slice pulls.
+        pulled: for a node that a slice pulls.
         written: for an endpoint of its events.
     """
 
@@ -69,52 +69,53 @@ class Waiting:
 
 
 def waiting_messages(pulled: Pulled) -> int:
-    """Messages that wait for the nodes of a step.
+    """Return the number of pending messages of the nodes of a step.
 
-    0 where nodes have one at most: then they all cost the same, with one and without.
+    0 if nodes have one at most: then a node costs the same with and without a message.
     """
     mail_event_UR = pulled.state.mail_event_UR
     return int((mail_event_UR != NO_EVENT).sum()) if mail_event_UR.shape[1] > 1 else 0
 
 
 class TouchModel(Protocol):
-    """Distinct nodes by the size of a slice, and the messages that wait for them."""
+    """Model of the distinct nodes of a slice by its size, and of their pending messages."""
 
     @property
     def told(self) -> str:
-        """Where the numbers come from, for whoever reads the plan."""
+        """Source of the numbers, as text for the reader of the plan."""
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
-        """Of consecutive events, or of a share of them that is spread evenly.
+        """Return the distinct nodes of consecutive events, or of an evenly spread share of them.
 
         Args:
             events: how many; may be a fraction of one.
-            share: above 0, of them.
+            share: share of these events, above 0.
         """
 
     def waiting(self, events: float, batch: float) -> Waiting:
-        """Messages for a node that so many consecutive events touch.
+        """Return the pending messages per node touched by consecutive events.
 
         Args:
             events: how many; may be a fraction of one.
-            batch: events of the temporal batch that they are part of, as many at least.
+            batch: events of the temporal batch that contains them, at least as many.
         """
 
 
 @dataclass(frozen=True)
 class CountedTouches:
-    """Counts on a stream, interpolated between sizes and shares on logarithmic scales.
+    """Touch model counted on a stream, interpolated between sizes and shares on log scales.
 
-    Below the smallest size they are proportional to the events; beyond the largest the
-    last slope goes on, and nothing exceeds the nodes of the stream.
+    Below the smallest size, counts are proportional to the events. Beyond the largest, they are
+    extrapolated with the last slope, up to the nodes of the stream.
 
     Attributes:
-        name: of the stream.
-        num_nodes: of the stream.
-        sizes_S: events of the slices that were counted, ascending.
-        counts_SP3: means of pulled, written and observed, of the shares 1, 1/2, 1/4 and so on.
-        waiting_SS2: messages for a node that is pulled and for one that is written, by the size
-            of the slice and that of the temporal batch, which is no smaller.
+        name: name of the stream.
+        num_nodes: number of nodes of the stream.
+        sizes_S: events of the counted slices, ascending.
+        counts_SP3: mean numbers of pulled, written and observed nodes, for the shares 1, 1/2, 1/4
+            and so on.
+        waiting_SS2: pending messages per pulled and per written node, by the size of the slice and
+            of the temporal batch, which is no smaller.
     """
 
     name: str
@@ -146,7 +147,7 @@ class CountedTouches:
         return Waiting(*found.tolist())
 
     def _logarithms(self, share: float) -> np.ndarray:
-        """[S, 3] of the counts of a share; below the smallest one they are proportional to it."""
+        """Return [S, 3] log counts of a share; below the smallest, they are proportional to it."""
         halvings, counts_PS3 = -np.log2(share), np.log(self.counts_SP3).transpose(1, 0, 2)
         places = np.arange(len(counts_PS3), dtype=float)
         if halvings >= places[-1]:
@@ -157,14 +158,14 @@ class CountedTouches:
 
 
 def _between(values: np.ndarray, right: int, places: np.ndarray, place: float) -> np.ndarray:
-    """Linear between two rows, or beyond them."""
+    """Interpolate linearly between two rows, or extrapolate beyond them."""
     step = (place - places[right - 1]) / (places[right] - places[right - 1])
     found: np.ndarray = values[right - 1] + step * (values[right] - values[right - 1])
     return found
 
 
 def of_slice(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> Touched:
-    """Distinct nodes of a slice, which several optimizer steps spread over the batch."""
+    """Return the distinct nodes of a slice, which several optimizer steps spread over the batch."""
     if workload.num_updates(plan.batch) > 1:
         return touch.touched(plan.batch, 1 / plan.slices)
     return touch.touched(plan.local_batch)
@@ -181,10 +182,10 @@ def count_touches(
 
     Args:
         stream: the events.
-        config: hops, neighbors and negatives.
-        largest: events of the largest slice; no larger than half the training split.
-        slices_each: slices that are looked at for each size.
-        within: events to look at; the training split when None.
+        config: configuration with hops, neighbors and negatives.
+        largest: events of the largest slice; limited to half the training split.
+        slices_each: number of slices counted for each size.
+        within: events to count; the training split if None.
     """
     within = within or range(chronological_split(stream).train_end)
     largest = max(min(largest, len(within) // 2), 2)
@@ -204,11 +205,11 @@ def count_touches(
 
 
 class _Counter:
-    """Plans slices as training does, without reading any state.
+    """Counter that samples slices as training does, without reading any state.
 
     Args:
         stream, config: as in `count_touches`.
-        sizes_S: of temporal batches.
+        sizes_S: sizes of temporal batches.
     """
 
     def __init__(self, stream: EventStream, config: RunConfig, sizes_S: np.ndarray) -> None:
@@ -225,11 +226,11 @@ class _Counter:
         )
 
     def count(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct nodes of consecutive events, and messages that wait for all of them.
+        """Count the distinct nodes of consecutive events and their pending messages.
 
         Returns:
-            [P, 3] nodes of shares of the events, as in `CountedTouches`, and [S, 2] messages
-            for those that are pulled and those that are written, by temporal batch.
+            [P, 3] distinct nodes of shares of the events, as in `CountedTouches`, and [S, 2] total
+            messages of pulled and of written nodes, by size of the temporal batch.
         """
         batch = batch_of(self._tables, torch.arange(start, start + size))
         num = self._config.sampling.num_negatives
@@ -240,7 +241,7 @@ class _Counter:
         event_2B, event_BM = event_B.repeat(2), event_B.repeat_interleave(num)
         ends, negatives = gathered.index_2B, gathered.index_BM.flatten()
         events, nodes = [torch.cat([event_2B, event_BM])], [torch.cat([ends, negatives])]
-        for hop in gathered.hops:  # its queries are all that was read before
+        for hop in gathered.hops:  # queries of a hop are all nodes read before it
             events.append(torch.cat(events).repeat_interleave(hop.index_QK.shape[1]))
             nodes.append(hop.index_QK.flatten())
         reads = ((torch.cat(events), torch.cat(nodes)), (event_2B, ends), (event_BM, negatives))
@@ -256,9 +257,9 @@ class _Counter:
     def _waiting(
         self, nodes_U: torch.Tensor, written_U: torch.Tensor, start: int, size: int, batch: int
     ) -> tuple[float, float]:
-        """Messages for all nodes and for those that are written, before a temporal batch.
+        """Count the pending messages of all nodes and of written ones before a temporal batch.
 
-        The slice is in the middle of it, and the batches before are as long.
+        The slice lies in the middle of the batch, and earlier batches have the same size.
         """
         first = max(start - max(batch - size, 0) // 2, 0)
         begin_U, end_U = self._adjacency.history(nodes_U, torch.full_like(nodes_U, first))
@@ -271,7 +272,7 @@ class _Counter:
 
 
 def _of_shares(reads: torch.Tensor, num_events: int) -> np.ndarray:
-    """[P] expected distinct nodes of shares, by how many of the events read each node.
+    """Return [P] expected distinct nodes of shares of the events.
 
     Args:
         reads: node * num_events + event.

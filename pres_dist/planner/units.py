@@ -1,14 +1,14 @@
-"""Bytes and seconds as a reader wants them."""
+"""Format bytes, seconds and prices for people."""
 
 from __future__ import annotations
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 _TIMES = ((86_400.0, "days"), (3600.0, "h"), (60.0, "min"))
-"""Units of time, each from three of its own size on."""
+"""Units of time; each is used for values of at least three units."""
 
 
 def quantity(value: float, unit: str) -> str:
-    """A number with a decimal prefix, e.g. 2.45 TB."""
+    """Format a number with a decimal prefix, e.g. 2.45 TB."""
     number = 0
     while abs(value) >= 999.5 and number < len(_PREFIXES) - 1:
         value, number = value / 1000, number + 1
@@ -17,7 +17,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a unit that suits them, e.g. 12.3 ms, 4.56 s, 7.1 h, 3.2 days."""
+    """Format seconds in a suitable unit, e.g. 12.3 ms, 4.56 s, 7.1 h, 3.2 days."""
     for size, unit in _TIMES:
         if seconds >= 3 * size:
             return f"{seconds / size:,.1f} {unit}"
@@ -25,5 +25,5 @@ def duration(seconds: float) -> str:
 
 
 def price(value: float) -> str:
-    """An amount of money of a currency that nobody has named, e.g. 1,234.50 or 0.0123."""
+    """Format an amount of money without a currency, e.g. 1,234.50 or 0.0123."""
     return f"{value:,.2f}" if value >= 1 else f"{value:.3g}"

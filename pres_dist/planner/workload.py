@@ -1,4 +1,4 @@
-"""What is to be trained, as far as its cost goes."""
+"""A training workload, described by the sizes that determine its cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pres_dist.errors import ConfigError
 from pres_dist.training.step_sizes import updates_of_batch
 
 _PLACES = 50
-"""Of a run, evenly spread."""
+"""Number of evenly spread points of a run to average over."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,12 @@ class Workload:
     """A stream and a model.
 
     Attributes:
-        config: of the run; its model, memory, sampling, pres and training sections count.
-        num_nodes: N.
-        num_events: E, of all parts of the stream.
-        edge_dim, node_dim: numbers in the features of an event and of a node.
-        num_sources: nodes that are sources, the rest being destinations; 0 if any may be both.
+        config: configuration of the run; its model, memory, sampling, pres and training sections
+            are used.
+        num_nodes: number of nodes.
+        num_events: number of events in all splits of the stream.
+        edge_dim, node_dim: number of features of an event and of a node.
+        num_sources: number of source nodes, if all others are destinations; 0 if any may be both.
     """
 
     config: RunConfig
@@ -33,33 +34,36 @@ class Workload:
 
     @property
     def num_destinations(self) -> int:
-        """Nodes that may be destinations."""
+        """Number of nodes that may be destinations."""
         return self.num_nodes - self.num_sources
 
     @property
     def train_events(self) -> int:
-        """Events of an epoch."""
+        """Number of events of an epoch."""
         return max(int(self.num_events * self.config.data.train_share), 1)
 
     @property
     def with_whole_steps(self) -> Workload:
-        """The same with one optimizer step over each temporal batch."""
+        """This workload with one optimizer step per temporal batch."""
         training = self.config.training.model_copy(update={"events_per_step": 0})
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
     def num_updates(self, batch: float) -> float:
-        """Optimizer steps over a temporal batch, on average over the run."""
+        """Return the optimizer steps per temporal batch, averaged over the run."""
         places = [(place + 0.5) / _PLACES for place in range(_PLACES)]
         updates = [updates_of_batch(self.config.training, int(batch), done) for done in places]
         return sum(updates) / _PLACES
 
     def fewest_updates(self, batch: float) -> int:
-        """Optimizer steps over a temporal batch at the end of the run, when they are largest."""
+        """Return the optimizer steps per temporal batch at the end of the run.
+
+        Optimizer steps cover the most events then.
+        """
         return updates_of_batch(self.config.training, int(batch), 1.0)
 
 
 def check_covered(config: RunConfig) -> None:
-    """Raise ConfigError for a model whose cost the planner does not know."""
+    """Raise ConfigError for a model whose cost the planner cannot predict."""
     if not config.model.has_memory:
         raise ConfigError(
             f"pres-dist plan is for models with a memory, got model.kind {config.model.kind}"
