@@ -1,6 +1,6 @@
-"""The figures that a model must beat, on the same events and negatives as the model.
+"""Link-prediction baselines, scored on the same events and negatives as the model.
 
-Shapes: n events of a part of the stream, M negatives an event, C = 1 + M candidates.
+Shapes: n events of a split, M negatives an event, C = 1 + M candidates.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling.negatives import Negatives
 
 _CELLS = 1 << 19
-"""Scores that are computed at a time: what bounds the memory."""
+"""Number of scores computed at a time; bounds the memory use."""
 
 
 class Baselines:
-    """EdgeBank and popularity on parts of one stream.
+    """EdgeBank and popularity baselines on splits of one stream.
 
     Args:
-        stream: the events; a query looks at all those before its own time, as the model's
-            neighborhoods do in evaluation.
+        stream: the events; a query reads all events before its own time, like the model's
+            neighbor sampling in evaluation.
         tables: their columns.
         unseen_N: bool, nodes without a training event.
     """
@@ -39,13 +39,13 @@ class Baselines:
         self._baselines: list[Baseline] = [EdgeBank(stream, tables), Popularity(tables)]
 
     def metrics(self, events: range, negatives: Negatives, num_negatives: int) -> Metrics:
-        """Metrics of each baseline by its name; none for a part without events.
+        """Return the metrics of each baseline by name; empty for a split without events.
 
-        The time window lasts as long as the part, as in the paper of EdgeBank.
+        The time window is as long as the split, as in the EdgeBank paper.
 
         Args:
-            events: the part.
-            negatives: what the model's events are ranked among.
+            events: events of the split.
+            negatives: negatives that the model's events are ranked against.
             num_negatives: M.
         """
         if not len(events):
@@ -63,7 +63,7 @@ class Baselines:
     def _scores(
         self, events_n: Tensor, negatives: Negatives, num_negatives: int, duration: int
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """[n, C] scores of a few events by every baseline."""
+        """Yield each baseline's name and its [n, C] scores of a few events."""
         events_n = events_n.to(self._tables.device)
         src_n, dst_n = self._tables.src_E[events_n], self._tables.dst_E[events_n]
         negatives_nM = negatives.sample(src_n, dst_n, events_n, num_negatives, epoch=0)
@@ -78,7 +78,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class _Scored:
-    """All that the metrics need of [n, C] scores."""
+    """The values of [n, C] scores that the metrics need."""
 
     positive_n: np.ndarray
     negative_n: np.ndarray

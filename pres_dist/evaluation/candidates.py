@@ -1,4 +1,4 @@
-"""What a baseline scores: the destinations that compete for each event.
+"""Input of the baselines: the candidate destinations of each event.
 
 Shapes: n events, C = 1 + M candidates, E events of the stream.
 """
@@ -16,14 +16,14 @@ from pres_dist.events.tables import EventTables
 
 @dataclass(frozen=True)
 class Candidates:
-    """The true destination of each event, then its negatives, and what a score may look at.
+    """The true destination of each event, then its negatives, and the events a score may read.
 
-    All are [n, C] int64.
+    All tensors are [n, C] int64.
 
     Attributes:
-        src: the event's source, once for each candidate.
+        src: source of the event, repeated for each candidate.
         dst: the candidates.
-        before: id of the first event at the event's time: it and later ones are not seen.
+        before: id of the first event at the event's time; it and later ones are not visible.
         window: id of the first event within the time window.
     """
 
@@ -34,22 +34,22 @@ class Candidates:
 
 
 class Baseline(Protocol):
-    """Scores that nothing was learned for."""
+    """A baseline that scores links without training."""
 
     def scores(self, candidates: Candidates) -> dict[str, Tensor]:
-        """[n, C] scores by the name of the baseline; none is negative."""
+        """Return [n, C] non-negative scores by the name of the baseline."""
 
 
 def candidates_of(
     tables: EventTables, events_n: Tensor, negatives_nM: Tensor, duration: int
 ) -> Candidates:
-    """The candidates of events.
+    """Return the candidates of events.
 
     Args:
         tables: columns of the stream.
         events_n: event ids.
         negatives_nM: their negatives.
-        duration: of the time window, in the stream's unit.
+        duration: length of the time window, in the stream's time unit.
     """
     src_n, dst_n = tables.src_E[events_n], tables.dst_E[events_n]
     t_n = tables.t_E[events_n]

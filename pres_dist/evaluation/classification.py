@@ -1,6 +1,6 @@
-"""Classification of the events of a part of a stream.
+"""Classification of the events of a split.
 
-Shapes: n events of the part, C classes.
+Shapes: n events of the split, C classes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Metrics = dict[str, Any]
 
 
 def classify(step: TemporalStep, sweep: Sweep, num_classes: int, world: World) -> np.ndarray:
-    """[n, C] float32 logits of the events of a sweep, through which memory is carried.
+    """Return [n, C] float32 logits of the events of a sweep, updating memory along the way.
 
-    Each worker classifies its time slices of every batch; all get all logits.
+    Each worker classifies its time slices of every batch; every worker gets all logits.
 
     Args:
         step: model and store.
-        sweep: the part of the stream, in temporal batches.
+        sweep: the split, in temporal batches.
         num_classes: C.
         world: the workers that share the store.
 
@@ -48,12 +48,12 @@ def classify(step: TemporalStep, sweep: Sweep, num_classes: int, world: World) -
 
 
 def metrics_of(score_nC: np.ndarray, class_n: np.ndarray, unseen_n: np.ndarray) -> Metrics:
-    """Metrics of the labelled events, of those with a node unseen in training, and of the rest.
+    """Return metrics of all labeled events, and of those with and without an unseen node.
 
     Args:
-        score_nC: the higher the likelier, comparable between the classes of an event.
-        class_n: class of each event; below 0 for one without a label.
-        unseen_n: bool, events with a node that training never saw.
+        score_nC: higher is more likely; comparable between the classes of an event.
+        class_n: class of each event; negative without a label.
+        unseen_n: bool, events with a node that has no training event.
     """
     labelled_n = class_n >= 0
     return {
@@ -64,10 +64,10 @@ def metrics_of(score_nC: np.ndarray, class_n: np.ndarray, unseen_n: np.ndarray) 
 
 
 def _metrics(score_nC: np.ndarray, class_n: np.ndarray) -> Metrics:
-    """AP and AUC of the second class where there are two, else their means over the classes.
+    """Return the metrics; AP and AUC are of class 1 if there are two, else class means.
 
-    Each class is then told from all others by the share that it has of exp(scores). A
-    metric that cannot be measured, for want of one class or of others, is left out.
+    For class means, each class is ranked against all others by its softmax probability. A
+    metric is left out if it is undefined, because one side has no events.
     """
     if class_n.size == 0:
         return {"num_events": 0}
@@ -87,7 +87,7 @@ def _metrics(score_nC: np.ndarray, class_n: np.ndarray) -> Metrics:
 
 
 def _class_scores(score_nC: np.ndarray) -> dict[int, np.ndarray]:
-    """What ranks events by how likely they are of a class."""
+    """Return the score that ranks events by their probability of each class."""
     score_nC = score_nC.astype(np.float64)
     if score_nC.shape[1] == 2:
         return {1: score_nC[:, 1] - score_nC[:, 0]}

@@ -11,14 +11,14 @@ from pres_dist.sampling.event_groups import EventGroups, PairKeys
 
 
 class EdgeBank:
-    """Scores 1 for a pair with an earlier event, and 0 for others.
+    """EdgeBank: scores 1 for a pair with an earlier event, and 0 for others.
 
-    With unlimited memory and with that of a time window. As in the paper a pair has a
-    direction; in a stream that is not bipartite there is also a bank without: there "b
-    answers a" says much about "a answers b".
+    There is one bank with unlimited memory and one with a time window. Pairs are directed,
+    as in the paper. For a stream that is not bipartite there is also an undirected bank,
+    since there "b answers a" is good evidence for "a answers b".
 
     Args:
-        stream: all events of it that are earlier than a query are in the bank.
+        stream: the stream; the bank holds all events earlier than a query.
         tables: their columns.
     """
 
@@ -30,7 +30,7 @@ class EdgeBank:
             self._unordered = EventGroups(self._keys.unordered(tables.src_E, tables.dst_E))
 
     def scores(self, candidates: Candidates) -> dict[str, Tensor]:
-        """[n, C] 0 or 1 by the name of the memory."""
+        """Return [n, C] scores of 0 or 1 by the name of the bank."""
         src, dst, before = candidates.src, candidates.dst, candidates.before
         pair = self._keys.ordered(src, dst)
         ever, lately = self._ordered.counts(pair, before, candidates.window)

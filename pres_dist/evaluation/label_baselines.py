@@ -1,10 +1,10 @@
-"""What labels are guessed without a model: a model that does no better has learned nothing.
+"""Label baselines without a model: a model that does no better has learned nothing.
 
-Each guess for an event uses the labels of events at an earlier time, those of validation
-and test included. The models are given no labels but those of the training loss, so a
-guess knows more than they do.
+Each prediction uses the labels of all earlier events, including validation and test
+events. Models get labels only through the training loss, so the baselines have more
+information.
 
-Shapes: E events of the stream, n events that are guessed, C classes.
+Shapes: E events of the stream, n predicted events, C classes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pres_dist.events.stream import EventStream
 
 
 class LabelBaselines:
-    """Guesses from the shares of classes, and from earlier labels of the same nodes.
+    """Baselines that predict from class frequencies and from earlier labels of the same nodes.
 
     Args:
         stream: the events.
-        class_E: class of each event; below 0 for one without a label.
+        class_E: class of each event; negative without a label.
         shares_C: share of each class among the training events.
     """
 
@@ -29,15 +29,16 @@ class LabelBaselines:
         self._stream, self._class_E, self._shares_C = stream, class_E, shares_C
 
     def scores(self, events: range, of_edges: bool) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and [n, C] log-probabilities of each baseline.
+        """Yield the name and [n, C] log-probabilities of each baseline.
 
-        `frequency` is the share of each class among the earlier labels of the node, of which
-        one more is taken from the training split; `last` gives all to the latest one. Pairs
-        are told by source and destination, and go by their source until they have a label.
+        `frequency` is the share of each class among the node's earlier labels, plus one
+        pseudo-label with the class shares of the training split. `last` predicts the latest
+        label. A pair is a source and a destination; it falls back to its source until it has
+        a label.
 
         Args:
-            events: consecutive ones.
-            of_edges: whether labels are of events, so that destinations and pairs count too.
+            events: consecutive events.
+            of_edges: whether labels belong to events, so that destinations and pairs count too.
         """
         prior_nC = np.broadcast_to(self._shares_C, (len(events), self._shares_C.size))
         yield "class prior", _log(prior_nC)
@@ -60,7 +61,7 @@ class LabelBaselines:
         last_nC: np.ndarray,
         frequency_nC: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Last label and frequencies of those that agree in some columns; else what is given."""
+        """Return last label and frequencies in the group of equal columns; defaults if none."""
         history = _History([column[: events.stop] for column in columns], self._stream.t)
         wanted = np.arange(events.start, events.stop)
         class_E = self._class_E[: events.stop]
@@ -75,11 +76,11 @@ class LabelBaselines:
 
 
 class _History:
-    """Events that agree in some columns, in the order of time.
+    """Groups of events with equal values in some columns, each in time order.
 
     Args:
         columns: [E] each.
-        t: times of these events and perhaps of more.
+        t: times of these events, and possibly of later ones.
     """
 
     def __init__(self, columns: Sequence[np.ndarray], t: np.ndarray) -> None:
@@ -89,12 +90,12 @@ class _History:
         self._group_E, self._run_E = group_E, run_E
 
     def before(self, mask_E: np.ndarray) -> np.ndarray:
-        """[E] how many events of the group at an earlier time are in the mask."""
+        """Return the [E] number of masked events of the group at an earlier time."""
         total = np.concatenate([[0], np.cumsum(mask_E[self._order_E])])
         return self._unsorted(total[self._run_E] - total[self._group_E])
 
     def latest(self, class_E: np.ndarray) -> np.ndarray:
-        """[E] class of the latest labelled event of the group at an earlier time, or -1."""
+        """Return the [E] class of the group's latest labeled event at an earlier time, or -1."""
         sorted_E = class_E[self._order_E]
         place_E = np.where(sorted_E >= 0, np.arange(sorted_E.size), -1)
         newest = np.concatenate([[-1], np.maximum.accumulate(place_E)])[self._run_E]
@@ -108,7 +109,7 @@ class _History:
 
 
 def _starts(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Place of the first of the equal rows that each row stands among."""
+    """Return the index of the first row in each row's run of equal rows."""
     size = columns[0].size
     begins = np.ones(size, dtype=bool)
     begins[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)

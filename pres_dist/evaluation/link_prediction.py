@@ -1,6 +1,6 @@
-"""Link prediction on a part of a stream.
+"""Link prediction on a split of a stream.
 
-Shapes: n events of the part, M negatives an event.
+Shapes: n events of the split, M negatives an event.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class ScoredEvents:
     endpoints: list[Tensor] = field(default_factory=list)
 
     def metrics(self, unseen_N: np.ndarray) -> Metrics:
-        """AP, AUC and MRR of all events, and of those with a node that training never saw.
+        """Return AP, AUC and MRR of all events, and of those with and without an unseen node.
 
         AP and AUC use the first negative of each event, so that they do not depend
-        on how many there are for MRR.
+        on the number of negatives for MRR.
         """
         if not self.positive:
             return {"num_events": 0}
@@ -69,16 +69,16 @@ def score(
     num_negatives: int,
     world: World,
 ) -> ScoredEvents:
-    """Score a part of the stream against negatives, and carry the memory through it.
+    """Score a split against negatives, updating memory along the way.
 
-    Each worker scores its time slices of every batch; all get all scores.
+    Each worker scores its time slices of every batch; every worker gets all scores.
 
-    Statistics of transitions are not touched: they come from training events only.
+    Transition statistics do not change: they come from training events only.
 
     Args:
         step: model and store.
-        sweep: the part of the stream, in temporal batches.
-        negatives: what events are ranked among.
+        sweep: the split, in temporal batches.
+        negatives: negatives that events are ranked against.
         num_negatives: M.
         world: the workers that share the store.
 
@@ -106,14 +106,14 @@ def score(
 
 
 def _without_missing(forward: Forward, part: TemporalBatch, negatives: Negatives) -> Tensor:
-    """[B, M] scores of the negatives, lowest of all where an event has fewer."""
+    """Return [B, M] scores of the negatives, -inf in place of missing ones."""
     score_BM = forward.negative_BM
     missing_BM = negatives.missing(part.events_B, score_BM.shape[1])
     return score_BM if missing_BM is None else score_BM.masked_fill(missing_BM, -torch.inf)
 
 
 def merge_slices(parts: Sequence[ScoredEvents]) -> ScoredEvents:
-    """The scores of whole batches from those of their time slices, in the order of workers."""
+    """Merge the scores of time slices, given in worker order, into those of whole batches."""
 
     def merge(columns: Sequence[list[Tensor]], dim: int) -> list[Tensor]:
         return [torch.cat(slices, dim=dim) for slices in zip(*columns, strict=True)]

@@ -18,12 +18,12 @@ def link_metrics(
     reciprocal_n: np.ndarray,
     unseen_n: np.ndarray,
 ) -> Metrics:
-    """AP, AUC and MRR of all events, and of those with and without a node unseen in training.
+    """Return AP, AUC and MRR of all events, and of those with and without an unseen node.
 
     Args:
         positive_n: scores of events.
-        negative_n: scores of one negative each.
-        reciprocal_n: reciprocal ranks among all of their negatives.
+        negative_n: score of one negative per event.
+        reciprocal_n: reciprocal rank of each event among all its negatives.
         unseen_n: bool, events with a node that has no training event.
     """
 
@@ -43,7 +43,7 @@ def link_metrics(
 
 
 def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
-    """Area under the precision-recall curve as a sum over thresholds; nan without positives.
+    """Return average precision, as a sum over thresholds; nan without positives.
 
     AP = sum_i (R_i - R_{i-1}) P_i over the distinct scores, highest first: equal
     scores count as one threshold (as in scikit-learn). A score that is nan makes
@@ -57,9 +57,9 @@ def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
 
 
 def roc_auc(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
-    """Probability that a positive outscores a negative, ties counting one half.
+    """Return the probability that a positive outscores a negative; ties count one half.
 
-    nan without positives or without negatives, or where a score is nan.
+    The result is nan without positives or without negatives, or if a score is nan.
     """
     true_positives, false_positives = _cumulated(positive_n, negative_m)
     if true_positives.size == 0 or true_positives[-1] == 0 or false_positives[-1] == 0:
@@ -70,11 +70,11 @@ def roc_auc(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
 
 
 def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndarray:
-    """[n] 1 / rank of each event among its own negatives.
+    """Return the [n] values of 1 / rank of each event among its own negatives.
 
     The rank is the mean of the best and the worst that ties allow (TGB, Huang et
-    al., NeurIPS 2023), so that a model which scores everything alike gains nothing.
-    nan where a score is nan: every comparison with it would count in the model's favor.
+    al., NeurIPS 2023), so that a model that gives equal scores gains nothing. The
+    result is nan if a score is nan: every comparison with it would favor the model.
     """
     better_n = (negative_nM > positive_n[:, None]).sum(1)
     not_worse_n = (negative_nM >= positive_n[:, None]).sum(1)
@@ -83,9 +83,9 @@ def reciprocal_ranks(positive_n: np.ndarray, negative_nM: np.ndarray) -> np.ndar
 
 
 def hits(positive_n: np.ndarray, negative_nM: np.ndarray, num: int) -> np.ndarray:
-    """[n] chance that each event is among the first `num`, ties being in random order.
+    """Return the [n] probabilities that each event ranks in the top `num`, ties in random order.
 
-    1 or 0 without ties. nan where a score is nan.
+    The value is 1 or 0 without ties, and nan if a score is nan.
     """
     better_n = (negative_nM > positive_n[:, None]).sum(1)
     alike_n = 1 + (negative_nM == positive_n[:, None]).sum(1)
@@ -94,14 +94,14 @@ def hits(positive_n: np.ndarray, negative_nM: np.ndarray, num: int) -> np.ndarra
 
 
 def accuracy(guess_n: np.ndarray, class_n: np.ndarray) -> float:
-    """Share of events whose class was guessed; nan without events."""
+    """Return the share of correctly classified events; nan without events."""
     return float((guess_n == class_n).mean()) if class_n.size else float("nan")
 
 
 def macro_f1(guess_n: np.ndarray, class_n: np.ndarray) -> float:
-    """Mean over classes of the harmonic mean of precision and recall; nan without events.
+    """Return the mean F1 score over classes; nan without events.
 
-    F1 = 2 TP / (2 TP + FP + FN), over the classes that occur or are guessed (as in
+    F1 = 2 TP / (2 TP + FP + FN), over the classes that occur or are predicted (as in
     scikit-learn).
     """
     present = np.union1d(guess_n, class_n)
@@ -113,9 +113,9 @@ def macro_f1(guess_n: np.ndarray, class_n: np.ndarray) -> float:
 
 
 def _cumulated(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positives and negatives at or above each distinct score, highest first.
+    """Count positives and negatives at or above each distinct score, highest first.
 
-    Nothing, as for no scores at all, where one is nan: it has no place in an order.
+    The result is empty if a score is nan, since nan cannot be ordered.
     """
     scores = np.concatenate([positive, negative]).astype(np.float64)
     if np.isnan(scores).any():

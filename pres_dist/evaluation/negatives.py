@@ -1,4 +1,4 @@
-"""Which negatives the events of an evaluation are ranked among."""
+"""Negatives that the events of an evaluation are ranked against."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pres_dist.sampling.official_negatives import OfficialNegatives
 def negatives_of(
     config: EvaluationConfig, stream: EventStream, split: Split, adjacency: TemporalAdjacency
 ) -> Negatives:
-    """Those that the configuration asks for, among all destinations of the stream.
+    """Return the configured negatives, among all destinations of the stream.
 
     Raises:
-        ConfigError: official ones are asked for and cannot be used.
+        ConfigError: official negatives are configured and cannot be used.
     """
     check_negatives(config, stream, split)
     if config.negatives == "tgb":
@@ -29,7 +29,7 @@ def negatives_of(
 
 
 def check_negatives(config: EvaluationConfig, stream: EventStream, split: Split) -> None:
-    """`ConfigError` where official negatives are asked for and cannot be used."""
+    """Raise `ConfigError` if official negatives are configured and cannot be used."""
     if config.negatives != "tgb":
         return
     if stream.negatives is None:
@@ -45,7 +45,7 @@ def check_negatives(config: EvaluationConfig, stream: EventStream, split: Split)
 
 
 def kinds_of(stream: EventStream, split: Split) -> list[EvaluationNegatives]:
-    """All kinds of negatives that can be had."""
+    """Return all kinds of negatives available for the stream and split."""
     kinds: list[EvaluationNegatives] = ["random", "historical", "inductive"]
     if stream.negatives is not None and _is_official(stream, split):
         kinds.append("tgb")

@@ -1,4 +1,4 @@
-"""The most popular destination: whatever the source, the one with the most earlier events."""
+"""Popularity baseline: ranks destinations by earlier events, regardless of the source."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling.event_groups import EventGroups
 
 RECENT_EVENTS = 1000
-"""What is popular now may have been unknown yesterday: a window short enough to show it."""
+"""Length of the window of recent events, short enough to reflect current popularity."""
 
 
 class Popularity:
-    """Scores a destination by the number of its earlier events.
+    """Popularity: scores a destination by the number of its earlier events.
 
-    By all of them, by those within the time window of EdgeBank, and by those among the
-    last 1,000 events of the stream.
+    There is one score for all earlier events, one for those in EdgeBank's time window, and
+    one for those among the last 1,000 events of the stream.
     """
 
     def __init__(self, tables: EventTables) -> None:
         self._destinations = EventGroups(tables.dst_E)
 
     def scores(self, candidates: Candidates) -> dict[str, Tensor]:
-        """[n, C] counts by the name of the window."""
+        """Return [n, C] counts by the name of the window."""
         before = candidates.before
         recent = (before - RECENT_EVENTS).clamp(min=0)
         counts = self._destinations.counts(candidates.dst, before, candidates.window, recent)

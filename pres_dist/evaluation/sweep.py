@@ -1,4 +1,4 @@
-"""Sweeps that change memory but no weights: scoring a part of the stream, replaying one."""
+"""Sweeps that change memory but no weights: scoring or replaying a range of events."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pres_dist.step.plan import Plan
 DrawNegatives = Callable[[TemporalBatch], Tensor]
 
 _MOST_QUERIES = 1 << 15
-"""Queries embedded at a time; no evaluation with 20 negatives in batches of 1,000 comes near."""
+"""Largest number of queries embedded at a time; 20 negatives in batches of 1,000 fit."""
 
 
 @torch.no_grad()
 def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
-    """Rebuild memory and statistics from the start of the stream, with the present weights."""
+    """Rebuild memory and statistics from the start of the stream, with the current weights."""
     step.model.eval()
     step.store.reset()
     for batch in sweep.batches(step.tables):
@@ -30,7 +30,7 @@ def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
 
 
 def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
-    """What it takes to bring memory over a batch without scoring anything."""
+    """Plan a step that updates memory over a batch without scoring anything."""
     return step.plan_replay(own_parts(batch, world), int(batch.events_B[0]))
 
 
@@ -38,13 +38,13 @@ def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
 def take_in(
     step: TemporalStep, whole: TemporalBatch, plan: Plan, world: World, learn: bool
 ) -> Sequence[Forward]:
-    """Bring memory over the batch of a plan; with `learn`, statistics of transitions too.
+    """Update memory over the batch of a plan; with `learn`, transition statistics too.
 
     Returns:
-        what this worker's parts of the batch computed.
+        forward results of this worker's parts of the batch.
 
     Raises:
-        NonFiniteError: memory would become nan or infinite, that of whichever worker.
+        NonFiniteError: memory would become nan or infinite on any worker.
     """
     pulled = step.read(plan)
     forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
@@ -57,20 +57,20 @@ def take_in(
 def sweep_forwards(
     step: TemporalStep, sweep: Sweep, draw: DrawNegatives, world: World, num_negatives: int = 0
 ) -> Iterator[tuple[Sequence[TemporalBatch], Sequence[Forward]]]:
-    """Each batch's parts of this worker and what they were scored, memory carried along.
+    """Yield this worker's parts of each batch and their forward results, updating memory.
 
-    Statistics of transitions are not touched: they come from training events only.
+    Transition statistics do not change: they come from training events only.
 
     Args:
         step: model and store.
-        sweep: a part of the stream, in temporal batches.
-        draw: [B, M] negatives of a part.
+        sweep: a range of events, in temporal batches.
+        draw: returns [B, M] negatives of a part.
         world: the workers that share the store.
         num_negatives: M.
 
     Raises:
-        NonFiniteError: a score or memory is nan or infinite, of whichever worker: no metric
-            would mean anything.
+        NonFiniteError: a score or memory is nan or infinite on any worker: no metric would
+            mean anything.
     """
     step.model.eval()
     for whole in sweep.batches(step.tables):
@@ -86,7 +86,7 @@ def sweep_forwards(
 
 
 def own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
-    """This worker's slices; empty ones where its events are those of another group."""
+    """Return this worker's slices; empty ones if another worker group has its events."""
     own = world.grid.own_slices(whole.num_events)
     if world.grid.epoch > 0:
         own = [slice(0)] * len(own)
@@ -94,14 +94,14 @@ def own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
 
 
 def _pieces(part: TemporalBatch, num_negatives: int) -> list[TemporalBatch]:
-    """The part in pieces that fit into memory, where there are very many negatives an event."""
+    """Split the part into pieces that fit into memory with many negatives per event."""
     size = max(1, _MOST_QUERIES // (2 + num_negatives))
     starts = range(0, max(part.num_events, 1), size)
     return [part.part(slice(start, start + size)) for start in starts]
 
 
 def _check_finite(forwards: Sequence[Forward], whole: TemporalBatch, world: World) -> None:
-    """One sum over all workers, who stop together: alone, one would leave the others waiting."""
+    """Raise on all workers if any sum is not finite; one raising alone would block the rest."""
     total = torch.stack([_sum_of_all(forward) for forward in forwards]).sum()
     if bool(torch.isfinite(world.all_reduce(total))):
         return

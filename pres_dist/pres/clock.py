@@ -1,4 +1,4 @@
-"""What a node's transition rate is per."""
+"""The unit of transition rates: elapsed time, log time or events."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ ClockKind = Literal["time", "log", "event"]
 
 
 class TransitionClock:
-    """Length of a transition, in units in which a node is taken to drift evenly.
+    """Measures the length of a transition, in units in which a node is assumed to drift evenly.
 
-    `time` is the paper's: elapsed time. Gaps between a node's events span many
-    orders of magnitude, so that rates per unit of time are badly conditioned;
-    `log` counts log(1 + elapsed time), `event` the events that the transition stands
-    for. A transition of length 0 (both ends at one time) has no rate: callers leave
-    it out.
+    `time` is elapsed time, as in the paper. Gaps between a node's events span many
+    orders of magnitude, so that rates per unit of time are badly conditioned.
+    `log` is log(1 + elapsed time), and `event` the number of events in the transition.
+    A transition of length 0 (both ends at one time) has no rate: callers skip it.
 
     Args:
         kind: time, log or event.
-        time_unit: what one unit of time is, in the stream's own units.
+        time_unit: length of one unit of time, in the stream's own units.
     """
 
     def __init__(self, kind: ClockKind, time_unit: float) -> None:
@@ -29,7 +28,7 @@ class TransitionClock:
         self.time_unit = time_unit
 
     def __call__(self, elapsed: Tensor, count: Tensor) -> Tensor:
-        """float32 length of transitions (any shape).
+        """Return the float32 length of transitions (any shape).
 
         Args:
             elapsed: int64 time from the old state to the new one.

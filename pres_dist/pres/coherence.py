@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def incoherence(previous_UD: Tensor, updated_UD: Tensor, counts_U: Tensor) -> Tensor:
-    """[U] 1 - cosine(s(t1), s(t2)) of each node, 0 where it does not count.
+    """Return [U] values of 1 - cosine(s(t1), s(t2)), 0 for nodes that do not count.
 
     The loss of PRES (ICLR 2024, section 5) is beta times its mean over the
-    endpoints of a batch's events. Gradient flows through s(t2) alone; s(t1) is a
+    endpoints of a batch's events. Gradient flows only through s(t2); s(t1) is a
     value that an earlier step wrote.
 
     Args:

@@ -25,7 +25,7 @@ from pres_dist.sampling.counter_rng import CounterRNG
 _PURPOSE = 0x7072
 
 _TYPICAL_VARIANCE = 0.01
-"""Of a predicted change, where the noise of a Kalman gate starts from."""
+"""Typical variance of a predicted change; initializes the noise of a Kalman gate."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Corrected:
 
     Attributes:
         memory_UD: the corrected state, with gradient.
-        predicted_UD: s(t1) + (t2 - t1) * d; the measured state where no d is known.
+        predicted_UD: s(t1) + (t2 - t1) * d; the measured state for nodes without a d.
         known_U: bool, whether the node had a transition to predict from.
-        gate: weight of the measured state, [] or [U, D]; None where nothing is weighed.
+        gate: weight of the measured state, [] or [U, D]; None if the states are not mixed.
     """
 
     memory_UD: Tensor
@@ -46,15 +46,15 @@ class Corrected:
 
 
 class PresCorrection(nn.Module):
-    """Predicts the state of nodes from their statistics and corrects the measured one.
+    """Module that predicts node states from their statistics and corrects the measured ones.
 
-    A node without an observed transition keeps its measured state: there is
-    nothing to predict it from.
+    A node without an observed transition keeps its measured state, since it has no
+    prediction.
 
     Args:
         config: predictor and gate.
         dim: D.
-        clock: length of a transition; the same as that of the statistics.
+        clock: length of a transition; must be the clock of the statistics.
     """
 
     def __init__(self, config: PresConfig, dim: int, clock: TransitionClock) -> None:
@@ -73,12 +73,12 @@ class PresCorrection(nn.Module):
 
     @property
     def gate(self) -> Tensor | None:
-        """Weight of the measured state, in (0, 1); None where it is not one number."""
+        """Weight of the measured state, in (0, 1); None if it is not a single number."""
         return None if self.gate_logit is None else torch.sigmoid(self.gate_logit)
 
     @property
     def needs_mixture(self) -> bool:
-        """Whether the variance of transitions is needed besides their mean."""
+        """True if the variance of transitions is needed, not only their mean."""
         return self.noise_log is not None
 
     def forward(
@@ -94,9 +94,9 @@ class PresCorrection(nn.Module):
         Args:
             previous_UD: s(t1).
             measured_UD: the memory updater's state at t2.
-            length_U: of the transition, by `clock`.
-            transitions: what the store knows of the nodes.
-            rate_UD: a draw to use in place of the mixture's mean.
+            length_U: length of the transition, as measured by `clock`.
+            transitions: stored transition statistics of the nodes.
+            rate_UD: sampled rates that replace the mixture's mean.
         """
         rate_UD = transitions.rate_UD if rate_UD is None else rate_UD
         known_U = (transitions.num_observed_U > 0) & (length_U > 0)
@@ -109,10 +109,10 @@ class PresCorrection(nn.Module):
         return Corrected(torch.lerp(predicted_UD, measured_UD, gate), predicted_UD, known_U, gate)
 
     def _gate(self, length_U: Tensor, transitions: TransitionRows) -> Tensor:
-        """Weight of the measured state: a number, or [U, D] the Kalman gain P / (P + R).
+        """Return the weight of the measured state: a scalar, or the [U, D] Kalman gain P / (P + R).
 
-        P is the variance of the predicted change, by the node's past transitions, and R a
-        learned noise of the measurement.
+        P is the variance of the predicted change, from the node's past transitions, and R a
+        learned measurement noise.
         """
         if self.gate_logit is not None:
             return torch.sigmoid(self.gate_logit)
@@ -125,7 +125,7 @@ class PresCorrection(nn.Module):
 
 
 def _variance(mixture: Mixture) -> Tensor:
-    """[U, D] variance of a mixture: the mean of E[x^2] over components, less the square of E[x]."""
+    """Return the [U, D] variance of a mixture: E[x^2], averaged over components, minus E[x]^2."""
     weight_UC1 = mixture.weight_UC[:, :, None]
     squares_UD = (weight_UC1 * (mixture.variance_UCD + mixture.mean_UCD.square())).sum(1)
     mean_UD = (weight_UC1 * mixture.mean_UCD).sum(1)
@@ -133,10 +133,10 @@ def _variance(mixture: Mixture) -> Tensor:
 
 
 def draw_rates(mixture: Mixture, nodes_U: Tensor, events_U: Tensor, seed: int) -> Tensor:
-    """[U, D] transition rates drawn from each node's mixture.
+    """Sample [U, D] transition rates from each node's mixture.
 
-    The draw is a function of (seed, node, newest event of its mail), the same on
-    every worker that touches the node.
+    The sample is a function of (seed, node, newest event of its mail), so it is the
+    same on every worker that reads the node.
     """
     rng = CounterRNG(seed, _PURPOSE)
     threshold_U = rng.uniform(nodes_U, events_U)

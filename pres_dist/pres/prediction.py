@@ -1,4 +1,4 @@
-"""Predicting the state of nodes from their own past (PRES).
+"""Prediction of node states from their past transitions (PRES).
 
 Su, Zou, Wu: PRES: Toward Scalable Memory-Based Dynamic Graph Neural Networks, ICLR 2024,
 section 5. With the mean d of a node's transition rates, s(t2) = s(t1) + (t2 - t1) d.
@@ -17,20 +17,20 @@ from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.transitions import TransitionRows
 
 _FIRST_SHARE_LOGIT = -2.0
-"""Before training, an eighth of the distance to the mean is gone after one unit of the clock."""
+"""Initial logit: one unit of the clock closes an eighth of the distance to the mean."""
 
 
 class Predictor(nn.Module):
-    """The change of a node's memory over a time, from its statistics.
+    """Predicts the change of a node's memory over a transition from its statistics.
 
-    `drift` goes on at the node's mean rate, as in the paper. `level` goes back towards
-    the mean of its past states: a recurrent memory that is bounded cannot drift for long.
-    Of the distance, 1 - (1 - a)^length is gone, with a learned for each number of the memory.
+    `drift` extrapolates at the node's mean rate, as in the paper. `level` reverts towards
+    the mean of its past states, since a bounded recurrent memory cannot drift for long: it
+    closes the fraction 1 - (1 - a)^length of the distance, with a learned per dimension.
 
     Args:
-        config: which predictor, and how far it is trusted.
+        config: kind of predictor, its shrinkage and its clipping.
         dim: D.
-        clock: length of a transition; the same as that of the statistics.
+        clock: length of a transition; must be the clock of the statistics.
     """
 
     def __init__(self, config: PresConfig, dim: int, clock: TransitionClock) -> None:
@@ -44,13 +44,13 @@ class Predictor(nn.Module):
     def forward(
         self, state_UD: Tensor, length_U: Tensor, known: TransitionRows, rate_UD: Tensor
     ) -> Tensor:
-        """[U, D] change over transitions of the given lengths; 0 where nothing is known.
+        """Return the [U, D] change over transitions of the given lengths; 0 without statistics.
 
         Args:
-            state_UD: where nodes start from.
-            length_U: by `clock`.
-            known: transitions observed of the nodes.
-            rate_UD: mean of what was observed of them, or a draw.
+            state_UD: memory at the start of the transitions.
+            length_U: lengths, as measured by `clock`.
+            known: statistics of the nodes' observed transitions.
+            rate_UD: mean of the observed rates or states, or a sample.
         """
         if self.share_logit is None:
             change_UD = length_U[:, None] * rate_UD

@@ -2,8 +2,8 @@
 
 For a step of a node's memory from s(t1) to s(t2), d = (s(t2) - s(t1)) / (t2 - t1),
 and n += 1, sum += d, sumsq += d^2 (Su, Zou, Wu, ICLR 2024, section 5; the clock
-says what t2 - t1 means). The sums of two parts of a stream add up to those of
-the whole, so that they merge exactly across shards, replicas and restarts.
+defines t2 - t1). The sums over two parts of a stream add up to the sums over the
+whole, so they merge exactly across shards, replicas and restarts.
 
 Shapes: N nodes, U nodes of a request, C mixture components, D memory size.
 """
@@ -19,7 +19,7 @@ from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.transitions import Mixture, TransitionRows
 
 POSITIVE, NEGATIVE = 0, 1
-"""Mixture components: transitions by events that happened, and by negative ones."""
+"""Indices of the mixture components: transitions by observed and by negative events."""
 
 
 class TransitionStatistics:
@@ -28,10 +28,10 @@ class TransitionStatistics:
     Args:
         num_nodes: rows.
         dim: memory size.
-        num_components: 1, or 2 to keep transitions of negative events apart.
+        num_components: 1, or 2 to keep transitions of negative events separate.
         clock: length of a transition.
-        device: where the sums live.
-        of_states: whether the states after transitions are added up in place of rates.
+        device: device of the sums.
+        of_states: whether to sum the states after transitions instead of the rates.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class TransitionStatistics:
         elapsed_U: Tensor,
         events_U: Tensor,
     ) -> None:
-        """Add one transition of each of the distinct nodes; those of length 0 do not count.
+        """Add one transition for each of the distinct nodes; skip those of length 0.
 
         Args:
             nodes_U: ids.
             component: POSITIVE or NEGATIVE.
             before_UD, after_UD: memory at both ends.
             elapsed_U: int64 time between them.
-            events_U: int64 events that the transition stands for.
+            events_U: int64 number of events in the transition.
         """
         length_U = self.clock(elapsed_U, events_U)
         moved_U = length_U > 0
@@ -74,17 +74,17 @@ class TransitionStatistics:
         if not self.of_states:
             rate_UD = (after_UD - before_UD) / torch.where(moved_U, length_U, 1.0)[:, None]
         rate_UD = torch.where(moved_U[:, None], rate_UD, 0.0)
-        # Into the flat tables: `index_add_` into a part of each row takes three times as long.
+        # Add into flat tables: `index_add_` into a part of each row takes three times as long.
         row_U = nodes_U * self.num_components + component
         self.count_NC.view(-1).index_add_(0, row_U, moved_U.long())
         self.sum_NCD.flatten(0, 1).index_add_(0, row_U, rate_UD)
         self.sum_squares_NCD.flatten(0, 1).index_add_(0, row_U, rate_UD.square())
 
     def rows(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows:
-        """The mixture over components of the nodes, and its mean.
+        """Return the mixture over components of the nodes, and its mean.
 
-        Components weigh by their share of the node's transitions, so that the mean
-        of the mixture is that of all transitions taken together.
+        Components are weighted by their share of the node's transitions, so that the mean
+        of the mixture is the mean over all transitions.
         """
         count_UC = self.count_NC.index_select(0, nodes_U)
         sum_UCD = self.sum_NCD.index_select(0, nodes_U)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TransitionRows:
-    """What a store knows of the past transitions of nodes (PRES prediction).
+    """Stored statistics of the past transitions of nodes (for PRES prediction).
 
     Attributes:
-        num_observed_U: int64 transitions seen; without one there is no prediction.
+        num_observed_U: int64 number of observed transitions; 0 means no prediction.
         rate_UD: mean of the mixture over transition rates, per unit of the clock.
-        mixture: its components, when asked for.
+        mixture: the mixture's components, if requested.
     """
 
     num_observed_U: Tensor
@@ -31,8 +31,8 @@ class Mixture:
 
     Attributes:
         weight_UC: float32 shares of the components; zeros without a transition.
-        mean_UCD: per unit of the clock.
-        variance_UCD: likewise, squared.
+        mean_UCD: mean rates, per unit of the clock.
+        variance_UCD: variances, per squared unit of the clock.
     """
 
     weight_UC: Tensor

@@ -1,4 +1,4 @@
-"""Cutting a sweep of events into temporal batches."""
+"""Temporal batches, and passes over events in such batches."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class TemporalBatch:
         return self.events_B.numel()
 
     def part(self, events: slice) -> TemporalBatch:
-        """A time slice of the batch."""
+        """Return a time slice of the batch."""
         return TemporalBatch(
             self.events_B[events], self.src_B[events], self.dst_B[events], self.t_B[events]
         )
 
 
 def joined(parts: Sequence[TemporalBatch]) -> TemporalBatch:
-    """The events of several batches, one after the other."""
+    """Concatenate the events of several batches."""
     if len(parts) == 1:
         return parts[0]
     columns = zip(*(vars(part).values() for part in parts), strict=True)
@@ -50,9 +50,9 @@ def joined(parts: Sequence[TemporalBatch]) -> TemporalBatch:
 
 
 class Sweep:
-    """A pass over events in temporal batches that never part equal timestamps.
+    """A pass over events in temporal batches; events with equal timestamps share a batch.
 
-    Where they are cut: `batch_bounds`.
+    `batch_bounds` chooses the cuts.
 
     Args:
         events: ids to sweep, ascending.
@@ -74,15 +74,15 @@ class Sweep:
 
     @property
     def largest_batch(self) -> int:
-        """Events of the largest batch: more than batch_size where more have the same time."""
+        """Number of events in the largest batch; above batch_size if more events share a time."""
         return max(end - start for start, end in pairwise(self._bounds))
 
     def events_before(self, batch: int) -> int:
-        """Events of the sweep in batches before the given one."""
+        """Return the number of events in the batches before the given one."""
         return self._bounds[batch]
 
     def batch(self, tables: EventTables, number: int) -> TemporalBatch:
-        """The batch of the given number."""
+        """Return the batch with the given number."""
         start, stop = self._bounds[number : number + 2]
         own = self._events[start:stop]
         if isinstance(own, range):
@@ -92,22 +92,22 @@ class Sweep:
         return batch_of(tables, events_B)
 
     def _ids(self, device: torch.device) -> Tensor:
-        """Ids of all events, copied to the device once: a copy in each batch would wait for it."""
+        """Return the ids of all events, copied to the device once: per-batch copies would block."""
         if self._own_ids is None or self._own_ids.device != device:
             self._own_ids = torch.as_tensor(self._events).to(device)
         return self._own_ids
 
     def first_event(self, number: int) -> int:
-        """Id of the first event of a batch; known here, without asking the device."""
+        """Return the id of a batch's first event, without a device synchronization."""
         return int(self._events[self._bounds[number]])
 
     def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
-        """The batches from number `first` on."""
+        """Yield the batches, starting with number `first`."""
         return (self.batch(tables, number) for number in range(first, len(self)))
 
 
 def batch_of(tables: EventTables, events_B: Tensor) -> TemporalBatch:
-    """The temporal batch of the given events."""
+    """Return the temporal batch of the given events."""
     columns = (tables.src_E, tables.dst_E, tables.t_E)
     return TemporalBatch(events_B, *(column.index_select(0, events_B) for column in columns))
 

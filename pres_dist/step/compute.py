@@ -1,7 +1,7 @@
 """One step over a temporal batch: plan, read, compute, write.
 
-Training, evaluation and replay all go through here, so that they cannot differ
-in what a query sees. Only training adds a backward pass between `forward` and
+Training, evaluation and replay all use this module, so their queries see the same
+data. Only training adds a backward pass between `forward` and
 `commit`.
 
 Shapes: B events, M negatives an event, U distinct nodes of a part, V of all parts, D memory
@@ -50,12 +50,12 @@ class TemporalStep:
         model: turns state and events into new state and scores.
         store: node state; read in `read`, written in `commit`.
         tables: columns of the stream.
-        sampler: temporal neighbors.
-        num_hops: hops that the embedding reads.
-        sample_rates_seed: seed of draws from the transition mixture; None takes its mean.
-        clock: adds up the time of the stages.
-        reads_lag: whether state may be read before the batches before are written.
-        mail_hops: hops of neighbors that mail goes to, where mailboxes roll.
+        sampler: samples temporal neighbors.
+        num_hops: number of hops that the embedding reads.
+        sample_rates_seed: seed for sampling the transition mixture; None uses its mean.
+        clock: accumulates the time of each stage.
+        reads_lag: whether state may be read before the previous batches are written.
+        mail_hops: number of hops over which mail is delivered, with FIFO mailboxes.
         log: event log, for a decoder that reads it.
     """
 
@@ -83,11 +83,11 @@ class TemporalStep:
     def over(
         self, tables: EventTables, adjacency: TemporalAdjacency, pairs: PairLog | None = None
     ) -> TemporalStep:
-        """The same model and store over other events.
+        """Return a step that uses the same model and store on other events.
 
         Args:
-            tables, adjacency: of the events.
-            pairs: likewise; needed where the decoder reads the event log.
+            tables, adjacency: columns and adjacency of the events.
+            pairs: pair log of the events; required if the decoder reads the event log.
         """
         other = copy(self)
         other.tables, other.sampler = tables, self.sampler.over(adjacency)
@@ -105,13 +105,14 @@ class TemporalStep:
         writes: bool = True,
         observes: bool = False,
     ) -> Plan:
-        """What a step over some time slices of a temporal batch reads and writes.
+        """Plan the reads and writes of a step over some time slices of a temporal batch.
 
         Args:
             parts: the slices.
             negatives: [B, M] destinations for each.
-            epoch: key of uniform neighbor draws.
-            first_event: of the whole batch; needed where reads lag or mailboxes roll.
+            epoch: key of uniform neighbor sampling.
+            first_event: first event of the whole batch; required if reads lag, or with FIFO
+                mailboxes.
             writes: whether this worker writes the endpoints' state.
             observes: whether the step will learn from the negatives' transitions.
         """
@@ -125,7 +126,7 @@ class TemporalStep:
         return self._with_mail(plan, first_event)
 
     def plan_replay(self, parts: Sequence[TemporalBatch], first_event: int | None = None) -> Plan:
-        """What is needed to bring the memory of endpoints up to date without scoring anything."""
+        """Plan a step that updates the memory of endpoints without scoring anything."""
         if self.model.message_endpoint == "memory":
             gathered = [gather_endpoints(batch) for batch in parts]
         else:
@@ -134,7 +135,7 @@ class TemporalStep:
         return self._with_mail(plan_parts(parts, gathered, writes=True), first_event)
 
     def read(self, plan: Plan) -> Pulled:
-        """State of the plan's nodes from before its batch."""
+        """Pull the state that the plan's nodes had before its batch."""
         return self.store.pull(plan.nodes_V, self._reads_mixture, plan.writes_V, plan.observes_V)
 
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
@@ -156,12 +157,12 @@ class TemporalStep:
     def refresh(
         self, plan: Plan, pulled: Pulled, numbers: Sequence[int], forwards: Sequence[Forward]
     ) -> list[Forward]:
-        """What is written of some parts' nodes, as the present weights make it.
+        """Recompute the state that some parts write, using the current weights.
 
         Args:
-            plan, pulled: of the step.
-            numbers: the parts. Where mail holds memory, their nodes are worked on once for all.
-            forwards: of all parts of the plan.
+            plan, pulled: plan and state of the step.
+            numbers: the parts. If mail holds memory, each of their nodes is updated once.
+            forwards: forward passes of all parts of the plan.
         """
         chosen = [forwards[number] for number in numbers]
         if self.model.message_endpoint == "memory":
@@ -180,7 +181,7 @@ class TemporalStep:
     def _refresh_embedded(
         self, plan: Plan, pulled: Pulled, number: int, forward: Forward
     ) -> Forward:
-        """The whole pass over one part: mail holds embeddings, which read neighbors."""
+        """Repeat a part's forward pass: its mail holds embeddings, which read neighbors."""
         part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
         updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
         read = self._seen(part.gathered, updated, own.transitions)
@@ -189,25 +190,25 @@ class TemporalStep:
 
     @torch.no_grad()
     def memory(self, nodes_U: Tensor, now: Tensor) -> UpdatedMemory:
-        """Memory of distinct nodes after the mail that the store holds; writes nothing.
+        """Return the memory of distinct nodes after applying their stored mail; write nothing.
 
         Args:
             nodes_U: int64 nodes.
-            now: int64 time that the ages of mail count to, where mailboxes roll.
+            now: int64 reference time for the age of mail, with FIFO mailboxes.
         """
         pulled = self.store.pull(nodes_U, self._reads_mixture)
         return self._update(nodes_U, pulled, now=now if self.store.rolling else None)
 
     def embed(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Tensor:
-        """[Q, A] embeddings of nodes at times of their own; see `query`."""
+        """Return [Q, A] embeddings of nodes, each at its own time; see `query`."""
         return self.query(nodes_Q, t_Q, now).embedded_QA
 
     @torch.no_grad()
     def query(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Queries:
-        """Embed nodes at times of their own, to be scored with others; writes nothing.
+        """Embed nodes, each at its own time, for scoring against others; write nothing.
 
-        They see what the store has been given, and neighbors strictly before their time,
-        as the endpoints of events do.
+        Queries read the current state of the store, and neighbors strictly before their time,
+        like the endpoints of events.
 
         Args:
             nodes_Q: int64 nodes.
@@ -226,12 +227,12 @@ class TemporalStep:
 
     @torch.no_grad()
     def score(self, sources: Queries, candidates: Queries, place_BM: Tensor) -> Tensor:
-        """[B, M] float32 logits of each source with candidates of its own, at the source's time.
+        """Return [B, M] float32 logits of each source with its own candidates, at its own time.
 
         Args:
-            sources: B of them.
-            candidates: embedded at the times of the sources that they are scored with.
-            place_BM: which of the candidates; M may be 1.
+            sources: B sources.
+            candidates: candidates, embedded at the times of their sources.
+            place_BM: indices into the candidates; M may be 1.
         """
         embedded_QA, past = candidates.embedded_QA, None
         if self.log is not None:
@@ -245,12 +246,12 @@ class TemporalStep:
     def commit(
         self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool
     ) -> list[BatchMail]:
-        """Write what the step leaves, as `write_step` does; the mail of each part."""
+        """Write the step's results with `write_step`; return the mail of each part."""
         with self.clock("push"):
             return write_step(self.store, plan, pulled, forwards, learn)
 
     def _with_mail(self, plan: Plan, first_event: int | None) -> Plan:
-        """The plan with the mail that it will send, where mailboxes roll."""
+        """Return the plan, with the mail it will send if mailboxes are FIFO."""
         if not self.store.rolling:
             return plan
         batch = joined([part.batch for part in plan.parts])
@@ -270,7 +271,7 @@ class TemporalStep:
 
     @property
     def _reads_mixture(self) -> bool:
-        """Whether the components of the transitions are needed."""
+        """True if the mixture components of the transitions are needed."""
         correction = self.model.correction
         return self._rates_seed is not None or (correction is not None and correction.needs_mixture)
 
@@ -281,13 +282,13 @@ class TemporalStep:
         first_event: int | None = None,
         now: Tensor | None = None,
     ) -> UpdatedMemory:
-        """Memory of distinct nodes after their mail.
+        """Return the memory of distinct nodes after applying their mail.
 
         Args:
             nodes_U: the nodes.
             pulled: their state.
-            first_event: of the batch, where reads lag behind it.
-            now: time of the batch, where mailboxes roll.
+            first_event: first event of the batch, if reads lag behind it.
+            now: time of the batch, with FIFO mailboxes.
         """
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
@@ -315,13 +316,13 @@ class TemporalStep:
     def _embed(
         self, gathered: Gathered, nodes: NodeInputs, seen: NodeInputs, hops: Sequence[Hop]
     ) -> tuple[Tensor, Tensor | None]:
-        """[Q, A] embeddings of all queries, and [2B, D] what mail holds of the endpoints."""
+        """Return [Q, A] embeddings of all queries, and the [2B, D] mail contents of endpoints."""
         embedded_QA = self.model.embed(seen, hops)
         of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
         return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
 
     def _past(self, gathered: Gathered, seen: NodeInputs, hops: Sequence[Hop]) -> Past | None:
-        """Return what the event log says of destinations and negatives; None if none is read."""
+        """Return the event-log inputs of destinations and negatives; None without an event log."""
         if gathered.reads is None:
             return None
         if gathered.reads.around_BL is None:
@@ -332,7 +333,7 @@ class TemporalStep:
     def _seen(
         self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
     ) -> tuple[NodeInputs, NodeInputs, Sequence[Hop]]:
-        """The distinct nodes; and what the queries read of them, each at its own time."""
+        """Return the inputs of the distinct nodes, and those the queries read, each at its time."""
         features = self.tables.node_features(gathered.nodes_U)
         nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
         own = self._at_queries(gathered, nodes, transitions)
@@ -343,7 +344,7 @@ class TemporalStep:
     def _at_queries(
         self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None
     ) -> MeasuredMemory | None:
-        """Memory of each query's node at its own time; None where pending events are ignored."""
+        """Return memory of each query's node at its time; None if pending events are ignored."""
         hop, correction = gathered.hops[0], self.model.correction
         if self.model.pending == "apply":
             assert isinstance(self.model.updater, MemoryUpdater)

@@ -1,11 +1,11 @@
-"""Who gets the mail of an event, where mailboxes roll (APAN's propagation).
+"""Mail delivery to FIFO mailboxes (APAN's mail propagation).
 
 Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
 Graph Embedding, SIGMOD 2021 (mail propagator): the mail of an event goes to both
-endpoints and to their most recent neighbors, hop by hop. It is on its way once the event
-has been computed, so that nobody who is to be scored waits for a neighbor to be read.
+endpoints and to their most recent neighbors, hop by hop. Mail is sent
+once the event has been computed, so that scoring never waits for neighbor reads.
 
-Shapes: B events, C receivers of one, Y mails, X mails that are sent, K neighbors, R
+Shapes: B events, C receivers of one, Y mails, X mails sent, K neighbors, R
 mailbox slots, D memory size.
 """
 
@@ -22,12 +22,12 @@ from pres_dist.step.batches import TemporalBatch
 
 @dataclass(frozen=True)
 class Deliveries:
-    """The mail that a worker sends in a step, known before any state is.
+    """The mail that a worker sends in a step, computed before any state is read.
 
     Attributes:
-        nodes_X: receivers; a node stands once for each of its mails.
+        nodes_X: receivers; a node appears once for each of its mails.
         events_X: event ids.
-        place_X: places of the events in what the worker computes, part by part.
+        place_X: positions of the events among those the worker computes, part by part.
     """
 
     nodes_X: Tensor
@@ -38,15 +38,15 @@ class Deliveries:
 def plan_deliveries(
     batch: TemporalBatch, sampler: NeighborSampler, num_hops: int, num_slots: int
 ) -> Deliveries:
-    """Mail of the events to their endpoints and to whom these met strictly before.
+    """Address the mail of events to their endpoints and to the endpoints' earlier neighbors.
 
-    An event comes to a node once, by however many ways it reaches it. Of more mails than
-    a mailbox holds only the newest R are sent.
+    Neighbors are those strictly before the event. A node receives each event once, however
+    many paths lead to it. At most the newest R mails are sent to a node.
 
     Args:
         batch: events, in any order.
-        sampler: histories; all hops are seen from the time of the event.
-        num_hops: how far mail goes beyond the endpoints.
+        sampler: samples neighbors; all hops see the graph before the event's time.
+        num_hops: number of hops beyond the endpoints.
         num_slots: R.
     """
     receivers_BC = _receivers(batch, sampler, num_hops)
@@ -64,13 +64,13 @@ def plan_deliveries(
 
 
 def both_ends(memory_UD: Tensor, index_2B: Tensor) -> Tensor:
-    """[B, D] sums of the memories of both endpoints of events, given as in `Gathered`."""
+    """Return [B, D] sums of the memories of both endpoints, indexed as in `Gathered`."""
     memory_2BD = memory_UD.index_select(0, index_2B).view(2, -1, memory_UD.shape[1])
     return memory_2BD.sum(0)
 
 
 def _receivers(batch: TemporalBatch, sampler: NeighborSampler, num_hops: int) -> Tensor:
-    """[B, C] endpoints and neighbors of each event; a node may stand there repeatedly."""
+    """Return the [B, C] endpoints and neighbors of each event; nodes may repeat."""
     before_B = sampler.adjacency.first_event_at(batch.t_B)
     reached_BC = torch.stack([batch.src_B, batch.dst_B], dim=1)
     hops = [reached_BC]
@@ -84,7 +84,7 @@ def _receivers(batch: TemporalBatch, sampler: NeighborSampler, num_hops: int) ->
 
 
 def _from_the_end(sorted_Y: Tensor) -> Tensor:
-    """How many equal values follow each one of a sorted row."""
+    """Return the number of equal values that follow each element of a sorted row."""
     count = torch.unique_consecutive(sorted_Y, return_counts=True)[1]
     end_Y = count.cumsum(0).repeat_interleave(count)
     return end_Y - 1 - torch.arange(sorted_Y.numel(), device=sorted_Y.device)

@@ -1,4 +1,4 @@
-"""What a forward pass has computed, before anything is written."""
+"""Result of a forward pass, before anything is written."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pres_dist.step.gather import Gathered
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass over one part of a step computed.
+    """Result of a forward pass over one part of a step.
 
     Attributes:
-        gathered: the distinct nodes and who reads them.
+        gathered: the distinct nodes and the queries' indices into them.
         updated: their memory after mail and correction.
         positive_B: logits of the events; empty in a replay.
         negative_BM: logits of the negatives; empty in a replay.
         class_BC: logits of the classes; None without a classifier, and in a replay.
-        endpoints_2BD: what mail holds of sources and destinations, each at its own event;
-            None where that is their memory.
+        endpoints_2BD: mail contents of sources and destinations, each at its own event;
+            None if mail holds their memory.
     """
 
     gathered: Gathered
@@ -33,7 +33,7 @@ class Forward:
     endpoints_2BD: Tensor | None = None
 
     def sum_of_state(self) -> Tensor:
-        """Scalar sum of what memory and mail may be given: finite only where all of it is."""
+        """Return a scalar sum of all values to be written: finite only if all of them are."""
         total = self.updated.memory_UD.detach().sum(dtype=torch.float32)
         if self.endpoints_2BD is not None:
             total = total + self.endpoints_2BD.detach().sum(dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""From a temporal batch to the distinct nodes that it reads, and who reads them.
+"""Mini-batches: the distinct nodes that a temporal batch reads, and indices into them.
 
 Shapes: B events, M negatives an event, Q = B * (2 + M) queries, K neighbors,
 U distinct nodes.
@@ -27,12 +27,12 @@ class Gathered:
     Attributes:
         nodes_U: sorted ids.
         index_2B: rows of the sources, then of the destinations.
-        index_BM: rows of the negatives; M is 0 where nothing is scored.
-        hops: what the embedding reads, outermost first; empty where nothing is embedded.
-        message_hops: what embeddings of the 2B endpoints for messages read, where those for
-            scores do not serve them.
-        reads: what the event log says of each event's destination and negatives, for a decoder
-            that reads it.
+        index_BM: rows of the negatives; M is 0 if nothing is scored.
+        hops: hops that the embedding reads, outermost first; empty if nothing is embedded.
+        message_hops: hops for the message embeddings of the 2B endpoints, if these differ from
+            their embeddings for scores.
+        reads: event-log inputs of each event's destination and negatives, for a decoder that
+            reads the log.
     """
 
     nodes_U: Tensor
@@ -44,7 +44,7 @@ class Gathered:
 
 
 def gather_endpoints(batch: TemporalBatch) -> Gathered:
-    """Only the nodes that the batch writes: enough to replay memory that holds memory in mail."""
+    """Index only the nodes that the batch writes: enough for a replay if mail holds memory."""
     nodes_U, index_2B = torch.unique(torch.cat([batch.src_B, batch.dst_B]), return_inverse=True)
     return Gathered(nodes_U, index_2B, index_2B.new_empty(batch.src_B.numel(), 0), [])
 
@@ -60,9 +60,8 @@ def gather(
 ) -> Gathered:
     """Sample the hops of sources, destinations and negatives and index their nodes.
 
-    Every query stands at its event's time. Neighbors of a neighbor are sampled
-    at the time of the event that made it one. Hops for messages are of sources and
-    destinations alone.
+    Every query has its event's time. Neighbors of a neighbor are sampled at the time of
+    the event that connects it. Message hops cover only sources and destinations.
     """
     num_events, num_negatives = negatives_BM.shape
     roots_Q = torch.cat([batch.src_B, batch.dst_B, negatives_BM.flatten()])
@@ -84,7 +83,7 @@ def gather(
 def gather_queries(
     nodes_Q: Tensor, t_Q: Tensor, sampler: NeighborSampler, tables: EventTables, num_hops: int
 ) -> Gathered:
-    """Sample the hops of nodes at times of their own: queries that are no events."""
+    """Sample the hops of nodes, each at its own time: queries without events."""
     sampled = _sample_hops(nodes_Q, t_Q, sampler, tables, num_hops, epoch=0)
     nodes_U, index_Q, index_hops = _distinct(nodes_Q, sampled)
     nothing = index_Q.new_empty(0)
@@ -95,7 +94,7 @@ def gather_queries(
 def _distinct(
     roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbors]]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The distinct nodes of queries and hops, and the rows of either among them."""
+    """Return the distinct nodes of queries and hops, and the index of each into them."""
     around = [neighbors.nodes_QK.flatten() for _, neighbors in sampled]
     nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
     index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])
@@ -110,13 +109,13 @@ def _sample_hops(
     num_hops: int,
     epoch: int,
 ) -> list[tuple[Tensor, Neighbors]]:
-    """Times of queries and their neighbors, for each hop."""
+    """Return the query times and the sampled neighbors of each hop."""
     sampled = []
     for _ in range(num_hops):
         before_Q = sampler.adjacency.first_event_at(t_Q)
         neighbors = sampler.sample(nodes_Q, before_Q, epoch)
         sampled.append((t_Q, neighbors))
-        # An empty slot stands at the time of event 0, when no node has a history.
+        # An empty slot has the time of event 0, before which no node has a history.
         nodes_Q = torch.cat([nodes_Q, neighbors.nodes_QK.flatten()])
         t_Q = torch.cat([t_Q, tables.times(neighbors.events_QK).flatten()])
     return sampled
@@ -144,7 +143,7 @@ def _index_hops(
 
 
 def _edge_rows(events_QK: Tensor, tables: EventTables) -> Rows | None:
-    """Features of events, each read once: queries share many of their neighbors' events."""
+    """Look up features once per distinct event: queries share many neighbor events."""
     if not tables.edge_dim:
         return None
     events_X, place_QK = torch.unique(events_QK, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Link scores that also read the event log: neighbors in common, and queries that are no events.
+"""Inputs of link scores that read the event log: common neighbors, and queries without events.
 
 Shapes: B sources, M candidates of each, Q queries, S state size, K neighbors, L nodes around a
 source, n rows, C candidates of all sources.
@@ -25,7 +25,7 @@ class Around:
     Attributes:
         states: [Q, K] rows of the neighbors' states.
         nodes_QK: int64 ids of the neighbors.
-        mask_QK: True where a neighbor stands for the first time.
+        mask_QK: True for the newest occurrence of each neighbor.
     """
 
     states: Rows
@@ -34,17 +34,17 @@ class Around:
 
     @staticmethod
     def of(states: Rows, nodes_QK: Tensor, mask_QK: Tensor) -> Around:
-        """Return the neighbors with each node once.
+        """Return the neighbors, with duplicates masked out.
 
         Args:
-            states, nodes_QK: of the neighbors.
+            states, nodes_QK: states and ids of the neighbors.
             mask_QK: False for empty slots, which come first.
         """
         first_QK = newest_of_each(nodes_QK.flip(1)).flip(1)
         return Around(states, nodes_QK, mask_QK & first_QK)
 
     def at(self, index: Tensor) -> Around:
-        """Return the neighbors of some queries, [n, K] for [n] of them."""
+        """Return the [n, K] neighbors of the [n] queries at `index`."""
         rows = Rows(self.states.table_Xd, self.states.index_QK.index_select(0, index))
         return Around(
             rows, self.nodes_QK.index_select(0, index), self.mask_QK.index_select(0, index)
@@ -53,12 +53,12 @@ class Around:
 
 @dataclass(frozen=True)
 class Queries:
-    """Nodes at times of their own, as scores read them.
+    """Embedded nodes, each at its own time, for scoring.
 
     Attributes:
         nodes_Q, t_Q: int64 nodes and times.
         embedded_QA: their embeddings.
-        around: their recent neighbors, where scores read these.
+        around: their recent neighbors, if scores read them.
     """
 
     nodes_Q: Tensor
@@ -70,7 +70,7 @@ class Queries:
         return self.nodes_Q.numel()
 
     def at(self, index: Tensor) -> Queries:
-        """Return some of the queries."""
+        """Return the queries at `index`."""
         around = None if self.around is None else self.around.at(index)
         columns = (self.nodes_Q, self.t_Q, self.embedded_QA)
         nodes, t, embedded = (column.index_select(0, index) for column in columns)
@@ -78,7 +78,7 @@ class Queries:
 
 
 def joined_queries(parts: Sequence[Queries]) -> Queries:
-    """Return the queries of several parts, one after the other."""
+    """Concatenate the queries of several parts."""
     if len(parts) == 1:
         return parts[0]
     columns = [(part.nodes_Q, part.t_Q, part.embedded_QA) for part in parts]
@@ -102,7 +102,7 @@ def candidates_of(around: Around, num_events: int, num_negatives: int) -> Around
     """Return the neighbors of each event's destination and negatives, event by event.
 
     Args:
-        around: those of sources, destinations and negatives, in this order.
+        around: neighbors of sources, destinations and negatives, in this order.
         num_events: B.
         num_negatives: M - 1.
     """
@@ -127,11 +127,11 @@ def around_hop(states_XS: Tensor, hop: Hop, nodes_X: Tensor) -> Around:
 
 
 def past_of(reads: LogReads, candidates: Around | None) -> Past:
-    """Return what the decoder is told of candidates.
+    """Return the decoder's event-log input for candidates.
 
     Args:
-        reads: what the log says of them.
-        candidates: their recent neighbors; None where none are read.
+        reads: values read from the log.
+        candidates: their recent neighbors; None if the decoder reads none.
     """
     if reads.around_BL is None or candidates is None:
         return Past(reads.numbers_BMF)
@@ -145,12 +145,12 @@ def common_neighbors(
     """Sum the states of the nodes around a source that are neighbors of a candidate.
 
     Args:
-        around_BL: sorted nodes around each source, not the source itself.
+        around_BL: sorted nodes around each source, without the source itself.
         candidates: recent neighbors of the B * M candidates.
         dst_BM: the candidates, which do not count as neighbors of themselves.
 
     Returns:
-        [B, M, S] sums, and [B, M] float32 numbers of common neighbors.
+        [B, M, S] sums, and [B, M] float32 counts of common neighbors.
     """
     num_sources, num_candidates = dst_BM.shape
     num_neighbors = candidates.nodes_QK.shape[1]

@@ -1,4 +1,4 @@
-"""The mail that a temporal batch leaves behind.
+"""The mail that a temporal batch stores for later batches.
 
 Shapes: B events, P distinct endpoints, R mailbox slots.
 """
@@ -19,10 +19,10 @@ class BatchMail:
 
     Attributes:
         event_PR: event ids, oldest first, full slots before empty ones (NO_EVENT).
-        other_PR: the other endpoint, as given in `index_2B`; 0 in empty slots.
+        other_PR: value of `index_2B` for the other endpoint; 0 in empty slots.
         count_P: events of each endpoint in the batch; a self-loop counts once.
-        pending_2B: events of each endpoint of each event that precede it in the
-            batch, sources first: those that its memory does not know yet.
+        pending_2B: number of earlier events in the batch for each endpoint of each event,
+            sources first: events that its memory does not include yet.
     """
 
     event_PR: Tensor
@@ -38,21 +38,21 @@ def collect_mail(
 
     Args:
         endpoint_2B: number of each endpoint, 0 to P - 1, sources first.
-        index_2B: what to note as the other endpoint of a message.
+        index_2B: values to store as the other endpoint of a message.
         events_B: event ids, ascending.
         num_endpoints: P.
         num_slots: R.
     """
     num_events = events_B.numel()
     src_B, dst_B = endpoint_2B.view(2, num_events)
-    # The second endpoint of a self-loop goes to a row that is cut off again.
+    # The second endpoint of a self-loop goes to an extra row, which is dropped below.
     dst_B = torch.where(src_B == dst_B, num_endpoints, dst_B)
     owner_2B = torch.stack([src_B, dst_B], dim=1).flatten()
     other_2B = index_2B.view(2, num_events).flip(0).t().flatten()
     event_2B = events_B.repeat_interleave(2)
 
     order_2B = torch.argsort(owner_2B, stable=True)
-    # Not `bincount`, which waits for a GPU to say what the largest is.
+    # Not `bincount`, which synchronizes with the GPU to find the maximum.
     count_P = owner_2B.new_zeros(num_endpoints + 1)
     count_P.index_add_(0, owner_2B, torch.ones_like(owner_2B))
     first_P = count_P.cumsum(0) - count_P
@@ -60,7 +60,7 @@ def collect_mail(
     place_2B = torch.arange(2 * num_events, device=events_B.device) - first_P[sorted_owner_2B]
     num_2B = count_P[sorted_owner_2B]
     slot_2B = place_2B - (num_2B - num_slots).clamp(min=0)
-    # Those that came too early to be kept go to a slot that is cut off again.
+    # Events too old to be kept go to an extra slot, which is dropped below.
     slot_2B = torch.where(slot_2B < 0, num_slots, slot_2B)
 
     shape = (num_endpoints + 1, num_slots + 1)
@@ -83,12 +83,12 @@ def collect_mail(
 
 
 def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
-    """[2B] earlier events of the batch that touch each endpoint, sources first.
+    """Return the [2B] numbers of earlier events in the batch at each endpoint, sources first.
 
-    The same as `BatchMail.pending_2B`, for one who needs no mail. Ids must not be negative.
+    Equals `BatchMail.pending_2B`, without collecting mail. Ids must not be negative.
     """
     loops_B = src_B == dst_B
-    # The second endpoint of a self-loop counts for nobody.
+    # The second endpoint of a self-loop is not counted.
     owner_2B = torch.stack([src_B, torch.where(loops_B, -1, dst_B)], dim=1).flatten()
     sorted_2B, order_2B = torch.sort(owner_2B, stable=True)
     place_2B = torch.arange(sorted_2B.numel(), device=src_B.device)

@@ -1,7 +1,7 @@
-"""What a step will read and write, known before any state is: from the stream and the draws.
+"""Plans: what a step will read and write, derived from the stream and the sampled negatives.
 
-A worker computes one or several parts (time slices) of a temporal batch. It pulls the
-nodes of all its parts at once.
+A plan needs no node state. A worker computes one or several parts (time slices) of a
+temporal batch and pulls the nodes of all its parts at once.
 
 Shapes: B events of a part, U distinct nodes of a part, V distinct nodes of all parts.
 """
@@ -24,12 +24,12 @@ from pres_dist.step.gather import Gathered
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """One time slice.
+    """One time slice of a step.
 
     Attributes:
         batch: its events.
-        gathered: its nodes, and who reads them.
-        rows_U: where its nodes are among those of the plan; None where it is the only part.
+        gathered: its nodes, and the queries' indices into them.
+        rows_U: indices of its nodes among the plan's nodes; None if it is the only part.
     """
 
     batch: TemporalBatch
@@ -37,7 +37,7 @@ class PlannedPart:
     rows_U: Tensor | None
 
     def in_plan(self, index: Tensor) -> Tensor:
-        """Places among the nodes of the plan, of places among those of the part."""
+        """Map indices into the part's nodes to indices into the plan's nodes."""
         return index if self.rows_U is None else self.rows_U[index]
 
 
@@ -46,15 +46,15 @@ class Plan:
     """The parts that a worker computes in a step.
 
     Attributes:
-        parts: in the order of time.
+        parts: the parts, in time order.
         nodes_V: sorted ids.
         writes: whether this worker pushes the endpoints of its events.
         writes_V: bool, nodes whose rows the step will push.
-        observes_V: bool, negatives, whose transitions the step will tell; None where it tells
-            of none.
-        first_event: of the whole batch; None where reads do not lag behind it.
-        deliveries: mail that the step will send; None where mailboxes do not roll.
-        now: int64 time of the first event of the whole batch; likewise.
+        observes_V: bool, negatives whose transitions the step will observe; None if it observes
+            none.
+        first_event: first event of the whole batch; None if reads do not lag behind it.
+        deliveries: mail that the step will send; None without FIFO mailboxes.
+        now: int64 time of the first event of the whole batch; None without FIFO mailboxes.
     """
 
     parts: Sequence[PlannedPart]
@@ -73,13 +73,13 @@ def plan_parts(
     writes: bool,
     observes: bool = False,
 ) -> Plan:
-    """Put the parts of a step together.
+    """Combine the parts of a step into a plan.
 
     Args:
         batches: the time slices.
         gathered: the nodes of each.
         writes: whether this worker pushes the endpoints of its events.
-        observes: whether the transitions of its negatives count.
+        observes: whether the step observes the transitions of its negatives.
     """
     if len(batches) == 1:
         nodes_V, rows = gathered[0].nodes_U, [None]
@@ -101,24 +101,24 @@ def plan_parts(
 
 
 def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:
-    """The rows of one part out of those of the plan."""
+    """Return one part's rows of the plan's state."""
     return pulled if part.rows_U is None else pulled_rows(pulled, part.rows_U)
 
 
 def pulled_rows(pulled: Pulled, rows_U: Tensor) -> Pulled:
-    """Some rows of those of the plan."""
+    """Return the given rows of the plan's state."""
     columns = [column.index_select(0, rows_U) for column in pulled_columns(pulled)]
     return pulled_of(columns, pulled.version)
 
 
 @dataclass(frozen=True)
 class Written:
-    """The nodes that some parts write or tell of, each once.
+    """The distinct nodes that some parts write or observe.
 
     Attributes:
-        gathered: them alone.
-        rows_U: where they are among those of the plan.
-        by_part: each part's events, as rows of them; without hops.
+        gathered: these nodes, without events.
+        rows_U: their indices among the plan's nodes.
+        by_part: each part's events, as indices into these nodes; without hops.
     """
 
     gathered: Gathered
@@ -127,7 +127,7 @@ class Written:
 
 
 def written_of(plan: Plan, numbers: Sequence[int]) -> Written:
-    """What of the plan some of its parts write: endpoints and, where told of, negatives."""
+    """Collect the nodes that the given parts write: endpoints and observed negatives."""
     read = []
     for part in (plan.parts[number] for number in numbers):
         index_BM = part.gathered.index_BM

@@ -1,8 +1,8 @@
-"""Reading the state of the next steps while this one computes.
+"""Prefetch the state of the next steps while the current one computes.
 
 With a bound of k, the state for step s + k is read before step s is written: it lacks
-the last k pushes, exactly, whatever the speed of the workers. A bound of 0 reads each
-step after the push of the one before.
+exactly the last k pushes, whatever the speed of the workers. With a bound of 0, each step
+is read after the previous step's push.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ MakePlan = Callable[[], Plan]
 class Prefetch:
     """Plans and reads the steps of a sweep, up to `bound` of them ahead.
 
-    Reads are in the order of steps and, where they run ahead, on one thread of their own;
-    `settle` waits for those under way, so that none sees half of a push.
+    Reads happen in step order and, if the bound is above 0, on a separate thread. `settle`
+    waits for the reads in flight, so that none sees a partial push.
 
     Args:
         step: reads the state.
-        bound: steps that a read may lag; 0 reads when it is needed.
+        bound: number of steps that a read may lag; 0 reads on demand.
     """
 
     def __init__(self, step: TemporalStep, bound: int) -> None:
         self._step, self._bound = step, bound
         self._under_way: deque[Future[tuple[Plan, Pulled]]] = deque()
         self.staleness: Counter[int] = Counter()
-        """Steps by the number of pushes that their read lacked."""
+        """Number of steps by the number of pushes that their read lacked."""
 
     def steps(self, plans: Iterable[MakePlan]) -> Iterator[tuple[Plan, Pulled]]:
-        """Each step's plan and state. Every one must be pushed before the next is asked for."""
+        """Yield each step's plan and state. Push each step before requesting the next."""
         if not self._bound:
             for make_plan in plans:
                 yield self._noted(self._read(make_plan))
@@ -50,7 +50,7 @@ class Prefetch:
                 yield self._next()
 
     def settle(self) -> None:
-        """Wait for the reads under way: call before a push."""
+        """Wait for the reads in flight; call before a push."""
         with self._step.clock("wait"):
             for read in self._under_way:
                 read.result()

@@ -1,4 +1,4 @@
-"""From embeddings to the scores of a part: of its links and of its classes.
+"""Score the links and classes of a part from its embeddings.
 
 Shapes: B events, M negatives an event, Q = B * (2 + M) queries, A embedding size, C classes.
 """
@@ -24,16 +24,16 @@ def score_part(
     embedded_QA: Tensor,
     past: Past | None = None,
 ) -> Scores:
-    """Logits of the events [B], of their negatives [B, M] and of the classes [B, C].
+    """Return the logits of the events [B], of their negatives [B, M] and of the classes [B, C].
 
-    Links are scored where there are negatives, classes where there is a classifier.
+    Links are scored if there are negatives, classes if there is a classifier.
 
     Args:
-        model: its decoders.
+        model: provides the decoders.
         tables: features of the events.
-        part: what the embeddings are of.
-        embedded_QA: sources, then destinations, then negatives.
-        past: what the event log says of destinations and negatives, where the decoder reads it.
+        part: the part to score.
+        embedded_QA: its embeddings: sources, then destinations, then negatives.
+        past: event-log inputs of destinations and negatives, if the decoder reads them.
     """
     num_events, num_negatives = part.gathered.index_BM.shape
     source_BA, true_BA, negative_A = embedded_QA.split(
@@ -51,7 +51,7 @@ def score_part(
 def _classify(
     model: TGN, tables: EventTables, batch: TemporalBatch, source_BA: Tensor, true_BA: Tensor
 ) -> Tensor | None:
-    """An event's own features may tell its label: they are looked up only where asked for."""
+    """Classify events; read their own features, which may leak the label, only if configured."""
     if model.classifier is None:
         return None
     reads_features = model.classifier.features is not None

@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Time spent in each stage of a step."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ STAGES = (
 COMPUTE = ("update", "embed", "loss", "backward", "optimizer")
 
 RANGES = 10
-"""Ranges of an epoch in which the workers' computing is told apart."""
+"""Number of ranges of an epoch for which compute time is recorded separately."""
 
 
 def split_of(seconds: Mapping[str, float]) -> dict[str, float]:
-    """A worker's time as sample, pull, compute, push, all_reduce and wait."""
+    """Return a worker's time split into sample, pull, compute, push, all_reduce and wait."""
     split = {stage: value for stage, value in seconds.items() if stage not in COMPUTE}
     return {**split, "compute": sum(seconds[stage] for stage in COMPUTE)}
 
 
 class StageClock:
-    """Seconds spent in each stage of a step, added up over steps.
+    """Seconds spent in each stage of a step, summed over steps.
 
-    Host time: on a GPU, whose work is asynchronous, it is the time to launch a
-    stage and not that to compute it.
+    Measures host time: GPU work is asynchronous, so on a GPU it is the time to launch a
+    stage and not the time to compute it.
 
     Args:
-        now: seconds of whichever clock is meant.
+        now: returns the current time in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
         self.stage: str | None = None
-        """The stage that is running; None between two."""
+        """Stage that is running; None between stages."""
         self.reset()
 
     @contextmanager
@@ -58,11 +58,11 @@ class StageClock:
             self.stage = outer
 
     def step_ended(self, done: int, total: int) -> None:
-        """Note the computing of a range of steps where one ends.
+        """Record the compute time of a range of steps if this step ends one.
 
         Args:
-            done: steps of `total` that are done, this one included.
-            total: steps that are cut into ranges, RANGES of them at the most.
+            done: number of completed steps, including this one.
+            total: number of steps, divided into at most RANGES ranges.
         """
         if done * RANGES // total > (done - 1) * RANGES // total:
             computed = split_of(self.seconds)["compute"]
@@ -71,4 +71,4 @@ class StageClock:
     def reset(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.compute_by_range: list[float] = []
-        """Seconds of computing in consecutive ranges of steps."""
+        """Seconds of compute time in consecutive ranges of steps."""

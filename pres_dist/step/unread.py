@@ -1,4 +1,4 @@
-"""Events that the memory of a node does not know yet."""
+"""Events that the memory of a node does not include yet."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def unread_events(
     before_Q: Tensor,
     last_update_Q: Tensor,
 ) -> Unread:
-    """Events of nodes after their last update and before an event id.
+    """Return the events of nodes after their last update and before an event id.
 
-    A node whose memory was never written has no state that they could change.
+    A node whose memory was never written has none: there is no state that they could change.
 
     Args:
-        adjacency: histories that may be seen.
+        adjacency: histories that may be read.
         tables: times of events.
         nodes_Q: int64 nodes.
         before_Q: int64 event ids.
-        last_update_Q: int64 time of the newest event that a node's memory knows.
+        last_update_Q: int64 time of the newest event in each node's memory.
     """
     written_Q = last_update_Q != NEVER
     seen_Q = adjacency.first_event_at(torch.where(written_Q, last_update_Q + 1, 0))

@@ -1,8 +1,8 @@
-"""Where a step would make the host wait for a GPU; told on the CPU, without one.
+"""Detect host-device synchronizations of a step, on the CPU and without a GPU.
 
-A GPU works through what it is given while the host goes on. The host must wait wherever it
-asks for a value, or for a result whose size depends on values. Both are seen at the calls
-that Torch makes, on whichever device they run.
+A GPU runs asynchronously from the host. The host must wait whenever it requests a value,
+or a result whose size depends on values. Both are visible in Torch's operator calls, on
+any device.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIZES = {
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive"),
 }
 _ON_THE_CPU_ALONE = {"model/time_encoding.py:rows"}
-"""Places that a GPU's tensors never come to."""
+"""Places that never handle GPU tensors."""
 _TO_HOST = ("cpu", "numpy", "tolist", "__array__")
 
 
@@ -38,10 +38,10 @@ class Wait:
     """One place at which the host would wait.
 
     Attributes:
-        stage: of the step, see `StageClock`; `other` between them.
-        operation: what asks, by Torch's name.
-        place: the line of pres_dist that leads there, as `step/writing.py:_endpoints`.
-        line: its number.
+        stage: stage of the step, see `StageClock`; `other` between stages.
+        operation: Torch's name of the operation that synchronizes.
+        place: file and function in pres_dist, such as `step/writing.py:_endpoints`.
+        line: line number.
     """
 
     stage: str
@@ -52,13 +52,13 @@ class Wait:
 
 @contextmanager
 def waits(clock: StageClock) -> Iterator[Counter[Wait]]:
-    """Counts the waits of the block, by stage.
+    """Count the waits inside the `with` block.
 
-    Backward passes are part of it. Copies to a GPU, and waits inside of other libraries, are not
-    seen; nor is what only a GPU's own kernels do.
+    Backward passes are included. Copies to a GPU, waits inside other libraries and waits in
+    GPU-only kernels are not detected.
 
     Args:
-        clock: tells the stage.
+        clock: provides the current stage.
     """
     found: Counter[Wait] = Counter()
 
@@ -73,7 +73,7 @@ def waits(clock: StageClock) -> Iterator[Counter[Wait]]:
 
 
 class _Operations(TorchDispatchMode):
-    """What asks for values, or has a result of a size that depends on them."""
+    """Detector of operations that return values, or results whose size depends on values."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Calls(TorchFunctionMode):
-    """What takes a tensor to the host: on the CPU it is there, and no operation shows it."""
+    """Detector of copies to the host: on the CPU they dispatch no operation."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _Calls(TorchFunctionMode):
 
 
 def _masks(name: str, args: Sequence[Any]) -> bool:
-    """Whether it indexes by a mask, which is `nonzero` and then an index."""
+    """Return True if the operation indexes by a mask, which runs `nonzero` first."""
     if name not in ("index", "index_put", "index_put_", "_index_put_impl_"):
         return False
     indices = (index for index in args[1] if index is not None)
@@ -114,19 +114,19 @@ def _masks(name: str, args: Sequence[Any]) -> bool:
 
 
 def _counts(name: str, args: Sequence[Any], kwargs: Any) -> bool:
-    """Whether it repeats by counts, and is not told how many that makes."""
+    """Return True if the operation repeats by counts without a given output size."""
     if name != "repeat_interleave":
         return False
     return (kwargs or {}).get("output_size") is None
 
 
 def _given(args: Sequence[Any], kwargs: Any) -> list[str]:
-    """Names among the arguments. Devices are left out: here, they are all that of the tensors."""
+    """Return the string arguments. Devices are left out: all are the tensors' own device."""
     return [each for each in (*args, *(kwargs or {}).values()) if isinstance(each, str)]
 
 
 def _caller() -> tuple[str, int]:
-    """The innermost line of this package that is on the way here."""
+    """Return the innermost line of this package on the call stack."""
     frame = sys._getframe(1)
     while frame is not None:
         file = Path(frame.f_code.co_filename)

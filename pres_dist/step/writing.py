@@ -1,7 +1,7 @@
-"""What a step leaves in the memory store: memory, mail and transitions.
+"""Write the results of a step to the memory store: memory, mail and transitions.
 
-Shapes: B events of a part, U distinct nodes of a part, P endpoints, X mails or what they
-hold, R mailbox slots, D memory size.
+Shapes: B events of a part, U distinct nodes of a part, P endpoints, X mails or mail
+contents, R mailbox slots, D memory size.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from pres_dist.step.plan import Plan
 def write_step(
     store: MemoryStore, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool
 ) -> list[BatchMail]:
-    """Write the endpoints' memory and mail; with `learn`, also their transitions.
+    """Write the endpoints' memory and mail; return each part's mail.
 
-    Those of negatives are told where the plan says so.
+    With `learn`, the endpoints' transitions enter the statistics. The transitions of negatives
+    are observed if the plan asks for it.
 
     Args:
-        store: what is written to.
-        plan, pulled: of the step.
-        forwards: of all parts of the plan.
-        learn: whether transitions count.
+        store: store to write to.
+        plan, pulled: plan and state of the step.
+        forwards: forward passes of all parts of the plan.
+        learn: whether to update transition statistics.
 
-    Returns:
-        the mail of each part.
     """
     if plan.observes_V is not None:
         _observe_negatives(store, forwards)
@@ -55,7 +54,7 @@ def write_step(
 
 
 def _observe_negatives(store: MemoryStore, forwards: Sequence[Forward]) -> None:
-    """Tell the store of the negatives' transitions, once a node."""
+    """Pass the negatives' transitions to the store, once per node."""
     seen = []
     for forward in forwards:
         rows = torch.unique(forward.gathered.index_BM)
@@ -74,13 +73,13 @@ def _observe_negatives(store: MemoryStore, forwards: Sequence[Forward]) -> None:
 def _endpoints(
     store: MemoryStore, batch: TemporalBatch, forward: Forward
 ) -> tuple[BatchMail, Tensor, NodeState]:
-    """Mail, nodes and new rows of the endpoints of a part."""
+    """Return the mail, nodes and new rows of the endpoints of a part."""
     gathered = forward.gathered
     rows_P, endpoint_2B = torch.unique(gathered.index_2B, return_inverse=True)
-    # A node's memory is the same at all events of the batch, an embedding is one event's.
+    # A node has one memory for all events of the batch, but one embedding per event.
     noted_2B, held_XD = gathered.index_2B, forward.updated.memory_UD
     if forward.endpoints_2BD is not None:
-        # Made where it is used: `.to` would copy it to a GPU and wait.
+        # Created on the device: copying it with `.to` would block.
         noted_2B = torch.arange(noted_2B.numel(), device=noted_2B.device)
         held_XD = forward.endpoints_2BD
     num_slots = 0 if store.rolling else store.num_slots
@@ -105,7 +104,7 @@ def _new_state(
 
 
 def _deliver(store: MemoryStore, plan: Plan, forwards: Sequence[Forward]) -> None:
-    """Send the mail of the events: what their endpoints' memory has become, added up."""
+    """Send the mail of the events: the sum of their endpoints' updated memory."""
     mail = plan.deliveries
     if mail is None:
         return
