@@ -1,4 +1,4 @@
-"""Checks of the arguments of the Python API: a wrong call is an ArgumentError that names one.
+"""Argument checks for the Python API: a wrong call raises an ArgumentError that names one.
 
 Imports nothing heavy.
 """
@@ -21,9 +21,9 @@ Class = TypeVar("Class", bound=type)
 
 
 def checked_call(function: Function) -> Function:
-    """Make a call with missing or unknown arguments an ArgumentError.
+    """Wrap a function so that missing or unknown arguments raise ArgumentError.
 
-    Messages name options as Python has them.
+    Messages use the Python spelling of options.
     """
     signature = inspect.signature(function)
 
@@ -42,34 +42,34 @@ def checked_call(function: Function) -> Function:
 
 
 def checked_init(cls: Class) -> Class:
-    """Make a dataclass whose constructor is a `checked_call`."""
+    """Apply `checked_call` to the constructor of a dataclass."""
     cls.__init__ = checked_call(cls.__init__)  # type: ignore[misc]
     return cls
 
 
 def flag(name: str, value: object) -> bool:
-    """A bool, and nothing that is merely true or false."""
+    """Return a bool; refuse values that are merely truthy or falsy."""
     if type(value).__name__ not in ("bool", "bool_"):
         raise ArgumentError(f"{name} must be True or False, got {_shown(value)}")
     return bool(value)
 
 
 def path(name: str, value: object) -> Path:
-    """A path, of a text or a path."""
+    """Return a string or path as a local path."""
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise ArgumentError(f"{name} must be a path, got {_shown(value)}")
     return local_path(os.fsdecode(value))
 
 
 def column(name: str, value: object) -> str:
-    """The name of a column, which need not be a text."""
+    """Return the name of a column as a string."""
     if value is None or isinstance(value, (list, dict, set)):
         raise ArgumentError(f"{name} must be the name of a column, got {_shown(value)}")
     return str(value)
 
 
 def items(name: str, value: object, of: str) -> list[Any]:
-    """The values of a list, tuple or array; not the letters of a text or the keys of a dict."""
+    """Return the values of a list, tuple or array; refuse strings, dicts and sets."""
     if isinstance(value, (str, bytes, Mapping, set, frozenset)) or not isinstance(value, Iterable):
         raise ArgumentError(f"{name} must be a list of {of}, got {_shown(value)}")
     try:
@@ -79,7 +79,7 @@ def items(name: str, value: object, of: str) -> list[Any]:
 
 
 def count(name: str, value: object, least: int = 1) -> int:
-    """An integer of at least `least`."""
+    """Return an integer of at least `least`."""
     whole = hasattr(value, "__index__") and type(value).__name__ not in ("bool", "bool_")
     if not whole or (number := cast("int", value).__index__()) < least:
         raise ArgumentError(f"{name} must be an integer >= {least}, got {_shown(value)}")
@@ -87,7 +87,7 @@ def count(name: str, value: object, least: int = 1) -> int:
 
 
 def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise ArgumentError unless the value is among those allowed."""
+    """Raise ArgumentError unless the value is one of the allowed values."""
     if not any(value is one or (isinstance(value, str) and value == one) for one in allowed):
         known = ", ".join(repr(one) for one in allowed)
         raise ArgumentError(f"{name} must be one of {known}, got {_shown(value)}")

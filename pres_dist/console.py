@@ -1,4 +1,4 @@
-"""Telling the user's error: once, although every worker of torchrun raises it."""
+"""Printing of a user's error once, although every worker of torchrun raises it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 def tell(message: str) -> None:
-    """Print an error on stderr, under torchrun only from the first worker that meets it.
+    """Print an error on stderr; under torchrun only from the first worker that raises it.
 
-    That need not be worker 0: torchrun ends all workers once one has failed, and an
-    error may be of one machine alone. Of the workers of a machine, one prints.
-    Besides, torchrun puts the message into the summary with which it ends. Passwords of URLs
-    are left out: what is printed is often kept in a log.
+    That worker need not be worker 0: torchrun ends all workers once one has failed, and an
+    error may occur on one machine only. One worker of each machine prints.
+    The message also goes into torchrun's final summary. Passwords in URLs are left out,
+    because output is often kept in a log.
     """
     message = without_secrets(message)
     if _is_first_to_tell(message):
@@ -31,7 +31,7 @@ def tell(message: str) -> None:
 
 
 def _is_first_to_tell(message: str) -> bool:
-    """Whether no worker of this machine has told this in this launch; notes that one has now."""
+    """Return True if no worker of this machine has printed this in this launch, and record it."""
     if ERROR_FILE not in os.environ:
         return True
     # Torchrun's folders: LAUNCH/attempt_N/LOCAL_RANK/error.json
@@ -41,13 +41,13 @@ def _is_first_to_tell(message: str) -> bool:
         (launch / f"told-{digest}").touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError:  # better told twice than never
+    except OSError:  # better printed twice than never
         return True
     return True
 
 
 def _write_error_file(path: Path, message: str) -> None:
-    """What torchrun reads of a worker that failed, in its own format."""
+    """Write the message to the error file of a failed worker, in torchrun's format."""
     details = {"py_callstack": message, "timestamp": str(int(time.time()))}
     with suppress(OSError):  # the summary is a convenience: the message has been printed
         path.write_text(json.dumps({"message": {"message": message, "extraInfo": details}}))

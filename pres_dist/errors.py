@@ -1,6 +1,6 @@
-"""What pres_dist raises when something a user can put right is wrong.
+"""Exceptions of pres_dist for problems that the user can fix.
 
-Every message says what was wrong, what is allowed, what came and where. The
+Every message says what was wrong, what is allowed, what was given and where. The
 command line prints the message and exits with code 2, without a traceback.
 """
 
@@ -10,10 +10,10 @@ from pres_dist.wording import printable
 
 
 class PresDistError(Exception):
-    """Base of every error that a user can cause and put right."""
+    """Base class of all errors that a user can cause and fix."""
 
     def __str__(self) -> str:
-        """Return the message without control characters, which files may have put into it."""
+        """Return the message without control characters, which may come from a file."""
         return printable(super().__str__())
 
 
@@ -26,7 +26,7 @@ class DataError(PresDistError):
 
 
 class CheckpointError(PresDistError):
-    """A checkpoint that is missing, damaged or of another configuration."""
+    """A checkpoint that is missing, is damaged or has another configuration."""
 
 
 class NonFiniteError(PresDistError):
@@ -34,23 +34,23 @@ class NonFiniteError(PresDistError):
 
 
 class StoreError(PresDistError):
-    """Node memory that is held by other processes cannot be read or written."""
+    """Node memory in other processes that could not be read or written."""
 
 
 class WorkerLostError(PresDistError):
-    """A worker died, stopped or was cut off; the same command again takes it up, or goes on."""
+    """A worker died, hung or was disconnected. Re-run the same command to resume."""
 
 
 class TerminatedError(PresDistError):
-    """SIGTERM ended a run between two steps; it can go on from its newest checkpoint."""
+    """SIGTERM ended a run between two steps; it can resume from its newest checkpoint."""
 
 
 class ArgumentError(ConfigError, DataError, TypeError):
-    """A call of the Python API with a missing, unknown or unfit argument.
+    """A call of the Python API with a missing, unknown or invalid argument.
 
-    An argument may be a setting or hold events, so both kinds of error catch it.
+    An argument may be a setting or hold events, so it is both a ConfigError and a DataError.
     """
 
 
 class PresDistWarning(UserWarning):
-    """Something that the user should know about a stream that was made, and may put right."""
+    """A problem of a newly built stream that the user should know about and may fix."""

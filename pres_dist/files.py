@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves either the old or the new one, never half of one."""
+"""Atomic file writes: a crash leaves either the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pres_dist.errors import DataError
 from pres_dist.staging import Staged, sync
 
 UNSEALED = "0" * 64
-"""Stands in a text for the SHA-256 that `sealed` puts there."""
+"""Placeholder in a text for the SHA-256 that `sealed` inserts."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def user_path(text: str | Path) -> Path:
-    """Return a path as a user types it: `~` stands for the home folder."""
+    """Return a path with a leading `~` expanded to the home folder."""
     return Path(os.path.expanduser(text))
 
 
 def local_path(text: str | Path) -> Path:
-    """Return a path as it was typed, with `~` for the home folder.
+    """Return a local path with a leading `~` expanded to the home folder.
 
     Raises:
-        DataError: it is an address, such as ``https://host/file.csv``.
+        DataError: the text is a URL, such as ``https://host/file.csv``.
     """
     if _ADDRESS.match(str(text)):
         raise DataError(f"{text}: must be a path on this machine, got an address")
@@ -39,16 +39,16 @@ def local_path(text: str | Path) -> Path:
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Replace `path` by `content`: write beside it, fsync, rename, fsync the folder.
+    """Replace `path` by `content`: write a temporary file, fsync, rename, fsync the folder.
 
-    Text is written as UTF-8. A reader sees the old file or the new one, whole.
+    Text is written as UTF-8. A reader sees either the complete old file or the complete new one.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def keep(path: Path, content: str) -> None:
-    """Write a file that is only a record of what is shown; warn where it cannot be written.
+    """Write a file that only records printed results; warn if it cannot be written.
 
     A read-only run folder or a full disk must not cost the result of a long computation.
     """
@@ -60,9 +60,9 @@ def keep(path: Path, content: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place, on disk, once the block has filled it.
+    """Yield the path of a temporary file that durably replaces `path` when the block ends.
 
-    When the block ends in an error `path` stays as it was, and nothing else is left.
+    If the block raises, `path` is unchanged and the temporary file is removed.
     """
     staged = Staged(path)
     try:
@@ -76,12 +76,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its place, on disk, once the block has filled it.
+    """Yield the path of a temporary folder that durably becomes `path` when the block ends.
 
-    When the block ends in an error nothing is left. An empty folder at `path` is replaced.
+    If the block raises, the temporary folder is removed. An empty folder at `path` is replaced.
 
     Raises:
-        OSError: there is something at `path` already, or it cannot be written.
+        OSError: `path` exists and is not an empty folder, or it cannot be written.
     """
     staged = Staged(path, folder=True)
     try:
@@ -101,7 +101,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def cache_directory() -> Path:
-    """Where things are kept that can be made again: built-in streams, sorted histories."""
+    """Return the folder for data that can be rebuilt: built-in streams, sorted histories."""
     configured = os.environ.get("PRES_DIST_CACHE")
     return Path(configured) if configured else Path.home() / ".cache" / "pres_dist"
 
@@ -116,7 +116,7 @@ def sha256(path: Path) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; OSError for a FIFO, a device or a folder.
+    """Open a regular file for reading; raise OSError for a FIFO, a device or a folder.
 
     Opening a FIFO that nobody writes to would wait forever, and a device has no end.
     """
@@ -134,10 +134,10 @@ def read_regular(path: Path) -> bytes:
 
 
 def sealed(text: str) -> str:
-    """Put the SHA-256 of a text with `UNSEALED` in it into that place."""
+    """Replace the `UNSEALED` in a text by the SHA-256 of that text."""
     return text.replace(UNSEALED, hashlib.sha256(text.encode()).hexdigest(), 1)
 
 
 def seal_of(content: bytes, seal: str) -> str:
-    """Return the SHA-256 that `sealed` would put into the place of `seal`."""
+    """Return the SHA-256 that `sealed` would insert in place of `seal`."""
     return hashlib.sha256(content.replace(seal.encode(), UNSEALED.encode(), 1)).hexdigest()

@@ -1,4 +1,4 @@
-"""What the C library does with memory that tensors leave."""
+"""Settings of the C library for memory that tensors have freed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let glibc keep freed memory of large tensors for the next ones of their size.
 
-    By default it gives blocks above 128 KiB to 32 MiB back to the system at once, and every
-    step pays for the same pages again: more than half of all page faults of training.
+    By default glibc returns blocks above a threshold of 128 KiB to 32 MiB to the system at once,
+    and every step faults the same pages in again: more than half of all page faults of training.
 
     Returns:
-        whether the C library could be told; no other than glibc can.
+        True if the settings were accepted; only glibc supports them.
     """
     if not sys.platform.startswith("linux"):
         return False

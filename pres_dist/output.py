@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def prepare_stdout() -> None:
-    """Write UTF-8 to files and pipes; a terminal keeps its encoding, and shows the rest as \\u."""
+    """Write UTF-8 to files and pipes; a terminal keeps its encoding, with \\u escapes."""
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(
@@ -21,15 +21,15 @@ def prepare_stdout() -> None:
 
 
 def result_console() -> Console:
-    """A console for tables of results: a closed pipe is an error, as everywhere.
+    """Return a console for tables of results; a closed pipe raises BrokenPipeError.
 
-    Where standard output is no terminal, tables are as wide as they need to be.
+    If standard output is not a terminal, tables are as wide as they need to be.
     """
     from rich.console import Console
 
     class ResultConsole(Console):
         def on_broken_pipe(self) -> NoReturn:
-            # rich would exit with code 1; the command line has a code of its own for this.
+            # rich would exit with code 1; the command line has its own exit code for this.
             raise BrokenPipeError
 
     width = None if sys.stdout.isatty() else 10_000

@@ -1,7 +1,7 @@
-"""A folder on a file system that fsspec knows: s3://, gs://, abfs://, sftp://, file://, ...
+"""A folder on a file system that fsspec supports: s3://, gs://, abfs://, sftp://, file://, ...
 
-An object store knows no rename and no fsync: a file is there, whole, once its upload has
-ended. So what names other files is written after them. fsspec is imported only here.
+An object store has no rename and no fsync: a file appears, complete, once its upload has
+ended. So a file that names other files is written after them. fsspec is imported only here.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MISSING = "needs fsspec: pip install 'pres-dist[mirror]'"
 
 
 def is_url(text: str) -> bool:
-    """Whether it names something elsewhere, and not a path of this machine."""
+    """Return True if the text is a URL, not a path of this machine."""
     return "://" in text
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError unless it may be a folder elsewhere, with no secret in it.
+    """Raise ValueError unless the text is a URL that holds no secret.
 
     The error does not repeat the URL, which may hold one.
     """
@@ -41,23 +41,23 @@ def check_url(url: str) -> None:
 
 def without_secrets(text: str) -> str:
     """Return a text, such as a command line, in which secrets of URLs are replaced by ***."""
-    # One slash where a path was made of the URL.
+    # A URL that was converted to a path has one slash.
     secret = r"(:/{1,2})[^\s'\"@]*(?::|%3A)[^\s'\"@]*@|(https?:/{1,2})[^\s'\"@/]*@"
     text = re.sub(secret, r"\1\2***@", text, flags=re.IGNORECASE)
     return re.sub(r"(://[^\s'\"?#]*[?#])[^\s'\"]+", r"\1***", text)
 
 
 def _holds_secret(part: str) -> bool:
-    """Whether one URL of a chain such as `simplecache::ftp://host/path` may hold a secret.
+    """Return True if a URL of a chain such as `simplecache::ftp://host/path` may hold a secret.
 
-    A bare user name may be there, as in sftp://user@host, but not for HTTP, where it is a token.
+    A bare user name is allowed, as in sftp://user@host, but not for HTTP, where it is a token.
     """
     places = re.findall(r"([\w.+-]*)://([^/]*)", part)
     if "?" in part or "#" in part or not places:
         return re.fullmatch(r"[\w.+-]*", part) is None
     for scheme, place in places:
         account, at, host = unquote(place).rpartition("@")
-        # A password with a slash in it ends the place early: what follows a colon is no port.
+        # A slash in a password ends the host part early; the text after the colon is then no port.
         if ":" in account or not re.fullmatch(r"[^:]*(:\d+)?", host):
             return True
         if at and scheme.lower().startswith("http"):
@@ -66,10 +66,10 @@ def _holds_secret(part: str) -> bool:
 
 
 class RemoteFolder:
-    """Files under a URL. Names are paths below it, with `/`.
+    """Files under a URL. Names are relative paths with `/`.
 
     Args:
-        url: of the folder, which need not be there.
+        url: of the folder, which need not exist.
         asked_by: setting or command that names it, for errors.
 
     Raises:
@@ -91,7 +91,7 @@ class RemoteFolder:
             raise ConfigError(f"{asked_by}: {url} cannot be used: {_reason(error)}") from None
 
     def read(self, name: str) -> bytes | None:
-        """What a file holds; None where there is none."""
+        """Return the content of a file; None if there is no such file."""
         try:
             with self._telling(name, "read"):
                 content: bytes = self._files.cat_file(self._path(name))
@@ -100,15 +100,15 @@ class RemoteFolder:
             return None
 
     def read_line(self, name: str) -> str | None:
-        """The text of a file that names another; None where there is none."""
+        """Return the text of a file that names another; None if there is no such file."""
         content = self.read(name)
         return None if content is None else content.decode(errors="replace").strip()
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a small file: a reader sees the old one or the new one, whole."""
+        """Replace a small file; a reader sees the complete old file or the complete new one."""
         path = self._path(name)
         with self._telling(name, "written"):
-            if not path.startswith("/"):  # an object store, where it is there whole at once
+            if not path.startswith("/"):  # an object store, where an upload is atomic
                 self._files.pipe_file(path, content)
                 return
             self._make_parent(path)
@@ -117,7 +117,7 @@ class RemoteFolder:
             self._files.mv(partial, path)
 
     def remove_partial(self) -> None:
-        """Remove the small files that a killed process was writing: a URL has one writer."""
+        """Remove partial files of a killed process; safe because a URL has one writer."""
         with self._telling("", "listed"):
             self._files.invalidate_cache()
             for folder in (self._root, self._path("checkpoints")):
@@ -127,7 +127,7 @@ class RemoteFolder:
                             self._files.rm(path)
 
     def upload(self, local: Path, name: str) -> None:
-        """Copy a file of this machine there."""
+        """Upload a local file."""
         path = self._path(name)
         with self._telling(name, "written"):
             self._make_parent(path)
@@ -138,12 +138,12 @@ class RemoteFolder:
                 raise OSError(f"{there:,} of {here:,} bytes have arrived")
 
     def download(self, name: str, local: Path) -> None:
-        """Copy a file to this machine; FileNotFoundError where there is none."""
+        """Download a file; raise FileNotFoundError if there is no such file."""
         with self._telling(name, "read"):
             self._files.get_file(self._path(name), str(local))
 
     def folders(self, name: str) -> list[str]:
-        """Names of the folders in a folder, sorted; none where it is not there."""
+        """Return the sorted names of the folders in a folder; empty if it does not exist."""
         with self._telling(name, "listed"):
             self._files.invalidate_cache()  # others write here too
             try:
@@ -154,15 +154,18 @@ class RemoteFolder:
         return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in folders)
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder and all in it; nothing where it is not there."""
+        """Remove a file, or a folder with its content; do nothing if it does not exist."""
         with self._telling(name, "removed"):
             self._files.invalidate_cache()
             if self._files.exists(self._path(name)):
                 self._files.rm(self._path(name), recursive=True)
 
     def _make_parent(self, path: str) -> None:
-        """An object store, whose paths begin with a bucket, has no folders to make; asked for
-        one, s3fs makes the bucket, which may be a misspelt one."""
+        """Make the parent folder, except in an object store.
+
+        An object store, whose paths begin with a bucket, has no folders. Asked for one, s3fs
+        would create the bucket, whose name may be misspelled.
+        """
         if path.startswith("/"):
             self._files.makedirs(self._files._parent(path), exist_ok=True)
 
@@ -171,7 +174,7 @@ class RemoteFolder:
 
     @contextmanager
     def _telling(self, name: str, done: str) -> Iterator[None]:
-        """Errors of the file system as ours, but that a file which is to be read is not there."""
+        """Turn file system errors into CheckpointError, except FileNotFoundError from a read."""
         try:
             yield
         except Exception as error:  # each file system has errors of its own

@@ -1,10 +1,10 @@
-"""Files and folders that take the place of old ones, whole, and never lose the old ones.
+"""Atomic replacement of files and folders, without ever losing the old ones.
 
     .NAME.partial-HOST-RANDOM            being written, beside NAME; locked by its writer
-    .NAME.partial-HOST-RANDOM.replaced   the old NAME, where names cannot be exchanged at once
+    .NAME.partial-HOST-RANDOM.replaced   the old NAME, if names cannot be exchanged atomically
 
-A killed writer leaves these behind. The next one of the same NAME removes what nobody has
-locked; while NAME is missing it puts the old one back instead.
+A killed writer leaves these behind. The next writer of the same NAME removes those that no
+process has locked. If NAME is missing, it restores the old one instead.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pathlib import Path
 _REPLACED = ".replaced"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM)
-"""How kernels and file systems without `RENAME_EXCHANGE` refuse it; a seccomp filter by EPERM."""
+"""Errors of kernels and file systems without `RENAME_EXCHANGE`; EPERM is from seccomp filters."""
 
 
 class Staged:
-    """A hidden file or folder beside `target` that takes its place once it is complete.
+    """Hidden file or folder next to `target` that replaces it once it is complete.
 
-    Its name cannot be foreseen and it is created exclusively, so that nobody who may write to
-    the same folder can put a link in its place.
+    It has an unpredictable name and is created exclusively, so that other users who may write
+    to the same folder cannot put a link in its place.
 
     Args:
-        target: place to take.
-        folder: whether it is a folder.
+        target: path to replace.
+        folder: True for a folder, False for a file.
     """
 
     def __init__(self, target: Path, folder: bool = False) -> None:
@@ -43,16 +43,16 @@ class Staged:
         self._descriptor: int | None = None
 
     def create(self) -> None:
-        """Put back or remove what killed writers left, then create it empty."""
+        """Restore or remove the leftovers of killed writers, then create it empty."""
         if self._folder:
             restore(self.target)
         _remove_leftovers(self.target)
         while not self._created():
-            # Another writer took it for a leftover before it was locked.
+            # Another writer removed it as a leftover before it was locked.
             self.discard()
 
     def _created(self) -> bool:
-        """Create and lock it; False where another writer was quicker to remove it."""
+        """Create and lock it; return False if another writer removed it first."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         if self._folder:
             self.path.mkdir(mode=0o700)
@@ -66,12 +66,12 @@ class Staged:
         return _lock(self._descriptor, True) and _is_at(self.path, self._descriptor)
 
     def publish(self, replace: bool = True) -> None:
-        """Take the place of `target`, on disk, and remove what was there.
+        """Durably replace `target` and remove its old content.
 
-        After an OSError the old one is in its place.
+        After an OSError the old target is still in place.
 
         Args:
-            replace: a folder that is not empty too; a file always replaces a file.
+            replace: True to replace a folder that is not empty, too; files are always replaced.
         """
         self.path.chmod((0o777 if self._folder else 0o666) & ~_umask())
         sync(self.path)
@@ -96,7 +96,7 @@ class Staged:
             raise
 
     def discard(self) -> None:
-        """Remove it; after `publish` that is what it has replaced."""
+        """Remove the staged path; after an exchange by `publish` it holds the old target."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -104,7 +104,7 @@ class Staged:
 
 
 def restore(target: Path) -> None:
-    """Put back what a killed writer had moved out of the way, while nothing is at `target`."""
+    """Move back the old target that a killed writer had moved aside, if `target` is missing."""
     if os.path.lexists(target):
         return
     for path in _leftovers(target, f".{target.name}.partial-"):
@@ -125,7 +125,7 @@ def sync(path: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Exchange two names: at once where the file system can, else so that `restore` undoes it."""
+    """Exchange two names: atomically if the file system can, else so that `restore` undoes it."""
     try:
         _rename_exchange(first, second)
         return
@@ -145,7 +145,7 @@ def _exchange(first: Path, second: Path) -> None:
 
 
 def _rename_exchange(first: Path, second: Path) -> None:
-    """Call renameat2(RENAME_EXCHANGE), which Python has no function for."""
+    """Call renameat2(RENAME_EXCHANGE), which Python does not wrap."""
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -156,9 +156,9 @@ def _rename_exchange(first: Path, second: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what killed writers of this machine left, unless it is all that is left of `target`.
+    """Remove leftovers of killed writers of this machine, except the only copy of `target`.
 
-    Locks may not reach to other machines, whose writers may be at work.
+    Locks may not reach other machines, whose writers may still be running.
     """
     for path in _leftovers(target, _own_prefix(target)):
         if path.name.endswith(_REPLACED) and not os.path.lexists(target):
@@ -173,7 +173,7 @@ def _own_prefix(target: Path) -> str:
 
 
 def _leftovers(target: Path, prefix: str) -> list[Path]:
-    """Files and folders of this user whose names begin so; links are none of ours."""
+    """Return this user's files and folders whose names start with the prefix, without links."""
     with suppress(OSError), os.scandir(target.parent) as entries:
         return [
             Path(entry.path)
@@ -187,7 +187,7 @@ def _leftovers(target: Path, prefix: str) -> list[Path]:
 
 @contextmanager
 def _abandoned(path: Path, without_locks: bool = False) -> Iterator[bool]:
-    """Hold the lock of a file or folder; False where another process does, or it has gone."""
+    """Hold the lock of a path; yield False if another process holds it or the path is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -200,7 +200,7 @@ def _abandoned(path: Path, without_locks: bool = False) -> Iterator[bool]:
 
 
 def _lock(descriptor: int, without_locks: bool) -> bool:
-    """Whether no other process holds it; `without_locks` where the file system cannot say."""
+    """Try to lock; return True on success, `without_locks` if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -211,14 +211,14 @@ def _lock(descriptor: int, without_locks: bool) -> bool:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file or folder is still the one of that name."""
+    """Return True if the open file or folder is still the one at `path`."""
     with suppress(OSError):
         return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
     return False
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder and all in it, if it is there and can be removed."""
+    """Remove a file, or a folder with its content, if it exists and can be removed."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -227,7 +227,7 @@ def _remove(path: Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,6 +1,6 @@
-"""Reading files of tensors that others may have written: no code runs, and memory is bounded.
+"""Safe loading of untrusted tensor files: no code runs, and memory is bounded.
 
-torch stores the members of its zip archives as they are. A compressed member could be a thousand
+torch stores the members of its zip archives uncompressed. A compressed member could be a thousand
 times as large as its file, and a tensor may claim more numbers than its member has.
 """
 
@@ -20,10 +20,10 @@ from pres_dist.files import open_regular
 
 
 def load_tensors(file: Path) -> Any:
-    """Return what `torch.save` wrote into a file: tensors and plain values.
+    """Return the content of a file that `torch.save` wrote: tensors and plain values.
 
     Raises:
-        Exception: of many kinds, where the file is damaged or holds anything else.
+        Exception: of many kinds, if the file is damaged or holds anything else.
     """
     with open_regular(file) as opened:
         num_bytes = os.fstat(opened.fileno()).st_size
@@ -42,7 +42,7 @@ def load_tensors(file: Path) -> Any:
 
 
 def check_members(file: BinaryIO | Part, num_bytes: int) -> None:
-    """Raise ValueError unless a file is a zip archive whose members lie in it as they are."""
+    """Raise ValueError unless a file is a zip archive of uncompressed members."""
     try:
         members = zipfile.ZipFile(cast(BinaryIO, file)).infolist()
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
@@ -56,7 +56,7 @@ def check_members(file: BinaryIO | Part, num_bytes: int) -> None:
 
 
 class Part(io.RawIOBase):
-    """A part of a file as a file of its own, for reading."""
+    """Read-only view of a byte range of a file."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file, self._start, self._length, self._at = file, start, length, 0

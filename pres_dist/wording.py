@@ -1,4 +1,4 @@
-"""Options as the user can give them, for hints in messages; text that is safe to print."""
+"""Spelling of options for hints in messages; text that is safe to print."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _in_python: ContextVar[bool] = ContextVar("in_python", default=False)
 
 @contextmanager
 def in_python() -> Iterator[None]:
-    """Name options as Python has them; also a decorator of what a notebook calls.
+    """Use the Python spelling of options in messages; also usable as a decorator.
 
-    Elsewhere messages name them as the command line does.
+    Otherwise messages use the spelling of the command line.
     """
     token = _in_python.set(True)
     try:
@@ -25,10 +25,10 @@ def in_python() -> Iterator[None]:
 
 
 def setting(name: str, value: object = None) -> str:
-    """Return how to give an option: ``--time-unit ns``, in Python ``time_unit="ns"``.
+    """Return an option with its value: ``--time-unit ns``, in Python ``time_unit="ns"``.
 
     Args:
-        name: of the option, as Python has it.
+        name: Python name of the option.
         value: None for an option that is switched on.
     """
     if not _in_python.get():
@@ -45,14 +45,14 @@ def option_name(name: str) -> str:
 
 
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Bidirectional controls, which make a line read as another."""
+"""Bidirectional controls, which can make a line look like a different one."""
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey rather than show; new lines stay.
+    """Escape characters that a terminal would interpret rather than show; keep newlines.
 
-    A file that is no text, or an id of a hostile one, must not clear a screen.
+    A binary file, or an id in a hostile file, must not clear the screen.
     """
     if text.isascii() and text.replace("\n", "").isprintable():
         return text

@@ -1,4 +1,4 @@
-"""torchrun as launch/ starts it: the same arguments, and a line where torchrun leaves a traceback.
+"""torchrun for the scripts in launch/: same arguments, but one error line and no traceback.
 
 python -m pres_dist.parallel.agent --standalone --nproc-per-node=2 -m pres_dist train CONFIG
 """
@@ -22,11 +22,11 @@ from pres_dist.parallel.parent import AGENT, end_with_launcher
 
 
 def main(argv: list[str]) -> int:
-    """Run the workers to their end.
+    """Run the workers until all have ended.
 
     Returns:
-        0; the exit code of the worker that failed first in the last attempt (2 for what
-        the user can put right), 1 where a signal ended it; 128 + N after signal N.
+        0 on success; the exit code of the worker that failed first in the last attempt (2 for
+        an error that the user can fix), 1 if a signal ended it; 128 + N after signal N.
     """
     arguments = run.parse_args(argv)
     default = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30")
@@ -47,16 +47,16 @@ def main(argv: list[str]) -> int:
         return 128 + stop.sigval
     finally:
         if launcher not in (None, os.getppid()) and arguments.log_dir:
-            # The script would have removed its folder, and has been killed.
+            # The script that would remove this folder has been killed.
             shutil.rmtree(arguments.log_dir, ignore_errors=True)
     return 0
 
 
 def _wait_before_kill(seconds: int) -> None:
-    """Let workers have so long to end after SIGTERM, also before a restart.
+    """Set the seconds that workers have to end after SIGTERM, also before a restart.
 
-    Torch heeds --shutdown-timeout at its own end only, and waits for 30 s for a worker that
-    has stopped before it starts all again.
+    Torch applies --shutdown-timeout only when torchrun itself ends. Before a restart it waits
+    30 s for a stopped worker.
     """
     for method in (PContext.close, LocalElasticAgent._shutdown):
         *others, _ = method.__defaults__ or (None,)
@@ -64,9 +64,9 @@ def _wait_before_kill(seconds: int) -> None:
 
 
 def _end_stragglers(seconds: int) -> None:
-    """Kill workers that have not ended so long after another worker here has succeeded.
+    """Kill workers that have not ended within `seconds` of the first success on this machine.
 
-    Workers end together. One that was stopped on the last yards has nobody left who would miss
+    Workers end together. If one stops after its last collective, no other worker times out on
     it, and torch waits for it without a limit.
     """
     monitor = LocalElasticAgent._monitor_workers
@@ -76,7 +76,7 @@ def _end_stragglers(seconds: int) -> None:
         handlers: dict[int, Any] = getattr(agent._pcontext, "subprocess_handlers", {})
         workers = [handler.proc for handler in handlers.values()]
         if any(worker.poll() == 0 for worker in workers):
-            # Its first worker names an attempt.
+            # The first worker's process id identifies an attempt.
             started = since.setdefault(workers[0].pid, time.monotonic())
             late = [worker for worker in workers if worker.poll() is None]
             if time.monotonic() - started > seconds:

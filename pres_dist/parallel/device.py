@@ -1,4 +1,4 @@
-"""The device that a worker computes on: each worker of a machine takes a GPU of its own."""
+"""Device selection: each worker of a machine uses its own GPU."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pres_dist.errors import ConfigError
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device of this worker, with its number.
+    """Return the device of this worker, with its index.
 
-    Where several workers run on a machine, a device without a number is the one of the
-    worker's own number there (LOCAL_RANK).
+    If several workers run on a machine, a device without an index gets the worker's LOCAL_RANK
+    as its index.
 
     Args:
         name: as in `training.device`.
 
     Raises:
-        ConfigError: there is no such device, or two workers would get the same one.
+        ConfigError: the device does not exist, or two workers would get the same one.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,7 +40,7 @@ def device_of(name: str) -> torch.device:
 
 
 def is_here(name: str) -> bool:
-    """Return whether this machine has a device, named as in `training.device`."""
+    """Return True if this machine has the device, named as in `training.device`."""
     if name == "auto":
         return True
     try:
@@ -54,43 +54,42 @@ def is_here(name: str) -> bool:
 def use_device(device: torch.device) -> None:
     """Make the device the current one of this process.
 
-    Collectives of Python objects send by the current device, whatever device the tensors of
-    the process are on: without this every worker would send by the first GPU, which NCCL
-    refuses.
+    Collectives of Python objects use the current device, whatever device the tensors of the
+    process are on. Without this every worker would use the first GPU, which NCCL refuses.
     """
     if _is_numbered(device):
         _module_of(device).set_device(device)
 
 
 def group_arguments(device: torch.device) -> dict[str, Any]:
-    """Return the arguments of `init_process_group` for workers on such devices.
+    """Return the arguments of `init_process_group` for workers on this kind of device.
 
-    These are NCCL for GPUs and gloo for CPUs. NCCL takes the device too: else it guesses one
-    by the rank.
+    The backend is NCCL for GPUs and gloo for CPUs. NCCL also gets the device, because it would
+    otherwise guess one from the rank.
     """
     backend = dist.get_default_backend_for_device(device)
     return {"backend": backend, "device_id": device if _is_numbered(device) else None}
 
 
 def workers_here() -> int:
-    """Return the number of workers on this machine, as torchrun and Ray Train tell it."""
+    """Return the number of workers on this machine, as set by torchrun or Ray Train."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _is_numbered(device: torch.device) -> bool:
-    """Whether a machine may have several devices of this type, of which one is current."""
+    """Return True if a machine may have several devices of this type, one of them current."""
     return device.type != "cpu" and hasattr(_module_of(device), "set_device")
 
 
 def _module_of(device: torch.device) -> Any:
-    """`torch.cuda`, or what stands for it with another accelerator."""
+    """Return `torch.cuda`, or the equivalent module of another accelerator."""
     return torch.get_device_module(device)
 
 
 def _of_this_worker(device: torch.device) -> torch.device:
     module, workers = _module_of(device), workers_here()
     if not module.is_available():
-        return device  # torch tells why when the device is first used
+        return device  # torch reports the reason when the device is first used
     count, numbered = int(module.device_count()), str(device) != device.type
     if numbered and device.index >= count:
         raise ConfigError(

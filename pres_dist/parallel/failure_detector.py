@@ -1,9 +1,9 @@
-"""What workers tell one another besides collectives: that they are at work, and who is late.
+"""Failure detection: heartbeats of busy workers, and names of workers that do not answer.
 
-A collective that waits too long does not know for whom, and nobody knows of a worker that
-computes something alone for all whether it still does. Both are told through the key-value
-store at which the workers met. It may be kept by a process that has stopped, which then
-answers nothing and cannot be given up waiting for: whoever asks does so in a thread.
+A collective that times out does not report which worker it waited for. And while one worker
+computes something for all, the others cannot see whether it is still running. Workers exchange
+both facts through the key-value store of their rendezvous. The process that hosts the store may
+have stopped. A request to it then never returns and has no timeout, so requests run in a thread.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from pres_dist.parallel.heartbeat import beating
 Result = TypeVar("Result")
 
 LONGEST_S = 3600.0
-"""No worker may compute longer for all others, however busy it is."""
+"""Longest time in seconds that one worker may compute while all others wait."""
 _BEATS = 4
-"""Signs of life within a timeout."""
+"""Heartbeats per timeout."""
 _GRACE_S = 5.0
-"""How much later than the first the last worker may find that somebody is missing."""
+"""Longest delay in seconds between the first and the last worker that notice a missing one."""
 
 
 class FailureDetector:
-    """Tells whether others are at work.
+    """Failure detector of a group of workers.
 
     Args:
-        store: that all of them share.
-        group: of gloo, theirs, with a timeout of `LONGEST_S`.
+        store: shared by all of the workers.
+        group: their gloo group, with a timeout of `LONGEST_S`.
         rank: of this worker.
         size: number of workers.
-        timeout_s: seconds without a sign of life after which a worker is given up.
+        timeout_s: seconds without a heartbeat after which a worker counts as lost.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class FailureDetector:
         size: int,
         timeout_s: float,
     ) -> None:
-        clone = getattr(store, "clone", None)  # a connection of its own, where there are any
+        clone = getattr(store, "clone", None)  # its own connection, for stores that have connections
         self._store = store if clone is None else clone()
         self._group, self._rank, self._size = group, rank, size
         self.timeout_s = timeout_s
@@ -58,10 +58,10 @@ class FailureDetector:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Give signs of life while the block computes something for all."""
+        """Send heartbeats while the block computes something for all."""
         key = self._next_piece()
         try:
-            # RuntimeError: the store is gone, and so are those who listen.
+            # RuntimeError: the store is gone, and with it the readers of heartbeats.
             with beating(
                 lambda: self._store.add(key, 1), self.timeout_s / _BEATS, gone=RuntimeError
             ):
@@ -70,11 +70,11 @@ class FailureDetector:
             dist.broadcast(torch.zeros(1), group_src=self._rank, group=self._group)
 
     def wait_for(self, worker: int) -> None:
-        """Wait until the worker's `working` has ended.
+        """Wait until the worker's `working` block has ended.
 
         Raises:
-            WorkerLostError: it gave no sign of life for too long, or has worked too long.
-            RuntimeError: of gloo, it has died.
+            WorkerLostError: the worker sent no heartbeat for too long, or worked too long.
+            RuntimeError: raised by gloo if the worker has died.
         """
         key, piece_s = self._next_piece(), self.timeout_s / _BEATS
         work = dist.broadcast(torch.zeros(1), group_src=worker, group=self._group, async_op=True)
@@ -93,9 +93,9 @@ class FailureDetector:
                 )
 
     def missing(self) -> list[int]:
-        """Workers that have not found, as this one has, that somebody is missing."""
+        """Return the workers that have not noticed, as this one has, that a worker is missing."""
         found = _answer(self._not_late, 2 * _GRACE_S)
-        return [0] if found is None else found  # worker 0 keeps the store, where nobody answers
+        return [0] if found is None else found  # no answer: worker 0 hosts the store
 
     def _not_late(self) -> list[int]:
         self._store.set(f"late-{self._rank}", "")
@@ -110,13 +110,13 @@ class FailureDetector:
         return found
 
     def _next_piece(self) -> str:
-        """The key of the signs of life that belong to the next piece of work."""
+        """Return the heartbeat key of the next piece of work."""
         self._pieces += 1
         return f"beats-{self._pieces}"
 
 
 def _comes_to_end(work: dist.Work, seconds: float) -> bool:
-    """Whether a collective ends in time; RuntimeError when it fails, as of a worker that died."""
+    """Return True if a collective ends in time; raise RuntimeError if it fails."""
     try:
         work.wait(timedelta(seconds=seconds))
     except RuntimeError:
@@ -127,7 +127,7 @@ def _comes_to_end(work: dist.Work, seconds: float) -> bool:
 
 
 def _answer(ask: Callable[[], Result], seconds: float) -> Result | None:
-    """What a call to the store returns; None when that takes too long, or the store is gone."""
+    """Return the result of a call to the store; None if it is too slow or the store is gone."""
     answers: list[Result] = []
     ended = Event()
 
@@ -142,7 +142,7 @@ def _answer(ask: Callable[[], Result], seconds: float) -> Result | None:
 
 
 def lost(workers: list[int], timeout_s: float) -> WorkerLostError:
-    """The error that names who has not answered for so long."""
+    """Return the error for workers that timed out."""
     names = ", ".join(map(str, workers))
     who = f"worker {names} has" if len(workers) == 1 else f"one or several of workers {names} have"
     return WorkerLostError(
@@ -153,10 +153,10 @@ def lost(workers: list[int], timeout_s: float) -> WorkerLostError:
 
 @contextmanager
 def naming_the_lost(detector: FailureDetector | None) -> Iterator[None]:
-    """Turn what a collective raises when somebody is missing into an error that says who.
+    """Turn the error of a failed collective into one that names the lost workers.
 
     Raises:
-        WorkerLostError: instead of it.
+        WorkerLostError: in place of the collective's error.
     """
     try:
         yield

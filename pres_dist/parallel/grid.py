@@ -1,8 +1,8 @@
-"""Who computes what: time slices x epochs x replicas, laid over the ranks.
+"""Layout of the work: time slices x epochs x replicas, mapped to ranks.
 
-Ranks go through slices first, then epochs, then replicas, and a worker's slices follow
-each other: so the parts of a step, taken in the order of ranks, are in the order
-(replica, epoch, slice) whatever the number of workers.
+Ranks enumerate slices first, then epochs, then replicas, and a worker's slices are
+consecutive. So the parts of a step, taken in the order of ranks, are in the order
+(replica, epoch, slice) for any number of workers.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pres_dist.errors import ConfigError
 
 
 def share(num: int, part: int, parts: int) -> slice:
-    """One of `parts` consecutive shares of `num` things; their sizes differ by one at most."""
+    """Return one of `parts` consecutive shares of `num` items; sizes differ by at most one."""
     return slice(num * part // parts, num * (part + 1) // parts)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The place of one worker among all.
+    """Position of one worker in the layout of the work.
 
     Attributes:
-        rank, size: of the worker, and of all.
+        rank, size: rank of this worker, and number of workers.
         slices: time slices of a temporal batch.
         epochs: groups of workers with the same events and different negatives.
         replicas: copies of the memory.
@@ -37,12 +37,12 @@ class Grid:
 
     @property
     def slice_workers(self) -> int:
-        """Workers that share the slices of one temporal batch."""
+        """Number of workers that share the slices of one temporal batch."""
         return self.size // (self.epochs * self.replicas)
 
     @property
     def memory_workers(self) -> int:
-        """Workers that share one memory."""
+        """Number of workers that share one memory."""
         return self.size // self.replicas
 
     @property
@@ -59,7 +59,7 @@ class Grid:
 
     @property
     def in_last_replica(self) -> bool:
-        """Whether this worker's memory is the one at the end of the training split."""
+        """True if this worker's memory is the one at the end of the training split."""
         return self.replica == self.replicas - 1
 
     @property
@@ -68,25 +68,25 @@ class Grid:
         return self.size - self.memory_workers
 
     def own_slices(self, num_events: int) -> list[slice]:
-        """The parts of a temporal batch that this worker computes, some perhaps empty."""
+        """Return the slices of a temporal batch that this worker computes; some may be empty."""
         first = self.rank % self.slice_workers * self.slices_each
         parts = range(first, first + self.slices_each)
         return [share(num_events, part, self.slices) for part in parts]
 
     def memory_ranks(self, replica: int) -> list[int]:
-        """Ranks of the workers that share a memory."""
+        """Return the ranks of the workers that share a memory."""
         return list(range(replica * self.memory_workers, (replica + 1) * self.memory_workers))
 
     def own_replica(self) -> Grid:
-        """The same worker among those that share its memory; epochs stay as they are."""
+        """Return this worker's grid within its replica; epochs are unchanged."""
         return Grid(self.rank % self.memory_workers, self.memory_workers, self.slices, self.epochs)
 
 
 def training_grid(config: ParallelConfig, rank: int, size: int) -> Grid:
-    """The grid of a training run.
+    """Return the grid of a training run.
 
     Raises:
-        ConfigError: so many workers cannot share the work in this way.
+        ConfigError: this number of workers cannot share the work in this way.
     """
     groups = config.epochs * config.replicas
     if size % groups:
@@ -104,6 +104,6 @@ def training_grid(config: ParallelConfig, rank: int, size: int) -> Grid:
 
 
 def evaluation_grid(config: ParallelConfig, rank: int, size: int) -> Grid:
-    """Slices only; those of training where so many workers can share them."""
+    """Return a grid of slices only: as many as in training if the workers can share them."""
     slices = config.slices or size
     return Grid(rank, size, slices if slices % size == 0 else size)

@@ -1,4 +1,4 @@
-"""Signs of life while something else goes on."""
+"""Heartbeats from a background thread."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from threading import Event, Thread
 def beating(
     beat: Callable[[], object], every_s: float, gone: type[Exception] = ConnectionError
 ) -> Iterator[None]:
-    """Call `beat` every so often, in a thread, until the block ends.
+    """Call `beat` periodically, in a thread, until the block ends.
 
     Args:
-        beat: gives a sign of life.
+        beat: sends a heartbeat.
         every_s: seconds between calls.
-        gone: what it raises once nobody listens, which ends the calls.
+        gone: exception of `beat` for a receiver that is gone; it ends the calls.
     """
     ended = Event()
 

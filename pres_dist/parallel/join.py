@@ -1,4 +1,4 @@
-"""Joining the workers of a run: those that a launcher started, or none besides this one."""
+"""Joining of the workers of a run: those that a launcher started, or this process alone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pres_dist.parallel.rendezvous import init_process_group
 from pres_dist.parallel.world import World
 
 _START = timedelta(minutes=10)
-"""Workers may start so much later than others: machines differ, and load torch from afar."""
+"""Maximum start-up skew: hosts differ, and torch may load from network storage."""
 _TIMEOUT_S = 120.0
 _DETECTORS = count()
-"""Numbers the failure detectors of this process; all workers make theirs in the same order."""
+"""Counter of this process's failure detectors; all workers make theirs in the same order."""
 
 
 @contextmanager
@@ -34,19 +34,18 @@ def join_world(
     grid_of: Callable[[int, int], Grid] | None = None,
     timeout_s: float = _TIMEOUT_S,
 ) -> Iterator[World]:
-    """The workers that a launcher started, or a world of one where none did.
+    """Join the workers that a launcher started; without a launcher, yield a world of one.
 
-    A process group that is there already (Ray Train makes one, and so does an outer
-    call) is joined and left as it is.
+    An existing process group (from Ray Train or an outer call) is used and left as it is.
 
     Args:
-        device: of this worker, which becomes its current one; NCCL for a GPU, gloo for a CPU.
-        grid_of: the grid of a rank among so many workers; a slice a worker when None.
+        device: of this worker, made its current one; NCCL for a GPU, gloo for a CPU.
+        grid_of: returns the grid for a rank and a size; one slice per worker if None.
         timeout_s: seconds to wait for a worker that does not answer.
 
     Raises:
         ConfigError: torchrun's variables are incomplete, or the grid does not fit.
-        WorkerLostError: another worker died or does not answer; also in the block.
+        WorkerLostError: another worker died or does not answer; also raised within the block.
     """
     grid_of = grid_of or (lambda rank, size: Grid(rank, size, size))
     use_device(device)
@@ -67,7 +66,7 @@ def join_world(
         with naming_the_lost(world.detector):
             yield world
     except WorkerLostError:
-        outer = True  # groups of one that does not answer cannot be ended; the process can
+        outer = True  # a group with a hung worker cannot be destroyed; the process can end
         raise
     finally:
         if not outer:
@@ -75,9 +74,9 @@ def join_world(
 
 
 def _world_of(grid: Grid, timeout_s: float) -> World:
-    """The world in groups of its own: those of all workers, and those of each memory.
+    """Return the world with new process groups: of all workers, and of each memory.
 
-    With NCCL, where a group takes memory of the GPU, the default one is that of all.
+    With NCCL, whose groups take GPU memory, the default group serves as that of all workers.
     """
     timeout, own = timedelta(seconds=timeout_s), grid.own_replica()
     control = dist.new_group(timeout=timeout, backend="gloo")
@@ -97,7 +96,7 @@ def _world_of(grid: Grid, timeout_s: float) -> World:
 
 
 def _patient(ranks: list[int] | None = None) -> dist.ProcessGroup:
-    """A group that waits as long as one worker may work alone for all others."""
+    """Return a gloo group whose timeout covers the longest single-worker phase."""
     return dist.new_group(ranks, timeout=timedelta(seconds=LONGEST_S), backend="gloo")
 
 

@@ -1,4 +1,4 @@
-"""The interface that is of this machine alone."""
+"""Network settings that keep workers of one machine on the loopback interface."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Mapping
 INTERFACES = dict.fromkeys(
     ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo0" if sys.platform == "darwin" else "lo"
 )
-"""What keeps gloo and NCCL on it."""
+"""Environment variables that keep gloo and NCCL on loopback."""
 
 
 def stay_on_loopback(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that keep workers of one machine on loopback; none where interfaces are chosen.
+    """Return the variables that keep workers of one machine on loopback, unless set already.
 
     Args:
-        environment: what torchrun has set. Workers of several machines need another interface.
+        environment: as set by torchrun. For workers of several machines, which need another
+            interface, no variables are returned.
     """
     local, in_all = environment.get("LOCAL_WORLD_SIZE"), environment.get("WORLD_SIZE")
     if local is None or local != in_all:

@@ -1,12 +1,12 @@
-"""The notice that a run shall end soon: SIGTERM, as schedulers and clouds give it.
+"""Graceful shutdown on SIGTERM, which schedulers and clouds send before they end a process.
 
-SIGHUP, of a terminal that is closed or a connection that breaks, is the same notice, unless it is
-ignored as `nohup` wants. What would be printed on that terminal is dropped from then on.
+SIGHUP, from a closed terminal or a broken connection, has the same effect, unless it is ignored
+as under `nohup`. Further output to that terminal is dropped.
 
-The first SIGTERM asks workers that train to finish their step and leave a checkpoint; before
-and after that there is nothing to save, and it ends the process. The second one ends it at
-once. Launchers often pass on a signal that the workers get themselves
-as well, so that what follows within two seconds belongs to the first.
+The first SIGTERM asks training workers to finish their step and write a checkpoint. Before
+and after training there is nothing to save, and it ends the process. A second one ends the
+process at once. Launchers often forward a signal that the workers also receive directly, so
+repeats within two seconds belong to the first.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 TERMINATED = 143
-"""Exit code of a command that SIGTERM has ended, as a shell gives it."""
+"""Exit code of a command that SIGTERM ended, as in a shell."""
 _SAME_NOTICE_S = 2.0
 
 
 @dataclass
 class Notice:
-    """Whether the run shall end.
+    """Shutdown request of a run.
 
     Attributes:
-        asked: this process was told so.
-        agreed: all workers know it, at the same step.
-        training: whether steps are under way, after which it is heeded.
+        asked: True once this process has received the request.
+        agreed: True once all workers have agreed, at the same step, to end.
+        training: True while steps run; the request is then handled after a step.
     """
 
     asked: bool = False
@@ -42,14 +42,14 @@ class Notice:
     _asked_at: float = 0.0
 
     def take(self) -> bool:
-        """Note a SIGTERM; whether it is the notice, and not one to end at once."""
+        """Record a SIGTERM; return True for the request, False for one to end at once."""
         if not self.asked:
             self.asked, self._asked_at = True, time.monotonic()
         return time.monotonic() - self._asked_at < _SAME_NOTICE_S
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """A block that looks after every step whether it shall end."""
+        """Mark the block as one that checks for the request after every step."""
         self.training = True
         try:
             yield
@@ -61,15 +61,15 @@ class Notice:
 
 
 PROCESS = Notice()
-"""What this process was told; there is one SIGTERM for all that runs in it."""
+"""Shutdown request of this process, shared by all that runs in it."""
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Let SIGTERM be a notice to this process; outside of the main thread nothing changes.
+    """Handle SIGTERM as a shutdown request; do nothing outside the main thread.
 
     Python handles signals between two instructions of the main thread, which may be waiting
-    for another worker. So a thread of its own reads them from a pipe, as they come.
+    for another worker. So a separate thread reads them from a pipe as they arrive.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -94,7 +94,7 @@ def listening() -> Iterator[None]:
 
 
 def notices() -> list[signal.Signals]:
-    """Return the signals that are a notice to this process."""
+    """Return the signals that request a shutdown of this process."""
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN:
         return [signal.SIGTERM]
@@ -102,7 +102,7 @@ def notices() -> list[signal.Signals]:
 
 
 def leave_terminal(number: int) -> None:
-    """Drop what is printed from now on where the signal says that the terminal has gone.
+    """Drop further output if the signal means that the terminal is gone.
 
     Every write to it would fail, and so would the run on its last step.
     """
@@ -115,7 +115,7 @@ def leave_terminal(number: int) -> None:
 
 
 def _is_terminal(descriptor: int) -> bool:
-    """Return whether it is a terminal, also one that has gone, which `isatty` denies."""
+    """Return True for a terminal, also for one that is gone, where `isatty` returns False."""
     try:
         return stat.S_ISCHR(os.fstat(descriptor).st_mode)
     except OSError:

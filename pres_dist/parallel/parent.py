@@ -1,7 +1,7 @@
 """Processes that end when the process that started them dies.
 
 A worker of torchrun is in a session of its own, and no signal reaches it when its agent is killed.
-Linux sends a process a signal of its choice when its parent dies; elsewhere a thread looks for it.
+On Linux the kernel sends a chosen signal when the parent dies; elsewhere a thread polls for it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def end_with_agent() -> None:
 
 
 def end_with_launcher() -> bool:
-    """Get SIGTERM when the script that started this process dies.
+    """Request SIGTERM for this process when the script that started it dies.
 
     Returns:
-        whether there is such a script.
+        True if there is such a script.
     """
     launcher = os.environ.pop(LAUNCHER, None)
     if launcher is None:
@@ -51,12 +51,12 @@ def end_with_launcher() -> bool:
 
 
 def become_reaper() -> bool:
-    """Adopt the orphans of all processes started from here; returns whether the system can."""
+    """Adopt the orphans of all descendants; return True if the system supports it."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
-    """Get a signal when the parent dies; at once where it has died already."""
+    """Request a signal for this process when its parent dies; at once if it already has."""
     if not _prctl(_PR_SET_PDEATHSIG, int(number)):
         _watch(lambda: os.getppid() == parent, number)
     # It may have died before the kernel was asked. A process without a parent belongs to process 1,
@@ -66,7 +66,7 @@ def end_with(parent: int, number: signal.Signals) -> None:
 
 
 def _prctl(option: int, value: int) -> bool:
-    """Set an attribute of this process; returns whether the system has taken it."""
+    """Set an attribute of this process; return True if the system has accepted it."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
@@ -90,7 +90,7 @@ def _end_self(number: signal.Signals) -> None:
 
 
 def _descends_from(process: int) -> bool:
-    """Return whether a process is the parent, or started it by way of a wrapper."""
+    """Return True if the process is the parent or a more distant ancestor."""
     if os.getppid() == process:
         return True
     import psutil
@@ -101,5 +101,5 @@ def _descends_from(process: int) -> bool:
 def _is_python(process: int) -> bool:
     try:
         return b"python" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:  # not Linux, or not ours to look at: better alive
+    except OSError:  # not Linux, or not readable: do not end the process
         return True

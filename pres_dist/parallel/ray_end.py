@@ -1,6 +1,6 @@
-"""SIGTERM of the launcher, made known to workers on Ray, which passes on none.
+"""Forwarding of the launcher's SIGTERM to workers on Ray, which forwards none itself.
 
-A file in the folder that the launcher and all workers see stands for the signal.
+A file in a folder that the launcher and all workers share represents the signal.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from pres_dist.parallel.notice import PROCESS
 
 END_S = 20.0
-"""Seconds after SIGTERM in which workers are to end: clouds and Kubernetes give thirty."""
+"""Seconds that workers have to end after SIGTERM; clouds and Kubernetes allow thirty."""
 END = "end"
 _POLL_S = 0.2
 
 
 @contextmanager
 def passing_on_the_end(storage: Path) -> Iterator[None]:
-    """Let workers know when this process is told to end, and end it if they do not in time."""
+    """Forward a shutdown request to workers; end this process if they do not end in time."""
     (storage / END).unlink(missing_ok=True)
     over = threading.Event()
 
@@ -45,7 +45,7 @@ def passing_on_the_end(storage: Path) -> Iterator[None]:
 
 
 def await_the_end(storage: Path) -> None:
-    """Take the launcher's word, in a worker, whenever it comes."""
+    """Watch, in a worker, for the launcher's shutdown request."""
 
     def wait() -> None:
         while not (storage / END).exists():

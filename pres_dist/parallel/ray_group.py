@@ -1,8 +1,8 @@
-"""How the workers of Ray Train find one another.
+"""Rendezvous of Ray Train workers on the addresses of their nodes.
 
-Ray Train's own way has two faults. The store of worker 0 listens on all interfaces, also where the
-cluster is on loopback. And gloo listens on the address that the host name stands for, often one of
-loopback, so that workers on different nodes never meet.
+Ray Train's own rendezvous has two faults. The store of worker 0 listens on all interfaces, even if
+the cluster is on loopback. And gloo listens on the address that the host name resolves to, often a
+loopback one, so that workers on different nodes cannot connect.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pres_dist.parallel.device import device_of, group_arguments
 
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _held: list[dist.Store] = []
-"""The store of this process, which must live as long as the group."""
+"""Store of this process, which must live as long as the group."""
 
 
 class GroupOnNodeAddresses(TorchConfig().backend_cls):  # type: ignore[misc]
-    """Joins the workers on the addresses under which their nodes belong to the cluster."""
+    """Ray Train backend that joins workers on the addresses of their nodes in the cluster."""
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        """Make the process group; called by Ray Train once all workers are there."""
+        """Make the process group; called by Ray Train once all workers have started."""
         size, timeout_s = len(worker_group), backend_config.timeout_s
         on_gpu = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         rendezvous = worker_group.execute_single(0, _open, timeout_s)
@@ -45,7 +45,7 @@ class GroupOnNodeAddresses(TorchConfig().backend_cls):  # type: ignore[misc]
 
 @dataclass
 class GroupConfig(TorchConfig):
-    """`TorchConfig` with that way to join."""
+    """`TorchConfig` that joins workers by `GroupOnNodeAddresses`."""
 
     @property
     def backend_cls(self) -> type[GroupOnNodeAddresses]:
@@ -53,7 +53,7 @@ class GroupConfig(TorchConfig):
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface of this machine that has an address; None if none has."""
+    """Return the network interface of this machine that has an address; None if none has."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(one.address == address for one in addresses):
             return name
@@ -61,14 +61,14 @@ def interface_of(address: str) -> str | None:
 
 
 def _open(timeout_s: float) -> TCPRendezvous:
-    """Make the store of all workers in the process of the first."""
+    """Make the store of all workers in the process of worker 0."""
     store, rendezvous = open_rendezvous(ray.util.get_node_ip_address(), timeout_s)
     _held.append(store)
     return rendezvous
 
 
 def _join(rendezvous: TCPRendezvous, rank: int, size: int, device: str, timeout_s: float) -> None:
-    """What each worker does to belong to the group."""
+    """Join this worker to the process group."""
     context = ray.train.get_context()
     os.environ.update(
         RANK=str(rank),

@@ -1,8 +1,8 @@
 """Memory shards as Ray actors with host memory of their own.
 
-A shard that dies is not brought back: a new actor would have forgotten everything. Its
-workers raise `StoreError`, and whoever restarts the run starts new shards, which begin
-with what the checkpoint holds. The actors end with the worker that started them.
+A dead shard is not restarted, because a new actor would have lost its content. Its workers
+raise `StoreError`. Restarting the run starts new shards, which load the checkpoint. The
+actors end with the worker that started them.
 
 Ray is imported when shards are started.
 """
@@ -24,18 +24,18 @@ from pres_dist.memory.shard_service import host_shard
 from pres_dist.parallel.world import World
 
 _LEAVE_S = 10.0
-"""Seconds for a shard to end by itself once all workers have left."""
+"""Seconds that a shard has to end by itself once all workers have left."""
 
 
 @dataclass(frozen=True)
 class ShardResources:
-    """What Ray sets aside for a shard, and where.
+    """Resources that Ray reserves for each shard, and their placement.
 
     Attributes:
-        num_cpus: 0 by default: a shard works while its workers wait, so that workers
-            may take all CPUs of a machine.
-        memory_bytes: None takes what the rows need.
-        strategy: of the placement group; SPREAD keeps shards apart where it can.
+        num_cpus: 0 by default: a shard works while its workers wait, so workers may use all
+            CPUs of a machine.
+        memory_bytes: None reserves what the rows need.
+        strategy: of the placement group; SPREAD puts shards on different nodes if possible.
     """
 
     num_cpus: float = 0.0
@@ -43,13 +43,13 @@ class ShardResources:
     strategy: str = "SPREAD"
 
     def bundle(self, layout: ShardLayout, num_rows: int) -> dict[str, float]:
-        """Resources of one shard by Ray's names; never empty, which Ray refuses."""
+        """Return the resources of one shard by Ray's names; never empty, which Ray refuses."""
         memory = self.memory_bytes or max(layout.num_bytes(num_rows), 1 << 20)
         return {"memory": float(memory)} | ({"CPU": self.num_cpus} if self.num_cpus else {})
 
 
 class ShardActor:
-    """A Ray actor that is one shard."""
+    """Ray actor that hosts one shard."""
 
     def host(self, *args: Any) -> None:
         """Serve the shard, with the arguments of `host_shard`, until all workers have left."""
@@ -66,26 +66,26 @@ def start_shards(
     host: str | None = None,
     answer_s: float | None = None,
 ) -> tuple[ServerStore, EndShards]:
-    """Start the shards of a store, one for each of the placement's world; by all workers.
+    """Start the shards of a store, `placement.world` of them; called by all workers.
 
-    Ray must run in the leader: in a Ray actor it does, elsewhere after `ray.init`.
+    Ray must be initialized on rank 0: it is in a Ray actor, and elsewhere after `ray.init`.
 
     Args:
         world: the workers that share the memory: `World.own_replica`.
-        placement: which shard keeps which node.
+        placement: mapping of nodes to shards.
         layout: sizes of the rows.
-        timeout_s: seconds to wait for Ray to place the shards, and for all to meet.
-        resources: what Ray sets aside for each shard.
-        host: address of the leader for all others; None takes the loopback if Ray has
-            one node, and else the address that Ray knows this node by.
-        answer_s: seconds to wait for every answer later; None is as many.
+        timeout_s: seconds to wait for Ray to place the shards, and for all processes to join.
+        resources: reserved by Ray for each shard.
+        host: address of rank 0 for all others; None uses loopback if Ray has one node, and
+            else the address of this node in the cluster.
+        answer_s: seconds to wait for every later answer; None uses `timeout_s`.
 
     Returns:
-        this worker's side of the store, and what all workers call to end it.
+        this worker's side of the store, and a callable that all workers call to end it.
 
     Raises:
-        ConfigError: on all workers, Ray does not run here or has no room for the shards.
-        StoreError: on all workers, the shards did not come.
+        ConfigError: on all workers, if Ray does not run here or has no room for the shards.
+        StoreError: on all workers, if the shards did not join.
     """
     shards, answer_s = ActorShards(), timeout_s if answer_s is None else answer_s
     try:
@@ -110,7 +110,7 @@ def start_shards(
 
 @dataclass(frozen=True)
 class EndShards:
-    """Called by all workers when the run is over, well or not: ends the shards."""
+    """Callable that ends the shards; all workers call it after the run, also after a failure."""
 
     store: ServerStore
     shards: ActorShards
@@ -122,7 +122,7 @@ class EndShards:
 
 @dataclass
 class ActorShards:
-    """The actors, at the leader; nothing at the other workers."""
+    """The shard actors, on rank 0; empty on the other workers."""
 
     actors: list[Any] = field(default_factory=list)
     ends: list[Any] = field(default_factory=list)
@@ -138,7 +138,10 @@ class ActorShards:
         resources: ShardResources,
         host: str | None,
     ) -> TCPRendezvous:
-        """Place the actors and let them wait for the workers; seconds for that and for answers."""
+        """Place and start the actors, which then wait for the workers.
+
+        `timeouts_s` holds the seconds for that and for later answers.
+        """
         ray = _running_ray()
         timeout_s, answer_s = timeouts_s
         num_shards = placement.world
@@ -168,7 +171,7 @@ class ActorShards:
         return rendezvous
 
     def stop(self, at_once: bool = False) -> None:
-        """End the actors; with time for them to end by themselves unless `at_once`."""
+        """End the actors; unless `at_once`, give them time to end by themselves."""
         if self.group is None:
             return
         import ray

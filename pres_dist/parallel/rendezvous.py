@@ -1,4 +1,4 @@
-"""How the workers that torchrun started find one another."""
+"""Rendezvous for workers started by torchrun."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pres_dist.parallel.loopback import stay_on_loopback
 
 
 def init_process_group(device: torch.device, timeout: timedelta) -> None:
-    """`torch.distributed.init_process_group` for a worker of torchrun, with a store of its attempt.
+    """Initialize the process group of a torchrun worker, with a store for each attempt.
 
-    Where all workers are on one machine they listen on loopback alone, unless GLOO_SOCKET_IFNAME
+    If all workers are on one machine, they listen on loopback only, unless GLOO_SOCKET_IFNAME
     or NCCL_SOCKET_IFNAME names another interface.
 
     Args:
         device: of this worker.
-        timeout: how long to wait for the other workers, here and in collectives.
+        timeout: for the other workers, here and in collectives.
 
     Raises:
         ConfigError: worker 0 cannot listen on MASTER_ADDR and MASTER_PORT.
@@ -37,16 +37,16 @@ def init_process_group(device: torch.device, timeout: timedelta) -> None:
 
 
 def _attempt_store(rank: int, size: int, timeout: timedelta) -> dist.Store | None:
-    """A store that only this attempt's workers write to; None where torch's own is as good.
+    """Return a store that only this attempt's workers write to; None if torch's own suffices.
 
-    Torch's own has two faults. One that torchrun's agent shares with the workers outlives a
-    restart, so that a quick worker reads the address of one that has died. And one that the
-    workers open listens on all interfaces, wherever MASTER_ADDR points.
+    Torch's own store has two faults. The one that torchrun's agent shares with the workers
+    outlives a restart, so that a fast worker may read the address of a dead one. And the one
+    that the workers open listens on all interfaces, whatever MASTER_ADDR is.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         if os.environ.get("GROUP_WORLD_SIZE") != "1":
-            return None  # machines count their restarts apart: launch/torchrun_nodes.sh shares none
+            return None  # restart counts differ between machines; launch/torchrun_nodes.sh shares no store
         store = dist.TCPStore(host, port, size, is_master=False, timeout=timeout)
         return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     if not _is_loopback(host):
@@ -63,7 +63,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> int:
-    """Descriptor of a socket bound to this address alone; the store takes it over."""
+    """Return the descriptor of a socket bound to this address only; the store will own it."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     server = socket.socket(family, kind, protocol)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

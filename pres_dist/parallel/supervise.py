@@ -1,9 +1,10 @@
-"""Commands that use Ray, run in a child process that this process looks after.
+"""Supervision of commands that use Ray, which run in a child process.
 
-Where a part of Ray's cluster dies, Ray ends the driver from C++ after up to a minute, without a
-word on what to do, and leaves processes and folders behind. So the driver is a child process. It
+When a part of Ray's cluster dies, Ray ends the driver from C++ after up to a minute, without
+advice to the user, and leaves processes and folders behind. So the driver is a child process. It
 reports through a pipe what it has started (`report`). When the cluster breaks, the supervisor lets
-the workers write a checkpoint, kills all that is left, removes the folders and prints one error.
+the workers write a checkpoint, kills the remaining processes, removes the folders and prints one
+error.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pres_dist.report.run_lock import is_locked
 BROKEN = 1
 _POLL_S = 0.2
 _STOPPED_S = 30.0
-"""A part of the cluster that has been stopped for so long is given up."""
+"""Seconds after which a stopped part of the cluster counts as lost."""
 _SAVE_S = 20.0
 """Seconds for workers to finish their step and write a checkpoint."""
 _END_S = 10.0
@@ -37,18 +38,18 @@ _NOTHING_YET = "no checkpoint was written yet: run the command again, in a new f
 _AGAIN = "run the command again"
 
 _pipe: int | None = None
-"""Where a supervised process reports to."""
+"""Pipe through which a supervised process reports; None in any other process."""
 
 
 def report(**message: Any) -> None:
-    """Report to the supervisor; nothing where there is none.
+    """Report to the supervisor; do nothing if there is none.
 
     Args:
-        message: `watch`: process ids by name, without which the cluster cannot go on; `needed`:
-            a folder likewise; `remove`: a folder to remove when this process has ended,
-            `keep`: one not to remove after all;
-            `end`: a file that asks workers to end, `run`: their run folder; `ending`: the
-            cluster ends in order; `done`: the command has printed what there is to say.
+        message: `watch`: ids by name of processes that the cluster needs to run; `needed`: a
+            folder that it needs to run; `remove`: a folder to remove when this process has
+            ended; `keep`: a folder not to remove after all; `end`: a file that asks workers to
+            end; `run`: their run folder; `ending`: the cluster is being shut down in order;
+            `done`: the command has printed all its messages.
     """
     if _pipe is not None:
         with suppress(OSError):
@@ -56,11 +57,11 @@ def report(**message: Any) -> None:
 
 
 def supervised(command: Callable[[], int]) -> int:
-    """Call a function in a child process, and look after that.
+    """Call a function in a child process, and supervise that process.
 
     Both processes return from here: the child as soon as the function does, with its exit code;
-    this one with the same code once nothing of the child is left. Call it before there are
-    threads. Without Linux's way to adopt orphans the function is called in this process.
+    this one with the same code once no process of the child is left. Call it before any thread
+    starts. On systems that cannot adopt orphans, the function is called in this process.
     """
     if not become_reaper():
         return command()
@@ -86,14 +87,14 @@ def supervised(command: Callable[[], int]) -> int:
 
 @dataclass
 class _Supervisor:
-    """What this process knows of its child.
+    """Supervisor of the child process.
 
     Attributes:
-        told: what the child has reported, by kind; the newest of each.
+        told: the newest report of the child of each kind.
         remove: folders to remove.
-        polls_stopped: polls in a row that found a part of the cluster stopped. Polls and no
-            seconds: a supervisor that was stopped with the cluster has not waited for it.
-        handed_on: signals that were handed on to the child.
+        polls_stopped: consecutive polls that found a part of the cluster stopped. These are polls
+            and not seconds, because a supervisor that was stopped with the cluster did not wait.
+        handed_on: signals that were forwarded to the child.
     """
 
     child: int
@@ -124,7 +125,7 @@ class _Supervisor:
         return BROKEN
 
     def _forward(self) -> None:
-        """Wait for a signal, and hand it on unless the terminal has sent it to all."""
+        """Wait for a signal, and forward it unless the terminal has sent it to all processes."""
         info = signal.sigtimedwait(self.numbers, _POLL_S)
         if info is None or info.si_signo == signal.SIGCHLD:
             return
@@ -136,7 +137,7 @@ class _Supervisor:
                 os.kill(self.child, info.si_signo)
 
     def _reap(self) -> None:
-        """Take in processes that have ended, orphans of the cluster among them."""
+        """Reap processes that have ended, including orphans of the cluster."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == self.child:
@@ -158,7 +159,7 @@ class _Supervisor:
                 self.told |= message
 
     def _broken(self) -> str | None:
-        """Return what has broken the cluster, if anything has."""
+        """Return the reason why the cluster is broken; None if it is not."""
         if self.status is not None or self.told.get("ending"):
             return None
         states = {name: _state(pid) for name, pid in self.told.get("watch", {}).items()}
@@ -175,7 +176,7 @@ class _Supervisor:
         return None
 
     def _let_workers_save(self) -> None:
-        """Ask workers that still live to end, and wait until they have let go of the run."""
+        """Ask running workers to end, and wait until they have released the run's lock."""
         end, run = self.told.get("end"), self.told.get("run")
         if end is None or run is None:
             return
@@ -187,7 +188,7 @@ class _Supervisor:
             time.sleep(_POLL_S)
 
     def _end_all(self) -> None:
-        """Kill what the child has left, and remove its folders."""
+        """Kill the remaining processes of the child, and remove its folders."""
         import psutil
 
         started = time.monotonic()
@@ -218,13 +219,13 @@ class _Supervisor:
 
 
 def _code(status: int | None) -> int:
-    """Return the exit code of a shell for the child's."""
+    """Return the exit code that a shell would report for the child's status."""
     assert status is not None
     return 128 - status if status < 0 else status
 
 
 def _state(process: int) -> str:
-    """Return the state of a process as /proc has it; empty for one that is gone."""
+    """Return the state of a process from /proc; empty if it is gone."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
@@ -232,7 +233,7 @@ def _state(process: int) -> str:
 
 
 def ray_processes() -> Iterator[tuple[str, int]]:
-    """Name and id of the processes that a cluster of this process cannot do without."""
+    """Yield name and id of the child processes that a Ray cluster cannot run without."""
     import psutil
 
     for child in psutil.Process().children():

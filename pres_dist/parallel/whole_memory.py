@@ -1,7 +1,7 @@
-"""Memory as a checkpoint holds it: whole, whoever kept which part of it.
+"""Node memory in checkpoints, independent of how it was sharded.
 
-Each worker saves the rows that it keeps, and takes its own out of the rows of all, so that
-a run can go on with any number of workers; with several memory replicas, of each.
+Each worker saves the rows that it keeps, and loads its own rows from those of all workers. So
+a run can resume with any number of workers. With several memory replicas, each is saved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pres_dist.parallel.world import World
 
 
 def own_memory(store: MemoryStore, world: World) -> dict[str, Tensor]:
-    """What this worker adds to a checkpoint: copies of its rows, under names of their own."""
+    """Return this worker's part of a checkpoint: copies of its rows, under unique names."""
     nodes_S = store.kept_nodes()
     if not len(nodes_S):  # a model without memory, or more workers than nodes
         return {}
@@ -29,7 +29,7 @@ def own_memory(store: MemoryStore, world: World) -> dict[str, Tensor]:
 
 
 def load_memory(store: MemoryStore, saved: SavedMemory, world: World) -> None:
-    """Take what this worker keeps out of a checkpoint.
+    """Load the rows that this worker keeps from a checkpoint.
 
     Raises:
         CheckpointError: it has another number of replicas, or tables of other shapes.
@@ -39,9 +39,9 @@ def load_memory(store: MemoryStore, saved: SavedMemory, world: World) -> None:
 
 
 def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
-    """The shards of this worker's replica, read by the leader where not all see the files.
+    """Yield the shards of this worker's replica; rank 0 reads them if not all see the files.
 
-    All workers must take all of them: whoever does not see the files hears of them.
+    All workers must iterate to the end, because rank 0 sends its shards by collectives.
     """
     grid, last = world.grid, saved.num_replicas - 1
     if not grid.in_last_replica and grid.replicas != saved.num_replicas:
@@ -59,11 +59,11 @@ def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
 
 
 def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:
-    """The memory that this worker's segment starts from.
+    """Set the memory that this worker's segment starts from.
 
-    The first segment starts from nothing. A `warm` later one takes what the one before it
-    ended with in the epoch before, which has seen only events before its own: nothing at
-    first, then one segment further back with each epoch.
+    The first segment starts with empty memory. With `warm`, each later segment starts with the
+    memory that the segment before it ended with in the previous epoch. That memory has seen only
+    earlier events: none at first, then one segment further back with each epoch.
     """
     if world.grid.replicas == 1 or handover == "cold":
         store.reset()
@@ -76,7 +76,7 @@ def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:
 
 
 def _shift(tables: list[Tensor], world: World) -> list[Tensor] | None:
-    """Tables of the worker in the same place of the replica before; None in the first."""
+    """Return the tables of the same worker of the previous replica; None in the first."""
     each, grid = world.grid.memory_workers, world.grid
     received = None if grid.replica == 0 else [table.new_empty(table.shape) for table in tables]
     under_way = []
@@ -93,12 +93,12 @@ def _shift(tables: list[Tensor], world: World) -> list[Tensor] | None:
 
 
 def _tables(state: Tables) -> list[Tensor]:
-    """The tables of a store's state in a fixed order; there may be none."""
+    """Return the tables of a store's state in a fixed order; there may be none."""
     return [tables[name] for _, tables in sorted(state.items()) for name in sorted(tables)]
 
 
 def _with_tables(state: Tables, received: list[Tensor]) -> Tables:
-    """The state of a store with other tables in it."""
+    """Return the state of a store with its tables replaced by those received."""
     left = iter(received)
     return {
         part: {name: next(left) for name in sorted(tables)}

@@ -1,4 +1,4 @@
-"""The workers of a run: who am I, and what do we add up."""
+"""One worker's distributed context: its rank, process groups and collectives."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pres_dist.parallel.notice import Notice
 Result = TypeVar("Result")
 
 _STEPS_APART = 8
-"""Steps between agreements to stop, where none comes with a barrier."""
+"""Steps between agreements to stop, for backends whose barrier does not include one."""
 
 ALONE = Grid(0, 1, 1)
 
-# Its new name, where torch has it: the old one warns.
+# Newer versions of torch renamed it and warn about the old name.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 
 
@@ -31,18 +31,17 @@ _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 class World:
     """One worker among all that train together.
 
-    With one worker every method leaves its argument as it is and no process group
-    is needed.
+    With one worker every method returns its argument unchanged and needs no process group.
 
     Attributes:
-        grid: who computes what.
+        grid: this worker's share of the work.
         group: all workers; None is the default group.
-        memory_group: those that share a memory, for the store alone: it may be used by
-            a thread of its own.
-        detector: tells whether the others are at work.
-        memory_detector: likewise, of those that share a memory.
-        notice: whether the run shall end.
-        control: all workers by gloo, also where `group` is of NCCL.
+        memory_group: the workers that share a memory. Only the store uses it, because that may
+            run in its own thread.
+        detector: failure detector of all workers.
+        memory_detector: failure detector of the workers that share a memory.
+        notice: shutdown request.
+        control: gloo group of all workers, even if `group` uses NCCL.
     """
 
     grid: Grid = ALONE
@@ -63,31 +62,30 @@ class World:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this worker writes the files and speaks to whoever is watching."""
+        """True on rank 0, which writes files and reports progress."""
         return self.rank == 0
 
     @property
     def backend(self) -> str | None:
-        """What moves tensors between workers, such as gloo or nccl; None for a worker alone."""
+        """Backend of collectives, such as gloo or nccl; None for a single worker."""
         return dist.get_backend(self.group) if self.size > 1 else None
 
     def own_replica(self) -> World:
-        """Those that share a memory, as a world of their own."""
+        """Return the world of the workers that share this worker's memory."""
         return World(
             self.grid.own_replica(), self.memory_group, self.memory_group, self.memory_detector
         )
 
     def wait(self) -> None:
-        """Until all workers are here; not on a GPU, where it would hold up the host.
+        """Wait for all workers (gloo only; with NCCL it would block the host).
 
-        Whether one of them shall end comes with it: a sum of one number costs no more
-        than a barrier.
+        The wait is the all-reduce of the shutdown flag: one number costs no more than a barrier.
         """
         if self.backend == "gloo":
             self.agree()
 
     def agree(self) -> bool:
-        """Whether one of the workers was told to end; all find out at the same time."""
+        """All-reduce the shutdown flag; return True if any worker was asked to end."""
         asked = self.notice.asked
         if self.size > 1:
             found = torch.tensor([float(asked)])
@@ -97,33 +95,33 @@ class World:
         return asked
 
     def shall_end(self, step: int) -> bool:
-        """Whether all workers end after this step of the run, as one of them was told to."""
+        """Return True if all workers end after this step, because one was asked to end."""
         if self.size == 1 or (self.backend != "gloo" and step % _STEPS_APART == 0):
             return self.agree()
         return self.notice.agreed
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Sum over workers, in place."""
+        """Sum values over workers, in place."""
         if self.size > 1:
             dist.all_reduce(values, group=self.group)
         return values
 
     def largest(self, values: Tensor) -> Tensor:
-        """Maximum over workers, in place."""
+        """Take the maximum over workers, in place."""
         if self.size > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
     def all_reduce_parts(self, parts_Ln: Tensor) -> Tensor:
-        """Sum of the parts of all workers, one after the other in the order of ranks.
+        """Sum the parts of all workers in the order of ranks.
 
-        The order makes the sum the same to the last bit however the parts are spread over
-        workers, which an all-reduce does not promise. It moves as many bytes as a ring
-        all-reduce does when each worker has one part: every worker sums one share of the
-        numbers, and all gather the shares.
+        The fixed order makes the sum bit-identical however the parts are spread over workers,
+        which an all-reduce does not guarantee. It moves as many bytes as a ring all-reduce if
+        each worker has one part: every worker sums one share of the numbers, and an all-gather
+        collects the shares.
 
         Args:
-            parts_Ln: float32, L parts of this worker, as many as of any other.
+            parts_Ln: float32, the L parts of this worker; L is equal on all workers.
 
         Returns:
             [n] the sum, on all workers.
@@ -142,17 +140,17 @@ class World:
         return whole[:length]
 
     def bytes_to_all_reduce(self, parts_Ln: Tensor) -> int:
-        """Return the bytes `all_reduce_parts` sends: shares of parts, then one of the sum."""
+        """Return the bytes that `all_reduce_parts` sends: shares of parts, then of the sum."""
         num_parts, length = parts_Ln.shape
         numbers = (num_parts + 1) * self._share(length) * (self.size - 1)
         return numbers * parts_Ln.element_size()
 
     def _share(self, length: int) -> int:
-        """Numbers of so many that each worker sums."""
+        """Return how many of `length` numbers each worker sums."""
         return -(-length // self.size)
 
     def gather(self, value: Any) -> list[Any]:
-        """What every worker gave, in the order of ranks; on all workers."""
+        """Return the values of all workers in the order of ranks, on all workers."""
         if self.size == 1:
             return [value]
         gathered: list[Any] = [None] * self.size
@@ -160,9 +158,9 @@ class World:
         return gathered
 
     def run_on_last_replica(self, what: Callable[[], Result]) -> Result:
-        """What the workers of the last replica computed together, on all workers.
+        """Run a function on the workers of the last replica; return its result on all workers.
 
-        A `PresDistError` that all of that replica raised, all workers raise.
+        If all workers of that replica raise a `PresDistError`, all workers raise it.
         """
         if self.grid.replicas == 1:
             return what()
@@ -171,7 +169,7 @@ class World:
         if self.grid.in_last_replica:
             try:
                 told[0] = self._for_all(what) if self.rank == leader else what()
-            except PresDistError as error:  # handed on: the others wait to be told
+            except PresDistError as error:  # broadcast below: the others wait for it
                 told[1] = error
         if self.rank != leader:
             self._wait_for(leader)
@@ -182,7 +180,7 @@ class World:
         return result
 
     def gather_to_rank0(self, value: Any) -> list[Any]:
-        """What every worker gave, in the order of ranks; empty on all but the leader."""
+        """Return the values of all workers in the order of ranks on rank 0, else an empty list."""
         if self.size == 1:
             return [value]
         gathered: list[Any] | None = [None] * self.size if self.is_rank0 else None
@@ -190,19 +188,19 @@ class World:
         return gathered or []
 
     def rank0_first(self, what: Callable[[], Result]) -> Result:
-        """Each worker's own call, the leader's before all others.
+        """Call a function on every worker, on rank 0 before all others.
 
-        For work that the first to do it leaves done for the rest, such as building
-        the cache of a built-in stream. What the leader raises, all raise.
+        This is for work whose result the first caller leaves for the rest, such as building
+        the cache of a built-in stream. An exception on rank 0 is raised on all workers.
         """
         kept: list[Result] = []
         self.run_on_rank0(lambda: kept.append(what()))
         return kept[0] if kept else what()
 
     def run_on_rank0(self, what: Callable[[], Result]) -> Result:
-        """What the leader's call returned, on all workers; what it raised, likewise.
+        """Call a function on rank 0; return its result, or raise its exception, on all workers.
 
-        No worker goes on before the leader is done.
+        No worker continues before rank 0 is done.
         """
         if self.size == 1:
             return what()
@@ -210,7 +208,7 @@ class World:
         if self.is_rank0:
             try:
                 outcome[0] = self._for_all(what)
-            except Exception as error:  # handed on: all raise it
+            except Exception as error:  # broadcast below: all workers raise it
                 outcome[1] = error
         else:
             self._wait_for(0)
@@ -221,7 +219,7 @@ class World:
         return result
 
     def _for_all(self, what: Callable[[], Result]) -> Result:
-        """A call of this worker that all others wait for, longer than for a collective."""
+        """Call a function that all others wait for, longer than for a collective."""
         if self.detector is None:
             return what()
         with self.detector.working():
