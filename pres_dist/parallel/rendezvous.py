@@ -46,7 +46,8 @@ def _attempt_store(rank: int, size: int, timeout: timedelta) -> dist.Store | Non
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         if os.environ.get("GROUP_WORLD_SIZE") != "1":
-            return None  # restart counts differ between machines; launch/torchrun_nodes.sh shares no store
+            # Machines count their restarts separately; launch/torchrun_nodes.sh shares no store.
+            return None
         store = dist.TCPStore(host, port, size, is_master=False, timeout=timeout)
         return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     if not _is_loopback(host):
