@@ -1,4 +1,4 @@
-"""Calls that are made in a thread while training goes on."""
+"""Run calls in background threads while training continues."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from threading import Thread
 
 
 class Background:
-    """Makes calls one after the other, and none after one that has failed.
+    """Queue of background calls that run in order; none runs after one that failed.
 
-    The threads do not keep the process alive: they may wait for a worker that is lost.
+    The threads are daemons because they may wait for a failed worker.
 
     Args:
-        name: of the threads.
+        name: name of the threads.
     """
 
     def __init__(self, name: str) -> None:
@@ -21,7 +21,7 @@ class Background:
         self._under_way: list[Future[None]] = []
 
     def begin(self, what: Callable[[], None]) -> None:
-        """Have it called after what was begun before, and not if that fails."""
+        """Queue a call that runs after all earlier calls, and only if they succeed."""
         before, ended = self._under_way[-1:], Future[None]()
 
         def run() -> None:
@@ -29,7 +29,7 @@ class Background:
                 for each in before:
                     each.result()
                 what()
-            except BaseException as error:  # handed on, by `wait`
+            except BaseException as error:  # re-raised by `wait`
                 ended.set_exception(error)
             else:
                 ended.set_result(None)
@@ -38,11 +38,11 @@ class Background:
         Thread(target=run, name=self._name, daemon=True).start()
 
     def wait(self) -> None:
-        """Until all that was begun has ended; raises what one of the calls raised."""
+        """Wait for all queued calls; re-raise the exception of a failed one."""
         under_way, self._under_way = self._under_way, []
         for each in under_way:
             each.result()
 
     def close(self, timeout_s: float) -> None:
-        """Let what was begun come to its end, whatever that is; not for longer."""
+        """Wait for all queued calls, successful or not, but at most `timeout_s` seconds."""
         wait(self._under_way, timeout_s)

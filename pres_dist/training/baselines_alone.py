@@ -1,4 +1,4 @@
-"""The baselines of a stream alone, with every kind of negatives."""
+"""Baselines of a stream without a model, with every kind of negatives."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Results = dict[str, Any]
 
 
 def stream_baselines(config: RunConfig, expected: Mapping[str, Any] | None = None) -> Results:
-    """What EdgeBank and popularity reach on the stream of a configuration.
+    """Evaluate the EdgeBank and popularity baselines on the stream of a configuration.
 
     Args:
-        config: which stream, and how it is split.
-        expected: identity that the stream must have, where the configuration is a run's.
+        config: settings of the stream, its split and the evaluation.
+        expected: identity that the stream must have, if the configuration is that of a run.
 
     Returns:
-        for each kind of negatives what results.json of a run has, less the model's figures;
-        `seconds` each took.
+        For each kind of negatives, the same keys as results.json of a run, without the model's
+        metrics, and the `seconds` taken.
 
     Raises:
-        ConfigError: a setting that cannot be used here.
+        ConfigError: a setting cannot be used here.
         DataError: the stream cannot be used.
-        CheckpointError: it is not the expected one.
+        CheckpointError: the stream is not the expected one.
     """
     data = load_data(config, choose_device(config))
     stream, split = data.stream, data.split

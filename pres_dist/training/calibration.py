@@ -1,9 +1,9 @@
-"""`training.batch_size: auto`: the largest temporal batch that costs no accuracy.
+"""Calibrate `training.batch_size: auto`: find the largest temporal batch that keeps accuracy.
 
-A batch costs accuracy by the events that are pending in it (temporal discontinuity: Su et
-al., ICLR 2024, section 4) and by the optimizer steps that it saves. How much, only training
-tells: short ones, on the first events of the training split. The discontinuity profile says
-where to look.
+Large batches lose accuracy because events are pending in them (temporal discontinuity: Su et
+al., ICLR 2024, section 4) and because they allow fewer optimizer steps. The loss can only be
+measured by training: short trials, on the first events of the training split. The discontinuity
+profile guides the search.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
 MIN_BATCHES = 8
-"""Temporal batches an epoch of the calibration must have for a batch size to be judged."""
+"""Smallest number of temporal batches per calibration epoch for a batch size to be tried."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A temporal batch and what is known of it.
+    """Result of training with one batch size.
 
     Attributes:
-        pending: what is pending in such a batch.
-        metric: the task's on the validation part of the calibration's events, of the best
-            epoch; the mean over seeds. None where a training diverged.
+        pending: statistics of pending events at this batch size.
+        metric: the task's metric of the best epoch, on the validation split of the calibration's
+            events, averaged over seeds. None if a training diverged.
     """
 
     pending: Discontinuity
     metric: float | None
 
     def costs(self, base: Trial) -> float:
-        """What the metric loses against another batch's; infinite where training diverged."""
+        """Return the loss of the metric relative to `base`; infinite if training diverged."""
         if self.metric is None or base.metric is None:
             return float("inf")
         return base.metric - self.metric
@@ -54,11 +54,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The batch size that was chosen, and the trials behind it by batch size.
+    """Chosen batch size, and the trials that led to it, sorted by batch size.
 
     Attributes:
-        num_events: training events of the calibration.
-        num_candidates: batch sizes that could have been chosen.
+        num_events: number of training events of the calibration.
+        num_candidates: number of candidate batch sizes, tried or not.
     """
 
     batch_size: int
@@ -69,26 +69,26 @@ class Calibration:
     trials: Sequence[Trial]
 
     def as_record(self) -> dict[str, Any]:
-        """For calibration.json."""
+        """Return the content of calibration.json."""
         return asdict(self)
 
 
 def calibrate(
     config: RunConfig, device: torch.device, world: World, progress: Progress
 ) -> Calibration:
-    """Choose the temporal batch; all workers take part in every trial.
+    """Choose the size of the temporal batch; all workers take part in every trial.
 
-    Batches double from `base_batch` on. Accuracy is taken to fall with the batch, so that
-    not all of them need be tried.
+    Batch sizes double from `base_batch` on. Accuracy is assumed to fall as batches grow, so that
+    not all sizes need a trial.
 
     Args:
-        config: of the run; `calibration` says how to look.
-        device: where to train.
+        config: configuration of the run; `calibration` controls the search.
+        device: device to train on.
         world: the workers.
-        progress: told of every trial and of the choice.
+        progress: receives a note for every trial and for the choice.
 
     Raises:
-        ConfigError: too few events, or no validation split, to judge a batch by.
+        ConfigError: there are too few events, or no validation split, to compare batch sizes.
         NonFiniteError: even the base batch diverges.
         DataError: the stream cannot be used.
     """
@@ -121,14 +121,14 @@ def calibrate(
 def largest_passing(
     profile: Sequence[Discontinuity], passes: Callable[[Discontinuity], bool]
 ) -> Discontinuity:
-    """The largest batch that passes, found by halving; the first one needs no proof.
+    """Find the largest batch size that passes by bisection; the first is assumed to pass.
 
-    The next to be tried is the one whose share of affected events is halfway between those
-    of the largest batch known to pass and of the smallest known to fail.
+    The next candidate is the one whose share of affected events is closest to halfway between the
+    shares of the largest size known to pass and of the smallest known to fail.
 
     Args:
-        profile: ascending batches; beyond one that fails all are taken to fail.
-        passes: tells of a batch whether it does.
+        profile: ascending batch sizes; all sizes above one that fails are assumed to fail.
+        passes: returns True if a batch size passes.
     """
     low, high = 0, len(profile)
     while high - low > 1:
@@ -143,18 +143,18 @@ def largest_passing(
 
 
 def with_batch_size(config: RunConfig, batch_size: int) -> RunConfig:
-    """The same configuration with a number for `training.batch_size`."""
+    """Return the configuration with `training.batch_size` set to a number."""
     training = config.training.model_copy(update={"batch_size": batch_size})
     return config.model_copy(update={"training": training})
 
 
 class _Trials:
-    """Trains batch sizes on the first events of the training split, as they are asked for.
+    """Lazily trained trials of batch sizes, on the first events of the training split.
 
     Attributes:
-        profile: the candidates, smallest first.
-        made: trials by batch size.
-        metric: what they are judged by.
+        profile: candidate batch sizes, smallest first.
+        made: finished trials by batch size.
+        metric: name of the metric that trials are compared by.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class _Trials:
         self.metric = ""
 
     def of(self, row: Discontinuity) -> Trial:
-        """The trial of a batch; trains it unless that was done."""
+        """Return the trial of a batch size; train it on the first call."""
         if row.batch_size not in self.made:
             values = [
                 self._train(row.batch_size, self._config.training.seed + repeat)
@@ -208,7 +208,7 @@ class _Trials:
         return _distinct(profile)
 
     def _train(self, batch_size: int, seed: int) -> float | None:
-        """Best metric of the validation split over the epochs; None where training diverges."""
+        """Train once; return the best epoch's validation metric, or None if training diverges."""
         update = {"batch_size": batch_size, "seed": seed}
         training = self._config.training.model_copy(update=update)
         config = self._config.model_copy(update={"training": training})
@@ -226,10 +226,10 @@ class _Trials:
 
 
 def _distinct(profile: Sequence[Discontinuity]) -> list[Discontinuity]:
-    """The sizes, ascending, that make batches of their own, and enough of them.
+    """Return the sizes, ascending, that give distinct batches, and enough of them.
 
-    Where many events have the same time, several sizes make the same batches. The base batch
-    stays in any case.
+    If many events have equal timestamps, several sizes give the same batches. The base batch size
+    is always kept.
     """
     base, *larger = profile
     found = [base]
@@ -240,7 +240,7 @@ def _distinct(profile: Sequence[Discontinuity]) -> list[Discontinuity]:
 
 
 def _num_training_events(config: RunConfig) -> int:
-    """Events before the validation split; what the run could not evaluate by is told now."""
+    """Count the events before the validation split; check the run's evaluation negatives early."""
     stream = load_stream(config.data.stream, config.data.max_events)
     split = split_of(config.data, stream)
     check_negatives(config.evaluation, stream, split)
@@ -248,7 +248,7 @@ def _num_training_events(config: RunConfig) -> int:
 
 
 def _shortened(config: RunConfig, world: World) -> RunConfig:
-    """The configuration of a trial: the first events of the run's training split alone."""
+    """Return the configuration of a trial: only the first events of the run's training split."""
     num_training = world.rank0_first(lambda: _num_training_events(config))
     num_events = min(config.calibration.max_events, num_training)
     data = {"max_events": num_events, "split": "chronological"}

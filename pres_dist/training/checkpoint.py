@@ -1,9 +1,9 @@
-"""The checkpoints of a run: written to one side, then put in place by one rename.
+"""Checkpoints of a run: written to a temporary folder, then published by one rename.
 
-    RUN/checkpoints/LATEST, BEST     name the newest, and that of the best epoch
+    RUN/checkpoints/LATEST, BEST     names of the newest checkpoint, and of the best epoch's
     RUN/checkpoints/step-00000012/   see `checkpoint_folder`
 
-What is saved is copied at once; a thread writes the copies while training goes on.
+State is copied synchronously; a thread writes the copies while training continues.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from pres_dist.training.state import TrainingState, checked_state
 __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
 _LONGEST = timedelta(minutes=10)
-"""How much longer than another a worker may take to write its part of a checkpoint."""
+"""Timeout of collectives between workers that write a checkpoint together."""
 _CLOSE_S = 30.0
-"""How long a run that ends in an error waits for a checkpoint that is being written."""
+"""Seconds that a failed run waits for a checkpoint that is being written."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that has passed its check.
+    """Checkpoint whose files have passed their check.
 
     Attributes:
-        name: of its folder.
-        state: what all workers share, as it was read.
+        name: name of its folder.
+        state: state that all workers share, not validated yet.
         memory: node memory, in its files.
-        digest: SHA-256 of the state's file, which no other checkpoint has.
+        digest: SHA-256 of the state file, which identifies the checkpoint.
         run: id of the run that wrote it.
     """
 
@@ -72,24 +72,24 @@ class Checkpoint:
 
     @property
     def file(self) -> Path:
-        """Where the state was read."""
+        """File that the state was read from."""
         return self.memory.folder.parent / STATE
 
     def training_state(self) -> TrainingState:
-        """Return the state with its types and bounds checked; CheckpointError if one is wrong."""
+        """Return the state with types and bounds checked; raise CheckpointError if one is wrong."""
         return checked_state(self.state, self.file)
 
 
 @dataclass
 class SaveTotals(MirrorTotals):
-    """What saving has cost this worker.
+    """Cost of saving on this worker.
 
     Attributes:
-        saves: checkpoints begun.
-        bytes: of their files, as far as this worker wrote them.
-        blocked_seconds: that training stood still: to copy what is saved, for other workers to
-            come to it, and for the write before.
-        write_seconds: that a thread wrote beside it.
+        saves: number of checkpoints begun.
+        bytes: size of the files that this worker wrote.
+        blocked_seconds: time that training was blocked: to copy state, to wait for other workers,
+            and to wait for the preceding write.
+        write_seconds: time that a thread wrote while training continued.
     """
 
     saves: int = 0
@@ -99,16 +99,16 @@ class SaveTotals(MirrorTotals):
 
 
 class Checkpoints:
-    """The checkpoints of a run folder. One that fails its check is never used.
+    """Checkpoints of a run folder. A checkpoint that fails its check is never used.
 
     Args:
         run_dir: folder of the run.
-        keep: newest checkpoints to keep; the best one is kept besides.
-        world: who saves together. Where not all of its workers see the run folder, the
-            leader writes what the others send it.
-        mirror: where the leader copies them to.
-        check_place: raises where `run_dir` is no longer the folder of this run; called before
-            the leader changes anything in it.
+        keep: number of newest checkpoints to keep; the best one is always kept too.
+        world: workers that save together. If not all of them can access the run folder, rank 0
+            writes the data of all.
+        mirror: mirror that rank 0 copies checkpoints to.
+        check_place: raises if `run_dir` is no longer the folder of this run; called before
+            rank 0 changes anything in it.
     """
 
     def __init__(
@@ -129,21 +129,21 @@ class Checkpoints:
 
     @contextmanager
     def blocking(self) -> Iterator[None]:
-        """Around all that a save keeps training from."""
+        """Add the duration of the block to the time that saving blocked training."""
         started = time.perf_counter()
         yield
         self._totals.blocked_seconds += time.perf_counter() - started
 
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
-        """Begin to write the newest checkpoint; all workers take part.
+        """Start to write a new checkpoint in the background; all workers take part.
 
         Args:
-            step: of the run, which names it.
-            state: what all workers share; the leader's is written.
-            memory: named copies of what this worker keeps, see `own_memory`.
+            step: step of the run, which names the checkpoint.
+            state: state that all workers share; rank 0 writes its own.
+            memory: named copies of the rows that this worker stores, see `own_memory`.
 
         Raises:
-            CheckpointError: the write before this one has failed, on all workers.
+            CheckpointError: the preceding write failed; raised on all workers.
         """
         self.wait()
         if self._writers is None:
@@ -155,49 +155,49 @@ class Checkpoints:
         self._totals.saves += 1
 
     def go_on_from(self, name: str) -> None:
-        """Let LATEST name a checkpoint that a run goes on from; those after it are made anew."""
+        """Point LATEST at the checkpoint that a run resumes from; later ones get overwritten."""
         if self._world.is_rank0:
             self._point(LATEST, name)
 
     def mark_best(self) -> None:
-        """Let BEST name the newest checkpoint, once that is written."""
+        """Point BEST at the newest checkpoint, once that is written."""
         if self._world.is_rank0:
             self._background.begin(self._mark_best)
 
     def wait(self) -> None:
-        """Until all that was begun is on disk here; the mirror may lag behind.
+        """Wait until all checkpoints are on disk here; the mirror may lag behind.
 
         Raises:
-            CheckpointError: it could not be written.
-            RuntimeError: of gloo, another worker was lost meanwhile.
+            CheckpointError: a checkpoint could not be written.
+            RuntimeError: another worker failed meanwhile (raised by gloo).
         """
         self._background.wait()
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
-        """Let what was begun come to its end, whatever that is; not for longer.
+        """Wait for writes under way, successful or not, but at most `timeout_s` seconds.
 
-        A worker that is lost may leave the others' threads waiting for it.
+        The timeout matters if a worker failed: the threads of the others wait for it.
         """
         self._background.close(timeout_s)
         if self._mirror is not None:
             self._mirror.close(timeout_s)
 
     def take_totals(self) -> SaveTotals:
-        """What saving has cost since this was last asked."""
+        """Return the cost of saving since the last call, and reset it."""
         totals, self._totals = self._totals, SaveTotals()
         if self._mirror is not None:
             vars(totals).update(vars(self._mirror.take_totals()))
         return totals
 
     def any(self) -> bool:
-        """Whether there is a newest checkpoint."""
+        """Return True if there is a newest checkpoint."""
         return (self.folder / LATEST).exists()
 
     def open(self, which: str = LATEST) -> Checkpoint:
-        """The newest or best checkpoint, or that of a name, after its check.
+        """Check and return the newest checkpoint, the best one, or the one of a given name.
 
         Raises:
-            CheckpointError: there is none, or it fails its check.
+            CheckpointError: there is no such checkpoint, or it fails its check.
         """
         self.wait()
         folder = self.folder / self.name(which)
@@ -211,7 +211,7 @@ class Checkpoints:
         return Checkpoint(folder.name, state, memory, manifest.sha256[STATE], own)
 
     def name(self, which: str) -> str:
-        """Name of the newest or best checkpoint; CheckpointError where there is none."""
+        """Return the name of the newest, best or given checkpoint; CheckpointError if missing."""
         if which not in (LATEST, BEST):
             return self._given(which)
         file = self.folder / which
@@ -239,7 +239,7 @@ class Checkpoints:
         return name
 
     def _join(self) -> World:
-        """The workers in a group of their own, which the thread may use beside all others."""
+        """Create a separate process group, so that the thread can run its own collectives."""
         world = self._world
         world.run_on_rank0(self._make_folder)
         if world.size == 1:
@@ -276,7 +276,7 @@ class Checkpoints:
         write_state(partial, state)
 
     def _remove(self, partial: Path) -> None:
-        """Remove what a failure leaves, unless it is another run's; nothing after a success."""
+        """Remove the leftovers of a failed write, unless the folder now belongs to another run."""
         with suppress(ConfigError):
             self._check_place()
             shutil.rmtree(partial, ignore_errors=True)
@@ -327,7 +327,7 @@ class Checkpoints:
 
 
 class NoCheckpoints:
-    """Saves nothing: for a training that nobody goes on with."""
+    """Saves nothing: for trainings that are never resumed."""
 
     def blocking(self) -> AbstractContextManager[None]:
         return nullcontext()

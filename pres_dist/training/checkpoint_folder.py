@@ -1,7 +1,7 @@
-"""The folder of one checkpoint: its files, their hashes, and the check before they are used.
+"""Folder of one checkpoint: its files, their hashes, and the check before they are used.
 
-state.pt          weights, optimizer, position: what all workers share
-memory/           node memory, a file of each worker
+state.pt          state that all workers share: weights, optimizer, position
+memory/           node memory, one file per worker
 manifest.json     a hash of every file
 """
 
@@ -24,26 +24,26 @@ VERSION = 3
 
 
 def write_state(folder: Path, content: memoryview) -> None:
-    """Make the folder anew, with the state in it, on disk."""
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-    folder.mkdir()  # without parents: a run folder that was moved away is not made anew
+    """Create an empty folder, replacing an old one, and write the state into it durably."""
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
+    folder.mkdir()  # no parents=True: do not recreate a run folder that was moved away
     (folder / MEMORY).mkdir()
     write_atomically(folder / STATE, content)
 
 
 def files_of(folder: Path, worker: int) -> list[Path]:
-    """The files that a worker has written; the first of them, what belongs to nobody else too."""
+    """Return the files that a worker wrote; on rank 0 also the state and the memory's metadata."""
     files = sorted((folder / MEMORY).glob(f"__{worker}_*"))
     return files if worker else [*files, folder / MEMORY / METADATA, folder / STATE]
 
 
 def hashes_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of files, by their path in the folder."""
+    """Return the SHA-256 of files, by their path in the folder."""
     return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
 def seal(folder: Path, step: int, run: str | None, hashes: Sequence[dict[str, str]]) -> None:
-    """Write the manifest, from the hashes of all workers; nothing changes in here after that."""
+    """Write the manifest from the hashes of all workers; the folder is immutable afterwards."""
     found = {name: digest for each in hashes for name, digest in sorted(each.items())}
     manifest = {"version": VERSION, "run": run, "step": step, "sha256": found}
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
@@ -53,11 +53,11 @@ def seal(folder: Path, step: int, run: str | None, hashes: Sequence[dict[str, st
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself.
+    """Content of the manifest of a checkpoint.
 
     Attributes:
         run: id of the run that wrote it.
-        sha256: of each file, by its path in the folder.
+        sha256: SHA-256 of each file, by its path in the folder.
     """
 
     run: str | None
@@ -65,10 +65,10 @@ class Manifest:
 
 
 def check(folder: Path) -> Manifest:
-    """Check that every file is as it was written, and that no other is there.
+    """Check that every file is unchanged since it was written, and that there are no others.
 
     Raises:
-        CheckpointError: one is not.
+        CheckpointError: a file is changed, missing or not in the manifest.
     """
     try:
         manifest = json.loads(read_regular(folder / MANIFEST))
@@ -104,16 +104,16 @@ def check(folder: Path) -> Manifest:
 
 
 def leaves(name: str) -> bool:
-    """Whether the name of a file leads out of the folder that it is in."""
+    """Return True if a relative file name points outside its folder."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
 def read_tensors(file: Path) -> dict[str, Any]:
-    """What `torch.save` wrote; it runs no code, whatever a stranger has put there.
+    """Load a file written by `torch.save`, without running code that it may contain.
 
     Raises:
-        CheckpointError: it holds anything but tensors and plain values.
+        CheckpointError: the file holds anything but tensors and plain values.
     """
     try:
         state = load_tensors(file)

@@ -1,7 +1,7 @@
-"""The memory update compiled by `torch.compile`, for training.
+"""Compile the memory update with `torch.compile`, for training.
 
-The rest is left alone: the correction gains nothing, and Torch cannot compile the sparse products
-by which attention reads neighbors in place. `benchmarks/compiled.py` measures all of them.
+Other parts are not compiled: the correction gains nothing, and torch cannot compile the sparse
+products with which attention reads neighbors in place. `benchmarks/compiled.py` measures them all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pres_dist.model.updater import MemoryUpdater
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raise ConfigError where nothing can be compiled for a device."""
+    """Raise ConfigError if torch cannot compile for a device."""
     if device.type != "cpu":
         return
     from torch._inductor.cpp_builder import get_cpp_compiler  # slow to import
@@ -31,17 +31,17 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_update(updater: MemoryUpdater, device: torch.device) -> None:
-    """Compile what an updater does while it is trained, for any numbers of nodes and messages.
+    """Compile the forward pass of an updater in training, for any number of nodes and messages.
 
-    Evaluation goes on as it is: its results do not depend on the setting.
+    Evaluation is not compiled, so that its results do not depend on the setting.
 
     Raises:
-        ConfigError: nothing can be compiled for the device.
+        ConfigError: torch cannot compile for the device.
     """
-    if "forward" in vars(updater):  # it is done
+    if "forward" in vars(updater):  # already compiled
         return
     check_compiler(device)
-    # Or else each mailbox slot, whose number of messages differs, would end a compiled part.
+    # Without this, the differing number of messages in each mailbox slot breaks the graph.
     torch._dynamo.config.capture_dynamic_output_shape_ops = True
     as_it_is, compiled = updater.forward, torch.compile(updater.forward, dynamic=True)
 

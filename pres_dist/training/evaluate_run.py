@@ -1,4 +1,4 @@
-"""`evaluate`: the metrics of a trained run, under its own or other settings."""
+"""`evaluate`: compute the metrics of a trained run, with its own or other settings."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Results = dict[str, Any]
 def evaluate_run(
     run_dir: Path | str, evaluation: EvaluationConfig, stream: Path | str | None = None
 ) -> Results:
-    """Evaluate the best epoch of a run; also writes evaluation.json into its folder.
+    """Evaluate the best epoch of a run and write evaluation.json into its folder.
 
-    Where that cannot be written, a warning says so.
+    If the file cannot be written, a warning is printed instead.
 
     Raises:
-        CheckpointError: no usable checkpoint, or one of other events.
+        CheckpointError: there is no usable checkpoint, or it is of other events.
         DataError: the stream cannot be used.
     """
     arguments.kind("evaluation", evaluation, EvaluationConfig, "an EvaluationConfig")
@@ -51,7 +51,7 @@ def evaluate_run(
 def evaluate_negatives(
     run_dir: Path, evaluation: EvaluationConfig, stream: Path | None = None
 ) -> dict[str, Results]:
-    """`evaluate_run` with every kind of negatives that the stream has, by kind."""
+    """Evaluate as `evaluate_run` with every kind of negatives of the stream; results by kind."""
 
     def evaluations(parts: Parts) -> list[EvaluationConfig]:
         kinds = kinds_of(parts.data.stream, parts.data.split)
@@ -69,7 +69,7 @@ def _evaluate(
     written: Callable[[list[Results]], Results],
     stream: Path | None,
 ) -> list[Results]:
-    """The results of some evaluations, each from the memory of the best epoch."""
+    """Return the results of several evaluations, each from the memory of the best epoch."""
     config = read_config(run_dir, stream)
     check_stream_there(run_dir, config)
     device, results = choose_device(config, trained=True), []
@@ -95,5 +95,5 @@ def _evaluate(
             check_same_run(run_dir, best.run)
             keep(run_dir / EVALUATION, content)
 
-        world.run_on_rank0(publish)  # all wait for it, so that a leader that hangs is missed
+        world.run_on_rank0(publish)  # a barrier, so that a rank 0 that hangs is detected
     return results

@@ -1,4 +1,4 @@
-"""A run from its mirror, on a machine that has nothing of it."""
+"""Fetch a run from its mirror to a machine that has no copy of it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pres_dist.training.checkpoint_folder import MANIFEST, check, leaves
 
 
 def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
-    """Copy a run here, with its newest checkpoint and that of its best epoch.
+    """Download a run, with its newest checkpoint and that of its best epoch.
 
-    The copy notes the URL: it is mirrored there, and nowhere that the fetched config.yaml says.
+    The copy stores the URL and is mirrored there, whatever the fetched config.yaml contains.
 
     Args:
-        url: what `training.checkpoint_mirror` was.
-        run_dir: new or empty folder; it is there whole, or not at all.
-        which: name of another checkpoint, which becomes the newest here.
+        url: value of `training.checkpoint_mirror` of the run.
+        run_dir: new or empty folder; created completely or not at all.
+        which: name of another checkpoint, which becomes the newest in the copy.
 
     Raises:
         ConfigError: `run_dir` is in use, or the URL cannot be used.
-        CheckpointError: no run or no checkpoint is there, or a file fails its check.
+        CheckpointError: the URL has no run or no checkpoint, or a file fails its check.
     """
     remote = RemoteFolder(url, "resume")
     check_given_folder(run_dir)
@@ -61,7 +61,7 @@ def _fetch(remote: RemoteFolder, folder: Path, which: str) -> None:
 
 
 def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:
-    """Download what the manifest names, then check it."""
+    """Download the files in the manifest, then check them."""
     there = f"{CHECKPOINTS}/{name}"
     manifest = remote.read(f"{there}/{MANIFEST}") if re.fullmatch(r"step-\d+", name) else None
     if manifest is None:
@@ -69,7 +69,7 @@ def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:
         raise CheckpointError(
             f"{remote.url}: the checkpoint must be one that is complete there ({whole}), got {name}"
         )
-    if folder.is_dir():  # the newest is the best
+    if folder.is_dir():  # already fetched: the newest checkpoint is also the best
         return
     for file in _files_of(manifest, f"{remote.url}/{there}"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:
 
 
 def _files_of(manifest: bytes, where: str) -> list[str]:
-    """The files of a checkpoint, all of them inside its folder."""
+    """Return the files of a checkpoint; raise CheckpointError if one is outside its folder."""
     try:
         names = list(json.loads(manifest)["sha256"])
         if any(map(leaves, names)):

@@ -1,4 +1,4 @@
-"""The figures that a run ends with."""
+"""Final evaluation of a run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pres_dist.training.tasks.task import Metrics
 
 
 def final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
-    """Metrics of the validation split and then of the test split, as the task measures them.
+    """Return the task's metrics on the validation split and then on the test split.
 
-    The store must hold the memory from the end of the training split; with
-    `memory: replay` it is rebuilt, in temporal batches of evaluation's own size.
-    The memory is carried through validation into the test split.
+    The store must hold the memory at the end of the training split; with
+    `memory: replay` it is rebuilt, in temporal batches of the evaluation's own size.
+    The memory is carried through the validation split into the test split.
     """
     return parts.world.run_on_last_replica(lambda: _final_metrics(parts, config))
 
 
 def _final_metrics(parts: Parts, config: EvaluationConfig) -> Metrics:
-    """Of the workers that share the memory at the end of the training split."""
+    """Evaluate on the workers that share the memory at the end of the training split."""
     split, world = parts.data.split, parts.world.own_replica()
     if config.memory == "replay" and parts.config.model.has_memory:
         sweep = parts.evaluation_sweep(parts.data.kept, config.batch_size)

@@ -1,7 +1,7 @@
-"""Training stops before NaN or infinity reaches weights or memory.
+"""Stop training before NaN or infinity reaches weights or memory.
 
-What is looked at are sums over all workers, which all of them have: they stop together, and
-none is left waiting for another. A sum is finite only where all that it adds up is.
+The checks use sums that are all-reduced over workers, so that all workers stop together and
+none waits for another. A sum is finite only if all of its terms are.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pres_dist.step.forward import Forward
 from pres_dist.training.loss import Loss
 
 Where = Callable[[], str]
-"""Names the step and its events; asked only in an error, for it waits for the device."""
+"""Returns the step and its events as text; called only on error because it waits for the device."""
 
 
 def check_update(loss: Loss, norm: Tensor, memory: Tensor, where: Where) -> None:
-    """Look at a step before its optimizer; one look, which waits for the device once.
+    """Check loss, gradient and memory before the optimizer runs; waits for the device once.
 
     Args:
-        loss: of all workers' events.
-        norm: of the gradient that all have added up.
+        loss: loss over all workers' events.
+        norm: norm of the all-reduced gradient.
         memory: sum of `Forward.sum_of_state` over all parts of all workers.
-        where: for the error.
+        where: describes the step, for the error message.
 
     Raises:
-        NonFiniteError: on all workers alike.
+        NonFiniteError: one of them is not finite; raised on all workers.
     """
     if bool(torch.isfinite(loss.total + norm + memory)):
         return
@@ -42,10 +42,10 @@ def check_update(loss: Loss, norm: Tensor, memory: Tensor, where: Where) -> None
 
 
 def check_written(written: Sequence[Forward], world: World, where: Where) -> None:
-    """Look at memory that the last of several optimizer steps has made, before it is written.
+    """Check the memory computed after the last of several optimizer steps, before it is written.
 
     Raises:
-        NonFiniteError: on all workers alike.
+        NonFiniteError: the memory is not finite; raised on all workers.
     """
     memory = world.all_reduce(torch.stack([forward.sum_of_state() for forward in written]).sum())
     if bool(torch.isfinite(memory)):

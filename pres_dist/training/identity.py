@@ -1,4 +1,4 @@
-"""Taking over a checkpoint, if it is of the same events."""
+"""Load a checkpoint if it is of the same events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pres_dist.training.state import load_weights
 
 
 def load_model(parts: Parts, checkpoint: Checkpoint) -> None:
-    """Take over weights and node state; CheckpointError if they are of other events."""
+    """Load weights and node state; raise CheckpointError if they are of other events."""
     state = checkpoint.training_state()
     check_same_events(parts.data.stream, state.fingerprint)
     load_weights(parts.model, state.model, str(checkpoint.file))

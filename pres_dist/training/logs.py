@@ -1,4 +1,4 @@
-"""The event logs of a run whose decoder reads them.
+"""Event logs for decoders that read them.
 
 Shapes: E events, n training events, F numbers.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pres_dist.training.setup import Data, Parts
 
 _SAMPLE = 2048
-"""Training events that mean and deviation of the numbers are taken from."""
+"""Largest number of training events to estimate mean and standard deviation from."""
 
 
 def num_log_numbers(config: RunConfig, stream: EventStream) -> int:
-    """Return how many numbers the decoder reads from the log; 0 if it reads none."""
+    """Return the number of inputs that the decoder reads from the log; 0 if it reads none."""
     return len(numbers_of(stream.bipartite)) if config.model.decoder == "history" else 0
 
 
@@ -40,11 +40,11 @@ def open_log(
 ) -> EventLog | None:
     """Return the log over the sampler's histories; None if the decoder reads none.
 
-    A file of its pairs is written by one worker and read by all.
+    If the pairs are stored in a file, one worker writes it and all read it.
 
     Args:
-        config, data: of the run.
-        sampler: histories of nodes.
+        config, data: configuration and data of the run.
+        sampler: sampler over the histories of nodes.
         world: the workers.
         keep_E: [E] bool, False for events that the log may not contain; all when None.
     """
@@ -61,10 +61,10 @@ def open_log(
 
 
 def standardize_numbers(parts: Parts) -> None:
-    """Give the decoder mean and deviation of the numbers of training events.
+    """Set the decoder's mean and standard deviation of log inputs from training events.
 
-    Events are spread evenly over the training split, each with one negative of the kind that is
-    trained on. So the constants are the same for all workers, and know no later event.
+    The events are spread evenly over the training split, each with one negative of the kind used
+    in training. The constants are therefore the same on all workers and use no later event.
     """
     log, decoder = parts.train_step.log, parts.model.decoder
     if log is None or not parts.config.data.standardize:

@@ -1,4 +1,4 @@
-"""The training loss of a temporal batch."""
+"""Training loss of a temporal batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LinkLoss = Literal["cross_entropy", "ranking", "both"]
 
 @dataclass(frozen=True)
 class Loss:
-    """Scalars of one batch, on the device.
+    """Losses of one batch, as scalars on the device.
 
     Attributes:
-        total: what is learned, plus weighted incoherence; with gradient.
+        total: link and label losses plus weighted incoherence; with gradient.
         link: loss of events and negatives.
         incoherence: mean over endpoints of events of 1 - cosine(s(t1), s(t2)).
         label: cross-entropy of the labels; 0 where none are learned.
@@ -32,19 +32,19 @@ class Loss:
     label: Tensor
 
     def values(self) -> Tensor:
-        """[4] total, link, incoherence, label, without their graph."""
+        """Return [4] total, link, incoherence, label, detached from the graph."""
         losses = (self.total, self.link, self.incoherence, self.label)
         return torch.stack([loss.detach() for loss in losses])
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be learned of events beside that they happened.
+    """Classification targets of events.
 
     Attributes:
         class_B: int64 class of each event; below 0 for an event without a label.
-        weight_C: float32 weight of each class; None where all weigh 1.
-        link_weight: weight of the link loss beside that of the labels.
+        weight_C: float32 weight of each class; None if all weights are 1.
+        link_weight: weight of the link loss; that of the label loss is 1.
     """
 
     class_B: Tensor
@@ -59,18 +59,18 @@ def batch_loss(
     targets: Targets | None = None,
     link_loss: LinkLoss = "cross_entropy",
 ) -> Loss:
-    """Loss of links and cross-entropy of labels, and PRES coherence.
+    """Return the loss of links, the cross-entropy of labels and the PRES coherence loss.
 
-    All are means over the events of a step, of which `forward` may be a part: the
-    losses of all parts, and their gradients, add up to those of the step. An event
-    without a label has a label loss of 0.
+    All are means over the events of a step. `forward` may be a part of the step: the
+    losses and gradients of all parts add up to the loss and gradient of the step. An
+    event without a label has a label loss of 0.
 
     Args:
         forward: scores and memory of the step or of a part of it.
         coherence_weight: beta of PRES.
         num_events: events of the whole step; an event that several groups of workers
-            train on counts once for each.
-        targets: labels of the events of `forward`; None where only links are learned.
+            train on counts once for each group.
+        targets: labels of the events of `forward`; None if only links are learned.
         link_loss: as in `TrainingConfig.loss`.
     """
     num_events = max(num_events, 1)
@@ -90,10 +90,10 @@ def batch_loss(
 
 
 def _link_loss(forward: Forward, kind: LinkLoss, num_events: int) -> Tensor:
-    """Sum over the events of `forward` / events of the step."""
+    """Return the sum over the events of `forward`, divided by the events of the step."""
     if kind == "ranking":
         return _ranking(forward) / num_events
-    # Positives and negatives weigh alike.
+    # Positives and negatives have the same total weight.
     num_negatives = max(forward.negative_BM.shape[-1], 1)
     link = _cross_entropy(forward.positive_B, 1.0) / num_events
     link = link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
@@ -101,7 +101,7 @@ def _link_loss(forward: Forward, kind: LinkLoss, num_events: int) -> Tensor:
 
 
 def _ranking(forward: Forward) -> Tensor:
-    """Sum over events of -log softmax of the event among its negatives."""
+    """Return the sum over events of -log softmax of the event among its negatives."""
     logits_BC = torch.cat([forward.positive_B[:, None], forward.negative_BM], dim=1)
     return (logits_BC.logsumexp(1) - logits_BC[:, 0]).sum()
 
@@ -112,7 +112,7 @@ def _cross_entropy(logits: Tensor, target: float) -> Tensor:
 
 
 def _label_loss(forward: Forward, targets: Targets) -> Tensor:
-    """Sum over labelled events, each weighed by its class."""
+    """Return the sum over labelled events, each weighted by its class."""
     assert forward.class_BC is not None
     class_B, weight_C = targets.class_B, targets.weight_C
     loss_B = F.cross_entropy(forward.class_BC, class_B, ignore_index=-1, reduction="none")

@@ -1,12 +1,12 @@
-"""A run's checkpoints on another file system, where they outlive the machine.
+"""Mirror of a run's checkpoints on another file system, where they outlive the machine.
 
 URL/config.yaml, run.json, ...          as in the run folder
 URL/metrics.jsonl                       up to the newest checkpoint, at least
 URL/checkpoints/LATEST, BEST
 URL/checkpoints/step-00000012/...
 
-Files of a checkpoint come first, then its manifest, then LATEST or BEST. Without its
-manifest a checkpoint does not exist.
+The files of a checkpoint are uploaded first, then its manifest, then LATEST or BEST. A checkpoint
+without a manifest does not exist.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _PROBE = "probe"
 
 @dataclass
 class MirrorTotals:
-    """What mirroring has come to.
+    """Counts and duration of uploads to the mirror.
 
     Attributes:
-        mirrored: checkpoints that have arrived. One that a newer one overtook never sets out.
-        mirror_failures: that could not be written there.
-        mirror_seconds: of a thread, beside training.
+        mirrored: number of checkpoints uploaded. One superseded before its turn is skipped.
+        mirror_failures: number of failed uploads.
+        mirror_seconds: time that a thread spent on uploads while training continued.
     """
 
     mirrored: int = 0
@@ -60,16 +60,16 @@ class MirrorTotals:
 
 
 class CheckpointMirror:
-    """Copies checkpoints of a run folder in a thread. Its leader has one.
+    """Background upload of a run folder's checkpoints. Only rank 0 has one.
 
-    An upload that fails is warned about and the run goes on; the next checkpoint tries again.
+    A failed upload causes a warning and the run continues; the next checkpoint tries again.
 
     Args:
-        remote: the folder there.
-        run_dir: the folder here.
-        keep: newest checkpoints to keep there; the best one is kept besides.
-        warn: takes a line about what failed.
-        check_place: raises where `run_dir` is no longer the folder of this run.
+        remote: remote folder.
+        run_dir: local run folder.
+        keep: number of newest checkpoints to keep there; the best one is always kept too.
+        warn: receives one line per failure.
+        check_place: raises if `run_dir` is no longer the folder of this run.
     """
 
     def __init__(
@@ -89,33 +89,33 @@ class CheckpointMirror:
         self._totals = MirrorTotals()
 
     def begin(self) -> None:
-        """Send what describes the run."""
+        """Upload the files that describe the run."""
         self._background.begin(self._clean)
         self._send_later(RECORD, CONFIG, ENVIRONMENT, CALIBRATION)
 
     def offer(self, which: str, name: str) -> None:
-        """Let LATEST or BEST there name a checkpoint, which is sent where it is not there yet."""
+        """Queue an update of the remote LATEST or BEST; upload its checkpoint first if missing."""
         with self._lock:
             self._wanted[which] = name
         self._background.begin(self._send_wanted)
 
     def needs(self) -> set[str]:
-        """Checkpoints that must stay in the run folder until they are sent."""
+        """Return the checkpoints that must stay in the run folder until they are uploaded."""
         with self._lock:
             sending = [] if self._sending is None else [self._sending]
             return {*self._wanted.values(), *sending}
 
     def finish(self) -> None:
-        """Wait until all is there, results included."""
+        """Upload metrics and results, and wait until all uploads are done."""
         self._send_later(METRICS, RESULTS, REPORT)
         self._background.wait()
 
     def close(self, timeout_s: float) -> None:
-        """Let what is under way come to its end; not for longer."""
+        """Wait for uploads under way, at most `timeout_s` seconds."""
         self._background.close(timeout_s)
 
     def take_totals(self) -> MirrorTotals:
-        """What mirroring has come to since this was last asked."""
+        """Return the totals since the last call, and reset them."""
         totals, self._totals = self._totals, MirrorTotals()
         return totals
 
@@ -129,7 +129,7 @@ class CheckpointMirror:
         self._background.begin(send)
 
     def _send_wanted(self) -> None:
-        """One that is wanted. The best goes first: who goes on from the newest asks for it."""
+        """Upload one queued checkpoint, the best first: resuming from the newest needs it too."""
         with self._lock:
             which = BEST if BEST in self._wanted else LATEST
             self._sending = name = self._wanted.pop(which, None)
@@ -166,7 +166,7 @@ class CheckpointMirror:
         if theirs == manifest:
             return
         if self._remote.folders(there) or theirs is not None:
-            self._forget(name)  # half an upload, or of a run that went on from an older one
+            self._forget(name)  # a partial upload, or of a run resumed from an older one
         for file in json.loads(manifest)["sha256"]:
             failpoint("mirror")
             self._remote.upload(here / file, f"{there}/{file}")
@@ -186,7 +186,7 @@ class CheckpointMirror:
                 self._forget(name)
 
     def _forget(self, name: str) -> None:
-        """Remove a checkpoint: what names it, then its manifest, then its files."""
+        """Remove a checkpoint: pointers to it, then its manifest, then its files."""
         there = f"{CHECKPOINTS}/{name}"
         named = [pointer for pointer in _POINTERS if self._remote.read_line(pointer) == name]
         for each in (*named, f"{there}/{MANIFEST}", there):
@@ -195,7 +195,7 @@ class CheckpointMirror:
 
 
 def check_mirror(config: RunConfig) -> None:
-    """Raise ConfigError unless a new run may be mirrored where its configuration says."""
+    """Raise ConfigError if a new run cannot use the mirror in its configuration."""
     url = config.training.checkpoint_mirror
     if url is None:
         return
@@ -220,9 +220,9 @@ def open_mirror(
     warn: Callable[[str], None],
     check_place: Callable[[], None],
 ) -> CheckpointMirror | None:
-    """Where the run was fetched from, or else what the configuration asks for, if it does.
+    """Open the mirror that the run was fetched from, or the configured one, if any.
 
-    Raises as `RemoteFolder`.
+    Raises the same errors as `RemoteFolder`.
     """
     url = asked = config.training.checkpoint_mirror
     with suppress(FileNotFoundError):

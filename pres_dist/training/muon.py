@@ -1,10 +1,10 @@
-"""Muon: momentum whose matrices are orthogonalized, beside AdamW for all other parameters.
+"""Muon: orthogonalized momentum for matrices, AdamW for all other parameters.
 
-Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the scale of an
-update is that of Liu et al., "Muon is scalable for LLM training" (2025), so that one learning rate
-serves both groups. A temporal batch of thousands of events allows few optimizer steps. Adam scales
-each number of a matrix alone; orthogonalizing moves all directions of the matrix by the same
-length, which trains as far in a tenth of the steps (docs/pres.md).
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); updates are
+scaled as in Liu et al., "Muon is scalable for LLM training" (2025), so that one learning rate
+suits both groups. A temporal batch of thousands of events allows few optimizer steps. Adam scales
+each matrix entry separately; orthogonalization moves all directions of the matrix by the same
+length, which needs a tenth of the steps for the same progress (docs/pres.md).
 
 `torch.optim.Muon` iterates in bfloat16, which most CPUs emulate, handles one matrix at a time, and
 would treat the stacked gates of a recurrent cell as one matrix.
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration, tuned by Jordan et al. for the steepest start."""
+"""Coefficients of the quintic Newton-Schulz iteration, tuned by Jordan et al. for the steepest
+slope at 0."""
 _ITERATIONS = 5
 _ADAM_RMS = 0.2
 """Typical root mean square of Adam's update at a learning rate of 1 (Liu et al., section 2.2)."""
@@ -36,10 +37,10 @@ class Muon(torch.optim.Optimizer):
     Args:
         matrices: parameters with two dimensions, each with the number of equal blocks of rows
             that are orthogonalized separately (3 for the gates of a GRU).
-        others: parameters that AdamW updates.
+        others: parameters to update with AdamW.
         lr: learning rate of both groups.
         other_ratio: learning rate of `others` over that of `matrices`.
-        momentum: share of the old momentum that is kept at a step.
+        momentum: share of the old momentum to keep in each step.
         weight_decay: decoupled weight decay of both groups.
     """
 
@@ -65,7 +66,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
-        """Move the parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         assert closure is None, "gradients are summed over workers before the step"
         for group in self.param_groups:
             if group["blocks"] is None:
@@ -82,7 +83,7 @@ class Muon(torch.optim.Optimizer):
                 "momentum", torch.zeros_like(parameter, memory_format=torch.preserve_format)
             )
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
-            # Nesterov's look ahead: the gradient weighs once more.
+            # Nesterov momentum: mix the gradient in once more.
             ahead = torch.lerp(parameter.grad, momentum, group["momentum"])
             for target, update in zip(parameter.chunk(blocks), ahead.chunk(blocks), strict=True):
                 by_shape[update.shape].append((target, update))
@@ -133,7 +134,7 @@ def orthogonalize(matrices_nrc: Tensor) -> Tensor:
         matrices_nrc: [n, r, c]; a matrix of zeros stays zero.
     """
     a, b, c = _COEFFICIENTS
-    # The Gram matrix is that of the shorter side.
+    # Transpose tall matrices: the Gram matrix is smaller over the shorter side.
     tall = matrices_nrc.shape[1] > matrices_nrc.shape[2]
     x = matrices_nrc.mT if tall else matrices_nrc
     # The Frobenius norm bounds the largest singular value, as the iteration requires.

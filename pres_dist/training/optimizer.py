@@ -1,4 +1,4 @@
-"""The optimizer, what it learns, and the norm of its gradient."""
+"""Optimizer construction, trainable parameters and the gradient norm."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 def _matrices(model: nn.Module) -> dict[nn.Parameter, int]:
     """Return the parameters that Muon updates, with their number of blocks.
 
-    These are matrices between hidden layers. The rows of a decoder's last layer are no map
-    between spaces but one direction for each class, and stay with AdamW, as do single rows and
-    columns. A recurrent cell stacks the matrices of its gates.
+    These are matrices between hidden layers. The last layer of a decoder is not a
+    map between spaces: its rows are one direction per class. AdamW updates it, and matrices of a
+    single row or column. A recurrent cell stacks the matrices of its gates.
     """
     last = {
         parameter
@@ -54,12 +54,12 @@ def _matrices(model: nn.Module) -> dict[nn.Parameter, int]:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are learned: all but those of a frozen encoder."""
+    """Return the trainable parameters: all except the parameters of a frozen encoder."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def gradient_norm(model: nn.Module, largest: float) -> Tensor:
-    """Norm of the whole gradient; clipped to `largest` unless that is 0."""
+    """Return the norm of the whole gradient before clipping it to `largest` (0: no clipping)."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     if largest:
         return nn.utils.clip_grad_norm_(parameters, largest)

@@ -1,4 +1,4 @@
-"""`train` and `resume`: a run from its configuration to its results."""
+"""`train` and `resume`: execute a run from its configuration to its results."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def train(
     """Train a model from scratch and evaluate its best epoch.
 
     Args:
-        config: what to compute.
+        config: configuration of the run.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
-        console: what whoever is watching sees; nothing when None.
+        console: progress reporter; None shows nothing.
 
     Returns:
-        What results.json holds: metrics of validation and test, and how they came about.
+        Content of results.json: validation and test metrics, and the settings behind them.
 
     Raises:
-        ConfigError: a setting that cannot be used here, or a folder in use.
+        ConfigError: a setting cannot be used here, or the folder is in use.
         DataError: the stream cannot be used.
         NonFiniteError: the loss became NaN or infinite.
     """
@@ -100,17 +100,17 @@ def start_or_resume(
 ) -> Results:
     """Train in a folder that an earlier attempt at the same run may have begun.
 
-    What a launcher calls that starts workers again after one of them died: it goes on
-    from the newest checkpoint, or from the beginning where there is none yet.
+    Launchers that restart failed workers call this: it resumes from the newest checkpoint,
+    or starts from the beginning if there is none yet.
 
     Args:
-        config: what to compute.
-        run_dir: folder of the run; None for the one that this launch of torchrun has
-            made, or a new one.
-        console: what whoever is watching sees; nothing when None.
+        config: configuration of the run.
+        run_dir: folder of the run; None for the folder that this launch of torchrun
+            created, or a new one.
+        console: progress reporter; None shows nothing.
 
     Raises:
-        ConfigError, DataError, NonFiniteError: as in `train`; ConfigError also where
+        ConfigError, DataError, NonFiniteError: as in `train`; ConfigError also if
             another process writes into the folder.
         CheckpointError: the newest checkpoint fails its check.
     """
@@ -121,7 +121,7 @@ def start_or_resume(
             return train(config, run_dir, console)
         progress = _progress(console, world)
         with _writing(lambda: lock_run(begun, PREDECESSOR_S, progress.note), world) as place:
-            config = world.run_on_rank0(lambda: read_config(begun))  # what the run began with
+            config = world.run_on_rank0(lambda: read_config(begun))  # as at the start of the run
             check_stream_there(begun, config)
             checkpoints = Checkpoints(begun)
             newest = world.run_on_rank0(lambda: checkpoints.open() if checkpoints.any() else None)
@@ -139,18 +139,18 @@ def resume(
     stream: Path | str | None = None,
     device: str | None = None,
 ) -> Results:
-    """Go on with a run from a checkpoint; on the CPU it ends in the same bits.
+    """Resume a run from a checkpoint; on the CPU the result is bit-identical.
 
     Args:
         run_dir: folder of the run.
-        console: what whoever is watching sees; nothing when None.
-        checkpoint: name of an older one, for a newest that is damaged.
-        stream: where the run's stream is now; where it was when None.
-        device: where to train from now on, as in `training.device`; as before when None.
+        console: progress reporter; None shows nothing.
+        checkpoint: name of an older checkpoint, in case the newest is damaged.
+        stream: new location of the run's stream; unchanged when None.
+        device: new value of `training.device`; unchanged when None.
 
     Raises:
-        CheckpointError: no usable checkpoint, or one of other events.
-        ConfigError: not the folder of a run, or another process writes into it.
+        CheckpointError: there is no usable checkpoint, or it is of other events.
+        ConfigError: `run_dir` is not the folder of a run, or another process writes into it.
     """
     run_dir = arguments.path("run_dir", run_dir)
     config = read_config(run_dir, None if stream is None else arguments.path("stream", stream))
@@ -171,7 +171,7 @@ def resume(
 
 
 def _device(config: RunConfig) -> torch.device:
-    """Where to train; ConfigError, before anything is made, where that cannot be."""
+    """Return the device; raise ConfigError early if the run cannot be trained on it."""
     device = choose_device(config)
     if config.training.compile:
         check_compiler(device)
@@ -186,18 +186,18 @@ def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[W
 
 
 def _progress(console: Progress | None, world: World) -> Progress:
-    """Only the leader speaks."""
+    """Return the progress reporter on rank 0, a silent one on other ranks."""
     return console if console is not None and world.is_rank0 else SilentProgress()
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A run folder that this launch alone writes into.
+    """Run folder that is locked for this launch.
 
     Attributes:
         folder: the run folder.
-        check: raises ConfigError where another folder has taken its place; does nothing in
-            workers other than the leader, which holds the lock.
+        check: raises ConfigError if another folder has replaced it; does nothing on ranks
+            other than 0, which holds the lock.
     """
 
     folder: Path
@@ -206,10 +206,10 @@ class _Place:
 
 @contextmanager
 def _writing(lock: Callable[[], RunLock], world: World) -> Iterator[_Place]:
-    """Hold the lock of a run folder in the leader while the block runs.
+    """Hold the lock of a run folder on rank 0 while the block runs.
 
     Args:
-        lock: takes the lock; called by the leader. What it raises, all workers raise.
+        lock: acquires the lock; called on rank 0. All workers re-raise its errors.
         world: the workers.
     """
     held: list[RunLock] = []
@@ -276,12 +276,12 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
             report = write_report(folder)
             if report is not None:
                 progress.note(f"report: {report}")
-        except DataError as error:  # the run is complete, and `pres-dist resume` makes it again
+        except DataError as error:  # the run is complete; `pres-dist resume` writes the report again
             progress.note(f"warning: {error}")
         if mirror is not None:
             mirror.finish()
 
-    # All wait for it: a leader that hangs here would otherwise be left with nobody to notice.
+    # All workers wait here, so that a rank 0 that hangs while publishing is detected.
     world.run_on_rank0(publish)
     return results
 
@@ -289,7 +289,7 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
 def _mirror(
     config: RunConfig, place: _Place, progress: Progress, world: World
 ) -> CheckpointMirror | None:
-    """The leader's mirror, if the run has one; ConfigError on all workers if it cannot be had."""
+    """Open the mirror on rank 0, if the run has one; on failure all workers raise ConfigError."""
     opened: list[CheckpointMirror | None] = [None]
     world.run_on_rank0(
         lambda: opened.append(open_mirror(config, place.folder, progress.note, place.check))
@@ -298,7 +298,7 @@ def _mirror(
 
 
 def _mirrors(config: RunConfig, folder: Path) -> list[Mirror]:
-    """What shows the figures of a run while it goes on."""
+    """Return the live outputs of the metrics: TensorBoard and Ray, where enabled."""
     mirrors: list[Mirror] = []
     if config.training.tensorboard:
         mirrors.append(TensorBoard(folder))
@@ -308,7 +308,7 @@ def _mirrors(config: RunConfig, folder: Path) -> list[Mirror]:
 
 
 def _describe(grid: Grid) -> str:
-    """The workers in one line."""
+    """Return one line that describes the layout of workers."""
     text = f"{grid.size} workers, {grid.slices} time slices of every temporal batch"
     if grid.epochs > 1:
         text += f", {grid.epochs} groups with negatives of their own"

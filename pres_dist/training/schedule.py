@@ -1,4 +1,4 @@
-"""Which batch each memory replica trains in each step of an epoch."""
+"""Schedule of batches: which batch each memory replica trains in each step of an epoch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pres_dist.step.batches import Sweep
 
 
 class Schedule:
-    """A sweep cut into segments of consecutive batches, one for each replica.
+    """Sweep cut into segments of consecutive batches, one for each replica.
 
-    In step n every replica trains the n-th batch of its segment; segments differ by one
-    batch at most, and one that has come to its end trains nothing in the last step.
-    Segments begin where batches do, so that they never part equal timestamps.
+    In step n every replica trains the n-th batch of its segment. Segments differ by one
+    batch at most; a replica with the shorter segment trains nothing in the last step.
+    Segments begin at batch boundaries, so that they never separate equal timestamps.
 
     Args:
         sweep: the training events.
@@ -26,7 +26,7 @@ class Schedule:
 
     @property
     def num_steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps per epoch."""
         return max(own.stop - own.start for own in self._segments)
 
     @property
@@ -35,20 +35,20 @@ class Schedule:
 
     @property
     def largest_batch(self) -> int:
-        """Events of the largest temporal batch."""
+        """Number of events in the largest temporal batch."""
         return self._sweep.largest_batch
 
     def batch_number(self, step: int, replica: int) -> int | None:
-        """The batch of the sweep that a replica trains in a step; None after its segment."""
+        """Return the batch that a replica trains in a step; None after the end of its segment."""
         own = self._segments[replica]
         return own.start + step if own.start + step < own.stop else None
 
     def first_event(self, replica: int) -> int:
-        """Events of the sweep before a replica's segment."""
+        """Return the number of events of the sweep before a replica's segment."""
         return self._sweep.events_before(self._segments[replica].start)
 
     def events_before(self, step: int) -> int:
-        """Events that all replicas together have trained before a step."""
+        """Return the number of events that all replicas together train before a step."""
         total = 0
         for own in self._segments:
             reached = min(own.start + step, own.stop)
@@ -56,19 +56,19 @@ class Schedule:
         return total
 
     def sizes(self, step: int) -> list[int]:
-        """Events that each replica trains in a step."""
+        """Return the number of events that each replica trains in a step."""
         numbers = [self.batch_number(step, replica) for replica in range(len(self._segments))]
         before = self._sweep.events_before
         return [0 if own is None else before(own + 1) - before(own) for own in numbers]
 
 
 def stretches(first: int, end: int, steps_before: int, every: int) -> Iterator[range]:
-    """Steps `first` to `end` of an epoch, cut where checkpoints are due.
+    """Yield the steps `first` to `end` of an epoch as ranges that end where checkpoints are due.
 
     Args:
-        first: first step that is left.
-        end: steps of the epoch.
-        steps_before: optimizer steps of the run before `first`.
+        first: first remaining step.
+        end: number of steps in the epoch.
+        steps_before: steps of the run before `first`.
         every: steps of the run between checkpoints; 0 for none inside an epoch.
     """
     while first < end:

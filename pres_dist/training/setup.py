@@ -1,4 +1,4 @@
-"""Putting a run together: from a configuration to the parts that train."""
+"""Build the parts of a run from its configuration."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from pres_dist.training.tasks.task import Task
 
 @dataclass(frozen=True)
 class Data:
-    """The stream of a run, split, and its columns on the device.
+    """Event stream of a run, its split, and its columns on the device.
 
     Attributes:
         kept: ids of training events; a range unless nodes are held out.
-        unseen_N: bool, nodes without a training event.
-        unit_end: end of the events that tell the time unit, where a run was trained on since:
-            its weights know the unit of its first training split.
+        unseen_N: bool, True for nodes without a training event.
+        unit_end: end of the events that define the time unit, if the run was extended after its
+            first training: its weights depend on the unit of the first training split.
     """
 
     stream: EventStream
@@ -67,12 +67,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that takes part in training and evaluation.
+    """All objects that training and evaluation use.
 
     Attributes:
-        close: ends what holds the store; all workers call it when the run is over.
-        train_step: sees the histories that training may see.
-        evaluation_step: the same model and store over all histories.
+        close: releases the store; all workers call it at the end of the run.
+        train_step: temporal step that reads only the histories visible in training.
+        evaluation_step: temporal step with the same model and store that reads all histories.
     """
 
     config: RunConfig
@@ -93,7 +93,7 @@ class Parts:
 
     @property
     def traffic(self) -> Traffic | None:
-        """What this worker has moved, where its store counts that."""
+        """Traffic of this worker, or None if its store does not count it."""
         return getattr(self.store, "traffic", None)
 
     @property
@@ -104,22 +104,22 @@ class Parts:
         return Sweep(events, self.data.stream.t, batch_size)
 
     def evaluation_negatives(self, config: EvaluationConfig) -> Negatives:
-        """What the events of an evaluation are ranked among."""
+        """Return the negatives that events are ranked against in an evaluation."""
         adjacency = self.evaluation_step.sampler.adjacency
         return negatives_of(config, self.data.stream, self.data.split, adjacency)
 
 
 def load_data(config: RunConfig, device: torch.device) -> Data:
-    """Open and split the stream; DataError or ConfigError when it cannot be used."""
+    """Open and split the stream; raise DataError or ConfigError if it cannot be used."""
     stream = load_stream(config.data.stream, config.data.max_events)
     return split_data(stream, config, device)
 
 
 def split_data(stream: EventStream, config: RunConfig, device: torch.device) -> Data:
-    """A stream at hand, split as the configuration says.
+    """Split a loaded stream according to the configuration.
 
     Raises:
-        DataError, ConfigError: it cannot be.
+        DataError, ConfigError: the stream cannot be split or evaluated this way.
     """
     split = split_of(config.data, stream)
     check_negatives(config.evaluation, stream, split)
@@ -127,7 +127,7 @@ def split_data(stream: EventStream, config: RunConfig, device: torch.device) -> 
 
 
 def data_of(stream: EventStream, split: Split, config: RunConfig, device: torch.device) -> Data:
-    """A stream with a split of its events, or of the first of them."""
+    """Combine a stream with a split of its events, or of the first of them."""
     mask = split.training_mask(stream)
     kept = split.train if mask is None else np.flatnonzero(mask)
     tables = _tables(stream, kept, config.data.standardize, device)
@@ -135,7 +135,7 @@ def data_of(stream: EventStream, split: Split, config: RunConfig, device: torch.
 
 
 def split_of(config: DataConfig, stream: EventStream) -> Split:
-    """The split that the configuration asks for."""
+    """Return the split defined by the configuration."""
     hidden = (config.held_out_share, config.split_seed)
     if config.split == "official":
         return official_split(stream, *hidden)
@@ -145,7 +145,7 @@ def split_of(config: DataConfig, stream: EventStream) -> Split:
 def _tables(
     stream: EventStream, kept: range | np.ndarray, scaled: bool, device: torch.device
 ) -> EventTables:
-    """Columns on the device, features scaled by what training events say."""
+    """Copy the columns to the device; scale features by statistics of the training events."""
     edges, nodes = stream.edge_features, stream.node_features
     if edges is not None:
         edges = edges[kept.start : kept.stop] if isinstance(kept, range) else edges[kept]
@@ -158,9 +158,9 @@ def _tables(
 
 
 def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts:
-    """Build model, store, samplers and steps; weights are drawn from the run's seed.
+    """Build model, store, samplers and steps; initialize weights from the run's seed.
 
-    `Parts.close` must be called in the end, also after an error.
+    The caller must call `Parts.close` at the end, also after an error.
     """
     world = world or World()
     device, clock = data.tables.device, StageClock()
@@ -222,7 +222,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
 def _adjacency(
     config: RunConfig, data: Data, world: World, keep_E: np.ndarray | None = None
 ) -> TemporalAdjacency:
-    """Histories of the stream; a file of them is written by one worker, and read by all."""
+    """Return the histories of nodes; if stored in a file, one worker writes it and all read it."""
     home = config.sampling.adjacency
 
     def build() -> TemporalAdjacency:
@@ -233,7 +233,7 @@ def _adjacency(
 
 @contextmanager
 def assembled(config: RunConfig, device: torch.device, world: World) -> Iterator[Parts]:
-    """`assemble` over the run's own stream; the store ends with the block."""
+    """Assemble the parts over the run's own stream; close the store at the end of the block."""
     data = world.rank0_first(lambda: load_data(config, device))
     parts = assemble(config, data, world)
     try:
@@ -247,8 +247,8 @@ def choose_device(config: RunConfig, trained: bool = False) -> torch.device:
 
     Args:
         config: the settings.
-        trained: use the best device here in place of one that this machine lacks, as a
-            trained run may have been trained on another machine.
+        trained: if this machine lacks the configured device, use the best available one,
+            since the run may have been trained on another machine.
     """
     keep_freed_memory()
     if config.training.num_threads:

@@ -1,7 +1,7 @@
-"""What the state.pt of a checkpoint holds, checked before any of it is used.
+"""Content of a checkpoint's state.pt, validated before any of it is used.
 
-Its hash finds damage. Types, bounds and shapes are checked as well, since whoever can write a
-checkpoint can write its hash: a wrong value is one error and not a failure somewhere later.
+The hash detects damage. Types, bounds and shapes are validated as well, since anyone who can write
+a checkpoint can write its hash: a wrong value raises one clear error instead of failing later.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Position(BaseModel):
-    """Where a run is, and how it fared so far. Epochs are counted from 1.
+    """Training progress: epoch, step and best metric so far. Epochs are counted from 1.
 
     Attributes:
-        epoch: the epoch that is running.
-        batch: steps of it that are done.
-        step: temporal batches of the whole run.
-        updates: optimizer steps of the whole run.
-        best_metric, best_epoch: of the epochs before, by the task's metric on the validation split.
+        epoch: current epoch.
+        batch: number of finished steps in this epoch.
+        step: number of temporal batches since the start of the run.
+        updates: number of optimizer steps since the start of the run.
+        best_metric, best_epoch: best metric of the task on the validation split in the epochs
+            before, and its epoch.
         seconds: wall-clock seconds of training and evaluation before this process.
     """
 
@@ -61,7 +62,7 @@ class OptimizerState(BaseModel):
 
 
 class TotalsState(BaseModel):
-    """Sums of the epoch that is running."""
+    """Sums over the current epoch."""
 
     model_config = _STRICT
     sums: AnyTensor
@@ -69,7 +70,7 @@ class TotalsState(BaseModel):
 
 
 class TrainingState(BaseModel):
-    """The content of state.pt."""
+    """Content of state.pt."""
 
     model_config = _STRICT
     fingerprint: dict[str, str | int | list[int] | None]
@@ -80,11 +81,11 @@ class TrainingState(BaseModel):
     staleness: dict[Count, Count]
     position: Position
     random: list[dict[str, AnyTensor]] = Field(min_length=1)
-    """Torch's generators of each worker."""
+    """States of torch's random generators, for each worker."""
 
 
 class TunedState(BaseModel):
-    """The content of weights.pt in a version of an extended run."""
+    """Content of weights.pt in a version of an extended run."""
 
     model_config = _STRICT
     model: dict[str, AnyTensor]
@@ -93,12 +94,12 @@ class TunedState(BaseModel):
 
 
 def checked_state(state: Mapping[str, Any], file: Path) -> TrainingState:
-    """Return the state of a checkpoint; CheckpointError names what is missing or wrong."""
+    """Validate the state of a checkpoint; raise CheckpointError for a missing or wrong value."""
     return _checked(TrainingState, state, file)
 
 
 def checked_tuned(state: Mapping[str, Any], file: Path) -> TunedState:
-    """Return the state of weights that were trained on; CheckpointError as above."""
+    """Validate the state of an extended run's weights; raise CheckpointError as above."""
     return _checked(TunedState, state, file)
 
 
@@ -120,10 +121,10 @@ def _shown(value: object) -> str:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
-    """Take over weights of the very names, shapes and types of a model's own.
+    """Load weights into a model.
 
     Raises:
-        CheckpointError: others.
+        CheckpointError: names, shapes or types differ from the model's own.
     """
     own = model.state_dict()
     check_tensors(own, weights, what)
@@ -131,12 +132,12 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> 
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: OptimizerState, what: str) -> None:
-    """Take over what an optimizer has learned of its parameters.
+    """Load the per-parameter state of an optimizer.
 
-    Its settings stay: they are the configuration's, and the learning rate is set at each step.
+    Its settings are kept from the configuration; the learning rate is set at each step.
 
     Raises:
-        CheckpointError: state of other parameters.
+        CheckpointError: the state is of other parameters.
     """
     own = optimizer.state_dict()
     expected = [
@@ -158,7 +159,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: OptimizerState, what
 
 
 def _learned(parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What AdamW, or Muon for its matrices, learns of a parameter."""
+    """Return tensors shaped as the state that AdamW, or Muon for matrices, has for a parameter."""
     like = parameter.detach()
     if group.get("blocks") is not None:
         return {"momentum": like}
@@ -166,7 +167,7 @@ def _learned(parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
-    """Raise CheckpointError unless tensors have the names, shapes and types that are expected."""
+    """Raise CheckpointError unless tensors have the expected names, shapes and types."""
     if expected.keys() != found.keys():
         missing, more = expected.keys() - found.keys(), found.keys() - expected.keys()
         told = [f"misses {min(missing)}"] if missing else []

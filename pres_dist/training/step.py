@@ -1,4 +1,4 @@
-"""The step of all workers together over a temporal batch: one or several optimizer steps."""
+"""Joint step of all workers over a temporal batch: one or several optimizer steps."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from pres_dist.training.step_sizes import growth_of_steps, learning_rate, update
 
 @dataclass(frozen=True)
 class Update:
-    """What an optimizer step did.
+    """Result of an optimizer step.
 
     Attributes:
-        loss: of all workers' events.
-        norm: of the gradient, before clipping.
+        loss: loss over all workers' events.
+        norm: gradient norm before clipping.
         rate: learning rate.
     """
 
@@ -43,13 +43,13 @@ class Update:
 
 @dataclass(frozen=True)
 class Stepped:
-    """What the step over a temporal batch did.
+    """Result of the step over a temporal batch.
 
     Attributes:
-        updates: the optimizer steps, one after the other.
-        forwards: of this worker's parts, by slice and then by optimizer step, each by the
-            weights that it moved.
-        pending: for each part, pending events of each endpoint, within the whole batch [2B].
+        updates: the optimizer steps, in order.
+        forwards: forward passes of this worker's parts, by slice and then by optimizer step,
+            each with the weights before that optimizer step.
+        pending: for each part, [2B] pending events of each endpoint, within the whole batch.
     """
 
     updates: Sequence[Update]
@@ -61,9 +61,9 @@ class TrainingStep:
     """Plans and runs the steps of an epoch.
 
     Args:
-        parts: model, store, data and the place of this worker.
-        schedule: which batch is whose.
-        prefetch: reads under way, which must be settled before a push.
+        parts: model, store, data and this worker's place in the grid.
+        schedule: assignment of batches to replicas.
+        prefetch: reads under way, which must finish before a push.
     """
 
     def __init__(self, parts: Parts, schedule: Schedule, prefetch: Prefetch) -> None:
@@ -77,14 +77,14 @@ class TrainingStep:
             compile_update(parts.model.updater, parts.device)
 
     def batch(self, number: int) -> TemporalBatch:
-        """The temporal batch of this worker's replica in a step of the epoch; perhaps empty."""
+        """Return the temporal batch of this worker's replica in a step, or an empty batch."""
         tables, own = self._parts.data.tables, self._own_batch(number)
         if own is None:
             return self._sweep.batch(tables, 0).part(slice(0))
         return self._sweep.batch(tables, own)
 
     def plan(self, number: int, epoch: int) -> Plan:
-        """What this worker's slices of the batch will read and write."""
+        """Plan the reads and writes of this worker's slices of the batch."""
         parts, grid = self._parts, self._parts.world.grid
         whole = self.batch(number)
         own = [
@@ -105,19 +105,20 @@ class TrainingStep:
         )
 
     def run(self, plan: Plan, pulled: Pulled, number: int, epoch: int, updates: int) -> Stepped:
-        """Forward, backward, sum of gradients and optimizer for each update, then commit.
+        """Run forward, backward, all-reduce and optimizer for each update, then commit memory.
 
-        All updates read the state from before the batch. Where there are several, the
-        last weights compute what is written.
+        All updates read the state from before the batch. If there are several, the memory to
+        write is computed with the final weights.
 
         Args:
-            plan, pulled: what `plan` and its read gave.
-            number: of the step within the epoch.
-            epoch: counted from 1.
-            updates: optimizer steps before.
+            plan, pulled: the plan of the step, and the state read for it.
+            number: number of the step within the epoch.
+            epoch: number of the epoch, counted from 1.
+            updates: number of optimizer steps before.
 
         Raises:
-            NonFiniteError: loss, gradient or memory; on all workers alike. Memory is as before.
+            NonFiniteError: loss, gradient or memory is not finite; raised on all workers, with
+                memory unchanged.
         """
         parts, num_updates = self._parts, self._num_updates(number, epoch)
         grown = growth_of_steps(self._config, max(self._schedule.sizes(number)), num_updates)
@@ -143,19 +144,22 @@ class TrainingStep:
         return Stepped(done, computed, self._pending(number, num_updates, mails))
 
     def take_gradient_bytes(self) -> int:
-        """Bytes that this worker has sent to add up gradients since the last call."""
+        """Return the bytes that this worker sent to all-reduce gradients since the last call."""
         taken, self._gradient_bytes = self._gradient_bytes, 0
         return taken
 
     def _own_batch(self, number: int) -> int | None:
-        """Number of this replica's temporal batch in a step; None where it has none left."""
+        """Return the number of this replica's temporal batch in a step; None if none is left."""
         return self._schedule.batch_number(number, self._parts.world.grid.replica)
 
     def _refreshed(
         self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], num_updates: int
     ) -> list[Forward]:
-        """What is written, by the last weights; slice by slice, so that it is the same however
-        slices are shared among workers."""
+        """Compute the memory to write with the final weights.
+
+        This is done slice by slice, so that the result does not depend on how slices are
+        distributed over workers.
+        """
         step, each = self._parts.train_step, range(num_updates)
         slices = [
             [first + update for update in each] for first in range(0, len(forwards), num_updates)
@@ -163,23 +167,23 @@ class TrainingStep:
         return [one for parts in slices for one in step.refresh(plan, pulled, parts, forwards)]
 
     def _done(self, batches: float, epoch: int) -> float:
-        """Share of the run after so many temporal batches of an epoch."""
+        """Return the finished share of the run after `batches` temporal batches of an epoch."""
         each = self._schedule.num_steps
         return ((epoch - 1) * each + batches) / (self._config.epochs * each)
 
     def _rate(self, updates: int, done: float) -> float:
-        """Learning rate after so many optimizer steps and a share of the run."""
+        """Return the learning rate after `updates` optimizer steps at share `done` of the run."""
         return learning_rate(self._config, updates, self._parts.world.grid.replicas, done)
 
     def _num_updates(self, number: int, epoch: int) -> int:
-        """Optimizer steps over a temporal batch."""
+        """Return the number of optimizer steps over a temporal batch."""
         events = max(self._schedule.sizes(number))
         return updates_of_batch(self._config, events, self._done(number, epoch))
 
     def _own_parts(self, number: int, num_updates: int) -> list[slice]:
-        """This worker's events of the batch, by slice and then by optimizer step.
+        """Return this worker's events of the batch, by slice and then by optimizer step.
 
-        An optimizer step takes consecutive events, of which every slice takes its share.
+        An optimizer step takes consecutive events, which are divided among the slices.
         """
         grid = self._parts.world.grid
         num_events = self.batch(number).num_events
@@ -193,13 +197,13 @@ class TrainingStep:
         return [part for parts in zip(*by_update, strict=True) for part in parts]
 
     def _events_in(self, number: int, update: int, num_updates: int) -> int:
-        """Events of an optimizer step, those of all replicas and groups."""
+        """Return the number of events of an optimizer step, over all replicas and groups."""
         sizes = self._schedule.sizes(number)
         shares = (share(size, update, num_updates) for size in sizes)
         return sum(own.stop - own.start for own in shares) * self._parts.world.grid.epochs
 
     def _update(self, rows: Sequence[Tensor], rate: float, where: Where) -> Update:
-        """Add up the gradients of all parts of all workers, and move the weights."""
+        """All-reduce the gradients of all parts of all workers, and update the weights."""
         parts, clock, world = self._parts, self._parts.clock, self._parts.world
         with clock("wait"):
             world.wait()
@@ -220,7 +224,7 @@ class TrainingStep:
     def _backward(
         self, plan: Plan, pulled: Pulled, part: int, num_events: int
     ) -> tuple[Forward, Tensor]:
-        """Forward and backward of one part: gradient, losses and sum of memory in one row."""
+        """Run one part forward and backward; put gradient, losses and sum of memory in one row."""
         parts, clock = self._parts, self._parts.clock
         with torch.autocast(
             parts.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"
@@ -236,13 +240,13 @@ class TrainingStep:
             return forward, _gradient_row(parts.model, loss, forward.sum_of_state())
 
     def _where(self, epoch: int, update: int, number: int) -> str:
-        """What an error names: the optimizer step, and the events of the temporal batch."""
+        """Describe the optimizer step and the events of the temporal batch for an error message."""
         events_B = self.batch(number).events_B.tolist() or [-1]
         events = f"events {events_B[0]} to {events_B[-1]}"
         return f"{self._parts.data.stream.name}: epoch {epoch}, step {update}, {events}"
 
     def _pending(self, number: int, num_updates: int, mails: Sequence[BatchMail]) -> list[Tensor]:
-        """What is pending in the batch begins before a part of it does."""
+        """Return each part's pending events, counted over the whole batch rather than per part."""
         if self._parts.world.grid.slices == 1 and num_updates == 1:
             return [mail.pending_2B for mail in mails]
         whole = self.batch(number)
@@ -251,13 +255,13 @@ class TrainingStep:
 
 
 def _gradient_row(model: nn.Module, loss: Loss, memory: Tensor) -> Tensor:
-    """[n + 5] gradients, zero where a part did not touch a parameter, losses, sum of memory."""
+    """Return [n + 5]: gradients (zero for parameters without one), losses, sum of memory."""
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable(model)]
     return torch.cat([*(grad.flatten() for grad in grads), loss.values(), memory[None]])
 
 
 def _take_gradients(model: nn.Module, row: Tensor) -> Tensor:
-    """Put summed gradients into the parameters; returns the [5] numbers behind them."""
+    """Store summed gradients in the parameters; return the [5] numbers that follow them."""
     parameters = trainable(model)
     sizes = [p.numel() for p in parameters]
     *parts, rest = row.split([*sizes, row.numel() - sum(sizes)])

@@ -1,4 +1,4 @@
-"""How many events an optimizer step takes, and its learning rate."""
+"""Events per optimizer step, and the learning rate."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _DECAYS: dict[str, Callable[[float], float]] = {
 
 
 def updates_of_batch(config: TrainingConfig, num_events: int, done: float = 0.0) -> int:
-    """Optimizer steps over a temporal batch.
+    """Return the number of optimizer steps over a temporal batch.
 
-    They grow as the learning rate falls, as far as `step_growth` lets them: a step of N times the
-    events at N times the rate moves the weights about as far as N steps do (Smith et al., "Don't
-    decay the learning rate, increase the batch size", ICLR 2018).
+    Steps grow as the learning rate falls, at most by `step_growth`: a step of N times the events at
+    N times the rate moves the weights about as far as N steps do (Smith et al., "Don't decay the
+    learning rate, increase the batch size", ICLR 2018).
 
     Args:
-        config: how many events each of them takes.
-        num_events: of the batch.
-        done: share of the run's temporal batches that are done, from 0 to 1.
+        config: settings, with the events per optimizer step.
+        num_events: number of events of the batch.
+        done: finished share of the run's temporal batches, from 0 to 1.
     """
     if not config.events_per_step:
         return 1
@@ -34,28 +34,28 @@ def updates_of_batch(config: TrainingConfig, num_events: int, done: float = 0.0)
 
 
 def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -> float:
-    """Events of an optimizer step over `events_per_step`, 1 at least: what its rate is times.
+    """Return how much larger a step is than `events_per_step` (>= 1); scales the learning rate.
 
     Args:
-        config: how many events an optimizer step takes in the beginning.
-        num_events, num_updates: of the temporal batch.
+        config: settings, with the events per optimizer step at the start of the run.
+        num_events, num_updates: events and optimizer steps of the temporal batch.
     """
     each = config.events_per_step * num_updates
     return max(num_events / each, 1.0) if each else 1.0
 
 
 def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: float = 0.0) -> float:
-    """Learning rate of an optimizer step.
+    """Return the learning rate of an optimizer step.
 
-    Scaled by (events a step / scaling_base) to the power 0, 1/2 or 1, risen linearly
-    over the first `warmup_steps` steps, and fallen with the share of the run that is
-    done. A step takes a temporal batch of each memory replica, or `events_per_step` of it.
+    It is scaled by (events per step / scaling_base) to the power 0, 1/2 or 1, rises linearly
+    over the first `warmup_steps` steps, and decays with the finished share of the run.
+    A step takes a temporal batch of each memory replica, or `events_per_step` of it.
 
     Args:
-        config: peak and shape.
-        step: optimizer steps before.
-        replicas: copies of the memory.
-        done: share of the run's temporal batches that are done, from 0 to 1.
+        config: peak, scaling, warmup and decay.
+        step: number of optimizer steps before.
+        replicas: number of copies of the memory.
+        done: finished share of the run's temporal batches, from 0 to 1.
     """
     whole = config.events_per_batch
     events = min(whole, config.events_per_step or whole)

@@ -1,4 +1,4 @@
-"""The memory store of a run: in the process, with the workers, or in Ray actors."""
+"""Memory store of a run: local, sharded over the workers, or in Ray actors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Close = Callable[[], None]
 def open_store(
     config: RunConfig, stream: EventStream, split: Split, layout: ShardLayout, world: World
 ) -> tuple[MemoryStore, Close]:
-    """The store that this worker's replica shares, and what ends it.
+    """Open the store that this worker's replica shares; return it with its close function.
 
     Args:
-        config: which store.
-        stream, split: what a placement is computed from.
-        layout: sizes of a row, and where rows live.
-        world: all workers; each calls this.
+        config: settings of the run.
+        stream, split: input of the placement.
+        layout: sizes of a row, and device of the rows.
+        world: all workers; each must call this.
 
     Raises:
-        ConfigError: a local store cannot serve several workers; Ray does not run here, or
+        ConfigError: several workers share a local store; Ray does not run here, or
             has no room for the shards.
         DataError: the rows of this worker exceed the memory of its machine.
-        StoreError: shards do not come.
+        StoreError: the shards do not start.
     """
     if not config.model.has_memory:
         return NullStore(stream.num_nodes), _nothing
@@ -75,7 +75,7 @@ def _nothing() -> None:
 
 
 def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> ShardLayout:
-    """Sizes of a row of node state; shards in Ray actors are in host memory."""
+    """Return the layout of a row of node state; shards in Ray actors use host memory."""
     components = config.pres.components if config.pres.prediction else 0
     clock = TransitionClock(config.pres.clock, time_unit) if components else None
     home = torch.device("cpu") if config.memory.store == "server" else device
@@ -85,16 +85,15 @@ def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> Shar
 
 
 def check_reads_ahead(config: RunConfig, workers: int, on_gpu: bool) -> None:
-    """Raise ConfigError for reads ahead of a memory that workers share over NCCL.
+    """Raise ConfigError for stale reads of a memory that workers share over NCCL.
 
-    The thread that reads ahead and the step would start collectives in an order of their own
-    on each worker. NCCL runs them in the order of their start, so that two workers would wait
-    for each other.
+    The prefetch thread and the step would launch collectives in a different order on each
+    worker. NCCL runs them in launch order, so that two workers would deadlock.
 
     Args:
-        config: of the run.
-        workers: of the run.
-        on_gpu: whether they compute on GPUs.
+        config: configuration of the run.
+        workers: number of workers of the run.
+        on_gpu: True if they compute on GPUs.
     """
     sharers = workers // config.parallel.replicas
     shared = config.model.has_memory and config.memory.store != "server" and sharers > 1
@@ -107,13 +106,13 @@ def check_reads_ahead(config: RunConfig, workers: int, on_gpu: bool) -> None:
 
 
 def ray_runs_here() -> bool:
-    """Whether this process is part of a Ray cluster; does not import Ray."""
+    """Return True if this process is part of a Ray cluster; does not import Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
 
 def without_servers(config: RunConfig) -> RunConfig:
-    """The same run with its memory in the workers: what a checkpoint holds fits any store."""
+    """Return the configuration with memory in the workers; checkpoints fit any store."""
     if config.memory.store != "server":
         return config
     return config.model_copy(

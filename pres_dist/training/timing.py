@@ -1,4 +1,4 @@
-"""Time and memory of training."""
+"""Time and memory measurements of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pres_dist.training.totals import EpochTotals
 
 
 class Throughput:
-    """Events per second since it was made."""
+    """Events per second since construction."""
 
     def __init__(self, events_before: int) -> None:
         self._events_before, self._started = events_before, time.perf_counter()
@@ -27,7 +27,7 @@ class Throughput:
 
 
 def so_far(parts: Parts, totals: EpochTotals) -> dict[str, Any]:
-    """Of this worker, in the epoch that is running: its time, what it moved, pending events."""
+    """Return this worker's time, traffic and pending events in the current epoch."""
     record: dict[str, Any] = {
         "seconds": split_of(parts.clock.seconds),
         "pending_events_mean": totals.means()["pending_events_mean"],
@@ -39,22 +39,22 @@ def so_far(parts: Parts, totals: EpochTotals) -> dict[str, Any]:
 
 
 class EpochTimer:
-    """Wall-clock and CPU time of an epoch, by stage and worker; validation is left out of rates."""
+    """Wall-clock and CPU time of an epoch, by stage and worker; rates exclude validation."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         parts.clock.reset()
-        if parts.traffic is not None:  # of the validation before
+        if parts.traffic is not None:  # drop the traffic of the preceding validation
             parts.traffic.reset()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._trained: tuple[float, float] | None = None
         self._workers: list[dict[str, Any]] = []
 
     def training_ended(self, gradient_bytes: int) -> None:
-        """Call between training and validation, on all workers.
+        """Stop the training time; call between training and validation, on all workers.
 
         Args:
-            gradient_bytes: what this worker sent to others to add up gradients.
+            gradient_bytes: bytes that this worker sent to all-reduce gradients.
         """
         self._trained = time.perf_counter() - self._wall, time.process_time() - self._cpu
         self._stages = dict(self._parts.clock.seconds)
@@ -62,7 +62,7 @@ class EpochTimer:
         self._workers = self._parts.world.gather(worker)
 
     def record(self, events: int) -> dict[str, Any]:
-        """What an epoch record says of time, memory and traffic."""
+        """Return the time, memory and traffic entries of an epoch record."""
         assert self._trained is not None
         wall = max(self._trained[0], 1e-9)
         cpu = max(sum(worker["cpu_seconds"] for worker in self._workers), 1e-9)
@@ -77,7 +77,7 @@ class EpochTimer:
         }
 
     def _worker(self, cpu_seconds: float) -> dict[str, Any]:
-        """Where this worker's time went, and what it moved."""
+        """Return this worker's time by stage, memory and traffic."""
         record: dict[str, Any] = {
             "rank": self._parts.world.rank,
             "host": platform.node(),
@@ -96,16 +96,16 @@ class EpochTimer:
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Return the peak resident memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def peak_device_bytes(device: torch.device) -> int | None:
-    """Largest memory that tensors have held on a GPU so far; None on the CPU."""
+    """Return the peak memory of tensors on a GPU, in bytes; None on the CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def device_name(device: torch.device) -> str:
-    """A GPU's name; `cpu` for the CPU."""
+    """Return the name of a GPU, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

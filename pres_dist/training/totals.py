@@ -1,4 +1,4 @@
-"""What an epoch adds up, batch by batch, without waiting for the device."""
+"""Sums over the batches of an epoch, accumulated without waiting for the device."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SUMS = (
     "gate",
 )
 _MEASURED, _NUMBERS, _ERRORS = slice(2, 7), slice(7, 10), slice(10, 13)
-"""Of `_SUMS`: floats of losses and gradient, whole numbers, and floats of the prediction."""
+"""Slices of `_SUMS`: floats of losses and gradient, integers, and floats of the prediction."""
 
 
 class EpochTotals:
     """Sums over the batches of an epoch, and the largest number of pending events.
 
     Args:
-        device: where the sums are kept.
+        device: device that holds the sums.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -46,15 +46,15 @@ class EpochTotals:
     def add(self, done: Stepped) -> None:
         """Add a trained temporal batch, or this worker's time slices of it.
 
-        No number of Python becomes a tensor on its own: it would be copied to a GPU from
-        memory that is not pinned, and the host would wait.
+        No Python number is converted to a tensor here: the copy to a GPU would be from memory
+        that is not pinned, and would block the host.
         """
         rows = []
         for part, (forward, pending_2B) in enumerate(zip(done.forwards, done.pending, strict=True)):
             update = done.updates[part % len(done.updates)]
             losses = update.loss.values() * (pending_2B.numel() // 2)
             rows.append(torch.cat([losses, update.norm[None], *_errors(forward.updated)]))
-        # One after the other: floats add up to the same bits however a worker's parts come.
+        # Row by row, so that float sums do not depend on how a worker's parts are grouped.
         for row in torch.stack(rows).double():
             self._sums[_MEASURED] += row[:5]
             self._sums[_ERRORS] += row[5:]
@@ -68,12 +68,12 @@ class EpochTotals:
             self._pending_max = torch.maximum(self._pending_max, pending.max())
 
     def all_reduce(self, world: World) -> None:
-        """Replace the sums of this worker by those of all."""
+        """All-reduce the sums over workers, in place."""
         world.all_reduce(self._sums)
         world.largest(self._pending_max)
 
     def means(self) -> dict[str, float | None]:
-        """Means over events, batches or nodes, under the names of metrics.jsonl."""
+        """Return means over events, batches or nodes, with the keys of metrics.jsonl."""
         sums = dict(zip(_SUMS, self._sums.tolist(), strict=True))
         events, nodes = max(sums["events"], 1), sums["predicted_nodes"]
         return {
@@ -99,17 +99,17 @@ class EpochTotals:
 
 
 def _num_predicted(done: Stepped, like: Tensor) -> Tensor:
-    """Nodes of all parts that a prediction was made for; int64."""
+    """Return the number of nodes of all parts that have a prediction; int64 scalar."""
     corrected = [forward.updated.corrected for forward in done.forwards]
     known = [one.known_U for one in corrected if one is not None]
     return torch.cat(known).sum() if known else like.new_zeros(())
 
 
 def _errors(updated: UpdatedMemory) -> Sequence[Tensor]:
-    """[3] sums over predicted nodes, as `_SUMS` ends with them.
+    """Return the last three entries of `_SUMS`, each a sum [1] or all together [3].
 
-    These are squared distances from the measured state, of the prediction and of no change
-    at all, and the gate.
+    They are sums over predicted nodes: the squared distance of the measured state from the
+    prediction, its squared distance from the previous state, and the gate.
     """
     corrected = updated.corrected
     if corrected is None:

@@ -1,4 +1,4 @@
-"""The training loop: sweep, step, checkpoint, validate, stop."""
+"""Training loop: sweep, step, checkpoint, validate, stop."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from pres_dist.training.timing import EpochTimer, Throughput, so_far
 from pres_dist.training.totals import EpochTotals
 
 _LOG_SHARE = 50
-"""Step records are written about this many times an epoch."""
+"""Approximate number of step records per epoch."""
 
 
 class Trainer:
-    """Trains the parts of a run and leaves metrics and checkpoints in its folder.
+    """Trains the parts of a run and writes metrics and checkpoints to its folder.
 
     Every epoch starts from empty memory, ends with a checkpoint, and is validated
-    on the memory that its training left behind.
+    with the memory at the end of its training.
 
     Args:
         parts: model, store, steps and data.
-        checkpoints: where to save.
-        log: metrics.jsonl.
-        progress: what whoever is watching sees.
+        checkpoints: checkpoints to write.
+        log: log that writes metrics.jsonl.
+        progress: progress reporter.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Trainer:
         self._started = time.perf_counter()
 
     def fit(self) -> None:
-        """Train until the last epoch, or until the metric of the validation split stops rising."""
+        """Train until the last epoch, or until the validation metric stops improving."""
         self.progress.start(self.config.epochs, self.schedule.num_events)
         while self.position.epoch <= self.config.epochs and not self._exhausted():
             timer = EpochTimer(self.parts)
@@ -79,11 +79,11 @@ class Trainer:
                 self._end_early()
 
     def seconds(self) -> float:
-        """Wall-clock seconds of the run, those before a resume included."""
+        """Return the wall-clock seconds of the run, including time before a resume."""
         return self.position.seconds + time.perf_counter() - self._started
 
     def restore_best(self) -> None:
-        """Take over weights and memory of the best epoch."""
+        """Load weights and memory of the best epoch."""
         load_model(self.parts, self.parts.world.run_on_rank0(lambda: self.checkpoints.open(BEST)))
 
     def _exhausted(self) -> bool:
@@ -91,7 +91,7 @@ class Trainer:
         return bool(patience) and position.epoch - 1 - position.best_epoch >= patience
 
     def _train_epoch(self) -> int:
-        """The rest of the epoch; returns the step of it that it went on from."""
+        """Train the rest of the epoch; return the step of the epoch that it started from."""
         position, first, end = self.position, self.position.batch, self.schedule.num_steps
         if first == 0:
             parts = self.parts
@@ -100,7 +100,7 @@ class Trainer:
             self.prefetch.staleness.clear()
         begin_training(self.parts.model)
         meter = Throughput(self.schedule.events_before(first))
-        # Nothing is read ahead over a checkpoint: a run that goes on from there reads the same.
+        # No prefetch crosses a checkpoint, so that a run resumed from it reads the same state.
         for steps in stretches(first, end, position.step, self.config.checkpoint_every):
             plans = [partial(self.step.plan, number, position.epoch) for number in steps]
             for number, (plan, pulled) in zip(steps, self.prefetch.steps(plans), strict=True):
@@ -108,7 +108,7 @@ class Trainer:
                 self._train_step(plan, pulled, number, meter)
                 failpoint("after_step", position.step - 1)
                 if self.parts.world.shall_end(position.step):
-                    # No checkpoint where reads run ahead: they would be made again, and see more.
+                    # No checkpoint with stale reads: a resumed run would read newer state.
                     if not self.parts.config.memory.staleness:
                         self._save()
                     self._end_early()
@@ -136,7 +136,7 @@ class Trainer:
         self._report(done.updates[-1], meter)
 
     def _report(self, update: Update, meter: Throughput) -> None:
-        """A step record every so often; reading the loss waits for the device."""
+        """Write a step record at intervals only, since reading the loss waits for the device."""
         position = self.position
         if position.batch % max(self.schedule.num_steps // _LOG_SHARE, 1):
             return
@@ -163,7 +163,7 @@ class Trainer:
         )
 
     def _validate(self) -> Metrics:
-        """The task's metrics on the validation split, on the memory that training left."""
+        """Return the task's metrics on the validation split, with the memory after training."""
         world, events = self.parts.world, self.parts.data.split.validation
         return world.run_on_last_replica(
             lambda: self._evaluator.after_epoch(events, world.own_replica())
@@ -188,17 +188,17 @@ class Trainer:
         self.progress.epoch(record)
 
     def _staleness(self) -> dict[str, int]:
-        """Steps of the epoch by how many pushes their read lacked."""
+        """Return the number of steps of the epoch by the staleness of their read, in pushes."""
         return {str(lag): number for lag, number in sorted(self.prefetch.staleness.items())}
 
     def _means(self) -> dict[str, float | None]:
-        """Means over the epoch, less those of losses that the task does not have."""
+        """Return means over the epoch, without losses that the task does not have."""
         means, learned = self.totals.means(), self.parts.task.losses
         unused = {f"{name}_loss" for name in ("link", "label") if name not in learned}
         return {name: value for name, value in means.items() if name not in unused}
 
     def _next_epoch(self, validation: Metrics) -> None:
-        """Note the result; where validation measures nothing the newest epoch is the best."""
+        """Update the best epoch and advance; without a validation metric the newest is the best."""
         position = self.position
         metric = validation.get(self.parts.task.best_by)
         if metric is None or metric > position.best_metric:
@@ -208,7 +208,7 @@ class Trainer:
         position.epoch, position.batch = position.epoch + 1, 0
 
     def _if_memory(self, value: float | None) -> float | None:
-        """A figure about memory, where the model has one."""
+        """Return a metric of the memory, or None if the model has no memory."""
         return value if self.parts.config.model.has_memory else None
 
     def _gate(self) -> float | None:
@@ -223,9 +223,9 @@ class Trainer:
             self.checkpoints.save(self.position.step, self.state_dict(), memory)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides its memory to end in the same bits.
+        """Return the state, apart from memory, that makes a resumed run bit-identical.
 
-        All workers take part; only the leader's is complete.
+        All workers take part; only the result on rank 0 is complete.
         """
         position = self.position.model_dump() | {"seconds": self.seconds()}
         world = self.parts.world
@@ -242,7 +242,7 @@ class Trainer:
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same run."""
+        """Restore the state of a checkpoint of the same run."""
         load_model(self.parts, checkpoint)
         state, where = checkpoint.training_state(), str(checkpoint.file)
         position, steps = state.position, self.schedule.num_steps
@@ -254,7 +254,7 @@ class Trainer:
         load_optimizer(self.optimizer, state.optimizer, where)
         sums = {"sums": state.totals.sums, "pending_max": state.totals.pending_max}
         check_tensors(self.totals.state_dict(), sums, f"{where}: totals")
-        if self.parts.world.is_rank0:  # sums of all workers: one carries them on
+        if self.parts.world.is_rank0:  # sums over all workers: only one may continue them
             self.totals.load_state_dict(sums)
         self.prefetch.staleness.update(state.staleness)
         self.position = position
@@ -267,14 +267,14 @@ class Trainer:
             ) from None
 
     def _random_state(self) -> dict[str, torch.Tensor]:
-        """Torch's generators, which dropout draws from."""
+        """Return the states of torch's generators, which dropout uses."""
         states = {"cpu": torch.get_rng_state()}
         if self.parts.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.parts.device)
         return states
 
     def _set_random_state(self, workers: list[dict[str, torch.Tensor]]) -> None:
-        """This worker's generators; those of the first where there were fewer workers."""
+        """Restore this rank's RNG state, or rank 0's if the checkpoint has fewer ranks."""
         rank = self.parts.world.rank
         states = workers[rank if rank < len(workers) else 0]
         torch.set_rng_state(states["cpu"].cpu())

@@ -1,4 +1,4 @@
-"""The task that a configuration names."""
+"""Build the task of a configuration."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pres_dist.training.tasks.task import Task
 def build_task(
     config: RunConfig, stream: EventStream, training: range | np.ndarray, device: torch.device
 ) -> Task:
-    """The task over a stream.
+    """Return the configured task over a stream.
 
     Args:
-        config: which task.
+        config: configuration of the run.
         stream: the events.
         training: ids of training events.
-        device: where targets are looked up.
+        device: device that holds the targets.
 
     Raises:
         DataError: the stream has no labels to classify.

@@ -1,8 +1,7 @@
-"""Classification of events: of the state of their source node, or of the events themselves.
+"""Node classification (label of an event's source node) and edge classification.
 
-An event's label is predicted from the state before it, as a link would be: nothing of
-the event itself is seen but its endpoints and its time, and, where the configuration says
-so, its features.
+An event's label is predicted from the state before the event, as a link is: the model reads
+only the event's endpoints and time and, if `task.own_features` is set, its features.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Classification:
-    """Learns labels, and links beside them where these have a weight.
+    """Task that learns labels, and also links if they have a weight.
 
     Args:
         config: node or edge classification.
-        labels: of all events.
+        labels: labels of all events.
         training: ids of training events.
-        num_negatives: negatives an event in training, where links are learned.
-        device: where targets are looked up.
+        num_negatives: negatives per training event, if links are learned.
+        device: device that holds the targets.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Classification:
 
 
 class ClassEvaluator:
-    """Metrics of the labels, and what the simplest guesses reach."""
+    """Evaluator of label metrics, with simple baselines."""
 
     def __init__(self, task: Classification, parts: Parts, config: EvaluationConfig) -> None:
         self._task, self._parts, self._config = task, parts, config
@@ -92,7 +91,7 @@ class ClassEvaluator:
         return {"classes": self._task.labels.values_C.tolist()}
 
     def after_epoch(self, events: range, world: World) -> Metrics:
-        """The metrics of all labelled events, and of those with a node unseen in training."""
+        """Return the metrics of all labelled events, and of those with nodes unseen in training."""
         step, labels = self._parts.evaluation_step, self._task.labels
         sweep = self._parts.evaluation_sweep(events, self._config.batch_size)
         score_nC = classify(step, sweep, labels.num_classes, world)
@@ -101,7 +100,7 @@ class ClassEvaluator:
         )
 
     def final(self, events: range, world: World) -> Metrics:
-        """Also those of baselines."""
+        """Return the same metrics, with those of the baselines."""
         labels, stream = self._task.labels, self._parts.data.stream
         class_n, unseen_n = labels.class_E[events.start : events.stop], self._unseen(events)
         metrics = self.after_epoch(events, world)
@@ -113,7 +112,7 @@ class ClassEvaluator:
         return metrics
 
     def _unseen(self, events: range) -> np.ndarray:
-        """[n] bool: a node that the classifier reads has no training event."""
+        """Return [n] bool, True if a node that the classifier reads has no training event."""
         stream, unseen_N = self._parts.data.stream, self._parts.data.unseen_N
         rows = slice(events.start, events.stop)
         unseen_n = unseen_N[stream.src[rows]]
@@ -121,7 +120,7 @@ class ClassEvaluator:
 
 
 def balancing_weights(shares_C: np.ndarray) -> Tensor:
-    """[C] float32 weights that let all classes weigh alike; their mean over events is 1."""
+    """Return [C] float32 weights that balance the classes; their mean over events is 1."""
     num_present = max(int(np.count_nonzero(shares_C)), 1)
     safe_C = np.where(shares_C > 0, shares_C, 1.0)
     weight_C = np.where(shares_C > 0, 1 / (num_present * safe_C), 0.0)

@@ -1,6 +1,6 @@
 """Labels of events as class numbers.
 
-Only losses, metrics and baselines read them: a model is never given a label.
+Only losses, metrics and baselines read them; labels are never an input of the model.
 
 Shapes: E events of the stream, C classes.
 """
@@ -20,10 +20,10 @@ UNLABELLED = -1
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a stream.
+    """Labels of a stream.
 
     Attributes:
-        values_C: sorted labels, as in the stream; class c is the label at place c.
+        values_C: sorted labels, as in the stream; class c has label `values_C[c]`.
         class_E: int64 class of each event, or UNLABELLED.
     """
 
@@ -35,7 +35,7 @@ class Labels:
         return len(self.values_C)
 
     def shares(self, events: range | np.ndarray) -> np.ndarray:
-        """[C] share of each class among the labelled ones of some events."""
+        """Return [C] share of each class among the labelled events of `events`."""
         class_n = self.class_E[np.asarray(events)]
         counts = np.bincount(class_n[class_n != UNLABELLED], minlength=self.num_classes)
         return counts / max(int(counts.sum()), 1)
@@ -48,13 +48,13 @@ def labels_of(
 
     Args:
         stream: the events.
-        missing: the label that stands for none; None where every event has one.
+        missing: label that means "unlabelled"; None if every event has a label.
         training: ids of training events.
-        task: what the labels are for, as it stands in the configuration.
+        task: task as written in the configuration, for error messages.
 
     Raises:
-        DataError: no labels, fewer than two classes or too many, or a training split in
-            which less than two occur.
+        DataError: there are no labels, fewer than two classes or too many, or fewer than
+            two of them occur in the training split.
     """
     if stream.labels is None:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Link prediction: which events happen, among negatives that did not."""
+"""Link prediction: distinguish events from negatives."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class LinkPrediction:
-    """Needs no more of a model than its link decoder.
+    """Link-prediction task, which uses only the link decoder of the model.
 
     Args:
-        num_negatives: negatives an event in training.
+        num_negatives: negatives per training event.
     """
 
     best_by = "ap"
@@ -43,7 +43,7 @@ class LinkPrediction:
 
 
 class LinkEvaluator:
-    """AP, AUC and MRR among the negatives of the configuration."""
+    """Evaluator of AP, AUC and MRR against the configured negatives."""
 
     def __init__(self, parts: Parts, config: EvaluationConfig) -> None:
         self._parts, self._config = parts, config
@@ -55,11 +55,11 @@ class LinkEvaluator:
         return {"num_negatives": self._num_negatives, "negatives": self._config.negatives}
 
     def after_epoch(self, events: range, world: World) -> Metrics:
-        """AP and AUC against one negative an event."""
+        """Return AP and AUC against one negative per event."""
         return without_mrr(self._measure(events, 1, world))
 
     def final(self, events: range, world: World) -> Metrics:
-        """Also MRR, the share of negatives of the kind asked for, and the baselines."""
+        """Return AP, AUC, MRR, the share of negatives of the requested kind, and the baselines."""
         negatives = self._negatives
         negatives.counts.zero_()
         metrics = self._measure(events, self._num_negatives, world)
@@ -70,7 +70,7 @@ class LinkEvaluator:
         return metrics
 
     def _of_baselines(self, events: range) -> Metrics:
-        """EdgeBank and popularity on the same events and negatives."""
+        """Return the metrics of EdgeBank and popularity on the same events and negatives."""
         negatives = self._parts.evaluation_negatives(self._config)
         return self._baselines.metrics(events, negatives, self._num_negatives)
 
@@ -87,7 +87,7 @@ class LinkEvaluator:
 
 
 def without_mrr(metrics: Metrics) -> Metrics:
-    """Metrics less MRR, which says nothing among one negative."""
+    """Return the metrics without MRR, which is not informative with one negative."""
     return {
         name: without_mrr(value) if isinstance(value, dict) else value
         for name, value in metrics.items()

@@ -1,7 +1,7 @@
-"""A frozen encoder from a run of link prediction (TGN, section 5: node classification).
+"""Frozen encoder from a link-prediction run (TGN, section 5: node classification).
 
-The memory of each sweep is then what the frozen weights compute from the events, in
-training as in evaluation, and only the classifier learns.
+The frozen weights compute the memory of each sweep from the events, in training as in evaluation,
+and only the classifier learns.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 CLASSIFIER = "classifier."
 _SAME = ("data", "model", "pres")
-"""Sections that decide the encoder, and which events it may have learned from."""
+"""Sections that define the encoder and the events that it may have been trained on."""
 _PLACE = "stream"
-"""Where the events are, which may differ: that they are the same is checked."""
+"""Key of the stream's location, which may differ; the identity of the events is checked."""
 
 
 def freeze_encoder(model: nn.Module) -> None:
-    """Let only the classifier learn."""
+    """Freeze all parameters except the classifier's."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(CLASSIFIER))
 
 
 def begin_training(model: nn.Module) -> None:
-    """Switch dropout on, but not inside what is frozen."""
+    """Set training mode (dropout), except in frozen modules."""
     model.train()
     for module in model.children():
         if not any(parameter.requires_grad for parameter in module.parameters()):
@@ -46,13 +46,13 @@ def begin_training(model: nn.Module) -> None:
 
 
 def load_encoder(parts: Parts) -> Parent | None:
-    """Take over the best weights of the run that the configuration names, if it names one.
+    """Load the encoder's weights from the best epoch of the run in `task.pretrained`, if set.
 
     Returns:
-        the checkpoint that they are from.
+        The checkpoint that they are from, or None.
 
     Raises:
-        ConfigError: not the folder of a run, or one of another encoder or of other events.
+        ConfigError: not the folder of a run, or a run with another encoder or other events.
         CheckpointError: its best checkpoint is missing or damaged.
     """
     config = parts.config
@@ -69,7 +69,7 @@ def load_encoder(parts: Parts) -> Parent | None:
 def _checked_state(
     config: RunConfig, run_dir: Path, stream: EventStream
 ) -> tuple[dict[str, Tensor], Parent]:
-    """Weights of the encoder and the link decoder, of a run that this one may go on from."""
+    """Return the weights of encoder and link decoder, after checking that the run fits."""
     theirs = read_config(run_dir)
     for section in _SAME:
         _check_same(run_dir, section, getattr(theirs, section), getattr(config, section))

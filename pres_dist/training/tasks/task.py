@@ -1,4 +1,4 @@
-"""What differs between tasks: the head of the model, the targets of the loss, the metrics."""
+"""Protocols of a task: the head of the model, the targets of the loss, the metrics."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Metrics = dict[str, Any]
 
 
 class Evaluator(Protocol):
-    """Measures parts of the stream, and carries the memory through them.
+    """Evaluator of parts of the stream that carries the memory through them.
 
     Attributes:
-        settings: what results.json says of the whole evaluation.
+        settings: entries of results.json that apply to the whole evaluation.
     """
 
     @property
     def settings(self) -> Metrics: ...
 
     def after_epoch(self, events: range, world: World) -> Metrics:
-        """The metrics that choose the best epoch, and no more than these cost."""
+        """Return the metrics that choose the best epoch, without further cost."""
 
     def final(self, events: range, world: World) -> Metrics:
-        """All metrics; baselines beside them."""
+        """Return all metrics, with those of the baselines."""
 
 
 class Task(Protocol):
-    """What a run learns to predict.
+    """Prediction task of a run.
 
     Attributes:
         best_by: metric of the validation split that chooses the best epoch.
-        losses: names of those parts of the loss that are learned: link, label.
-        num_negatives: negatives an event in training.
+        losses: names of the loss terms that are learned: link, label.
+        num_negatives: negatives per training event.
     """
 
     @property
@@ -55,10 +55,10 @@ class Task(Protocol):
     def num_negatives(self) -> int: ...
 
     def classifier(self, model: ModelConfig, edge_dim: int) -> Classifier | None:
-        """The head that the model needs beside its link decoder."""
+        """Return the head that the model needs in addition to its link decoder, or None."""
 
     def targets(self, events_B: Tensor) -> Targets | None:
-        """What is to be learned of events beside that they happened."""
+        """Return the classification targets of events, or None if only links are learned."""
 
     def evaluator(self, parts: Parts, config: EvaluationConfig) -> Evaluator:
-        """Measures the trained parts."""
+        """Return an evaluator of the trained parts."""
