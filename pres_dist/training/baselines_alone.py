@@ -21,7 +21,7 @@ def stream_baselines(config: RunConfig, expected: Mapping[str, Any] | None = Non
 
     Args:
         config: settings of the stream, its split and the evaluation.
-        expected: identity that the stream must have, if the configuration is that of a run.
+        expected: identity that the stream must have, if the configuration belongs to a run.
 
     Returns:
         For each kind of negatives, the same keys as results.json of a run, without the model's

@@ -16,7 +16,7 @@ from pres_dist.training.checkpoint_folder import MANIFEST, check, leaves
 
 
 def fetch_run(url: str, run_dir: Path, which: str = LATEST) -> None:
-    """Download a run, with its newest checkpoint and that of its best epoch.
+    """Download a run, with its newest checkpoint and its best epoch's.
 
     The copy stores the URL and is mirrored there, whatever the fetched config.yaml contains.
 

@@ -276,7 +276,7 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
             report = write_report(folder)
             if report is not None:
                 progress.note(f"report: {report}")
-        except DataError as error:  # the run is complete; `pres-dist resume` writes the report again
+        except DataError as error:  # the run is complete; `pres-dist resume` retries the report
             progress.note(f"warning: {error}")
         if mirror is not None:
             mirror.finish()

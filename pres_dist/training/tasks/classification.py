@@ -100,7 +100,7 @@ class ClassEvaluator:
         )
 
     def final(self, events: range, world: World) -> Metrics:
-        """Return the same metrics, with those of the baselines."""
+        """Return the same metrics, and the metrics of the baselines."""
         labels, stream = self._task.labels, self._parts.data.stream
         class_n, unseen_n = labels.class_E[events.start : events.stop], self._unseen(events)
         metrics = self.after_epoch(events, world)

@@ -33,7 +33,7 @@ class Evaluator(Protocol):
         """Return the metrics that choose the best epoch, without further cost."""
 
     def final(self, events: range, world: World) -> Metrics:
-        """Return all metrics, with those of the baselines."""
+        """Return all metrics, including the metrics of the baselines."""
 
 
 class Task(Protocol):
