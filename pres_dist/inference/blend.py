@@ -1,12 +1,12 @@
-"""The model's logit blended with what is counted of the past, by weights learned once.
+"""Blend of the model's logit with counts of past events, by weights that are learned once.
 
-A link decoder that was trained against random negatives tells well what is no link, and
-may tell less well which of a source's usual destinations comes next: what a source did
-last is another kind of knowledge. The blend is a linear score of both,
+A link decoder trained against random negatives is good at rejecting non-links. It may be less
+good at ranking which of a source's usual destinations comes next; counts of the source's
+recent events complement it there. The blend is a linear score of both,
 
     score(u, v, t) = w_0 logit(u, v, t) + sum_f w_f feature_f(u, v, t),
 
-whose few weights maximize the likelihood of the validation split's destinations, each
+whose weights maximize the likelihood of the true destinations of the validation split, each
 among all destinations (a conditional logit; McFadden, 1974). No test event is read.
 
 Shapes: n events, C destinations, F features of the past.
@@ -37,7 +37,7 @@ BLEND = "blend.json"
 NAMES = ("logit", *FEATURES)
 FIT_EVENTS = 1000
 _FIT_CELLS = 1 << 21
-"""Scores that weights are learned from at most; but for 100 events, all destinations each."""
+"""Most scores that weights are learned from, except that at least 100 events are used."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Blend:
 
     Attributes:
         weights: [1 + F].
-        checkpoint: name of the one whose logits they go with.
-        num_events: validation events they were learned from.
+        checkpoint: name of the checkpoint whose logits the weights were learned for.
+        num_events: validation events that the weights were learned from.
     """
 
     weights: tuple[float, ...]
@@ -55,16 +55,16 @@ class Blend:
     num_events: int
 
     def scores(self, logit_nC: Tensor, features_nCF: Tensor) -> Tensor:
-        """[n, C] scores."""
+        """Return the [n, C] blended scores."""
         weights = torch.tensor(self.weights, device=logit_nC.device)
         return logit_nC * weights[0] + features_nCF @ weights[1:]
 
 
 def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
-    """The run's blend: that of its folder, or a new one, which is then kept there if it can be.
+    """Return the run's blend: read it from the run folder, or learn it and try to save it there.
 
     Raises:
-        ConfigError: there are no validation events to learn it from.
+        ConfigError: there are no validation events to learn the blend from.
     """
     file = live.run_dir / BLEND
     try:
@@ -88,12 +88,15 @@ def blend_of(live: LiveRun, report: Report = quiet) -> Blend:
 def learn_blend(
     live: LiveRun, report: Report = quiet, share: Share | None = None
 ) -> tuple[Blend, Blend]:
-    """Learn the blend from the validation split; and one of the past alone, for comparison.
+    """Learn the blend on the validation split, and for comparison a blend without the model.
 
     Args:
         live: the run.
-        report: told how many events are scored.
-        share: who scores them; the run itself when None.
+        report: progress callback that counts scored events.
+        share: computes the scores; the run itself when None.
+
+    Returns:
+        the blend, and a blend of the past features alone, whose logit has weight 0.
 
     Raises:
         ConfigError: there are no validation events to learn from.
@@ -125,7 +128,7 @@ def learn_blend(
 
 @dataclass(frozen=True)
 class EventsAt:
-    """Events of one time, to be scored with all destinations, as a task.
+    """Task that scores the events of one time with all destinations.
 
     Attributes:
         events: [n] ids.
@@ -136,7 +139,7 @@ class EventsAt:
     destinations: np.ndarray
 
     def compute(self, live: LiveRun, report: Report) -> np.ndarray:
-        """[n, C] float32 logits, with memory that has seen every event before that time."""
+        """Return [n, C] float32 logits, from memory of all events before the events' time."""
         batch = _batch(live, self.events)
         t = int(batch.t_B[0])
         live.move_to(live.first_event_at(t), report)
@@ -154,20 +157,22 @@ def scored_events(
     report: Report = quiet,
     share: Share | None = None,
 ) -> Iterator[tuple[TemporalBatch, Tensor, Tensor]]:
-    """The model's logits of some events with all destinations, one time after the other.
+    """Yield the model's logits of some events with all destinations, time by time.
 
-    Nothing lags: memory has seen every event before the time, and all are embedded at it.
+    Memory has no lag: it has seen every event before the time, and all nodes are embedded at
+    that time.
 
     Args:
-        live: the run; its memory goes through the events.
-        events: a part of the stream.
+        live: the run; its memory is moved through the events.
+        events: ids of consecutive events of the stream.
         destinations: [C] sorted nodes.
-        max_events: about so many, spread evenly; all where there are no more.
-        report: told how many are done.
-        share: who computes them; the run itself when None.
+        max_events: approximate number of events to score, spread evenly; if there are no more
+            than that, all are scored.
+        report: progress callback that counts scored events.
+        share: computes the logits; the run itself when None.
 
-    Returns:
-        events of one time; [n] id of the first event that they do not see; [n, C] logits.
+    Yields:
+        the events of one time; [n] id of the first event that they do not see; [n, C] logits.
     """
     chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
     t_n = np.asarray(live.stream.t[chosen])
@@ -187,19 +192,20 @@ def _batch(live: LiveRun, events: np.ndarray) -> TemporalBatch:
 
 
 def destinations_of_run(live: LiveRun) -> Tensor:
-    """[C] sorted destinations of the events that the run was split from."""
+    """Return the [C] sorted destinations of the events that the run was split from."""
     num_events = live.parts.data.split.num_events
     return destinations_of(live.stream, range(num_events)).to(live.parts.device)
 
 
 def _fit(inputs_nCF: Tensor, true_n: Tensor) -> Tensor:
-    """[F] weights of the most likely conditional logit."""
+    """Return the [F] maximum-likelihood weights of a conditional logit."""
     weights_F = torch.zeros(inputs_nCF.shape[2], device=inputs_nCF.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights_F], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        # A little decay: a feature that is the same for all candidates must not drift away.
+        # A little weight decay: a feature that is equal for all candidates has no gradient, and
+        # its weight must not drift.
         value = F.cross_entropy(inputs_nCF @ weights_F, true_n) + 1e-4 * weights_F.square().sum()
         torch.autograd.backward(value)
         return value

@@ -23,12 +23,12 @@ from pres_dist.inference.sharing import Alone, Share
 from pres_dist.version import __version__
 
 ROWS = 1 << 14
-"""Nodes of a row group, and of a task for one of several workers."""
+"""Number of nodes in a row group, and in a task for one of several workers."""
 
 
 @dataclass(frozen=True)
 class NodesAt:
-    """Nodes to embed at a time, as a task.
+    """Task that embeds nodes at one time.
 
     Attributes:
         nodes: [n] int64.
@@ -39,7 +39,7 @@ class NodesAt:
     t: int
 
     def compute(self, live: LiveRun, report: Report) -> np.ndarray:
-        """[n, A] float32 embeddings."""
+        """Return the [n, A] float32 embeddings."""
         live.move_to(live.first_event_at(self.t), report)
         nodes = torch.from_numpy(self.nodes).to(live.device)
         return live.embed(nodes, torch.full_like(nodes, self.t), self.t).float().cpu().numpy()
@@ -52,14 +52,14 @@ def embed_nodes(
     report: Report = quiet,
     share: Share | None = None,
 ) -> Iterator[NodeTable]:
-    """Embeddings at a time, part by part.
+    """Yield the embeddings of nodes at a time, part by part.
 
     Args:
         live: the run.
         t: events strictly before it are seen.
-        nodes: int64 nodes; those with an event before t when None.
-        report: told how far it is, first over events and then over nodes.
-        share: who computes them; the run itself when None.
+        nodes: int64 nodes; all nodes with an event before t when None.
+        report: progress callback, first over events and then over nodes.
+        share: computes the embeddings; the run itself when None.
     """
     nodes = live.known_nodes(live.first_event_at(t)) if nodes is None else nodes
     parts = nodes.cpu().split(ROWS)
@@ -72,7 +72,7 @@ def embed_nodes(
 
 
 def memory_of(live: LiveRun, t: int, nodes: Tensor) -> NodeTable:
-    """Memory of nodes at a time, their mail applied; ConfigError for a model without."""
+    """Return the memory of nodes at a time, their mail applied, of a model with memory."""
     live.move_to(live.first_event_at(t))
     updated = live.memory(nodes, t)
     return table_of(live.stream, nodes, updated.memory_UD.float(), t, updated.last_update_U)
@@ -87,7 +87,7 @@ def write_embeddings(
     report: Report = quiet,
     share: Share | None = None,
 ) -> int:
-    """Write `embed_nodes` to a file; returns the number of rows."""
+    """Write the tables of `embed_nodes` to a file, and return the number of rows."""
     about = {
         "run": run_dir.absolute().name,
         "time": t,
@@ -111,16 +111,17 @@ def write_embeddings(
 def find_nodes(
     lookup: NodeLookup, ids: Sequence[object], where: Sequence[str], side: Side | None = None
 ) -> Tensor:
-    """[n] int64 nodes of ids.
+    """Return the [n] int64 nodes of ids.
 
     Args:
-        lookup: of the stream.
-        ids: the user's own.
-        where: where each stands, for errors.
-        side: of a bipartite stream; None looks at both, and an id must then be on one.
+        lookup: node lookup of the stream.
+        ids: the user's own ids.
+        where: location of each id, for error messages.
+        side: side of a bipartite stream to look on. None looks on both, and an id must then be
+            on exactly one of them.
 
     Raises:
-        DataError: an id that is unknown, or on both sides.
+        DataError: an id is unknown, or on both sides.
     """
     sides: Sequence[Side | None] = [side] if side or not lookup.bipartite else SIDES
     texts = [str(parse_id(one, place)) for one, place in zip(ids, where, strict=True)]
@@ -141,19 +142,19 @@ def find_nodes(
 
 
 def read_ids(path: Path) -> tuple[list[str], list[str]]:
-    """Read the ids of a text file, one a line, quoted or not as in a CSV file of one column.
+    """Read ids from a text file with one id per line, quoted as in a one-column CSV file or not.
 
     Returns:
-        the ids, and where each stands.
+        the ids, and the location (path:line) of each.
 
     Raises:
-        DataError: it cannot be read, or holds no id.
+        DataError: the file cannot be read, or holds no id.
     """
     check_source(path)
     ids, where = [], []
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            # No id has a unit separator inside: the field of a line is the whole of it.
+            # No id contains a unit separator, so each line is read as a single field.
             reader = csv.reader(lines, delimiter="\x1f", strict=True)
             first = 1
             for fields in reader:

@@ -1,4 +1,4 @@
-"""Appending events to a run: its stream grows, and its memory goes on over them."""
+"""Append events to a run: extend its stream, and update its memory with the new events."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import RunLock, lock_run
 
 JOURNAL = "served.jsonl"
-"""Events that a service has taken in since (`pres_dist.inference.serve`)."""
+"""File of the events that a service has ingested since (`pres_dist.inference.serve`)."""
 
 
 @dataclass(frozen=True)
 class Extension:
-    """What was appended.
+    """Result of appending events.
 
     Attributes:
         num_events: new events.
         num_nodes: new nodes.
-        total_events: of the stream now.
-        folder: of the version.
-        training: what going on to train has brought; None where that was not asked for.
+        total_events: events of the extended stream.
+        folder: folder of the new version.
+        training: result of training on the new events; None unless that was requested.
     """
 
     num_events: int
@@ -51,26 +51,26 @@ def extend_run(
     max_ahead: MaxAhead = "auto",
     stream: Path | None = None,
 ) -> Extension:
-    """Append events to the stream of a run, and bring its memory up to date.
+    """Append events to the stream of a run, and update its memory.
 
-    Weights stay as they are, unless they are to be trained on. The run's own stream is not
-    touched: the longer one is kept in the run folder, and whoever uses the run from then on
-    finds it there. A crash leaves the run as it was.
+    The weights do not change unless `training` is given. The run's own stream is not modified:
+    the extended stream is stored in the run folder, and all later uses of the run read it from
+    there. A crash leaves the run unchanged.
 
     Args:
         run_dir: folder of the run.
         source: path of a file, or a DataFrame.
-        columns: names of its columns.
-        report: told how many of the events memory has seen.
-        training: how to go on training on the new events; None keeps weights as they are.
+        columns: names of the columns of `source`.
+        report: progress callback that counts the events that memory has seen.
+        training: how to train on the new events; None leaves the weights unchanged.
         max_ahead: how far after the last event new ones may be; see `latest_allowed`.
-        stream: where the run's stream is now; where it was when None.
+        stream: current path of the run's stream; None if it was not moved.
 
     Raises:
-        ConfigError: not the folder of a run, another process writes into it, or a run that cannot
-            be trained on (see `train_on`).
-        CheckpointError: no usable checkpoint, or one of other events.
-        DataError: events that are not valid, or not later than all that the run knows.
+        ConfigError: `run_dir` is not a run folder, another process writes to it, or the run
+            cannot be trained further (see `train_on`).
+        CheckpointError: there is no usable checkpoint, or it belongs to other events.
+        DataError: events are not valid, or not later than all events of the run.
     """
     read_config(run_dir)
     with lock_run(run_dir) as lock:
@@ -87,7 +87,7 @@ def append(
     report: Report = quiet,
     training: TrainOn | None = None,
 ) -> Extension:
-    """Append events to the run, which the caller holds the lock of; see `extend_run`."""
+    """Append events to a run whose lock the caller holds; see `extend_run`."""
     _check_labels(live, new)
     if training is not None:
         check_trainable(live, new)
@@ -112,7 +112,7 @@ def append(
 def _grown(
     live: LiveRun, new: NewEvents, folder: Path, report: Report, training: TrainOn | None
 ) -> tuple[RunState, TrainedOn | None]:
-    """Stream and memory with the new events, and what training on them has brought."""
+    """Return the run state with the new events, and the result of training on them."""
     stream = write_longer(live.stream, new, folder / STREAM)
     before, after = NodeNumbers.of(live.stream), NodeNumbers.of(stream)
     state = replace(
@@ -132,7 +132,7 @@ def _grown(
 
 
 def _check_nothing_served(run_dir: Path) -> None:
-    """Events that a service took in come before any others."""
+    """Raise ConfigError if a service ingested events that were not appended yet."""
     journal = run_dir / EXTENDED / JOURNAL
     if journal.exists() and read_journal(journal).kept:
         raise ConfigError(
@@ -142,7 +142,7 @@ def _check_nothing_served(run_dir: Path) -> None:
 
 
 def _check_labels(live: LiveRun, new: NewEvents) -> None:
-    """Raise DataError for a label that the run's classifier has no class for."""
+    """Raise DataError for a label that the run's classifier has not learned."""
     learned = learned_labels(live)
     if new.chunk.labels is None or learned is None:
         return
@@ -152,7 +152,7 @@ def _check_labels(live: LiveRun, new: NewEvents) -> None:
 
 
 def learned_labels(live: LiveRun) -> np.ndarray | None:
-    """Return the labels that new events may have; None for any, where nothing is classified."""
+    """Return the labels that new events may have; None if any label is allowed."""
     if live.config.task.kind == "link_prediction" or live.stream.labels is None:
         return None
     labels: np.ndarray = np.unique(live.stream.labels)

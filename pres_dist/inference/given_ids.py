@@ -1,4 +1,4 @@
-"""Ids as Python gives them: checked before they are looked up."""
+"""Checks of ids that are passed as Python values, before they are looked up."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Id = str | int
 
 
 def is_id(value: object) -> bool:
-    """Whether the value is one id, not several."""
+    """Return True if the value is one id, not several."""
     return isinstance(value, (str, int, float, np.number)) or not hasattr(value, "__iter__")
 
 
 def ids_given(name: str, ids: object) -> list[Id]:
-    """The ids of a list or array; an error for anything else, a text above all."""
+    """Return the ids of a list or array; raise for anything else, such as a single string."""
     values = arguments.items(name, ids, "ids")
     return [parse_id(value, f"{name}[{place}]") for place, value in enumerate(values)]
 
 
 def id_column(values: Sequence[Any], what: str, locate: Locate) -> pa.Array:
-    """A column of ids, as texts."""
+    """Return an Arrow column of ids, as strings."""
     ids = [str(parse_id(value, f"{locate(row)}: {what}")) for row, value in enumerate(values)]
     return pa.array(ids, pa.large_string())

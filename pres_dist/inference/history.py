@@ -1,4 +1,4 @@
-"""What sources and everyone did before: features of candidate destinations, and baselines.
+"""Features of candidate destinations from past events, and baselines.
 
 Shapes: n sources, C destinations, F features.
 """
@@ -16,11 +16,11 @@ from pres_dist.sampling.event_groups import EventGroups, PairKeys
 
 FEATURES = ("met", "last", "recency", "repeats", "popularity", "recent_popularity")
 RECENT_EVENTS = 1000
-"""What is popular now: among so many last events of the stream, as in the popularity baseline."""
+"""Window of recent popularity: the last events of the stream, as in the popularity baseline."""
 
 
 class History:
-    """Counts of earlier events, for a query that sees those before an event id.
+    """Counts of past events, for queries that see the events before a given event id.
 
     Args:
         stream: the events.
@@ -34,17 +34,21 @@ class History:
         self._destinations = EventGroups(tables.dst_E)
 
     def latest(self, src_n: Tensor, dst_n: Tensor, before_n: Tensor) -> Tensor:
-        """Id of the last event from each source to its destination; -1 where there is none."""
+        """Return the id of the last event from each source to its destination; -1 if none."""
         return self._pairs.latest(self._keys.ordered(src_n, dst_n), before_n)
 
     def features(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> Tensor:
-        """[n, C, F] float32, in the order of `FEATURES`, of the same [C] destinations for all
-        sources or of [n, C] of their own.
+        """Return [n, C, F] float32 features, in the order of `FEATURES`.
 
-        Whether the source has met the destination; whether it was its last one; 1 / its
-        place among those that the source met, the last one first; and the logarithm of
-        1 + the events between the two, of the destination, and of the destination among
-        the last `RECENT_EVENTS` of the stream.
+        The features are: 1 if the source has met the destination; 1 if the destination was its
+        last one; 1 / rank of the destination among those that the source has met, the most
+        recent first; and log(1 + count) of the events between the two, of all events of the
+        destination, and of its events among the last `RECENT_EVENTS` of the stream.
+
+        Args:
+            src_n: sources.
+            before_n: id of the first event that each source does not see.
+            dst_C: [C] destinations for all sources, or [n, C] with those of each source.
         """
         src_nC, dst_nC, before_nC = self._all(src_n, before_n, dst_C)
         pair_nC = self._keys.ordered(src_nC, dst_nC)
@@ -67,19 +71,22 @@ class History:
     def baselines(
         self, src_n: Tensor, before_n: Tensor, dst_C: Tensor
     ) -> Iterator[tuple[str, Tensor]]:
-        """[n, C] scores that nothing was learned for, by name."""
+        """Yield the name and the [n, C] scores of each baseline; none of them is learned."""
         src_nC, dst_nC, before_nC = self._all(src_n, before_n, dst_C)
         (count_nC,) = self._destinations.counts(dst_nC, before_nC)
         latest_nC = self.latest(src_nC, dst_nC, before_nC)
         yield "most popular", count_nC
         yield "last destinations", latest_nC
-        # A destination's count is below the number of events, and so below any that was met.
+        # A count is at most the number of events, so destinations that were met rank above all
+        # others.
         both_nC = torch.where(latest_nC >= 0, self._num_events + latest_nC, count_nC)
         yield "last destinations, then most popular", both_nC
 
     def _all(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> tuple[Tensor, ...]:
-        """[n, C] sources, destinations and bounds: each source with every destination, or with
-        its own."""
+        """Return [n, C] sources, destinations and bounds.
+
+        Each source is paired with every destination of [C], or with its own row of [n, C].
+        """
         shape = (src_n.numel(), dst_C.shape[-1])
         src_nC, before_nC = (column[:, None].expand(shape) for column in (src_n, before_n))
         return src_nC, dst_C.expand(shape).contiguous(), before_nC.contiguous()

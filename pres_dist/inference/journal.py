@@ -1,11 +1,12 @@
-"""The journal of a run: events are on disk in it before anyone is told that they were taken in.
+"""Write-ahead journal of a run: ingested events are on disk before they are acknowledged.
 
-A record is a line: the length of its text, the CRC-32 of the text and the CRC-32 of both
-numbers, each in eight hexadecimal digits, then the text, which is JSON. The first record says
-what the events continue; the others hold events, or the numbers of events that are dropped.
+A record is one line: the length of its text, the CRC-32 of the text and the CRC-32 of these two
+numbers, each in eight hexadecimal digits, then the text, which is JSON. The first record is a
+header that identifies the stream which the events continue. The others hold events, or the
+numbers of dropped events.
 
-A record is written and synced as a whole, and the next one only after it. So a crash leaves at
-most one incomplete record, at the end. Its length tells it from a record that was damaged later:
+Each record is written and synced before the next one is written. So a crash leaves at most one
+incomplete record, at the end. Its length distinguishes it from a record that was damaged later:
 only a last record whose end is missing may be cut off, since it was never acknowledged.
 """
 
@@ -23,27 +24,27 @@ from pres_dist.errors import DataError, PresDistError
 from pres_dist.files import sync_folder, write_atomically
 
 FORMAT = 2
-"""Of the file; part of its header."""
+"""Version of the file format; part of the header."""
 
 Record = dict[str, Any]
 Row = Sequence[Any]
-"""An event as the journal holds it: src, dst, t, features, label."""
+"""Event in the journal: src, dst, t, features, label."""
 
 _HEAD = len("00000000 00000000 00000000 ")
 
 
 class JournalError(PresDistError):
-    """A journal that is damaged, continues other events, or cannot be written."""
+    """The journal is damaged, continues other events, or cannot be written."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a journal holds.
+    """Contents of a journal.
 
     Attributes:
-        header: what the events continue.
-        rows: events that were acknowledged, in order, by their numbers, which count from 1.
-        dropped: reasons why events are left out, by their numbers.
+        header: identity of the stream that the events continue.
+        rows: acknowledged events in order, by their numbers, which count from 1.
+        dropped: reason for each dropped event, by its number.
         torn: bytes of an incomplete last record, which was never acknowledged.
     """
 
@@ -54,7 +55,7 @@ class Contents:
 
     @property
     def num_events(self) -> int:
-        """Events that were acknowledged."""
+        """Number of acknowledged events."""
         return next(reversed(self.rows), 0)
 
     @property
@@ -64,17 +65,18 @@ class Contents:
 
 
 class Journal:
-    """The journal of one writer.
+    """Journal with a single writer.
 
     Args:
-        path: of the file; made, with its folder there already, where there is none.
-        header: what the events continue; an older journal must say the same.
+        path: path of the file; created if missing, in a folder that must exist.
+        header: identity of the stream that the events continue; the header of an existing
+            journal must be equal.
 
     Attributes:
-        contents: what an older journal held. The caller may set it to None to free it.
+        contents: contents of an existing journal. The caller may set it to None to free it.
 
     Raises:
-        JournalError: an older journal is damaged or continues something else.
+        JournalError: an existing journal is damaged or continues other events.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
@@ -89,9 +91,9 @@ class Journal:
         except OSError as error:
             raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
         self.failure: str | None = None
-        """Why nothing can be written any more; None while all is well."""
+        """Message of the error after which nothing is written; None while writing works."""
         self.num_torn = len(old) - self._end
-        """Bytes of an incomplete last record, which were cut off."""
+        """Bytes of the incomplete last record that was cut off."""
         if self.num_torn:
             self._cut_off()
         if not records:
@@ -104,11 +106,11 @@ class Journal:
         return self._end
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record; it is on disk when this returns.
+        """Write a record and sync it to disk.
 
         Raises:
-            JournalError: it is not, and what was before stands as it did; or an earlier one
-                could not be undone, after which nothing is written any more.
+            JournalError: the write or the sync failed. Earlier records are unchanged, and all
+                later calls raise too.
         """
         if self.failure is not None:
             raise JournalError(f"{self.failure}; nothing is written until a new start")
@@ -117,18 +119,18 @@ class Journal:
             _write_all(self._file, line, self._end)
             os.fsync(self._file.fileno())
         except OSError as error:
-            # Nobody knows what a failed sync has left on disk: trust the file no more.
+            # The state on disk after a failed sync is unknown, so refuse all later writes.
             self.failure = f"{self.path}: cannot be written: {error.strerror}"
             self._cut_off()
             raise JournalError(self.failure) from None
         self._end += len(line)
 
     def close(self) -> None:
-        """End writing; the file stays."""
+        """Close the file."""
         self._file.close()
 
     def _cut_off(self) -> None:
-        """Remove what follows the last whole record."""
+        """Truncate the file after the last complete record."""
         try:
             self._file.truncate(self._end)
             os.fsync(self._file.fileno())
@@ -140,7 +142,7 @@ def read_journal(path: Path) -> Contents:
     """Read a journal without changing it.
 
     Raises:
-        JournalError: it is damaged, or there is none.
+        JournalError: the journal is damaged or missing.
     """
     try:
         content = path.read_bytes()
@@ -155,33 +157,33 @@ def read_journal(path: Path) -> Contents:
 
 
 def check_header(path: Path, found: Record, header: Mapping[str, Any]) -> None:
-    """Raise JournalError unless a journal continues the events that a header says."""
+    """Raise JournalError unless a journal has the expected header and format."""
     expected = {"format": FORMAT, **header}
     if found != expected:
         raise JournalError(_other_header(path, found, expected))
 
 
 def events_record(first: int, rows: Sequence[Row]) -> Record:
-    """Return the record of events that are taken in, of which the first has a number."""
+    """Return the record of ingested events, numbered from `first`."""
     return {"first": first, "events": rows}
 
 
 def drop_record(numbers: Sequence[int], reason: str) -> Record:
-    """Return the record of events that are to be left out from now on."""
+    """Return the record that drops events."""
     return {"dropped": list(numbers), "reason": reason}
 
 
 def drop_events(path: Path, numbers: Sequence[int], reason: str) -> dict[int, Row]:
-    """Leave events out from now on; the caller holds the lock of the run.
+    """Drop events; the caller holds the lock of the run.
 
     The events and the reason stay in the file. A crash drops all of them or none.
 
     Returns:
-        the events.
+        the dropped events, by number.
 
     Raises:
         JournalError: the journal is damaged or cannot be written.
-        DataError: there is no such event, or it is left out already.
+        DataError: there is no such event, or it is already dropped.
     """
     contents = read_journal(path)
     for number in numbers:
@@ -200,13 +202,13 @@ def drop_events(path: Path, numbers: Sequence[int], reason: str) -> dict[int, Ro
 
 
 def rescue_journal(path: Path) -> tuple[list[int], Path]:
-    """Keep the records of a damaged journal that are whole; the caller holds the lock of the run.
+    """Keep the intact records of a damaged journal; the caller holds the lock of the run.
 
     Returns:
-        the lines that are lost, and where the damaged file is kept.
+        the numbers of the lost lines, and the path of the copy of the damaged file.
 
     Raises:
-        JournalError: nothing is damaged, the header is, or files cannot be written.
+        JournalError: nothing is damaged, the header is damaged, or files cannot be written.
     """
     try:
         content = path.read_bytes()
@@ -227,13 +229,13 @@ def rescue_journal(path: Path) -> tuple[list[int], Path]:
 
 
 def _whole_lines(content: bytes) -> tuple[list[bytes], list[int]]:
-    """Return the records that are whole, and the numbers of the lines that are not."""
+    """Return the intact records, and the line numbers of the damaged ones."""
     kept: list[bytes] = []
     lost: list[int] = []
     end = 0
     while end < len(content):
         size = _size(content[end : end + _HEAD])
-        # The end of the line may be what is damaged: all else has a checksum.
+        # The newline has no checksum: restore it in case it is the damaged byte.
         line = content[end : end + (size or 1) - 1] + b"\n"
         if size is not None and _parsed(line) is not None:
             kept.append(line)
@@ -260,7 +262,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path, content: bytes) -> tuple[int, list[Record]]:
-    """Where the last whole record ends, and the records."""
+    """Return the offset of the end of the last complete record, and the records."""
     records: list[Record] = []
     end = 0
     while end < len(content):
@@ -280,9 +282,9 @@ def _read(path: Path, content: bytes) -> tuple[int, list[Record]]:
 
 
 def _size(head: bytes) -> int | None:
-    """Bytes of the record that begins with this; None if the beginning is damaged."""
+    """Return the size in bytes of the record with this head; None if the head is damaged."""
     if len(head) < _HEAD:
-        return _HEAD + 1  # or more: what is there is too short in any case
+        return _HEAD + 1  # a lower bound: the record is incomplete in any case
     sizes = head[:18]
     if head[18:] != b"%08x " % zlib.crc32(sizes):
         return None
@@ -290,7 +292,7 @@ def _size(head: bytes) -> int | None:
 
 
 def _parsed(line: bytes) -> Record | None:
-    """The record of a whole line; None if it is damaged."""
+    """Return the record of a complete line; None if it is damaged."""
     text = line[_HEAD:-1]
     if not line.endswith(b"\n") or line[9:17] != b"%08x" % zlib.crc32(text):
         return None

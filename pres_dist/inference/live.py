@@ -1,10 +1,10 @@
-"""The trained model of a run, and its memory, which can be brought to any time.
+"""Trained model of a run, with memory that can be moved to any time.
 
-The best checkpoint holds the memory from the end of the training split. Later events are
-swept over as in evaluation: the validation split, the test split and what was appended
-since, each cut into temporal batches of `evaluation.batch_size`. The memory of a time is
-that after all whole batches before it, plus the events of its own batch that are earlier,
-as a batch of their own. So it does not depend on what was asked before.
+The best checkpoint holds the memory at the end of the training split. Later events are
+processed as in evaluation: the validation split, the test split and each extension are cut
+into temporal batches of `evaluation.batch_size`. The memory at a time t is the result of all
+complete batches before t, followed by the events before t of the batch that contains t, as a
+smaller batch. So it does not depend on earlier queries.
 """
 
 from __future__ import annotations
@@ -44,34 +44,34 @@ from pres_dist.training.state import load_weights
 from pres_dist.training.stores import without_servers
 
 Report = Callable[[int, int, int], None]
-"""Called with events or rows so far, and work done and work in all, both in the same unit."""
+"""Progress callback: events or rows so far, then work done and total work in the same unit."""
 
 Watch = Callable[[TemporalBatch, Sequence[Forward]], None]
-"""Called with a temporal batch that memory has taken in, and what its time slices computed."""
+"""Called with each temporal batch that memory was updated with, and its slices' results."""
 
 MOST_QUERIES = 1 << 13
-"""Nodes that are embedded at a time: what bounds the memory."""
+"""Most nodes that are embedded at once, which bounds memory use."""
 
 
 def quiet(events: int, done: int, total: int) -> None:
-    """Reports nothing."""
+    """Report nothing."""
 
 
 class LiveRun:
-    """The best epoch of a run over its stream, on one worker.
+    """Best epoch of a run over its stream, on one worker.
 
     Args:
         run_dir: folder of the run.
-        replay: rebuild the memory from the first event by the final weights, which makes
-            times inside the training split possible and costs accuracy (docs/pres.md).
-        opened: a state to begin with that is not in the folder yet.
-        device: where to compute, as in `training.device`; where the run was trained when None,
-            or the best device here where this machine lacks that one.
-        stream: where the run's stream is now; where it was when None.
+        replay: rebuild the memory from the first event with the final weights, which allows
+            times inside the training split and costs accuracy (docs/pres.md).
+        opened: state to start from that is not in the folder yet.
+        device: device to compute on, as in `training.device`. None uses the device that the run
+            was trained on, or the best device of this machine if that one is missing.
+        stream: current path of the run's stream; None if it was not moved.
 
     Raises:
-        ConfigError: not the folder of a run, or several workers.
-        CheckpointError: no usable checkpoint, or one of other events.
+        ConfigError: `run_dir` is not a run folder, or there are several workers.
+        CheckpointError: there is no usable checkpoint, or it belongs to other events.
         DataError: the stream cannot be used.
     """
 
@@ -119,22 +119,22 @@ class LiveRun:
 
     @property
     def checkpoint(self) -> str:
-        """Name of the one that weights are from, and what tells them from those trained on."""
+        """Name of the weights: their checkpoint, and a hash if they were trained further."""
         return self.state.weights_name
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the state that weights are from: no other checkpoint or run has it."""
+        """SHA-256 of the state that the weights are from, unique among checkpoints and runs."""
         return self.state.weights_digest
 
     @property
     def latest(self) -> int:
-        """The first time that lies after all events of the stream."""
+        """First time after all events of the stream."""
         return int(self.stream.t[-1]) + 1
 
     @property
     def earliest(self) -> int:
-        """The first time that the memory can be brought to."""
+        """First time that the memory can be moved to."""
         first = self._stretches[0].first_event
         if first == 0 or not self.config.model.has_memory:
             return int(self.stream.t[0])
@@ -142,7 +142,7 @@ class LiveRun:
 
     @property
     def scores_links(self) -> bool:
-        """Whether the link decoder has been trained."""
+        """True if the link decoder has been trained."""
         return "link" in self.parts.task.losses or self.config.task.pretrained is not None
 
     def require_links(self) -> None:
@@ -154,7 +154,7 @@ class LiveRun:
             )
 
     def check_time(self, t: int, where: str) -> None:
-        """Raise DataError for a time that the memory cannot be brought to."""
+        """Raise DataError for a time that the memory cannot be moved to."""
         latest = latest_allowed(self.stream, t, None) + 1
         if t > latest:
             raise DataError(
@@ -174,11 +174,11 @@ class LiveRun:
         )
 
     def first_event_at(self, t: int) -> int:
-        """Id of the first event at or after a time."""
+        """Return the id of the first event at or after a time."""
         return int(np.searchsorted(self.stream.t, t, side="left"))
 
     def batch_start(self, event: int) -> int:
-        """First event of the temporal batch that an event falls into; the end after the last."""
+        """Return the first event of the temporal batch of an event; `event` at the stream's end."""
         if event >= self.stream.num_events:
             return event
         for stretch in reversed(self._stretches):
@@ -188,18 +188,18 @@ class LiveRun:
 
     @property
     def first_event(self) -> int:
-        """The first event that memory can be watched to take in."""
+        """First event that memory can be updated with."""
         return self._stretches[0].first_event
 
     def move_to(self, event: int, report: Report = quiet, watch: Watch | None = None) -> None:
-        """Bring the memory to where it has seen all events before the given one, and no other.
+        """Move the memory to a point in the stream: it has seen exactly the events before `event`.
 
-        Forward from where it is, or again from the checkpoint.
+        The memory moves forward from its current position, or starts again from the checkpoint.
 
         Args:
-            event: id of the first event that is not seen.
-            report: told how far it is.
-            watch: told of every temporal batch that is taken in.
+            event: id of the first event that the memory has not seen.
+            report: progress callback.
+            watch: called after every temporal batch that the memory is updated with.
         """
         if not self.config.model.has_memory or event == self._seen:
             return
@@ -214,19 +214,19 @@ class LiveRun:
         self._seen = event
 
     def embed(self, nodes: Tensor, t: Tensor, now: int) -> Tensor:
-        """[n, A] embeddings of nodes; see `query`."""
+        """Return the [n, A] embeddings of nodes; see `query`."""
         return self.query(nodes, t, now).embedded_QA
 
     def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
-        """Embed nodes [n] at their times [n], from the memory as it is, to be scored.
+        """Embed nodes [n] at their times [n] from the current memory, for scoring.
 
         Args:
-            nodes: int64, here or on the host.
-            t: int64, none before the memory's own time.
-            now: the time that the memory was brought to.
+            nodes: int64, on the run's device or the host.
+            t: int64, none before the time of the memory.
+            now: the time that the memory was moved to.
 
         Raises:
-            NonFiniteError: one of the embeddings is nan or infinite.
+            NonFiniteError: an embedding is NaN or infinite.
         """
         nodes, t = nodes.to(self.device), t.to(self.device)
         queries = query_in_parts(self.step, nodes, t, now)
@@ -235,22 +235,22 @@ class LiveRun:
         return queries
 
     def memory(self, nodes: Tensor, now: int) -> UpdatedMemory:
-        """Memory of distinct nodes, here or on the host, their mail applied."""
+        """Return the memory of distinct nodes, their mail applied; `nodes` may be on the host."""
         return self.step.memory(nodes.to(self.device), torch.tensor(now, device=self.device))
 
     def known_nodes(self, event: int) -> Tensor:
-        """Sorted nodes with an event before the given one."""
+        """Return the sorted nodes that have an event before the given one."""
         nodes = torch.arange(self.stream.num_nodes, device=self.parts.device)
         start, end = self.step.sampler.adjacency.history(nodes, torch.full_like(nodes, event))
         return nodes[end > start]
 
     def partners(self, node: int, event: int) -> tuple[Tensor, Tensor]:
-        """Whom a node met before an event, and how often."""
+        """Return a node's partners before an event, with counts."""
         one = torch.tensor([node], device=self.parts.device)
         return partners_of(self.step.sampler.adjacency, one, event)
 
     def _begin(self, state: RunState) -> None:
-        """Take over weights, and memory unless it is to be replayed."""
+        """Load the weights, and the memory unless it is replayed."""
         load_weights(self.parts.model, state.weights, f"{self.run_dir}: {state.checkpoint}")
         self.parts.model.eval()
         self._undo = None
@@ -268,7 +268,7 @@ class LiveRun:
         report: Callable[[int], None],
         watch: Watch | None,
     ) -> None:
-        """Take in the events of a stretch from where the memory is to before the given one."""
+        """Update the memory with the events of a stretch that come before the given event."""
         for first, end in zip(stretch.borders, stretch.borders[1:], strict=False):
             if first < self._position or first >= event:
                 continue
@@ -291,14 +291,14 @@ class LiveRun:
     def _take_in(self, stretch: Stretch, batch: TemporalBatch, undoable: bool) -> Sequence[Forward]:
         step = self.parts.train_step if stretch.learns else self.step
         plan = plan_of(step, batch, self._world)
-        if undoable and stretch.learns:  # statistics cannot be taken back: begin anew next time
+        if undoable and stretch.learns:  # statistics cannot be undone: the next move restarts
             self._position = self.stream.num_events + 1
         elif undoable:
             self._undo = rows_before(step, plan)
         return take_in(step, batch, plan, self._world, stretch.learns)
 
     def _step_back(self) -> None:
-        """Undo the part of a batch that was taken in last."""
+        """Undo the partial batch that the memory was last updated with."""
         if self._undo is not None:
             store = self.parts.store
             assert isinstance(store, LocalStore), "one worker keeps its memory itself"
@@ -307,14 +307,14 @@ class LiveRun:
 
 
 def query_in_parts(step: TemporalStep, nodes: Tensor, t: Tensor, now: int) -> Queries:
-    """Embed nodes at their times, a bounded number at a time."""
+    """Embed nodes at their times, at most `MOST_QUERIES` at once."""
     at = torch.tensor(now, device=nodes.device)
     pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
     return joined_queries([step.query(*pair, at) for pair in pairs])
 
 
 def rows_before(step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:
-    """The nodes that the batch of a plan will write, and their rows as they are."""
+    """Return the nodes that the batch of a plan will write, and their current rows."""
     nodes = plan.nodes_V[plan.writes_V]
     if plan.deliveries is not None:
         nodes = torch.unique(torch.cat([nodes, plan.deliveries.nodes_X]))
@@ -322,7 +322,7 @@ def rows_before(step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:
 
 
 def partners_of(adjacency: TemporalAdjacency, one: Tensor, event: int) -> tuple[Tensor, Tensor]:
-    """Whom one node [1] met before an event, ascending, and how often."""
+    """Return the partners of one node [1] before an event, ascending, with counts."""
     start, end = adjacency.history(one, torch.full_like(one, event))
     positions = torch.arange(int(start), int(end), device=one.device)
     own = one.expand_as(positions)

@@ -1,4 +1,4 @@
-"""Events to append to a stream: read by its own conventions, and checked against it.
+"""Read events to append to a stream by the stream's own conventions, and check them against it.
 
 Shapes: n new events.
 """
@@ -36,10 +36,10 @@ class EventColumns:
     """Names of the columns of new events.
 
     Attributes:
-        features: those of the stream where None.
-        label: `label` where None and the stream has labels.
-        sort: sort by time, stably; events out of order are an error without it.
-        delimiter: between columns of a CSV file; a comma or a tab when None.
+        features: feature columns; those that the stream was imported with when None.
+        label: label column; when None, `label` if the stream has labels.
+        sort: sort events stably by time; otherwise events out of order are an error.
+        delimiter: delimiter of a CSV file; a comma or a tab when None.
     """
 
     src: str = "src"
@@ -51,7 +51,7 @@ class EventColumns:
     delimiter: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ArgumentError for what names no column."""
+        """Raise ArgumentError for a value that is not a column name."""
         for name in ("src", "dst", "time"):
             object.__setattr__(self, name, arguments.column(name, getattr(self, name)))
         if self.label is not None:
@@ -68,9 +68,9 @@ class NewEvents:
     """Events that may be appended.
 
     Attributes:
-        chunk: the events; nodes are numbered as in the longer stream, but destinations not
-            yet moved where new sources move them.
-        ids: the user's ids with those of new nodes, where ids are mapped.
+        chunk: the events. Nodes are numbered as in the extended stream, but destinations are
+            not yet shifted to make room for new sources.
+        ids: the user's ids including those of new nodes, if ids are mapped.
     """
 
     chunk: EventChunk
@@ -83,17 +83,17 @@ class NewEvents:
 def read_new_events(
     stream: EventStream, source: Any, columns: EventColumns, max_ahead: MaxAhead = "auto"
 ) -> NewEvents:
-    """Read events that come after those of a stream, all into memory.
+    """Read the events that follow a stream, all into memory.
 
     Args:
-        stream: whose ids, times, features and labels they share.
+        stream: the stream, which defines ids, times, features and labels.
         source: path of a file, or a DataFrame.
-        columns: their names.
+        columns: names of the columns of `source`.
         max_ahead: how far after the stream's last event they may be; see `latest_allowed`.
 
     Raises:
-        DataError: a missing column, a value that is not valid, or an event that is not
-            later than the stream's last one or too far ahead of it, with its place.
+        DataError: a column is missing, a value is not valid, or an event is not later than the
+            stream's last one or too far ahead of it. The message has the location.
     """
     config = _import_config(stream, source, columns)
     table: Table | None = None if isinstance(source, Path) else frame_table(source)
@@ -127,12 +127,12 @@ def read_new_events(
 
 
 def write_longer(stream: EventStream, new: NewEvents, path: Path) -> EventStream:
-    """Store a stream and what comes after it: its columns are copied, not imported again.
+    """Store a stream followed by new events; its columns are copied, not imported again.
 
-    The result is what an import of all events together would have made.
+    The result equals an import of all events together.
 
     Raises:
-        DataError: new nodes where nodes have features, or a place that cannot be written.
+        DataError: there are new nodes and nodes have features, or `path` cannot be written.
     """
     mapped, offset = new.ids is not None, int(stream.metadata.get("destination_offset", 0))
     num_sources = stream.num_sources
@@ -175,7 +175,7 @@ def write_longer(stream: EventStream, new: NewEvents, path: Path) -> EventStream
 
 
 def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> ImportConfig:
-    """How new events are read: as those of the stream were."""
+    """Return the configuration to read new events with, as the stream's own events were read."""
     metadata = stream.metadata
     names: dict[str, Any] = {"src": columns.src, "dst": columns.dst, "time": columns.time}
     if isinstance(source, Path):
@@ -212,7 +212,7 @@ def _joined(chunks: Sequence[EventChunk]) -> EventChunk:
 
 
 def _moved(chunk: EventChunk, by: int) -> EventChunk:
-    """The events with destinations of higher numbers."""
+    """Return the events with destination numbers increased by `by`."""
     return chunk if not by else EventChunk(**{**vars(chunk), "dst": chunk.dst + by})
 
 
@@ -234,7 +234,7 @@ def _in_order(chunk: EventChunk, sort: bool, locate: Locate) -> EventChunk:
 
 
 def _check_numbers(stream: EventStream, chunk: EventChunk, locate: Locate) -> None:
-    """Ids are node numbers here: refuse one that would leave most of them unused."""
+    """Raise DataError for an id, here a node number, that would leave most numbers unused."""
     ends = {"src": chunk.src, "dst": chunk.dst}
     what = max(ends, key=lambda name: int(ends[name].max()))
     row = int(ends[what].argmax())

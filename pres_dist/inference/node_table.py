@@ -1,4 +1,4 @@
-"""Rows of numbers for nodes, by the user's own ids: in memory, and as files.
+"""Tables of numbers for nodes by the user's own ids, in memory and as files.
 
 Shapes: n nodes, A numbers a node.
 """
@@ -30,13 +30,13 @@ class NodeTable:
     """One row of numbers for each of n nodes.
 
     Attributes:
-        ids: the user's own ids, [n].
-        sides: source or destination for each, where the stream is bipartite; an id may
-            stand for one of either there.
+        ids: [n], the user's own ids.
+        sides: source or destination for each, if the stream is bipartite. The same id may then
+            name a source and a destination.
         values: [n, A] float32.
-        time: the time they are of, in the stream's unit: events strictly before it are seen.
+        time: time of the values, in the stream's unit: events strictly before it are seen.
         last_update: [n] int64 time of the newest event in each memory; None for embeddings.
-        kind: embedding or memory; the name of the column that holds them.
+        kind: embedding or memory; the name of the column of values.
     """
 
     ids: list[str] | np.ndarray
@@ -50,10 +50,10 @@ class NodeTable:
         return len(self.ids)
 
     def to_arrow(self, spread: bool = False) -> pa.Table:
-        """Columns id, side (of bipartite streams), last_update (of memory) and values.
+        """Return columns id, side (bipartite streams), last_update (memory) and the values.
 
         Args:
-            spread: the values as e0, e1, ... in place of one list a node.
+            spread: return the values in columns e0, e1, ... instead of one list per node.
         """
         values = np.ascontiguousarray(self.values.cpu().numpy(), dtype=np.float32)
         columns = _id_columns(self)
@@ -65,7 +65,7 @@ class NodeTable:
         return pa.table(columns)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Columns e0, e1, ... by the index id; by (side, id) where the stream is bipartite."""
+        """Return columns e0, e1, ... indexed by id, or by (side, id) if the stream is bipartite."""
         import pandas as pd
 
         columns = _id_columns(self)
@@ -80,7 +80,7 @@ class NodeTable:
 
 
 def joined(tables: Sequence[NodeTable]) -> NodeTable:
-    """Parts of one table, put together; there must be at least one."""
+    """Concatenate the parts of a table; there must be at least one."""
     first = tables[0]
     if len(tables) == 1:
         return first
@@ -96,7 +96,7 @@ def joined(tables: Sequence[NodeTable]) -> NodeTable:
 def table_of(
     stream: EventStream, nodes: Tensor, values: Tensor, time: int, last_update: Tensor | None = None
 ) -> NodeTable:
-    """Rows of nodes under the ids that the user gave them."""
+    """Return a table of the values of nodes, with the user's own ids."""
     numbers = nodes.cpu().numpy()
     sides = NodeLookup(stream).side_of(numbers)
     return NodeTable(
@@ -110,16 +110,16 @@ def table_of(
 
 
 def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:
-    """Write tables one after the other; the file appears complete or not at all.
+    """Write the parts of a table to a file, atomically.
 
     Args:
-        path: .parquet with a list of numbers a node, .csv with a column for each, or .npz,
-            for which all rows are kept in memory.
+        path: .parquet with a list of numbers per node, .csv or .csv.gz with a column per number,
+            or .npz, for which all rows are kept in memory.
         tables: parts of one table.
-        about: what the metadata of the Parquet schema say.
+        about: metadata for the Parquet schema.
 
     Raises:
-        DataError: another suffix, or a place that cannot be written.
+        DataError: the suffix is not supported, or the file cannot be written.
     """
     check_place(path, NODE_SUFFIXES)
     if path.suffix == ".npz":

@@ -1,4 +1,4 @@
-"""Files of pairs: read in batches, and written again with a probability beside each pair."""
+"""Read pairs from files in batches, and write the files with a column of probabilities."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class PairColumns:
     """Names of the columns of pairs.
 
     Attributes:
-        time: it need not be there.
-        delimiter: between them in a CSV file; a comma or a tab when None.
+        time: optional column of times.
+        delimiter: delimiter of a CSV file; a comma or a tab when None.
     """
 
     src: str = "src"
@@ -41,14 +41,14 @@ class PairColumns:
 
 
 class PairFile:
-    """Pairs of a CSV, TSV or Parquet file.
+    """Pairs in a CSV, TSV or Parquet file.
 
     Args:
         path: the file.
-        columns: which ones matter; the others are handed on.
+        columns: names of the columns to read; other columns are copied to the output.
 
     Raises:
-        DataError: it cannot be read, lacks a column, or has one named probability.
+        DataError: the file cannot be read, lacks a column, or has a column named probability.
     """
 
     def __init__(self, path: Path, columns: PairColumns) -> None:
@@ -59,19 +59,19 @@ class PairFile:
         if PROBABILITY in self._table.columns:
             raise DataError(f"{path}: has a column {PROBABILITY!r} already, which is to be written")
         self.num_rows = 0
-        """Pairs of the file, once they have been read."""
+        """Number of pairs in the file; 0 before they are read."""
         self.has_times = self._columns.time in self._table.columns
 
     def pairs(self, live: LiveRun, t: int, unknown: Unknown) -> tuple[Pairs, np.ndarray]:
-        """The pairs to score, and their places among all rows of the file.
+        """Return the pairs to score, and their row numbers in the file.
 
         Args:
-            live: whose ids and times they have.
-            t: time of pairs without one.
-            unknown: whether an unknown id is an error, or its pair is left out.
+            live: the run, which defines ids and times.
+            t: time of the pairs if the file has no column of times.
+            unknown: raise an error for an unknown id, or skip its pair.
 
         Raises:
-            DataError: an id that is unknown, or a time that is none or too early.
+            DataError: an id is unknown, or a time is not valid or too early.
         """
         read = list(self._read(live, t, unknown))
         if not read:
@@ -82,7 +82,7 @@ class PairFile:
         return Pairs(src[places], dst[places], times[places]), places
 
     def with_probabilities(self, probability: np.ndarray) -> Iterator[pa.Table]:
-        """The rows of the file, part by part, with a probability; empty where it is nan."""
+        """Yield the rows of the file, part by part, with a probability that is empty for NaN."""
         done = 0
         for batch in self._table.batches(self._table.columns):
             values = probability[done : done + batch.num_rows]
@@ -94,7 +94,7 @@ class PairFile:
     def _read(
         self, live: LiveRun, t: int, unknown: Unknown
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Nodes and times of the rows, part by part."""
+        """Yield the nodes and times of the rows, part by part."""
         first, names = 0, self._columns
         wanted = [names.src, names.dst, *([names.time] if self.has_times else [])]
         for batch in self._table.batches(wanted):
@@ -123,7 +123,7 @@ def nodes_of(
     locate: Locate,
     unknown: Unknown = "error",
 ) -> np.ndarray:
-    """[n] nodes of a column of ids; DataError for one that is unknown, unless it is skipped."""
+    """Return the [n] nodes of ids; raise DataError for an unknown id, unless it is skipped."""
     own_side: Side | None = side if lookup.bipartite else None
     ids = id_column(column, what, locate, missing=unknown == "skip")
     nodes = lookup.nodes(ids, own_side)
@@ -135,6 +135,6 @@ def nodes_of(
 
 
 def check_times(live: LiveRun, times: np.ndarray, what: str, locate: Locate) -> None:
-    """Raise DataError where a time is one that the memory cannot be brought to."""
+    """Raise DataError for a time that the memory cannot be moved to."""
     for extreme in (times.argmin(), times.argmax()) if len(times) else ():
         live.check_time(int(times[extreme]), f"{locate(int(extreme))}: {what}")

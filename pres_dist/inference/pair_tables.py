@@ -1,4 +1,4 @@
-"""Pairs that a notebook has at hand: a DataFrame, or tuples."""
+"""Pairs passed in Python, as a DataFrame or as tuples."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 
 def pairs_of(live: LiveRun, pairs: pd.DataFrame | Iterable[Sequence[Any]], t: int) -> Pairs:
-    """The pairs of a DataFrame with columns src, dst and perhaps t, or of such tuples.
+    """Return the pairs of a DataFrame with columns src, dst and optionally t, or of such tuples.
 
     Args:
-        live: whose ids and times they have.
-        pairs: one a row.
+        live: the run, which defines ids and times.
+        pairs: one pair per row or tuple.
         t: time of pairs without one.
 
     Raises:
-        DataError: a missing column, an unknown id or a time out of range, with its row.
+        DataError: a column is missing, an id is unknown or a time is out of range. The message
+            has the row.
     """
     columns, what = _columns(pairs, live)
     if not len(columns[0]):
@@ -52,7 +53,7 @@ def pairs_of(live: LiveRun, pairs: pd.DataFrame | Iterable[Sequence[Any]], t: in
 
 
 def _columns(pairs: object, live: LiveRun) -> tuple[list[pa.Array], str]:
-    """Two or three columns, and how the place of a row begins in errors."""
+    """Return two or three columns, and the prefix of row numbers in error messages."""
     if is_table(pairs):
         table = frame_table(pairs, "pairs")
         names = ["src", "dst", *(["t"] if "t" in table.columns else [])]

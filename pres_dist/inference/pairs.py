@@ -19,7 +19,7 @@ from pres_dist.step.compute import TemporalStep
 from pres_dist.step.history import Queries
 
 _CHUNKS = 32
-"""Times of a task at most: of pairs that each have a time of their own, a fraction of a second."""
+"""Most chunks per task; if each pair has its own time, that takes a fraction of a second."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Pairs:
         return len(self.src)
 
     def at(self, rows: np.ndarray) -> Pairs:
-        """Some of them."""
+        """Return the pairs of some rows."""
         return Pairs(self.src[rows], self.dst[rows], self.t[rows])
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Pairs that are scored together.
+    """Pairs that are scored together, from the same memory.
 
     Attributes:
-        pairs: they read the same memory.
-        event: the first that it has not seen.
-        now: its time.
+        pairs: the pairs.
+        event: id of the first event that the memory has not seen.
+        now: time of the memory.
     """
 
     pairs: Pairs
@@ -60,12 +60,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class ChunksInOrder:
-    """Chunks one after the other in time, as a task."""
+    """Task that scores chunks in the order of their times."""
 
     chunks: Sequence[Chunk]
 
     def compute(self, live: LiveRun, report: Report) -> np.ndarray:
-        """[n] float32 probabilities of the pairs of all chunks."""
+        """Return the [n] float32 probabilities of the pairs of all chunks."""
         probabilities = []
         for chunk in self.chunks:
             live.move_to(chunk.event, report)
@@ -82,18 +82,19 @@ def score_pairs(
     report: Report = quiet,
     share: Share | None = None,
 ) -> np.ndarray:
-    """[n] float32 probabilities, sigmoid of the decoder's logit, in the order of the pairs.
+    """Return [n] float32 link probabilities, in the order of the pairs.
 
-    Pairs are taken in the order of their times, and the memory goes with them.
+    A probability is the sigmoid of the decoder's logit. Pairs are scored in the order of their
+    times, while the memory moves forward.
 
     Args:
         live: the run.
-        pairs: at times that `LiveRun.check_time` lets pass.
-        batched: score in the temporal batches of evaluation, as test metrics are: the
-            memory of a pair is that from before its batch, neighbors are those before its
-            own time. Without it the memory too has seen every earlier event.
-        report: told how far it is, first over events and then over pairs.
-        share: who computes them; the run itself when None.
+        pairs: pairs at times that pass `LiveRun.check_time`.
+        batched: score in the temporal batches of evaluation, as for test metrics: the memory of
+            a pair has seen the events before its batch, and its neighbors are from before its
+            own time. Otherwise the memory too has seen every earlier event.
+        report: progress callback, first over events and then over pairs.
+        share: computes the probabilities; the run itself when None.
 
     Raises:
         ConfigError: the run has not learned to score links.
@@ -112,7 +113,7 @@ def score_pairs(
 def _tasks(
     live: LiveRun, pairs: Pairs, order: np.ndarray, batched: bool
 ) -> Iterator[ChunksInOrder]:
-    """All pairs in the order of their times, a few chunks a task."""
+    """Yield tasks with all pairs in the order of their times, a few chunks each."""
     chunks: list[Chunk] = []
     for rows, event, now in _groups(live, pairs, order, batched):
         for part in np.array_split(rows, -(-len(rows) // MOST_QUERIES)):
@@ -127,7 +128,7 @@ def _tasks(
 def _groups(
     live: LiveRun, pairs: Pairs, order: np.ndarray, batched: bool
 ) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Rows that read the same memory, in the order of time; its first event unseen; its time."""
+    """Yield groups in time order: rows that read one memory, its first unseen event, its time."""
     if not len(order):
         return
     t_n = pairs.t[order]
@@ -145,27 +146,27 @@ def _groups(
 
 
 class Embedder(Protocol):
-    """Whoever has embeddings of nodes, as `LiveRun` has them."""
+    """Interface for embedding nodes; `LiveRun` implements it."""
 
     @property
     def step(self) -> TemporalStep:
-        """Scores them."""
+        """Step that scores embeddings."""
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the embeddings."""
 
     def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
         """Embed nodes [n] at times [n]."""
 
 
 def link_logits(live: Embedder, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
-    """[n] logits of some pairs; a node is embedded once for each of its times.
+    """Return the [n] logits of some pairs; a node is embedded once for each of its times.
 
     Args:
-        live: whose memory has been brought to where they read it.
-        pairs: all.
-        rows: [n] which of them.
+        live: embeds nodes from memory that was moved to the point where the pairs read it.
+        pairs: all pairs.
+        rows: [n] rows of the pairs to score.
         now: time of the memory.
     """
     device = live.device

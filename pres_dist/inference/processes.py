@@ -1,9 +1,9 @@
-"""Processes of this machine that share the work on a trained run.
+"""Worker processes on this machine that share the work on a trained run.
 
-Each has a pipe of its own to the command. A worker that dies, be it halfway through an
-answer, closes its end, which the command notices; one that has stopped gives no more signs of
-life; and where the command dies, its workers end with it. There is no shared memory that could
-be left.
+The main process has a pipe to each worker. A worker that dies, even while it sends a result,
+closes its end of the pipe, which the main process detects. A worker that hangs is detected by
+its missing heartbeats. If the main process dies, its workers exit. No shared memory is used, so
+none can leak.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from pres_dist.inference.sharing import Alone, Opening, Task, lost
 from pres_dist.parallel.heartbeat import beating
 
 _AHEAD = 2
-"""Tasks for each worker that may be done before their turn: what bounds the memory."""
+"""Most tasks per worker that are sent and not yet yielded, which bounds memory use."""
 _SECONDS_BETWEEN_REPORTS = 0.1
 _PATIENCE_S = 10.0
 _BEAT_S = 5.0
 _SILENT_S = 60.0
-"""Without a sign of life for so long, a worker is given up."""
+"""Seconds without a heartbeat after which a worker is considered lost."""
 
 
 class Ready:
-    """A worker has opened the run."""
+    """Message of a worker that has opened the run."""
 
 
 class Alive:
-    """A worker is at work."""
+    """Heartbeat of a worker."""
 
 
 @dataclass(frozen=True)
 class Swept:
-    """How far a worker has brought its memory, as `Report` is told."""
+    """Progress of a worker's memory, with the arguments of `Report`."""
 
     events: int
     done: int
@@ -60,7 +60,7 @@ Answer = Ready | Alive | Swept | np.ndarray
 
 @dataclass
 class _Member:
-    """A worker, as the command sees it; `idle` once it waits for a task."""
+    """Handle of a worker in the main process; `idle` while the worker waits for a task."""
 
     number: int
     process: SpawnProcess
@@ -77,7 +77,7 @@ class _Member:
             raise self._lost() from None
 
     def receive(self) -> Answer:
-        """What it says; raises what went wrong there."""
+        """Receive a message of the worker; raise the error if it failed."""
         self.heard = time.monotonic()
         try:
             said: Answer | PresDistError = self.connection.recv()
@@ -89,7 +89,7 @@ class _Member:
         return said
 
     def check(self) -> None:
-        """Raise WorkerLostError where it has been silent for too long."""
+        """Raise WorkerLostError if no message has arrived for `_SILENT_S` seconds."""
         if time.monotonic() - self.heard > _SILENT_S:
             how = f"has given no sign of life for {_SILENT_S:g} s: stopped or hung"
             raise lost(self.number, how)
@@ -103,13 +103,14 @@ class _Member:
 
 
 class Processes:
-    """Shares tasks among processes, which start with the first tasks and end with the block.
+    """Context manager that computes tasks in processes.
 
-    They share the threads that torch has here. A task that is alone is computed by the command.
+    Processes start with the first tasks and end with the block. They divide torch's threads of
+    the main process among themselves. A single task is computed in the main process.
 
     Args:
-        live: the run as the command has opened it.
-        num_workers: processes at most.
+        live: the run as opened in the main process.
+        num_workers: maximum number of processes.
     """
 
     def __init__(self, live: LiveRun, num_workers: int) -> None:
@@ -123,7 +124,7 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         for member in self._members:
-            member.process.kill()  # a worker writes nothing
+            member.process.kill()  # safe: a worker writes no files
         for member in self._members:
             member.process.join()
             member.connection.close()
@@ -140,7 +141,7 @@ class Processes:
         yield from self._in_order(enumerate(chain(first, ahead)), report)
 
     def _in_order(self, tasks: Iterator[tuple[int, Task]], report: Report) -> Iterator[np.ndarray]:
-        """Results in the order of the tasks, whoever is done first."""
+        """Yield results in the order of the tasks, whichever worker finishes first."""
         given = handed_on = 0
         results: dict[int, np.ndarray] = {}
         while True:
@@ -159,7 +160,7 @@ class Processes:
                 handed_on += 1
 
     def _give(self, tasks: Iterator[tuple[int, Task]]) -> int:
-        """Give those who wait a task each; how many there were."""
+        """Send a task to each idle worker, and return the number of tasks sent."""
         idle = [member for member in self._members if member.idle]
         given = 0
         for member, (place, task) in zip(idle, tasks, strict=False):
@@ -168,7 +169,7 @@ class Processes:
         return given
 
     def _speaking(self) -> Iterator[_Member]:
-        """Those who have something to say, once there is one."""
+        """Wait for messages, and return the workers that sent one; check the others."""
         busy = [member for member in self._members if not member.idle]
         heard = wait([member.connection for member in busy], timeout=_BEAT_S)
         for member in busy:
@@ -181,8 +182,8 @@ def _start(number: int, opening: Opening) -> _Member:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, opening, _BEAT_S), daemon=True)
-    resource_tracker.ensure_running()  # or else `start` does, and lets signals through again
-    # A process begins with the signals blocked that its parent blocks: Ctrl-C is the command's.
+    resource_tracker.ensure_running()  # otherwise `start` does that, which unblocks signals
+    # A process inherits its parent's signal mask: only the main process handles Ctrl-C.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -193,7 +194,7 @@ def _start(number: int, opening: Opening) -> _Member:
 
 
 def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
-    """What a worker does: computes tasks until the pipe is closed."""
+    """Compute tasks in a worker until the pipe is closed."""
     Thread(target=_end_with_command, name="command", daemon=True).start()
     voice = _Voice(connection, beat_s)
     with suppress(EOFError, ConnectionError):
@@ -211,7 +212,7 @@ def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
 
 
 def _end_with_command() -> None:
-    """End this worker at once when the command dies, also in the middle of a long task."""
+    """Exit this worker as soon as the main process dies, even in the middle of a long task."""
     command = multiprocessing.parent_process()
     if command is not None:
         command.join()
@@ -219,11 +220,11 @@ def _end_with_command() -> None:
 
 
 class _Voice:
-    """What a worker says to the command.
+    """Sender of messages from a worker to the main process.
 
     Args:
-        connection: to it.
-        beat_s: seconds between signs of life.
+        connection: pipe to the main process.
+        beat_s: seconds between heartbeats.
     """
 
     def __init__(self, connection: Connection, beat_s: float) -> None:
@@ -236,11 +237,11 @@ class _Voice:
             self._connection.send(what)
 
     def now_and_then(self, events: int, done: int, total: int) -> None:
-        """Tell how far memory is, not too often."""
+        """Send the progress of the memory, at a limited rate."""
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_REPORTS:
             self._last = time.monotonic()
             self.say(Swept(events, done, total))
 
     def working(self) -> AbstractContextManager[None]:
-        """Give signs of life until the block ends."""
+        """Send heartbeats until the block ends."""
         return beating(lambda: self.say(Alive()), self._beat_s)

@@ -1,4 +1,4 @@
-"""How good recommendations are: each test event's destination ranked among all destinations.
+"""Evaluation of recommendations: rank each test event's destination among all destinations.
 
 Shapes: n events, C destinations, A embedding size.
 """
@@ -23,7 +23,7 @@ from pres_dist.step.batches import TemporalBatch
 TOP = 10
 MAX_EVENTS = 2000
 Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
-"""[n] hits and [n] reciprocal ranks, by whose they are."""
+"""[n] hits and [n] reciprocal ranks, by the name of the model or baseline."""
 
 
 def evaluate_ranking(
@@ -32,23 +32,23 @@ def evaluate_ranking(
     report: Report = quiet,
     share: Share | None = None,
 ) -> dict[str, Any]:
-    """hit@10 and MRR of the model and of baselines over the test split.
+    """Return hit@10 and MRR of the model and of baselines over the test split.
 
-    The destination of an event is ranked among all destinations of the stream, whether
-    the source has met them before or not, at the event's own time: model and baselines
-    see every event before it, as `recommend` does.
+    The destination of an event is ranked among all destinations of the stream, including those
+    that the source has met before, at the event's own time. Model and baselines see every event
+    before that time, as in `recommend`.
 
     Args:
         live: the run.
-        max_events: about so many events, spread evenly over the test split; all where there
-            are no more.
-        report: told how many are done, first of those that the blend is learned from.
-        share: who scores the events; the run itself when None.
+        max_events: approximate number of events to rank, spread evenly over the test split; if
+            there are no more than that, all are ranked.
+        report: progress callback that counts events, first those that the blend is learned from.
+        share: scores the events; the run itself when None.
 
     Returns:
-        num_events, num_destinations, seconds, and `ranked`: for the model, the blend, the
-        past alone and each baseline hit@10 and MRR of all events, and of those whose pair
-        is new.
+        num_events, num_destinations, seconds, `blend` with the blend's weights by name (None
+        without validation events), and `ranked`: for the model, the blend, the past alone and
+        each baseline, hit@10 and MRR of all events and of the events whose pair is new.
     """
     live.require_links()
     started = time.perf_counter()
@@ -82,7 +82,7 @@ def evaluate_ranking(
 def _ranks(
     score_nC: Tensor, batch: TemporalBatch, destinations: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hits and reciprocal ranks of the true destinations."""
+    """Return hits and reciprocal ranks of the true destinations."""
     true_n = torch.searchsorted(destinations, batch.dst_B)[:, None]
     positive_n = score_nC.gather(1, true_n)[:, 0].double().cpu().numpy()
     others_nC = score_nC.double().scatter(1, true_n, -torch.inf).cpu().numpy()
@@ -95,7 +95,7 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
 
 
 def _metrics(ranked: list[Ranks], new_n: np.ndarray) -> dict[str, dict[str, Any]]:
-    """hit@10 and MRR by name; of all events, and of those whose pair is new."""
+    """Return hit@10 and MRR by name, of all events and of the events whose pair is new."""
     metrics = {}
     for name in ranked[0]:
         hit_n, reciprocal_n = _joined([part[name] for part in ranked])

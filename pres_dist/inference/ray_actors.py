@@ -1,6 +1,6 @@
-"""Actors of a Ray cluster that share the work on a trained run.
+"""Ray actors that share the work on a trained run.
 
-The run folder and the stream must be where all nodes of the cluster see them.
+The run folder and the stream must be readable on all nodes of the cluster, at the same paths.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pres_dist.inference.sharing import Opening, Share, Task, lost
 from pres_dist.launchers.ray_cluster import cluster, cluster_address, environment
 
 _AHEAD = 2
-"""Tasks of each actor that may be done before their turn: what bounds the object store."""
+"""Most pending tasks per actor, which bounds the object store."""
 
 
 class _Actor:
@@ -30,16 +30,16 @@ class _Actor:
 
     Args:
         opening: how to open the run.
-        working_dir: of the command, from which paths count.
+        working_dir: working directory of the main process, which relative paths start from.
     """
 
     def __init__(self, opening: Opening, working_dir: Path) -> None:
         self._opening = opening
-        with suppress(OSError):  # not on this node: absolute paths may still be right
+        with suppress(OSError):  # missing on this node: absolute paths may still work
             os.chdir(working_dir)
 
     @cached_property
-    def _live(self) -> LiveRun:  # with the first task, whose errors come as they are
+    def _live(self) -> LiveRun:  # opened by the first task, so that its errors are task errors
         return self._opening.open()
 
     def compute(self, task: Task) -> np.ndarray:
@@ -48,12 +48,15 @@ class _Actor:
 
 @contextmanager
 def actors(live: LiveRun, num_workers: int, address: str) -> Iterator[Share]:
-    """Actors that share tasks for a while; `training.num_threads` CPUs each, one by default.
+    """Provide actors that share tasks until the block ends.
+
+    Each actor uses `training.num_threads` CPUs, at least one.
 
     Args:
-        live: the run as the command has opened it.
-        num_workers: actors; Ray waits until the cluster has CPUs, or GPUs, for them all.
-        address: of a cluster that this machine belongs to, `auto`, or `local` for one of its own.
+        live: the run as opened in the main process.
+        num_workers: number of actors; Ray waits until the cluster has CPUs or GPUs for all.
+        address: address of a cluster that this machine belongs to, `auto`, or `local` to start a
+            new one.
 
     Raises:
         ConfigError: the cluster cannot be joined.
@@ -61,7 +64,7 @@ def actors(live: LiveRun, num_workers: int, address: str) -> Iterator[Share]:
     opening = Opening.of(live, max(live.config.training.num_threads, 1))
     opening = replace(opening, run_dir=opening.run_dir.absolute())
     with (
-        environment({"RAY_IGNORE_UNHANDLED_ERRORS": "1"}),  # the first is the command's
+        environment({"RAY_IGNORE_UNHANDLED_ERRORS": "1"}),  # the first error is raised below
         cluster(cluster_address(address), num_workers * opening.num_threads),
     ):
         import ray
@@ -74,7 +77,7 @@ def actors(live: LiveRun, num_workers: int, address: str) -> Iterator[Share]:
 def _in_order(
     members: list[Any], tasks: Iterable[Task], report: Report = quiet
 ) -> Iterator[np.ndarray]:
-    """Results in the order of the tasks, which are dealt out in turn."""
+    """Yield results in the order of the tasks, which are assigned to actors round-robin."""
     answers: deque[tuple[int, Any]] = deque()
     for place, task in enumerate(tasks):
         number = place % len(members)
@@ -86,7 +89,7 @@ def _in_order(
 
 
 def _result(number: int, answer: Any) -> np.ndarray:
-    """What an actor gives; raises what went wrong there."""
+    """Return the result of an actor, or raise its error."""
     import ray
 
     try:

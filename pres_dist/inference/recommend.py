@@ -1,4 +1,4 @@
-"""The most likely destinations of sources.
+"""Recommendation of the most likely destinations of sources.
 
 Shapes: S sources, C candidates, A embedding size.
 """
@@ -20,13 +20,14 @@ from pres_dist.inference.live import LiveRun, Report, quiet
 from pres_dist.inference.recommend_scores import all_logits
 
 Order = Literal["blend", "model"]
-"""By the model's logit blended with the past (`inference/blend.py`), or by the logit alone."""
+"""Ranking by the model's logit blended with the past (`inference/blend.py`), or by the logit."""
 
 
 def order_of(live: LiveRun, order: Order | None) -> Order:
-    """Return the order asked for, or that which suits the run.
+    """Return the requested order, or the default for the run.
 
-    A decoder that reads the event log knows what the blend would add.
+    The default is the blend, unless the decoder reads the event log: it then already uses the
+    information that the blend would add.
     """
     if order is not None:
         return order
@@ -34,18 +35,18 @@ def order_of(live: LiveRun, order: Order | None) -> Order:
 
 
 _CELLS = 1 << 20
-"""Scores that are computed at a time: what bounds the memory."""
+"""Most scores that are computed at once, which bounds memory use."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A destination for a source.
+    """Destination recommended to a source.
 
     Attributes:
         src, dst: the user's own ids.
-        rank: from 1, the most likely first.
-        probability: of a link, by the model alone (docs/use.md).
-        events: how often the two have met before.
+        rank: rank from 1, the most likely first.
+        probability: probability of a link by the model alone (docs/use.md).
+        events: number of earlier events between the two.
     """
 
     src: str | int
@@ -64,25 +65,25 @@ def recommend(
     order: Order | None = None,
     report: Report = quiet,
 ) -> Iterator[Recommendation]:
-    """The top destinations of each source at a time, source by source.
+    """Yield the top destinations of each source at a time, source by source.
 
-    Candidates are the nodes with an event before the time: destinations in a bipartite
-    stream, and all but the source itself in another.
+    Candidates are the nodes with an event before that time: the destinations if the stream is
+    bipartite, otherwise all nodes except the source itself.
 
     Args:
         live: the run.
         sources: [S] int64 nodes.
-        top: destinations of each; fewer where there are fewer candidates.
+        top: maximum number of destinations per source; fewer if there are fewer candidates.
         t: events strictly before it are seen.
-        exclude_seen: leave out whom the source has met before.
-        order: what candidates are ordered by; None suits the run (`order_of`). The blend is
+        exclude_seen: exclude destinations that the source has met before.
+        order: score to rank candidates by; None chooses by run (`order_of`). The blend is
             learned when first needed.
-        report: told how far it is, first over events and then over sources.
+        report: progress callback, first over events and then over sources.
 
     Raises:
         ConfigError: the run has not learned to score links, or has no validation events to
             learn the blend from.
-        DataError: nobody has an event before the time.
+        DataError: no node has an event before the time.
     """
     live.require_links()
     blend = blend_of(live, report) if order_of(live, order) == "blend" else None
@@ -119,7 +120,7 @@ def _candidates(live: LiveRun, event: int) -> Tensor:
 
 
 def best_places(scores_C: Tensor, top: int) -> Tensor:
-    """Places of the best candidates, best first, but for those at minus infinity."""
+    """Return the indices of the best candidates, best first, without those at minus infinity."""
     scores, places = scores_C.topk(min(top, scores_C.numel()))
     return places[scores > -torch.inf]
 
@@ -127,7 +128,7 @@ def best_places(scores_C: Tensor, top: int) -> Tensor:
 def _named(
     live: LiveRun, source: int, nodes: Tensor, logits: Tensor, met: tuple[Tensor, Tensor]
 ) -> Iterator[Recommendation]:
-    """Recommendations of a source under the user's ids."""
+    """Yield the recommendations of a source with the user's own ids."""
     (src,) = live.stream.raw_ids([source])
     times_met = dict(zip(met[0].tolist(), met[1].tolist(), strict=True))
     names = live.stream.raw_ids(nodes.cpu().numpy())
@@ -138,5 +139,5 @@ def _named(
 
 
 def _plain(raw: str | np.integer) -> str | int:
-    """An id as Python has it."""
+    """Return an id as a Python string or integer."""
     return raw if isinstance(raw, str) else int(raw)

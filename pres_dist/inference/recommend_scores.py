@@ -12,14 +12,14 @@ from pres_dist.step.compute import TemporalStep
 from pres_dist.step.history import Queries
 
 _NUMBERS = 1 << 24
-"""Hidden numbers of the decoder at a time: what bounds the memory."""
+"""Most hidden values of the decoder at once, which bounds memory use."""
 _PAIRS = 1 << 15
-"""Pairs that are read from the event log at a time, likewise."""
+"""Most pairs that are read from the event log at once, which bounds memory use."""
 
 
 @torch.no_grad()
 def all_logits(step: TemporalStep, sources: Queries, candidates: Queries) -> Tensor:
-    """[S, C] logits of every source with every candidate, embedded at the source's time."""
+    """Return [S, C] logits of all sources with all candidates, embedded at the source's time."""
     if step.log is not None:
         return _from_log(step, sources, candidates)
     sources_SA, candidates_CA = sources.embedded_QA, candidates.embedded_QA
@@ -29,7 +29,7 @@ def all_logits(step: TemporalStep, sources: Queries, candidates: Queries) -> Ten
 
 
 def _from_log(step: TemporalStep, sources: Queries, candidates: Queries) -> Tensor:
-    """The same where the decoder reads the log: a block of pairs at a time."""
+    """Return `all_logits` for a decoder that reads the event log, one block of pairs at a time."""
     place_S, place_C = (
         torch.arange(len(queries), device=queries.nodes_Q.device)
         for queries in (sources, candidates)

@@ -1,15 +1,16 @@
-"""Training sweeps over new events that rehearse earlier ones.
+"""Training on new events with experience replay of earlier ones.
 
-Memory must stay causal, so old events cannot be put among new ones as rows of a batch: the
-memory of the present has seen them. They are rehearsed where they stand. An epoch sweeps
-over the stream in the order of time, from the end of the run's training split; of the
-batches before the new events a share, drawn anew in each epoch, is trained on, and the
-others only bring the memory along. Then come the new events, all of which are trained on.
-So every training step reads memory that has seen the events strictly before it and no
-others, brought there by the present weights, as in the run's own training.
+Memory must stay causal, so old events cannot be mixed into batches of new ones: the current
+memory has already seen them. They are replayed at their own position in the stream. An epoch
+processes the stream in the order of time, from the end of the run's training split. Of the
+batches before the new events, a random share is trained on, drawn again in each epoch; the
+others only update the memory. All new events are trained on. So every training step reads
+memory that has seen exactly the events before it, computed with the current weights, as in the
+run's own training.
 
-Rehearsal mixes the past into what is learned now (Rolnick et al., Experience Replay for
-Continual Learning, NeurIPS 2019); there from a buffer of samples, here from the stream.
+Replay mixes earlier events into the training on new ones (Rolnick et al., Experience Replay for
+Continual Learning, NeurIPS 2019). The paper draws them from a buffer of samples, this module
+from the stream.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from pres_dist.training.tasks.pretrained import begin_training
 
 
 class Rehearsal:
-    """The sweeps of a training that goes on.
+    """Epochs of a continued training.
 
     Args:
-        parts: over the events to sweep, with the weights to go on from.
-        replay: share of the trained batches that are of earlier events, less than 1.
-        old_end: the first new event.
-        learned: state of the optimizer, and its steps, to go on from.
+        parts: parts over the events of an epoch, with the weights to start from.
+        replay: share of earlier events among the trained batches, less than 1.
+        old_end: id of the first new event.
+        learned: optimizer state to start from, and its number of steps.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class Rehearsal:
         self._sizes = [end - begin for begin, end in pairwise(ends)]
         self._earlier = [min(end, old_end) - min(begin, old_end) for begin, end in pairwise(ends)]
         self.num_replayed = 0
-        """Earlier events that were trained on, over all epochs."""
+        """Number of earlier events that were trained on, over all epochs."""
 
     def epoch(self, number: int, memory: Mapping[str, Any], report: Report) -> float:
-        """One sweep, from the memory of its beginning; the mean loss of what was trained on."""
+        """Train for one epoch from the given memory, and return the mean loss of its events."""
         if self._parts.config.model.has_memory:
             self._parts.store.load_state_dict(memory)
         chosen = self._replayed(number)
@@ -77,7 +78,7 @@ class Rehearsal:
         return total / num_events
 
     def state(self) -> TunedState:
-        """Copies of what a later training goes on from."""
+        """Return copies of the state that a later training starts from."""
         return TunedState(
             model=deepcopy(dict(self._parts.model.state_dict())),
             optimizer=OptimizerState(**deepcopy(self._step.optimizer.state_dict())),
@@ -85,7 +86,7 @@ class Rehearsal:
         )
 
     def _replayed(self, epoch: int) -> set[int]:
-        """The earlier batches that an epoch trains on: as many as make up the share."""
+        """Draw the earlier batches that an epoch trains on, as many as `replay` asks for."""
         num_new, share = len(self._sizes) - self._num_old, self._share
         wanted = min(round(share / (1 - share) * num_new), self._num_old)
         random = np.random.default_rng((self._parts.config.training.seed, epoch))
@@ -94,7 +95,7 @@ class Rehearsal:
         )
 
     def _train(self, batch: int, epoch: int) -> float:
-        """Train on a batch; its mean loss."""
+        """Train on a batch, and return its mean loss."""
         begin_training(self._parts.model)
         step = self._parts.train_step
         plan = self._step.plan(batch, epoch)
@@ -103,12 +104,12 @@ class Rehearsal:
         return float(np.mean([float(update.loss.total.detach()) for update in done.updates]))
 
     def _pass(self, number: int) -> None:
-        """Bring the memory over a batch that is not trained on."""
+        """Update the memory with a batch that is not trained on."""
         self._parts.model.eval()
         bring_over(self._parts, self._step.batch(number))
 
 
 def bring_over(parts: Parts, batch: TemporalBatch) -> None:
-    """Bring the memory over a batch by the weights as they are; nothing is learned."""
+    """Update the memory with a batch, without learning anything."""
     step = parts.evaluation_step
     take_in(step, batch, plan_of(step, batch, parts.world), parts.world, learn=False)

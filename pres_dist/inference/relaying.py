@@ -1,4 +1,4 @@
-"""Node state laid out for more nodes than it was saved for.
+"""Remapping of saved node state to a stream with more nodes.
 
 Shapes: N nodes.
 """
@@ -16,18 +16,18 @@ from pres_dist.events.stream import EventStream
 from pres_dist.memory.state import NEVER, NO_EVENT
 
 _EMPTY = {"last_update_U": NEVER, "mail_event_UR": NO_EVENT}
-"""What the rows of a node without events hold; 0 where nothing is said."""
+"""Values in the rows of a node without events; 0 for all other columns."""
 
 
 @dataclass(frozen=True)
 class NodeNumbers:
-    """How a stream numbers its nodes.
+    """Numbering of the nodes of a stream.
 
     Attributes:
-        num_events: of the stream.
+        num_events: events of the stream.
         num_nodes: N.
-        shifted: sources before the first destination, where new sources move these; 0 where
-            nodes keep their numbers.
+        shifted: number of sources, if new sources shift the numbers of destinations; 0 if nodes
+            keep their numbers.
     """
 
     num_events: int
@@ -36,19 +36,19 @@ class NodeNumbers:
 
     @classmethod
     def of(cls, stream: EventStream) -> NodeNumbers:
-        """Those of a stream."""
+        """Return the numbering of a stream."""
         moves = stream.node_ids is not None or "destination_offset" in stream.metadata
         shifted = (stream.num_sources or 0) if moves else 0
         return cls(stream.num_events, stream.num_nodes, shifted)
 
     def in_other(self, other: NodeNumbers) -> Tensor:
-        """[N] the numbers that nodes have in a stream with more of them."""
+        """Return the [N] numbers of these nodes in a stream with more nodes."""
         nodes = torch.arange(self.num_nodes)
         return nodes + (nodes >= self.shifted) * (other.shifted - self.shifted)
 
 
 def relaid(memory: Mapping[str, Any], old: NodeNumbers, new: NodeNumbers) -> dict[str, Any]:
-    """The state of a `LocalStore` for the nodes of a longer stream; new ones are empty."""
+    """Return the state of a `LocalStore` for the nodes of a longer stream; new rows are empty."""
     places = old.in_other(new)
     laid: dict[str, Any] = {}
     for part, tables in memory.items():

@@ -1,4 +1,4 @@
-"""A run as a notebook uses it: train, evaluate, embed, score, recommend."""
+"""Python interface to runs: train, evaluate, embed, score, recommend."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
 class Run:
     """A trained run.
 
-    Model and memory are those of its best epoch. They are loaded when first needed and
-    kept; the memory is then brought from one time to the next as they are asked for.
+    Model and memory are those of the best epoch. They are loaded when first needed and kept; the
+    memory is then moved from one requested time to the next.
 
     Args:
         path: folder of the run.
-        replay: rebuild the memory from the first event by the final weights: allows times
-            inside the training split, and costs accuracy (docs/pres.md).
-        stream: where the run's stream is now, if it was moved; its events must be the same.
+        replay: rebuild the memory from the first event with the final weights, which allows
+            times inside the training split and costs accuracy (docs/pres.md).
+        stream: current path of the run's stream, if it was moved; its events must be the same.
 
     Raises:
-        ConfigError: not the folder of a run.
+        ConfigError: `path` is not a run folder.
     """
 
     @checked_call
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What results.json holds: the metrics that the run ended with.
+        """Contents of results.json: the final metrics of the run.
 
         Raises:
             ConfigError: the run has not ended.
@@ -89,12 +89,16 @@ class Run:
 
     @property
     def stream(self) -> EventStream:
-        """The events that the run knows."""
+        """All events of the run: those it was trained on, and those appended since."""
         return self._live.stream
 
     @property
     def memory(self) -> NodeTable:
-        """[n, D] memory of all nodes with an event, after the last event of the stream."""
+        """[n, D] memory of all nodes that have an event, after the last event of the stream.
+
+        Raises:
+            ConfigError: the model has no memory.
+        """
         live = self._live
         if not self.config.model.has_memory:
             raise ConfigError(f"model.kind {self.config.model.kind} has no memory")
@@ -102,10 +106,11 @@ class Run:
 
     @checked_call
     def evaluate(self, **settings: object) -> dict[str, Any]:
-        """The metrics of the best epoch, as `pres-dist evaluate`; the run's own settings hold.
+        """Return the metrics of the best epoch, like `pres-dist evaluate`.
 
         Args:
-            settings: fields of the section `evaluation`, e.g. `negatives="historical"`.
+            settings: fields of the section `evaluation` to override in the run's configuration,
+                e.g. `negatives="historical"`.
         """
         named = {f"evaluation__{name}": value for name, value in settings.items()}
         return evaluate_run(self.path, configured(self.config, named).evaluation, self._stream)
@@ -117,17 +122,17 @@ class Run:
         nodes: Sequence[Id] | None = None,
         side: Side | None = None,
     ) -> NodeTable:
-        """[n, A] embeddings of nodes at a time.
+        """Return the [n, A] embeddings of nodes at a time.
 
         Args:
-            at: events strictly before it are seen; a number as the import read numbers (its
-                `time_scale` counts), or a date or ISO 8601 text where the stream has a known
-                unit. None: after all events.
-            nodes: their ids; all with an event before the time when None.
-            side: source or destination, where an id of `nodes` may be either.
+            at: time; events strictly before it are seen. A number in the unit of the imported
+                data (scaled by `time_scale`), or a date or ISO 8601 text if the unit of the
+                stream is known. None: after all events.
+            nodes: ids of the nodes; all nodes with an event before the time when None.
+            side: source or destination, if an id of `nodes` may be either.
 
         Raises:
-            DataError: an unknown id, or a time that the memory cannot be brought to.
+            DataError: an id is unknown, or the memory cannot be moved to the time.
         """
         arguments.one_of("side", side, (None, *SIDES))
         ids = None if nodes is None else ids_given("nodes", nodes)
@@ -144,18 +149,19 @@ class Run:
         at: object = None,
         batched: bool = False,
     ) -> np.ndarray:
-        """[n] float32 probabilities of links, in the order of the pairs.
+        """Return the [n] float32 probabilities of links, in the order of the pairs.
 
         Args:
-            pairs: a DataFrame or Arrow table with columns src, dst and perhaps t, or a list of
-                tuples of the same.
+            pairs: a DataFrame or Arrow table with columns src, dst and optionally t, or a list of
+                such tuples.
             at: time of pairs without one; after all events when None.
-            batched: in the temporal batches of evaluation: much faster where times differ,
-                with memory from before the batch.
+            batched: score in the temporal batches of evaluation, with memory from before the
+                batch; much faster if times differ.
 
         Raises:
             ConfigError: the run has not learned links.
-            DataError: a missing column, an unknown id or a time out of range, with its row.
+            DataError: a column is missing, an id is unknown or a time is out of range. The
+                message has the row.
         """
         batched = arguments.flag("batched", batched)
         live = self._live
@@ -171,20 +177,20 @@ class Run:
         exclude_seen: bool = False,
         order: Order | None = None,
     ) -> list[Recommendation]:
-        """The most likely destinations of a source, or of each of several, best first.
+        """Return the most likely destinations of one or several sources, best first.
 
         Args:
             src: id or ids.
-            top: destinations of each source.
-            at: as in `embed`.
-            exclude_seen: leave out whom a source has met before.
-            order: by the model blended with what was met before and is popular, whose
-                weights are learned on the validation split when first needed; or by the model.
-                None is the model where its decoder reads the event log, and else the blend.
+            top: maximum number of destinations per source.
+            at: time, as in `embed`.
+            exclude_seen: exclude destinations that a source has met before.
+            order: rank by `blend`, the model blended with counts of past events, whose weights
+                are learned on the validation split when first needed; or by `model`. None is
+                `model` if its decoder reads the event log, otherwise `blend`.
 
         Raises:
             ConfigError: the run has not learned links.
-            DataError: an unknown id, or a time out of range.
+            DataError: an id is unknown, or the time is out of range.
         """
         top = arguments.count("top", top)
         exclude_seen = arguments.flag("exclude_seen", exclude_seen)
@@ -203,33 +209,33 @@ class Run:
         columns: EventColumns | None = None,
         max_ahead: MaxAhead = "auto",
     ) -> Extension:
-        """Append events that came after those of the run, and bring its memory up to date.
+        """Append events that are later than those of the run, and update its memory.
 
-        Weights stay, and so does the run's own stream; see `pres_dist.inference.extend`.
+        The weights and the run's own stream do not change; see `pres_dist.inference.extend`.
 
         Args:
             events: a DataFrame or Arrow table, or the path of a CSV or Parquet file.
-            columns: names of its columns, where these are not src, dst and t.
-            max_ahead: how far after the last event new ones may be: a number as times of the
-                stream are written, a timedelta, `"90d"`, or None for any time. `"auto"` allows
-                100 times the length of the stream, at least a year, or until tomorrow, and no
-                time after the year 9999, where the unit is known.
+            columns: names of the columns, if they are not src, dst and t.
+            max_ahead: how far after the last event new ones may be: a number in the unit of the
+                imported data, a timedelta, `"90d"`, or None for any time. If the unit of the
+                stream is known, `"auto"` allows 100 times the length of the stream, at least a
+                year, or until tomorrow, and no time after the year 9999.
 
         Raises:
-            DataError: events that are not valid, or not later than all that the run knows.
+            DataError: events are not valid, or not later than all events of the run.
         """
         if columns is not None:
             arguments.kind("columns", columns, EventColumns, "EventColumns")
         named = isinstance(events, (str, os.PathLike))
         source = arguments.path("events", events) if named else events
         done = extend_run(self.path, source, columns, max_ahead=max_ahead, stream=self._stream)
-        self._stream = None  # all events are in the run folder now
+        self._stream = None  # the run folder now holds all events
         self.__dict__.pop("_live", None)
         return done
 
     @checked_call
     def export(self, out: str | Path, memory: bool = False) -> Path:
-        """Weights and modules as files for other software; see `export_run`."""
+        """Write weights and modules as files for other software; see `export_run`."""
         from pres_dist.inference.export.archive import (
             export_run,  # torch.export takes a second to import
         )
@@ -239,9 +245,9 @@ class Run:
 
     @checked_call
     def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
-        """hit@10 and MRR of recommendations on the test split, beside baselines.
+        """Return hit@10 and MRR of recommendations on the test split, and of baselines.
 
-        As `pres_dist.inference.ranking.evaluate_ranking`, which tells what is measured.
+        See `pres_dist.inference.ranking.evaluate_ranking` for the metrics.
         """
         return evaluate_ranking(self._live, arguments.count("max_events", max_events))
 
@@ -270,15 +276,15 @@ def train(
 
     Args:
         config: a configuration, the path of a YAML file, or None for the defaults.
-        stream: a stored stream or its directory, in place of the configured one.
+        stream: a stored stream or its directory, instead of the configured one.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
-        progress: print how it goes.
-        settings: fields of the configuration: those of `training` by their names
-            (`epochs=3`), others too where only one section has them, and else with their
-            section (`evaluation__batch_size=100`).
+        progress: print progress.
+        settings: fields of the configuration: fields of `training` by name (`epochs=3`), other
+            fields by name if only one section has them, otherwise with their section
+            (`evaluation__batch_size=100`).
 
     Raises:
-        ConfigError: a setting that cannot be used, or a folder in use.
+        ConfigError: a setting is not valid, or the folder is in use.
         DataError: the stream cannot be used, or is not stored.
         NonFiniteError: the loss became NaN or infinite.
     """
@@ -307,7 +313,7 @@ def train(
 
 @checked_call
 def load_run(path: str | Path, replay: bool = False, stream: str | Path | None = None) -> Run:
-    """A run that has been trained; see `Run`."""
+    """Load a trained run; see `Run`."""
     return Run(path, replay, stream)
 
 

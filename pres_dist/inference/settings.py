@@ -1,4 +1,4 @@
-"""Configurations as a notebook writes them: a file, and settings by name."""
+"""Configurations from Python arguments: a file, and settings by name."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pres_dist.files import user_path
 
 
 def configured(config: RunConfig | str | Path | None, settings: Mapping[str, object]) -> RunConfig:
-    """A configuration with settings laid over it.
+    """Return a configuration with some settings overridden.
 
     Args:
-        config: one at hand, the path of a YAML file, or None for the defaults.
-        settings: fields of `training` by their names (`epochs`), and so those that only one
-            other section has; else by section and name (`evaluation__batch_size`).
+        config: a configuration, the path of a YAML file, or None for the defaults.
+        settings: values of fields. Fields of `training`, and fields that only one section has,
+            are given by name (`epochs`); others by section and name (`evaluation__batch_size`).
 
     Raises:
-        ConfigError: a name that is unknown or stands for several fields, or a bad value.
+        ConfigError: a name is unknown or matches several fields, or a value is not valid.
     """
     overrides = [
         f"{option(_key(name))}={'null' if value is None else value}"
@@ -35,7 +35,7 @@ def configured(config: RunConfig | str | Path | None, settings: Mapping[str, obj
 
 
 def _key(name: str) -> str:
-    """The dotted key that a name stands for."""
+    """Return the dotted key of a name."""
     keys = [leaf.key for leaf in leaves(RunConfig)]
     dotted = name.replace("__", ".")
     for exact in (dotted, f"training.{dotted}"):

@@ -1,8 +1,8 @@
-"""Work on a trained run that several workers may share, with the same bits as one.
+"""Tasks on a trained run that several workers may share, with bit-identical results.
 
-Embeddings and scores read memory and leave nothing behind, and the memory of a time does not
-depend on what was asked before (`inference/live.py`). So it makes no difference who computes a
-task: a worker opens the run for itself, and brings its own memory to where the task reads it.
+Embeddings and scores only read memory, and the memory at a time does not depend on earlier
+queries (`inference/live.py`). So any worker may compute any task: it opens the run itself, and
+moves its own memory to the time that the task reads.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from pres_dist.inference.live import LiveRun, Report, quiet
 
 
 class Task(Protocol):
-    """A part of the work, which can be sent to another process.
+    """Unit of work that can be sent to another process.
 
-    It holds numpy arrays: torch would send tensors through /dev/shm.
+    A task holds numpy arrays, because torch would send tensors through /dev/shm.
     """
 
     def compute(self, live: LiveRun, report: Report) -> np.ndarray:
-        """The rows of the result.
+        """Return the rows of the result.
 
         Args:
             live: the run; its memory is moved.
-            report: told of the events that it takes in on the way.
+            report: progress callback that counts the events that memory is updated with.
         """
 
 
 class Share(Protocol):
-    """Whoever computes tasks on a run."""
+    """Executor of tasks on a run."""
 
     def __call__(self, tasks: Iterable[Task], report: Report = quiet) -> Iterator[np.ndarray]:
-        """What each task gives, in the order of the tasks.
+        """Yield the result of each task, in the order of the tasks.
 
         Args:
-            tasks: in the order of their times, so that no memory has to go back.
-            report: told how memory is brought to the first of them.
+            tasks: tasks in the order of their times, so that memory only moves forward.
+            report: progress callback for moving memory to the first task.
 
         Raises:
             WorkerLostError: a worker died.
@@ -50,7 +50,7 @@ class Share(Protocol):
 
 
 class Alone:
-    """Computes tasks one after the other, on the run as it is.
+    """Executor that computes tasks one after the other on an open run.
 
     Args:
         live: the run.
@@ -67,13 +67,13 @@ class Alone:
 
 @dataclass(frozen=True)
 class Opening:
-    """How a worker opens the run that a command has opened.
+    """Arguments for a worker to open the same run as the main process.
 
     Attributes:
-        run_dir, replay: as of `LiveRun`.
-        num_events, checkpoint: what the command has found there.
-        num_threads: of torch, where the run's configuration does not say.
-        stream: where the run's stream is now.
+        run_dir, replay: arguments of `LiveRun`.
+        num_events, checkpoint: number of events and checkpoint found by the main process.
+        num_threads: number of torch threads, if the run's configuration does not set it.
+        stream: current path of the run's stream, if it was moved.
     """
 
     run_dir: Path
@@ -95,7 +95,7 @@ class Opening:
         )
 
     def open(self) -> LiveRun:
-        """The run; ConfigError where it is no longer the one that the command has opened."""
+        """Open the run; raise ConfigError if it changed since the main process opened it."""
         torch.set_num_threads(self.num_threads)
         live = LiveRun(self.run_dir, self.replay, stream=self.stream)
         if (live.stream.num_events, live.checkpoint) != (self.num_events, self.checkpoint):
@@ -107,7 +107,7 @@ class Opening:
 
 
 def lost(worker: int, how: str) -> WorkerLostError:
-    """The error for a worker that is gone."""
+    """Return the error for a lost worker."""
     return WorkerLostError(
         f"worker {worker} {how}, and the command with it: run it again (each worker holds the "
         "memory of all nodes: fewer --workers need less)"

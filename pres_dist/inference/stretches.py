@@ -1,4 +1,4 @@
-"""The stretches of a stream that memory is swept over, one after the other."""
+"""Stretches of a stream that the memory is updated with, one after the other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pres_dist.training.setup import Parts
 
 @dataclass(frozen=True)
 class Stretch:
-    """Events that are swept in temporal batches which do not reach into the next stretch.
+    """Consecutive events whose temporal batches do not extend into the next stretch.
 
     Attributes:
         borders: first event of each batch, and the event after the last.
-        events: ids, ascending; less than all between the borders where nodes are held out.
-        learns: whether their transitions enter the statistics: training events alone.
+        events: ascending ids; if nodes are held out, not all ids between the borders.
+        learns: True for training events, whose transitions enter the statistics.
     """
 
     borders: Sequence[int]
@@ -29,7 +29,7 @@ class Stretch:
         return self.borders[0]
 
     def between(self, first: int, end: int) -> range | np.ndarray:
-        """The events with first <= id < end."""
+        """Return the events with first <= id < end."""
         if isinstance(self.events, range):
             return range(first, end)
         low, high = np.searchsorted(self.events, [first, end])
@@ -37,13 +37,13 @@ class Stretch:
 
 
 def stretches_of(parts: Parts, segments: Sequence[int], replay: bool) -> list[Stretch]:
-    """The training split, where it is replayed, and what comes after it.
+    """Return the stretches of a stream: the training split if replayed, and all later segments.
 
     Args:
-        parts: of the run.
-        segments: ends of what was swept in one go after the training split: validation,
-            test, and each extension; ascending.
-        replay: whether the training split is swept too.
+        parts: parts of the run.
+        segments: ascending ends of the segments after the training split: validation split, test
+            split and each extension.
+        replay: include the training split.
     """
     size = parts.config.evaluation.batch_size
     train_end = parts.data.split.train_end

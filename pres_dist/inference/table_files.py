@@ -1,4 +1,4 @@
-"""Writing tables part by part into a file that appears complete or not at all."""
+"""Write tables to files part by part, atomically."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
 class TableWriter(Protocol):
-    """Takes tables with the same columns, one after the other."""
+    """Writer of tables that have the same columns."""
 
     def write(self, table: pa.Table) -> None:
         """Write the next rows."""
 
 
 class CsvWriter:
-    """Rows of a CSV file, quoted where they must be (Arrow would quote every text)."""
+    """Writer of a CSV file that quotes only where needed (Arrow would quote every text)."""
 
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
@@ -40,23 +40,23 @@ class CsvWriter:
         if not self._begun:
             self._write([table.column_names])
             self._begun = True
-        # Arrow writes a float32 at its shortest; None becomes an empty field.
+        # Arrow writes the shortest form of a float32; None becomes an empty field.
         columns = [column.cast(pa.large_string()).to_pylist() for column in table.columns]
         self._write(zip(*columns, strict=True))
 
     def _write(self, rows: Iterable[Sequence[str | None]]) -> None:
-        """Write rows; a terminal would obey control characters in them."""
+        """Write rows; on a terminal, escape control characters."""
         if self._terminal:
             rows = ([printable(one or "") for one in row] for row in rows)
         self._writer.writerows(rows)
 
 
 class ParquetWriter:
-    """Row groups of a Parquet file.
+    """Writer of a Parquet file.
 
     Args:
-        file: to be written.
-        about: what the metadata of its schema are to say.
+        file: file to write.
+        about: metadata of the schema.
     """
 
     def __init__(self, file: Path, about: Mapping[str, object]) -> None:
@@ -79,10 +79,10 @@ class ParquetWriter:
 def table_file(
     path: Path | None, about: Mapping[str, object] | None = None
 ) -> Iterator[TableWriter]:
-    """What takes tables into a .csv, .csv.gz or .parquet file; CSV on standard output where None.
+    """Provide a writer to a .csv, .csv.gz or .parquet file, or of CSV to standard output if None.
 
     Raises:
-        DataError: another suffix, or a place that cannot be written.
+        DataError: the suffix is not supported, or the file cannot be written.
     """
     if path is None:
         yield CsvWriter(sys.stdout)
@@ -102,13 +102,13 @@ def table_file(
 
 
 def ending(path: Path) -> str:
-    """What the name ends in: `.csv.gz` of a compressed file, else its suffix."""
+    """Return the suffix of a path, `.csv.gz` for a compressed CSV file."""
     return ".csv.gz" if path.name.endswith(".csv.gz") else path.suffix
 
 
 @contextmanager
 def _gzipped(raw: BinaryIO) -> Iterator[TextIO]:
-    """A text file inside a gzip file whose bytes do not depend on its name and date."""
+    """Provide a text file inside a gzip file whose bytes do not depend on its name and date."""
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="") as opened,
@@ -118,7 +118,7 @@ def _gzipped(raw: BinaryIO) -> Iterator[TextIO]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """`replacing`, with DataError where it cannot be written."""
+    """Provide a temporary file that replaces `path`; raise DataError if it cannot be written."""
     try:
         with replacing(path) as file:
             yield file
@@ -127,7 +127,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def check_place(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise DataError unless `path` has one of the suffixes, in a folder that is there."""
+    """Raise DataError unless `path` has one of the suffixes and its folder exists."""
     if ending(path) not in suffixes:
         *others, last = suffixes
         allowed = f"{', '.join(others)} or {last}" if others else last

@@ -1,4 +1,4 @@
-"""Times as users of a run write them, and how far ahead of a stream an event may be."""
+"""Parse and format times in the user's notation, and limit how far ahead an event may be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.times import TimeRules, column_of, read_times
 
 MOST_SPANS = 100
-"""How many times its own length a stream may be continued after its last event, by default."""
+"""Default limit on how far a stream may be continued, in multiples of its own length."""
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NANOSECONDS = {
     **{unit: 10**9 // per_second for unit, per_second in _PER_SECOND.items()},
@@ -30,26 +30,26 @@ _NANOSECONDS = {
 _DAY_SECONDS = 86_400
 _YEAR_SECONDS = 366 * _DAY_SECONDS
 _END_OF_9999 = 253_402_300_800
-"""Seconds from 1970 to the year 10000."""
+"""Seconds from 1970 to the start of the year 10000."""
 
 MaxAhead = str | int | timedelta | None
-"""How far after the last event the next may be; see `latest_allowed`."""
+"""Largest allowed gap between the last event and the next; see `latest_allowed`."""
 
 
 def times_of(stream: EventStream, column: pa.Array, what: str, locate: Locate) -> np.ndarray:
-    """[n] int64 times in the stream's unit of a column of numbers, dates or texts.
+    """Convert a column of numbers, dates or texts to [n] int64 times in the stream's unit.
 
     Numbers are multiplied by the time scale of the import. Dates count from 1970 in the
-    stream's unit, or from the first event where the metadata hold its date.
+    stream's unit, or from the first event if the metadata contain its date.
 
     Args:
-        stream: whose times they are.
+        stream: the stream, which defines unit and scale.
         column: [n] values.
-        what: what to call them in errors.
-        locate: from a row to the place to show.
+        what: name of the values in error messages.
+        locate: returns the location of a row for error messages.
 
     Raises:
-        DataError: a value that is no time, or a date where the stream has no known unit.
+        DataError: a value is not a time, or is a date and the unit of the stream is unknown.
     """
     if not len(column):
         return np.empty(0, np.int64)
@@ -59,40 +59,41 @@ def times_of(stream: EventStream, column: pa.Array, what: str, locate: Locate) -
 def times_of_values(
     stream: EventStream, values: Sequence[Any], what: str, locate: Locate
 ) -> np.ndarray:
-    """[n] int64 times of Python or JSON values: numbers, or texts and dates; as `times_of`."""
+    """Convert Python or JSON values to [n] int64 times, as `times_of` converts a column."""
     if not len(values):
         return np.empty(0, np.int64)
     rules = TimeRules.of(stream)
     if rules.factor is None and set(map(type, values)) == {int}:
-        # What nearly all requests of a service hold: a column of it would cost more than the rest.
+        # Fast path for nearly all requests of a service: building an Arrow column would take
+        # longer than everything else.
         with suppress(OverflowError):
             return np.array(values, np.int64)
     return read_times(column_of(values, what, locate, rules.allowed), what, locate, rules).t
 
 
 def time_of(stream: EventStream, value: object, what: str) -> int:
-    """One time, given as a number, a text or a date; DataError as in `times_of`."""
+    """Convert one number, text or date to a time; raise DataError as in `times_of`."""
     return int(times_of_values(stream, [value], "time", lambda row: what)[0])
 
 
 def latest_allowed(stream: EventStream, last: int, max_ahead: MaxAhead = "auto") -> int:
-    """The latest time that an event may have which continues a stream.
+    """Return the latest time that the next event of a stream may have.
 
     Args:
-        stream: the events that are known.
+        stream: the known events.
         last: time of the last event so far, which may be later than the stream's.
-        max_ahead: `auto` allows 100 times the length of the stream, at least a year and until
-            tomorrow, and nothing after the year 9999, where the unit is known, and any time
-            where not;
-            `none` or None any time; a number counts as times of the stream do; `90d`, `12h`,
-            `30m`, `45s` or `500ms` and a timedelta need a known unit.
+        max_ahead: largest gap after `last`. `auto` allows 100 times the length of the stream, at
+            least a year and until tomorrow, and nothing after the year 9999; if the unit of the
+            stream is unknown, it allows any time. `none` or None allows any time. A number is in
+            the unit of the imported data. `90d`, `12h`, `30m`, `45s`, `500ms` and a timedelta
+            need a known unit.
 
     Raises:
-        ConfigError: a `max_ahead` that is none of these.
+        ConfigError: `max_ahead` is none of these.
     """
     rules = TimeRules.of(stream)
     first = int(stream.t[0])
-    # One unit later must exist, as a time and as an age.
+    # `latest + 1` must be valid too, as a time and as an age.
     latest = min(MAX_TIME, first + MAX_SPAN)
     if max_ahead is None or max_ahead == "none":
         return latest
@@ -117,13 +118,13 @@ def check_ahead(
     locate: Locate,
     max_ahead: MaxAhead = "auto",
 ) -> None:
-    """Raise DataError for the first of times [n] that is too far ahead of a stream.
+    """Raise DataError for the first of [n] times that is too far ahead of a stream.
 
     Args:
         stream, last, max_ahead: as in `latest_allowed`.
         t: times in the stream's unit.
-        what: what to call them in errors.
-        locate: from a row to the place to show.
+        what: name of the times in error messages.
+        locate: returns the location of a row for error messages.
     """
     latest = latest_allowed(stream, last, max_ahead)
     if not (t > latest).any():
@@ -137,7 +138,7 @@ def check_ahead(
 
 
 def _units(rules: TimeRules, max_ahead: str | int | timedelta) -> int:
-    """A duration in units of the stream."""
+    """Convert a duration to units of the stream."""
     wrong = ConfigError(
         "max_ahead must be auto, none, a number >= 0 as times of the stream are written, or where "
         f"their unit is known a duration such as 90d, 12h, 30m, 45s or 500ms, got {max_ahead!r}"
@@ -163,7 +164,7 @@ def _units(rules: TimeRules, max_ahead: str | int | timedelta) -> int:
 
 
 def shown(stream: EventStream, t: int) -> str:
-    """A time as users write it, with its date where the stream has a known unit."""
+    """Format a time in the user's notation, with its date if the unit of the stream is known."""
     rules = TimeRules.of(stream)
     number = str(t) if rules.factor is None else f"{(Decimal(t) / rules.factor).normalize():f}"
     if rules.unit is None:
@@ -173,7 +174,7 @@ def shown(stream: EventStream, t: int) -> str:
 
 
 def dates(stream: EventStream, t: np.ndarray) -> list[str] | None:
-    """ISO 8601 texts of times [n]; None where the stream has no known unit."""
+    """Return ISO 8601 texts of [n] times; None if the unit of the stream is unknown."""
     rules = TimeRules.of(stream)
     if rules.unit is None:
         return None

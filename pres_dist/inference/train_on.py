@@ -1,4 +1,4 @@
-"""Going on to train a run on events that were appended; measured before and after."""
+"""Continue the training of a run on appended events, with metrics before and after."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Keep = Literal["better", "always"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOn:
-    """How to go on training.
+    """Settings of a continued training.
 
     Attributes:
-        epochs: sweeps.
-        replay: share of the trained batches that are of earlier events; less where there
-            are not as many.
-        test_share: last part of the new events, which is not trained on but scored.
-        keep: whether weights that score worse than before are taken too.
+        epochs: number of epochs.
+        replay: share of earlier events among the trained batches; less if there are too few.
+        test_share: share of the new events, the last ones, that are scored and not trained on.
+        keep: `better` keeps the new weights only if they score better than before, `always`
+            keeps them in any case.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value is out of range.
     """
 
     epochs: int = 1
@@ -59,15 +59,16 @@ class TrainOn:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What training has brought.
+    """Result of a continued training.
 
     Attributes:
         num_trained: new events that were trained on.
-        num_scored: those after them, which before and after are measured on.
-        num_replayed: earlier events that each epoch trained on, the mean over epochs.
+        num_scored: later new events, which metrics are computed on.
+        num_replayed: earlier events that an epoch trained on, averaged over epochs.
         losses: mean loss of the trained events of each epoch.
-        before, after: metrics, and baselines on the same events and negatives.
-        kept: whether the new weights are taken.
+        before, after: metrics and baselines before and after training, on the same events and
+            negatives.
+        kept: True if the new weights are kept.
     """
 
     num_trained: int
@@ -99,23 +100,23 @@ def check_trainable(live: LiveRun, new: NewEvents) -> None:
 def train_on(
     live: LiveRun, state: RunState, how: TrainOn, report: Report
 ) -> tuple[RunState, TrainedOn]:
-    """Train on the events that a state has beyond a run's, and measure before and after.
+    """Train on the events that a state has beyond a run's, and compute metrics before and after.
 
     Args:
         live: the run.
-        state: the same with more events, its memory not yet brought over them.
-        how: for how long, and how much of the past with it.
-        report: told how many events are done.
+        state: state of the run with more events, which its memory has not seen.
+        how: settings of the training.
+        report: progress callback that counts events.
 
     Returns:
-        the state to go on from, `state` where the new weights are not taken.
+        the new state, or `state` if the new weights are not kept; and the result of training.
     """
     stream, old_end = state.data.stream, state.memory_end
     cut = old_end + _cut(stream.t[old_end:], 1 - how.test_share)
     last = range(cut, stream.num_events)
     origin = Checkpoints(live.run_dir).open(BEST)
     start, memory = old_end, state.memory
-    if how.replay:  # from where the memory of the past is known
+    if how.replay:  # start where the checkpoint has the memory
         start = state.data.unit_end or state.data.split.train_end
         memory = relaid(origin.memory.last(), state.trained, NodeNumbers.of(stream))
     parts = _parts(live.config, state, range(start, cut), how.epochs)
@@ -133,16 +134,17 @@ def train_on(
 
 
 def _cut(t: np.ndarray, share: float) -> int:
-    """Events of the first part, at least one of them and not all; equal times stay together."""
+    """Return the size of the first part: at least one event, not all, and no time is split."""
     wanted = max(int(len(t) * share), 1)
     cut = int(np.searchsorted(t, t[wanted], side="left"))
     return cut or int(np.searchsorted(t, t[0], side="right"))
 
 
 def _parts(config: RunConfig, state: RunState, swept: range, epochs: int) -> Parts:
-    """One worker over the events to sweep; nothing lags, whatever the run allowed.
+    """Return the parts of one worker over the events of an epoch.
 
-    Negatives are drawn from the destinations of all events before the end of these.
+    Memory staleness is 0, whatever the run's configuration. Negatives are drawn from the
+    destinations of all events before the end of `swept`.
     """
     size = _batch_size(swept, state.data.stream.t, config.training.events_per_batch)
     training = config.training.model_copy(update={"epochs": epochs, "batch_size": size})
@@ -154,10 +156,10 @@ def _parts(config: RunConfig, state: RunState, swept: range, epochs: int) -> Par
 
 
 def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
-    """The first size, from the wanted one on, whose last batch is half full at least.
+    """Return the first batch size, from `wanted` on, whose last batch is at least half full.
 
-    An optimizer step over a handful of events moves weights as far as any other, in a
-    direction of chance, and here it would be the last step of all.
+    An optimizer step over a handful of events moves the weights as far as any other step, in a
+    nearly random direction, and here it would be the last step of training.
     """
     for size in range(wanted, 2 * wanted, max(wanted // 50, 1)):
         sweep = Sweep(events, t, size)
@@ -168,7 +170,7 @@ def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
 
 
 def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metrics:
-    """What the run as it is makes of the last events; also takes over its weights."""
+    """Load the run's current weights, and return their metrics on the last events."""
     load_weights(parts.model, state.weights, state.checkpoint)
     parts.model.eval()
     if parts.config.model.has_memory:
@@ -180,7 +182,7 @@ def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metri
 
 
 def _measured(parts: Parts, last: range) -> Metrics:
-    """Metrics of the last events, whose negatives are the same before and after."""
+    """Return metrics of the last events, with the same negatives before and after training."""
     config = parts.config.evaluation
     if config.negatives == "tgb":  # there are none for new events
         config = config.model_copy(update={"negatives": "random"})
@@ -188,7 +190,7 @@ def _measured(parts: Parts, last: range) -> Metrics:
 
 
 def _learned(state: RunState, origin: Checkpoint) -> tuple[OptimizerState, int]:
-    """The optimizer that weights were trained by, and its steps."""
+    """Return the optimizer state of the weights, and its number of steps."""
     if state.tuned is not None:
         return state.tuned.state.optimizer, state.tuned.state.updates
     trained = origin.training_state()
@@ -196,7 +198,7 @@ def _learned(state: RunState, origin: Checkpoint) -> tuple[OptimizerState, int]:
 
 
 def _with(state: RunState, tuned: Tuned) -> RunState:
-    """The state with new weights, and its memory where their training ended."""
+    """Return the state with new weights, and the memory at the end of their training."""
     return replace(
         state,
         data=tuned.over(state.data),

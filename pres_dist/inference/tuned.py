@@ -1,11 +1,11 @@
-"""What stands in for a run's checkpoint once weights were trained on, over appended events.
+"""Weights of a run that were trained further on appended events; they replace its checkpoint.
 
     RUN/extended/version-00001/
         weights.pt                   weights and optimizer after that training
-        trained_memory.pt            the memory that it left
+        trained_memory.pt            memory at the end of that training
 
-Both are kept beside what an extension has anyway, and go on from version to version. The
-run's own checkpoints stay as they are.
+Both files are stored next to the other files of an extension, and are carried over from version
+to version. The run's own checkpoints do not change.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Numbers = dict[Literal["num_events", "num_nodes", "shifted"], Annotated[int, Fie
 
 
 class TunedEntry(Config):
-    """What the manifest of a version says of weights that were trained on."""
+    """Entry in the manifest of a version for weights that were trained further."""
 
     train_end: int = Field(ge=1)
     end: int = Field(ge=1)
@@ -45,15 +45,15 @@ class TunedEntry(Config):
 
 @dataclass(frozen=True)
 class Tuned:
-    """Weights that were trained on, and what they know.
+    """Weights that were trained further on appended events, with optimizer and memory.
 
     Attributes:
-        train_end: first event that they were not trained on.
-        end: events of the stream when they were.
-        trained: the nodes that memory is laid out for.
+        train_end: first event that the weights were not trained on.
+        end: number of events of the stream when they were trained.
+        trained: node numbering of `memory`.
         state: weights, optimizer, and the optimizer steps of the run so far.
         memory: state of a `LocalStore`, before event `train_end`.
-        digest: of the weights' file; empty before it is written.
+        digest: SHA-256 of the weights' file; empty before it is written.
     """
 
     train_end: int
@@ -64,9 +64,9 @@ class Tuned:
     digest: str = ""
 
     def over(self, data: Data) -> Data:
-        """A longer stream, whose training split now ends where that of the weights does.
+        """Return the data with a training split that ends where the training of the weights did.
 
-        The time unit and the scaling of features stay those that the weights know.
+        The time unit and the scaling of features remain those that the weights were trained with.
         """
         first = data.split
         split = replace(
@@ -77,7 +77,7 @@ class Tuned:
         return replace(data, split=split, kept=split.train, unseen_N=unseen, unit_end=unit_end)
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write both files; returns what a manifest must say of them."""
+        """Write both files, and return their entry for the manifest."""
         for name, content in ((WEIGHTS, self.state.model_dump()), (TRAINED_MEMORY, self.memory)):
             write_tensors(folder / name, content)
         return {
@@ -89,7 +89,7 @@ class Tuned:
 
     @classmethod
     def read(cls, folder: Path, entry: TunedEntry) -> Tuned:
-        """What `write` wrote; CheckpointError where it is damaged."""
+        """Read the files written by `write`; raise CheckpointError if they are damaged."""
         weights = read_checked(folder / WEIGHTS, entry.sha256.get(WEIGHTS, ""))
         numbers, digest = NodeNumbers(**entry.trained), entry.sha256[WEIGHTS]
         file = folder / TRAINED_MEMORY
@@ -99,24 +99,26 @@ class Tuned:
 
 
 def write_tensors(file: Path, content: Mapping[str, Any]) -> None:
-    """Save tensors and plain values, on disk."""
+    """Save tensors and plain values to a file, atomically."""
     with replacing(file) as opened:
         torch.save(dict(content), opened)
 
 
 def read_checked(file: Path, digest: str) -> dict[str, Any]:
-    """What `write_tensors` wrote; CheckpointError unless it has the hash."""
+    """Read a file of `write_tensors`; raise CheckpointError unless it has the SHA-256."""
     try:
         found = sha256(file)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
     if found != digest:
         raise CheckpointError(f"{file}: damaged: its sha256 must be {digest}, got {found}")
-    return read_tensors(file)  # a hash is no signature: whoever can write here can make both
+    # A hash is not a signature: anyone who can write the file can also write its hash, so the
+    # content is still read as untrusted.
+    return read_tensors(file)
 
 
 def read_memory(file: Path, digest: str, num_nodes: int) -> dict[str, Any]:
-    """Return the state of a `LocalStore` of so many nodes; CheckpointError for anything else."""
+    """Return the state of a `LocalStore` of `num_nodes` nodes; else raise CheckpointError."""
     state = read_checked(file, digest)
     for part, tables in state.items():
         for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:

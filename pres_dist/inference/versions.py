@@ -1,14 +1,14 @@
-"""Which events and which memory a run stands at: those it was trained with, or extended by.
+"""Current events and memory of a run: those of its training, or of its newest extension.
 
-    RUN/extended/CURRENT             names the version that holds
+    RUN/extended/CURRENT             name of the current version
     RUN/extended/version-00001/
-        stream/                      all events: those of training, and those appended
-        memory.pt                    the memory after them
-        weights.pt, ...              where weights were trained on (`inference/tuned.py`)
-        manifest.json                which run it continues, where the parts end, and hashes
+        stream/                      all events: those of training, and appended ones
+        memory.pt                    memory after all events
+        weights.pt, ...              only if weights were trained further (`inference/tuned.py`)
+        manifest.json                id of the run, ends of segments, and hashes
 
-Versions are written to one side, synced and renamed; CURRENT is replaced last. The run's
-own stream and checkpoints stay as they are.
+Versions are written to a temporary folder, synced and renamed; CURRENT is replaced last. The
+run's own stream and checkpoints do not change.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ STREAM, MEMORY, MANIFEST = "stream", "memory.pt", "manifest.json"
 
 
 class Version(Sealed):
-    """The content of a version's manifest.json.
+    """Contents of a version's manifest.json.
 
     Attributes:
         run: id of the run that was extended.
-        parent, parent_sha256: the checkpoint that weights are from, or were trained on from.
+        parent, parent_sha256: checkpoint of the weights, or that their further training started
+            from.
         stream: identity of all events.
-        trained: the nodes that the checkpoint knows.
+        trained: node numbering of the checkpoint.
         segments: see `RunState`.
-        memory_sha256: of memory.pt.
-        tuned: weights that were trained on.
+        memory_sha256: SHA-256 of memory.pt.
+        tuned: weights that were trained further, if any.
     """
 
     version: Literal[2] = 2
@@ -67,18 +68,19 @@ class Version(Sealed):
 
 @dataclass(frozen=True)
 class RunState:
-    """What using a run begins with.
+    """State that the use of a run starts from.
 
     Attributes:
-        data: its stream, and the split that it was trained with.
-        segments: ends of what memory is swept over in one go after the training split.
-        weights: of the best epoch.
+        data: stream of the run, and the split that it was trained with.
+        segments: ends of the segments after the training split that temporal batches do not
+            cross.
+        weights: weights of the best epoch.
         memory: state of a `LocalStore` of all nodes.
-        memory_end: first event that it has not seen.
-        checkpoint: name of the one that weights are from.
-        digest: SHA-256 of its state.
-        trained: the nodes that the checkpoint knows.
-        tuned: what stands in for the checkpoint; None where weights are its own.
+        memory_end: first event that the memory has not seen.
+        checkpoint: name of the checkpoint of the weights.
+        digest: SHA-256 of the state of the checkpoint.
+        trained: node numbering of the checkpoint.
+        tuned: weights that were trained further and replace those of the checkpoint, if any.
     """
 
     data: Data
@@ -93,7 +95,7 @@ class RunState:
 
     @property
     def weights_name(self) -> str:
-        """What tells these weights from any others of the run."""
+        """Name of these weights, unique within the run."""
         return self.checkpoint + (f"+{self.tuned.digest[:8]}" if self.tuned else "")
 
     @property
@@ -102,7 +104,7 @@ class RunState:
         return self.tuned.digest if self.tuned else self.digest
 
     def data_over(self, stream: EventStream, config: RunConfig, device: torch.device) -> Data:
-        """A longer stream, split as this one is."""
+        """Return the data of a longer stream, split like this one."""
         data = extended_data(stream, self.trained.num_events, config, device)
         return data if self.tuned is None else self.tuned.over(data)
 
@@ -110,16 +112,17 @@ class RunState:
 def open_state(
     run_dir: Path, config: RunConfig, device: torch.device, until: int | None = None
 ) -> RunState:
-    """The state of a run, with the newest memory there is.
+    """Open the state of a run, with the newest memory available.
 
     Args:
         run_dir: folder of the run.
         config: its configuration.
-        device: of the columns of the stream.
-        until: only memory that has seen no event from this one on.
+        device: device of the columns of the stream.
+        until: use only memory that has not seen this event or later ones.
 
     Raises:
-        CheckpointError: no usable checkpoint, one of other events, or a damaged extension.
+        CheckpointError: there is no usable checkpoint, it belongs to other events, or the
+            extension is damaged.
         DataError: the stream cannot be used.
     """
     best = Checkpoints(run_dir).open(BEST)
@@ -145,12 +148,12 @@ def open_state(
 def extended_data(
     stream: EventStream, num_trained: int, config: RunConfig, device: torch.device
 ) -> Data:
-    """A stream with the split of its first events, which the run was trained with."""
+    """Return the data of an extended stream, with the split that the run was trained with."""
     return data_of(stream, split_of(config.data, stream.head(num_trained)), config, device)
 
 
 def current_version(run_dir: Path) -> Path | None:
-    """Folder of the version that holds; None where the run was never extended."""
+    """Return the folder of the current version; None if the run was never extended."""
     file = run_dir / EXTENDED / CURRENT
     try:
         name = read_regular(file).decode(errors="replace").strip()
@@ -166,7 +169,7 @@ def current_version(run_dir: Path) -> Path | None:
 
 
 def new_version(run_dir: Path) -> Staged:
-    """An empty folder for the next version, out of sight until `publish`."""
+    """Return an empty folder for the next version, hidden until `publish`."""
     current = current_version(run_dir)
     number = 1 if current is None else int(current.name.rsplit("-", 1)[1]) + 1
     staged = Staged(run_dir / EXTENDED / f"version-{number:05d}", folder=True)
@@ -176,7 +179,7 @@ def new_version(run_dir: Path) -> Staged:
 
 
 def publish(staged: Staged, state: RunState) -> Path:
-    """Write memory and manifest into a new version, and let it be the one that holds."""
+    """Write memory and manifest of a new version, and make it the current one."""
     folder, final = staged.path, staged.target
     write_tensors(folder / MEMORY, state.memory)
     manifest = Version(
@@ -190,7 +193,7 @@ def publish(staged: Staged, state: RunState) -> Path:
         tuned=None if state.tuned is None else TunedEntry(**state.tuned.write(folder)),
     )
     write_sealed(folder / MANIFEST, manifest)
-    staged.publish()  # replaces one of a run that ended before CURRENT could name it
+    staged.publish()  # replaces a version left by a crash before CURRENT was written
     write_atomically(final.parent / CURRENT, final.name + "\n")
     for other in final.parent.glob("version-*"):
         if other != final:
@@ -213,7 +216,7 @@ def _extended(
             f"{manifest.run}: was it copied here?"
         )
     trained, segments = NodeNumbers(**manifest.trained), list(manifest.segments)
-    # A run that was trained on since has other weights: its memory is swept anew.
+    # If the run was trained again since, its weights differ: recompute the memory from them.
     holds = manifest.parent_sha256 == best.digest
     tuned = Tuned.read(folder, manifest.tuned) if holds and manifest.tuned else None
     stream = EventStream.verify(folder / STREAM)
@@ -240,7 +243,7 @@ def _extended(
 
 
 def _read(folder: Path) -> Version:
-    """Read the manifest of a version; CheckpointError where it is damaged or missing."""
+    """Read the manifest of a version; raise CheckpointError if it is damaged or missing."""
     try:
         return read_sealed(folder / MANIFEST, Version)
     except FileNotFoundError:

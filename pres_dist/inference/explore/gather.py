@@ -1,4 +1,4 @@
-"""What the page about a run's nodes shows, from a sweep over its stream.
+"""Collect the data of the page about a run's nodes, in a sweep over its stream.
 
 Shapes: n nodes of the page, m nodes of a part, K neighbors, A embedding size.
 """
@@ -19,13 +19,13 @@ from pres_dist.inference.live import MOST_QUERIES, LiveRun, Report, quiet
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much of a run goes on the page.
+    """Limits on the contents of the page.
 
     Attributes:
-        nodes: the most active ones, unless they are named.
-        events: latest ones of a node.
-        points: of a node over time.
-        neighbors: of a node.
+        nodes: number of nodes, the most active ones unless they are named.
+        events: number of latest events of a node.
+        points: number of points of a node over time.
+        neighbors: number of nearest nodes of a node.
     """
 
     nodes: int = 1000
@@ -36,18 +36,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Explored:
-    """Some nodes of a run, after all events of its stream.
+    """Data of some nodes of a run, after all events of its stream.
 
     Attributes:
-        nodes_n: the nodes, those with most events first unless they were named.
-        degree_n: events of each.
-        num_known: nodes with an event.
-        latest: ids of the latest events of each, the newest first.
-        log: transitions of their memory; None for a model without.
-        watched: the events whose transitions these are.
-        plane_n2: place on the map.
+        nodes_n: the nodes, in descending order of events unless they were named.
+        degree_n: number of events of each node.
+        num_known: number of nodes with an event.
+        latest: ids of the latest events of each node, the newest first.
+        log: transitions of the nodes' memory; None for a model without memory.
+        watched: events that the transitions were recorded over.
+        plane_n2: position on the map.
         explained: share of the embeddings' variance that the map shows.
-        near_nK, cosine_nK: nearest of all nodes, -1 for none, and their cosines.
+        near_nK, cosine_nK: nearest nodes, -1 for none, and their cosine similarities.
     """
 
     nodes_n: Tensor
@@ -65,16 +65,16 @@ class Explored:
 def explore(
     live: LiveRun, limits: Limits, chosen: Tensor | None = None, report: Report = quiet
 ) -> Explored:
-    """Sweep over what comes after the run's checkpoint, or over all where it replays.
+    """Collect data in a sweep over the events after the run's checkpoint, or all if it replays.
 
     Args:
         live: the run.
-        limits: how much is kept.
-        chosen: distinct nodes, in place of the most active ones.
-        report: told how far it is, first over events and then over nodes.
+        limits: limits on the data.
+        chosen: distinct nodes to show instead of the most active ones.
+        report: progress callback, first over events and then over nodes.
 
     Raises:
-        DataError: a chosen node without an event.
+        DataError: a chosen node has no event.
     """
     end = live.stream.num_events
     known = live.known_nodes(end)
@@ -89,7 +89,7 @@ def explore(
 
 
 def _chosen(live: LiveRun, known: Tensor, num: int, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The nodes of the page, and how many events each has."""
+    """Return the nodes of the page, and the number of events of each."""
     nodes = known if chosen is None else chosen.to(known.device)
     adjacency, end = live.step.sampler.adjacency, live.stream.num_events
     first, last = adjacency.history(nodes, torch.full_like(nodes, end))
@@ -107,7 +107,7 @@ def _chosen(live: LiveRun, known: Tensor, num: int, chosen: Tensor | None) -> tu
 def _watched(
     live: LiveRun, nodes_n: Tensor, points: int, report: Report
 ) -> tuple[TransitionLog | None, range]:
-    """Transitions of the nodes' memory over all events that it can be watched over."""
+    """Return the transitions of the nodes' memory, and the events they were recorded over."""
     end = live.stream.num_events
     watched = range(live.first_event, end)
     if not live.config.model.has_memory:
@@ -123,7 +123,7 @@ def _watched(
 def _embedded(
     live: LiveRun, nodes: Tensor, report: Report = quiet
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Nodes and their embeddings [m, A] after the last event, part by part."""
+    """Yield nodes and their embeddings [m, A] after the last event, part by part."""
     done, t = 0, live.latest
     live.move_to(live.stream.num_events)
     for part in nodes.split(MOST_QUERIES):
@@ -133,7 +133,7 @@ def _embedded(
 
 
 def _latest(live: LiveRun, node: int, num: int) -> list[int]:
-    """Ids of the latest events of a node, the newest first."""
+    """Return the ids of the latest events of a node, the newest first."""
     adjacency = live.step.sampler.adjacency
     one = torch.tensor([node], device=live.device)
     start, end = (

@@ -1,4 +1,4 @@
-"""explore.html: the nodes of a run on a page that opens without a network."""
+"""Write explore.html, an offline page about the nodes of a run."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _OF_PREDICTION = ("prediction", "ratio")
 
 
 def require_page_libraries() -> None:
-    """Raise ConfigError without the libraries that pages are made by."""
+    """Raise ConfigError unless the libraries that pages need are installed."""
     for name in ("jinja2", "plotly"):
         if find_spec(name) is None:
             raise ConfigError(f"a page needs {name}: pip install 'pres-dist[report]'")
 
 
 def write_explore_page(path: Path, live: LiveRun, explored: Explored, limits: Limits) -> None:
-    """Write the page, completely or not at all; DataError where it cannot be written."""
+    """Write the page atomically; raise DataError if it cannot be written."""
     try:
         write_page(path, "explore.html.j2", page_content(live, explored, limits))
     except OSError as error:
@@ -58,7 +58,7 @@ def write_explore_page(path: Path, live: LiveRun, explored: Explored, limits: Li
 
 
 def page_content(live: LiveRun, explored: Explored, limits: Limits) -> dict[str, Any]:
-    """What the template shows."""
+    """Return the variables of the template."""
     stream = live.stream
     predicts = live.model.correction is not None and explored.log is not None
     return {
@@ -80,7 +80,7 @@ def page_content(live: LiveRun, explored: Explored, limits: Limits) -> dict[str,
 
 
 def _figures(stream: EventStream, explored: Explored, predicts: bool) -> list[Figure]:
-    """The plots, which the page's script draws for the node that is chosen."""
+    """Return empty plots, which the page's script fills for the selected node."""
     known = "time_unit" in stream.metadata
     time: dict[str, Any] = {"type": "date" if known else "linear", "title": {"text": "time"}}
     share = f"{explored.explained:.0%}"
@@ -106,7 +106,7 @@ def _figures(stream: EventStream, explored: Explored, predicts: bool) -> list[Fi
 
 
 def _notes(live: LiveRun, explored: Explored, limits: Limits, predicts: bool) -> list[str]:
-    """What the page shows, and what it leaves out."""
+    """Return notes on what the page shows and omits."""
     stream, num = live.stream, len(explored.nodes_n)
     lines = [
         f"{num:,} of {explored.num_known:,} nodes with an event"
@@ -140,7 +140,7 @@ def _notes(live: LiveRun, explored: Explored, limits: Limits, predicts: bool) ->
 
 
 def _nodes(stream: EventStream, explored: Explored) -> dict[str, Any]:
-    """Ids, and all that is shown of each node, with other nodes by their place among the ids."""
+    """Return the ids, and the data of each node, which refers to other nodes by index of id."""
     numbers = _mentioned(stream, explored)
     sides = NodeLookup(stream).side_of(numbers)
     place = {int(node): row for row, node in enumerate(numbers)}
@@ -152,7 +152,7 @@ def _nodes(stream: EventStream, explored: Explored) -> dict[str, Any]:
 
 
 def _mentioned(stream: EventStream, explored: Explored) -> np.ndarray:
-    """The nodes of the page, and after them all that events and neighbors mention."""
+    """Return the nodes of the page, then all other nodes in their events and neighbors."""
     own = explored.nodes_n.cpu().numpy()
     events = np.array([event for latest in explored.latest for event in latest], np.int64)
     near = explored.near_nK.cpu().numpy().ravel()
@@ -188,7 +188,7 @@ def _node(
 
 
 def _points(stream: EventStream, points: Sequence[Point]) -> dict[str, list[Any]]:
-    """Columns of a node's points."""
+    """Return the columns of a node's points."""
     t = np.array([point.t for point in points], np.int64)
     columns = zip(*(point.means for point in points), strict=True) if points else [()] * 4
     return {
@@ -202,7 +202,7 @@ def _points(stream: EventStream, points: Sequence[Point]) -> dict[str, list[Any]
 
 
 def _facts(whole: Point) -> list[tuple[str, str]]:
-    """A node's transitions in a few numbers."""
+    """Return summary numbers of a node's transitions."""
     drift, cosine, prediction, persistence = whole.means
     facts = [("memory updates", f"{whole.num:,}")]
     if drift is not None and cosine is not None:
@@ -213,11 +213,11 @@ def _facts(whole: Point) -> list[tuple[str, str]]:
 
 
 def _times(stream: EventStream, t: np.ndarray) -> list[str]:
-    """Times as texts: JavaScript has no 64-bit integers."""
+    """Return times as texts, because JavaScript has no 64-bit integers."""
     known = dates(stream, t)
     return [one.replace("T", " ") for one in known or map(str, t.tolist())]
 
 
 def _short(value: float | None) -> float | None:
-    """Five digits: what a plot can show, at half the size."""
+    """Round to five digits, which suffice for a plot and halve the size of the page."""
     return None if value is None else float(f"{value:.5g}")

@@ -1,4 +1,4 @@
-"""Embeddings of many nodes: who is near whom, and a map of them.
+"""Nearest neighbors and a two-dimensional map of embeddings.
 
 Shapes: n nodes, m candidates, K neighbors, A embedding size.
 """
@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _CELLS = 1 << 24
-"""Cosines that are computed at a time: what bounds the memory."""
+"""Most cosines that are computed at once, which bounds memory use."""
 
 
 def nearest(
     nodes_n: Tensor, embedded_nA: Tensor, parts: Iterable[tuple[Tensor, Tensor]], num: int
 ) -> tuple[Tensor, Tensor]:
-    """The candidates whose embeddings are nearest by cosine, never the node itself.
+    """Return the nearest candidates of each node by cosine similarity, without the node itself.
 
     Args:
         nodes_n: distinct nodes.
-        embedded_nA: their embeddings.
+        embedded_nA: embeddings of the nodes.
         parts: candidates [m] and their embeddings [m, A], part by part.
         num: K.
 
@@ -46,10 +46,10 @@ def nearest(
 
 
 def plane(embedded_nA: Tensor) -> tuple[Tensor, float]:
-    """[n, 2] the two principal components, and the share of the variance that they hold.
+    """Return the [n, 2] scores on the first two principal components, and their variance share.
 
-    The largest loading of a component is positive, so that a map does not turn over from one
-    machine to the next.
+    The sign of a component is chosen so that its largest loading is positive, so that the map is
+    not mirrored on another machine.
     """
     centered_nA = embedded_nA.double() - embedded_nA.double().mean(0)
     _, scale, axes_rA = torch.linalg.svd(centered_nA, full_matrices=False)

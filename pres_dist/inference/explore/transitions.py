@@ -1,7 +1,7 @@
-"""What the transitions of some nodes' memory were like, noted while a stream is swept over.
+"""Statistics of the memory transitions of some nodes, recorded during a sweep over a stream.
 
-Shapes: n nodes that are watched, N nodes of the stream, P parts of the sweep, U nodes of a
-request, m transitions, D memory size.
+Shapes: n recorded nodes, N nodes of the stream, P parts of the sweep, U nodes of a request, m
+transitions, D memory size.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.forward import Forward
 
 MEASURES = ("drift", "cosine", "prediction", "persistence")
-"""Of a transition from s(t1) to s(t2): the norm of s(t2) - s(t1); the cosine of the two; and
-how far PRES's prediction and s(t1) itself are from the measured state, in squares, a number of
-the memory."""
+"""Measures of a transition from s(t1) to s(t2): the norm of s(t2) - s(t1); the cosine of s(t1)
+and s(t2); and the mean squared distance to the measured state from PRES's prediction, and from
+s(t1) itself."""
 _OF_PREDICTION = torch.tensor([False, False, True, True])
 
 
 @dataclass(frozen=True)
 class Point:
-    """The transitions of a node within a part of the sweep.
+    """Aggregated transitions of a node within a part of the sweep.
 
     Attributes:
-        t: int64 time of the last one's newest event.
-        num: transitions.
-        num_predicted: those that there was a prediction of.
-        means: of `MEASURES`; None where there is none.
+        t: int64 time of the newest event of the last transition.
+        num: number of transitions.
+        num_predicted: number of transitions that PRES had a prediction for.
+        means: means of `MEASURES`; None for a measure without transitions.
     """
 
     t: int
@@ -44,16 +44,16 @@ class Point:
 
 
 class TransitionLog:
-    """Sums over the transitions of some nodes, in equal parts of a sweep.
+    """Sums over the transitions of some nodes, by equal parts of a sweep.
 
-    However long the stream is, it takes n x (P + 1) rows: the last part is what comes to an
-    end after the sweep. A node has one transition at most in a temporal batch: where there
-    are more parts than batches, a point is one transition.
+    The log has n x (P + 1) rows, whatever the length of the stream. The last part holds the
+    transitions of mail that is left after the sweep. A node has at most one transition per
+    temporal batch: if there are more parts than batches, a point is a single transition.
 
     Args:
         nodes_n: distinct nodes.
         num_nodes: N.
-        events: of the sweep.
+        events: events of the sweep.
         num_parts: P.
     """
 
@@ -70,23 +70,23 @@ class TransitionLog:
 
     @property
     def exact(self) -> bool:
-        """Whether every point is one transition."""
+        """True if every point is a single transition."""
         return not bool((self._num_nP > 1).any())
 
     def watch(self, batch: TemporalBatch, forwards: Sequence[Forward]) -> None:
-        """Note what a temporal batch has made of its endpoints."""
+        """Record the transitions of the endpoints of a temporal batch."""
         columns = [_of_endpoints(forward) for forward in forwards]
         nodes, *rest = (torch.cat(column) for column in zip(*columns, strict=True))
-        # The time slices of a batch compute the same of a node: once counts.
+        # All slices of a batch compute the same update of a node: count it once.
         nodes, (moved, predicted, t, measures) = first_of_each(nodes, *rest)
         self._add(self._part(int(batch.events_B[0])), nodes, moved, predicted, t, measures)
 
     def end(self, nodes_U: Tensor, updated: UpdatedMemory) -> None:
-        """Note what the mail that is left at the end of the sweep makes of nodes."""
+        """Record the transitions of nodes by the mail that is left at the end of the sweep."""
         self._add(self._num_parts, nodes_U, *_measured(updated))
 
     def points(self, row: int) -> list[Point]:
-        """The parts with a transition of a node, in the order of time."""
+        """Return the parts that have a transition of a node, in the order of time."""
         parts = self._num_nP[row].nonzero().flatten()
         columns = (
             self._t_nP[row, parts].tolist(),
@@ -100,7 +100,7 @@ class TransitionLog:
         ]
 
     def whole(self, row: int) -> Point:
-        """All transitions of a node as one point; `num` is 0 where it has none."""
+        """Return all transitions of a node as one point; `num` is 0 if it has none."""
         num, predicted = int(self._num_nP[row].sum()), int(self._predicted_nP[row].sum())
         sums = self._sum_nP4[row].sum(0).tolist()
         return Point(int(self._t_nP[row].max()), num, predicted, _means(sums, num, predicted))
@@ -130,14 +130,14 @@ class TransitionLog:
 
 
 def _of_endpoints(forward: Forward) -> tuple[Tensor, ...]:
-    """Nodes of a slice that are endpoints of its events, and what is noted of them."""
+    """Return the nodes of a slice that are endpoints of its events, with their `_measured`."""
     rows = torch.unique(forward.gathered.index_2B)
     columns = (forward.gathered.nodes_U, *_measured(forward.updated))
     return tuple(column.index_select(0, rows) for column in columns)
 
 
 def _measured(updated: UpdatedMemory) -> tuple[Tensor, ...]:
-    """Of each node: moved, predicted, time of the newest event, and `MEASURES` [U, 4]."""
+    """Return per node: moved, predicted, time of the newest event, and `MEASURES` [U, 4]."""
     before_UD, after_UD = updated.previous_UD, updated.memory_UD
     measured_UD, corrected = updated.measured_UD, updated.corrected
     guessed_UD = before_UD if corrected is None else corrected.predicted_UD

@@ -1,13 +1,13 @@
-"""A trained run as a folder that other software reads without this package.
+"""Export of a trained run to a folder that other software can read without this package.
 
 weights.safetensors     all weights, as `state_dict` names them
 link_decoder.pt2        torch.export program: embeddings -> logits
 memory_updater.pt2      torch.export program: memory and mail -> memory
-memory.safetensors      on request: what memory_updater takes, of all nodes
-nodes.parquet           on request: whose rows these are
-config.yaml             of the run
-manifest.json           what is in the files, with a hash of each
-README.md               how they are used
+memory.safetensors      optional: inputs of memory_updater for all nodes
+nodes.parquet           optional: id of the node of each row of memory.safetensors
+config.yaml             configuration of the run
+manifest.json           contents and hashes of the files
+README.md               how to use the files
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ def export_run(
 
     Args:
         run_dir: folder of the run.
-        out: folder to write; it must not be there. It appears complete or not at all.
-        memory: also the memory of all nodes after the last event that the run knows.
-        report: told how many of the events memory has seen.
-        stream: where the run's stream is now; where it was when None.
+        out: new folder, written atomically.
+        memory: also export the memory of all nodes after the last event of the run.
+        report: progress callback that counts the events that memory has seen.
+        stream: current path of the run's stream; None if it was not moved.
 
     Raises:
-        ConfigError: not the folder of a run, a place that is taken or cannot be written, a
-            memory that the model has not, or safetensors is not installed.
-        CheckpointError: no usable checkpoint.
+        ConfigError: `run_dir` is not a run folder, `out` exists or cannot be written, `memory` is
+            set and the model has none, or safetensors is not installed.
+        CheckpointError: there is no usable checkpoint.
     """
     config = read_config(run_dir)
     _check_safetensors()
     if memory and not config.model.has_memory:
         raise ConfigError(f"--memory: model.kind {config.model.kind} has no memory")
     _check_free(out)
-    live = LiveRun(run_dir, device="cpu", stream=stream)  # programs are traced and run there
+    live = LiveRun(run_dir, device="cpu", stream=stream)  # programs are traced for the CPU
     try:
         with new_folder(out) as folder:
             (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")
@@ -110,7 +110,7 @@ def _memory(live: LiveRun, report: Report) -> dict[str, Tensor]:
 
 
 def _write_nodes(live: LiveRun, file: Path) -> None:
-    """The user's own id of each row of the memory."""
+    """Write the user's own id of each row of the memory."""
     nodes = torch.arange(live.stream.num_nodes).numpy()
     columns = {"id": pa.array(live.stream.raw_ids(nodes))}
     sides = live.lookup.side_of(nodes)
@@ -122,7 +122,7 @@ def _write_nodes(live: LiveRun, file: Path) -> None:
 def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
-    # One copy each: weights that two modules share lie in the file twice.
+    # safetensors rejects shared storage: clone, so shared weights are in the file twice.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     save_file(whole, file, metadata={"pres_dist.version": __version__})
 

@@ -22,7 +22,7 @@ from pres_dist.pres.transitions import Mixture, TransitionRows
 from pres_dist.step.compute import TemporalStep
 
 _EXAMPLES = 2
-"""Rows to trace with: an axis of one would be taken for fixed."""
+"""Rows of example inputs; torch.export would specialize an axis of size 1."""
 
 _MEANINGS = {
     "memory": "memory before the mail",
@@ -44,12 +44,12 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Program:
-    """A program, and what it takes and gives.
+    """Exported program, with descriptions of its inputs and outputs.
 
     Attributes:
-        program: called by keyword.
-        inputs: a line on each argument, by its name.
-        outputs: a line on each result, in order.
+        program: the program; it is called with keyword arguments.
+        inputs: description of each argument, by name.
+        outputs: description of each result, in order.
     """
 
     program: ExportedProgram
@@ -58,7 +58,7 @@ class Program:
 
 
 class HistoryDecoderProgram(nn.Module):
-    """A link decoder that reads the event log, by the names of its inputs."""
+    """Link decoder that reads the event log, with one named tensor per input."""
 
     def __init__(self, decoder: HistoryDecoder) -> None:
         super().__init__()
@@ -72,20 +72,20 @@ class HistoryDecoderProgram(nn.Module):
         common: Tensor | None = None,
         num_common: Tensor | None = None,
     ) -> Tensor:
-        """[B, M] logits."""
+        """Return the [B, M] logits."""
         logits: Tensor = self.decoder(sources, destinations, Past(numbers, common, num_common))
         return logits
 
 
 class DecoderProgram(nn.Module):
-    """The link decoder by the names of its inputs."""
+    """Link decoder with named inputs."""
 
     def __init__(self, decoder: LinkDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, sources: Tensor, destinations: Tensor) -> Tensor:
-        """[B, M] logits."""
+        """Return the [B, M] logits."""
         logits: Tensor = self.decoder(sources, destinations)
         return logits
 
@@ -94,7 +94,7 @@ class MemoryProgram(nn.Module):
     """`TGN.update_memory` with a tensor for each argument.
 
     Args:
-        model: one with memory.
+        model: model with memory.
     """
 
     def __init__(self, model: TGN) -> None:
@@ -118,7 +118,7 @@ class MemoryProgram(nn.Module):
         means: Tensor | None = None,
         variances: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """[U, D] memory after the mail and PRES, and [U] the time of its newest event."""
+        """Return [U, D] memory after the mail and PRES, and [U] times of its newest events."""
         state = NodeState(memory, last_update, mail_memory, mail_event, mail_count)
         context = MailContext(mail_t, mail_features, mail_own, now)
         transitions = None
@@ -132,10 +132,10 @@ class MemoryProgram(nn.Module):
 
 
 def link_decoder(model: TGN, embedding_dim: int) -> Program:
-    """Logits of sources with their candidates; B and M are free.
+    """Export the link decoder, with dynamic B and M.
 
     Args:
-        model: whose decoder.
+        model: model with the decoder.
         embedding_dim: A.
     """
     decoder = model.decoder
@@ -176,7 +176,7 @@ def link_decoder(model: TGN, embedding_dim: int) -> Program:
 
 
 def memory_updater(step: TemporalStep) -> Program:
-    """Memory of nodes after their mail, of a model with memory; U is free."""
+    """Export the memory updater of a model with memory, with dynamic U."""
     example = updater_inputs(step, torch.arange(_EXAMPLES), torch.tensor(0))
     nodes = Dim("nodes", min=1)
     shapes = {name: {0: nodes} if tensor.dim() else {} for name, tensor in example.items()}
@@ -192,12 +192,13 @@ def memory_updater(step: TemporalStep) -> Program:
 
 
 def updater_inputs(step: TemporalStep, nodes_U: Tensor, now: Tensor) -> dict[str, Tensor]:
-    """What the program of `memory_updater` takes, of nodes as the store holds them.
+    """Return the inputs of the `memory_updater` program for nodes in the store.
 
     Args:
-        step: model, store and stream.
+        step: step with model, store and stream.
         nodes_U: int64 nodes.
-        now: int64 scalar, time that the ages of mail count to, where mailboxes roll.
+        now: int64 scalar, time at which the age of mail is measured; used for ring-buffer
+            mailboxes.
     """
     correction, tables = step.model.correction, step.tables
     pulled = step.store.pull(nodes_U, correction is not None and correction.needs_mixture)
@@ -230,6 +231,6 @@ def updater_inputs(step: TemporalStep, nodes_U: Tensor, now: Tensor) -> dict[str
 
 
 def _described(name: str, example: Tensor) -> str:
-    """Type, shape and meaning of an argument."""
+    """Return the type, shape and meaning of an argument."""
     axes = ", ".join(["nodes", *(str(size) for size in example.shape[1:])] if example.dim() else [])
     return f"{str(example.dtype).removeprefix('torch.')} [{axes}] {_MEANINGS[name]}"

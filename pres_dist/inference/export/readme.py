@@ -1,4 +1,4 @@
-"""The README of an export."""
+"""README of an export."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ row i in `nodes.parquet`.
 
 
 def readme(manifest: Mapping[str, Any]) -> str:
-    """How the files of an export are used."""
+    """Return a README that shows how to use the files of an export."""
     about = {**manifest, "stream": manifest["stream"]["name"]}
     parts = [_HEAD.format(**about)]
     for name, text in (("link_decoder.pt2", _DECODER), ("memory_updater.pt2", _UPDATER)):
@@ -73,7 +73,7 @@ def readme(manifest: Mapping[str, Any]) -> str:
 
 
 def _log(manifest: Mapping[str, Any]) -> list[str]:
-    """Describe what the decoder reads of the event log."""
+    """Describe the inputs of the decoder from the event log."""
     rows = [f"| {name} | {meaning} |\n" for name, meaning in manifest["log_numbers"].items()]
     parts = [_LOG, "| number | |\n|---|---|\n", *rows]
     if "common" in manifest["programs"]["link_decoder.pt2"]["inputs"]:
@@ -86,7 +86,7 @@ def _log(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _table(program: Mapping[str, Any]) -> str:
-    """Arguments and results of a program."""
+    """Return a Markdown table of the arguments and results of a program."""
     rows = [f"| `{name}` | {text} |\n" for name, text in program["inputs"].items()]
     results = [f"| result {place} | {text} |\n" for place, text in enumerate(program["outputs"], 1)]
     return "".join(["| | |\n|---|---|\n", *rows, *results])

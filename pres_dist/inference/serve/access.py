@@ -1,8 +1,9 @@
-"""Access to the service: which requests are answered at all.
+"""Access control of the service.
 
-Loopback is no protection against pages that the user's own browser shows, nor against other users
-of the machine. So a request must name the service by a host that is its own (another name may be
-DNS rebinding), must not come from a page of another site, and must show the token.
+Listening on loopback protects neither against pages in the user's own browser nor against other
+users of the machine. So the Host header of a request must be a name of the service (another name
+may be DNS rebinding), the request must not come from a page of another site, and it must carry
+the token.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Access:
-    """Rules of who is answered.
+    """Rules for the requests that the service accepts.
 
     Attributes:
-        token: bearer token that requests must show, but for those of `OPEN`; None for none.
-        hosts: names and addresses that requests may name the service by, beside those of
-            loopback.
-        any_address: whether they may name it by any address (not by any name).
+        token: bearer token that requests must carry, except for paths in `OPEN`; None requires
+            no token.
+        hosts: names and addresses allowed as Host of requests, in addition to those of loopback.
+        any_address: allow any IP address (but not any name) as Host.
     """
 
     token: str | None = None
@@ -40,14 +41,14 @@ class Access:
     any_address: bool = False
 
     def names(self, host: str) -> bool:
-        """Whether a host, without its port, is one of the service."""
+        """Return True if a host, given without its port, is allowed."""
         if host == "localhost" or host in self.hosts:
             return True
         address = address_of(host)
         return address is not None and (self.any_address or address.is_loopback)
 
     def shows_token(self, authorization: str) -> bool:
-        """Whether a header has the token."""
+        """Return True if an Authorization header carries the token, or none is required."""
         if self.token is None:
             return True
         kind, _, shown = authorization.partition(" ")
@@ -56,10 +57,10 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware that refuses requests which the rules do not allow, before their body.
+    """ASGI middleware that rejects requests which the rules do not allow, before reading bodies.
 
     Args:
-        app: answers the others.
+        app: application that handles accepted requests.
         access: the rules.
     """
 
@@ -75,7 +76,8 @@ class Guard:
         host = headers.get("host", "")
         if not self._access.names(host_name(host)):
             return refusal(421, f"Host must be a name or address of this service, got {host!r}")
-        # A page of the service itself would have its own host here; there is none.
+        # Browsers send the Origin of the page. Only a page of the service itself, which has none
+        # today, would send its own Host.
         if "origin" in headers and not _is_own(headers["origin"], host):
             return refusal(403, f"requests of other sites are refused, got {headers['origin']!r}")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -88,7 +90,7 @@ class Guard:
                 "a bearer token is needed: Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
-        # Browsers send forms and texts without asking first, but not JSON.
+        # Browsers send forms and plain text to other sites without a CORS preflight, but not JSON.
         if scope["method"] == "POST" and not _is_json(headers):
             got = headers.get("content-type", "none")
             return refusal(415, f"Content-Type must be {JSON}, got {got!r}")
@@ -104,7 +106,7 @@ def host_name(host: str) -> str:
 
 
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the IP address that a host is written as; None for a name."""
+    """Parse a host as an IP address; return None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

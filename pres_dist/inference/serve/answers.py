@@ -1,4 +1,4 @@
-"""Answers of the service that are errors."""
+"""Error responses of the service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 
 
 def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return an error as JSON with one line."""
+    """Return an error response whose JSON body holds the message."""
     more = dict(headers or {})
     if status == 429:
         more["Retry-After"] = "1"

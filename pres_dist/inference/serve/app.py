@@ -1,11 +1,11 @@
-"""The service over HTTP: a thin ASGI layer.
+"""HTTP interface of the service, a thin ASGI layer.
 
-POST /v1/events      take in events
+POST /v1/events      ingest events
 POST /v1/score       probabilities of links
-POST /v1/recommend   the most likely destinations
-GET  /v1/status      what is served, and how far it is
-GET  /healthz        503 once the service has ended by an error
-GET  /readyz         503 unless questions are answered and events taken in
+POST /v1/recommend   most likely destinations
+GET  /v1/status      run, model and number of events
+GET  /healthz        503 once the service has failed
+GET  /readyz         503 unless the service answers queries and ingests events
 GET  /metrics        counts and durations, for Prometheus
 """
 
@@ -38,20 +38,20 @@ from pres_dist.inference.serve.service import ScoringService
 from pres_dist.inference.serve.worker import BusyError, Job, NotReadyError, Worker
 
 STOP_S = 5.0
-"""Seconds that a job may still take when the service is to end."""
+"""Seconds that pending jobs may take at shutdown."""
 _log = logging.getLogger(__name__)
 STATUS = {ConflictError: 409, BusyError: 429, NotReadyError: 503, JournalError: 503}
-"""Of errors that are not those of the request itself, which are 422."""
+"""HTTP status of errors that the request did not cause; all other errors are 422."""
 
 Answer = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
 def make_app(worker: Worker, access: Access) -> ASGIApp:
-    """Return the application around a worker, which is started and stopped with it.
+    """Return an application that starts and stops a worker, and passes requests to it.
 
     Args:
-        worker: owns the service.
-        access: which requests are answered.
+        worker: thread that owns the service.
+        access: rules for the requests that are accepted.
     """
     return Guard(_Api(worker).app(), access)
 
@@ -73,7 +73,7 @@ class _Api:
         app = Starlette(
             routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _http_error}
         )
-        app.router.redirect_slashes = False  # of a POST few clients follow a redirect
+        app.router.redirect_slashes = False  # few clients follow a redirect of a POST
         return app
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class _Api:
         self._bodies.close()
 
     def _route(self, path: str, answer: Answer, method: str) -> Route:
-        """A route whose errors become JSON, and that is counted."""
+        """Return a route that responds to errors with JSON, and counts requests."""
 
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
@@ -100,7 +100,7 @@ class _Api:
             return JSONResponse(await answer(request))
         except HTTPException as error:
             return refusal(error.status_code, error.detail)
-        except asyncio.CancelledError:  # the service ends, and has waited for `--grace`
+        except asyncio.CancelledError:  # shutdown, after the grace period of `--grace`
             return refusal(503, "the service ends")
         except ClientDisconnect:
             return refusal(400, "the body ended early")
@@ -118,7 +118,7 @@ class _Api:
 
     async def _score(self, request: Request) -> dict[str, Any]:
         async with self._bodies.parsed(ScoreRequest, request) as asked:
-            # A float32 at its shortest: read as a float32 again it is the same.
+            # The shortest text of a float32, which parses to the same float32.
             found = await self._ask(
                 lambda service: [float(str(one)) for one in service.score(asked)]
             )
@@ -154,6 +154,6 @@ class _Api:
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    """What the router itself refuses: an unknown path, another method."""
+    """Respond to an error of the router: an unknown path or a wrong method."""
     assert isinstance(error, HTTPException)
     return refusal(error.status_code, error.detail)

@@ -1,4 +1,4 @@
-"""Bodies of requests: read in bounded time and memory, and parsed beside the event loop."""
+"""Read request bodies in bounded time and memory, and parse them outside the event loop."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, 
 from pres_dist.inference.serve.worker import BusyError
 
 MOST_BYTES = 4 << 20
-"""Of a request's body."""
+"""Largest body of a request, in bytes."""
 MOST_BYTES_TOGETHER = 32 << 20
-"""Of all bodies whose requests are not answered yet. Parsed, a body takes up to 30 times that."""
+"""Largest total size in bytes of the bodies of pending requests. A parsed body takes up to 30
+times as much memory."""
 BODY_S = 30.0
-"""Seconds in which a body must have come."""
+"""Seconds within which a body must arrive."""
 
 Kind = TypeVar("Kind", IngestRequest, ScoreRequest, RecommendRequest)
 
 
 class Bodies:
-    """Reads and parses bodies.
+    """Reader and parser of request bodies.
 
-    One thread parses, so that the event loop goes on and two large bodies do not compete.
+    A single thread parses, so that parsing does not block the event loop, and large bodies are
+    parsed one at a time.
     """
 
     def __init__(self) -> None:
@@ -36,17 +38,17 @@ class Bodies:
         self._num_bytes = 0
 
     def close(self) -> None:
-        """End the thread; what waits for it is not parsed any more."""
+        """Stop the thread, and cancel pending bodies."""
         self._parser.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def parsed(self, kind: type[Kind], request: Request) -> AsyncIterator[Kind]:
-        """Provide the request in a body, whose size counts until the block has ended.
+        """Provide the parsed request; its size counts toward the limit until the block ends.
 
         Raises:
-            HTTPException: 400, 408 or 413.
-            BusyError: other bodies take all the memory that there is for them.
-            DataError: it is not a request of this kind.
+            HTTPException: 400 (not JSON), 408 (too slow) or 413 (too large).
+            BusyError: the bodies of pending requests exceed `MOST_BYTES_TOGETHER`.
+            DataError: the body is not a valid request of this kind.
         """
         content = bytearray()
         try:
@@ -65,7 +67,7 @@ class Bodies:
         num_read = 0
         async for part in request.stream():
             num_read += len(part)
-            # Clients read an answer only once they have sent all: throw the rest away meanwhile.
+            # Clients read the response only after sending the whole body, so discard the rest.
             if num_read <= MOST_BYTES:
                 content += part
                 self._num_bytes += len(part)

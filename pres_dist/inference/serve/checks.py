@@ -1,6 +1,6 @@
-"""The checks of events, before they are journaled and again before they are appended.
+"""Validation of events, before they are journaled and again before they are appended.
 
-An event that passes can be read back, scored, and appended to the run: `ScoringService` runs
+An event that passes can be read back, scored, and appended to the run. `ScoringService` runs
 these checks before it journals an event, and `pres-dist extend --served` runs them again.
 """
 
@@ -20,22 +20,22 @@ from pres_dist.inference.serve.requests import Event, event_of, told
 from pres_dist.inference.times import MaxAhead, check_ahead, latest_allowed, shown, times_of_values
 
 NO_LABEL = -1
-"""What a stream holds for an event without a label."""
+"""Value in a stream for an event without a label."""
 
 
 class ConflictError(PresDistError):
-    """A request that counts on another state of the service than it is in."""
+    """The request expects a different number of ingested events."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Events that may be taken in.
+    """Valid events, as columns.
 
     Attributes:
-        src, dst: ids as the stream has them.
-        t: times in its unit.
+        src, dst: ids in the stream's normal form.
+        t: times in the stream's unit.
         features: float32 values of each event.
-        labels: of each; None where it has none.
+        labels: label of each event; None for an event without one.
     """
 
     src: Sequence[RawId]
@@ -45,18 +45,18 @@ class Checked:
     labels: Sequence[int | None]
 
     def rows(self) -> Iterator[list[Any]]:
-        """As the journal holds them."""
+        """Return an iterator over the events as rows of the journal."""
         columns = (self.src, self.dst, self.t, self.features, self.labels)
         return (list(row) for row in zip(*columns, strict=True))
 
 
 class EventChecks:
-    """Checks events against the stream that they continue.
+    """Validator of events against the stream that they continue.
 
     Args:
-        stream: its times, features and labels.
-        names: its ids, and those that came since.
-        labels: those that an event may have; None for any.
+        stream: the stream, which defines times, features and labels.
+        names: ids of the stream and of nodes that were added since.
+        labels: allowed labels; None allows any.
         max_ahead: how far after the last event the events of a request may be.
     """
 
@@ -76,11 +76,11 @@ class EventChecks:
         """Return the events of a request as they will be journaled.
 
         Args:
-            events: as they came.
-            first_allowed: the earliest time that the first may have.
+            events: the events of the request.
+            first_allowed: earliest time that the first event may have.
 
         Raises:
-            DataError: with the place of the first that is not valid.
+            DataError: an event is not valid. The message has the location of the first one.
         """
         where = [f"events[{place}]" for place in range(len(events))]
         given = [event.t for event in events]
@@ -89,10 +89,11 @@ class EventChecks:
         return self._checked(events, t_n, first_allowed, where)
 
     def recheck(self, rows: Mapping[int, Row], first_allowed: int) -> None:
-        """Check events of a journal, by their numbers, as `accept` did.
+        """Check events of a journal, given by number, as `accept` does.
 
         Raises:
-            DataError: with the number of the first that is not valid, and how to leave it out.
+            DataError: an event is not valid. The message has the number of the first one, and the
+                command that drops it.
         """
         where = [f"event {number}" for number in rows]
         try:

@@ -1,8 +1,9 @@
-"""Connections that cannot be held for ever, and no more of them than there are descriptors.
+"""Limits on the duration and number of connections.
 
-uvicorn has no limits of its own on how long a client may take for the head of its request, nor on
-connections that are open. Without them clients that send nothing keep all others out; and once no
-descriptor is left, asyncio fails to accept as many times as its backlog is long, each second.
+uvicorn limits neither the time that a client may take to send the head of a request nor the
+number of open connections. Without limits, clients that send nothing would block all others. And
+once no file descriptor is left, asyncio fails to accept connections, as many times per second as
+its backlog is long.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_S = 10.0
-"""Seconds in which the head of a request must have come, from the end of the one before."""
+"""Seconds within which the head of a request must arrive, from the end of the previous one."""
 _FOR_FILES = 32
-"""Descriptors that are left for files while the service runs."""
+"""File descriptors reserved for files while the service runs."""
 _BACKLOGS = 4
-"""Accepted connections come this many times before those over the limit are closed."""
+"""The limit on connections is this many times the number accepted at once."""
 _WAITING = 128
-"""Connections that the kernel holds until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 
 def most_connections(wanted: int) -> int:
-    """Return how many connections may be open, given the limit on descriptors; at least one."""
+    """Return the most connections that the limit on file descriptors allows; at least one."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,17 +38,17 @@ def most_connections(wanted: int) -> int:
 
 
 def backlog_of(connections: int) -> int:
-    """Return how many connections may be accepted at a time."""
+    """Return the number of connections that may be accepted at once."""
     return max(min(connections // _BACKLOGS, _WAITING), 1)
 
 
 class Server(uvicorn.Server):
-    """A server that accepts few connections at a time, while more may wait for that."""
+    """Server that accepts few connections at once, with a longer queue in the kernel."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or ():
-            listener.listen(_WAITING)  # asyncio has one number for both, that of `Config.backlog`
+            listener.listen(_WAITING)  # asyncio uses `Config.backlog` for both
 
 
 def _num_open() -> int:
@@ -58,13 +59,13 @@ def _num_open() -> int:
 
 
 def connection_class(most: int) -> type[H11Protocol]:
-    """Return a protocol for uvicorn of which no more than `most` are open at a time."""
+    """Return a uvicorn protocol class with at most `most` open connections."""
 
     class Connection(H11Protocol):
-        """A connection that is closed unless the head of a request comes in time.
+        """Connection that is closed unless the head of a request arrives in time.
 
-        When there are too many, the one that has waited longest for a request is closed, so that
-        connections that send nothing keep nobody out.
+        When there are too many connections, the one that has been idle longest is closed, so that
+        clients that send nothing do not block others.
         """
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -88,7 +89,7 @@ def connection_class(most: int) -> type[H11Protocol]:
 
         @property
         def waits(self) -> bool:
-            """Whether no request is being answered."""
+            """True if no request is being handled."""
             return self.cycle is None or self.cycle.response_complete
 
         def _close_if_late(self) -> None:

@@ -1,4 +1,4 @@
-"""Appending what a service has taken in to its run, so that it need not be taken in again."""
+"""Append the events that a service has ingested to its run, so that it need not replay them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import lock_run
 
 PIECE = 1000
-"""Events of a journal that are taken in at a time."""
+"""Most events of a journal that are processed at once."""
 
 
 def journal_header(stream: EventStream) -> Record:
-    """What the events of a journal continue."""
+    """Return the journal header that identifies the stream which the events continue."""
     return {
         "stream": stream.name,
         "num_events": stream.num_events,
@@ -41,14 +41,14 @@ def journal_header(stream: EventStream) -> Record:
 
 
 def fold(run_dir: Path, report: Report = quiet, stream: Path | None = None) -> Extension:
-    """Append the events of the journal to the run, as `pres-dist extend` appends others.
+    """Append the events of the journal to the run, as `pres-dist extend` appends other events.
 
-    The journal is kept beside, under another name. After a crash this may be done again.
+    The journal is kept under another name. After a crash, this can be repeated.
 
     Raises:
-        ConfigError: not the folder of a run, one that is in use, or nothing was taken in.
+        ConfigError: `run_dir` is not a run folder or is in use, or there are no ingested events.
         JournalError: the journal is damaged, or continues other events.
-        DataError: an event in it that is not valid.
+        DataError: an event in the journal is not valid.
     """
     read_config(run_dir)
     path = run_dir / EXTENDED / JOURNAL
@@ -69,14 +69,15 @@ def fold(run_dir: Path, report: Report = quiet, stream: Path | None = None) -> E
 
 
 def check_rows(live: LiveRun, rows: Mapping[int, Row]) -> None:
-    """Check that events of a journal can be appended, as the service did before it took them in.
+    """Check that events of a journal can be appended, as the service did before ingesting them.
 
     Args:
         live: the run that they continue.
-        rows: by their numbers.
+        rows: events by number.
 
     Raises:
-        DataError: the first event that is not valid, and how to leave it out.
+        DataError: an event is not valid. The message has the number of the first one, and the
+            command that drops it.
     """
     names = NodeNames(live.stream)
     checks = EventChecks(live.stream, names, learned_labels(live))
@@ -90,17 +91,17 @@ def check_rows(live: LiveRun, rows: Mapping[int, Row]) -> None:
 
 
 def in_pieces(rows: Mapping[int, Row]) -> Iterator[dict[int, Row]]:
-    """Split events of a journal into parts that fit into memory beside the rest."""
+    """Yield the events of a journal in pieces of at most `PIECE`, to bound memory use."""
     waiting = iter(rows.items())
     while piece := dict(islice(waiting, PIECE)):
         yield piece
 
 
 def put_aside_if_appended(path: Path, stream: EventStream) -> None:
-    """Rename a journal that has nothing to append any more.
+    """Rename a journal that has nothing left to append.
 
-    Either the stream has its events, and a fold ended before it could rename it; or it holds
-    none, and the stream went on without it.
+    Either the stream contains its events, after a fold that crashed before it renamed the
+    journal; or the journal has no events, and the stream was extended by other events.
     """
     if not path.exists():
         return
@@ -122,7 +123,7 @@ def _put_aside(path: Path, num_known: int) -> None:
 
 
 def _new_events(stream: EventStream, rows: Sequence[Row]) -> NewEvents:
-    """The events under the numbers that an import would give their ids."""
+    """Return the events with the node numbers that an import would assign to their ids."""
     src, dst, t, features, labels = zip(*rows, strict=True)
     known = None
     if stream.node_ids is not None:

@@ -1,10 +1,11 @@
-"""The memory of a run that goes on event by event.
+"""Memory of a run that is extended event by event.
 
-Events are taken in by temporal batches, cut as a sweep over all of them would cut them
-(`step/batches.py`), however they came. The batch that is still open is taken in, as far as
-a question may see it, as a batch of its own, and out again before the memory goes on. So
-the memory is a function of the events alone: not of what was asked when, nor of how events
-were grouped; the same as that of `pres-dist extend` with all of them at once.
+The memory is updated in temporal batches, cut as a sweep over all events would cut them
+(`step/batches.py`), however the events were grouped into requests. For a query, the events of
+the last, still open batch that the query may see are applied as a batch of their own; this
+update is undone before the memory advances. So the memory is a function of the events alone. It
+depends neither on queries nor on the grouping of events, and equals that of `pres-dist extend`
+with all events at once.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from pres_dist.training.stores import layout_of
 
 
 class GrowingMemory:
-    """Model, memory and histories of a run, and of the events that are appended.
+    """Model, memory and histories of a run, including appended events.
 
     Args:
-        live: the run; its store is taken over.
-        report: told how many of the run's own events memory has seen.
+        live: the run; its store is used and modified.
+        report: progress callback that counts the run's own events that memory has seen.
     """
 
     def __init__(self, live: LiveRun, report: Report = quiet) -> None:
@@ -66,29 +67,29 @@ class GrowingMemory:
 
     @property
     def num_events(self) -> int:
-        """Events of the run and appended ones."""
+        """Number of events, of the run and appended."""
         return self.tables.t_E.numel()
 
     @property
     def latest(self) -> int:
-        """The first time that lies after all events."""
+        """First time after all events."""
         return int(self.tables.t_E[-1]) + 1
 
     @property
     def earliest(self) -> int:
-        """The first time that the memory can be brought to."""
+        """First time that the memory can be moved to."""
         return int(self.tables.t_E[self._closed - 1]) + 1
 
     def first_event_at(self, t: int) -> int:
-        """Id of the first event at or after a time."""
+        """Return the id of the first event at or after a time."""
         return int(torch.searchsorted(self.tables.t_E, t))
 
     def append(self, events: EventChunk, num_nodes: int) -> None:
-        """Take in events that come after all others.
+        """Append events that follow all others.
 
         Args:
-            events: in order of time; nodes below `num_nodes`.
-            num_nodes: nodes now; those that are new have no events before these.
+            events: events in order of time, with nodes below `num_nodes`.
+            num_nodes: number of nodes including new ones, which have no earlier events.
         """
         self._make_room(num_nodes)
         self.tables.append(events)
@@ -101,10 +102,10 @@ class GrowingMemory:
             self._closed = self._seen = cut
 
     def see(self, event: int) -> None:
-        """Bring the memory to where it has seen all events before the given one, and no other.
+        """Move the memory so that it has seen exactly the events before the given one.
 
         Args:
-            event: none before the open batch.
+            event: id of the first event that is not seen; not before the open batch.
         """
         assert event >= self._closed, "closed batches cannot be taken out again"
         if event == self._seen:
@@ -115,11 +116,11 @@ class GrowingMemory:
         self._seen = event
 
     def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
-        """Embed nodes [n] at their times [n], to be scored; as `LiveRun.query`."""
+        """Embed nodes [n] at their times [n] for scoring, as `LiveRun.query` does."""
         return query_in_parts(self.step, nodes, t, now)
 
     def _next_cut(self) -> int | None:
-        """Where the open batch ends, once later events show it."""
+        """Return the end of the open batch; None until later events determine it."""
         t_E, cut = self.tables.t_E, self._closed + self._batch_size
         if cut >= self.num_events:
             return None
@@ -131,7 +132,7 @@ class GrowingMemory:
         return cut if cut < self.num_events else None
 
     def _take_in(self, end: int, undoable: bool = False) -> None:
-        """Take in the events of the open batch before the given one, as a batch."""
+        """Update the memory with the events of the open batch before the given one."""
         if not self._has_memory:
             return
         batch = batch_of(self.tables, torch.arange(self._closed, end, device=self.device))
@@ -148,7 +149,7 @@ class GrowingMemory:
         self._seen = self._closed
 
     def _make_room(self, num_nodes: int) -> None:
-        """Rows for nodes to come; half as many again, so that this is rare."""
+        """Grow the store to at least `num_nodes` rows, by half or more so that this is rare."""
         self.num_nodes = max(self.num_nodes, num_nodes)
         store = self.step.store
         if num_nodes <= store.num_nodes:

@@ -1,4 +1,4 @@
-"""Counts and durations of a service, in the text format that Prometheus reads."""
+"""Counts and durations of a service, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of durations, in seconds."""
+"""Upper bounds of the histogram of durations, in seconds."""
 
 
 class Metrics:
-    """What was asked, what came of it, and how long it took."""
+    """Counts of requests by route and status, and histograms of their durations."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
@@ -20,7 +20,7 @@ class Metrics:
         self.num_events = 0
 
     def count(self, route: str, status: int, seconds: float) -> None:
-        """Note a request that has been answered."""
+        """Count a request after its response."""
         self._requests[route, status] += 1
         self._buckets.setdefault(route, [0] * (len(BUCKETS) + 1))[
             bisect_left(BUCKETS, seconds)
@@ -28,10 +28,10 @@ class Metrics:
         self._seconds[route] = self._seconds.get(route, 0.0) + seconds
 
     def text(self, gauges: Mapping[str, float]) -> str:
-        """All of it.
+        """Return all metrics as text.
 
         Args:
-            gauges: what is so at the moment, by name.
+            gauges: current values, by name.
         """
         lines = ["# TYPE pres_dist_requests_total counter"]
         for (route, status), num in sorted(self._requests.items()):

@@ -1,4 +1,4 @@
-"""The user's ids of nodes, in both directions, and those that came while serving."""
+"""Mapping between the user's ids and nodes, including nodes added while serving."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pres_dist.events.stream import EventStream
 from pres_dist.inference.serve.requests import told
 
 _MOST_TO_COMPARE = 10_000
-"""Ids that are looked through for one that is meant: a wrong id must not cost seconds."""
+"""Most ids that are searched for suggestions, so that a wrong id does not cost seconds."""
 _LONGEST_TO_COMPARE = 100
-"""Characters of an id that others are compared with."""
+"""Longest id that suggestions are searched for, in characters."""
 _LEAST_ROOM = 10_000
-"""How far a new id may lie beyond the nodes, where ids are their numbers; or as many as there are
-nodes, so that one id can no more than double the memory of the run."""
+"""Smallest limit on how far a new id may exceed the number of nodes, if ids are node numbers. The
+limit is otherwise the number of nodes, so that one id at most doubles the memory of the run."""
 _LONGEST = 1000
-"""Characters of a new id."""
+"""Longest new id, in characters."""
 
 
 class NodeNames:
-    """Numbers ids: those of the stream keep their nodes, new ones get the next.
+    """Mapping of ids to nodes: ids of the stream keep their nodes, new ids get the next numbers.
 
-    In a bipartite stream an id belongs to a side. Where the import kept ids as they were and
-    sources lie below destinations, an id is of one side only; else it may stand for a source
-    and, as another node, for a destination.
+    In a bipartite stream, an id belongs to a side. If the import kept ids and sources are numbered
+    below destinations, an id belongs to one side only. Otherwise the same id may name a source
+    and, as another node, a destination.
 
     Args:
-        stream: what the run knows; all its ids are held in memory.
+        stream: stream of the run; all its ids are held in memory.
     """
 
     def __init__(self, stream: EventStream) -> None:
@@ -43,7 +43,7 @@ class NodeNames:
         first = stream.num_sources if stream.num_sources is not None else stream.num_nodes
         raw = stream.raw_ids(np.arange(stream.num_nodes))
         self._raw: list[RawId] = list(raw) if isinstance(raw, list) else raw.tolist()
-        # Of a stream without sides all are.
+        # Without sides, all nodes are destinations.
         self._is_destination = [
             *[not stream.bipartite] * first,
             *[True] * (stream.num_nodes - first),
@@ -58,23 +58,23 @@ class NodeNames:
         self._highest = stream.num_nodes + max(stream.num_nodes, _LEAST_ROOM) if kept else None
         mapped = stream.node_ids is not None or "destination_offset" in stream.metadata
         self.one_of_two = self.bipartite and not mapped
-        """Whether there are sides, and an id may be on one alone."""
+        """True if there are sides and an id may be on only one of them."""
 
     def __len__(self) -> int:
         return len(self._raw)
 
     def raw(self, node: int) -> RawId:
-        """The id of a node."""
+        """Return the id of a node."""
         return self._raw[node]
 
     def find(self, raw: RawId, side: Side, where: str) -> int:
-        """The node of an id.
+        """Return the node of an id.
 
         Raises:
-            DataError: there is none; names what may have been meant.
+            DataError: the id is unknown. The message may suggest similar ids.
         """
         known = self._of(side)
-        node = known.get(raw)  # most ids come as they are known
+        node = known.get(raw)  # fast path: most ids are already in normal form
         if node is None:
             node = known.get(self.normal(raw, where))
         if node is None:
@@ -86,7 +86,7 @@ class NodeNames:
         return node
 
     def take(self, raw: RawId, side: Side) -> int:
-        """The node of an id, a new one where it has none; `check` has let it pass."""
+        """Return the node of an id that passed `check`; add a node if the id is new."""
         known = self._of(side)
         if raw not in known:
             raw = self.normal(raw, side)
@@ -97,7 +97,7 @@ class NodeNames:
         return known[raw]
 
     def check(self, raw: RawId, side: Side, where: str) -> bool:
-        """Whether the id has a node; DataError where it may have none."""
+        """Return True if the id has a node; raise DataError if the id is not allowed."""
         normal = self.normal(raw, where)
         if self._highest is not None and isinstance(normal, int) and normal > self._highest:
             raise DataError(
@@ -115,13 +115,13 @@ class NodeNames:
         return known
 
     def destinations(self) -> Tensor:
-        """[N] bool, nodes that may be recommended."""
+        """Return [N] bool, True for nodes that may be recommended."""
         if self._destinations_N.numel() < len(self):
             self._destinations_N = torch.tensor(self._is_destination)
         return self._destinations_N
 
     def normal(self, raw: RawId, where: str) -> RawId:
-        """An id as the stream has its own: text without white space around it, or an integer."""
+        """Return an id in the stream's normal form: a stripped text, or an integer."""
         one = parse_id(raw, where)
         if self.texts:
             return str(one)

@@ -1,7 +1,7 @@
-"""What sources and everyone did before, of a stream that goes on.
+"""Features of past events, for a stream that grows.
 
-The features are those of `inference/history.py`, to the last bit, for one source at a time and
-without sorting the stream.
+The features are bit-identical to those of `inference/history.py`. They are computed for one
+source at a time and without sorting the stream.
 
 Shapes: N nodes, C candidates, M destinations that the source has met, F features.
 """
@@ -18,10 +18,10 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 class GrowingPast:
-    """Counts of earlier events, kept up to date.
+    """Counts of past events that are updated as the stream grows.
 
     Args:
-        memory: whose events they are.
+        memory: memory that holds the events.
     """
 
     def __init__(self, memory: GrowingMemory) -> None:
@@ -33,7 +33,7 @@ class GrowingPast:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Take in what was appended to the memory since."""
+        """Update the counts with the events that were appended since the last call."""
         tables, num_nodes = self._memory.tables, self._memory.num_nodes
         src, dst = tables.src_E[self._seen :], tables.dst_E[self._seen :]
         more = num_nodes - self._first_N.numel()
@@ -47,11 +47,11 @@ class GrowingPast:
         self._seen = self._memory.num_events
 
     def known(self, event: int) -> Tensor:
-        """[N] bool, nodes with an event before the given one."""
+        """Return [N] bool, True for nodes with an event before the given one."""
         return self._first_N < event
 
     def features(self, node: int, event: int, candidates_C: Tensor) -> Tensor:
-        """[1, C, F] float32, in the order of `FEATURES`, of events before the given one."""
+        """Return [1, C, F] float32 features of the events before `event`, ordered as `FEATURES`."""
         dst_E = self._memory.tables.dst_E
         events = self._events_of(node, event)
         met_M, place, count_M = torch.unique(dst_E[events], return_inverse=True, return_counts=True)
@@ -73,7 +73,7 @@ class GrowingPast:
         return torch.stack([column.float() for column in columns], dim=1)[None]
 
     def _events_of(self, node: int, event: int) -> Tensor:
-        """Ids of the events of a source before the given one."""
+        """Return the ids of the events of a source before the given one."""
         adjacency = self._memory.adjacency
         one = torch.tensor([node], device=self._memory.device)
         start, end = adjacency.history(one, torch.full_like(one, event))
@@ -85,7 +85,7 @@ class GrowingPast:
 def _looked_up(
     met_M: Tensor, candidates_C: Tensor, count_M: Tensor, rank_M: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether each candidate was met, how often, and its place, the last one first."""
+    """Return for each candidate if it was met, how often, and its rank by recency from 0."""
     if not met_M.numel():
         nothing = torch.zeros_like(candidates_C)
         return nothing.bool(), nothing, nothing

@@ -2,9 +2,9 @@
 
     serve run pres_dist.inference.serve.ray_app:application run=/runs/wikipedia-…
 
-One replica: the memory has one writer. Ray starts it again where it dies, on the same or
-another machine that sees the run folder, and it takes its journal in. While a new replica
-waits for an old one to let go of the run, it fails and is tried again.
+There is one replica, because the memory has one writer. If it dies, Ray restarts it on the same
+or another machine that can access the run folder, and it replays its journal. Until the old
+replica releases the lock of the run, a new one fails, and Ray retries it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pres_dist.inference.serve.worker import Worker
 
 _OTHERS = 16
-"""Requests beside those that may wait: for health and metrics."""
+"""Concurrent requests allowed in addition to waiting ones, for health and metrics."""
 
 
 class RayOptions(Config):
@@ -32,28 +32,28 @@ class RayOptions(Config):
     run: Path
     """Folder of the run, as the replica sees it."""
     order: Literal["blend", "model"] | None = None
-    """What recommendations are ordered by; unset, what suits the run."""
+    """Ranking of recommendations; chosen by run when unset."""
     max_waiting: int = Field(256, ge=1)
-    """Requests that may wait; more are answered 429."""
+    """Maximum number of waiting requests; more are rejected with 429."""
     max_ahead: str = "auto"
-    """How far after the last event the next may be; as `--max-ahead` of `pres-dist serve`."""
+    """Largest gap between the last event and the next; as `--max-ahead` of `pres-dist serve`."""
     token_file: Path | None = None
-    """File with the bearer token that requests must show, read where `serve run` is called; else
-    PRES_DIST_TOKEN of the environment, or ~/.config/pres_dist/token."""
+    """File with the bearer token that requests must carry, read on the machine that calls `serve
+    run`. Defaults to the environment variable PRES_DIST_TOKEN, or ~/.config/pres_dist/token."""
     no_token: bool = False
-    """Answer whoever reaches Ray's proxy."""
+    """Accept requests without a token, from any client that can reach Ray's proxy."""
     allow_host: tuple[str, ...] | str = ()
-    """Names by which requests may call the service, beside loopback; separated by commas."""
+    """Host names allowed in requests, in addition to loopback; separated by commas."""
 
 
 def application(options: RayOptions | dict[str, Any]) -> Any:
-    """What `serve run` deploys, a `ray.serve.Application`.
+    """Return the `ray.serve.Application` that `serve run` deploys.
 
     Args:
-        options: as they are, or by name as the command line has them.
+        options: options, or a dict of them as from the command line.
 
     Raises:
-        ValidationError: an option that is not known or not valid.
+        ValidationError: an option is unknown or not valid.
         ConfigError: Ray Serve is not installed.
     """
     try:
@@ -63,7 +63,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
 
     chosen = RayOptions.model_validate(options)
     access = _access(chosen)
-    workers: list[Worker] = []  # of the replica, which gets a copy that both below share
+    workers: list[Worker] = []  # the replica gets a copy, shared by `build` and `Replica`
 
     def build() -> Any:
         from pres_dist.inference.serve.app import make_app
@@ -77,7 +77,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         return make_app(workers[-1], access)
 
     class Replica:
-        """Runs the application, and lets Ray start another in its place once it has failed."""
+        """Deployment whose health check fails after an error, so that Ray replaces the replica."""
 
         def check_health(self) -> None:
             for worker in workers:

@@ -1,4 +1,4 @@
-"""Requests to a scoring service, and the one message for the first mistake in them."""
+"""Requests to a scoring service, and one-line messages for the first error in a request."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pres_dist.config.base import Config
 from pres_dist.errors import DataError
 
 MOST_EVENTS = 10_000
-"""Events or pairs of a request."""
+"""Most events, pairs or candidates in a request."""
 _INT64 = 1 << 63
 _EXACT = 1 << 53
-"""From here on a floating-point number may stand for several integers."""
+"""From here on, not every integer has a float64 of its own."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 _short = Repr()
@@ -34,12 +34,12 @@ _short.maxlist = _short.maxtuple = _short.maxdict = 4
 
 
 def told(value: object) -> str:
-    """A value as errors show it: on one line, and short."""
+    """Return a short one-line representation of a value for error messages."""
     return _short.repr(value)
 
 
 def _whole(value: object) -> int | None:
-    """The integer that a number stands for, be it written as 12.0; None if it is none."""
+    """Return the integer value of a number, which may be written as 12.0; None if not whole."""
     if isinstance(value, bool):
         return None
     if isinstance(value, Integral):
@@ -66,7 +66,7 @@ def _number_or_text(allowed: str) -> Callable[[object], int | str]:
     def check(value: object) -> int | str:
         if not isinstance(value, str):
             return number(value)
-        # JSON can say "\ud800", which no file and no other program can hold.
+        # JSON can contain "\ud800", a lone surrogate, which UTF-8 cannot encode.
         if not value.isascii() and _SURROGATES.search(value):
             raise PydanticCustomError("surrogate", "must be Unicode text without lone surrogates")
         return value
@@ -109,7 +109,7 @@ Features = Annotated[tuple[float, ...], PlainValidator(_features)]
 
 
 class _Fields(Config):
-    """One error for a field that is not known, however many there are."""
+    """Base class that reports a single error for unknown fields, however many there are."""
 
     @model_validator(mode="before")
     @classmethod
@@ -129,22 +129,22 @@ class _Fields(Config):
 
 
 class Event(_Fields):
-    """An event that has happened."""
+    """Event to ingest."""
 
     src: Id
-    """Id of the source, as it was imported; one that is new becomes a node."""
+    """Id of the source, as imported; a new id adds a node."""
     dst: Id
     """Id of the destination."""
     t: Time
-    """Time in the stream's unit, or ISO 8601 where the stream knows its unit."""
+    """Time in the stream's unit, or ISO 8601 text if the unit is known."""
     features: Features = ()
-    """As many as the stream has."""
+    """Edge features, as many as the stream has."""
     label: Label | None = None
-    """Kept for `pres-dist extend`; no score reads it."""
+    """Label, stored for `pres-dist extend`; scores do not depend on it."""
 
 
 class _Request(_Fields):
-    """A request whose constructor raises DataError."""
+    """Request whose constructor raises DataError if it is not valid."""
 
     def __init__(self, /, **fields: Any) -> None:
         try:
@@ -154,46 +154,46 @@ class _Request(_Fields):
 
 
 class IngestRequest(_Request):
-    """Events, oldest first, none before those that were sent earlier."""
+    """Events to ingest, oldest first, none earlier than events ingested before."""
 
     events: tuple[Event, ...] = Field(min_length=1, max_length=MOST_EVENTS, fail_fast=True)
-    """What happened."""
+    """The events."""
     after: Count | None = None
-    """Events that the service must have taken in before, else it takes none: a request that is
-    sent again after an answer was lost cannot count twice."""
+    """Number of events that the service must have ingested before; otherwise it ingests none. So a
+    request that is sent again after its response was lost is not ingested twice."""
 
 
 class ScoreRequest(_Request):
-    """Pairs whose links are asked for."""
+    """Pairs to score."""
 
     pairs: tuple[tuple[Id, Id], ...] = Field(min_length=1, max_length=MOST_EVENTS, fail_fast=True)
-    """Ids of source and destination each."""
+    """Ids of source and destination of each pair."""
     t: Time | None = None
-    """Events strictly before it are seen; all where nothing is said."""
+    """Time of the query: events strictly before it are seen. By default all events are seen."""
 
 
 class RecommendRequest(_Request):
-    """A source whose destinations are asked for."""
+    """Source to recommend destinations to."""
 
     src: Id
-    """Its id."""
+    """Id of the source."""
     top: Top = 20
-    """Destinations at most."""
+    """Maximum number of destinations."""
     t: Time | None = None
-    """Events strictly before it are seen; all where nothing is said."""
+    """Time of the query: events strictly before it are seen. By default all events are seen."""
     exclude_seen: StrictBool = False
-    """Leave out whom the source has met before."""
+    """Exclude destinations that the source has met before."""
     candidates: tuple[Id, ...] | None = Field(
         None, min_length=1, max_length=MOST_EVENTS, fail_fast=True
     )
-    """Rank these alone; all destinations with an event where nothing is said."""
+    """Ids of the destinations to rank; by default all destinations with an event."""
 
 
 Request = TypeVar("Request", IngestRequest, ScoreRequest, RecommendRequest)
 
 
 def parsed(kind: type[Request], body: object) -> Request:
-    """A request out of what came as JSON; DataError with the first mistake."""
+    """Validate a JSON body as a request; raise DataError for the first error in it."""
     if not isinstance(body, dict):
         raise DataError(f"request must be an object, got {told(body)}")
     return kind(**body)
@@ -207,7 +207,7 @@ _LISTS = {
 
 
 def event_of(row: Sequence[Any], where: str) -> Event:
-    """Return an event of a journal; DataError that names `where` for one that is not valid."""
+    """Return an event of a journal; raise DataError with `where` if it is not valid."""
     fields = dict(zip(Event.model_fields, row, strict=True))
     try:
         return Event(**fields)
@@ -216,7 +216,7 @@ def event_of(row: Sequence[Any], where: str) -> Event:
 
 
 def _explained(error: ValidationError) -> str:
-    """Place, what is allowed and what came, on one line."""
+    """Return a one-line message: location, allowed values and the value given."""
     first = error.errors(include_url=False)[0]
     place, kind = _place(first["loc"]), first["type"]
     if kind == "missing":
@@ -234,7 +234,7 @@ def _explained(error: ValidationError) -> str:
 
 
 def _place(loc: tuple[Any, ...]) -> str:
-    """`events[3].t` of a pydantic location, less the names of alternatives."""
+    """Format a pydantic location as `events[3].t`, without the names of union members."""
     parts = [part for part in loc if isinstance(part, int) or part.isidentifier()]
     named = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts]
     return "".join(named).lstrip(".") or "request"

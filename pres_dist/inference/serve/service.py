@@ -1,7 +1,8 @@
-"""A trained run that scores, recommends, and takes in events as they come.
+"""Scoring service: scores, recommends, and ingests events online.
 
-One writer owns the memory: calls must come one after the other (`inference/serve/worker.py` sees to
-it where several ask at once). This class knows no network.
+The service is not thread-safe, because the memory has a single owner: calls must be sequential
+(`inference/serve/worker.py` serializes concurrent requests). Networking is in
+`inference/serve/app.py`.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What was taken in.
+    """Result of ingesting events.
 
     Attributes:
-        num_events: events that the service has taken in, since the journal began.
-        t: time of the last one.
+        num_events: number of events that the service has ingested since the journal began.
+        t: time of the last event.
     """
 
     num_events: int
@@ -55,25 +56,27 @@ class Ingested:
 
 
 class ScoringService:
-    """The best epoch of a run after all events that it knows, and those that come.
+    """Best epoch of a run, with memory of all its events and of the events ingested since.
 
-    What `ingest` has acknowledged is in the journal RUN/extended/served.jsonl, on disk. A
-    service that starts takes the journal in, and is then in the very state that the one
-    before it was in: the same scores, to the last bit.
+    Events that `ingest` has acknowledged are on disk, in the journal RUN/extended/served.jsonl. A
+    service replays the journal when it starts, which restores the previous state: scores are
+    bit-identical.
 
     Args:
-        run_dir: folder of the run; no other service and no `pres-dist extend` may use it
-            at the same time.
-        order: of recommendations; None suits the run (`pres_dist.inference.recommend.order_of`).
-        report: told how far it is.
+        run_dir: folder of the run; no other service and no `pres-dist extend` may use it at the
+            same time.
+        order: ranking of recommendations; None chooses by run
+            (`pres_dist.inference.recommend.order_of`).
+        report: progress callback.
         max_ahead: how far after the last event the next may be; see `latest_allowed`.
+        stream: current path of the run's stream; None if it was not moved.
 
     Attributes:
-        num_events: events that were taken in since the journal began, with those dropped since.
+        num_events: events ingested since the journal began, including events dropped since.
 
     Raises:
-        ConfigError: not the folder of a run, one that has not learned links, or one in use.
-        CheckpointError: no usable checkpoint.
+        ConfigError: `run_dir` is not a run folder or is in use, or the run has not learned links.
+        CheckpointError: there is no usable checkpoint.
         JournalError: the journal is damaged, or continues other events.
         DataError: an event of the journal is not valid.
     """
@@ -137,12 +140,12 @@ class ScoringService:
         self.close()
 
     def ingest(self, request: IngestRequest) -> Ingested:
-        """Take in events; they are on disk when this returns.
+        """Ingest events; they are on disk when this returns.
 
         Raises:
-            DataError: an event that is not valid, or earlier than one before it.
-            ConflictError: `after` says another number than that of the events so far.
-            JournalError: the journal cannot be written. Nothing was taken in.
+            DataError: an event is not valid, or earlier than the event before it.
+            ConflictError: `after` is not the number of events ingested so far.
+            JournalError: the journal cannot be written. Nothing was ingested.
         """
         (done,) = self.ingest_all([request])
         if isinstance(done, PresDistError):
@@ -150,12 +153,13 @@ class ScoringService:
         return done
 
     def ingest_all(self, requests: Sequence[IngestRequest]) -> list[Ingested | PresDistError]:
-        """Take in several requests in order, as `ingest` would, with one write to the disk.
+        """Ingest several requests in order, as `ingest` would, with one write to disk.
 
         Returns:
-            for each what was taken in, or why nothing of it was.
+            for each request the result, or the error if none of its events was ingested.
         """
-        if self.names.one_of_two and len(requests) > 1:  # a new id's side is known once it is in
+        # The side of a new id is known only after it is ingested: one request at a time.
+        if self.names.one_of_two and len(requests) > 1:
             return [answer for request in requests for answer in self.ingest_all([request])]
         accepted: list[Checked] = []
         answers: list[Ingested | PresDistError] = []
@@ -185,10 +189,10 @@ class ScoringService:
         return answers
 
     def score(self, request: ScoreRequest) -> np.ndarray:
-        """[n] float32 probabilities of links, in the order of the pairs.
+        """Return the [n] float32 probabilities of links, in the order of the pairs.
 
         Raises:
-            DataError: an unknown id, or a time that the memory has gone past.
+            DataError: an id is unknown, or the memory has passed the time.
         """
         ends = [
             (
@@ -204,11 +208,11 @@ class ScoringService:
         return torch.sigmoid(logits).cpu().numpy()
 
     def recommend(self, request: RecommendRequest) -> list[Recommendation]:
-        """The most likely destinations of a source, best first.
+        """Return the most likely destinations of a source, best first.
 
         Raises:
-            DataError: an unknown id, a time that the memory has gone past, or nobody to
-                recommend.
+            DataError: an id is unknown, the memory has passed the time, or there are no
+                candidates.
         """
         node = self.names.find(request.src, "source", "src")
         t = self._stand_at(request.t)
@@ -238,7 +242,7 @@ class ScoringService:
         ]
 
     def status(self) -> dict[str, Any]:
-        """What is served, and how far it is."""
+        """Return the run, model and order that are served, and counts of events and nodes."""
         return {
             "run": self.run_dir.absolute().name,
             "model": self.model_kind,
@@ -255,12 +259,12 @@ class ScoringService:
         }
 
     def close(self) -> None:
-        """Let go of the run."""
+        """Close the journal, and release the lock of the run."""
         self._stack.close()
 
     @property
     def _first_allowed(self) -> int:
-        """The time that the next event may have at the earliest."""
+        """Earliest time that the next event may have."""
         return max(self.memory.earliest, self.memory.latest - 1)
 
     def _recover(self, report: Report) -> None:
@@ -276,7 +280,7 @@ class ScoringService:
             num += len(piece)
 
     def _apply(self, rows: Sequence[Row]) -> None:
-        """Take in events as the journal has them."""
+        """Update ids, memory and counts with rows of the journal."""
         src, dst, t, features, _ = zip(*rows, strict=True)
         ends = [
             (self.names.take(source, "source"), self.names.take(destination, "destination"))
@@ -289,7 +293,7 @@ class ScoringService:
         self.past.catch_up()
 
     def _stand_at(self, at: int | str | None) -> int:
-        """Bring the memory to a time; returns it."""
+        """Move the memory to a time, and return the time in the stream's unit."""
         memory = self.memory
         if at is None:
             t = memory.latest
@@ -309,7 +313,7 @@ class ScoringService:
         return t
 
     def _candidates(self, chosen: Sequence[RawId] | None, event: int, t: int) -> Queries:
-        """Embed the sorted nodes to rank."""
+        """Return the sorted candidates, embedded; cached if they are not given."""
         if chosen is not None:
             nodes = [
                 self.names.find(raw, "destination", f"candidates[{place}]")

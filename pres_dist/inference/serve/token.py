@@ -1,4 +1,4 @@
-"""The bearer token of a user's services: drawn once, in a file that only the user can read."""
+"""Bearer token of a user's services, generated once and stored in a private file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BYTES = 32
 
 
 def chosen_token(file: Path | None) -> tuple[str, str]:
-    """Return the token that requests must show, and where it is from.
+    """Return the token that requests must carry, and its origin.
 
     Args:
-        file: that holds it; else it is from the environment, or from the user's own file, which
-            is made when it is first needed.
+        file: file with the token. None takes the token from the environment, or else from the
+            user's own file, which is created when first needed.
 
     Raises:
-        ConfigError: a file that cannot be read or holds no token.
+        ConfigError: the file cannot be read or written, is not private, or holds no token.
     """
     if file is not None:
         return _read(file), str(file)
@@ -37,7 +37,7 @@ def chosen_token(file: Path | None) -> tuple[str, str]:
 
 
 def users_file() -> Path:
-    """Return where the user's token is kept."""
+    """Return the path of the file with the user's token."""
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(folder) / "pres_dist" / "token"
 
@@ -45,11 +45,11 @@ def users_file() -> Path:
 def _draw(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent) as drawn:  # of mode 0600
+        with tempfile.NamedTemporaryFile("w", dir=file.parent) as drawn:  # has mode 0600
             drawn.write(secrets.token_urlsafe(_BYTES) + "\n")
             drawn.flush()
             os.fsync(drawn.fileno())
-            with suppress(FileExistsError):  # another process was first: take its token
+            with suppress(FileExistsError):  # another process created the file first: use that one
                 os.link(drawn.name, file)
     except OSError as error:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""One thread that owns the service: jobs are done in the order in which they came."""
+"""Thread that owns the service and runs jobs in order of arrival."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ Make = Callable[[], ScoringService]
 
 _log = logging.getLogger(__name__)
 _MOST_TOGETHER = 64
-"""Requests whose events are written by one sync."""
+"""Most requests whose events are written with one sync."""
 
 
 class BusyError(PresDistError):
-    """There is no room for another request: come again later."""
+    """Too many requests are pending; the client should retry later."""
 
 
 class NotReadyError(PresDistError):
-    """The service is not ready yet, or no more."""
+    """The service is not ready, or has shut down."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something to be done with the service, and who waits for its result.
+    """Call to the service, and the future of its result.
 
     Attributes:
-        call: what to do; None to take in `events`, perhaps together with other such jobs.
+        call: function to call; None to ingest `events`, possibly batched with other such jobs.
+        events: events to ingest if `call` is None.
+        result: future that receives the result or the error.
     """
 
     call: Callable[[ScoringService], Any] | None
@@ -44,11 +46,11 @@ class Job:
 
 
 class Worker:
-    """Makes a service in a thread of its own, and lets it do one job after the other.
+    """Thread that opens a service and runs one job after the other.
 
     Args:
         make: opens the service.
-        max_waiting: jobs that may wait; more are refused at once.
+        max_waiting: maximum number of waiting jobs; more are rejected at once.
     """
 
     def __init__(self, make: Make, max_waiting: int) -> None:
@@ -56,28 +58,28 @@ class Worker:
         self._jobs: queue.Queue[Job | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name="pres-dist-serve", daemon=True)
         self.opened: Future[None] = Future()
-        """Done when the service is open, or could not be opened."""
+        """Future that is done once the service is open, or failed to open."""
         self.failure: BaseException | None = None
-        """What ended the service, where it was not `stop`."""
+        """Error that ended the service; None otherwise."""
         self._service: ScoringService | None = None
         self._stopping = False
-        self._held: Job | None = None  # taken from those that wait, and not begun
+        self._held: Job | None = None  # taken from the queue, but not started
         self._lock = threading.Lock()
 
     @property
     def ready(self) -> bool:
-        """Whether jobs are being done."""
+        """True if jobs are accepted."""
         opened = self.opened.done() and self.opened.exception() is None
         return opened and self.failure is None and not self._stopping
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """True while the thread runs."""
         return self._thread.is_alive()
 
     @property
     def unready(self) -> str | None:
-        """Why questions are not answered, or events not taken in; None if both are done."""
+        """Reason why queries are not answered or events not ingested; None if the service works."""
         if not self.ready:
             return "not ready" if self.failure is None else _ENDED
         assert self._service is not None
@@ -85,18 +87,18 @@ class Worker:
 
     @property
     def num_waiting(self) -> int:
-        """Jobs that wait."""
+        """Number of waiting jobs."""
         return self._jobs.qsize()
 
     def start(self) -> None:
-        """Begin to open the service."""
+        """Start the thread, which opens the service."""
         try:
             self._thread.start()
         except RuntimeError as error:
             self._fail_to_open(NotReadyError(f"no thread can be started: {error}"))
 
     def submit(self, job: Job) -> Future[Any]:
-        """Have a job done; its result, or error, comes with the future.
+        """Add a job to the queue, and return the future of its result.
 
         Raises:
             NotReadyError: the service is not open.
@@ -114,15 +116,15 @@ class Worker:
         return job.result
 
     def stop(self, within_s: float | None = None) -> None:
-        """End after the jobs that wait, and close the service.
+        """Shut down after the waiting jobs are done, and close the service.
 
         Args:
-            within_s: seconds to wait for that; None for as long as it takes. What is not done
-                then was not acknowledged.
+            within_s: seconds to wait; None waits without limit. Jobs that are not done by then
+                were not acknowledged.
         """
         with self._lock:
             self._stopping = True
-        if self._service is None:  # nobody waits, and nothing was promised
+        if self._service is None:  # not open: no job waits, and nothing was acknowledged
             return
         if self.failure is None:
             with suppress(queue.Full):
@@ -162,7 +164,7 @@ class Worker:
         return job
 
     def _more_events(self) -> list[Job]:
-        """Jobs with events that wait next in line."""
+        """Take the next jobs from the queue that only ingest events."""
         jobs: list[Job] = []
         while len(jobs) < _MOST_TOGETHER - 1 and _num_events(jobs) < MOST_EVENTS:
             try:
@@ -170,7 +172,7 @@ class Worker:
             except queue.Empty:
                 break
             if job is None:
-                self._jobs.put(None)  # `stop` puts nothing after it
+                self._jobs.put(None)  # put the stop marker back: it is always the last item
                 break
             if job.call is not None:
                 self._held = job
@@ -211,13 +213,14 @@ def _answer(job: Job, service: ScoringService) -> None:
 
 
 def _take_in(jobs: list[Job], service: ScoringService) -> None:
-    """Take in the events of jobs; those whose caller has gone in time are left out."""
+    """Ingest the events of jobs, except jobs that were cancelled before they started."""
     jobs = [job for job in jobs if job.result.set_running_or_notify_cancel()]
     requests = [job.events for job in jobs if job.events is not None]
     try:
         answers = service.ingest_all(requests)
     except BaseException as error:
-        # Perhaps written down, but not in memory: only a new start can tell.
+        # The events may be in the journal but not in memory. Only a restart can resolve that, so
+        # let the error end the service.
         for job in jobs:
             job.result.set_exception(error)
         raise
