@@ -1,4 +1,4 @@
-"""The runs of a sweep put together: one result for each stream, batch and method."""
+"""Aggregate the runs of a sweep into one result per stream, batch and method."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ FIGURES: dict[str, Callable[[Record], float | None]] = {
     "pending_events": lambda record: at_best(record, "pending_events_mean"),
     "pending_share": lambda record: at_best(record, "pending_share"),
 }
-"""What is averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test split."""
+"""Figures averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test split."""
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What the seeds of a cell came to.
+    """Result of a cell, aggregated over its seeds.
 
     Attributes:
-        tuned: settings that the tuning chose; None where it has not finished.
+        tuned: settings that the tuning chose; None if tuning has not finished.
         planned, done, diverged, failed: numbers of runs.
-        figures: by the names of FIGURES; None where no run has the figure.
-        difference: AP less that of the method compared with, paired by seed.
+        figures: estimates by the names of FIGURES; None if no run has the figure.
+        difference: AP minus that of the method compared with, paired by seed.
         verdict: the difference in words; empty for a method that is compared with itself.
         time_to: CPU seconds of training until validation AP reaches each target, over the
             seeds that reach it.
-        reached: seeds that reach each target.
+        reached: number of seeds that reach each target.
     """
 
     cell: Cell
@@ -75,7 +75,7 @@ class CellResult:
 
     @property
     def ap(self) -> float | None:
-        """Mean test AP; None where a seed diverged, or none has finished."""
+        """Mean test AP; None if a seed diverged or none has finished."""
         ap = self.figures["ap"]
         return None if ap is None or self.diverged else ap.mean
 
@@ -84,7 +84,7 @@ Results = Mapping[Cell, CellResult]
 
 
 def cell_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[Cell, CellResult]:
-    """The results of every cell that has a run that was started."""
+    """Return the results of every cell with at least one started run."""
     chosen = {
         cell: [o for o in outcomes if o.chosen and o.task.cell == cell] for cell in sweep.cells
     }
@@ -126,13 +126,13 @@ def _result(
 
 
 def paired_difference(own: BySeed, other: BySeed) -> Estimate | None:
-    """AP of `own` less AP of `other`, over the seeds that both have."""
+    """Estimate AP of `own` minus AP of `other`, over the seeds that both have."""
     pairs = [(_ap(own[seed]), _ap(other[seed])) for seed in own if seed in other]
     return estimate(a - b for a, b in pairs if a is not None and b is not None)
 
 
 def verdict(difference: Estimate | None, own_diverged: bool, other_diverged: bool) -> str:
-    """A paired difference in words: an interval that holds 0 says neither better nor worse."""
+    """Describe a paired difference: neither better nor worse if its interval contains 0."""
     if own_diverged or other_diverged:
         if own_diverged and other_diverged:
             return "both diverged"
@@ -151,7 +151,7 @@ def _diverged(records: BySeed) -> bool:
 
 
 def _targets(sweep: Sweep, stream: str, records: Mapping[Cell, BySeed]) -> dict[str, float]:
-    """Validation AP to reach, by how the sweep writes it; relative ones need the baseline."""
+    """Return the target validation APs by label; relative targets need the baseline's result."""
     base = records[Cell(stream, sweep.base_batch, sweep.config.baseline)]
     reference = estimate(record["validation"]["ap"] for record in base.values())
     targets = {}

@@ -1,4 +1,4 @@
-"""Two reports side by side: what changed, and whether beyond what runs differ anyway."""
+"""Compare two reports: which figures changed by more than the noise between runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ WITHIN, SAME, UNKNOWN = "no difference beyond noise", "the same", "one run: nois
 
 @dataclass(frozen=True)
 class Change:
-    """A figure of a point in both reports.
+    """One figure of a point in both reports.
 
     Attributes:
         before, after: means over runs.
-        by, half: B's ratio to A, or difference from it, and half its 95% interval; for a ratio
-            both are natural logarithms. `half` is None where a side has a single run.
+        by, half: ratio of B to A, or difference from A, and half its 95% interval; for a ratio,
+            both are natural logarithms. `half` is None if a side has a single run.
         verdict: better, worse, more, less, or one of WITHIN, SAME and UNKNOWN.
     """
 
@@ -37,16 +37,16 @@ class Change:
 
     @property
     def shown(self) -> bool:
-        """Whether a reader needs it: a main figure, or one that changed."""
+        """True for a main figure, or one that changed."""
         return self.measure.main or self.verdict not in (WITHIN, SAME, UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two reports have in common and what they have not.
+    """Comparison of two reports.
 
     Attributes:
-        settings: name, A's value, B's value, of those that differ.
+        settings: name, A's value and B's value of the settings that differ.
         only_before, only_after: points that the other report lacks.
     """
 
@@ -59,10 +59,10 @@ class Comparison:
 
 
 def compare(before: Compared, after: Compared) -> Comparison:
-    """Put two reports side by side.
+    """Compare two reports.
 
     Raises:
-        ConfigError: They are of different benches, or have no point in common.
+        ConfigError: The reports are of different benches, or have no point in common.
     """
     if before.kind != after.kind:
         raise ConfigError(
@@ -94,7 +94,7 @@ def compare(before: Compared, after: Compared) -> Comparison:
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """The comparison as text."""
+    """Format the comparison as lines of text."""
     lines = [f"A: {comparison.before.path}", f"B: {comparison.after.path}", ""]
     rows = [["point", "figure", "A", "B", "B against A", "verdict"]]
     rows += [_row(change) for change in comparison.changes if change.shown]
@@ -109,10 +109,10 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def welch(before: Sequence[float], after: Sequence[float]) -> tuple[float, float | None]:
-    """Difference of two means and half its 95% interval (Welch, Biometrika 34, 1947).
+    """Return the difference of two means and half its 95% interval (Welch, Biometrika 34, 1947).
 
     Returns:
-        None for the half where a side has a single value.
+        The difference, and half its interval; None for the half if a side has a single value.
     """
     difference = fmean(after) - fmean(before)
     if min(len(before), len(after)) < 2:
@@ -139,7 +139,7 @@ def _change(before: Compared, after: Compared, point: str, figure: str) -> Chang
 
 
 def _difference(before: Values, after: Values, measure: Measure) -> tuple[float, float | None]:
-    """Of B from A: paired by seed where the noise is that of the seed, else by Welch."""
+    """Return the difference of B from A: paired by seed if seeds cause the noise, else Welch's."""
     as_ratio = _is_ratio(before, after, measure)
     a, b = (
         {key: math.log(v) if as_ratio else v for key, v in values.items()}
@@ -174,7 +174,7 @@ def _row(change: Change) -> list[str]:
 
 
 def _by(change: Change) -> str:
-    """`1.92 x (1.85 to 1.99)`, or `+0.0021 (-0.0010 to +0.0052)`."""
+    """Format the change: `1.92 x (1.85 to 1.99)`, or `+0.0021 (-0.0010 to +0.0052)`."""
     ratio = change.measure.as_ratio and min(change.before, change.after) > 0
     bounds = [] if change.half is None else [change.by - change.half, change.by + change.half]
     if ratio:
@@ -186,7 +186,7 @@ def _by(change: Change) -> str:
 
 
 def _exp(value: float) -> float:
-    """exp, without an overflow where two runs leave an interval that says nothing."""
+    """Return exp(value) without overflow: two runs may give a uselessly wide interval."""
     return math.exp(min(value, 700.0))
 
 

@@ -1,4 +1,4 @@
-"""Reports of benches as what can be compared: points, with the figures of their runs."""
+"""Read reports of benches in a comparable form: points, with the figures of their runs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pres_dist.bench.scaling.schema import VERSION, Run, ScalingReport
 from pres_dist.errors import ConfigError
 
 Key = tuple[int, ...]
-"""What is the same in the run of another report: its seed, and its repeat."""
+"""Identifies a run across reports: its seed, and its repeat if it has one."""
 Values = Mapping[Key, float]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure that is compared.
+    """Rules for comparing a figure between reports.
 
     Attributes:
-        better: more, less, or None where neither is.
-        as_ratio: by its ratio, not its difference.
-        main: shown even where nothing changed.
-        paired: seeds of both reports belong together: their noise is that of the seed.
+        better: more, less, or None if neither is better.
+        as_ratio: True to compare by ratio, False by difference.
+        main: True to show the figure even if it did not change.
+        paired: True to pair the runs of both reports by seed, because the seed causes the noise.
     """
 
     better: str | None
@@ -41,13 +41,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Compared:
-    """A report.
+    """A report in comparable form.
 
     Attributes:
-        kind: the command that wrote it.
-        settings: what it was made with, by name.
-        points: by name, values of each figure by run.
-        measures: how each figure is compared.
+        kind: command that wrote the report.
+        settings: configuration, versions and hardware, by name.
+        points: values of each figure of each point, by run.
+        measures: method of comparison of each figure.
     """
 
     path: Path
@@ -74,10 +74,10 @@ BATCH_SIZE = {
 
 
 def read_compared(path: Path) -> Compared:
-    """Read a report, or that of a bench's folder.
+    """Read a report from its file or from a bench's folder.
 
     Raises:
-        ConfigError: It is not the report of a bench.
+        ConfigError: The file is not a report of a bench.
     """
     file, content = _content(path)
     if isinstance(content, dict) and "format" in content:
@@ -90,10 +90,10 @@ def read_compared(path: Path) -> Compared:
 
 
 def read_scaling(path: Path) -> ScalingReport:
-    """Read the report of a scaling bench, or that of its folder.
+    """Read the report of a scaling bench from its file or folder.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The file is not a report of a scaling bench.
     """
     file, content = _content(path)
     if isinstance(content, dict) and "format" in content:
@@ -102,7 +102,7 @@ def read_scaling(path: Path) -> ScalingReport:
 
 
 def _content(path: Path) -> tuple[Path, Any]:
-    """The file that is meant, and the JSON that it holds; None where it holds none."""
+    """Return the report's file and its parsed JSON; None if it is not JSON."""
     file = path / JSON if path.is_dir() else path
     try:
         return file, json.loads(file.read_text(encoding="utf-8"))
@@ -141,9 +141,12 @@ def _setup(of: Any) -> tuple[Any, ...]:
 
 
 def _names(run: Run, modes: Sequence[str]) -> list[str]:
-    """What a run is a point of; the batch may differ between reports, as other settings do."""
+    """Return the names of the points of a run.
+
+    Names of scaling points have no batch size: like other settings, it may differ between reports.
+    """
     workers = f"{run.workers} worker{'s'[: run.workers > 1]}, {run.launcher}"
-    if modes and run.workers == 1:  # strong and weak begin with the same
+    if modes and run.workers == 1:  # the same run starts strong and weak scaling
         return [workers]
     if modes:
         return [f"{mode}, {workers}" for mode in modes]
@@ -177,7 +180,7 @@ def _batch_size(file: Path, content: Mapping[str, Any]) -> Compared:
 
 
 def _made_with(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Versions and hardware."""
+    """Return the versions and hardware, flattened."""
     return _flat({name: environment.get(name) or {} for name in ("versions", "hardware")})
 
 

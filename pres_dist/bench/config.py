@@ -1,4 +1,4 @@
-"""What a sweep over temporal batch x method x seed runs, and how its results are judged."""
+"""Configuration of a sweep over temporal batch x method x seed, and of its evaluation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class TuningConfig(Config):
-    """The same search for every method: each tries the whole grid with the first seed.
+    """Tuning with the same search for every method: the whole grid with the first seed.
 
-    The best validation AP decides; all seeds then use what it chose.
+    The values with the best validation AP are then used for all seeds.
     """
 
     grid: dict[str, list[Any]] = Field({})
     """Values to try by setting, e.g. `training.learning_rate: [0.001, 0.002]`; empty: no tuning."""
     per: Literal["cell", "method"] = "cell"
-    """Choose for each stream, batch and method, or once a method by its mean over all cells."""
+    """cell: choose for each stream, batch and method. method: choose once for each method, by its
+    mean over all cells."""
 
 
 class SweepConfig(Config):
@@ -32,26 +33,26 @@ class SweepConfig(Config):
     base: str | Overrides = Field({})
     """Configuration of every run: path of a file (from the sweep's folder), or its settings."""
     streams: dict[str, Overrides | None] = Field(min_length=1)
-    """Data sets by name, each with the settings of a run that it changes."""
+    """Data sets by name, each with the run settings that it changes."""
     batch_sizes: list[Positive] = Field([200, 800, 3200, 12_800], min_length=1)
     """Events in a temporal batch; the smallest is the base batch."""
     methods: dict[str, Overrides | None] = Field(min_length=1)
-    """Methods by name: settings that each changes, and `like`, `against`, `equal_steps_to`."""
+    """Methods by name: run settings that each changes, and `like`, `against`, `equal_steps_to`."""
     baseline: str
-    """Name of the method that the others are compared with."""
+    """Name of the method that all others are compared with."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
-    """Values of training.seed, in the order in which they are run."""
+    """Values of training.seed, in the order of running."""
     tuning: TuningConfig = TuningConfig()
     tolerance: float = Field(0.003, ge=0)
-    """Loss of AP that still counts as none."""
+    """Largest loss of AP that counts as no loss."""
     targets: list[float] = Field([])
     """Validation AP to time; 0 or below is relative to the baseline at the base batch."""
     goal_batch: int = Field(2_000, ge=1)
-    """From this batch on, methods are expected to reach at least the baseline."""
+    """Smallest batch at which methods are expected to reach at least the baseline."""
 
 
 class Method(Config):
-    """What a method says besides the settings of its runs."""
+    """Options of a method in addition to the settings of its runs."""
 
     like: str | None = None
     """Another method, whose settings this one starts from."""

@@ -1,4 +1,4 @@
-"""The plots of a sweep: figures against the temporal batch, a line for each method."""
+"""Plots of a sweep: figures against the temporal batch, with a line for each method."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PLOTS = (
         "ratio",
     ),
 )
-"""Figure of a cell, title, caption, unit."""
+"""Name of the figure in a cell, title, caption and unit of each plot."""
 
 
 LOGARITHMIC = ("prediction_ratio",)
@@ -58,7 +58,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 def sweep_figures(
     sweep: Sweep, results: Results, outcomes: Sequence[Outcome], stream: str
 ) -> list[Figure]:
-    """The plots that a stream's results have data for."""
+    """Return the plots of a stream's results that have data."""
     made = [_figure(sweep, results, stream, *plot) for plot in PLOTS]
     made.append(_learning(sweep, outcomes, stream))
     return [figure for figure in made if figure is not None]
@@ -67,7 +67,7 @@ def sweep_figures(
 def _figure(
     sweep: Sweep, results: Results, stream: str, name: str, title: str, caption: str, unit: str
 ) -> Figure | None:
-    """One figure of the cells against the temporal batch."""
+    """Plot one figure of the cells against the temporal batch."""
     traces = []
     for method in sweep.methods:
         points = [
@@ -111,7 +111,7 @@ def _line(
 
 
 def _learning(sweep: Sweep, outcomes: Sequence[Outcome], stream: str) -> Figure | None:
-    """Validation AP over CPU time of the first seed; one line for each method and batch."""
+    """Plot validation AP over CPU time of the first seed, with a line for each method and batch."""
     sizes = sorted(sweep.config.batch_sizes)
     traces = [
         _curve(sweep, outcome, DASHES[sizes.index(outcome.task.cell.batch_size) % len(DASHES)])
@@ -149,5 +149,5 @@ def _color(sweep: Sweep, method: str) -> str:
 
 
 def _place(sweep: Sweep, name: str, stream: str) -> str:
-    """A name that HTML takes for an id."""
+    """Return a name that is valid as an HTML id."""
     return f"{name}-{list(sweep.config.streams).index(stream)}"

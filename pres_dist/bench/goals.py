@@ -1,4 +1,4 @@
-"""How far temporal batches may grow, and whether a method lets them grow further."""
+"""Largest tolerated temporal batches, and whether a method increases them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pres_dist.bench.cells import Results
 from pres_dist.bench.plan import Cell, Sweep
 
 FACTOR = 4
-"""How much larger the batch is that PRES claims (Su, Zou and Wu, ICLR 2024)."""
+"""Increase of the batch size claimed for PRES (Su, Zou and Wu, ICLR 2024)."""
 
 
 @dataclass(frozen=True)
 class Tolerated:
-    """The largest batch of a stream and method whose mean AP is within tolerance.
+    """Largest batches of a stream and method whose mean AP is within tolerance of a reference.
 
     Attributes:
-        of_own_base: of the same method at the base batch.
-        of_baseline: of the baseline at the base batch.
-        of_best: of the method's best batch.
+        of_own_base: within tolerance of the same method at the base batch.
+        of_baseline: within tolerance of the baseline at the base batch.
+        of_best: within tolerance of the method's best batch.
     """
 
     stream: str
@@ -30,12 +30,15 @@ class Tolerated:
 
     @property
     def batches(self) -> tuple[int | None, ...]:
-        """All three."""
+        """All three batches."""
         return self.of_own_base, self.of_baseline, self.of_best
 
 
 def tolerated(sweep: Sweep, results: Results) -> list[Tolerated]:
-    """By stream and method; None where nothing to compare has been measured, or none is within."""
+    """Return the largest tolerated batches of every stream and method.
+
+    A batch is None if its reference has not been measured, or if no batch is within tolerance.
+    """
     rows = []
     for stream in sweep.config.streams:
         baseline = ap_by_batch(results, stream, sweep.config.baseline).get(sweep.base_batch)
@@ -48,7 +51,7 @@ def tolerated(sweep: Sweep, results: Results) -> list[Tolerated]:
 
 
 def ap_by_batch(results: Results, stream: str, method: str) -> dict[int, float]:
-    """Mean test AP of the batches that have one."""
+    """Return the mean test AP by batch, for batches that have one."""
     return {
         cell.batch_size: result.ap
         for cell, result in results.items()
@@ -59,13 +62,13 @@ def ap_by_batch(results: Results, stream: str, method: str) -> dict[int, float]:
 def _largest(aps: Mapping[int, float], reference: float | None, tolerance: float) -> int | None:
     if reference is None:
         return None
-    # Means are compared to one part in 10^9: a loss of exactly the tolerance is within it.
+    # The margin of 1e-9 absorbs rounding: a loss of exactly the tolerance is within it.
     within = [batch for batch, ap in aps.items() if ap >= reference - tolerance - 1e-9]
     return max(within, default=None)
 
 
 def goal_lines(sweep: Sweep, results: Results) -> list[str]:
-    """For every method but baselines: what the goals ask, and on how much it holds."""
+    """Report for every method but baselines in how many cases each goal holds."""
     compared = [name for name in sweep.methods if sweep.against(name) != name]
     return [
         line
@@ -75,7 +78,7 @@ def goal_lines(sweep: Sweep, results: Results) -> list[str]:
 
 
 def _growth(sweep: Sweep, results: Results, method: str) -> str:
-    """At 4 times the largest batch that the baseline tolerates, is the method within tolerance?"""
+    """Report whether the method stays within tolerance at 4 times the baseline's largest batch."""
     other = sweep.against(method)
     within, measured, unmeasured = [], [], []
     for stream in sweep.config.streams:
@@ -99,7 +102,7 @@ def _growth(sweep: Sweep, results: Results, method: str) -> str:
 
 
 def _at_least(sweep: Sweep, results: Results, method: str) -> str:
-    """Does the method reach at least the baseline at every large batch?"""
+    """Report whether the method reaches at least the baseline at every large batch."""
     other, smallest = sweep.against(method), sweep.config.goal_batch
     cells = [
         result
@@ -115,5 +118,5 @@ def _at_least(sweep: Sweep, results: Results, method: str) -> str:
 
 
 def missing(sweep: Sweep, results: Results) -> Sequence[Cell]:
-    """Cells without any result."""
+    """Return the cells without any result."""
     return [cell for cell in sweep.cells if cell not in results]

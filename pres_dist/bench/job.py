@@ -1,4 +1,4 @@
-"""One run of a bench, as the ledger keeps it and the runner starts it."""
+"""Interface of a bench's run, as used by the ledger and the runner."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pres_dist.config.run import RunConfig
 
 
 class Job(ABC):
-    """A run with a name, and how it is started.
+    """A run with a name and the command that starts it.
 
     Attributes:
-        config: the whole configuration, resolved.
-        seed: of the run.
-        resumes: whether a run that was stopped goes on from its checkpoint, or starts anew.
+        config: the complete, resolved configuration.
+        seed: seed of the run.
+        resumes: True if an interrupted run resumes from its checkpoint, False if it restarts from
+            scratch.
     """
 
     config: RunConfig
@@ -25,21 +26,21 @@ class Job(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """What is computed and how: jobs that are the same run have the same."""
+        """Identity of the computation and its setup: equal for jobs that are the same run."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hash that names the run, also in later versions."""
+        """Hash that identifies the run, stable across versions."""
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """For people."""
+        """Readable name of the run."""
 
     @property
     def digest(self) -> str:
-        """The fingerprint's beginning, for names of files."""
+        """Beginning of the fingerprint, for file names."""
         return self.fingerprint[:10]
 
     @property
@@ -48,19 +49,23 @@ class Job(ABC):
         return f"{self.label}-{self.digest}"
 
     def arguments(self, file: Path, run_dir: Path) -> list[str]:
-        """Arguments of pres-dist that start the run.
+        """Return the arguments of pres-dist that start the run.
 
         Args:
-            file: its configuration.
-            run_dir: a folder that is not there yet.
+            file: configuration file of the run.
+            run_dir: a folder that does not exist yet.
         """
         return ["train", str(file), "--run-dir", str(run_dir)]
 
     def launcher(self, scratch: Path) -> list[str]:
-        """What stands between the interpreter and `-m pres_dist`; `scratch` is gone at the end."""
+        """Return launcher arguments to insert before `-m pres_dist`.
+
+        Args:
+            scratch: temporary folder, deleted after the run.
+        """
         return []
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Variables of the run where nobody has set them."""
+        """Default environment variables of the run; variables already set take precedence."""
         return {}

@@ -1,4 +1,4 @@
-"""The folder of a sweep: which runs it holds, how far each is, and what each came to."""
+"""The folder of a sweep: its runs, their states and their results."""
 
 from __future__ import annotations
 
@@ -26,26 +26,30 @@ RUNS, TASKS = "runs", "tasks"
 
 
 class Ledger:
-    """What a sweep's folder holds.
+    """Store of the runs in a sweep's folder.
 
     `runs/KEY` is a run's folder; `tasks/KEY.yaml`, `.json`, `.log` and `.lock` are its
-    configuration, how its attempts ended, what it printed and who is at it. A run is
-    found by what it computes, whatever sweep or method called for it.
+    configuration, the outcomes of its attempts, its output and its lock. A run is found by what
+    it computes, regardless of the sweep or method that requested it.
 
     Args:
-        folder: the sweep's; `create` makes it.
+        folder: folder of the sweep; `create` makes it.
         known: finished runs of other folders, by fingerprint, which count as this one's.
     """
 
     def __init__(self, folder: Path, known: Mapping[str, Record] | None = None) -> None:
         self.folder = folder
         self._known = known or {}
-        # What is finished stays as it is, and looking it up again costs a parse of its files.
+        # Finished runs do not change; the cache avoids parsing their files again.
         self._finished: dict[str, Record] = {}
         self._keys: dict[str, str] = {}
 
     def create(self) -> None:
-        """Make the folder if need be; ConfigError where it cannot be made."""
+        """Create the folder if it does not exist.
+
+        Raises:
+            ConfigError: The folder cannot be created.
+        """
         try:
             for name in (RUNS, TASKS):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -54,9 +58,9 @@ class Ledger:
             raise ConfigError(message) from None
 
     def state(self, task: Job) -> State:
-        """How far a run is; `begun` also where it was stopped and can go on.
+        """Return the state of a run; an interrupted run that can resume is `begun`.
 
-        A finished run whose files are damaged has `failed`: it will be run again.
+        A finished run with damaged files is `failed`, so that it runs again.
         """
         record = self.record(task)
         if record is not None:
@@ -65,7 +69,7 @@ class Ledger:
         return "failed" if state in FINISHED else state
 
     def record(self, task: Job) -> Record | None:
-        """The results of a finished run, with what its attempts cost; None for any other."""
+        """Return the results of a finished run and the cost of its attempts; None for any other."""
         record = self._at_hand(task)
         if record is not None:
             return record
@@ -77,33 +81,33 @@ class Ledger:
             record = read_record(self.run_dir(task), state, attempts)
         except (DataError, ValueError):
             return None
-        if not attempts or attempts[-1]["outcome"] in FINISHED:  # else its process still ends
+        if not attempts or attempts[-1]["outcome"] in FINISHED:  # else its process is still exiting
             self._finished[task.identity] = record
         return record
 
     def _at_hand(self, task: Job) -> Record | None:
-        """The record of a run that was looked up before, or is known from elsewhere."""
+        """Return the cached record of a run, or its record from another sweep."""
         return self._finished.get(task.identity) or self._known.get(task.fingerprint)
 
     def run_dir(self, task: Job) -> Path:
-        """Folder of the run, perhaps under the name that another method gave it."""
+        """Return the run's folder, whose name may come from another method."""
         return self.folder / RUNS / self._key(task)
 
     def file(self, task: Job, suffix: str) -> Path:
-        """One of the files beside the run's folder."""
+        """Return the path of one of the run's files in the tasks folder."""
         return self.folder / TASKS / f"{self._key(task)}{suffix}"
 
     def attempts(self, task: Job) -> list[dict[str, Any]]:
-        """How each attempt at the run ended and what it cost."""
+        """Return the outcome and cost of each attempt at the run."""
         path = self.file(task, ".json")
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
     def attempt_begins(self, task: Job) -> None:
-        """Add an attempt; one that is cut off stays like this, without figures."""
+        """Add an attempt; if its process is killed, it keeps the outcome `begun` and no figures."""
         self._write_attempts(task, [*self.attempts(task), {"outcome": "begun"}])
 
     def attempt_ended(self, task: Job, outcome: State, **figures: Any) -> None:
-        """Note how the newest attempt ended and what it cost."""
+        """Record the outcome and cost of the newest attempt."""
         done = {"outcome": outcome, **figures}
         self._write_attempts(task, [*self.attempts(task)[:-1], done])
 
@@ -111,7 +115,7 @@ class Ledger:
         write_atomically(self.file(task, ".json"), json.dumps(attempts, indent=1) + "\n")
 
     def command(self, task: Job) -> list[str]:
-        """Make the run's folder ready; returns the arguments of pres-dist that (re)start it."""
+        """Prepare the run's folder; return the arguments of pres-dist that start or resume it."""
         run_dir = self.run_dir(task)
         if (
             task.resumes
@@ -126,13 +130,13 @@ class Ledger:
         return task.arguments(self.file(task, ".yaml"), run_dir)
 
     def tidy(self, task: Job) -> None:
-        """Drop what makes up most of a finished run's bytes: checkpoints, and a page of its own."""
+        """Delete the largest files of a finished run: its checkpoints and its report page."""
         shutil.rmtree(self.run_dir(task) / CHECKPOINTS, ignore_errors=True)
         (self.run_dir(task) / REPORT).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for what a launcher needs while it runs."""
+        """Create a temporary folder for a launcher, deleted on exit."""
         with TemporaryDirectory(
             prefix="launch-", dir=self.folder / TASKS, ignore_cleanup_errors=True
         ) as name:
@@ -140,10 +144,10 @@ class Ledger:
 
     @contextmanager
     def claimed(self, task: Job) -> Iterator[int | None]:
-        """Hold the run's lock; yields its descriptor, or None where another process is at it.
+        """Hold the run's lock; yield its descriptor, or None if another process holds it.
 
-        A child that inherits the descriptor holds the lock for as long as it lives, so
-        that a run whose sweep was killed is not started a second time beside itself.
+        A child process that inherits the descriptor holds the lock until it exits, so that a run
+        that outlives its sweep is not started a second time.
         """
         descriptor = os.open(self.file(task, ".lock"), os.O_CREAT | os.O_RDWR)
         try:
@@ -157,9 +161,9 @@ class Ledger:
             os.close(descriptor)
 
     def _state(self, task: Job) -> State:
-        """As the files say."""
+        """Return the state of a run according to its files."""
         run_dir, attempts = self.run_dir(task), self.attempts(task)
-        if not run_dir.exists():  # a run may fail before it makes its folder
+        if not run_dir.exists():  # a run may fail before it creates its folder
             return "failed" if attempts and attempts[-1]["outcome"] == "failed" else "new"
         if (run_dir / RESULTS).exists():
             return "done"
@@ -167,19 +171,19 @@ class Ledger:
         return "begun" if outcome == "done" else outcome
 
     def _key(self, task: Job) -> str:
-        """The name of the run's files, which another method may have given them."""
+        """Return the name of the run's files, which may come from another method."""
         if task.identity not in self._keys:
             same_digest = sorted((self.folder / TASKS).glob(f"*-{task.digest}*.yaml"))
             computed = identity(task.config)
             found = [path for path in same_digest if _computes(path) == computed]
-            if not found:  # perhaps one of other defaults stands under the name: next to it then
+            if not found:  # an equal digest may be a run with other defaults: append a number
                 return f"{task.key}-{len(same_digest) + 1}" if same_digest else task.key
             self._keys[task.identity] = found[0].stem
         return self._keys[task.identity]
 
 
 def _computes(path: Path) -> str | None:
-    """The identity of a configuration; None for one that this version cannot read."""
+    """Return the identity of a configuration file; None if this version cannot read it."""
     try:
         return identity(load_config(path))
     except ConfigError:

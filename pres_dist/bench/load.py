@@ -1,4 +1,4 @@
-"""Reading a sweep's file, and telling all its mistakes at once."""
+"""Read a sweep's file and report all its errors at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_sweep(path: Path) -> Sweep:
     """Read and check a sweep's file, and the configuration of every run in it.
 
     Raises:
-        ConfigError: Lists every problem, one a line, with its place.
+        ConfigError: Lists every problem with its location, one per line.
     """
     source = read_source(path)
     config = validated(SweepConfig, source, str(path))
@@ -48,7 +48,7 @@ def load_sweep(path: Path) -> Sweep:
 
 
 class _collected:
-    """Keeps the lines of a ConfigError, each once, instead of raising it."""
+    """Context manager that collects the distinct lines of a ConfigError instead of raising it."""
 
     def __init__(self, problems: dict[str, None]) -> None:
         self._problems = problems
@@ -92,7 +92,7 @@ def _reference_problems(methods: Mapping[str, Method], path: Path) -> Iterator[s
 
 
 def _in_a_circle(name: str, methods: Mapping[str, Method]) -> bool:
-    """Whether following `like` from a method never ends."""
+    """Return True if following `like` from a method never ends."""
     seen: list[str | None] = []
     at: str | None = name
     while at is not None and at in methods and at not in seen:
@@ -106,7 +106,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _base(source: Source, path: Path) -> Source:
-    """The settings that all runs share, laid over the file that they extend, if any."""
+    """Return the settings that all runs share, applied over the file that they extend, if any."""
     base = source.values.get("base") or {}
     own = _layer(source, "base") if isinstance(base, dict) else Source({EXTENDS: base})
     parent = own.values.pop(EXTENDS, None)
@@ -118,7 +118,7 @@ def _base(source: Source, path: Path) -> Source:
 
 
 def _layer(source: Source, *path: str) -> Source:
-    """What a file says at `path`, as a source of its own."""
+    """Return the section of a file at `path` as a separate source."""
     values: Any = source.values
     for name in path:
         values = values.get(name) or {}
@@ -128,7 +128,7 @@ def _layer(source: Source, *path: str) -> Source:
 
 
 def _split(layer: Source, model: type[Config]) -> tuple[Source, Source]:
-    """A layer as the part that `model` has fields for, and the rest."""
+    """Split a layer into the settings that `model` has fields for, and the rest."""
     own = {name: value for name, value in layer.values.items() if name in model.model_fields}
     rest = {name: value for name, value in layer.values.items() if name not in own}
     return Source(own, layer.places), Source(rest, layer.places)

@@ -1,4 +1,4 @@
-"""report.md: the tables of a sweep, ready for a page of documentation."""
+"""Write report.md: the tables of a sweep, ready for a documentation page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pres_dist.bench.statistics import Estimate
 
 NONE = "-"
 MARKS = {"better": " ▲", "worse": " ▼", "equal within interval": " ="}
-"""After an AP that stands in one table with all others; nothing for a verdict of another kind."""
+"""Mark after an AP in the overview table, by verdict; other verdicts have none."""
 
 
 def markdown(sweep: Sweep, results: Results) -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [
         f"# {sweep.config.name}",
         "\n".join(f"- {line}" for line in goal_lines(sweep, results)),
@@ -32,7 +32,10 @@ def markdown(sweep: Sweep, results: Results) -> str:
 
 
 def overview_table(sweep: Sweep, results: Results) -> str:
-    """Test AP of every cell: ▲ better, ▼ worse, = neither, against what it is compared with."""
+    """Return a table of the test AP of every cell, marked against the method compared with.
+
+    ▲ is better, ▼ worse, = neither.
+    """
     head = ["stream", "temporal batch", *sweep.methods]
     rows = []
     for stream in sweep.config.streams:
@@ -43,7 +46,7 @@ def overview_table(sweep: Sweep, results: Results) -> str:
 
 
 def short_accuracy(result: CellResult | None) -> str:
-    """`0.9857 ± 0.0038 ▲`, with the number of seeds where some are missing."""
+    """Format a cell as `0.9857 ± 0.0038 ▲`, with the number of seeds if some are missing."""
     if result is None or result.figures["ap"] is None or result.diverged:
         return "diverged" if result is not None and result.diverged else NONE
     text = interval(result.figures["ap"]) + MARKS.get(result.verdict, "")
@@ -51,7 +54,7 @@ def short_accuracy(result: CellResult | None) -> str:
 
 
 def accuracy_table(sweep: Sweep, results: Results, stream: str) -> str:
-    """Test AP and MRR with intervals by batch and method, and each verdict."""
+    """Return a table of test AP and MRR with intervals and verdicts, by batch and method."""
     methods = list(sweep.methods)
     rows = []
     for size in sorted(sweep.config.batch_sizes):
@@ -61,7 +64,10 @@ def accuracy_table(sweep: Sweep, results: Results, stream: str) -> str:
 
 
 def accuracy(result: CellResult | None) -> str:
-    """`0.9857 ± 0.0038 (MRR 0.8907), better by 0.0011 ± 0.0004`, with what is missing."""
+    """Format AP, MRR and verdict of a cell, and the number of missing or diverged seeds.
+
+    For example `0.9857 ± 0.0038 (MRR 0.8907 ± 0.0041); better (+0.0011 ± 0.0004)`.
+    """
     if result is None or (result.figures["ap"] is None and not result.diverged):
         return NONE
     text = f"{interval(result.figures['ap'])} (MRR {interval(result.figures['mrr'])})"
@@ -76,7 +82,7 @@ def accuracy(result: CellResult | None) -> str:
 
 
 def cost_table(sweep: Sweep, results: Results, stream: str) -> str:
-    """What each cell took, and what PRES measured in it."""
+    """Return a table of the cost of each cell and the figures of PRES."""
     targets = list(next((r.reached for c, r in results.items() if c.stream == stream), {}))
     head = [
         "temporal batch",
@@ -103,14 +109,14 @@ def cost_table(sweep: Sweep, results: Results, stream: str) -> str:
 
 
 def seconds_to(result: CellResult, target: str) -> str:
-    """Mean over the seeds that reach the target, and how many do where not all."""
+    """Format the mean over the seeds that reach the target, and their number if not all do."""
     reached = result.reached.get(target, 0)
     text = plain(result.time_to.get(target), 1)
     return text if reached in (0, result.done) else f"{text} ({reached} of {result.done})"
 
 
 def tolerance_table(sweep: Sweep, results: Results) -> str:
-    """The largest batches within tolerance, of three references."""
+    """Return a table of the largest batches within tolerance of three references."""
     head = [
         "stream",
         "method",
@@ -123,7 +129,7 @@ def tolerance_table(sweep: Sweep, results: Results) -> str:
 
 
 def tuning_table(results: Results) -> str:
-    """What the tuning chose in each cell."""
+    """Return a table of the tuned settings of each cell."""
     rows = [
         [cell.stream, f"{cell.batch_size:,}", cell.method, tuned(result.tuned)]
         for cell, result in results.items()
@@ -132,14 +138,14 @@ def tuning_table(results: Results) -> str:
 
 
 def tuned(values: Any) -> str:
-    """`learning_rate 0.002`."""
+    """Format tuned settings, e.g. `learning_rate 0.002`."""
     return (
         ", ".join(f"{key.split('.')[-1]} {value}" for key, value in (values or {}).items()) or NONE
     )
 
 
 def interval(value: Estimate | None, decimals: int = 4, signed: bool = False) -> str:
-    """`0.9857 ± 0.0038`; without the interval where there is one value."""
+    """Format as `0.9857 ± 0.0038`; without the interval if there is a single value."""
     if value is None:
         return NONE
     mean = f"{value.mean:{'+' if signed else ''}.{decimals}f}"
@@ -147,16 +153,16 @@ def interval(value: Estimate | None, decimals: int = 4, signed: bool = False) ->
 
 
 def plain(value: Estimate | None, decimals: int) -> str:
-    """The mean alone."""
+    """Format the mean alone."""
     return NONE if value is None else f"{value.mean:,.{decimals}f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def batch(value: int | None) -> str:
-    """A temporal batch for a table."""
+    """Format a temporal batch for a table."""
     return NONE if value is None else f"{value:,}"

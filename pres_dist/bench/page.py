@@ -1,4 +1,4 @@
-"""report.html: a sweep on one page that opens without a network."""
+"""Write report.html: a sweep on one self-contained page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (
     ("prediction / persistence", "prediction_ratio", 2),
     ("pending", "pending_events", 1),
 )
-"""Head, figure and decimals of the columns behind accuracy."""
+"""Heading, figure and decimals of the columns after accuracy."""
 
 
 def write_sweep_page(
@@ -37,7 +37,7 @@ def write_sweep_page(
     outcomes: Sequence[Outcome],
     content: Mapping[str, Any],
 ) -> bool:
-    """Write the page; False, with a note, without plotly or jinja2."""
+    """Write the page; without plotly or jinja2, print a note and return False."""
     targets = list(dict.fromkeys(name for result in results.values() for name in result.reached))
     streams = [
         {
@@ -80,7 +80,7 @@ def write_sweep_page(
 
 
 def _facts(sweep: Sweep, results: Results, content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What identifies a sweep at a glance."""
+    """Return the key facts of a sweep."""
     planned = len(sweep.cells) * len(sweep.config.seeds)
     done = sum(result.done + result.diverged for result in results.values())
     commits = {run["record"]["git_commit"] for run in content["runs"] if run["record"]}

@@ -1,4 +1,4 @@
-"""From a sweep's file to the configuration of each of its runs."""
+"""Expand a sweep into the configuration of each run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Values = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Cell:
-    """What is compared: one row and column of the table."""
+    """A cell of the results table: one stream, batch size and method."""
 
     stream: str
     batch_size: int
@@ -38,8 +38,8 @@ class Task(Job):
     """One run of a sweep.
 
     Attributes:
-        tuned: what the grid of the tuning adds.
-        config: the whole configuration, resolved.
+        tuned: settings from the tuning grid.
+        config: the complete, resolved configuration.
     """
 
     cell: Cell
@@ -49,38 +49,38 @@ class Task(Job):
 
     @cached_property
     def identity(self) -> str:
-        """What is computed: tasks that compute the same have the same."""
+        """Identity of the computation: equal for tasks that compute the same."""
         return identity(self.config)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of what is computed: of the settings that are not as usual.
+        """Hash of the computation: of the settings that differ from `_usual`.
 
-        So a setting that a later version adds changes no fingerprint. In return, runs that
-        differ may share one, where one of them is of an earlier version.
+        A setting that a later version adds therefore changes no fingerprint. In return, a run of
+        an earlier version may share the fingerprint of a different run.
         """
         return digest_of(identity(self.config, exclude_usual=True))
 
     @property
     def label(self) -> str:
-        """For people, e.g. `wikipedia-b800-none-s0`."""
+        """Readable name, e.g. `wikipedia-b800-none-s0`."""
         return f"{self.config.name}-s{self.seed}"
 
     @property
     def cost(self) -> float:
-        """Relative time of the run; small batches take longer an event."""
+        """Relative time of the run; small batches take longer per event."""
         events = self.config.data.max_events or 1_000_000
         return self.config.training.epochs * events * (1 + 400 / self.cell.batch_size)
 
 
 class Sweep:
-    """A sweep whose every run has been checked.
+    """A sweep with every run validated.
 
     Args:
-        config: the sweep.
-        methods: what each method says besides the settings of its runs.
+        config: configuration of the sweep.
+        methods: options of each method in addition to the settings of its runs.
         layers: settings of the base, of each stream and of each method.
-        file: where they come from.
+        file: file of the sweep.
     """
 
     def __init__(
@@ -94,30 +94,30 @@ class Sweep:
 
     @property
     def base_batch(self) -> int:
-        """The smallest batch."""
+        """Smallest temporal batch."""
         return min(self.config.batch_sizes)
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell, by stream, then batch, then method."""
+        """All cells, by stream, then batch, then method."""
         batches = sorted(self.config.batch_sizes)
         return [Cell(*parts) for parts in product(self.config.streams, batches, self.methods)]
 
     @property
     def grid(self) -> list[Values]:
-        """The combinations that tuning tries; one empty one where there is no tuning."""
+        """Combinations that tuning tries; a single empty one without tuning."""
         grid = self.config.tuning.grid
         return [tuple(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
     def against(self, method: str) -> str:
-        """The method that `method` is compared with."""
+        """Return the method that `method` is compared with."""
         return self.methods[method].against or self.config.baseline
 
     def task(self, cell: Cell, seed: int, tuned: Values) -> Task:
-        """The run of a cell, a seed and tuned values.
+        """Return the run of a cell with a seed and tuned values.
 
         Raises:
-            ConfigError: The settings do not make a configuration.
+            ConfigError: The settings are not a valid configuration.
         """
         source = Source(nothing_set())
         source.put(Source({"training": {"num_threads": 1}}))
@@ -131,7 +131,7 @@ class Sweep:
         return Task(cell, seed, tuned, self._with_equal_steps(config, self.methods[cell.method]))
 
     def _lineage(self, method: str) -> list[tuple[str, ...]]:
-        """The layers of a method, those that it builds upon first."""
+        """Return the layers of a method, starting with the method it is ultimately based on."""
         chain = [method]
         while (like := self.methods[chain[-1]].like) is not None:
             chain.append(like)
@@ -149,17 +149,17 @@ class Sweep:
 
 
 def digest_of(text: str) -> str:
-    """Its SHA-256 in hexadecimal."""
+    """Return the SHA-256 of a text in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity(config: RunConfig, exclude_usual: bool = False) -> str:
-    """The settings that have an effect, as JSON; without names for the whole.
+    """Return the settings that have an effect as JSON, without the name and the preset.
 
     Args:
-        config: the settings.
-        exclude_usual: leave out those that are as they usually are, so that a setting that
-            a later version adds changes nothing.
+        config: configuration of the run.
+        exclude_usual: True to omit settings equal to `_usual`, so that a setting that a later
+            version adds changes nothing.
     """
     settings = config.model_dump(mode="json", exclude={"name", "preset"})
     for name in idle_settings(config):
@@ -175,7 +175,10 @@ def identity(config: RunConfig, exclude_usual: bool = False) -> str:
 
 @cache
 def _usual() -> dict[str, dict[str, Any]]:
-    """What fingerprints are relative to. Defaults may change; this may not, or runs are lost."""
+    """Return the settings that fingerprints are relative to.
+
+    Defaults may change. These values must not, or the fingerprints of existing runs change.
+    """
     fixed = {
         "preset": "rates",
         "model.aggregator": "last",
@@ -187,7 +190,7 @@ def _usual() -> dict[str, dict[str, Any]]:
 
 
 def in_order(tasks: Iterable[Task], seeds: Sequence[int]) -> list[Task]:
-    """Seed by seed, so that a sweep that is not finished has a table already; cheap ones first."""
+    """Sort tasks by seed, then by cost, so that an unfinished sweep already has a full table."""
     return sorted(tasks, key=lambda task: (seeds.index(task.seed), task.cost))
 
 

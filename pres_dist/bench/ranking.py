@@ -1,8 +1,8 @@
-"""How far up models and baselines rank the true destination of test events.
+"""Rank the true destination of test events with models and baselines.
 
-Candidates are all destinations of the stream where these are few, and otherwise 100 random and 100
-historical negatives beside the true one. Every event is ranked at its own time: models and
-baselines read all events strictly before it.
+Candidates are all destinations of the stream if there are few; otherwise, the true destination and
+100 random and 100 historical negatives. Every event is ranked at its own time: models and baselines
+read all events strictly before it.
 
 Shapes: n events, C candidates.
 """
@@ -29,21 +29,21 @@ from pres_dist.step.batches import TemporalBatch, batch_of
 
 TOP = 10
 MOST_DESTINATIONS = 5000
-"""More of them are not all ranked."""
+"""Largest number of destinations for which all of them are ranked."""
 NEGATIVES = 100
-"""Of each kind, where not all destinations are ranked."""
+"""Number of negatives of each kind if not all destinations are ranked."""
 MAX_EVENTS = 2000
 _PAIRS = 1 << 15
-"""Scored at a time: what bounds the memory."""
+"""Number of pairs scored at a time, which bounds memory."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the true destinations of some events are ranked among.
+    """Candidate destinations of some events.
 
     Attributes:
         nodes_nC: int64 nodes, the true destination first.
-        hidden_nC: bool, places that do not count: a node that stands there a second time.
+        hidden_nC: bool, True for entries to ignore: repetitions of a node in its row.
     """
 
     nodes_nC: Tensor
@@ -51,10 +51,10 @@ class Candidates:
 
 
 class CandidateSets:
-    """Draws the candidates of events.
+    """Sampler of the candidates of events.
 
     Args:
-        live: the run.
+        live: the run to rank with.
     """
 
     def __init__(self, live: LiveRun) -> None:
@@ -92,17 +92,17 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
 
     Args:
         run_dir: folder of the run.
-        max_events: about so many events, spread evenly over the test split; all if there are no
-            more.
-        report: told how many are ranked.
+        max_events: approximate number of events to rank, spread evenly over the test split; all if
+            there are no more.
+        report: called with the number of ranked events.
 
     Returns:
-        run, stream, model, num_events, candidates (in words), seconds, and `ranked`: hit@10 and MRR
-        by name, of all events and of those whose pair is new.
+        run, stream, model, num_events, candidates (as text), seconds, and `ranked`: hit@10 and MRR
+        by model or baseline, of all events and of events whose pair is new.
 
     Raises:
-        ConfigError: the run has not learned links.
-        DataError: it has no test events.
+        ConfigError: the run was not trained on link prediction.
+        DataError: the run has no test events.
     """
     started, live = time.perf_counter(), LiveRun(run_dir)
     live.require_links()
@@ -142,7 +142,7 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
 def rank_runs(
     run_dirs: Sequence[Path], max_events: int = MAX_EVENTS, report: Report = quiet
 ) -> list[dict[str, Any]]:
-    """`rank_run` of several runs, which must be over one stream; see there."""
+    """Call `rank_run` for several runs, which must be over one stream."""
     ranked: list[dict[str, Any]] = []
     for run_dir in run_dirs:
         ranked.append(rank_run(run_dir, max_events, report))
@@ -157,7 +157,7 @@ def rank_runs(
 def _events(
     live: LiveRun, events: range, max_events: int, report: Report
 ) -> Iterator[tuple[TemporalBatch, Tensor]]:
-    """Some test events, those of one time together, and the first event that they do not see."""
+    """Yield sampled test events, grouped by time, with the first event that is hidden from them."""
     chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
     t_n = np.asarray(live.stream.t[chosen])
     done = 0
@@ -171,7 +171,7 @@ def _events(
 
 
 def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
-    """[n, C] logits of the model; every candidate is embedded once."""
+    """Return the model's logits [n, C]; every distinct candidate is embedded once."""
     t = int(batch.t_B[0])
     distinct, place_nC = nodes_nC.unique(return_inverse=True)
     candidates = live.query(distinct, torch.full_like(distinct, t), t)
@@ -185,7 +185,7 @@ def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
 def _baselines(
     history: History, batch: TemporalBatch, before: Tensor, nodes_nC: Tensor
 ) -> dict[str, Tensor]:
-    """[n, C] scores that nothing was learned for, by name."""
+    """Return the scores [n, C] of baselines without training, by name."""
     features = history.features(batch.src_B, before, nodes_nC)
     return {
         "EdgeBank": features[..., 0],

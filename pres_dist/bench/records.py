@@ -1,4 +1,4 @@
-"""What a sweep keeps of a run: the figures that its folder holds."""
+"""Read the figures of a finished run from its folder."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ EPOCH_FIELDS = (
 
 
 def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]) -> Record:
-    """Everything about a finished run that reports and tables are made of.
+    """Return the data of a finished run for reports and tables.
 
     Args:
         run_dir: folder of the run.
         state: done or diverged.
-        attempts: how often it was started, with the CPU and wall-clock seconds of each.
+        attempts: attempts at the run, with the CPU and wall-clock seconds of each.
 
     Raises:
-        DataError, ValueError: metrics.jsonl, or another of its files, is damaged.
+        DataError, ValueError: metrics.jsonl or another file of the run is damaged.
     """
     records = read_metrics(run_dir / METRICS)
     epochs = [_epoch(record) for record in records if record["kind"] == "epoch"]
@@ -58,7 +58,7 @@ def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]
 
 
 def at_best(record: Record, name: str) -> float | None:
-    """A figure of the epoch that was best in validation."""
+    """Return a figure of the epoch with the best validation metric; None if missing."""
     for epoch in record["epochs"]:
         if epoch["epoch"] == record["best_epoch"]:
             value: float | None = epoch.get(name)
@@ -67,13 +67,13 @@ def at_best(record: Record, name: str) -> float | None:
 
 
 def mean_of_epochs(record: Record, name: str) -> float | None:
-    """The mean of a figure over the run's epochs."""
+    """Return the mean of a figure over the run's epochs; None if no epoch has it."""
     values = [epoch[name] for epoch in record["epochs"] if epoch.get(name) is not None]
     return sum(values) / len(values) if values else None
 
 
 def time_to(record: Record, target: float, unit: str = "train_cpu_seconds") -> float | None:
-    """Seconds of training until validation AP reached `target`; None where it never did."""
+    """Return the seconds of training until validation AP reached `target`; None if it never did."""
     spent = 0.0
     for epoch in record["epochs"]:
         spent += epoch[unit]
@@ -93,13 +93,13 @@ def _epoch(record: Mapping[str, Any]) -> Record:
         "train_cpu_seconds": cpu,
         "prediction_ratio": prediction_ratio(dict(record)),
         **{name: record.get(name) for name in EPOCH_FIELDS},
-        # A run that was resumed at the end of an epoch has trained nothing of it since.
+        # A run that resumed at the end of an epoch has trained none of its events since.
         **({} if rate else {"events_per_second": None, "events_per_cpu_second": None}),
     }
 
 
 def _steps(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """Optimizer steps of the run."""
+    """Return the number of optimizer steps of the run."""
     told = [record["optimizer_steps"] for record in records if "optimizer_steps" in record]
     return told[-1] if told else None
 
@@ -109,7 +109,7 @@ def _metrics(part: Mapping[str, Any] | None) -> Record:
 
 
 def _total(attempts: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """The sum over attempts; None where one of them was cut off before it was measured."""
+    """Return the sum over attempts; None if one was killed before it was measured."""
     values = [attempt.get(name) for attempt in attempts]
     known = [value for value in values if value is not None]
     return sum(known) if values and len(known) == len(values) else None

@@ -1,4 +1,4 @@
-"""The reports of a sweep: JSON with everything, Markdown tables, and a page."""
+"""Write the reports of a sweep: complete JSON, Markdown tables, and an HTML page."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
 
 
 def write_reports(sweep: Sweep, ledger: Ledger) -> list[Path]:
-    """Write report.json, report.md and report.html from what the sweep's folder holds.
+    """Write report.json, report.md and report.html from the sweep's folder.
 
     Returns:
-        What was written: the page needs plotly and jinja2.
+        Paths of the written files: report.html only with plotly and jinja2.
     """
     rows = outcomes(sweep, ledger)
     results = cell_results(sweep, rows)
@@ -40,10 +40,10 @@ def write_reports(sweep: Sweep, ledger: Ledger) -> list[Path]:
 
 
 def known_runs(paths: Iterable[Path]) -> dict[str, Record]:
-    """The finished runs that report.json of other sweeps hold, by fingerprint.
+    """Read the finished runs from report.json files of other sweeps, by fingerprint.
 
     Raises:
-        ConfigError: A file is not such a report.
+        ConfigError: A file is not a sweep's report.json.
     """
     known: dict[str, Record] = {}
     for path in paths:
@@ -60,7 +60,7 @@ def known_runs(paths: Iterable[Path]) -> dict[str, Record]:
 
 
 def report_content(sweep: Sweep, rows: Sequence[Outcome], results: Results) -> dict[str, Any]:
-    """Everything, as JSON holds it."""
+    """Return the content of report.json."""
     return {
         "sweep": sweep.config.model_dump(mode="json"),
         "environment": describe_environment(sweep.config.seeds[0]),

@@ -1,4 +1,4 @@
-"""Running tasks in processes of their own, several at a time."""
+"""Run tasks in separate processes, several at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pres_dist.bench.ledger import FINISHED, Ledger, State
 from pres_dist.exit_codes import DIVERGED
 
 Tell = Callable[[Job, str], None]
-"""Called with a task and what became of it, whenever that changes."""
+"""Callback that receives a task and its new status."""
 PROGRAM = (sys.executable, "-m", "pres_dist")
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
@@ -25,7 +25,7 @@ _GRACE_SECONDS = 30.0
 
 @dataclass
 class _Child:
-    """A process at work on a task; what it `holds` is released when it has ended."""
+    """A child process that runs a task; the resources in `holds` are released when it exits."""
 
     task: Job
     process: subprocess.Popen[bytes]
@@ -34,17 +34,17 @@ class _Child:
 
 
 class Runner:
-    """Runs tasks as `python -m pres_dist`, and notes in the ledger how they end.
+    """Process pool that runs tasks as `python -m pres_dist` and records their outcomes.
 
-    Children are sessions of their own: Ctrl-C reaches this process alone, which ends
-    them before it leaves.
+    Each child has its own session: Ctrl-C interrupts only this process, which terminates the
+    children before it exits.
 
     Args:
-        ledger: the sweep's folder.
-        jobs: processes at a time.
-        nice: added to the niceness of each.
-        tell: follows what happens.
-        program: what to run as `pres-dist`; this installation's when None.
+        ledger: folder of the sweep.
+        jobs: number of concurrent processes.
+        nice: increment of the niceness of each process.
+        tell: callback for changes of status.
+        program: command to run as `pres-dist`; that of this installation if None.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Runner:
         self._children: list[_Child] = []
 
     def run(self, tasks: Iterable[Job]) -> None:
-        """Run all tasks that are not finished, in order; what several ask for, once."""
+        """Run all unfinished tasks in order; tasks with the same identity run once."""
         waiting = list({task.identity: task for task in reversed(list(tasks))}.values())[::-1]
         try:
             while waiting or self._children:
@@ -104,13 +104,13 @@ class Runner:
             )
 
     def _reap(self, interrupted: bool = False) -> None:
-        """Note the children that have ended."""
+        """Record the outcomes of the children that have exited."""
         for child in list(self._children):
             pid, status, usage = os.wait4(child.process.pid, os.WNOHANG)
             if not pid:
                 continue
             self._children.remove(child)
-            # Popen would otherwise look for the process once more.
+            # Keeps Popen from waiting for the process again.
             child.process.returncode = os.waitstatus_to_exitcode(status)
             outcome = _outcome(child.process.returncode, interrupted)
             self._ledger.attempt_ended(
@@ -126,7 +126,7 @@ class Runner:
             self._tell(child.task, "stopped" if outcome == "begun" else outcome)
 
     def _stop(self) -> None:
-        """End the children that are still there, with all that they have started."""
+        """Terminate the remaining children and all processes that they started."""
         deadline = time.monotonic() + _GRACE_SECONDS
         self._signal(signal.SIGTERM)
         while self._children:
@@ -136,7 +136,7 @@ class Runner:
             time.sleep(_POLL_SECONDS if self._children else 0)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To each child's session; a child not reaped yet still holds its number."""
+        """Signal each child's process group; the id of an unreaped child cannot be reused."""
         for child in self._children:
             os.killpg(child.process.pid, number)
 

@@ -1,4 +1,4 @@
-"""Means over seeds and their confidence intervals."""
+"""Compute means over seeds and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Estimate:
     """A mean over seeds.
 
     Attributes:
-        half: half the width of the 95% t-interval; None for a single value, which has none.
+        half: half the width of the 95% t-interval; None for a single value.
         count: number of values.
     """
 
@@ -30,7 +30,7 @@ class Estimate:
 
 
 def estimate(values: Iterable[float | None]) -> Estimate | None:
-    """Mean and 95% interval of the values that are there; None without any."""
+    """Return the mean and 95% interval of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -42,9 +42,9 @@ def estimate(values: Iterable[float | None]) -> Estimate | None:
 
 
 def t975(freedom: int) -> float:
-    """97.5% quantile of Student's t.
+    """Return the 97.5% quantile of Student's t distribution.
 
-    Beyond 30 degrees of freedom by its expansion around the normal quantile
+    Beyond 30 degrees of freedom, it is computed by an expansion around the normal quantile
     (Abramowitz and Stegun, 26.7.5).
     """
     if freedom <= len(_T975):

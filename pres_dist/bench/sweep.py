@@ -1,4 +1,4 @@
-"""A sweep from its plan to its results."""
+"""Run a sweep and collect its results."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pres_dist.bench.tuning import Choices, candidates, choose
 from pres_dist.errors import ConfigError
 
 Only = Mapping[str, Sequence[str]]
-"""For each property of a run, the values that are wanted; all where it is not named."""
+"""Filter of runs: allowed values by property; a property that is missing allows all values."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of a sweep: how far it is, and its figures if it is finished.
+    """One run of a sweep: its state, and its figures if it is finished.
 
     Attributes:
-        chosen: whether it counts in its cell; False for what tuning tried and left.
+        chosen: True if the run counts in its cell; False if tuning tried and rejected it.
     """
 
     task: Task
@@ -31,20 +31,20 @@ class Outcome:
 
 
 def run_sweep(sweep: Sweep, ledger: Ledger, runner: Runner, only: Only) -> None:
-    """Run what is not finished: the first seed with all that tuning tries, then the others."""
+    """Run all unfinished tasks: the first seed with the whole tuning grid, then other seeds."""
     runner.run(first_tasks(sweep, only))
     runner.run(other_tasks(sweep, choose(sweep, ledger), only))
 
 
 def first_tasks(sweep: Sweep, only: Only) -> list[Task]:
-    """The runs of the first seed: in every cell the whole grid of the tuning."""
+    """Return the runs of the first seed: the whole tuning grid in every cell."""
     seed = sweep.config.seeds[0]
     cells = [cell for cell in sweep.cells if _wanted(cell, seed, only)]
     return in_order((t for cell in cells for t in candidates(sweep, cell)), [seed])
 
 
 def other_tasks(sweep: Sweep, choices: Choices, only: Only) -> list[Task]:
-    """The runs of all other seeds in cells whose tuning has come to an end."""
+    """Return the runs of all other seeds in cells whose tuning has finished."""
     tasks = [
         sweep.task(cell, seed, tuned)
         for seed in sweep.config.seeds[1:]
@@ -55,7 +55,7 @@ def other_tasks(sweep: Sweep, choices: Choices, only: Only) -> list[Task]:
 
 
 def untuned_cells(sweep: Sweep, choices: Choices, only: Only) -> list[Cell]:
-    """Cells whose other seeds wait for the tuning."""
+    """Return the cells whose other seeds wait for tuning."""
     seeds = sweep.config.seeds[1:]
     return [
         cell
@@ -65,7 +65,7 @@ def untuned_cells(sweep: Sweep, choices: Choices, only: Only) -> list[Cell]:
 
 
 def outcomes(sweep: Sweep, ledger: Ledger) -> list[Outcome]:
-    """Every run of the whole sweep, with its results if it has any."""
+    """Return every run of the sweep, with its results if it has any."""
     choices = choose(sweep, ledger)
     return [
         Outcome(task, ledger.state(task), ledger.record(task), chosen)
@@ -81,10 +81,12 @@ def _all_tasks(sweep: Sweep, choices: Choices) -> Iterator[tuple[Task, bool]]:
 
 
 def parse_only(sweep: Sweep, texts: Sequence[str]) -> Only:
-    """`["stream=wikipedia,method=none"]` as a filter; a name given twice allows either value.
+    """Parse filters such as `["stream=wikipedia,method=none"]`.
+
+    A name given twice allows either value.
 
     Raises:
-        ConfigError: No such name, or a value that the sweep does not have.
+        ConfigError: An unknown name, or a value that the sweep does not have.
     """
     known = {
         "stream": list(sweep.config.streams),

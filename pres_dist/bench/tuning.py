@@ -1,4 +1,4 @@
-"""Choosing what the tuning's grid offers, by validation AP of the first seed alone."""
+"""Choose values from the tuning grid by validation AP of the first seed alone."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pres_dist.bench.plan import Cell, Sweep, Task, Values
 from pres_dist.bench.records import Record
 
 Choices = Mapping[Cell, Values | None]
-"""What each cell uses; None where not all that it depends on has been tried yet."""
+"""Chosen values of each cell; None until all candidates that it depends on are finished."""
 
 
 def candidates(sweep: Sweep, cell: Cell) -> list[Task]:
-    """The runs that try the whole grid in a cell."""
+    """Return the runs that try the whole grid in a cell."""
     return [sweep.task(cell, sweep.config.seeds[0], tuned) for tuned in sweep.grid]
 
 
 def choose(sweep: Sweep, ledger: Ledger) -> Choices:
-    """The values that are best by validation AP, for each cell.
+    """Return the values with the best validation AP for each cell.
 
-    Every method has tried the same number of them. With `per: method` the mean AP
-    over all cells of the method decides. A run that diverged has lost.
+    Every method tries the same number of values. With `per: method`, the values with the best mean
+    AP over all cells of the method are chosen. A diverged run ranks last.
     """
     if len(sweep.grid) == 1:
         return dict.fromkeys(sweep.cells, sweep.grid[0])
@@ -37,7 +37,7 @@ def choose(sweep: Sweep, ledger: Ledger) -> Choices:
 
 
 def _scores(sweep: Sweep, ledger: Ledger, cell: Cell) -> list[float] | None:
-    """Validation AP of each candidate; None while one is not finished."""
+    """Return the validation AP of each candidate; None until all are finished."""
     tasks = candidates(sweep, cell)
     if any(ledger.state(task) not in FINISHED for task in tasks):
         return None
@@ -50,7 +50,7 @@ def _score(record: Record | None) -> float:
 
 
 def _best(grid: Sequence[Values], scores: Sequence[list[float] | None]) -> Values | None:
-    """The candidate with the highest sum; the first of equals."""
+    """Return the candidate with the highest sum; the first of equals."""
     known = [row for row in scores if row is not None]
     if len(known) < len(scores):
         return None

@@ -1,4 +1,4 @@
-"""What a sweep tells whoever is watching."""
+"""Print the progress of a sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pres_dist.bench.tuning import choose
 
 
 def tell_jobs(jobs: Sequence[Job], ledger: Ledger) -> Tell:
-    """Prints a line whenever one of some jobs starts or ends."""
+    """Return a callback that prints a line whenever one of the jobs starts or ends."""
     started = time.monotonic()
     unique = {job.identity: job for job in jobs}
 
@@ -26,7 +26,7 @@ def tell_jobs(jobs: Sequence[Job], ledger: Ledger) -> Tell:
 
 
 def list_jobs(jobs: Iterable[Job], ledger: Ledger) -> None:
-    """Print every job in the order of running, and how far each is."""
+    """Print every job and its state, in the order of running."""
     for job in jobs:
         print(f"{ledger.state(job):<9}{job.label}")
 
@@ -42,7 +42,7 @@ def _line(ledger: Ledger, job: Job, event: str, progress: str, started: float) -
 
 
 class Watch:
-    """Prints a line whenever a run starts or ends."""
+    """Callback that prints a line whenever a run starts or ends."""
 
     def __init__(self, sweep: Sweep, ledger: Ledger, only: Only) -> None:
         self._sweep, self._ledger, self._only = sweep, ledger, only
@@ -55,13 +55,13 @@ class Watch:
         print(_line(self._ledger, task, event, progress, self._started), flush=True)
 
     def all_finished(self) -> bool:
-        """Whether nothing is left of what was to be run."""
+        """Return True if all selected runs are finished."""
         waiting = untuned_cells(self._sweep, choose(self._sweep, self._ledger), self._only)
         states = [self._ledger.state(task) for task in self._tasks().values()]
         return not waiting and all(state in FINISHED for state in states)
 
     def _tasks(self) -> dict[str, Task]:
-        """What is to be run as far as is known, each computation once."""
+        """Return the runs known so far by identity, each computation once."""
         choices = choose(self._sweep, self._ledger)
         tasks = first_tasks(self._sweep, self._only)
         tasks += other_tasks(self._sweep, choices, self._only)
@@ -69,7 +69,7 @@ class Watch:
 
 
 def list_runs(sweep: Sweep, ledger: Ledger, only: Only) -> None:
-    """Print every run in the order of running, and how far each is."""
+    """Print every run and its state, in the order of running."""
     choices = choose(sweep, ledger)
     seen: set[str] = set()
     for task in [*first_tasks(sweep, only), *other_tasks(sweep, choices, only)]:

@@ -1,4 +1,4 @@
-"""What a scaling bench is asked for."""
+"""Configuration of a scaling bench."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class ScalingConfig(Config):
-    """Numbers of workers x ways to scale x launchers, each with several seeds."""
+    """Numbers of workers x scaling modes x launchers, each with several seeds."""
 
     workers: list[Positive] = Field([1, 2], min_length=1)
     """Numbers of workers."""
     modes: list[Mode] = Field(list(MODES), min_length=1)
-    """strong: the configured temporal batch in all; weak: that much for each worker."""
+    """strong: the configured temporal batch for all workers together; weak: for each worker."""
     launchers: list[Launcher] = Field(["torchrun"], min_length=1)
-    """What starts the workers."""
+    """Launchers of the workers."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1], min_length=1)
     """Values of training.seed."""
     repeats: int = Field(1, ge=1)
-    """Runs of each seed."""
+    """Number of runs of each seed."""
     targets: list[float] = Field([-0.01])
-    """Validation AP to time; 0 or below is relative to the best that one worker reaches."""
+    """Validation AP to time; 0 or below is relative to the best of one worker."""
     references: list[str] = Field([])
     """Further one-worker configurations to try, as NAME=VALUE,... of settings."""

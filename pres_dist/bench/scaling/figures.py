@@ -1,4 +1,4 @@
-"""The plots of a scaling bench: figures against workers, fits, and those of each point."""
+"""Plots of a scaling bench: figures against workers, fits, and plots of each point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Line = tuple[Mode, Launcher]
 
 
 def scaling_figures(report: ScalingReport) -> list[Figure]:
-    """The plots that the report has data for."""
+    """Return the plots that the report has data for."""
     made = [
         _with_ideal(report, _rate(report)),
         _against_workers(
@@ -63,7 +63,7 @@ def _figure(name: str) -> Of:
 
 
 def _lines(report: ScalingReport) -> dict[Line, list[Point]]:
-    """Points of each way to scale and launcher, by workers."""
+    """Return the points of each scaling mode and launcher, by workers."""
     asked = report.asked
     lines = {
         (mode, launcher): [
@@ -111,7 +111,7 @@ def _against_workers(
 
 
 def _line(name: str, points: Sequence[Point], of: Of, series: int) -> list[dict[str, Any]]:
-    """A line; points with more threads than cores are hollow."""
+    """Return the traces of a line; points with more threads than cores are hollow."""
     known = [(point, value) for point in points if (value := of(point)) is not None]
     if not known:
         return []

@@ -1,4 +1,4 @@
-"""Two models of scaling, fitted to the points of a bench by least squares."""
+"""Fit two models of scaling to the points of a bench by least squares."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pres_dist.bench.scaling.config import Launcher
 from pres_dist.bench.scaling.schema import Fit, Observation, Point
 
 FEWEST = 3
-"""Different values of x that a line needs to leave residuals."""
+"""Smallest number of different values of x for which a fitted line has residuals."""
 MOVING = ("pull", "push", "all_reduce")
-"""Stages in which workers move state and gradients, and work on what they move."""
+"""Stages in which workers send and receive state and gradients, and process them."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """y = `at_zero` + `slope` x."""
+    """A line, y = `at_zero` + `slope` x."""
 
     at_zero: float
     slope: float
@@ -29,7 +29,7 @@ class Line:
 
 
 def fits(points: Iterable[Point], launchers: Iterable[Launcher]) -> list[Fit]:
-    """Both models for each launcher, on the points whose workers had a core or GPU each."""
+    """Fit both models for each launcher, on points whose workers had a core or GPU each."""
     usable = [p for p in points if p.done and not p.oversubscribed and p.modes]
     made = []
     for launcher in launchers:
@@ -39,7 +39,7 @@ def fits(points: Iterable[Point], launchers: Iterable[Launcher]) -> list[Fit]:
 
 
 def amdahl(points: Sequence[Point], launcher: Launcher) -> Fit:
-    """Seconds an event = serial + parallel / workers (Amdahl, AFIPS 1967), on strong scaling.
+    """Fit seconds per event = serial + parallel / workers (Amdahl, AFIPS 1967) to strong scaling.
 
     `serial_share` is serial / (serial + parallel).
     """
@@ -58,10 +58,10 @@ def amdahl(points: Sequence[Point], launcher: Launcher) -> Fit:
 
 
 def communication(points: Sequence[Point], launcher: Launcher) -> Fit:
-    """Seconds of moving in a step = latency + bytes / bandwidth, a worker, where there are several.
+    """Fit communication seconds per step = latency + bytes / bandwidth, with several workers.
 
-    Bytes are those of node state that a worker moves to and from others, and of gradients that
-    it sends; seconds those of pull, push and all-reduce, with the work on rows that is in them.
+    Bytes are the node state that a worker exchanges with others and the gradients that it sends.
+    Seconds are the pull, push and all-reduce stages, including their processing of rows.
     """
     seen = [
         (point, _moved(point), sum(_seconds(point, stage) for stage in MOVING))
@@ -78,7 +78,7 @@ def communication(points: Sequence[Point], launcher: Launcher) -> Fit:
 
 
 def _moved(point: Point) -> float:
-    """Bytes of a worker in a step."""
+    """Return the bytes that a worker moves in a step, on average."""
     moved = sum(share.remote_bytes + share.gradient_bytes for share in point.shares)
     return moved / point.workers
 
@@ -89,7 +89,7 @@ def _seconds(point: Point, stage: str) -> float:
 
 
 def _fitted(pairs: Sequence[tuple[float, float]], of_x: str) -> tuple[Line | None, str | None]:
-    """The line that is best by relative residuals, or why there is none."""
+    """Return the line with the least squared relative residuals, or the reason for having none."""
     different = len({x for x, _ in pairs})
     if different < FEWEST:
         return None, (

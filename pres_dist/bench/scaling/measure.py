@@ -1,6 +1,6 @@
-"""What a finished run measured, from what its folder holds.
+"""Read the measurements of a finished run from its folder.
 
-Quantities by step are means over all training steps of the run.
+Quantities per step are means over all training steps of the run.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pres_dist.report.worker_figures import SPLIT
 from pres_dist.run_files import ENVIRONMENT, METRICS
 
 OTHER = "other"
-"""Seconds of training outside of all stages, above all those of checkpoints."""
+"""Name of the training time outside of all stages, mostly for checkpoints."""
 PARTS = (*SPLIT, OTHER)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished run.
+    """Measurements of a finished run.
 
     Attributes:
-        environment: what it was computed with and on, as environment.json has it.
-        oversubscribed: whether its machine had fewer usable cores than threads of workers.
+        environment: content of environment.json, with versions and hardware.
+        oversubscribed: True if a machine had fewer usable cores than worker threads.
     """
 
     record: Record
@@ -45,23 +45,23 @@ class Measured:
     oversubscribed: bool
 
     def total(self, name: str) -> float:
-        """A figure of the epochs, added up."""
+        """Return the sum of a figure over epochs."""
         return sum(getattr(epoch, name) for epoch in self.epochs)
 
     def of_workers(self, name: str) -> list[float]:
-        """A figure of every worker that has it."""
+        """Return a figure of every worker that has it."""
         values = [getattr(share, name) for share in self.shares]
         return [value for value in values if value is not None]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A figure of a run.
+    """Definition of a figure of a run.
 
     Attributes:
-        unit: in words.
-        better: whether more or less of it is better; None where neither is.
-        of: the figure; None where the run has none.
+        unit: description of the figure and its unit.
+        better: "more" or "less", whichever is better; None if neither is.
+        of: function that returns the figure of a run, or None if the run has none.
     """
 
     unit: str
@@ -91,7 +91,7 @@ def _largest(name: str) -> Callable[[Measured], float | None]:
 
 
 def _by_stage(stage: str) -> Callable[[Measured], float | None]:
-    """Mean over workers."""
+    """Return a function for the mean seconds of a stage over workers."""
 
     def of(run: Measured) -> float | None:
         return fmean(s.seconds.get(stage, 0.0) for s in run.shares) if run.shares else None
@@ -100,7 +100,7 @@ def _by_stage(stage: str) -> Callable[[Measured], float | None]:
 
 
 def _balance(run: Measured) -> float | None:
-    """Largest over mean seconds of computing of the workers."""
+    """Return the largest compute time of a worker relative to the mean."""
     return imbalance([share.seconds.get("compute", 0.0) for share in run.shares])
 
 
@@ -115,7 +115,7 @@ def _cpu_microseconds(run: Measured) -> float | None:
 
 
 def _step_rate(run: Measured) -> float | None:
-    """By the worker that took longest."""
+    """Return the events/s of the steps alone, by the slowest worker."""
     seconds = [sum(s.seconds.values()) - s.seconds[OTHER] for s in run.shares]
     spent = run.steps * max(seconds, default=0.0)
     return run.total("events") / spent if spent else None
@@ -192,11 +192,11 @@ QUANTITIES: dict[str, Quantity] = {
         _best("prediction_ratio"),
     ),
 }
-"""Figures of a run. Those of PRES and pending events are of the epoch best in validation."""
+"""Figures of a run. Figures of PRES and pending events are of the best epoch in validation."""
 
 
 def measured(run_dir: Path, record: Record) -> Measured:
-    """Read what a finished run's folder holds.
+    """Read the measurements of a finished run from its folder.
 
     Raises:
         DataError: metrics.jsonl is damaged.
@@ -221,13 +221,13 @@ def measured(run_dir: Path, record: Record) -> Measured:
         backend=told[-1].get("backend") if told else None,
         environment=environment,
         pending_events_max=max(pending, default=None),
-        # The other machines are taken to be like that of worker 0.
+        # Assumes that the other machines equal that of worker 0.
         oversubscribed=_oversubscribed(shares, environment["hardware"]["usable_cores"]),
     )
 
 
 def imbalance(values: Sequence[float]) -> float | None:
-    """Largest over mean; 1 is even."""
+    """Return the largest value divided by the mean; 1 is perfectly balanced."""
     mean = fmean(values) if values else 0
     return max(values) / mean if mean else None
 
@@ -245,12 +245,12 @@ def _epoch(epoch: Mapping[str, Any]) -> Epoch:
 
 
 def _by_rank(told: Sequence[Record]) -> list[list[Record]]:
-    """For each worker, what its epochs recorded."""
+    """Return the epoch records of each worker."""
     return [list(epochs) for epochs in zip(*(one["workers"] for one in told), strict=True)]
 
 
 def _share(epochs: Sequence[Record], steps: int, trained: float) -> WorkerShare:
-    """What a worker did in all epochs, which took so many steps and seconds of training."""
+    """Aggregate a worker's epochs, with `steps` training steps and `trained` seconds in total."""
     last, steps = epochs[-1], max(steps, 1)
     traffic = [volume for one in epochs for volume in (one.get("traffic") or {}).values()]
     seconds = {
@@ -258,7 +258,7 @@ def _share(epochs: Sequence[Record], steps: int, trained: float) -> WorkerShare:
         for name in SPLIT
         if name in last["seconds"]
     }
-    # Reads ahead run beside other stages, whose sum may then be more than the time it took.
+    # Prefetching overlaps with other stages, so that their sum may exceed the elapsed time.
     seconds[OTHER] = max(trained - sum(seconds.values()), 0.0)
     ranges = [one.get("compute_by_range") or [] for one in epochs]
     shortest = min(len(one) for one in ranges)
@@ -278,7 +278,7 @@ def _share(epochs: Sequence[Record], steps: int, trained: float) -> WorkerShare:
 
 
 def _oversubscribed(shares: Sequence[WorkerShare], cores: int | None) -> bool:
-    """Whether threads of workers on the CPU outnumber the usable cores of a machine."""
+    """Return True if the threads of CPU workers exceed the usable cores of a machine."""
     threads: Counter[str] = Counter()
     for share in shares:
         threads[share.host] += share.threads if share.device == "cpu" else 0

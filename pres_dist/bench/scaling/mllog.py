@@ -1,9 +1,9 @@
-"""report.mllog: the runs as lines of MLPerf's training log.
+"""Write report.mllog: the runs in the format of MLPerf's training log.
 
-The format is that of the package mlperf_logging (`:::MLLOG` and a JSON object with namespace,
-time_ms, event_type, key, value and metadata); keys that it does not know are `events_per_second`
-and `workers`. Lines of a run follow each other; the namespace names the run. Times come from
-the run's records, to about the length of its start.
+The format is defined by the package mlperf_logging (`:::MLLOG` and a JSON object with namespace,
+time_ms, event_type, key, value and metadata). The keys `events_per_second` and `workers` are not
+part of it. Lines of a run are consecutive, and the namespace identifies the run. Times are computed
+from the run's records, and may be off by about its start-up time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ START, END, POINT = "INTERVAL_START", "INTERVAL_END", "POINT_IN_TIME"
 
 
 def mllog(report: ScalingReport) -> str:
-    """All lines, of the runs that are done."""
+    """Return the lines of all finished runs."""
     lines = [line for run in report.runs if run.state == "done" for line in _run(report, run)]
     return "".join(f"{line}\n" for line in lines)
 
 
 def namespace(run: Run) -> str:
-    """What names a run in the log."""
+    """Return the namespace that identifies a run in the log."""
     changed = "".join(f"-{name}={value}" for name, value in run.changes.items())
     place = f"{run.launcher}-w{run.workers}-b{run.batch_size}{changed}"
     return f"{place}-s{run.seed}-r{run.repeat}"
@@ -66,7 +66,7 @@ def _platform(run: Run, hardware: dict[str, Any]) -> str:
 
 
 class _Writer:
-    """Makes the lines of a run, and keeps its time."""
+    """Writer of the log lines of a run, with its simulated clock."""
 
     def __init__(self, namespace: str, started: float) -> None:
         self._namespace, self._now = namespace, started

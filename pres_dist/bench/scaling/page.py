@@ -1,4 +1,4 @@
-"""report.html of a scaling bench."""
+"""Write report.html of a scaling bench."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pres_dist.report.html import sections, write_page
 from pres_dist.report.progress import number
 
 MARK = "°"
-"""Behind the number of workers of a point with more threads than cores."""
+"""Mark after the number of workers of a point with more threads than cores."""
 STANDS_IN = "CPU"
 BUSY = 0.9
-"""CPU time of a worker alone by second, below which others have had its core."""
+"""CPU seconds per second of a single worker below which other processes used its core."""
 TITLES = {
     "strong": (
         "Strong scaling",
@@ -48,7 +48,7 @@ COST = (
 
 
 def write_scaling_page(path: Path, report: ScalingReport) -> bool:
-    """Write the page; False, with a note, without plotly or jinja2."""
+    """Write the page; without plotly or jinja2, print a note and return False."""
     return write_page(
         path,
         "scaling.html.j2",
@@ -80,7 +80,7 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
 
 
 def warnings(report: ScalingReport) -> list[str]:
-    """What a reader must know before reading any figure."""
+    """Return the warnings to read before any figure."""
     lines = []
     points = [point for point in report.points if point.done]
     over = [point for point in points if point.oversubscribed]
@@ -106,7 +106,7 @@ def warnings(report: ScalingReport) -> list[str]:
 
 
 def _busy(points: Sequence[Point]) -> list[str]:
-    """Whether something else took the cores: a worker alone waits for nobody."""
+    """Warn if other processes used the cores; a single worker never waits for other workers."""
     alone = [p.figures["cpu_share"] for p in points if p.workers == 1 and p.stands_in]
     lowest = min((share.lowest for share in alone if share is not None), default=1.0)
     if lowest >= BUSY:
@@ -118,7 +118,7 @@ def _busy(points: Sequence[Point]) -> list[str]:
 
 
 def fit_line(fit: Fit) -> str:
-    """A fit in words."""
+    """Describe a fit in words."""
     title = {"amdahl": "Amdahl", "communication": "Communication"}[fit.kind]
     told = [f"{title}, {fit.launcher}:"]
     if "serial_share" in fit.parameters:
@@ -132,7 +132,7 @@ def fit_line(fit: Fit) -> str:
 
 
 def _facts(report: ScalingReport) -> list[tuple[str, str]]:
-    """What identifies a bench at a glance."""
+    """Return the key facts of a bench."""
     asked, hardware = report.asked, report.environment["hardware"]
     devices = sorted({share.device for point in report.points for share in point.shares})
     commits = {run.git_commit for run in report.runs if run.git_commit}
@@ -188,7 +188,7 @@ def _legend(report: ScalingReport) -> str:
 
 
 def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
-    """Speed and quality, then what it took."""
+    """Return the tables of speed and quality, then of cost."""
     title, caption = TITLES[mode]
     points = [point for point in report.points if mode in point.modes]
     points.sort(key=lambda point: (report.asked.launchers.index(point.launcher), point.workers))
@@ -250,7 +250,7 @@ def _cells(
 def measured(
     value: Interval | None, decimals: int, scale: float = 1.0, with_interval: bool = True
 ) -> str:
-    """`12,354 ± 120`; without the interval where there is one value."""
+    """Format as `12,354 ± 120`; without the interval if there is a single value."""
     if value is None:
         return NONE
     text = number(value.mean * scale, decimals)
@@ -260,6 +260,6 @@ def measured(
 
 
 def _time_to(point: Point, target: str) -> str:
-    """Mean over the runs that reach it, and how many do where not all."""
+    """Format the mean over the runs that reach the target, and their number if not all do."""
     text, reached = measured(point.time_to.get(target), 1), point.reached.get(target, 0)
     return text if reached in (0, point.done) else f"{text} ({reached} of {point.done})"

@@ -1,4 +1,4 @@
-"""From a configuration and numbers of workers to the runs of a scaling bench."""
+"""Expand a configuration and numbers of workers into the runs of a scaling bench."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH = "training.batch_size"
 
 @dataclass(frozen=True)
 class Setup:
-    """What is compared: so many workers on a temporal batch.
+    """A compared setup: a launcher, a number of workers, a temporal batch and other settings.
 
     Attributes:
         batch_size: events in a temporal batch, of all workers together.
@@ -40,7 +40,7 @@ class Setup:
 
     @property
     def label(self) -> str:
-        """For people, and for names of files."""
+        """Readable name, also used for file names."""
         changed = "".join(f"-{name.split('.')[-1]}{value}" for name, value in self.changes)
         text = f"{self.launcher}-w{self.workers}-b{self.batch_size}{changed}"
         return "".join(c if c.isalnum() or c in "-._" else "_" for c in text)
@@ -48,7 +48,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class ScalingRun(Job):
-    """One run: a setup with a seed. One that was stopped starts anew, for its time is wanted."""
+    """One run: a setup with a seed.
+
+    An interrupted run restarts from scratch, since its duration is the result.
+    """
 
     setup: Setup
     seed: int
@@ -75,7 +78,7 @@ class ScalingRun(Job):
         return ["ray", str(file), *workers, "--run-dir", str(run_dir)]
 
     def launcher(self, scratch: Path) -> list[str]:
-        """Torchrun as launch/torchrun.sh calls it, with nothing that listens to other machines."""
+        """Return the arguments of torchrun as in launch/torchrun.sh, closed to other hosts."""
         if self.setup.launcher != "torchrun":
             return []
         return [
@@ -95,7 +98,7 @@ class ScalingRun(Job):
             "GLOO_SOCKET_IFNAME": loopback,
             "NCCL_SOCKET_IFNAME": loopback,
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-            # Sooner than the runner loses patience and leaves workers without their agent.
+            # Shorter than the runner's grace period, or workers would outlive their agent.
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5",
         }
 
@@ -104,15 +107,15 @@ class ScalingRun(Job):
 
 
 class ScalingPlan:
-    """A scaling bench whose every run has been checked.
+    """A scaling bench with every run validated.
 
     Args:
-        asked: numbers of workers and so on.
-        path: file of the configuration.
-        overrides: settings laid over it, as typed.
+        asked: configuration of the bench.
+        path: configuration file of the runs.
+        overrides: settings that override it, as typed.
 
     Raises:
-        ConfigError: The configuration is wrong, or so many workers cannot share it.
+        ConfigError: The configuration is invalid, or cannot be divided among the workers.
     """
 
     def __init__(self, asked: ScalingConfig, path: Path, overrides: Sequence[str]) -> None:
@@ -130,17 +133,17 @@ class ScalingPlan:
 
     @property
     def rounds(self) -> list[Round]:
-        """Every seed, then every seed again."""
+        """All rounds: every seed once, then every seed again for each repeat."""
         return [(seed, repeat) for repeat in range(self.asked.repeats) for seed in self.asked.seeds]
 
     def runs(self) -> Iterator[ScalingRun]:
-        """Round by round, so that what else the machine does falls on all setups alike."""
+        """Yield the runs round by round, so that other load on the machine affects all setups."""
         for seed, repeat in self.rounds:
             for setup in self.modes:
                 yield self.run(setup, (seed, repeat))
 
     def run(self, setup: Setup, at: Round) -> ScalingRun:
-        """The run of a setup in a round."""
+        """Return the run of a setup in a round."""
         if (setup, at) not in self._made:
             self._made[setup, at] = self._make(setup, at)
         return self._made[setup, at]
@@ -158,7 +161,7 @@ class ScalingPlan:
         return load_config(self._path, [*self._overrides, *more])
 
     def _all_setups(self) -> dict[Setup, list[Mode]]:
-        """Every setup with the ways of scaling that it is a point of; references have none."""
+        """Return every setup with the scaling modes that it is a point of; references have none."""
         batch = self._batch
         setups: dict[Setup, list[Mode]] = {}
         for launcher in self.asked.launchers:
@@ -171,7 +174,7 @@ class ScalingPlan:
         return setups
 
     def _references(self) -> Iterator[Setup]:
-        """Configurations of one worker, of which the fastest is what others are held against."""
+        """Yield the configurations of one worker; the fastest is the baseline of efficiency."""
         batch = self._batch
         make, parallel = partial(Setup, self.asked.launchers[0], 1), self.base.parallel
         alone: Changes = ()
@@ -189,7 +192,7 @@ class ScalingPlan:
             yield make(_numbered(size, "command line: --reference"), tuple(values.items()))
 
     def _check(self, setup: Setup) -> None:
-        """Raise ConfigError for what would fail only once it runs."""
+        """Raise ConfigError for settings that would otherwise fail only at run time."""
         config = self._config(setup)
         try:
             training_grid(config.parallel, 0, setup.workers)
@@ -206,7 +209,7 @@ class ScalingPlan:
 
 
 def _numbered(config: RunConfig, place: str) -> int:
-    """Events of a temporal batch; ConfigError where a calibration would choose them."""
+    """Return the temporal batch size; raise ConfigError if calibration would choose it."""
     if config.training.batch_size == "auto":
         raise ConfigError(
             f"{place}: training.batch_size must be a number where workers are compared, got auto"
@@ -215,13 +218,13 @@ def _numbered(config: RunConfig, place: str) -> int:
 
 
 def _refuse_seeds(texts: Sequence[str]) -> None:
-    """Raise ConfigError for a seed that the bench's own would overrule."""
+    """Raise ConfigError for a seed, which the bench would override."""
     if any("training.seed" in text.split("=")[0] or ",training.seed=" in text for text in texts):
         raise ConfigError("command line: training.seed has no effect here, --seeds has it")
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:
-    """`parallel.slices=1,training.num_threads=2`."""
+    """Yield names and values parsed from text like `parallel.slices=1,training.num_threads=2`."""
     for part in text.split(","):
         name, equals, value = part.partition("=")
         if not (name and equals and value):

@@ -1,4 +1,4 @@
-"""Plots of what each point of a scaling bench did: a row or a line for each."""
+"""Plots with a row or a line for each point of a scaling bench."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pres_dist.bench.scaling.schema import Point, ScalingReport
 from pres_dist.report.figure import Figure, bars, make_figure
 
 Values = Sequence[tuple[str, Callable[[Point], float | None]]]
-"""Bars by name: what each shows of a point."""
+"""Names of bars, each with a function for its value at a point."""
 
 
 def point_figures(report: ScalingReport) -> list[Figure | None]:
-    """All plots; None for one that has no data."""
+    """Return all plots; None for a plot without data."""
     return [
         _stages(report),
         _bars(
@@ -58,14 +58,14 @@ def point_figures(report: ScalingReport) -> list[Figure | None]:
 
 
 def _points(report: ScalingReport) -> list[Point]:
-    """Points of some way to scale that have a finished run."""
+    """Return the points of a scaling mode that have a finished run."""
     points = [point for point in report.points if point.done and point.modes]
     order = report.asked.launchers.index
     return sorted(points, key=lambda p: (order(p.launcher), p.workers, p.batch_size))
 
 
 def _row(report: ScalingReport, point: Point) -> str:
-    """A short name, for a phone has little room: `2 on 1,600`, workers on temporal batch."""
+    """Return a name that is short enough for phones: `2 on 1,600`, workers on temporal batch."""
     launcher = f", {point.launcher}" if len(report.asked.launchers) > 1 else ""
     return f"{point.workers} on {point.batch_size:,}{launcher}"
 
@@ -87,7 +87,7 @@ def _bars(
     unit: str,
     stacked: bool = True,
 ) -> Figure | None:
-    """A row for each point; bars that are zero everywhere are left out."""
+    """Plot a row of bars for each point, without bars that are zero everywhere."""
     points = _points(report)
     labels = [_row(report, point) for point in points]
     traces = [
@@ -99,7 +99,7 @@ def _bars(
 
 
 def _in_rows(figure: Figure | None, rows: int, stacked: bool = True) -> Figure | None:
-    """Horizontal bars, as high as so many labelled rows need with axis and legend."""
+    """Make the bars horizontal, and set a height that fits the rows, axis and legend."""
     if figure is not None:
         mode = "stack" if stacked else "group"
         figure.layout.update(barmode=mode, bargap=0.25, height=max(290, 120 + 22 * rows))
@@ -108,7 +108,7 @@ def _in_rows(figure: Figure | None, rows: int, stacked: bool = True) -> Figure |
 
 
 def _stages(report: ScalingReport) -> Figure | None:
-    """A row for each worker of each point."""
+    """Plot the seconds by stage, with a row for each worker of each point."""
     rows = [
         (f"{_row(report, point)} #{share.rank}", share)
         for point in _points(report)
@@ -177,6 +177,6 @@ def _pending(report: ScalingReport) -> Figure | None:
         stacked=False,
     )
     if figure is not None:
-        # A mean below ten beside a largest of hundreds shows only on a logarithmic axis.
+        # Means below 10 and maxima in the hundreds are both visible only on a log axis.
         figure.layout["xaxis"].update(type="log", dtick=1)
     return figure

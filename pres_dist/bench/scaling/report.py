@@ -1,4 +1,4 @@
-"""The reports of a scaling bench: JSON by its schema, MLPerf's log lines, and a page."""
+"""Write the reports of a scaling bench: JSON by its schema, MLPerf log lines, and a page."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MLLOG = "report.mllog"
 
 
 def write_scaling_reports(plan: ScalingPlan, ledger: Ledger) -> list[Path]:
-    """Write report.json, report.mllog and report.html from what the bench's folder holds.
+    """Write report.json, report.mllog and report.html from the bench's folder.
 
     Returns:
-        What was written: the page needs plotly and jinja2.
+        Paths of the written files: report.html only with plotly and jinja2.
     """
     report = scaling_report(plan, ledger)
     paths = [ledger.folder / name for name in (JSON, MLLOG)]
@@ -34,7 +34,7 @@ def write_scaling_reports(plan: ScalingPlan, ledger: Ledger) -> list[Path]:
 
 
 def scaling_report(plan: ScalingPlan, ledger: Ledger) -> ScalingReport:
-    """Everything that the runs in the folder say."""
+    """Build the complete report from the runs in the folder."""
     found = results(plan, ledger)
     runs = [run for by_round in found.runs.values() for run in by_round.values()]
     points = list(found.points.values())

@@ -1,4 +1,4 @@
-"""The runs of a scaling bench put together: points, and the reference they are held against."""
+"""Aggregate the runs of a scaling bench into points, and choose the reference."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LINES_OF_A_FAILURE = 3
 
 @dataclass(frozen=True)
 class Results:
-    """What a bench came to.
+    """Results of a bench.
 
     Attributes:
-        environment: of the newest finished run; None without any.
+        environment: environment of the newest finished run; None without any.
     """
 
     runs: BySetup
@@ -42,7 +42,7 @@ class Results:
 
 
 def results(plan: ScalingPlan, ledger: Ledger) -> Results:
-    """Read every run that the folder holds."""
+    """Read and aggregate every run in the folder."""
     found = {
         setup: {at: _read(plan.run(setup, at), ledger) for at in plan.rounds}
         for setup in plan.modes
@@ -73,19 +73,19 @@ def _fastest(candidates: Mapping[Setup, Candidate]) -> Setup | None:
 
 
 def _newest(runs: Iterable[Measured | None]) -> Mapping[str, Any] | None:
-    """Environment of the newest run."""
+    """Return the environment of the newest run; None without any."""
     environments = [told.environment for told in runs if told is not None]
     return max(environments, key=lambda environment: str(environment["date"]), default=None)
 
 
 def mean(runs: Iterable[Run], name: str = "events_per_second") -> float | None:
-    """A figure's mean over the runs that have it."""
+    """Return the mean of a figure over the runs that have it; None without any."""
     found = estimate(run.figures.get(name) for run in runs)
     return None if found is None else found.mean
 
 
 def interval(values: Iterable[float | None]) -> Interval | None:
-    """Mean and 95% interval of the values that are there."""
+    """Return the mean and 95% interval of the values that are not None."""
     known = [value for value in values if value is not None]
     found = estimate(known)
     if found is None:
@@ -94,7 +94,7 @@ def interval(values: Iterable[float | None]) -> Interval | None:
 
 
 def _read(run: ScalingRun, ledger: Ledger) -> tuple[Run, Measured | None]:
-    """A run as the folder has it, and its figures if it has ended well."""
+    """Read a run from the folder, with its measurements if it finished successfully."""
     setup, state = run.setup, ledger.state(run)
     described = {
         "launcher": setup.launcher,
@@ -134,7 +134,7 @@ def _timed(run: Run, told: Measured | None, targets: Mapping[str, float]) -> Run
 
 
 def _last_words(log: Path) -> str | None:
-    """The end of what a failed run printed."""
+    """Return the last lines of a failed run's log."""
     if not log.exists():
         return None
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -144,11 +144,11 @@ def _last_words(log: Path) -> str | None:
 def _targets(
     plan: ScalingPlan, alone: Iterable[Mapping[Round, tuple[Run, Measured | None]]]
 ) -> dict[str, float]:
-    """Validation AP to reach; relative ones need a configuration of one worker.
+    """Return the target validation APs by label; relative targets need one-worker results.
 
     Args:
-        plan: says which.
-        alone: the runs of each such configuration.
+        plan: bench with the targets.
+        alone: runs of each one-worker configuration.
     """
     means = [mean((run for run, _ in rounds.values()), "validation_ap") for rounds in alone]
     best = max((ap for ap in means if ap is not None), default=None)
@@ -208,7 +208,10 @@ def _point(
 
 
 def _figure(name: str, runs: Sequence[Run]) -> Interval | None:
-    """A figure over runs. Repeats of a seed compute the same: quality is over seeds alone."""
+    """Average a figure over runs.
+
+    Repeats of a seed have equal quality, so figures of quality are averaged over seeds alone.
+    """
     if name not in OF_SEEDS:
         return interval(run.figures[name] for run in runs)
     return interval({run.seed: run.figures[name] for run in runs}.values())
@@ -218,23 +221,23 @@ OF_SEEDS = (
     *("test_ap", "test_auc", "test_mrr", "validation_ap", "gate", "coherence", "prediction_ratio"),
     *("pending_events_mean", "pending_events_max", "pending_share"),
 )
-"""Figures that are the same in each repeat of a seed."""
+"""Figures that are equal in each repeat of a seed."""
 
 
 def _ratio(run: Run, other: Run | None) -> float | None:
-    """Events/s over those of another run."""
+    """Return the events/s of a run relative to another run."""
     rate = run.figures.get("events_per_second")
     base = other.figures.get("events_per_second") if other else None
     return rate / base if rate and base else None
 
 
 def _mean_shares(runs: Sequence[Sequence[WorkerShare]]) -> list[WorkerShare]:
-    """Each worker's share, averaged over runs."""
+    """Average each worker's share over runs."""
     return [_mean_share(shares) for shares in zip(*runs, strict=True)]
 
 
 def _mean_share(shares: Sequence[WorkerShare]) -> WorkerShare:
-    """One worker's share in several runs."""
+    """Average one worker's share over several runs."""
     first = shares[0]
     ranges = zip(*(share.compute_by_range for share in shares), strict=False)
     devices = [s.peak_device_bytes for s in shares if s.peak_device_bytes is not None]

@@ -1,4 +1,4 @@
-"""report.json of a scaling bench: these classes are its schema."""
+"""Schema of report.json of a scaling bench."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part(BaseModel):
 
 
 class Interval(Part):
-    """Values of several runs."""
+    """Mean and spread of a value over several runs."""
 
     mean: float
     half: float | None
@@ -30,7 +30,7 @@ class Interval(Part):
 
 
 class WorkerShare(Part):
-    """What one worker did, by training step; means over epochs (and runs, in a point)."""
+    """Work of one worker per training step; means over epochs (and runs, in a point)."""
 
     rank: int
     host: str
@@ -38,16 +38,16 @@ class WorkerShare(Part):
     """Name of the GPU, or cpu."""
     threads: int
     seconds: dict[str, float]
-    """Seconds of a step by stage: sample, pull, compute, push, all_reduce, wait, and other: what
-    training spent outside of all stages, above all on checkpoints."""
+    """Seconds of a step by stage: sample, pull, compute, push, all_reduce, wait, and other: time
+    of training outside of all stages, mostly for checkpoints."""
     local_bytes: float
-    """Node state it read and wrote in a step that did not leave the process."""
+    """Bytes of node state read and written in a step within the process."""
     remote_bytes: float
-    """Node state that moved between it and other workers in a step."""
+    """Bytes of node state exchanged with other workers in a step."""
     gradient_bytes: float
-    """What it sent in a step to add up gradients."""
+    """Bytes sent in a step for the all-reduce of gradients."""
     compute_by_range: list[float]
-    """Seconds of computing in an epoch, by consecutive range (a tenth) of its steps."""
+    """Compute seconds in an epoch, by consecutive range (a tenth) of its steps."""
     peak_host_bytes: float
     peak_device_bytes: float | None
 
@@ -59,7 +59,7 @@ class Epoch(Part):
     events: int
     validation_ap: float | None
     seconds: float
-    """Wall clock of training and validation."""
+    """Wall-clock seconds of training and validation."""
     train_seconds: float
     train_cpu_seconds: float
 
@@ -71,58 +71,58 @@ class Run(Part):
     workers: int
     batch_size: int
     changes: dict[str, str]
-    """Settings that differ from the bench's configuration, batch size and seed aside."""
+    """Settings that differ from the bench's configuration, except batch size and seed."""
     seed: int
     repeat: int
     state: State
     fingerprint: str
     error: str | None
-    """What a failed run said last."""
+    """Last lines of a failed run's log."""
     date: str | None = None
     git_commit: str | None = None
     backend: str | None = None
     """gloo or nccl; None for one worker."""
     interfaces: dict[str, str] = {}
-    """Variables that chose its network interface."""
+    """Environment variables that select the network interface."""
     oversubscribed: bool = False
-    """Whether workers times threads on one machine were more than its usable cores."""
+    """True if workers times threads on a machine exceeded its usable cores."""
     figures: dict[str, float | None] = {}
-    """By the names in docs/scaling.md."""
+    """Figures by the names in docs/scaling.md."""
     time_to: dict[str, float | None] = {}
-    """Seconds of training until validation AP reached each target; None where it never did."""
+    """Seconds of training until validation AP reached each target; None if it never did."""
     epochs: list[Epoch] = []
     shares: list[WorkerShare] = []
     staleness: dict[str, int] = {}
-    """Steps by the number of pushes that their read lacked."""
+    """Number of steps by the number of pushes missing from their read."""
 
 
 class Point(Part):
-    """A setup: all its runs put together."""
+    """A setup, aggregated over its runs."""
 
     launcher: Launcher
     workers: int
     batch_size: int
     changes: dict[str, str]
     modes: list[Mode]
-    """Ways of scaling that it is a point of; empty for a candidate reference."""
+    """Scaling modes that it is a point of; empty for a candidate reference."""
     planned: int
     done: int
     diverged: int
     failed: int
     oversubscribed: bool
     stands_in: bool
-    """Whether CPU processes stand in for GPUs."""
+    """True if the workers were CPU processes in place of GPUs."""
     figures: dict[str, Interval | None]
     speed_up: Interval | None
-    """Events/s over those of the reference in the same round."""
+    """Events/s relative to the reference in the same round."""
     efficiency: Interval | None
-    """Speed-up by worker."""
+    """Speed-up divided by the number of workers."""
     time_to: dict[str, Interval | None]
     reached: dict[str, int]
-    """Runs that reached each target."""
+    """Number of runs that reached each target."""
     shares: list[WorkerShare]
     balance_by_range: list[float]
-    """Largest over mean computing of workers, by consecutive range of an epoch's steps."""
+    """Largest compute time of a worker relative to the mean, by range of an epoch's steps."""
     staleness: dict[str, int]
 
 
@@ -137,14 +137,14 @@ class Candidate(Part):
 
 
 class Reference(Part):
-    """The fastest configuration of one worker, which efficiency is against."""
+    """Fastest configuration of one worker, the baseline of efficiency."""
 
     chosen: Candidate | None
     candidates: list[Candidate]
 
 
 class Observation(Part):
-    """A point that a fit was made on."""
+    """A point used in a fit."""
 
     workers: int
     batch_size: int
@@ -154,7 +154,7 @@ class Observation(Part):
 
 
 class Fit(Part):
-    """A model fitted by least squares; without parameters where `note` says why not."""
+    """A model fitted by least squares; without parameters, `note` gives the reason."""
 
     kind: Literal["amdahl", "communication"]
     launcher: Launcher
@@ -162,33 +162,33 @@ class Fit(Part):
     """amdahl: serial_share. communication: latency_seconds, bytes_per_second."""
     observations: list[Observation]
     largest_residual: float | None
-    """Of all observations, relative to what was measured."""
+    """Largest residual of all observations, relative to the measured value."""
     note: str | None
 
 
 class Interconnect(Part):
-    """What moved between workers, and over what."""
+    """Communication backends and network links of the workers."""
 
     backends: list[str]
     hosts: list[str]
     interfaces: list[str]
-    """Variables that chose a network interface in some run, as NAME=VALUE."""
+    """Environment variables that select a network interface in any run, as NAME=VALUE."""
     gpu_topology: str | None
-    """What nvidia-smi says of the links between GPUs."""
+    """Output of nvidia-smi on the links between GPUs."""
 
 
 class ScalingReport(Part):
-    """The whole report."""
+    """Complete report of a scaling bench."""
 
     format: Literal["pres_dist.scaling/1"] = VERSION
     name: str
     asked: ScalingConfig
     config: dict[str, Any]
-    """The configuration of the bench, resolved; runs change batch size, seed and `changes`."""
+    """Resolved configuration of the bench; runs change batch size, seed and `changes`."""
     environment: dict[str, Any]
-    """Versions, hardware, commit, date and command line of the newest run that is done."""
+    """Versions, hardware, commit, date and command line of the newest finished run."""
     written: dict[str, Any]
-    """The same of the report itself."""
+    """The same for the process that wrote the report."""
     interconnect: Interconnect
     targets: dict[str, float]
     """Validation AP of each target."""

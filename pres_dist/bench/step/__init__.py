@@ -1,1 +1,1 @@
-"""A training step by stage: its time, its work, and what the machine could do."""
+"""Profile a training step by stage: its time, its work, and the limits of the machine."""

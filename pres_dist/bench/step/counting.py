@@ -1,9 +1,9 @@
-"""Floating point operations and bytes of a step, counted operation by operation.
+"""Count the floating point operations and bytes of a step, operation by operation.
 
-Operations are those of matrix products, by torch's own formulas (2 for a multiplication and its
-addition), and of the two products that read rows in place, by ours. Bytes are those of the tensors
-that an operation reads and writes; of a table that is read by index, of the rows alone. Views
-move nothing.
+Floating point operations are counted for matrix products by torch's formulas (2 for a
+multiplication and its addition), and for the two products that read rows in place by the formulas
+here. Bytes are counted for the tensors that an operation reads and writes; for a table read by
+index, only its rows count. Views count no bytes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _WRITTEN_BY_INDEX = {
 
 @dataclass
 class Work:
-    """What a stage does.
+    """Work of a stage.
 
     Attributes:
         flops: floating point operations.
-        bytes: read and written.
-        gemms: matrix products, by how often each is made.
+        bytes: bytes read and written.
+        gemms: number of times each matrix product is computed.
     """
 
     flops: int = 0
@@ -49,13 +49,13 @@ class Work:
 
 
 class WorkCounter(TorchDispatchMode):
-    """Counts the work of a block, backward passes included, by the stage that a clock tells.
+    """Dispatch mode that counts the work in a block by stage, including backward passes.
 
     Args:
-        clock: see `StageClock.stage`; `other` between two.
+        clock: clock with the current stage, see `StageClock.stage`; `other` between stages.
 
     Attributes:
-        work: by stage.
+        work: work by stage.
     """
 
     def __init__(self, clock: StageClock) -> None:
@@ -104,14 +104,14 @@ def _bytes(name: str, args: Sequence[Any], kwargs: Any, result: Any) -> int:
     if name == "sparse_sampled_addmm":
         pattern, left_Nd = args[:2]
         return pattern._nnz() * left_Nd.shape[1] * left_Nd.element_size() + _size(left_Nd)
-    if name in _WRITTEN_BY_INDEX:  # the table's rows are read, where they are added to, and written
+    if name in _WRITTEN_BY_INDEX:  # rows of the table are written, and read too by an add
         *indices, written = given[1:]
         return _sizes(indices) + _size(written) * (3 if "add" in name else 2)
     return made + _sizes(given)
 
 
 def _written(schema: Any, args: Sequence[Any]) -> int:
-    """Bytes that are written in place by an operation that returns nothing, as optimizers do."""
+    """Return the bytes that an operation without a result writes in place, as in optimizers."""
     if schema.returns:
         return 0
     changed = (
@@ -123,7 +123,7 @@ def _written(schema: Any, args: Sequence[Any]) -> int:
 
 
 def _rows_read(given: Sequence[Tensor]) -> int:
-    """Bytes of the rows that a bag sums up."""
+    """Return the bytes of the rows that an embedding bag sums."""
     table_Xd, index = given[:2]
     return index.numel() * table_Xd.shape[1] * table_Xd.element_size()
 
@@ -137,7 +137,7 @@ def _sizes(tensors: Iterable[Tensor]) -> int:
 
 
 def _size(tensor: Tensor) -> int:
-    """Bytes of a tensor; of one that repeats what it holds, of what it holds."""
+    """Return the bytes of a tensor's storage; expanded dimensions count once."""
     if tensor.layout != torch.strided:
         return tensor._nnz() * tensor.element_size()
     axes = zip(tensor.shape, tensor.stride(), strict=True)

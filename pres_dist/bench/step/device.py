@@ -1,8 +1,8 @@
-"""What a GPU does in training steps: events a second, kernels, and how busy it is.
+"""Measure a GPU in training steps: events/s, number of kernels, and utilization.
 
-Steps run one after the other, and the host waits only where a step itself makes it. A second,
-profiled run counts kernels; it slows the host down, but not the kernels, so that the time in which
-any of them ran is compared with the steps of the first.
+Steps run one after the other, and the host waits only where a step itself requires it. A second,
+profiled run counts kernels. Profiling slows down the host but not the kernels, so the time in which
+any kernel ran is compared with the duration of the first run.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class DeviceWork:
     """Averages over some steps.
 
     Attributes:
-        events_per_s: of training.
-        kernels: launched a step, copies and fills among them.
-        busy: share of the time in which at least one of them ran.
-        peak_bytes: most memory of the device that tensors held.
+        events_per_s: training events per second.
+        kernels: kernels launched per step, including copies and fills.
+        busy: share of the time in which at least one kernel ran.
+        peak_bytes: peak device memory of tensors.
     """
 
     events_per_s: float
@@ -39,12 +39,12 @@ class DeviceWork:
 def measure_device(
     run: Callable[[], int], num_steps: int, device: torch.device
 ) -> DeviceWork | None:
-    """Measure steps on a GPU; None on a CPU.
+    """Measure steps on a GPU; return None on a CPU.
 
     Args:
-        run: runs `num_steps` steps, the same each time; gives the number of their events.
-        num_steps: of them.
-        device: where they compute.
+        run: runs the same `num_steps` steps at each call; returns the number of their events.
+        num_steps: number of steps of a run.
+        device: device of the steps.
     """
     if device.type != "cuda":
         return None
@@ -63,8 +63,7 @@ def measure_device(
 
 
 def kernels_of(events: Iterable[Any]) -> list[Interval]:
-    """When what ran on the GPU began and ended, in microseconds; ranges that only name others
-    are left out."""
+    """Return the start and end of each GPU kernel in microseconds, without user annotations."""
     return [
         (event.time_range.start, event.time_range.end)
         for event in events
@@ -73,7 +72,7 @@ def kernels_of(events: Iterable[Any]) -> list[Interval]:
 
 
 def covered(intervals: Iterable[Interval]) -> float:
-    """How long at least one of the intervals lasted."""
+    """Return the total length of the union of intervals."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(end - max(start, until), 0.0)

@@ -1,4 +1,4 @@
-"""What this machine can do, measured beside the step and by the same clock."""
+"""Measure the limits of this machine, next to the step and with the same clock."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _LONG_S = 0.02
 _ROUNDS = 5
 _COPIED = 64 << 20
 _MOST_GEMMS = 12
-"""Products that are measured: those with the most operations."""
+"""Largest number of matrix products to measure: those with the most operations."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The best of a few rounds.
+    """Limits of the machine: the best of a few rounds.
 
     Attributes:
-        gemm_flops: operations a second, in matrix products of the step's own shapes.
-        copy_bytes: bytes a second, read and written, of a copy of 64 MiB.
-        gather_bytes: likewise, of rows of node memory picked at random.
+        gemm_flops: operations per second of matrix products with the shapes of the step.
+        copy_bytes: bytes per second, read and written, of a copy of 64 MiB.
+        gather_bytes: bytes per second, read and written, of gathering random rows of node memory.
     """
 
     gemm_flops: float
@@ -33,7 +33,7 @@ class Limits:
     gather_bytes: float
 
     def best(self, other: Limits) -> Limits:
-        """The higher one of each."""
+        """Return the higher value of each limit."""
         return Limits(
             *(max(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True))
         )
@@ -45,13 +45,13 @@ def measure_limits(
     device: torch.device,
     now: Callable[[], float],
 ) -> Limits:
-    """Measure them.
+    """Measure the limits of the machine.
 
     Args:
-        gemms: products of a step, with how often each is made.
-        table: nodes, numbers a node, and nodes that a step reads.
-        device: where.
-        now: seconds.
+        gemms: matrix products of a step, with the number of times each is computed.
+        table: number of nodes, values per node, and number of nodes that a step reads.
+        device: device to measure.
+        now: clock in seconds.
     """
     source = torch.rand(_COPIED // 4, device=device)
     target = torch.empty_like(source)
@@ -64,7 +64,7 @@ def measure_limits(
 
 
 def flops_of(gemm: Gemm) -> int:
-    """Operations of one product."""
+    """Return the floating point operations of a matrix product."""
     *_, left, right = gemm[1]
     return 2 * left.numel() * right[-1]
 
@@ -80,7 +80,7 @@ def _gemm_flops(gemms: Counter[Gemm], device: torch.device, now: Callable[[], fl
 
 
 def _best(what: Callable[[], Tensor], now: Callable[[], float]) -> float:
-    """Seconds of one call: the best of some rounds, each long enough for the clock."""
+    """Return the seconds of one call: the best of some rounds, each long enough for the clock."""
     what()
     times = 1
     found: list[float] = []

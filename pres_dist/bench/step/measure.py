@@ -1,4 +1,4 @@
-"""Steps in the middle of an epoch: run for their time, and once more for their work."""
+"""Profile steps in the middle of an epoch: once for their time, and again for their work."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage in numbers, each a median over the steps.
+    """Measurements of a stage: medians over the steps.
 
     Attributes:
-        seconds: of the host's CPU; on a GPU, until the device is done.
+        seconds: CPU seconds of the host; on a GPU, wall-clock seconds until the device is done.
         flops, bytes: see `counting`.
-        limit_seconds: that its work would take at the machine's limits: the longer of operations
-            at the rate of the products, and bytes at that of a copy.
+        limit_seconds: seconds of its work at the machine's limits: the longer of its operations at
+            the rate of matrix products, and its bytes at the rate of a copy.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Stage:
 
     @property
     def of_limit(self) -> float:
-        """Share of the limit that is reached; more than 1 where tensors stay in caches."""
+        """Share of the limit that is reached; above 1 if tensors stay in caches."""
         return self.limit_seconds / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """A training step by stage.
+    """Profile of a training step by stage.
 
     Attributes:
-        events, nodes: of a step: temporal batch, distinct nodes; medians.
-        steps: that were measured.
-        stages: those that take time, in their order.
-        device: what a GPU did; None where a CPU computes.
+        events, nodes: events of the temporal batch and distinct nodes of a step; medians.
+        steps: number of measured steps.
+        stages: stages that take time, in order.
+        device: measurements of the GPU; None on a CPU.
     """
 
     name: str
@@ -71,7 +71,7 @@ class StepReport:
 
     @property
     def whole(self) -> Stage:
-        """All stages together."""
+        """Sum of all stages."""
         sums = [
             sum(getattr(stage, each) for stage in self.stages)
             for each in ("seconds", "flops", "bytes", "limit_seconds")
@@ -79,21 +79,21 @@ class StepReport:
         return Stage("step", *sums)
 
     def as_record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as a record for JSON."""
         return {**asdict(self), "environment": describe_environment(seed=0)}
 
 
 def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> StepReport:
-    """Measure one worker's training step, on one thread where it is a CPU's.
+    """Measure the training step of one worker, with one thread on a CPU.
 
     Args:
-        config: model, stream and temporal batch.
-        num_steps: to take medians over; fewer where an epoch has no more.
-        tell: takes a line about what goes on.
+        config: configuration with model, stream and temporal batch.
+        num_steps: number of steps to take medians over; fewer if an epoch has fewer.
+        tell: callback for progress messages.
 
     Raises:
-        ConfigError, DataError: the configuration cannot be run by one worker, or its training split
-            has too few temporal batches.
+        ConfigError, DataError: one worker cannot run the configuration, or its training split has
+            too few temporal batches.
     """
     config = _for_one_worker(config)
     device = choose_device(config)
@@ -111,7 +111,7 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         for work in worked[len(worked) // 2].work.values():
             gemms += work.gemms
         of = (gemms, (parts.data.stream.num_nodes, config.memory.dim, int(nodes)), device, now)
-        tell("limits of the machine, time, limits again")  # a busy machine may have a bad moment
+        tell("limits of the machine, time, limits again")  # in case load disturbs one of them
         before = measure_limits(*of)
         parts.store.reset()
         timed = list(_steps(parts, num_steps, now, counts=False))
@@ -124,7 +124,7 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
 
 @dataclass(frozen=True)
 class _Step:
-    """One step: its sizes, seconds by stage, and work where that was counted."""
+    """One step: its sizes, seconds by stage, and work if it was counted."""
 
     events: int
     nodes: int
@@ -133,7 +133,7 @@ class _Step:
 
 
 def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool) -> Iterator[_Step]:
-    """Steps from the middle of an epoch that begins."""
+    """Yield steps from the middle of a new epoch."""
     schedule = Schedule(parts.train_sweep)
     if schedule.num_steps <= _WARM_UP:
         raise ConfigError(
@@ -161,7 +161,7 @@ def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool)
 
 
 def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
-    """The measured steps from empty memory, without a clock that waits for the device."""
+    """Return a function that runs the measured steps from empty memory, without device syncs."""
     parts = replace(parts, clock=StageClock())
     parts.train_step.clock = parts.clock
     schedule = Schedule(parts.train_sweep)
@@ -179,7 +179,7 @@ def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
 
 
 def _place(schedule: Schedule, num_steps: int) -> tuple[int, int]:
-    """First of some steps in the middle of an epoch, and how many they are."""
+    """Return the first step and the number of steps in the middle of an epoch."""
     num = min(num_steps, schedule.num_steps - _WARM_UP)
     return max((schedule.num_steps - num) // 2, _WARM_UP), num
 
@@ -197,7 +197,7 @@ def _stages(timed: list[_Step], worked: list[_Step], limits: Limits) -> list[Sta
 
 
 def _for_one_worker(config: RunConfig) -> RunConfig:
-    """One thread, one slice, and memory in the process."""
+    """Return the configuration for one worker: one thread, one slice, and local memory."""
     if config.training.batch_size == "auto":
         raise ConfigError("training.batch_size must be a number here, got auto")
     training = config.training.model_copy(update={"num_threads": 1})
