@@ -1,4 +1,4 @@
-"""Where a sweep over events is cut into temporal batches: never between equal times."""
+"""Bounds of temporal batches, which never separate events of equal time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def batch_bounds(t: np.ndarray, batch_size: int) -> list[int]:
-    """First event of each temporal batch, and the number of events at the end.
+    """Return the first event of each temporal batch, followed by the number of events.
 
-    An event must not see another one of its own time. Were a batch to end inside a
-    run of equal times, the rest of the run would read memory that its first part had
-    written. So a cut moves back to the start of the run, or, when the batch would then
-    be empty, on to its end.
+    An event must not see another event of its own time. If a batch ended inside a run
+    of equal times, the rest of the run would read memory written by its first part. So
+    a cut inside a run moves back to the start of the run or, if the batch would then be
+    empty, forward to its end.
 
     Args:
         t: [n] times, non-decreasing.
-        batch_size: events in a batch, before a cut is moved.
+        batch_size: events per batch, before a cut is moved.
     """
     bounds = [0]
     while bounds[-1] < t.size:

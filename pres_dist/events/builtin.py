@@ -1,4 +1,4 @@
-"""Finding a stream by path or by the name of a built-in one."""
+"""Loading of streams by path or by the name of a built-in stream."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ CACHE_VERSION = 1
 
 
 def load_stream(name_or_path: str | Path, max_events: int | None = None) -> EventStream:
-    """A stored stream, or a built-in one that the first use builds into the cache.
+    """Load a stored stream, or a built-in one, which its first use builds into the cache.
 
     Every byte is checked before it is used (`EventStream.verify`). The cache is
-    ``$PRES_DIST_CACHE``, by default ``~/.cache/pres_dist``. ``max_events`` keeps only the
-    first so many events. Raises ``DataError``.
+    ``$PRES_DIST_CACHE``, by default ``~/.cache/pres_dist``. ``max_events`` limits the
+    stream to its first events. Raises ``DataError``.
     """
     stream = _open(name_or_path)
     check_capacity(stream.num_nodes, f"stream {stream.name}")
@@ -39,7 +39,7 @@ def load_stream(name_or_path: str | Path, max_events: int | None = None) -> Even
 
 
 def check_stream_there(run_dir: Path, config: RunConfig) -> None:
-    """Raise DataError unless there is something where a run has its stream."""
+    """Raise DataError unless the stream of a run is built in, or its folder exists."""
     place = config.data.stream
     if place not in BUILT_IN and not Path(place).is_dir():
         raise DataError(
@@ -62,7 +62,7 @@ def _open(name_or_path: str | Path) -> EventStream:
 def _built_in(name: str) -> EventStream:
     directory = cache_directory() / f"{name}-v{CACHE_VERSION}"
     if not directory.is_dir():
-        # Another process may build it at the same time and be quicker.
+        # Another process may build it at the same time and finish first.
         with contextlib.suppress(StreamExistsError):
             BUILT_IN[name](directory)
     return EventStream.verify(directory)

@@ -1,4 +1,4 @@
-"""How many nodes there may be: rows of node memory are allocated for each number."""
+"""Memory limit on the number of nodes: rows are allocated for every node number."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pres_dist.errors import DataError
 from pres_dist.wording import setting
 
 NODE_BYTES = 16
-"""What every use of a stream holds for a node at least: its degree and its place."""
+"""Least bytes that any use of a stream holds per node: its degree and its position."""
 FEW_NODES = 1_000_000
 SPARSE = 10
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def is_sparse(num_nodes: int, used: int) -> bool:
-    """Return whether ids are far more than the nodes that have events.
+    """Return True if there are far more node numbers than nodes with events.
 
     The rule of ``ids=auto``: more than a million node numbers, and more than ten times as many
-    as are used. Account numbers and hashes are, numbers that were counted up are not.
+    as are used. Account numbers and hashes are sparse; consecutive numbers are not.
     """
     return num_nodes > FEW_NODES and num_nodes > SPARSE * used
 
 
 def check_capacity(num_nodes: int, where: str, node_bytes: int = NODE_BYTES) -> None:
-    """Raise DataError where the rows of so many nodes exceed the memory of this machine.
+    """Raise DataError if the rows of `num_nodes` nodes exceed the memory of this machine.
 
     Args:
         num_nodes: rows that this process allocates.
-        where: file or stream that they are of.
-        node_bytes: of a row.
+        where: file or stream that the nodes belong to.
+        node_bytes: bytes per row.
     """
     limit = memory_bytes()
     if num_nodes * node_bytes <= limit:
@@ -45,7 +45,7 @@ def check_capacity(num_nodes: int, where: str, node_bytes: int = NODE_BYTES) -> 
 
 
 def memory_bytes() -> int:
-    """Return the memory that this process may fill: the machine's, or its container's."""
+    """Return the memory limit of this process in bytes: the machine's, or its container's."""
     limits = [float(psutil.virtual_memory().total)]
     for file in _CGROUPS:
         try:

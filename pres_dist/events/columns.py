@@ -1,6 +1,6 @@
-"""Column files: one that grows, and reading and rewriting parts of one.
+"""Column files: appending rows, and reading and overwriting slices of rows.
 
-Plain reads and writes, not memory maps, keep the memory of importing bounded.
+Plain reads and writes instead of memory maps keep the memory of an import bounded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ColumnFile:
         self._num_rows += len(values)
 
     def flush(self) -> None:
-        """Fill in the header and make what was written visible to readers."""
+        """Fill in the header and make the written rows visible to readers."""
         shape = (self._num_rows, self._width) if self._width else (self._num_rows,)
         self._stream.flush()
         self._stream.seek(0)
@@ -59,14 +59,14 @@ class ColumnReader:
         return self.dtype.itemsize * max(1, self.width)
 
     def read(self, rows: slice) -> np.ndarray:
-        """The rows, as a copy in memory."""
+        """Return a copy of the rows in memory."""
         count = (rows.stop - rows.start) * max(1, self.width)
         offset = HEADER_BYTES + rows.start * self.row_bytes
         values = np.fromfile(self.file, self.dtype, count, offset=offset)
         return values.reshape(-1, self.width) if self.width else values
 
     def read_all(self, slices: list[slice]) -> np.ndarray:
-        """The rows of all slices, one after another."""
+        """Return a copy of the rows of all slices, one after another."""
         return np.concatenate([self.read(rows) for rows in slices])
 
     def overwrite(self, start: int, values: np.ndarray) -> None:
@@ -76,15 +76,15 @@ class ColumnReader:
             opened.write(np.ascontiguousarray(values).data.cast("B"))
 
     def one_value(self, slices: list[slice]) -> bool:
-        """Whether all rows of slices that are each sorted are equal."""
+        """Return True if all rows of the slices are equal; each slice must be sorted."""
         ends = [row for rows in slices for row in (rows.start, rows.stop - 1)]
         return len({int(self.read(slice(row, row + 1))[0]) for row in ends}) == 1
 
 
 def forget_pages(column: np.ndarray) -> None:
-    """Take the pages of a read-only memory map, or a view of one, off this process's memory.
+    """Release the pages of a read-only memory map, or a view of one, from process memory.
 
-    They stay in the page cache: reading them again is no reading of the file.
+    They stay in the page cache, so reading them again does not read the disk.
     """
     if isinstance(column, np.memmap) and column.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
         column._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]

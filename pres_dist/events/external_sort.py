@@ -1,9 +1,9 @@
-"""Sorting a stream by time in bounded memory.
+"""External sort of a stream by time, in bounded memory.
 
-Sorted runs, then a merge by ranges of time: the times that split the output into
-parts of bounded size are taken from the sorted runs, and each part is the
-concatenation of one slice of every run. Stable: events of equal time keep their
-order. Needs the size of the stream on disk once more.
+Sorts runs, then merges them by ranges of time. The times that split the output into
+parts of bounded size are sampled from the sorted runs. Each part is the sorted
+concatenation of one slice of every run. The sort is stable: events of equal time keep
+their order. It needs free disk space of the size of the stream.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _sort_runs(readers: dict[str, ColumnReader], size: int) -> list[slice]:
 def _merge(
     reader: ColumnReader, times: ColumnReader, parts: list[list[slice]], output_file: Path
 ) -> None:
-    """Write one column in the order of time."""
+    """Write one column in time order."""
     output = ColumnFile(output_file, reader.dtype, reader.width)
     try:
         for slices in parts:
@@ -63,7 +63,7 @@ def _merge(
 
 
 def _parts(times: ColumnReader, runs: list[slice], splitters: np.ndarray) -> list[list[slice]]:
-    """The slices of the runs, in the order of the runs, that make up each output part."""
+    """Return the slices of the runs, in the order of the runs, of each output part."""
     cuts = [
         [run.start, *(run.start + np.searchsorted(times.read(run), splitters)), run.stop]
         for run in runs
@@ -75,11 +75,11 @@ def _parts(times: ColumnReader, runs: list[slice], splitters: np.ndarray) -> lis
 
 
 def _splitters(times: ColumnReader, runs: list[slice], part: int) -> np.ndarray:
-    """Times that cut the output into parts of about half of ``part`` events.
+    """Return times that cut the output into parts of about half of ``part`` events.
 
-    With one sample every ``part // (64 * runs)`` events of a run a part is off by
-    at most that many events for each run. A time with very many events becomes a
-    part of its own (the cut before it and the cut after it).
+    Runs are sampled every ``part // (64 * runs)`` events, so a part is off by at most
+    that many events per run. A time with very many events becomes a part of its own,
+    with one cut before it and one after it.
     """
     step = max(1, part // (SAMPLES_A_PART * len(runs)))
     # Copies: a view would keep all of its run in memory.

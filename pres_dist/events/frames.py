@@ -15,12 +15,12 @@ from pres_dist.events.readers.table import list_width
 from pres_dist.events.times import column_of
 
 FRAME = Path("DataFrame")
-"""What stands for the path of a table that has none."""
+"""Path shown for a table without a file."""
 ROWS = 1 << 20
 
 
 class ArrowTable:
-    """An Arrow table in memory as a source of events."""
+    """Arrow table in memory as a source of events."""
 
     def __init__(self, table: pa.Table) -> None:
         self.path = FRAME
@@ -31,16 +31,16 @@ class ArrowTable:
 
     @property
     def position(self) -> int:
-        """Rows read so far, as `size` counts rows."""
+        """Number of rows read so far; `size` counts rows too."""
         return self._rows_read
 
     def width(self, column: str) -> int:
-        """Numbers of a row in a column: 1, or as many as the first list of it holds."""
+        """Return the numbers per row of a column: 1, or the length of its first list."""
         values = self._column(self.columns.index(column))
         return list_width(pa.chunked_array(values).combine_chunks())
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, with only `columns`."""
+        """Yield the rows in order, with only `columns`."""
         self._rows_read = 0
         named = {name: self._column(self.columns.index(name)) for name in columns}
         for batch in pa.table(named).combine_chunks().to_batches(ROWS):
@@ -48,7 +48,7 @@ class ArrowTable:
             yield batch
 
     def locate(self, row: int) -> str:
-        """`DataFrame: row 812`, counted from 0."""
+        """Return the place of a row, such as `DataFrame: row 812`, counted from 0."""
         return f"{FRAME}: row {row}"
 
     def _column(self, place: int) -> Any:
@@ -56,7 +56,7 @@ class ArrowTable:
 
 
 class FrameTable(ArrowTable):
-    """A DataFrame as a source of events: only the columns that are read are converted."""
+    """DataFrame as a source of events; only the columns that are read are converted."""
 
     def __init__(self, frame: Any) -> None:
         self.path = FRAME
@@ -80,7 +80,7 @@ class FrameTable(ArrowTable):
             column = pa.array(values, from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             return self._mixed(series, name, error)
-        # Arrow would take dates without a zone for UTC beside others, and drop nanoseconds.
+        # In a mixed column Arrow would read dates without a zone as UTC; it drops nanoseconds.
         untyped = isinstance(kind, np.dtype) and kind.kind == "O"
         if untyped and (pt.is_timestamp(column.type) or pt.is_date(column.type)):
             return self._dates(series, name)
@@ -90,7 +90,7 @@ class FrameTable(ArrowTable):
         return column_of(series.tolist(), name, self.locate, "a whole number or a date")
 
     def _mixed(self, series: Any, name: str, error: Exception) -> pa.Array:
-        """Raise the error of a column whose values Arrow cannot hold together."""
+        """Return a column of dates that Arrow cannot convert; raise DataError for others."""
         values = series.tolist()
         if any(hasattr(value, "isoformat") or isinstance(value, np.datetime64) for value in values):
             return self._dates(series, name)
@@ -110,7 +110,7 @@ class FrameTable(ArrowTable):
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8: lone surrogates cannot."""
+    """Return True if the text can be encoded as UTF-8; lone surrogates cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -123,19 +123,19 @@ def _is_frame(value: object) -> bool:
 
 
 def is_table(value: object) -> bool:
-    """Whether `frame_table` takes the value."""
+    """Return True if `frame_table` accepts the value."""
     return _is_frame(value) or hasattr(value, "__arrow_c_stream__")
 
 
 def frame_table(frame: object, what: str = "events") -> ArrowTable:
-    """A table in memory as a source of events.
+    """Return a table in memory as a source of events.
 
     Args:
-        frame: a pandas DataFrame, an Arrow table, or what exports one (polars, duckdb).
-        what: name of the argument that it came as, for errors.
+        frame: a pandas DataFrame, an Arrow table, or an object that exports one (polars, duckdb).
+        what: name of the argument, for errors.
 
     Raises:
-        ArgumentError: something else.
+        ArgumentError: `frame` is none of these.
     """
     if _is_frame(frame):
         return FrameTable(frame)

@@ -1,4 +1,4 @@
-"""Columns of a stream that goes on: events are appended, none change."""
+"""Columns of a growing stream: events are appended and never changed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pres_dist.events.tables import EventTables
 
 
 class Column:
-    """A tensor that rows are appended to, with room for more of them.
+    """Tensor that rows can be appended to; its buffer has room for more rows.
 
     Args:
-        first: its rows so far; shared until there are more.
+        first: initial rows; their memory is shared until rows are appended.
     """
 
     def __init__(self, first: Tensor) -> None:
@@ -21,7 +21,7 @@ class Column:
 
     @property
     def values(self) -> Tensor:
-        """A view on all rows."""
+        """View of all rows."""
         return self._room[: self._num]
 
     def append(self, rows: Tensor) -> None:
@@ -36,7 +36,7 @@ class Column:
 
 
 class GrowingTables(EventTables):
-    """The columns of a stream, and of what was appended since.
+    """Columns of a stream and of the events appended since.
 
     Args:
         known: the columns of the stream.
@@ -50,7 +50,7 @@ class GrowingTables(EventTables):
         self.src_E, self.dst_E, self.t_E = columns
 
     def append(self, events: EventChunk) -> None:
-        """Add events; features are as the user has them, and scaled here."""
+        """Add events; their features must be unscaled and are scaled here."""
         columns = zip(
             (self._src, self._dst, self._t), (events.src, events.dst, events.t), strict=True
         )

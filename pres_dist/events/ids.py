@@ -1,4 +1,4 @@
-"""Numbering nodes by the user's own ids, in the order of their first appearance."""
+"""Numbering of nodes by the user's own ids, in the order of their first appearance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pres_dist.events.raw_ids import integers_of
 
 
 class IdMap:
-    """From raw ids (texts or integers) to 0, 1, 2, ...; holds every distinct id in memory."""
+    """Map from raw ids (texts or integers) to 0, 1, 2, ...; holds every distinct id in memory."""
 
     def __init__(self, kind: pa.DataType, known: Iterable[str | int] = ()) -> None:
         self._kind = kind
@@ -24,34 +24,35 @@ class IdMap:
         return len(self._numbers)
 
     def number(self, raw_ids: pa.Array) -> np.ndarray:
-        """[n] int64 numbers of [n] raw ids; ids not seen before get the next ones."""
+        """Return the [n] int64 numbers of [n] raw ids; new ids get the next numbers."""
         encoded = raw_ids.dictionary_encode()
         known = self._numbers
         numbers = [known.setdefault(raw, len(known)) for raw in encoded.dictionary.to_pylist()]
         return np.array(numbers, dtype=np.int64)[encoded.indices.to_numpy()]
 
     def raw_ids(self) -> pa.Array:
-        """The raw ids, row = number."""
+        """Return the raw ids, row = number."""
         return pa.array(list(self._numbers), self._kind)
 
 
 class PairMap:
-    """Numbers sources and destinations: as one id space, or as two."""
+    """Map from source and destination ids to numbers, with one id space or two."""
 
     def __init__(self, separate: bool, texts: bool = True) -> None:
         self.texts = texts
-        """Whether ids are texts, and else int64."""
+        """True if ids are texts, False if they are int64."""
         self._kind = pa.large_string() if texts else pa.int64()
         self._sources = IdMap(self._kind)
         self._destinations = IdMap(self._kind) if separate else self._sources
 
     @classmethod
     def known(cls, raw_ids: pa.ChunkedArray, num_sources: int | None) -> PairMap:
-        """The numbers that a stream has given, to be gone on with.
+        """Return a map that continues the numbering of a stream.
 
         Args:
             raw_ids: [N] ids, row = node.
-            num_sources: those of sources come first where there are two id spaces; else None.
+            num_sources: number of sources, which come first, if there are two id spaces;
+                else None.
         """
         pairs = cls(num_sources is not None, not pa.types.is_integer(raw_ids.type))
         pairs._sources = IdMap(pairs._kind, raw_ids[:num_sources].to_pylist())
@@ -62,11 +63,11 @@ class PairMap:
 
     @property
     def num_sources(self) -> int:
-        """Sources so far; all nodes where there is one id space."""
+        """Number of sources so far, or of all nodes if there is one id space."""
         return len(self._sources)
 
     def number(self, src: pa.Array, dst: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Two [n] int64 of two [n] columns of raw ids of the same type."""
+        """Return the [n] int64 numbers of [n] source ids and of [n] destination ids of one type."""
         if self._sources is not self._destinations:
             return self._sources.number(src), self._destinations.number(dst)
         # Event by event, so that the numbers do not depend on the size of the batches.
@@ -75,17 +76,17 @@ class PairMap:
         return numbers[0::2], numbers[1::2]
 
     def raw_ids(self) -> pa.ChunkedArray:
-        """[N] raw ids, row = node: sources first where there are two id spaces."""
+        """Return the [N] raw ids, row = node; sources come first if there are two id spaces."""
         if self._sources is self._destinations:
             return pa.chunked_array([self._sources.raw_ids()])
         return pa.chunked_array([self._sources.raw_ids(), self._destinations.raw_ids()])
 
 
 def raw_column(ids: pa.Array, what: str, locate: Locate, integers: bool) -> pa.Array:
-    """Return ids as `id_column` gives them in the form that a map holds: int64, or texts.
+    """Convert ids from `id_column` to the type that a map holds: int64 or texts.
 
     Raises:
-        DataError: the map holds integers, and one of the ids is none.
+        DataError: the map holds integers, and one of the ids is not an int64 integer.
     """
     if not integers:
         return ids.cast(pa.large_string())

@@ -1,4 +1,4 @@
-"""What `pres-dist data import` can be told; imports nothing heavy."""
+"""Options of `pres-dist data import`; this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 COLUMN_OPTIONS = (
     *("src", "dst", "time", "label", "features", "feature_file", "bipartite", "delimiter"),
 )
-"""What only sources with freely named columns can be told."""
+"""Options that only sources with freely named columns accept."""
 
 
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "space": " "}
 
 
 def delimiter_of(name: str) -> str:
-    """Return the character that separates columns; ConfigError for what cannot."""
+    """Return the character that separates columns; raise ConfigError if it is not allowed."""
     character = _DELIMITERS.get(name, name)
     if len(character) != 1 or not character.isascii() or character in '"\r\n\0':
         raise ConfigError(
@@ -42,11 +42,11 @@ class ImportConfig(Config):
     out: Path
     """Directory to create."""
     format: Format = "auto"
-    """Format of the source; auto goes by the name and the header."""
+    """Format of the source; auto detects it from name and content."""
     root: Path | None = None
-    """Folder that TGB's data sets are in (format tgb); py-tgb's own when unset."""
+    """Folder with TGB's data sets (format tgb); py-tgb's own folder when unset."""
     delimiter: str | None = None
-    """What separates the columns of a CSV file: a character, tab or space; else , or a tab."""
+    """Column separator of a CSV file: a character, tab or space; comma or tab when unset."""
     src: str = "src"
     """Column of source ids."""
     dst: str = "dst"
@@ -54,15 +54,15 @@ class ImportConfig(Config):
     time: str = "t"
     """Column of times."""
     label: str | None = None
-    """Column of integer labels; `label` where there is one; '' for none."""
+    """Column of integer labels; `label` when unset, if it exists; '' for none."""
     features: str | None = None
-    """Columns of edge features, as a,b,"c, d"; f0, f1, ... where there are any; '' for none."""
+    """Columns of edge features, as a,b,"c, d"; f0, f1, ... when unset; '' for none."""
     feature_file: Path | None = None
     """Edge features as a .npy file [events, features], instead of columns."""
     node_features: Path | None = None
     """Node features as a .npy file [nodes, features]."""
     name: str | None = None
-    """Name of the stream; that of the directory when unset."""
+    """Name of the stream; the directory's name when unset."""
     bipartite: bool = False
     """Source and destination ids are two separate sets, both counted from 0 or named."""
     ids: Literal["auto", "keep", "map"] = "auto"
@@ -70,11 +70,11 @@ class ImportConfig(Config):
     time_scale: str = "1"
     """Multiply times by this, exactly; the results must be whole numbers."""
     time_unit: TimeUnit | None = None
-    """Unit to turn timestamps into, ms when unset; for plain numbers it is only noted."""
+    """Unit to convert timestamps to, ms when unset; for plain numbers it is only recorded."""
     sort: bool = False
-    """Sort by time, stably; without it, events out of order are refused."""
+    """Sort by time (stable); without it, events out of order are an error."""
     force: bool = False
-    """Replace a stream that is already there."""
+    """Replace an existing stream."""
 
     @field_validator("time_scale", mode="before")
     @classmethod
@@ -108,10 +108,10 @@ class ImportConfig(Config):
 
     @property
     def time_factor(self) -> Decimal | None:
-        """What to multiply times by; None for 1."""
+        """Factor to multiply times by; None for 1."""
         factor = Decimal(self.time_scale)
         return None if factor == 1 else round(factor, 12).normalize()
 
     def is_default(self, option: str) -> bool:
-        """Whether the option was left as it is."""
+        """Return True if the option has its default value."""
         return bool(getattr(self, option) == type(self).model_fields[option].default)

@@ -1,4 +1,4 @@
-"""Importing: read a source in batches, convert every value exactly, write a stream."""
+"""Import of events: reads a source in batches, converts values exactly, writes a stream."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pres_dist.events.writer import StreamWriter
 from pres_dist.wording import option_name, setting
 
 Progress = Callable[[int, int, int], None]
-"""Called with events so far, bytes read so far and bytes of the file."""
+"""Callback with the events so far, the bytes read so far and the size of the file in bytes."""
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The stored stream and what the user should know about the import."""
+    """Stored stream, with notes for the user on its import."""
 
     stream: EventStream
     notes: list[str]
@@ -41,10 +41,10 @@ def import_stream(
 ) -> ImportResult:
     """Import ``config.source`` as the directory ``config.out``, in bounded memory.
 
-    ``table`` is read in place of ``config.source`` where it is at hand already.
+    ``table``, if given, is read instead of ``config.source``.
 
-    What grows with the data in memory are the distinct ids (only where ids are
-    mapped) and arrays of node features. Raises ``DataError``; nothing is left then.
+    Only the distinct ids (if ids are mapped) and arrays of node features take memory
+    that grows with the data. Raises ``DataError``, and then leaves no files behind.
     """
     if config.format == "tgb":
         return ImportResult(*import_tgb(config, progress))
@@ -56,7 +56,7 @@ def import_stream(
         try:
             notes = _write(source, config, rules, progress)
             break
-        except OtherIdsError as found:  # an id far into the file: begin again, now mapping
+        except OtherIdsError as found:  # read the source again, with the kind of ids found
             rules, reason = replace(rules, kind=found.kind), reason or found.reason
     stream = EventStream.open(config.out)
     if stream.node_ids is not None:
@@ -68,7 +68,7 @@ def import_stream(
 def _write(
     source: Source, config: ImportConfig, rules: IdRules, progress: Progress | None
 ) -> list[str]:
-    """Store the events of a source; returns what the user should know of it."""
+    """Store the events of a source, and return notes for the user."""
     with StreamWriter(
         config.out,
         name=config.name,
@@ -93,13 +93,13 @@ def _write(
 
 
 class Converter:
-    """Turns batches of a table into events; keeps what spans batches.
+    """Converter from batches of a table to events; keeps its state across batches.
 
     Args:
         source: the table.
-        config: how it is to be read.
-        rules: how ids become nodes.
-        times: rules of the stream that the events continue; those of `config` when None.
+        config: options of the import.
+        rules: rules for converting ids to nodes.
+        times: time rules of the stream that the events extend; from `config` when None.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Converter:
         self._label_is_found = unasked and source.format in ("csv", "parquet")
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
-        """The events of the next batch; ``DataError`` names the first bad value."""
+        """Return the events of the next batch; raise ``DataError`` for the first bad value."""
         if not self._num_events:
             self._decide(batch)
         first = self._num_events
@@ -138,7 +138,7 @@ class Converter:
         return chunk
 
     def finish(self, writer: StreamWriter) -> list[str]:
-        """Check what only the end shows, and hand over what belongs to nodes; returns notes."""
+        """Check the feature count, pass node ids and features to the writer, and return notes."""
         source = self._source
         array = source.feature_array
         if array is not None and source.feature_row is None and len(array) != self._num_events:
@@ -157,7 +157,7 @@ class Converter:
         return [f"white space around {trimmed.num_ids:,} ids removed, first at {trimmed.first}"]
 
     def _decide(self, batch: pa.RecordBatch) -> None:
-        """The first event shows whether times are timestamps."""
+        """Raise DataError if the first batch has dates although a time scale is set."""
         source, config = self._source, self._config
         if self._rules.stream is None and config.time_factor is not None:
             self._check_scaled(batch.column(source.time))
@@ -172,7 +172,7 @@ class Converter:
 
     def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
         times = read_times(batch.column(self._source.time), "time", locate, self._rules)
-        # Later batches must have a zone where this one has, and none where it has none.
+        # Later batches must have a time zone if this one has, and none otherwise.
         if times.dated:
             self._rules = replace(self._rules, zoned=times.zoned)
         return times.t
@@ -232,7 +232,7 @@ class Converter:
 
 
 def _remarks(stream: EventStream, source: Source) -> list[str]:
-    """What the events themselves made clear."""
+    """Return notes on the sides and times of the events."""
     remarks = []
     if stream.bipartite and not source.separate_ids:
         remarks.append(
@@ -247,16 +247,16 @@ def _remarks(stream: EventStream, source: Source) -> list[str]:
 
 
 def _check_numbers(writer: StreamWriter, source: Source, nodes: NodeColumns) -> list[str]:
-    """Refuse kept ids that leave no memory for nodes, or have them mapped; returns notes.
+    """Check that kept ids are dense and their nodes fit into memory; return notes.
 
     Raises:
-        DataError: more nodes than the machine has memory for.
-        OtherIdsError: far more nodes than ids, where the user has left the choice.
+        DataError: the nodes need more memory than the machine has.
+        OtherIdsError: ids are sparse and may be mapped, since the user left the choice.
     """
     if nodes.map is not None:
         return []
     num_nodes, used = writer.num_nodes, writer.count_used_nodes()
-    # Features of nodes are rows of their numbers: mapping would give them to others.
+    # Node features are indexed by node number: mapping would assign them to other nodes.
     may_map = nodes.maps_when_needed and source.node_features is None
     if may_map and is_sparse(num_nodes, used):
         raise OtherIdsError(

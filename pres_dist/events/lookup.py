@@ -1,6 +1,6 @@
-"""From the user's own ids to nodes: the way back of `EventStream.raw_ids`.
+"""Lookup of nodes by the user's own ids, the inverse of `EventStream.raw_ids`.
 
-Shapes: n ids asked for, N nodes of the stream.
+Shapes: n ids to look up, N nodes of the stream.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Side = Literal["source", "destination"]
 SIDES: tuple[Side, Side] = ("source", "destination")
 
 UNKNOWN = -1
-"""The node of an id that the stream does not have."""
+"""Node returned for an id that the stream does not have."""
 
 _MOST_TO_COMPARE = 200_000
-"""Ids that are looked through for one that is meant; beyond it a search would take seconds."""
+"""Most ids to search for similar ones; searching more would take seconds."""
 
 
 class NodeLookup:
-    """Finds nodes by the ids that a stream was imported with.
+    """Lookup of nodes by the ids that a stream was imported with.
 
-    In a bipartite stream an id is looked for among the sources or among the destinations
-    alone: the same id may stand for one of either.
+    In a bipartite stream an id is looked up only among the sources or only among the
+    destinations, because the same id may denote one of each.
     """
 
     def __init__(self, stream: EventStream) -> None:
@@ -37,20 +37,20 @@ class NodeLookup:
 
     @property
     def bipartite(self) -> bool:
-        """Whether ids have sides."""
+        """True if ids are looked up per side: source or destination."""
         return self._stream.bipartite
 
     @property
     def source_side(self) -> Side | None:
-        """The side of sources, where there are sides."""
+        """Side of sources; None if the stream is not bipartite."""
         return "source" if self.bipartite else None
 
     def nodes(self, ids: pa.Array, side: Side | None = None) -> np.ndarray:
-        """[n] int64 nodes of [n] ids; `UNKNOWN` for those that are not there.
+        """Return the [n] int64 nodes of [n] ids, `UNKNOWN` for ids that the stream does not have.
 
         Args:
-            ids: as `id_column` reads them; null is never there.
-            side: of a bipartite stream; None only for a stream that is not.
+            ids: ids as `id_column` returns them; null is always unknown.
+            side: side of a bipartite stream; None only if the stream is not bipartite.
         """
         low, high = self._range(side)
         if self._stream.node_ids is None:
@@ -69,10 +69,12 @@ class NodeLookup:
         return np.where(places == UNKNOWN, UNKNOWN, places.astype(np.int64) + low)
 
     def explain(self, raw: object, what: str, side: Side | None = None) -> str:
-        """What may stand where an unknown id stood: for an error that begins with its place.
+        """Return an error text on the ids allowed in place of an unknown id.
+
+        The caller puts the place of the unknown id before the text.
 
         Args:
-            raw: the id.
+            raw: the unknown id.
             what: name of the column or option it came from.
             side: as for `nodes`.
         """
@@ -89,7 +91,7 @@ class NodeLookup:
         return f"{text}, got {raw!r}" + (f"; did you mean {', '.join(close)}?" if close else "")
 
     def side_of(self, nodes: np.ndarray) -> list[Side] | None:
-        """The sides of nodes; None where the stream has none."""
+        """Return the sides of nodes; None if the stream is not bipartite."""
         if self._stream.num_sources is None:
             return None
         return [SIDES[bool(node >= self._stream.num_sources)] for node in nodes.tolist()]
@@ -100,11 +102,11 @@ class NodeLookup:
 
     @property
     def _offset(self) -> int:
-        """What importing added to the ids of destinations, where it kept ids."""
+        """Offset that the import added to the ids of destinations, if it kept ids."""
         return int(self._stream.metadata.get("destination_offset", 0))
 
     def _range(self, side: Side | None) -> tuple[int, int]:
-        """First node of the side, and the first after it."""
+        """Return the first node of the side and the first node after it."""
         stream = self._stream
         if stream.num_sources is None:
             return 0, stream.num_nodes

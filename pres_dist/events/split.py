@@ -1,4 +1,4 @@
-"""The chronological split of a stream into training, validation and test events."""
+"""Chronological split of a stream into training, validation and test events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Split:
     validation_end: int
     num_events: int
     held_out: np.ndarray | None = None
-    """Sorted int64 nodes hidden from training; None when none are."""
+    """Sorted int64 nodes hidden from training; None if there are none."""
 
     @property
     def train(self) -> range:
@@ -33,9 +33,9 @@ class Split:
         return range(self.validation_end, self.num_events)
 
     def training_mask(self, stream: EventStream) -> np.ndarray | None:
-        """[train_end] bool, False where an event touches a held-out node.
+        """Return a [train_end] bool mask that is False for events with a held-out node.
 
-        None when nothing is held out.
+        Return None if no node is held out.
         """
         if self.held_out is None:
             return None
@@ -54,13 +54,13 @@ def chronological_split(
     held_out_share: float = 0.0,
     seed: int = 2020,
 ) -> Split:
-    """Cut the stream by time, never between events of equal time.
+    """Split the stream by time, never between events of equal time.
 
-    A cut that falls inside a tie moves to the start of the tie (to its end where
-    the part before would be empty). ``held_out_share`` of the nodes of validation
-    and test, chosen by ``seed``, are hidden from training (the inductive split of
-    TGN, Rossi et al. 2020). ``DataError`` when a part would be empty; validation
-    may be only with ``validation_share`` 0.
+    A cut that falls inside a tie moves to the start of the tie, or to its end if the
+    split before it would be empty. ``held_out_share`` of the validation and test
+    nodes, chosen by ``seed``, are hidden from training (the inductive split of TGN,
+    Rossi et al. 2020). Raise ``DataError`` if a split would be empty; only validation
+    may be empty, with ``validation_share`` 0.
     """
     _check_shares(train_share, validation_share, held_out_share)
     events = stream.num_events
@@ -78,10 +78,10 @@ def chronological_split(
 
 
 def official_split(stream: EventStream, held_out_share: float = 0.0, seed: int = 2020) -> Split:
-    """The parts that a benchmark prescribes, as they were imported with the stream.
+    """Return the split that a benchmark prescribes, as imported with the stream.
 
-    ``held_out_share`` and ``seed`` as in `chronological_split`. ``DataError`` where the stream
-    has no such split, or too few events of it are left for a test split.
+    ``held_out_share`` and ``seed`` are as in `chronological_split`. Raise ``DataError`` if the
+    stream has no such split, or has too few events left for a test split.
     """
     if stream.official_split is None:
         raise DataError(
@@ -103,7 +103,7 @@ def _with_held_out(
 
 
 def unseen_nodes(stream: EventStream, split: Split) -> np.ndarray:
-    """[N] bool: nodes without an event in the training split (held-out events left out)."""
+    """Return an [N] bool mask of nodes without a training event, held-out events excluded."""
     unseen = np.ones(stream.num_nodes, dtype=bool)
     mask = split.training_mask(stream)
     for rows in _slices(0, split.train_end):
@@ -124,7 +124,7 @@ def _check_shares(train_share: float, validation_share: float, held_out_share: f
 
 
 def _cut(t: np.ndarray, wanted: int, start: int) -> int:
-    """The border of a tie nearest before ``wanted`` and after ``start``."""
+    """Return the start of the tie at ``wanted``, or its end if it starts at or before ``start``."""
     wanted = min(max(wanted, start), len(t) - 1)
     cut = int(np.searchsorted(t, t[wanted], side="left"))
     return cut if cut > start else int(np.searchsorted(t, t[wanted], side="right"))

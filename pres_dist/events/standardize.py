@@ -1,4 +1,4 @@
-"""Scaling of raw features, from training events alone."""
+"""Standardization of raw features, fitted on training events only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _MOST_ROWS = 1_000_000
-"""Rows that mean and deviation are estimated from, evenly spaced."""
+"""Approximate limit of the evenly spaced rows that mean and deviation are estimated from."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Affine:
 
 
 def standardize(features: np.ndarray) -> Affine:
-    """What takes each feature to mean 0 and deviation 1; a constant feature becomes 0.
+    """Return the map that gives each feature mean 0 and deviation 1; constants become 0.
 
     Args:
-        features: [rows, d] of the part that may be looked at.
+        features: [rows, d] features that are known in training.
     """
     rows = np.asarray(features[:: max(1, len(features) // _MOST_ROWS)], dtype=np.float64)
     mean, deviation = rows.mean(0), rows.std(0)
-    # A constant is not always exactly so after the sums; and what is scaled must stay finite.
+    # Rounding may give a constant feature a tiny deviation; scaled values must stay finite.
     constant = deviation <= np.maximum(1e-9 * np.abs(mean), np.finfo(np.float32).tiny)
     scale = 1 / np.where(constant, 1.0, deviation)
     return Affine(scale.astype(np.float32), (-mean * scale).astype(np.float32))

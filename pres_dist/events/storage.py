@@ -1,10 +1,10 @@
-"""The layout of a stored stream: meta.json and one flat .npy file a column.
+"""Layout of a stored stream: meta.json and one flat .npy file per column.
 
 Every .npy file starts with a header of fixed size whose bytes follow from the
-dtype and the shape, so that a reader compares bytes instead of parsing a header
-it does not trust, and a writer can fill it in last.
+dtype and the shape. A reader therefore compares bytes instead of parsing an
+untrusted header, and a writer can fill in the header last.
 
-meta.json holds size and SHA-256 of each file, and a SHA-256 of itself.
+meta.json holds the size and SHA-256 of each file, and a SHA-256 of itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256
 META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
 ADJACENCY, PAIRS = ".adjacency-", ".pairs-"
-"""How the names of files begin that are made from the stream and kept in it."""
+"""Name prefixes of the derived files that are cached in a stream's directory."""
 HEADER_BYTES = 128
 MAX_COUNT = 2**63 - 1
 INT: np.dtype = np.dtype("<i8")
@@ -33,19 +33,19 @@ SHA256 = r"^[0-9a-f]{64}$"
 
 
 class StoredFile(Config):
-    """What meta.json says about one file of the stream."""
+    """Entry of meta.json for one file of the stream."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=SHA256)
 
 
 class StreamMeta(Config):
-    """The content of meta.json."""
+    """Content of meta.json."""
 
     format: Literal["pres_dist.events"] = "pres_dist.events"
     version: Literal[1] = 1
     sha256: str | None = Field(None, pattern=SHA256)
-    """Of meta.json with zeros in this place; None in streams of before there was one."""
+    """SHA-256 of meta.json with zeros in this place; None in streams of older versions."""
     name: str
     num_events: int = Field(ge=1, le=MAX_COUNT)
     num_nodes: int = Field(ge=1, le=MAX_COUNT)
@@ -75,7 +75,7 @@ class StreamMeta(Config):
         return self
 
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-        """Dtype and shape of each .npy file that the stream has, by column."""
+        """Return the dtype and shape of each .npy file of the stream, by column."""
         events = self.num_events
         columns: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         columns.update(dict.fromkeys(("src", "dst", "t"), (INT, (events,))))
@@ -90,25 +90,25 @@ class StreamMeta(Config):
         return columns
 
     def file_names(self) -> list[str]:
-        """The files, besides meta.json, that make up the stream."""
+        """Return the names of all files of the stream except meta.json."""
         names = [f"{column}.npy" for column in self.arrays()]
         return [*names, NODE_IDS_FILE] if self.mapped_ids else names
 
 
 def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """The first ``HEADER_BYTES`` bytes of a version 1.0 .npy file."""
+    """Return the first ``HEADER_BYTES`` bytes of a version 1.0 .npy file."""
     text = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     body = text.encode().ljust(HEADER_BYTES - 11) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body
 
 
 def meta_json(meta: StreamMeta) -> str:
-    """The content of meta.json, with a hash of itself."""
+    """Return the content of meta.json, including a hash of itself."""
     return sealed(meta.model_copy(update={"sha256": UNSEALED}).model_dump_json(indent=1) + "\n")
 
 
 def read_meta(directory: Path) -> StreamMeta:
-    """Read and check meta.json; ``DataError`` when it is missing or damaged."""
+    """Read and check meta.json; raise ``DataError`` if it is missing or damaged."""
     file = directory / META_FILE
     try:
         content = read_regular(file)
@@ -127,7 +127,7 @@ def read_meta(directory: Path) -> StreamMeta:
 
 
 def is_stream(directory: Path) -> bool:
-    """Whether the directory holds a readable meta.json of this format."""
+    """Return True if the directory holds a readable meta.json of this format."""
     try:
         read_meta(directory)
     except DataError:
@@ -136,9 +136,9 @@ def is_stream(directory: Path) -> bool:
 
 
 def others_in(directory: Path) -> list[str]:
-    """Names in the directory of a stream that neither are part of it nor were made from it."""
+    """Return the names in a stream's directory that are neither part of it nor derived from it."""
     own = {META_FILE, *read_meta(directory).file_names()}
-    # With one more dot, those that are being written.
+    # Files that are still being written have one more dot.
     made = (ADJACENCY, PAIRS, f".{ADJACENCY}", f".{PAIRS}")
     return sorted(
         path.name
@@ -150,7 +150,7 @@ def others_in(directory: Path) -> list[str]:
 def check_files(directory: Path, meta: StreamMeta) -> None:
     """Compare the files with meta.json by name and size, without reading them.
 
-    Hidden files are let pass: file systems and their browsers leave some.
+    Hidden files are ignored: file systems and file managers create some.
     """
     expected = meta.file_names()
     if sorted(expected) != sorted(meta.files):
@@ -191,7 +191,7 @@ def _check_digest(file: Path, expected: str, found: str) -> None:
 
 
 def open_array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory-map one column, read-only; ``DataError`` unless the header fits."""
+    """Memory-map one column, read-only; raise ``DataError`` unless header and size fit."""
     expected = npy_header(dtype, shape)
     try:
         with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""An event stream: columns of timestamped interactions, in memory or memory-mapped.
+"""Event streams: columns of timestamped interactions, in memory or memory-mapped.
 
 Shapes: E events, N nodes, d_e edge features, d_n node features.
 """
@@ -47,7 +47,7 @@ CHUNK_EVENTS = 1 << 20
 
 @dataclass(frozen=True)
 class EventStream(Conversions):
-    """Events in time order; an event's place is its event id.
+    """Events in time order; an event's index is its event id.
 
     Columns of a stream opened from disk are read-only memory maps, so that all
     processes of a machine share one copy.
@@ -68,21 +68,21 @@ class EventStream(Conversions):
     labels: np.ndarray | None = None
     """[E] int64."""
     official_split: tuple[int, int] | None = None
-    """First validation and first test event, where a benchmark prescribes them."""
+    """First validation and first test event; None if no benchmark prescribes them."""
     negatives: np.ndarray | None = None
-    """[E - first validation event, M] int64 a benchmark's negatives, -1 for none."""
+    """[E - first validation event, M] int64 negatives of a benchmark, padded with -1."""
     num_sources: int | None = None
     """Bipartite streams: sources are 0..num_sources-1 and destinations the rest."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Where the stream came from: source, time unit, feature names."""
+    """Provenance of the stream: source, time unit, feature names."""
     path: Path | None = None
-    """Where it is stored; None in memory."""
+    """Directory of a stored stream; None for a stream in memory."""
     node_ids: pa.ChunkedArray | None = None
-    """[N] the user's own ids, row = node; None when they were kept as they came."""
+    """[N] the user's own ids, row = node; None if ids were kept as node numbers."""
     recorded: Mapping[str, tuple[np.ndarray, str]] = field(
         default_factory=dict, repr=False, compare=False
     )
-    """Columns of a stored stream with the SHA-256 that its meta.json has of them."""
+    """Columns of a stored stream, each with its SHA-256 from meta.json."""
 
     @property
     def num_events(self) -> int:
@@ -101,7 +101,7 @@ class EventStream(Conversions):
         return self.num_sources is not None
 
     def head(self, num_events: int) -> EventStream:
-        """Views on exactly the first ``num_events`` events; nodes stay as they are."""
+        """Return views of exactly the first ``num_events`` events; the nodes are unchanged."""
         num_events = arguments.count("num_events", num_events)
         if num_events >= self.num_events:
             return self
@@ -113,14 +113,14 @@ class EventStream(Conversions):
         return replace(self, **columns, **self._official_head(num_events))
 
     def _official_head(self, num_events: int) -> dict[str, Any]:
-        """What a benchmark prescribes for the first events; nothing without test events."""
+        """Return the fields of the official split for the first events; None without test events."""
         split, negatives = self.official_split, self.negatives
         if split is None or num_events <= split[1]:
             return {"official_split": None, "negatives": None}
         return {"negatives": None if negatives is None else negatives[: num_events - split[0]]}
 
     def chunks(self, size: int = CHUNK_EVENTS) -> Iterator[EventChunk]:
-        """Go through the events in order, ``size`` at a time."""
+        """Yield the events in order, ``size`` at a time."""
         for start in range(0, self.num_events, size):
             rows = slice(start, start + size)
             yield EventChunk(
@@ -136,8 +136,8 @@ class EventStream(Conversions):
     def open(cls, path: str | Path) -> EventStream:
         """Open a stored stream in milliseconds, whatever its size.
 
-        Checks meta.json by its hash, and the other files by names, sizes and headers, not
-        by their content: ``verify`` does that. Raises ``DataError``.
+        Checks meta.json by its hash, and the other files by names, sizes and headers. Only
+        ``verify`` checks their content. Raises ``DataError``.
         """
         directory = stored_at(arguments.path("path", path))
         meta = read_meta(directory)
@@ -147,9 +147,9 @@ class EventStream(Conversions):
     @classmethod
     @checked_call
     def verify(cls, path: str | Path) -> EventStream:
-        """Open a stored stream and check every byte of it; ``DataError`` on damage.
+        """Open a stored stream and check every byte of it; raise ``DataError`` on damage.
 
-        Reads the whole stream: some 500 MB/s on one core, of what is in memory already.
+        Reads the whole stream, at about 500 MB/s on one core if it is in the page cache.
         """
         directory = stored_at(arguments.path("path", path))
         meta = read_meta(directory)
@@ -198,7 +198,7 @@ class EventStream(Conversions):
         num_sources: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> EventStream:
-        """Make a stream of arrays; ``DataError`` unless they form a valid one."""
+        """Build a stream from arrays; raise ``DataError`` unless they form a valid one."""
         arguments.kind("name", name, str, "a text")
         if metadata is not None:
             arguments.kind("metadata", metadata, Mapping, "a mapping")
@@ -229,7 +229,7 @@ class EventStream(Conversions):
         return stream
 
     def check(self) -> None:
-        """Check every event, chunk by chunk; ``DataError`` names the first bad one."""
+        """Check every event, chunk by chunk; raise ``DataError`` for the first bad one."""
         for column in ("dst", "t", "labels"):
             values = getattr(self, column)
             if values is not None and len(values) != self.num_events:
@@ -278,8 +278,8 @@ class EventStream(Conversions):
 
     @checked_call
     def save(self, path: str | Path, *, force: bool = False) -> EventStream:
-        """Store the stream as the directory ``path``, completely or not at all; returns that."""
-        from pres_dist.events.writer import StreamWriter  # the writer returns streams
+        """Store the stream as the directory ``path``, completely or not at all, and open it."""
+        from pres_dist.events.writer import StreamWriter  # only needed to save
 
         path, force = arguments.path("path", path), arguments.flag("force", force)
 
@@ -304,7 +304,7 @@ class EventStream(Conversions):
         return EventStream.open(path)
 
     def raw_ids(self, nodes: object) -> list[str] | np.ndarray:
-        """The user's own ids of ``nodes`` [n]: texts, or [n] int64."""
+        """Return the user's own ids of ``nodes`` [n]: texts, or [n] int64."""
         wanted = as_int64(nodes, "nodes")
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.num_nodes:
             raise DataError(f"nodes must be in 0..{self.num_nodes - 1}")
@@ -317,18 +317,18 @@ class EventStream(Conversions):
         return texts
 
     def _kept_ids(self, nodes: np.ndarray) -> np.ndarray:
-        """Kept ids are the nodes, less what made two id spaces one."""
+        """Return kept ids: the node numbers, without the offset of a second id space."""
         offset = self.metadata.get("destination_offset", 0)
         return np.where(nodes >= offset, nodes - offset, nodes) if offset else nodes.copy()
 
     @cached_property
     def identity(self) -> StreamIdentity:
-        """What tells these events from any others, whatever they are called and wherever stored."""
+        """Identity of the events by content, independent of the stream's name and place."""
         return identity_of(self)
 
     @cached_property
     def checked_node_ids(self) -> Any:
-        """The ids, checked once in full: Arrow does not survive damaged offsets."""
+        """The user's own ids, fully checked once: Arrow crashes on damaged offsets."""
         import pyarrow as pa
 
         assert self.node_ids is not None

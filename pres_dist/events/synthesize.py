@@ -18,7 +18,7 @@ MEAN_GAP_MS = 1_000.0
 
 
 class SynthesizeConfig(Config):
-    """Generate a stream of users x items, the same for the same options and seed."""
+    """Generate a synthetic stream of users x items; options and seed determine it fully."""
 
     out: Path
     """Directory to create."""
@@ -39,9 +39,9 @@ class SynthesizeConfig(Config):
     seed: int = Field(0, ge=0)
     """Seed of all draws."""
     name: str | None = None
-    """Name of the stream; that of the directory when unset."""
+    """Name of the stream; the directory's name when unset."""
     force: bool = False
-    """Replace a stream that is already there."""
+    """Replace an existing stream."""
 
 
 def synthesize(
@@ -49,7 +49,7 @@ def synthesize(
 ) -> EventStream:
     """Generate the stream chunk by chunk; memory depends on users and items only.
 
-    ``progress`` is called with the events so far and in all. Raises ``DataError``.
+    ``progress`` is called with the number of events so far and in total. Raises ``DataError``.
     """
     with StreamWriter(
         config.out,
@@ -73,7 +73,7 @@ def synthesize(
 
 
 class _Generator:
-    """Draws consecutive events; remembers time and each user's last items."""
+    """Generator of consecutive events; stores the current time and each user's last items."""
 
     def __init__(self, config: SynthesizeConfig) -> None:
         self._config = config
@@ -85,7 +85,7 @@ class _Generator:
         self._now = 0
 
     def chunk(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """src, dst, t [size] and features [size, d_e] of the next events."""
+        """Return src, dst, t [size] and features [size, d_e] of the next events."""
         users = self._users.draw(size)
         items = self._returning(users, self._items.draw(size))
         features = None
@@ -95,7 +95,7 @@ class _Generator:
         return users, items + self._config.users, self._times(size), features
 
     def _times(self, size: int) -> np.ndarray:
-        """Poisson gaps, stretched by a log-normal factor of mean 1."""
+        """Return [size] times with exponential gaps, stretched by a log-normal factor of mean 1."""
         sigma = 3 * self._config.burstiness
         stretch = np.exp(sigma * self._random.standard_normal(size) - sigma**2 / 2)
         gaps = self._random.exponential(MEAN_GAP_MS, size) * stretch
@@ -104,11 +104,12 @@ class _Generator:
         return times
 
     def _returning(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Replace the item of returning users by that of one of their last events.
+        """Replace each returning user's item by the item of one of their last events.
 
-        Each event of a user points ``back`` 1..8 own events. A pointer inside the
-        chunk may lead to an event that points on, so pointers are followed to
-        their end; one that leaves the chunk is looked up in ``_recent``.
+        Each event of a user points ``back`` to one of the user's last 8 events. A
+        pointer inside the chunk may lead to another returning event, so pointers are
+        followed to their end. A pointer that leaves the chunk is looked up in
+        ``_recent``.
         """
         size = len(users)
         order = np.argsort(users, kind="stable")
@@ -146,7 +147,7 @@ class _Generator:
 
 
 class _Zipf:
-    """Draws 0..size-1 with probability ~ 1 / rank**exponent, ranks shuffled over ids."""
+    """Sampler of 0..size-1 with probability ~ 1 / rank**exponent, ranks shuffled over ids."""
 
     def __init__(self, size: int, exponent: float, random: np.random.Generator) -> None:
         self._random = random
@@ -155,6 +156,6 @@ class _Zipf:
         self._ids = random.permutation(size)
 
     def draw(self, count: int) -> np.ndarray:
-        """[count] int64."""
+        """Draw [count] int64 ids."""
         ranks = np.searchsorted(self._cumulative, self._random.random(count), side="right")
         return self._ids[np.minimum(ranks, len(self._ids) - 1)]

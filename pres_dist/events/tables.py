@@ -17,9 +17,9 @@ class EventTables:
 
     Args:
         stream: the events.
-        device: where look-ups take place.
-        edge_scaling: applied to edge features as they are looked up; none when None.
-        node_scaling: likewise for node features.
+        device: device of the look-ups.
+        edge_scaling: scaling applied to edge features at look-up; None for no scaling.
+        node_scaling: the same for node features.
     """
 
     def __init__(
@@ -41,36 +41,36 @@ class EventTables:
 
     @property
     def edge_dim(self) -> int:
-        """Features of an event, 0 for none."""
+        """Number of features of an event; 0 if it has none."""
         return self._edges.dim
 
     @property
     def edge_scaling(self) -> tuple[Tensor, Tensor] | None:
-        """[d_e] scale and [d_e] shift that features are looked up with; None for none."""
+        """[d_e] scale and [d_e] shift applied to features at look-up; None for no scaling."""
         return self._edges.scaling
 
     def times(self, events: Tensor) -> Tensor:
-        """int64 times of events, in the shape of the ids."""
+        """Return the int64 times of events, in the shape of the ids."""
         return self.t_E.index_select(0, events.flatten()).view(events.shape)
 
     def is_endpoint(self, nodes: Tensor, events: Tensor) -> Tensor:
-        """bool, whether nodes are endpoints of events; shapes as they broadcast."""
+        """Return a bool tensor, True where a node is an endpoint of its event; shapes broadcast."""
         flat = events.flatten()
         ends = (column.index_select(0, flat) for column in (self.src_E, self.dst_E))
         src, dst = (end.view(events.shape) for end in ends)
         return (src == nodes) | (dst == nodes)
 
     def edge_features(self, events: Tensor) -> Tensor | None:
-        """[..., d_e] features of events; None for a stream without."""
+        """Return the [..., d_e] features of events; None if the stream has none."""
         return self._edges.rows(events)
 
     def node_features(self, nodes: Tensor) -> Tensor | None:
-        """[..., d_n] features of nodes; None for a stream without."""
+        """Return the [..., d_n] features of nodes; None if the stream has none."""
         return self._nodes.rows(nodes)
 
 
 class _Features:
-    """A table of features, scaled as it is read: the stored table stays shared and as it is."""
+    """Feature table, scaled at look-up so that the stored table stays shared and unchanged."""
 
     def __init__(
         self, table: np.ndarray | None, scaling: Affine | None, device: torch.device | str
@@ -95,7 +95,7 @@ class _Features:
 
 
 def tensor_of(column: np.ndarray, device: torch.device | str) -> Tensor:
-    """A column on a device; on the CPU it shares the memory, or the memory map."""
+    """Return a column as a tensor; on the CPU it shares the memory or memory map."""
     with warnings.catch_warnings():
         # A memory map is read-only, and nothing here writes to it.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

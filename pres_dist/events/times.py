@@ -1,7 +1,8 @@
-"""Reading times: an int64 in the stream's unit or an error, never a rounding.
+"""Reading of times: exact conversion to int64 in the stream's unit, or an error.
 
 Import, extend, score files, `--at`, JSON and Python all read times here, by the `TimeRules`
-of the stream. A column holds numbers or dates; dates have a time zone all of them or none.
+of the stream. A column holds numbers or dates; either all of its dates have a time zone or
+none has.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 UNITS = ("s", "ms", "us", "ns")
 
-# RE2 patterns that turn what databases and programs write into what Arrow reads.
+# RE2 patterns that rewrite dates from databases and programs to a form that Arrow reads.
 _DATE = r"^(\d{4})[-/]?(\d{2})[-/]?(\d{2})"
 _SPELLINGS = (
     (r"^(\d{4})/(\d{2})/(\d{2})", r"\1-\2-\3"),
@@ -49,7 +50,7 @@ _SPELLINGS = (
     (r"\s*([+-]\d{2}:?\d{2}) (UTC|GMT)$", r"\1"),
     (r"\s*(UTC|GMT|[Zz])$", "Z"),
     (r"(\d{2})\s+([+-]\d{2}(:?\d{2})?)$", r"\1\2"),
-    # Zeros at the end of a fraction hold nothing that a coarser unit would lose.
+    # Drop trailing zeros of a fraction, for which Arrow would demand a finer unit.
     (r"\.(\d*[1-9])0+([Z+-]|$)", r".\1\2"),
     (r"\.0*([Z+-]|$)", r"\1"),
 )
@@ -57,13 +58,13 @@ _SPELLINGS = (
 
 @dataclass(frozen=True)
 class TimeRules:
-    """How the times of a stream are written.
+    """Rules for reading the times of a stream.
 
     Attributes:
         stream: name of the stream; None while it is being imported.
-        unit: what dates are turned into; None where the stream has no known unit.
-        factor: what numbers are multiplied by; None for 1.
-        zoned: whether dates have a time zone; None where either is allowed.
+        unit: unit that dates are converted to; None if the unit is unknown.
+        factor: number to multiply numeric times by; None for 1.
+        zoned: True if dates must have a time zone, False if they must not; None allows both.
         origin: epoch time of the stream's 0, in its unit.
     """
 
@@ -75,7 +76,7 @@ class TimeRules:
 
     @classmethod
     def of(cls, stream: EventStream) -> TimeRules:
-        """The rules that a stream was imported by."""
+        """Return the rules that a stream was imported by."""
         known = stream.metadata
         unit = known.get("time_unit")
         factor = Decimal(str(known.get("time_scale", "1")))
@@ -89,7 +90,7 @@ class TimeRules:
 
     @property
     def allowed(self) -> str:
-        """What a time may be, for errors."""
+        """Description of the allowed times, for errors."""
         return "a whole number" if self.unit is None else "a whole number or an ISO 8601 time"
 
 
@@ -99,8 +100,8 @@ class Times:
 
     Attributes:
         t: [n] int64.
-        dated: whether they were dates, not numbers.
-        zoned: whether they had a time zone; None for numbers.
+        dated: True if they were read from dates, False if from numbers.
+        zoned: True if the dates had a time zone; None for numbers.
     """
 
     t: np.ndarray
@@ -113,12 +114,12 @@ def read_times(column: pa.Array, what: str, locate: Locate, rules: TimeRules) ->
 
     Args:
         column: [n] values, n >= 1.
-        what: what to call them in errors.
-        locate: from a row to the place to show.
-        rules: of the stream.
+        what: name of the values in errors.
+        locate: function from a row to the place that an error shows.
+        rules: rules of the stream.
 
     Raises:
-        DataError: a value that is no time by the rules, with its place.
+        DataError: a value is not a valid time by the rules; the error shows its place.
     """
     column = _plain(column, what, locate, rules)
     if is_date(column):
@@ -133,7 +134,7 @@ def read_times(column: pa.Array, what: str, locate: Locate, rules: TimeRules) ->
 
 
 def is_date(column: pa.Array) -> bool:
-    """Whether the column holds dates and not numbers, judged by its first value."""
+    """Return True if the column holds dates, not numbers, judging by its first value."""
     if pt.is_timestamp(column.type) or pt.is_date(column.type):
         return True
     if not is_text(column.type):
@@ -143,9 +144,9 @@ def is_date(column: pa.Array) -> bool:
 
 
 def column_of(values: Sequence[Any], what: str, locate: Locate, allowed: str) -> pa.Array:
-    """Python values as a column that `read_times` takes: numbers, or texts.
+    """Return Python values as a column for `read_times`: numbers or texts.
 
-    Dates become ISO 8601 texts, because Arrow would drop the zones of some and nanoseconds.
+    Dates become ISO 8601 texts, because Arrow would drop some time zones, and nanoseconds.
     """
     texts = [_is_date_like(value) or isinstance(value, str) for value in values]
     for row, value in enumerate(values):
@@ -172,7 +173,7 @@ def column_of(values: Sequence[Any], what: str, locate: Locate, allowed: str) ->
 
 
 def _plain(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> pa.Array:
-    """The column without dictionary, missing values and white space around texts."""
+    """Return the column decoded and trimmed; raise DataError for values that cannot be times."""
     column = present(column, what, locate)
     kind = column.type
     is_number = pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_floating(kind)
@@ -225,7 +226,7 @@ def _refuse_date(
     rules: TimeRules,
     zoned: bool,
 ) -> NoReturn:
-    """Raise the error of a value that cannot be read: no date, a zone too much, or the unit."""
+    """Raise DataError for a date that cannot be read: its form, zone, precision or range."""
     if is_text(column.type) and _has_zone(column[row].as_py()) != zoned:
         _refuse_zone(column, row, what, locate, rules)
     where, got = locate(row), shown_value(column, row)
@@ -259,7 +260,7 @@ def _refuse_zone(
 
 
 def _spelled(texts: pa.Array) -> pa.Array:
-    """The texts as Arrow reads them; those of ISO 8601's usual form stay as they are."""
+    """Return the texts in a form that Arrow reads; usual ISO 8601 texts are unchanged."""
     usual = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{0,2}[1-9])?)?(Z|[+-]\d{2}:?\d{2})?)?$"
     if pc.all(pc.match_substring_regex(texts, usual)).as_py():
         return texts
@@ -269,7 +270,7 @@ def _spelled(texts: pa.Array) -> pa.Array:
 
 
 def _has_zone(text: str) -> bool:
-    """Whether an ISO 8601 text ends in a zone."""
+    """Return True if an ISO 8601 text ends in a time zone."""
     found = pc.match_substring_regex(
         pa.array([text]), _DATE + r"[Tt ].*(UTC|GMT|[Zz]|[+-]\d{2}(:?\d{2})?)$"
     )
@@ -277,7 +278,7 @@ def _has_zone(text: str) -> bool:
 
 
 def _reads(value: pa.Array, unit: str) -> bool:
-    """Whether one date is a whole number of a unit that fits into int64."""
+    """Return True if a date is a whole number of the unit and fits into int64."""
     zoned = _has_zone(value[0].as_py()) if is_text(value.type) else value.type.tz is not None
     try:
         value.cast(pa.timestamp(unit, "UTC" if zoned else None))
@@ -291,7 +292,7 @@ def _is_date_like(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaT and pandas' NA; nan is a number that is not whole."""
+    """Return True for None, NaT and pandas' NA; NaN counts as a number that is not whole."""
     return (
         value is None
         or type(value).__name__ in ("NaTType", "NAType")
@@ -304,7 +305,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A date as an ISO 8601 text; a zone becomes UTC, whose offset is never one of seconds."""
+    """Return a date as ISO 8601 text, in UTC if it has a zone: offsets may include seconds."""
     if isinstance(value, datetime):
         aware = value.tzinfo is not None
         return (value.astimezone(timezone.utc) if aware else value).isoformat()
@@ -315,7 +316,7 @@ def _text(value: Any) -> str:
 
 
 def _origin(stream: EventStream, unit: str) -> int:
-    """Epoch time of the stream's 0, in its unit."""
+    """Return the epoch time of the stream's 0, in the given unit."""
     first = stream.metadata.get("first_event")
     if first is None:
         return 0

@@ -1,4 +1,4 @@
-"""Streams out of columns that another library holds."""
+"""Conversion of another library's columns to streams."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pres_dist.events.stream import EventStream
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns as another library has them.
+    """Columns of another library's object, before they are checked.
 
     Attributes:
-        what: the name of that to which they belong, for errors.
-        src, dst, t: of each event.
-        num_nodes: None for the largest one and those below.
-        num_sources: None where nobody has said.
-        edge_features, labels, node_features: None for none.
+        what: name of the object, for errors.
+        src, dst, t: columns with one value per event.
+        num_nodes: number of nodes; None for the largest node number plus 1.
+        num_sources: number of sources; None if unknown.
+        edge_features, labels, node_features: None if absent.
     """
 
     what: str
@@ -48,7 +48,7 @@ def stream_of_columns(
     sort: bool,
     out: str | Path | None,
 ) -> EventStream:
-    """A stream; arguments and errors as in `EventStream.from_pyg`."""
+    """Build a stream from columns; arguments and errors are as in `EventStream.from_pyg`."""
     if like is not None:
         arguments.kind("like", like, EventStream, "an EventStream")
     if name is not None:
@@ -96,7 +96,7 @@ def stream_of_columns(
 
 
 def array_of(tensor: torch.Tensor, what: str) -> np.ndarray:
-    """A tensor as an array, exactly; DataError for complex numbers."""
+    """Return a tensor as an array, without rounding; raise DataError for complex numbers."""
     if tensor.is_complex():
         raise DataError(f"{what} must be real numbers, got {tensor.dtype}")
     if tensor.layout != torch.strided:
@@ -108,13 +108,13 @@ def array_of(tensor: torch.Tensor, what: str) -> np.ndarray:
 
 
 def need(values: dict[str, Any], name: str, what: str, given: Iterable[object] = ()) -> Any:
-    """A one-dimensional column that must be there; DataError where it is not.
+    """Return a required one-dimensional column; raise DataError if it is missing.
 
     Args:
         values: columns by name.
-        name: of the column.
-        what: to which they belong, for errors.
-        given: names of all columns; those of `values` when empty.
+        name: name of the column.
+        what: name of the object that holds the columns, for errors.
+        given: names of all columns, for errors; the names in `values` if empty.
     """
     if values.get(name) is None:
         known = ", ".join(sorted(str(key) for key in given or values)) or "none"
@@ -126,7 +126,7 @@ def need(values: dict[str, Any], name: str, what: str, given: Iterable[object] =
 
 
 def _sources(columns: Columns, bipartite: bool | None) -> int | None:
-    """Sources of a bipartite stream: all nodes up to the last one; None where it is not."""
+    """Return the number of sources of a bipartite stream; None if it is not bipartite."""
     if columns.num_sources is not None or bipartite is False or not len(columns.src):
         return columns.num_sources if bipartite is not False else None
     last, first = columns.src.max(), columns.dst.min()
@@ -141,7 +141,7 @@ def _sources(columns: Columns, bipartite: bool | None) -> int | None:
 
 
 def _checked(columns: Columns) -> Columns:
-    """The columns with integers as ids, and all of one length."""
+    """Return the columns with integer ids; raise DataError if their lengths differ."""
     values = vars(columns)
     for name in ("dst", "t", "edge_features", "labels"):
         if values[name] is not None and np.shape(values[name])[:1] != columns.src.shape:
@@ -166,7 +166,10 @@ def _sorted(columns: Columns) -> Columns:
 
 
 def _whole(values: np.ndarray, what: str) -> np.ndarray:
-    """Whole numbers and booleans as integers; others as they are, to be refused."""
+    """Return whole floats and boolean labels as integers; raise DataError for other floats.
+
+    Values of other types are returned unchanged, for later checks.
+    """
     if values.dtype.kind == "b" and what == "labels":
         return values.astype(np.int64)
     if values.dtype.kind != "f":
@@ -188,5 +191,5 @@ def _whole(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def _table(values: np.ndarray | None) -> np.ndarray | None:
-    """A row for each event or node: single numbers become rows of one."""
+    """Return features as rows; one number per event or node becomes a row of length 1."""
     return values[:, None] if values is not None and values.ndim == 1 else values

@@ -1,4 +1,4 @@
-"""Streams from and to DGL graphs."""
+"""Conversion of streams from and to DGL graphs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def to_dgl(stream: EventStream) -> Any:
 
 
 def _node_features(graph: Any, source: str, destination: str) -> np.ndarray | None:
-    """[N, d] features of all nodes, sources first."""
+    """Return the [N, d] features of all nodes, sources first; None if there are none."""
     kinds = [source] if source == destination else [source, destination]
     found = [graph.nodes[kind].data.get(FEATURES) for kind in kinds]
     if all(one is None for one in found):

@@ -1,4 +1,4 @@
-"""The only place that imports DGL."""
+"""Import of DGL; no other module imports it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pres_dist.errors import ConfigError
 
 
 def load_dgl() -> Any:
-    """The package dgl, with torch beneath it; ConfigError where it cannot be imported."""
+    """Return the package dgl with its PyTorch backend; raise ConfigError if import fails."""
     os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home folder
     try:
         import dgl

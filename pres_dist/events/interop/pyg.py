@@ -1,4 +1,4 @@
-"""Streams from and to PyG's `TemporalData`."""
+"""Conversion of streams from and to PyG's `TemporalData`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""CSV and TSV, plain or compressed with gzip.
+"""Reader of CSV and TSV files, plain or compressed with gzip.
 
-pyarrow reads in bulk and every value as text, to be converted exactly. Only once
-something is wrong is the file read a second time, slowly, to find the line.
+pyarrow reads in bulk, and every value as text, so that it can be converted exactly.
+After an error the file is read a second time, slowly, to find the line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pres_dist.events.readers.table import check_source
 
 BLOCK_BYTES = 8 << 20
 LONGEST_LINE = BLOCK_BYTES
-"""Characters; pyarrow takes no row that is longer than a block."""
+"""Limit of a line in characters; pyarrow cannot read a row that is longer than a block."""
 _QUOTED = re.compile(r'^[ \t]+"(?s:.*)"[ \t]*$')
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 
@@ -35,8 +35,8 @@ class CsvTable:
 
     Args:
         path: the file.
-        columns: names in place of a header that does not fit.
-        delimiter: between columns; None for a tab where the header has one, and else a comma.
+        columns: column names that replace the header; None for the names of the header.
+        delimiter: column separator; None for a tab if the header has one, else a comma.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class CsvTable:
         return 0 if self._file is None or self._file.closed else int(self._file.tell())
 
     def width(self, column: str) -> int:
-        """1: a field of CSV holds one number."""
+        """Return 1: a CSV field holds one number."""
         return 1
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, all values as texts."""
+        """Yield the rows in order, all values as texts."""
         try:
             with pa.OSFile(str(self.path), "rb") as self._file:
                 source = pa.CompressedInputStream(self._file, "gzip") if self._gzipped else None
@@ -71,7 +71,7 @@ class CsvTable:
             raise self._explain(error) from None
 
     def locate(self, row: int) -> str:
-        """``events.csv:812``."""
+        """Return the place of a row, such as ``events.csv:812``."""
         try:
             records = read_rows(self.path, self.delimiter)
             for number, (line, _) in enumerate(records, start=-1):
@@ -101,7 +101,7 @@ class CsvTable:
         )
 
     def _explain(self, error: Exception) -> DataError:
-        """Find the line that pyarrow stumbled over; falls back on what it said."""
+        """Return an error with the line that pyarrow failed on, or else with its message."""
         width = len(self.columns)
         try:
             for number, (line, row) in enumerate(read_rows(self.path, self.delimiter)):
@@ -116,14 +116,14 @@ class CsvTable:
 
 
 def _unquoted(field: str) -> str:
-    """A field whose quotes come after blanks, which readers of CSV take for part of it."""
+    """Return a field without quotes that follow blanks, which CSV readers keep in the field."""
     if not _QUOTED.match(field):
         return field
     return field.strip(" \t")[1:-1].replace('""', '"')
 
 
 def _without_quotes(column: pa.Array) -> pa.Array:
-    """A column with each field `_unquoted`."""
+    """Return a column with `_unquoted` applied to each field."""
     characters = np.frombuffer(column.buffers()[2] or b"", np.uint8)
     if not (characters == ord('"')).any():
         return column
@@ -133,13 +133,13 @@ def _without_quotes(column: pa.Array) -> pa.Array:
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the file starts like a gzip file."""
+    """Return True if the file starts like a gzip file."""
     with path.open("rb") as opened:
         return opened.read(2) == b"\x1f\x8b"
 
 
 def first_rows(path: Path, count: int, delimiter: str = ",") -> list[tuple[int, list[str]]]:
-    """The first ``count`` rows, header included; ``DataError`` when there are fewer."""
+    """Return the first ``count`` rows, header included; raise ``DataError`` if there are fewer."""
     rows: list[tuple[int, list[str]]] = []
     try:
         for row in read_rows(path, delimiter):
@@ -152,7 +152,7 @@ def first_rows(path: Path, count: int, delimiter: str = ",") -> list[tuple[int, 
 
 
 def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1) and fields of each row that is not blank, slowly."""
+    """Yield the line number (from 1) and fields of each row that is not blank; slow."""
     try:
         with _open_binary(path) as opened:
             reader = csv.reader(_decoded_lines(opened, path), delimiter=delimiter)
@@ -175,7 +175,7 @@ def _decoded_lines(opened: IO[bytes], path: Path) -> Iterator[str]:
     text = io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="")
     lines = iter(lambda: text.readline(LONGEST_LINE), "")
     for number, line in enumerate(lines, start=1):
-        if len(line) == LONGEST_LINE:  # a few KiB of gzip may hold gigabytes without an end
+        if len(line) == LONGEST_LINE:  # a few KiB of gzip may expand to gigabytes of one line
             raise DataError(f"{path}:{number}: a line must be shorter than {LONGEST_LINE:,}")
         if not line.isascii():
             try:

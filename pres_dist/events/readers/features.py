@@ -1,4 +1,4 @@
-"""Feature arrays that come in files of their own."""
+"""Reading of feature arrays from separate files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_array(file: Path) -> np.ndarray:
 
 
 def read_tensor(file: Path) -> np.ndarray:
-    """The two-dimensional tensor of a .pt file, loaded without running its pickle."""
+    """Load the two-dimensional tensor of a .pt file without running its pickle."""
     import torch
 
     from pres_dist.tensor_files import load_tensors

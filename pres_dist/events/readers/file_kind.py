@@ -1,4 +1,4 @@
-"""What a file holds, by its first bytes: a name may say anything, or nothing."""
+"""Detection of a file's kind by its first bytes, because its name may be wrong or missing."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _TEXTS = {
 
 
 def table_kind(path: Path) -> TableKind:
-    """Return whether a file is read as Parquet, or as CSV.
+    """Return the kind of a table file: Parquet or CSV.
 
     Raises:
-        DataError: it cannot be read, or holds something else, which is named.
+        DataError: the file cannot be read, or is of another kind, which the error names.
     """
     check_source(path)
     head = _head(path)
@@ -68,7 +68,7 @@ def table_kind(path: Path) -> TableKind:
         packed = "gzip-compressed: " if inner is not head else ""
         raise DataError(f"{path}: is {packed}{other}; {_READ}")
     if path.suffix.lower() in _PARQUET_SUFFIXES:
-        return "parquet"  # damaged: its reader says how
+        return "parquet"  # damaged: its reader raises the error
     if b"\0" in inner and not inner.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: is binary data of an unknown format; {_READ}")
     return "csv"
@@ -83,7 +83,7 @@ def _head(path: Path) -> bytes:
 
 
 def _unpacked(path: Path) -> bytes:
-    """The first bytes of what gzip has packed; none where it is damaged, as its reader says."""
+    """Return the first decompressed bytes of a gzip file; none if damaged: its reader raises."""
     try:
         with gzip.open(path) as opened:
             return opened.read(_HEAD_BYTES)
@@ -92,7 +92,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _other(path: Path, head: bytes) -> str | None:
-    """What else than a table the bytes begin; None for what may be one."""
+    """Return a description of the bytes if they cannot be read as a table; else None."""
     if head.startswith(_PARQUET):
         return "Parquet, which has a compression of its own"
     if head.startswith(_ZIP):

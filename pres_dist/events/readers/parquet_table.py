@@ -1,4 +1,4 @@
-"""Parquet files."""
+"""Reader of Parquet files."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class ParquetTable:
         return self.size * self._rows_read // max(1, self._file.metadata.num_rows)
 
     def width(self, column: str) -> int:
-        """Numbers of a row in a column: 1, or as many as the first list of it holds."""
+        """Return the numbers per row of a column: 1, or the length of its first list."""
         kind = self._file.schema_arrow.field(column).type
         if not is_list(kind):
             return 1
         return list_width(next(self.batches([column]), pa.nulls(0, kind)).column(0))
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, with the types of the file."""
+        """Yield the rows in order, with the types of the file."""
         size = max(1024, BATCH_VALUES // len(columns))
         self._rows_read = 0
         try:
@@ -55,7 +55,7 @@ class ParquetTable:
             raise self._damaged(error) from None
 
     def locate(self, row: int) -> str:
-        """``events.parquet: row 812``, counted from 0."""
+        """Return the place of a row, such as ``events.parquet: row 812``, counted from 0."""
         return f"{self.path}: row {row}"
 
     def _damaged(self, error: BaseException) -> DataError:

@@ -1,12 +1,12 @@
-"""Pickles of plain data, read without running what else a pickle may hold.
+"""Safe reading of pickles that hold plain data.
 
-A pickle is a program: loading one runs whatever its author wrote. This reader knows the
-built-in containers, numbers, texts and NumPy arrays of numbers and texts, and refuses every
-other name that a pickle asks for before anything of it is called.
+A pickle is a program: loading one runs any code that its author wrote. This reader accepts the
+built-in containers, numbers, texts and NumPy arrays of numbers and texts. It refuses every other
+name that a pickle refers to, before anything is called.
 
-NumPy's own names are not handed out either. A pickle may call `numpy.ndarray` to read bytes
-as addresses of objects, or give a dtype of numbers the flags of one of objects; both read
-memory that was never theirs. What stands in for them here takes the bytes of numbers alone.
+NumPy's own classes are not exposed either. A pickle may call `numpy.ndarray` to read bytes as
+addresses of objects, or give a dtype of numbers the flags of a dtype of objects; both read
+memory outside the array. The stand-ins here accept only the bytes of numbers and texts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ONLY = "only numbers, texts, containers and NumPy arrays of them are read"
 
 
 class _Dtype:
-    """Stands in for a `numpy.dtype`: of its state only the order of bytes is taken."""
+    """Stand-in for `numpy.dtype` that takes only the byte order from the pickled state."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
         self.plain = np.dtype(name)
@@ -38,7 +38,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array that takes its content from bytes alone."""
+    """Array that accepts its content only as bytes."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
@@ -48,7 +48,7 @@ class _Array(np.ndarray):
 
 
 def _new_array(*_: Any) -> _Array:
-    """An array that waits for its state, as `numpy._core.multiarray._reconstruct` makes it."""
+    """Return an array without content, in place of `numpy._core.multiarray._reconstruct`."""
     return np.empty(0, np.int8).view(_Array)
 
 
@@ -62,14 +62,14 @@ def _scalar(dtype: _Dtype, content: bytes) -> Any:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """How protocol 2 and older spell bytes."""
+    """Return bytes that protocol 2 and older store as Latin-1 text."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"{_ONLY}, got the encoding {encoding!r}")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """How protocol 2 spells none of them."""
+    """Return empty bytes, which protocol 2 stores as a call of `bytes`."""
     return b""
 
 
@@ -94,7 +94,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(file: Path) -> Any:
-    """What the pickle holds; ``DataError`` for a damaged one, and for more than plain data."""
+    """Return the content of a pickle; raise ``DataError`` if it is damaged or not plain data."""
     try:
         with file.open("rb") as opened:
             return _PlainUnpickler(opened).load()

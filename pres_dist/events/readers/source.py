@@ -1,4 +1,4 @@
-"""The formats: which file of a source holds the events, and which column means what."""
+"""Source formats: the file that holds the events, and the meaning of its columns."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Source:
     label: str | None = None
     features: list[str] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
-    """Numbers of a row in each column of ``features``: of a list, as many as it holds."""
+    """Numbers per row in each column of ``features``: 1, or the length of its lists."""
     separate_ids: bool = False
     first_id: int = 0
     """Smallest valid id, which becomes node 0."""
     feature_row: str | None = None
     """Column with the row of ``feature_array`` that belongs to the event."""
     feature_array: np.ndarray | None = None
-    """[E, d_e], or any number of rows where ``feature_row`` picks them."""
+    """[E, d_e] edge features; any number of rows if ``feature_row`` selects them."""
     node_features: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
-    """What the user should know about how the source was read."""
+    """Notes for the user on how the source was read."""
 
     @property
     def columns(self) -> list[str]:
-        """All columns that are needed."""
+        """Names of all columns to read."""
         optional = [column for column in (self.label, self.feature_row) if column]
         return [self.src, self.dst, self.time, *optional, *self.features]
 
@@ -61,9 +61,9 @@ class Source:
 
 
 def open_source(config: ImportConfig, table: Table | None = None) -> Source:
-    """Find out the format and check that the columns are there; ``DataError`` if not.
+    """Detect the format and check the columns; raise ``DataError`` if one is missing.
 
-    ``table`` is one with freely named columns that is open already.
+    ``table`` is an already open table with freely named columns.
     """
     kind = _detect_format(config.source) if config.format == "auto" else config.format
     if kind in ("csv", "parquet"):
@@ -86,15 +86,15 @@ def open_source(config: ImportConfig, table: Table | None = None) -> Source:
 
 
 def open_table(path: Path, kind: str | None = None, delimiter: str | None = None) -> Table:
-    """Open a table with freely named columns, by what the file holds: Parquet, or CSV or TSV.
+    """Open a table with freely named columns, as Parquet, CSV or TSV by its content.
 
     Args:
         path: the file.
-        kind: csv or parquet, where it must be one of them.
-        delimiter: between the columns of CSV; a tab or a comma, as the header has it, when None.
+        kind: csv or parquet, if the file must be of that kind.
+        delimiter: column separator of CSV; None for a tab if the header has one, else a comma.
 
     Raises:
-        DataError: it cannot be read, or holds something else.
+        DataError: the file cannot be read, or is of another kind.
     """
     found = table_kind(path)
     if kind not in (None, found):
@@ -122,7 +122,7 @@ def _detect_format(path: Path) -> str:
 
 
 def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
-    """CSV and Parquet: the columns are those named, or those of the usual names."""
+    """Return a CSV or Parquet source with the columns named by the user or by default."""
     source = Source(
         table=table,
         format=kind,
@@ -154,7 +154,7 @@ def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
 
 
 def _label(chosen: str | None, table: Table) -> str | None:
-    """The column chosen, none where it is the empty text, or ``label`` by default."""
+    """Return the label column: the chosen one, None for '', or by default ``label``."""
     column = column_named(table.columns, "label" if chosen is None else chosen)
     if chosen is None:
         return column if column in table.columns else None
@@ -162,27 +162,27 @@ def _label(chosen: str | None, table: Table) -> str | None:
 
 
 def _numbered(columns: list[str]) -> list[str]:
-    """The columns f0, f1, ... in the order of their numbers."""
+    """Return the columns f0, f1, ... in the order of their numbers."""
     plain = {column: column.strip(WHITE_SPACE) for column in columns}
     found = [column for column in columns if re.fullmatch(r"f[0-9]+", plain[column])]
     return sorted(found, key=lambda column: int(plain[column][1:]))
 
 
 def split_names(names: str) -> list[str]:
-    """Return the names of ``a,b,"c, d"``: quoted where they hold commas, as in CSV."""
+    """Return the names in ``a,b,"c, d"``; names with commas are quoted, as in CSV."""
     rows = csv.reader(io.StringIO(names, newline=""), skipinitialspace=True)
     return [name for row in rows for name in row if name]
 
 
 def joined_names(names: Iterable[str]) -> str:
-    """Return names as `split_names` takes them."""
+    """Return names joined to a text that `split_names` reads."""
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="").writerow(names)
     return text.getvalue()
 
 
 def _jodie(path: Path) -> Source:
-    """JODIE: users and items both from 0, and one header field for all features."""
+    """Return a JODIE source: users and items both count from 0; one header field names features."""
     rows = first_rows(path, 2)
     width = len(rows[1][1])
     if width < 4:
@@ -201,7 +201,7 @@ def _jodie(path: Path) -> Source:
 
 
 def _tgl(path: Path) -> Source:
-    """TGL: a folder with edges.csv and maybe features as tensors."""
+    """Return a TGL source: a folder with edges.csv and optional features as tensors."""
     folder = path if path.is_dir() else path.parent
     source = Source(table=CsvTable(folder / "edges.csv"), format="tgl", time="time")
     if (folder / "edge_features.pt").exists():
@@ -216,7 +216,7 @@ def _tgl(path: Path) -> Source:
 
 
 def _dyglib(path: Path) -> Source:
-    """DyGLib: ids and feature rows from 1; row 0 of either feature file is padding."""
+    """Return a DyGLib source: ids and feature rows start at 1; feature row 0 is padding."""
     file = path if path.is_file() else _only(path, "ml_*.csv")
     source = Source(
         table=CsvTable(file),

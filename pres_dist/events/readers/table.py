@@ -1,4 +1,4 @@
-"""What every reader of a table of events offers, and how it reports damage."""
+"""Protocol of the readers of event tables, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Table(Protocol):
     columns: list[str]
     """Names in the order of the file."""
     size: int
-    """Bytes of the file."""
+    """Size of the file in bytes."""
 
     @property
     def position(self) -> int:
-        """Bytes read so far, about."""
+        """Approximate number of bytes read so far."""
 
     def width(self, column: str) -> int:
-        """Numbers of a row in a column: 1, or as many as the first list of it holds."""
+        """Return the numbers per row of a column: 1, or the length of its first list."""
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, with only ``columns``; ``DataError`` where damaged."""
+        """Yield the rows in order, with only ``columns``; raise ``DataError`` if damaged."""
 
     def locate(self, row: int) -> str:
-        """Where the row, counted from 0, stands in the file."""
+        """Return the place of a row, counted from 0, in the file."""
 
 
 def column_named(columns: list[str], wanted: str) -> str:
-    """Return the column that a name means: its own, or else the one with white space around.
+    """Return the column of a name, ignoring white space around it if none matches exactly.
 
     Headers are often written as ``src, dst, t``.
     """
@@ -51,7 +51,7 @@ def column_named(columns: list[str], wanted: str) -> str:
 
 
 def require_columns(table: Table, wanted: list[str]) -> None:
-    """Each wanted column must be in the file, once, and be wanted once."""
+    """Raise DataError unless each wanted column is in the file once and is wanted once."""
     for column in wanted:
         count = table.columns.count(column)
         if count != 1:
@@ -66,7 +66,7 @@ def require_columns(table: Table, wanted: list[str]) -> None:
 
 
 def _delimiter_hint(columns: list[str]) -> str:
-    """How to split what was read as one column."""
+    """Return a hint on the delimiter if the header was read as a single column."""
     if len(columns) > 1:
         return ""
     for delimiter, name in ((";", ";"), ("|", "|"), ("\t", "tab"), (" ", "space")):
@@ -76,7 +76,7 @@ def _delimiter_hint(columns: list[str]) -> str:
 
 
 def list_width(column: pa.Array) -> int:
-    """Return how many numbers the first list of a column holds; 1 for a column of numbers."""
+    """Return the length of the first list of a column; 1 for a column of numbers."""
     if pt.is_fixed_size_list(column.type):
         return int(column.type.list_size)
     if not is_list(column.type):
@@ -86,7 +86,7 @@ def list_width(column: pa.Array) -> int:
 
 
 def check_source(path: Path) -> int:
-    """Size in bytes of a file that can be read; ``DataError`` for others."""
+    """Return the size of a readable file in bytes; raise ``DataError`` for other files."""
     try:
         status = path.stat()
         # Opening a pipe would wait for its writer, and it can be read once only.

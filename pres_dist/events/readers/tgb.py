@@ -1,11 +1,11 @@
 """Link-prediction data sets of the Temporal Graph Benchmark (Huang et al., NeurIPS 2023).
 
-Read from files that are there already, and from nothing else: py-tgb's own code turns the
-edge list into events, features and the official split, in a scratch folder where it finds the
-tables but none of the pickles that it would otherwise load. The official negatives come as
+Only files that already exist are read; nothing is downloaded. py-tgb's own code turns the
+edge list into events, features and the official split. It runs in a scratch folder with links
+to the tables, but without the pickles that it would otherwise load. The official negatives are
 pickles, which are read as plain data (`plain_pickle`).
 
-Shapes: E events, n events of a part, M negatives an event.
+Shapes: E events, M negatives per event.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TgbDataset:
     Attributes:
         src, dst, t: [E] int64.
         split: first validation and first test event.
-        negatives: [E - split[0], M] int64 official negatives, -1 where there are fewer.
+        negatives: [E - split[0], M] int64 official negatives, padded with -1.
         edge_features: [E, d_e] float32, or None.
         node_features: [N, d_n] float32, or None.
     """
@@ -49,8 +49,8 @@ def read_tgb(name: str, root: Path | None) -> TgbDataset:
     """Read a data set.
 
     Args:
-        name: as TGB calls it, e.g. tgbl-wiki.
-        root: folder in which py-tgb has put it; that of the package itself when None.
+        name: name of the data set in TGB, e.g. tgbl-wiki.
+        root: folder with py-tgb's data sets; the package's own folder when None.
 
     Raises:
         DataError: py-tgb is not installed, or a file is missing or damaged.
@@ -77,7 +77,7 @@ def read_tgb(name: str, root: Path | None) -> TgbDataset:
 
 
 def _official(name: str, folder: Path) -> Any:
-    """py-tgb's own data set, made of the tables in the folder alone."""
+    """Return py-tgb's own data set, built only from the tables in the folder."""
     from tgb.linkproppred.dataset import LinkPropPredDataset
     from tgb.utils.info import PROJ_DIR
 
@@ -87,7 +87,7 @@ def _official(name: str, folder: Path) -> Any:
         for table in folder.glob("*.csv"):
             (inside / table.name).symlink_to(table.resolve())
         try:
-            # py-tgb puts its own folder before the root.
+            # py-tgb prepends its own folder to the root.
             return LinkPropPredDataset(name, os.path.relpath(scratch, PROJ_DIR), download=False)
         except FileNotFoundError as error:
             reason = str(error).replace(os.path.relpath(scratch, PROJ_DIR), str(folder.parent))
@@ -97,7 +97,7 @@ def _official(name: str, folder: Path) -> Any:
 
 
 def events_of(official: Any) -> TgbDataset:
-    """Events, features and split of py-tgb's data set, without negatives yet."""
+    """Return the events, features and split of py-tgb's data set, without negatives yet."""
     data = official.full_data
     t = np.asarray(data["timestamps"], dtype=np.int64)
     order = np.argsort(t, kind="stable")
@@ -123,7 +123,7 @@ def _given(features: Any) -> bool:
 
 
 def _features(features: Any, order: np.ndarray) -> np.ndarray | None:
-    """[E, d] float32 in the order of time; None where all are 0, which says nothing."""
+    """Return [E, d] float32 features in time order; None if all are 0, hence meaningless."""
     rows = np.asarray(features, dtype=np.float32)[order]
     return rows if rows.any() else None
 
@@ -131,12 +131,12 @@ def _features(features: Any, order: np.ndarray) -> np.ndarray | None:
 def with_negatives(
     dataset: TgbDataset, by_event: list[dict[Any, Any]], files: list[Path]
 ) -> TgbDataset:
-    """The data set with the negatives of its validation and its test events.
+    """Return the data set with the negatives of its validation and test events.
 
     Args:
         dataset: events and split.
-        by_event: for each part [M] negatives by (src, dst, t).
-        files: where they come from, for errors.
+        by_event: for each of the two splits, [M] negatives by (src, dst, t).
+        files: files of the negatives, for errors.
     """
     first, second = dataset.split
     parts = [range(first, second), range(second, len(dataset.t))]
