@@ -1,4 +1,4 @@
-"""A run of consecutive events in memory, and the checks that every event passes."""
+"""Consecutive events in memory, and the checks that every event must pass."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pres_dist.errors import DataError
 from pres_dist.wording import setting
 
 Locate = Callable[[int], str]
-"""From the row of an event, counted from 0, to the place to show the user."""
+"""Function from the row of an event, counted from 0, to the place to show the user."""
 
 MAX_ID = 2**63 - 2
 """Largest node id: the number of nodes must itself be an int64."""
 
 MIN_TIME, MAX_TIME = -(2**63) + 1, 2**63 - 2
-"""The smallest int64 stands for "never", and one unit after the last event must exist."""
+"""Range of times: the smallest int64 means "never", and the last time plus 1 must be int64."""
 
 MAX_SPAN = 2**63 - 2
 """Longest time from the first event to the last: ages one unit later must be int64."""
@@ -42,12 +42,12 @@ class EventChunk:
 
 
 def event_number(row: int) -> str:
-    """The place of an event that came from an array."""
+    """Return the place of an event from an array."""
     return f"event {row}"
 
 
 def _array(values: object, what: str) -> np.ndarray:
-    """Anything that numpy can hold; ``DataError`` for what it cannot."""
+    """Return the values as an array; raise ``DataError`` if numpy cannot hold them."""
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -55,7 +55,7 @@ def _array(values: object, what: str) -> np.ndarray:
 
 
 def as_int64(values: object, what: str) -> np.ndarray:
-    """Turn integers of any width into [n] int64; ``DataError`` instead of rounding."""
+    """Convert integers of any width to [n] int64; raise ``DataError`` instead of rounding."""
     array = _array(values, what)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise DataError(
@@ -68,7 +68,7 @@ def as_int64(values: object, what: str) -> np.ndarray:
 
 
 def as_float32(values: object, what: str, num_rows: int) -> np.ndarray:
-    """Turn numbers into [num_rows, d] finite float32; ``DataError`` otherwise."""
+    """Convert numbers to [num_rows, d] float32; raise ``DataError`` for other values or shapes."""
     array = _array(values, what)
     if array.ndim != 2 or array.dtype.kind not in "iufb" or array.shape[1] == 0:
         raise DataError(
@@ -82,7 +82,7 @@ def as_float32(values: object, what: str, num_rows: int) -> np.ndarray:
 
 
 def check_ids(ids: np.ndarray, what: str, first_row: int, locate: Locate) -> None:
-    """Ids must lie in 0..MAX_ID."""
+    """Raise DataError unless all ids lie in 0..MAX_ID."""
     if len(ids) and (ids.min() < 0 or ids.max() > MAX_ID):
         row = int(np.flatnonzero((ids < 0) | (ids > MAX_ID))[0])
         raise DataError(
@@ -92,7 +92,7 @@ def check_ids(ids: np.ndarray, what: str, first_row: int, locate: Locate) -> Non
 
 
 def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Locate) -> None:
-    """Times must not decrease, neither inside the chunk nor from the one before."""
+    """Raise DataError if times decrease, inside the chunk or from the chunk before it."""
     if previous is not None and len(t) and t[0] < previous:
         row, before = 0, previous
     elif len(t) > 1 and (falls := t[1:] < t[:-1]).any():
@@ -107,7 +107,7 @@ def check_order(t: np.ndarray, previous: int | None, first_row: int, locate: Loc
 
 
 def check_times(t: np.ndarray, first_row: int, locate: Locate, what: str = "time") -> None:
-    """Times must lie in MIN_TIME..MAX_TIME."""
+    """Raise DataError unless all times lie in MIN_TIME..MAX_TIME."""
     if len(t) and (t.min() < MIN_TIME or t.max() > MAX_TIME):
         row = int(np.flatnonzero((t < MIN_TIME) | (t > MAX_TIME))[0])
         raise DataError(
@@ -117,13 +117,13 @@ def check_times(t: np.ndarray, first_row: int, locate: Locate, what: str = "time
 
 
 def check_span(first: int, last: int) -> None:
-    """Ages of events must be int64."""
+    """Raise DataError if ages of events would exceed int64."""
     if last - first > MAX_SPAN:
         raise DataError(f"times must span less than 2**63 - 1, got {first} to {last}")
 
 
 def check_finite(features: np.ndarray, what: str, first_row: int, locate: Locate) -> None:
-    """Features must be finite float32 numbers."""
+    """Raise DataError unless all features are finite float32 numbers."""
     finite = np.isfinite(features)
     if finite.all():
         return

@@ -1,4 +1,4 @@
-"""Streams out of what other libraries hold, and the other way; each is imported when used."""
+"""Conversion of streams from and to other libraries, which are imported only when used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Conversions:
-    """What `EventStream` has of DataFrames, Parquet files, PyG and DGL."""
+    """Methods of `EventStream` for DataFrames, Parquet files, PyG and DGL."""
 
     @classmethod
     @checked_call
@@ -35,24 +35,24 @@ class Conversions:
         out: str | Path | None = None,
         **options: Any,
     ) -> EventStream:
-        """Make a stream of a DataFrame, as ``pres-dist data import`` makes one of a file.
+        """Build a stream from a DataFrame, as ``pres-dist data import`` does from a file.
 
         Args:
-            frame: a DataFrame or an Arrow table; an event a row, in time order unless
+            frame: a DataFrame or an Arrow table with one event per row, in time order unless
                 ``sort=True``.
             src, dst, t, label: names of the columns; ids may be texts, times timestamps.
             features: columns of edge features; f0, f1, ... when None, none when empty.
-            bipartite: sources and destinations are two separate sets of ids.
-            out: directory to store it in, which training needs; in memory when None.
+            bipartite: True if sources and destinations are two separate sets of ids.
+            out: directory to store it in (required for training); in memory when None.
             options: fields of ``ImportConfig``: name, ids, sort, time_unit, time_scale, force,
                 feature_file, node_features.
 
         Raises:
-            ArgumentError: an argument that cannot be used.
-            DataError: a missing column, or a value that is not valid, with its row.
+            ArgumentError: an argument is not valid.
+            DataError: a column is missing, or a value is not valid; the error shows its row.
 
         Warns:
-            PresDistWarning: what ``pres-dist data import`` says in its notes.
+            PresDistWarning: the notes that ``pres-dist data import`` prints.
         """
         from pres_dist.events.from_tables import stream_of
 
@@ -80,7 +80,7 @@ class Conversions:
         out: str | Path | None = None,
         **options: Any,
     ) -> EventStream:
-        """Make a stream of a Parquet file; arguments and errors as in ``from_pandas``."""
+        """Build a stream from a Parquet file; arguments and errors are as in ``from_pandas``."""
         from pres_dist.events.from_tables import stream_of
 
         return stream_of(
@@ -104,29 +104,29 @@ class Conversions:
         sort: bool = False,
         out: str | Path | None = None,
     ) -> EventStream:
-        """Make a stream of a `torch_geometric.data.TemporalData`.
+        """Build a stream from a `torch_geometric.data.TemporalData`.
 
         Args:
-            data: with `src`, `dst` and `t`; `msg` becomes edge features, `y` labels, and `x`
-                node features.
-            like: a stream of the same nodes, whose name, ids, sides and metadata it gets.
-            name: of the stream.
-            bipartite: whether sources and destinations are two sets; None looks.
-            sort: sort by time, stably; events out of order are an error without it.
-            out: directory to store it in, which training needs; in memory when None.
+            data: events with `src`, `dst` and `t`; `msg` becomes edge features, `y` labels, and
+                `x` node features.
+            like: a stream of the same nodes; its name, ids, sides and metadata are taken over.
+            name: name of the stream.
+            bipartite: True if sources and destinations are two sets; None detects it.
+            sort: sort by time (stable); without it, events out of order are an error.
+            out: directory to store it in (required for training); in memory when None.
 
         Raises:
-            DataError: the events are not valid, or not those of `like`'s nodes.
+            DataError: the events are not valid, or do not fit the nodes of `like`.
         """
         from pres_dist.events.interop.pyg import from_pyg
 
         return from_pyg(data, like=like, name=name, bipartite=bipartite, sort=sort, out=out)
 
     def to_pyg(self) -> Any:
-        """The events as a `torch_geometric.data.TemporalData`, in their order.
+        """Return the events as a `torch_geometric.data.TemporalData`, in their order.
 
-        `src`, `dst` and `t`; `msg` if there are edge features, `y` if labels, and `x` if node
-        features. Nodes are numbers; `raw_ids` tells the ids.
+        It has `src`, `dst` and `t`; `msg` if there are edge features, `y` if labels, and `x` if
+        node features. Nodes are numbers; `raw_ids` returns their ids.
 
         Raises:
             ConfigError: torch_geometric is not installed.
@@ -147,24 +147,25 @@ class Conversions:
         sort: bool = False,
         out: str | Path | None = None,
     ) -> EventStream:
-        """Make a stream of a `dgl.DGLGraph` with one type of edges, by edge id.
+        """Build a stream from a `dgl.DGLGraph` with one type of edges, in the order of edge ids.
 
         Args:
-            graph: with times `t` on the edges; `feat` of edges and of nodes become features,
-                `label` of edges labels. Between two types of nodes the stream is bipartite.
+            graph: graph with times `t` on the edges; `feat` of edges and of nodes become
+                features, `label` of edges labels. With two types of nodes the stream is
+                bipartite.
             like, name, bipartite, sort, out: as in `from_pyg`.
 
         Raises:
-            DataError: the events are not valid, or not those of `like`'s nodes.
+            DataError: the events are not valid, or do not fit the nodes of `like`.
         """
         from pres_dist.events.interop.dgl import from_dgl
 
         return from_dgl(graph, like=like, name=name, bipartite=bipartite, sort=sort, out=out)
 
     def to_dgl(self) -> Any:
-        """The events as a `dgl.DGLGraph` of all nodes: an edge an event, in their order.
+        """Return the events as a `dgl.DGLGraph` of all nodes, with one edge per event, in order.
 
-        Edges have `t`, and `feat` and `label` where the stream has them; nodes `feat`.
+        Edges have `t`, and `feat` and `label` if the stream has them; nodes have `feat`.
 
         Raises:
             ConfigError: DGL is not installed.
@@ -175,7 +176,7 @@ class Conversions:
 
 
 def _table(frame: object) -> object:
-    """A frame, and not the path of a file, which `from_tables` would read."""
+    """Return the frame; raise ArgumentError for a path, which `from_tables` would read."""
     if isinstance(frame, (str, Path)):
         raise ArgumentError(
             f"frame must be a DataFrame or an Arrow table, got {frame!r}: from_parquet reads files"

@@ -1,7 +1,7 @@
-"""Exact conversion of Arrow columns to numpy: an int64 or an error, never a rounding.
+"""Exact conversion of Arrow columns to numpy: integers are never rounded.
 
-Every function takes a column of n values, what to call it in errors, and ``locate``,
-which turns a row of the column into the place to show the user.
+The conversions take a column of n values, its name for errors, and ``locate``, which
+converts a row of the column to the place to show the user.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pres_dist.events.chunk import Locate
 EXACT = pa.decimal256(50, 20)
 FACTOR_DIGITS = 25
 
-# What str.strip removes, and two characters of no width that look like nothing too.
+# The characters that str.strip removes, and two invisible characters of zero width.
 WHITE_SPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\ufeff"
 )
-"""What may surround a value and is no part of it, wherever values are read."""
+"""Characters that are stripped from both ends of every value that is read."""
 _MANTISSA_BITS = {16: 11, 32: 24, 64: 53}
 
 
@@ -41,10 +41,10 @@ def to_integers(
     factor: Decimal | None = None,
     hint: str = "",
 ) -> np.ndarray:
-    """[n] int64: ``column`` times ``factor``, which must come out whole.
+    """Return ``column`` times ``factor`` as [n] int64; raise DataError unless it is whole.
 
-    Takes integers, floating-point numbers (at their shortest decimal form), decimals
-    and texts such as ``12``, ``12.0`` and ``1.2e1``. Errors of numbers that are not whole
+    Accepts integers, floating-point numbers (in their shortest decimal form), decimals
+    and texts such as ``12``, ``12.0`` and ``1.2e1``. Errors for numbers that are not whole
     end in ``hint``.
     """
     column = present(column, what, locate)
@@ -64,7 +64,7 @@ def to_integers(
 
 
 def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
-    """[n] finite float32 of numbers, booleans, and texts of either."""
+    """Return [n] finite float32 from numbers, booleans, and texts of either."""
     column = booleans_as_numbers(present(column, what, locate))
     if pt.is_decimal(column.type):
         column = column.cast(pa.float64())
@@ -93,7 +93,7 @@ def to_floats(column: pa.Array, what: str, locate: Locate) -> np.ndarray:
 
 
 def to_vectors(column: pa.Array, width: int, what: str, locate: Locate) -> np.ndarray:
-    """[n, width] finite float32 of lists of so many numbers, or of numbers where width is 1."""
+    """Return [n, width] finite float32 from lists of ``width`` numbers, or from single numbers."""
     column = present(column, what, locate)
     if not is_list(column.type):
         return to_floats(column, what, locate)[:, None]
@@ -111,18 +111,18 @@ def to_vectors(column: pa.Array, width: int, what: str, locate: Locate) -> np.nd
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a type is one of lists, fixed in size or not."""
+    """Return True if a type is a list type, fixed in size or not."""
     return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
 
 
 def booleans_as_numbers(column: pa.Array) -> pa.Array:
-    """Return the column with 1 and 0 for true and false, be they texts as pandas writes them."""
+    """Return the column with 1 and 0 for true and false, also if pandas wrote them as texts."""
     if pt.is_boolean(column.type):
         return column.cast(pa.uint8())
     if not pt.is_large_string(column.type):
         return column
     characters = np.frombuffer(column.buffers()[2] or b"", np.uint8)
-    if not (characters | 0x20 == ord("e")).any():  # which both words have, and few numbers
+    if not (characters | 0x20 == ord("e")).any():  # both words contain an e, few numbers do
         return column
     lower = pc.utf8_lower(column)
     truth = pc.if_else(pc.equal(lower, "true"), "1", column)
@@ -130,7 +130,7 @@ def booleans_as_numbers(column: pa.Array) -> pa.Array:
 
 
 def present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
-    """Return the column plain: no dictionary, texts without white space around, none missing."""
+    """Return the column decoded and trimmed by `plain`; raise DataError if a value is missing."""
     column = plain(column)
     if column.null_count:
         raise DataError(f"{locate(first_true(column.is_null()))}: {what} is missing")
@@ -138,36 +138,37 @@ def present(column: pa.Array, what: str, locate: Locate) -> pa.Array:
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Return the column without dictionaries, and its texts without white space around."""
+    """Return the column without dictionaries, and its texts without white space around them."""
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
     return trimmed(column.cast(pa.large_string())) if is_text(column.type) else column
 
 
 def trimmed(texts: pa.Array) -> pa.Array:
-    """Return large_string texts without white space around: the same array where there is none."""
+    """Strip white space around large_string texts; return the same array if there is none."""
     content = texts.buffers()[2]
     characters = np.frombuffer(content or b"", np.uint8)
-    # Trimming takes longer than parsing numbers, so first see whether there can be any.
+    # Trimming takes longer than parsing numbers, so first check whether there can be any.
     if not characters.size or (characters.min() > 0x20 and characters.max() < 0x7F):
         return texts
     return pc.utf8_trim(texts, WHITE_SPACE)
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is one of Arrow's several kinds of text."""
+    """Return True if a type is one of Arrow's text types."""
     return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def first_true(mask: pa.Array) -> int:
-    """Return the first row of a mask that is true; there must be one."""
+    """Return the first true row of a mask; there must be one."""
     return int(mask.index(True).as_py())
 
 
 def first_rounded(column: pa.Array) -> tuple[int, int] | None:
     """Return the first row whose float may stand for several integers, and b of its bound 2**b.
 
-    From 2**53 on a 64-bit float is rounded, from 2**24 on one of 32 bits. None where none is.
+    A 64-bit float is rounded from 2**53 on, a 32-bit float from 2**24 on. Return None if no
+    row is rounded.
     """
     if not pt.is_floating(column.type):
         return None
@@ -182,7 +183,7 @@ def as_numpy(column: pa.Array) -> np.ndarray:
 
 
 def _whole(column: pa.Array) -> pa.Array:
-    """int64 of whole numbers in any form; ``ArrowInvalid`` for others."""
+    """Return int64 for whole numbers in any form; raise ``ArrowInvalid`` for other values."""
     if pt.is_integer(column.type):
         return column.cast(pa.int64())
     try:
@@ -202,14 +203,14 @@ def _scaled(column: pa.Array, factor: Decimal) -> pa.Array:
 
 
 def _exact(column: pa.Array) -> pa.Array:
-    """Decimals without rounding; ``ArrowInvalid`` for what is not a number."""
+    """Return decimals without rounding; raise ``ArrowInvalid`` for values that are no numbers."""
     if pt.is_integer(column.type) or pt.is_decimal(column.type):
         return column.cast(EXACT)
     return _texts(column).cast(EXACT)
 
 
 def _texts(numbers: pa.Array) -> pa.Array:
-    """Numbers as they would be written in a CSV file."""
+    """Return numbers as texts, written as in a CSV file."""
     return numbers.cast(pa.large_string())
 
 
@@ -222,7 +223,7 @@ def as_decimal(text: str) -> Decimal | None:
 
 
 def first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
-    """The first row that ``convert`` refuses, given that it refuses the column."""
+    """Return the first row that ``convert`` refuses, given that it refuses the column."""
     start, end = 0, len(column)
     while end - start > 1:
         middle = (start + end) // 2
@@ -235,7 +236,7 @@ def first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
 
 
 def _why_not_integer(text: str, allowed: str, factor: Decimal | None, hint: str) -> str:
-    """Whether the value is not a number, not whole or too large."""
+    """Return the reason why a value is refused: it is not a number, not whole or too large."""
     number = as_decimal(text)
     if number is None or not number.is_finite():
         return f"must be {allowed}"

@@ -1,4 +1,4 @@
-"""The figures of a stream that decide how it trains."""
+"""Statistics of a stream that affect its training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What ``pres-dist data describe`` shows. Shares are of all events unless named."""
+    """Statistics from ``pres-dist data describe``. Shares are of all events unless stated."""
 
     name: str
     num_events: int
@@ -29,33 +29,33 @@ class StreamSummary:
     edge_dim: int
     node_dim: int
     label_counts: dict[int, int] | None
-    """Events by label, the most frequent ten."""
+    """Number of events per label, for the ten most frequent labels."""
     first_t: int
     last_t: int
     time_unit: str | None
     tied_share: float
-    """Share of events that share their time with another."""
+    """Share of events that have the same time as another event."""
     largest_tie: int
-    """Most events at one time."""
+    """Largest number of events at one time."""
     repeat_share: float
-    """Share of events whose (src, dst) met at an earlier time."""
+    """Share of events whose pair (src, dst) had an event at an earlier time."""
     self_loops: int
     degree_quantiles: dict[str, float]
-    """Events of an active node: median, 90%, 99%."""
+    """Quantiles of the number of events of an active node: median, 90%, 99%."""
     max_degree: int
     top_percent_share: float
-    """Share of all event ends that the busiest 1% of the active nodes have."""
+    """Share of all event ends that belong to the busiest 1% of active nodes."""
     unseen_test_share: float | None
-    """Share of test events (last 15%) with a node that training (first 70%) lacks."""
+    """Share of test events (last 15%) with a node without training events (first 70%)."""
     discontinuity: list[Discontinuity]
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary as plain values, for JSON."""
+        """Return the summary as plain values, for JSON."""
         return asdict(self)
 
 
 def describe(stream: EventStream, batch_sizes: Sequence[int] = BATCH_SIZES) -> StreamSummary:
-    """Count what there is to know; takes about 50 bytes of memory an event."""
+    """Compute the statistics of a stream; takes about 50 bytes of memory per event."""
     tied, largest_tie = _ties(stream.t)
     degrees = np.sort(_degrees(stream))
     return StreamSummary(
@@ -85,19 +85,19 @@ def describe(stream: EventStream, batch_sizes: Sequence[int] = BATCH_SIZES) -> S
 
 
 def _useful(batch_sizes: Sequence[int], stream: EventStream) -> list[int]:
-    """The sizes below the number of events, and the smallest in any case."""
+    """Return the sizes below the number of events, or the smallest size if there are none."""
     return [size for size in batch_sizes if size < stream.num_events] or [min(batch_sizes)]
 
 
 def _ties(t: np.ndarray) -> tuple[int, int]:
-    """How many events share their time, and the most at one time."""
+    """Return the number of events that share their time, and the most events at one time."""
     borders = np.flatnonzero(t[1:] != t[:-1]) + 1
     sizes = np.diff(borders, prepend=0, append=len(t))
     return int(sizes[sizes > 1].sum()), int(sizes.max())
 
 
 def _degrees(stream: EventStream) -> np.ndarray:
-    """Event ends of each active node, in no useful order."""
+    """Return the number of event ends of each active node, in no particular order."""
     if stream.num_nodes > 4 * stream.num_events:
         return np.unique(np.concatenate([stream.src, stream.dst]), return_counts=True)[1]
     degrees = np.zeros(stream.num_nodes, dtype=np.int64)
@@ -108,7 +108,7 @@ def _degrees(stream: EventStream) -> np.ndarray:
 
 
 def _repeat_share(stream: EventStream) -> float:
-    """Share of events whose (src, dst) met at an earlier time; an equal one is not earlier."""
+    """Return the share of events whose pair (src, dst) had an event at a strictly earlier time."""
     src, dst = np.asarray(stream.src), np.asarray(stream.dst)
     base = stream.num_nodes
     if base**2 >= 2**63:
@@ -137,7 +137,7 @@ def _label_counts(labels: np.ndarray | None) -> dict[int, int] | None:
 
 
 def _unseen_test_share(stream: EventStream) -> float | None:
-    """None where the stream is too short to be split."""
+    """Return the share of test events with an unseen node; None if the stream is too short."""
     try:
         split = chronological_split(stream)
     except DataError:

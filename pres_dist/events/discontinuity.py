@@ -1,8 +1,8 @@
-"""The temporal discontinuity of a stream: how many pending events its events have.
+"""Temporal discontinuity of a stream: the number of pending events of its events.
 
 An event's pending events are the earlier events of the same temporal batch that
-touch its source or its destination: they happened, but are not yet in the memory
-that the event reads. Temporal batches are those of training, which never part equal
+touch its source or its destination: they have happened, but are not yet in the memory
+that the event reads. Temporal batches are cut as in training, never between equal
 times.
 
 Shapes: E events, W events of a window.
@@ -28,13 +28,13 @@ class Discontinuity:
 
     batch_size: int
     affected_share: float
-    """Share of the events that have at least one pending event."""
+    """Share of events with at least one pending event."""
     mean_pending: float
-    """Pending events of an event, on average."""
+    """Mean number of pending events of an event."""
     max_pending: int
     num_batches: int = 0
     largest_batch: int = 0
-    """Events of the largest batch: more than batch_size where more have the same time."""
+    """Events in the largest batch: above batch_size if more events have the same time."""
 
 
 def discontinuity_profile(
@@ -45,8 +45,8 @@ def discontinuity_profile(
 ) -> list[Discontinuity]:
     """Count pending events of events ``src``, ``dst``, ``t`` [E] at each batch size.
 
-    Works through windows of about 2 million events, so memory is bounded. Raises
-    ``DataError`` for a batch size below 1.
+    Processes windows of about 2 million events to bound memory. Raises ``DataError`` for
+    a batch size below 1.
     """
     if not batch_sizes or min(batch_sizes) < 1:
         raise DataError(f"batch sizes must be >= 1, got {list(batch_sizes)}")
@@ -82,7 +82,7 @@ def discontinuity_profile(
 
 
 def pending_events(src: np.ndarray, dst: np.ndarray, t: np.ndarray, batch_size: int) -> np.ndarray:
-    """[E] int64: how many pending events each event has."""
+    """Return [E] int64, the number of pending events of each event."""
     if batch_size < 1:
         raise DataError(f"batch_size must be >= 1, got {batch_size}")
     bounds = batch_bounds(t, batch_size)
@@ -92,10 +92,10 @@ def pending_events(src: np.ndarray, dst: np.ndarray, t: np.ndarray, batch_size: 
 def _windows(
     events: int, bounds: dict[int, np.ndarray]
 ) -> Iterator[tuple[slice, dict[int, slice]]]:
-    """Events to sort together, and among them the whole batches to count, by batch size.
+    """Yield events to sort together, and the range of whole batches to count, by batch size.
 
     Batches of different sizes end in different places. A window holds every batch that begins
-    in its share of the events, so that all sizes can share its sorting.
+    in its share of the events, so that all sizes share one sort.
     """
     for start in range(0, events, WINDOW_EVENTS):
         ends = [min(start + WINDOW_EVENTS, events)] * 2
@@ -125,17 +125,17 @@ class _Window:
         self._by_pair = _Groups(pairs[straight], straight)
 
     def pending(self, batch_W: np.ndarray) -> np.ndarray:
-        """[W] earlier events with the source, plus with the destination, less with both.
+        """Return [W] counts: earlier events with the source, plus with the destination, minus both.
 
         Args:
-            batch_W: number of the batch of each event.
+            batch_W: batch number of each event.
         """
         touching = self._by_node.earlier(batch_W)
         return touching - self._by_pair.earlier(batch_W)
 
 
 class _Groups:
-    """Entries (key, event) in the order of key and event."""
+    """Entries (key, event), sorted by key and event."""
 
     def __init__(self, keys: np.ndarray, events: np.ndarray) -> None:
         order = np.argsort(keys, kind="stable")
@@ -143,7 +143,7 @@ class _Groups:
         self._new_key = np.diff(keys[order], prepend=-1) != 0
 
     def earlier(self, batch_W: np.ndarray) -> np.ndarray:
-        """[W] entries of the same key and batch before each entry, by event."""
+        """Return [W] counts of earlier entries of the same key and batch, summed per event."""
         batch = batch_W[self._events]
         starts = self._new_key | (np.diff(batch, prepend=-1) != 0)
         places = np.arange(len(batch))

@@ -1,4 +1,4 @@
-"""Streams out of tables that are at hand, by the very checks and conversions of an import."""
+"""Streams from Parquet files and tables in memory, with the checks of an import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 
 OPTIONS = ("name", "ids", "sort", "time_scale", "time_unit", "force", "feature_file")
-"""Fields of `ImportConfig` that are options of the functions here; `node_features` too."""
+"""Fields of `ImportConfig` that are accepted as options, in addition to `node_features`."""
 
 
 def stream_of(
@@ -39,16 +39,16 @@ def stream_of(
     """Import a Parquet file or a table in memory.
 
     Args:
-        source: what to import.
+        source: path of a Parquet file, or a table in memory.
         columns: names of the columns src, dst, t and label; label may be None.
-        features: names of the columns of edge features; f0, f1, ... where None.
-        bipartite: sources and destinations are two sets of ids.
+        features: names of the columns of edge features; f0, f1, ... when None.
+        bipartite: True if sources and destinations are two sets of ids.
         out: directory to store the stream in; None keeps it in memory.
         options: other fields of `ImportConfig`.
 
     Raises:
-        ArgumentError: an argument that cannot be used.
-        DataError: a column or a value that cannot be used.
+        ArgumentError: an argument is not valid.
+        DataError: a column or a value is not valid.
     """
     _check_options(options)
     named = {
@@ -97,13 +97,13 @@ def _imported(out: Path, path: Path, table: Table | None, options: dict[str, Any
         raise ArgumentError(f"{where}: {first['msg']}, got {first['input']!r}") from None
     result = import_stream(config, table=table)
     for note in result.notes:
-        # The frame of the caller: from_pandas, its check, stream_of and this lie between.
+        # Level 5 is the caller of from_pandas: its check, stream_of and this function lie between.
         warnings.warn(note, PresDistWarning, stacklevel=5)
     return result.stream
 
 
 def _in_memory(stream: EventStream) -> EventStream:
-    """Copies of what is memory-mapped, so that the files may go."""
+    """Return the stream with copies of its memory maps, so that its files can be removed."""
     columns: dict[str, Any] = {
         name: np.array(values)
         for name, values in vars(stream).items()

@@ -1,7 +1,8 @@
-"""The identity of a stream: a hash of each column, and what else its events mean.
+"""Identity of a stream: a hash of each column, and the metadata that give them meaning.
 
-It depends on content alone. A stream that was moved, renamed or imported again from the same
-events has the same identity; one with another feature, label or numbering of nodes has not.
+It depends on content only. A stream that was moved, renamed or imported again from the same
+events keeps its identity; a stream with another feature, label or numbering of nodes has a
+different one.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from pres_dist.events.stream import EventStream
 
 StreamIdentity = dict[str, Any]
-"""By the keys of `_WORDS`; hashes are hexadecimal, None where the stream has no such column."""
+"""Dictionary from `identity_of`; hashes are hexadecimal, or None for an absent column."""
 
 COLUMNS = ("src", "dst", "t", "edge_features", "node_features", "labels", "negatives")
 _CLOCK = ("time_unit", "time_scale", "first_event")
-"""What the metadata say of times: dates are converted by it."""
+"""Metadata that define the conversion of dates to times."""
 _WORDS = {
     "num_events": "number of events",
     "num_nodes": "number of nodes",
@@ -44,8 +45,8 @@ _ROWS = 1 << 20
 def identity_of(stream: EventStream) -> StreamIdentity:
     """Return the identity of a stream.
 
-    Columns of a stored stream have the hashes of its meta.json. Those of a stream in memory,
-    or of a part of a stored one, are hashed here, as their files would be.
+    The hashes of a stored stream's columns are read from its meta.json. Columns in memory, or
+    parts of stored columns, are hashed here as their files would be.
     """
     split = stream.official_split
     return {
@@ -61,12 +62,12 @@ def identity_of(stream: EventStream) -> StreamIdentity:
 
 
 def digest_of(identity: StreamIdentity) -> str:
-    """Return a SHA-256 of an identity."""
+    """Return the SHA-256 of an identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def differences(expected: Mapping[str, Any], found: StreamIdentity) -> list[str]:
-    """Return what differs between two identities in words, counts with both values."""
+    """Return the differences between two identities in words; counts show both values."""
     told = []
     for name in dict.fromkeys((*found, *expected)):
         before, now = expected.get(name), found.get(name)
@@ -105,7 +106,7 @@ def _column_hash(stream: EventStream, column: str) -> str | None:
 
 
 def _array_hash(values: np.ndarray) -> str:
-    """Return the SHA-256 of the .npy file that a stored stream would have of a column."""
+    """Return the SHA-256 of the .npy file that would store a column."""
     digest = hashlib.sha256(npy_header(values.dtype, values.shape))
     for start in range(0, len(values), _ROWS):
         digest.update(np.ascontiguousarray(values[start : start + _ROWS]).data)
@@ -113,7 +114,7 @@ def _array_hash(values: np.ndarray) -> str:
 
 
 def _ids_hash(stream: EventStream) -> str | None:
-    """Return a SHA-256 of the ids themselves: Arrow's files differ between its versions."""
+    """Return a SHA-256 of the ids themselves, because Arrow's files differ between versions."""
     if stream.node_ids is None:
         return None
     import pyarrow as pa
@@ -121,7 +122,7 @@ def _ids_hash(stream: EventStream) -> str | None:
     ids = stream.checked_node_ids
     numbers = pa.types.is_integer(ids.type)
     ids = ids.cast(pa.int64() if numbers else pa.large_string())
-    # Lengths and texts apart, so that chunks may be cut anywhere.
+    # Lengths and texts are hashed separately, so that the hash does not depend on the chunks.
     lengths, texts = hashlib.sha256(), hashlib.sha256()
     for chunk in ids.chunks:
         if numbers:

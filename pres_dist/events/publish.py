@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 class StreamExistsError(DataError):
-    """The directory to write already exists."""
+    """Error for an output directory that already exists."""
 
 
 def stored_at(path: str | Path) -> Path:

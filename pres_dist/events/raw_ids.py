@@ -1,9 +1,9 @@
-"""The user's own ids: one rule for all places where they come in.
+"""Parsing of the user's own ids, with the same rules for all inputs.
 
-An id is an integer or a text. White space around a text is no part of it, and a text of
-nothing else is a missing id. A text counts as an integer only where it is written as one:
-``7`` does; ``007``, ``7.0``, ``1e3`` and ``+7`` are texts, each an id of its own. Numbers are
-never rounded: floating-point ids are whole and below 2**53.
+An id is an integer or a text. White space around a text is removed, and a text of white space
+only is a missing id. A text counts as an integer only if it is written as one: ``7`` does;
+``007``, ``7.0``, ``1e3`` and ``+7`` are texts, each a different id. Numbers are never rounded:
+floating-point ids must be whole and below 2**53.
 
 `id_column` reads a column of ids, `parse_id` a single one.
 """
@@ -42,8 +42,8 @@ class Trimmed:
     """Count of the ids that had white space around them.
 
     Attributes:
-        num_ids: how many.
-        first: where the first of them stands.
+        num_ids: number of such ids.
+        first: place of the first such id.
     """
 
     num_ids: int = 0
@@ -51,17 +51,17 @@ class Trimmed:
 
 
 def parse_id(value: object, where: str) -> RawId:
-    """Return one id that came in JSON, on the command line or from Python, as it is compared.
+    """Parse one id from JSON, the command line or Python.
 
-    This is the only parser of a single id. Texts stay texts: whether one stands for an integer
-    depends on the stream (`canonical_integer`).
+    This is the only parser of a single id. Texts stay texts, because it depends on the stream
+    whether a text stands for an integer (`canonical_integer`).
 
     Args:
         value: a text, an integer, a whole float below 2**53, or a UUID.
-        where: what to call it in errors.
+        where: name of the value in errors.
 
     Raises:
-        DataError: it is missing, or none of these.
+        DataError: the id is missing, or is none of these.
     """
     if isinstance(value, uuid.UUID):
         return str(value)
@@ -88,9 +88,10 @@ def parse_id(value: object, where: str) -> RawId:
 
 
 def canonical_integer(raw: RawId) -> int | None:
-    """Return the integer that an id is, or is written as; None for other texts, and beyond int64.
+    """Return the integer that an id is or is written as; None for other texts and beyond int64.
 
-    ``7`` and ``-7`` are, ``007``, ``+7``, ``7.0``, ``1_0`` and digits of other scripts are not.
+    ``7`` and ``-7`` are integers; ``007``, ``+7``, ``7.0``, ``1_0`` and digits of other scripts
+    are not.
     """
     if isinstance(raw, str):
         raw = int(raw) if _INTEGER.fullmatch(raw) else 2**63
@@ -104,20 +105,20 @@ def id_column(
     tidied: Trimmed | None = None,
     missing: bool = False,
 ) -> pa.Array:
-    """Return the ids of a column as int64, or as large_string where one is a text.
+    """Return the ids of a column as int64, or as large_string if one is a text.
 
-    Integers beyond int64 make the column one of texts, written in decimal.
+    If an integer exceeds int64, all integers become texts, written in decimal.
 
     Args:
         column: integers, whole floats, decimals, texts or UUIDs, or a dictionary of these.
         what: name of the column, for errors.
-        locate: from a row to its place.
-        tidied: counts the ids that had white space around them.
-        missing: leave missing ids null, in place of an error.
+        locate: function from a row to its place.
+        tidied: counter of the ids that had white space around them, to be updated.
+        missing: leave missing ids null instead of raising an error.
 
     Raises:
-        DataError: a missing id, a float that is not whole or is of 2**53 and more, or a column
-            of another type.
+        DataError: an id is missing, a float is not whole or is 2**53 or more, or the column has
+            another type.
     """
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -141,16 +142,16 @@ def id_column(
 
 
 def integers_of(ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return [n] int64, and [n] bool which of the ids are integers (`canonical_integer`).
+    """Return [n] int64 values and an [n] bool mask of the integer ids (`canonical_integer`).
 
     Args:
-        ids: as `id_column` returns them; null is none.
+        ids: ids as `id_column` returns them; null is not an integer.
     """
     if pt.is_integer(ids.type):
         values = pc.fill_null(ids, 0).to_numpy(zero_copy_only=False)
         return values, ids.is_valid().to_numpy(zero_copy_only=False)
     try:
-        values = pc.fill_null(ids, "x").cast(pa.int64())  # fails fast where there is another text
+        values = pc.fill_null(ids, "x").cast(pa.int64())  # fails fast if there is another text
     except pa.ArrowInvalid:
         written = pc.fill_null(pc.match_substring_regex(ids, f"^{_INTEGER.pattern}$"), False)
         wide = pc.if_else(written, ids, "0").cast(_WIDEST)
@@ -171,7 +172,7 @@ def integers_of(ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tidy(texts: pa.Array, locate: Locate, tidied: Trimmed | None) -> pa.Array:
-    """Texts without white space around; null where nothing is left."""
+    """Return texts without white space around them; null if nothing is left."""
     ids = trimmed(texts)
     if ids is not texts and tidied is not None:
         changed = pc.fill_null(pc.not_equal(ids, texts), False)
@@ -184,7 +185,7 @@ def _tidy(texts: pa.Array, locate: Locate, tidied: Trimmed | None) -> pa.Array:
 
 
 def _integers(column: pa.Array, what: str, locate: Locate) -> pa.Array:
-    """int64, or their texts where int64 does not hold them; NaN is a missing id."""
+    """Return int64, or decimal texts if one exceeds int64; NaN is a missing id."""
     if pt.is_floating(column.type):
         if rounded := first_rounded(column):
             row, bits = rounded

@@ -113,7 +113,7 @@ class EventStream(Conversions):
         return replace(self, **columns, **self._official_head(num_events))
 
     def _official_head(self, num_events: int) -> dict[str, Any]:
-        """Return the fields of the official split for the first events; None without test events."""
+        """Return the official split's fields for the first events; None without test events."""
         split, negatives = self.official_split, self.negatives
         if split is None or num_events <= split[1]:
             return {"official_split": None, "negatives": None}

@@ -80,7 +80,7 @@ class _Generator:
         self._random = np.random.default_rng(config.seed)
         self._users = _Zipf(config.users, config.popularity, self._random)
         self._items = _Zipf(config.items, config.popularity, self._random)
-        # Last items of each user, the latest first; -1 where there is none yet.
+        # Last items of each user, the latest first; -1 if there is none yet.
         self._recent = np.full((config.users, RECENT_ITEMS), -1, dtype=np.int64)
         self._now = 0
 

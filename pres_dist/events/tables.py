@@ -1,4 +1,4 @@
-"""The columns of a stream as tensors, looked up by event or node id."""
+"""Columns of a stream as tensors, looked up by event or node id."""
 
 from __future__ import annotations
 

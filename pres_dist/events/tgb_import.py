@@ -1,4 +1,4 @@
-"""Importing a data set of TGB: events, features, the official split and negatives."""
+"""Import of a TGB data set: events, features, the official split and negatives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pres_dist.events.stream import CHUNK_EVENTS, EventStream
 from pres_dist.events.writer import StreamWriter
 
 _PRESCRIBED = (*COLUMN_OPTIONS, "node_features", "ids", "time_scale", "time_unit", "sort")
-"""What the data set itself decides."""
+"""Options that the data set itself determines."""
 
 
 def import_tgb(
@@ -21,10 +21,10 @@ def import_tgb(
     """Import the data set that ``config.source`` names as the directory ``config.out``.
 
     Returns:
-        the stored stream, and what the user should know.
+        the stored stream, and notes for the user.
 
     Raises:
-        DataError: as `read_tgb`, or an option that such a data set leaves no choice in.
+        DataError: as in `read_tgb`, or an option is set that the data set determines.
     """
     given = [option for option in _PRESCRIBED if not config.is_default(option)]
     if given:

@@ -1,4 +1,4 @@
-"""What the times of an imported stream look like, where that is not what they were read as."""
+"""Notes on imported times that look like something else than they were read as."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PER_YEAR = {"s": 31_556_952, "ms": 31_556_952 * 10**3, "us": 31_556_952 * 10**6
 
 
 def time_remarks(stream: EventStream) -> list[str]:
-    """Notes on times that look like dates, mixed units or another unit; often none."""
+    """Return notes on times that look like dates, mixed units or another unit; often none."""
     found = (_dates_as_numbers(stream), _mixed_units(stream), _far_future(stream))
     return [remark for remark in found if remark is not None]
 
 
 def _dates_as_numbers(stream: EventStream) -> str | None:
-    """20240131 or 20240131100000: a number to a reader, a date to its writer."""
+    """Return a note if all times look like dates written as 20240131 or 20240131100000."""
     if "times_have_zone" in stream.metadata or "time_scale" in stream.metadata:
         return None
     first = int(stream.t[0])
@@ -43,7 +43,7 @@ def _dates_as_numbers(stream: EventStream) -> str | None:
 
 
 def _mixed_units(stream: EventStream) -> str | None:
-    """Times of two units in one column: two far apart groups, both near today."""
+    """Return a note if times seem to have two units: two groups far apart, both near today."""
     first, last = int(stream.t[0]), int(stream.t[-1])
     names = [
         name

@@ -1,4 +1,4 @@
-"""Writing a stream in chunks: checked as it comes, published completely or not at all."""
+"""Writing of a stream in chunks: each is checked; the stream is stored completely or not at all."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
 
 OFFSET_EVENTS = 1 << 22
 _MOST_ROWS_AN_EVENT = 10
-"""Nodes for each end of an event beyond which it is clear that most have none."""
+"""Nodes per event end above which most nodes cannot have an event."""
 
 
 class StreamWriter:
-    """A context manager that stores a stream as the directory ``path``.
+    """Context manager that stores a stream as the directory ``path``.
 
-    Everything goes to a hidden directory beside it, which is renamed when the
-    ``with`` block ends well and removed when it does not. ``separate_ids`` says
-    that src and dst are numbered independently: destinations are moved behind the
-    sources. ``sort`` sorts by time, stably, in bounded memory. ``locate`` turns a
-    row (from 0) into what an error shows. Raises ``DataError``.
+    All files are written to a hidden directory next to it, which is renamed if the
+    ``with`` block succeeds and removed if it fails. ``separate_ids`` means that src and
+    dst are numbered independently; destinations are then renumbered after the sources.
+    ``sort`` sorts by time (stable) in bounded memory. ``locate`` converts a row (from 0)
+    to the place that an error shows. Raises ``DataError``.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class StreamWriter:
 
     @property
     def num_events(self) -> int:
-        """Events written so far."""
+        """Number of events written so far."""
         return self._num_events
 
     def __enter__(self) -> StreamWriter:
@@ -128,7 +128,7 @@ class StreamWriter:
         edge_features: object = None,
         labels: object = None,
     ) -> None:
-        """Write the next [n] events; ``DataError`` names the first that is not valid."""
+        """Write the next [n] events; raise ``DataError`` for the first invalid one."""
         sources = as_int64(src, "src")
         self.append_chunk(
             EventChunk(
@@ -143,7 +143,7 @@ class StreamWriter:
         )
 
     def append_chunk(self, chunk: EventChunk) -> None:
-        """Write the next events; ``DataError`` names the first that is not valid."""
+        """Write the next events; raise ``DataError`` for the first invalid one."""
         if not len(chunk):
             return
         self._check(chunk)
@@ -162,13 +162,13 @@ class StreamWriter:
 
     @property
     def num_nodes(self) -> int:
-        """Nodes that the events so far make, numbered as they are."""
+        """Number of nodes that the ids of the events so far require."""
         if self._separate_ids:
             return self._max_src + 1 + self._max_dst + 1
         return max(self._max_src, self._max_dst) + 1
 
     def count_used_nodes(self) -> int:
-        """Return how many of `num_nodes` have an event; an upper bound where they are very many."""
+        """Return the number of nodes with an event; an upper bound if `num_nodes` is very large."""
         most = 2 * self._num_events
         if self.num_nodes > _MOST_ROWS_AN_EVENT * most:
             return most
@@ -184,19 +184,19 @@ class StreamWriter:
         return sum(int(np.count_nonzero(used_N)) for used_N in counted)
 
     def set_node_features(self, features: object) -> None:
-        """Give the [N, d_n] node features, row = node."""
+        """Set the [N, d_n] node features, row = node."""
         self._node_features = np.asarray(features)
 
     def set_node_ids(self, raw_ids: pa.ChunkedArray) -> None:
-        """Give the user's own ids [N], int64 or text, row = node."""
+        """Set the user's own ids [N], int64 or text, row = node."""
         self._node_ids = raw_ids
 
     def set_official(self, split: tuple[int, int], negatives: np.ndarray | None = None) -> None:
-        """Give what a benchmark prescribes.
+        """Set the split and negatives that a benchmark prescribes.
 
         Args:
             split: first validation and first test event.
-            negatives: [E - split[0], M] int64 for the events after training, -1 for none.
+            negatives: [E - split[0], M] int64 for the events after training, padded with -1.
         """
         self._official_split, self._negatives = split, negatives
 
@@ -250,7 +250,7 @@ class StreamWriter:
         self._directory.publish()
 
     def _number_nodes(self) -> None:
-        """Settle the number of nodes, and of sources where the stream is bipartite."""
+        """Set the number of nodes, and of sources if the stream is bipartite."""
         if self._separate_ids:
             self._num_sources = offset = self._max_src + 1
             if offset + self._max_dst > MAX_ID:
@@ -274,7 +274,7 @@ class StreamWriter:
 
     @property
     def _guesses_sides(self) -> bool:
-        """Whether numbers tell sources from destinations: those of mapped ids mean nothing."""
+        """True if sides are detected from node numbers, which mapped ids do not allow."""
         return self._detect_bipartite and self._node_ids is None
 
     def _write_node_files(self) -> None:

@@ -165,7 +165,7 @@ def _rows(
         if key not in negatives:
             raise DataError(f"{file}: no negatives of the event (src, dst, t) = {key}")
         row = np.asarray(negatives[key])
-        # py-tgb writes integers as floats where it joins them to an empty list.
+        # py-tgb writes integers as floats if it joins them to an empty list.
         whole = row.astype(np.int64) if row.dtype.kind in "iuf" else row
         valid = row.ndim == 1 and row.dtype.kind in "iuf" and (whole == row).all()
         if not valid or (row.size and not 0 <= whole.min() <= whole.max() < num_nodes):
