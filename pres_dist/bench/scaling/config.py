@@ -29,6 +29,6 @@ class ScalingConfig(Config):
     repeats: int = Field(1, ge=1)
     """Number of runs of each seed."""
     targets: list[float] = Field([-0.01])
-    """Validation AP to time; 0 or below is relative to the best of one worker."""
+    """Validation AP to time; 0 or below is relative to the best that one worker reaches."""
     references: list[str] = Field([])
     """Further one-worker configurations to try, as NAME=VALUE,... of settings."""
