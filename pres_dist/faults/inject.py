@@ -1,6 +1,6 @@
-"""Where faults happen: the few places of a run that ask whether one is due.
+"""Failpoints: the few places of a run that check whether a fault is due.
 
-Without PRES_DIST_FAULTS asking costs one look at a list that is empty.
+Without PRES_DIST_FAULTS each check is one look at an empty dict.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ _SYSTEM_CALLS = ("open", "write", "fsync", "rename")
 
 @dataclass
 class _Process:
-    """Who this process is, and what may still happen to it.
+    """Pending faults of this process.
 
     Attributes:
+        folder: holds a file for each fault that has happened.
         pending: faults by their number in the plan.
-        passed: how often a pending fault could have happened and was to wait.
-        step: where the process last said it was.
+        passed: number of times that the place of a pending fault was reached when it was due.
+        step: step of the most recent failpoint that named one.
     """
 
     folder: Path = Path()
@@ -44,7 +45,7 @@ _process = _Process()
 
 
 def set_identity(*, rank: int | None = None, shard: int | None = None) -> None:
-    """Say which worker or memory shard this process is, and read the faults meant for it.
+    """Set which worker or memory shard this process is, and read the faults planned for it.
 
     Raises:
         ConfigError: PRES_DIST_FAULTS holds no plan.
@@ -69,16 +70,16 @@ def set_identity(*, rank: int | None = None, shard: int | None = None) -> None:
 
 
 def armed() -> bool:
-    """Whether anything may still happen to this process."""
+    """Return True if any fault is pending in this process."""
     return bool(_process.pending)
 
 
 def failpoint(place: Place, step: int | None = None) -> None:
-    """Let happen what is due at this place.
+    """Trigger the faults that are due at this place.
 
     Args:
-        place: where this process is.
-        step: see `Fault`; that of the last call where it is None.
+        place: name of this failpoint.
+        step: see `Fault`; None keeps the step of the last call.
     """
     if not _process.pending:
         return
@@ -87,7 +88,7 @@ def failpoint(place: Place, step: int | None = None) -> None:
 
 
 def take(place: Place, step: int | None = None) -> Fault | None:
-    """A fault that is due at this place, noted as happened; its caller lets it happen."""
+    """Return a fault that is due here, or None; it is recorded, so the caller must trigger it."""
     process = _process
     with process.lock:
         if step is not None:
@@ -114,7 +115,7 @@ def _let_happen(fault: Fault) -> None:
 
 
 def _note(folder: Path, number: int) -> bool:
-    """Note that a fault happens now; False where another process has."""
+    """Record that a fault happens now; return False if another process already has."""
     try:
         with _mark(folder, number).open("x") as file:
             file.write(f"{time.time()}\n")

@@ -1,4 +1,4 @@
-"""Which fault happens where, and when."""
+"""Plans of faults: kind, place and time of each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pres_dist.errors import ConfigError
 VARIABLE = "PRES_DIST_FAULTS"
 
 Verb = Literal["kill", "stop", "terminate", "stall", "duplicate", "delay", "reorder"]
-"""SIGKILL, SIGSTOP and SIGTERM of the process itself; sleep; and what may happen to a push on
-its way to a memory shard: come twice, late, or after the write that was sent next."""
+"""SIGKILL, SIGSTOP and SIGTERM of the process itself; sleep; and faults of a push to a memory
+shard: it arrives twice, late, or after the write that was sent next."""
 Place = Literal[
     "before_step",
     "after_step",
@@ -30,9 +30,9 @@ Place = Literal[
     "during_push",
     "after_push",
 ]
-"""Of a worker: around a step or a checkpoint, a system call on a file of a checkpoint, a change
-of its mirror, a push on its way. Of a memory shard: a part of a push has come, is written but
-not counted, is taken."""
+"""Places in a worker: around a step or a checkpoint, a system call on a file of a checkpoint, a
+change of its mirror, the sending of a push. Places in a memory shard: a part of a push has
+arrived, is written but not counted, or is complete."""
 
 _ON_THE_WAY = ("duplicate", "delay", "reorder")
 _TIMED = ("stall", "delay")
@@ -44,17 +44,17 @@ class Fault:
     """One fault, at the first time that its process reaches its place at that step or later.
 
     Attributes:
-        verb: what happens.
-        place: where; by default before a step, on the way for what happens to a push, and
-            before a push at a shard.
-        rank, shard: the worker or the memory shard; one of the two.
-        step: steps of the run that the worker has done; of a shard, writes that were made
+        verb: kind of fault.
+        place: failpoint; by default `before_step`, `send` for faults of a push, and
+            `before_push` at a shard.
+        rank, shard: the worker or the memory shard; exactly one of the two.
+        step: steps of the run that the worker has completed; for a shard, writes that were made
             before this one since the shards were started.
-        passes: times that the place is passed, from that step on, before it happens.
+        passes: times that the place is passed, from that step on, before the fault happens.
         ms: milliseconds of a stall or a delay.
 
     Raises:
-        ConfigError: they do not fit together.
+        ConfigError: the attributes do not fit together.
     """
 
     verb: Verb
@@ -93,47 +93,47 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """Faults of a launch. Each verb gives a plan with one fault more.
+    """Faults of a launch. Each verb method returns a plan with one more fault.
 
     Attributes:
         faults: in the order in which they were added.
-        folder: where is noted which of them have happened; empty or new for each launch, and
-            seen by all processes.
+        folder: records which faults have happened; empty or new for each launch, and visible to
+            all processes.
     """
 
     faults: tuple[Fault, ...] = ()
     folder: Path | None = None
 
     def kill(self, **where: Any) -> FaultPlan:
-        """SIGKILL; `where` is rank or shard, step and place of a `Fault`."""
+        """Add a SIGKILL; `where` is rank or shard, step and place of a `Fault`."""
         return self._and("kill", where)
 
     def stop(self, **where: Any) -> FaultPlan:
-        """SIGSTOP: the process is there and answers nothing."""
+        """Add a SIGSTOP: the process exists but does not respond."""
         return self._and("stop", where)
 
     def terminate(self, **where: Any) -> FaultPlan:
-        """SIGTERM: the notice that a machine will be taken away."""
+        """Add a SIGTERM, as a machine gets before preemption."""
         return self._and("terminate", where)
 
     def stall(self, ms: float, **where: Any) -> FaultPlan:
-        """Sleep for so many milliseconds."""
+        """Add a sleep of `ms` milliseconds."""
         return self._and("stall", {"ms": ms, **where})
 
     def duplicate(self, **where: Any) -> FaultPlan:
-        """Send one message of a push twice."""
+        """Add a fault that sends one message of a push twice."""
         return self._and("duplicate", where)
 
     def delay(self, ms: float, **where: Any) -> FaultPlan:
-        """Send one message of a push so many milliseconds late."""
+        """Add a fault that sends one message of a push `ms` milliseconds late."""
         return self._and("delay", {"ms": ms, **where})
 
     def reorder(self, **where: Any) -> FaultPlan:
-        """Send one message of a push after the write that follows, or before the next read."""
+        """Add a fault that sends a message of a push after the next write or before a read."""
         return self._and("reorder", where)
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """The variable that makes the faults happen, for the environment of a launch."""
+        """Return the environment variable that passes the plan to the processes of a launch."""
         return {VARIABLE: replace(self, folder=folder.absolute()).as_json()}
 
     def as_json(self) -> str:
@@ -145,10 +145,10 @@ class FaultPlan:
 
     @classmethod
     def from_json(cls, text: str) -> FaultPlan:
-        """The plan that `as_json` wrote.
+        """Return the plan that `as_json` wrote.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the text is not a plan.
         """
         try:
             plan = json.loads(text)

@@ -1,4 +1,4 @@
-"""Faults in the middle of writing a checkpoint, at system calls on its files."""
+"""Faults during the writing of a checkpoint, at system calls on its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR
 def watch_files(failpoint: Callable[[Any], None]) -> None:
     """Call `failpoint` before files of checkpoints are opened to write, synced and renamed.
 
-    Once in a process, and cannot be undone: for processes that a plan has faults for.
+    This happens once in a process and cannot be undone, so only processes with such faults call it.
     """
     sync = os.fsync
 
@@ -46,8 +46,8 @@ def watch_files(failpoint: Callable[[Any], None]) -> None:
 def break_next_write() -> None:
     """Let the kernel kill this process in the middle of its next write to a large file.
 
-    By a limit to the size of files: the system call that goes over it gets SIGXFSZ, which
-    Python ignores and which kills here.
+    A limit on file sizes causes this: the system call that exceeds it raises SIGXFSZ, which
+    Python ignores by default and which kills the process here.
     """
     ctypes.CDLL(None).signal(signal.SIGXFSZ, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))

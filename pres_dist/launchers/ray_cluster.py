@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: one of its own on this machine, or one that is there already."""
+"""The Ray cluster of a run: a new one on this machine, or an existing one."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from pres_dist.report.run_lock import LOCK, is_locked, lock_run
 
 LOCAL = "local"
 OBJECT_STORE_BYTES = 80 * 2**20
-"""About the least that Ray takes; node state does not travel through the object store."""
+"""Near the minimum that Ray accepts; node memory does not pass through the object store."""
 
 _QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing a task"}
-"""What Ray would print into the launcher's output of each dead worker, also of those it has ended
-itself. Who uses the cluster tells of the deaths that matter."""
+"""Suppresses Ray's message for each dead worker, which it prints even for those that it ended
+itself. The code that uses the cluster reports the deaths that matter."""
 _LOOPBACK = "127.0.0.1"
 _PREFIX = "pres-dist-ray-"
 _PATIENCE_S = 5.0
 _LONGEST_FOLDER = 18
-"""Characters of the system's temporary folder: Ray puts sockets below it, whose paths are limited
-to 107. Of these, 25 are for our two folders in it, and 64 for Ray's."""
+"""Longest path of the system's temporary folder, in characters. Ray puts sockets below it, whose
+paths are limited to 107: 25 are for our two folders in it, and 64 for Ray's."""
 
 
 def cluster_address(address: str | None) -> str:
-    """Address of the cluster to use: as given, else $RAY_ADDRESS, else `local`.
+    """Return the address of the cluster to use: as given, else $RAY_ADDRESS, else `local`.
 
     Raises:
         ConfigError: an address that a driver cannot join.
@@ -55,10 +55,10 @@ def cluster_address(address: str | None) -> str:
 
 @contextmanager
 def cluster(address: str, num_cpus: int) -> Iterator[None]:
-    """Be the driver of a Ray cluster for a while.
+    """Make this process the driver of a Ray cluster for the duration of the block.
 
     Args:
-        address: `local` for a cluster that ends with the block; else one to join and leave.
+        address: `local` for a new cluster that ends with the block; else a cluster to join.
         num_cpus: logical CPUs of a local cluster; the machine may have fewer.
 
     Raises:
@@ -105,7 +105,7 @@ def _local(num_cpus: int, folder: Path) -> Iterator[None]:
 
 
 def _end(processes: Sequence[psutil.Process]) -> None:
-    """Wait for processes of the cluster: actors notice its end late."""
+    """Wait for processes of the cluster to end, then kill them: actors notice its end late."""
     for process in psutil.wait_procs(processes, timeout=_PATIENCE_S)[1]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -133,7 +133,7 @@ def _told(error: Exception) -> str:
 
 
 def _init(**settings: Any) -> None:
-    """`ray.init` as a whole; the handler of SIGTERM that Ray sets would abort the process."""
+    """Call `ray.init` without interruption; Ray's SIGTERM handler would abort the process."""
     import ray
 
     with _uninterrupted():
@@ -142,7 +142,7 @@ def _init(**settings: Any) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold SIGINT, SIGTERM and SIGHUP back until the block has ended: Ray bears none halfway."""
+    """Delay SIGINT, SIGTERM and SIGHUP until the block ends: Ray tolerates no interruption."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -162,10 +162,10 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def _local_environment() -> Iterator[None]:
-    """What Ray reads when it is imported, and its processes inherit."""
+    """Set the variables that Ray reads when it is imported and that its processes inherit."""
     with environment(
         {
-            # A token of this cluster alone: nobody else on this machine can use it.
+            # A token for this cluster only: no other user of this machine can use it.
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             # Ray then takes 127.0.0.1 for this node, as it does on macOS, and binds to it.
@@ -181,7 +181,7 @@ def _local_environment() -> Iterator[None]:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while."""
+    """Set environment variables for the duration of the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -196,10 +196,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder for Ray's sockets and logs, removed afterwards.
+    """Yield a path for Ray's sockets and logs, removed afterwards.
 
-    Ray lets everybody write into the folder that it is given, so that one is in another, which
-    only this user may enter.
+    Ray lets all users write into the folder that it is given, so that folder lies in another,
+    which only this user may enter.
     """
     root = Path(tempfile.gettempdir())
     root = root if len(str(root)) <= _LONGEST_FOLDER else Path("/tmp")

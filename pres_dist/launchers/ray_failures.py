@@ -1,4 +1,4 @@
-"""What happens when a worker of a Ray run fails."""
+"""Handling of failed workers of a Ray run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class WorkersFailedError(PresDistError):
 
 
 class FailureNotes(UserCallback):
-    """Tells of failures, and keeps Ray Train from trying again where that is no use.
+    """Callback that reports failures and stops Ray Train from retrying a user's error.
 
-    Runs in Ray Train's controller. What it raises ends the run, whatever failures are
-    still allowed.
+    It runs in Ray Train's controller. An exception from it ends the run, even if more failures
+    are allowed.
 
     Args:
-        max_failures: failures after which Ray Train starts the workers again.
+        max_failures: failures after which Ray Train restarts the workers.
         folder: of the run.
-        send: takes a note to the launcher.
+        send: sends a note to the launcher.
     """
 
     def __init__(self, max_failures: int, folder: Path, send: Callable[[list[Call]], None]) -> None:
@@ -35,9 +35,9 @@ class FailureNotes(UserCallback):
         self._failures = 0
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called by Ray Train with what each failed worker raised."""
+        """Report a failure; Ray Train calls this with the exception of each failed worker."""
         for error in worker_exceptions.values():
-            # A process that died is no mistake of the user's: the next attempt has a new one.
+            # A dead process is not the user's mistake: the next attempt has a new one.
             lost = isinstance(error, StoreError | WorkerLostError)
             if isinstance(error, PresDistError) and not lost:
                 raise error
@@ -54,7 +54,7 @@ class FailureNotes(UserCallback):
 def used_up(
     error: WorkerGroupError, max_failures: int, folder: Path, log: Path
 ) -> WorkersFailedError:
-    """The last failure in a line; what else Ray knows of it is left in a file."""
+    """Return the error for the last failure, in one line; write Ray's full report to a file."""
     log.write_text(f"{error}\n", encoding="utf-8")
     return WorkersFailedError(
         f"{describe(error.worker_failures)}; --max-failures allows {max_failures}; "
@@ -63,7 +63,7 @@ def used_up(
 
 
 def controller_lost(error: Exception, folder: Path) -> WorkerLostError:
-    """Return the error for a controller of Ray Train that died, and its workers with it."""
+    """Return the error for a dead controller of Ray Train, whose workers died with it."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     how = "continues" if Checkpoints(folder).any() else "has nothing to continue from yet"
     return WorkerLostError(
@@ -72,7 +72,7 @@ def controller_lost(error: Exception, folder: Path) -> WorkerLostError:
 
 
 def describe(errors: Mapping[int, Exception]) -> str:
-    """Who failed and how, in a line; a death explains the errors of those left behind."""
+    """Describe the failed workers in a line; a death explains the errors of the others."""
     dead = [rank for rank, error in errors.items() if _is_death(error)]
     ranks = sorted(dead or errors)
     who = f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
@@ -84,5 +84,5 @@ def describe(errors: Mapping[int, Exception]) -> str:
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether the process is gone; Ray Train wraps that in an error of its own."""
+    """Return True if the process died, which Ray Train wraps in an error of its own."""
     return isinstance(getattr(error, "health_check_failure", error), RayActorError)

@@ -1,4 +1,4 @@
-"""How a run is spread over a Ray cluster."""
+"""Options for spreading a run over a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
-    """What the launcher is asked for, beside the configuration of the run.
+    """Options of the launcher, in addition to the configuration of the run.
 
     Attributes:
         num_workers: processes that share the run.
         placement: strategy of their placement group: on few nodes or on many.
-        max_failures: failures of workers after which the run goes on.
+        max_failures: worker failures after which the run still resumes.
     """
 
     num_workers: int = 2
@@ -25,7 +25,7 @@ class RayOptions:
     max_failures: int = 3
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for what Ray would not take."""
+        """Raise ConfigError for values that Ray would not accept."""
         if self.num_workers < 1:
             raise ConfigError(f"--num-workers must be an integer >= 1, got {self.num_workers}")
         if self.placement not in PLACEMENTS:
@@ -36,9 +36,9 @@ class RayOptions:
             raise ConfigError(f"--max-failures must be an integer >= 0, got {self.max_failures}")
 
     def cpus_per_worker(self, config: RunConfig) -> int:
-        """Logical CPUs that a worker takes: one for each thread."""
+        """Return the logical CPUs of a worker: one for each thread."""
         return max(config.training.num_threads, 1)
 
     def local_cpus(self, config: RunConfig) -> int:
-        """Logical CPUs of a local cluster: those of workers, and as many for actors of theirs."""
+        """Return the logical CPUs of a local cluster: half for workers, half for their actors."""
         return 2 * self.num_workers * self.cpus_per_worker(config)

@@ -1,7 +1,7 @@
 """Progress of a Ray worker, shown by the process that launched it.
 
-The worker's calls travel through a mailbox actor, in order and none left out, so that
-the launcher's console looks as if it trained itself.
+The worker's calls pass through a mailbox actor, in order and without loss, so the launcher's
+console looks as if it trained itself.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from typing import Any
 from pres_dist.report.progress import Progress
 
 Call = tuple[str, tuple[Any, ...]]
-"""Name of a method of Progress, and its arguments."""
+"""Name of a method of `Progress`, and its arguments."""
 
 INTERVAL_S = 0.1
-"""Batches are sent together, so often."""
+"""Seconds between sends of collected `batch` calls."""
 
 
 class Mailbox:
-    """Keeps calls until the launcher takes them; made a Ray actor by the launcher.
+    """Queue of calls for the launcher, which makes it a Ray actor.
 
-    Not an asynchronous actor: those may run calls in another order than they were made.
+    It is not an asynchronous actor, because those may run calls out of order.
     """
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
 
     def put(self, calls: Sequence[Call]) -> None:
-        """Add calls, behind those that are there."""
+        """Append calls."""
         self._calls.extend(calls)
 
     def take(self) -> list[Call]:
-        """All calls that came since the last time."""
+        """Return all calls since the last time."""
         calls, self._calls = self._calls, []
         return calls
 
 
 class RelayProgress:
-    """Follows a run by sending every call on.
+    """`Progress` that forwards every call.
 
     Args:
-        send: takes calls to whoever shows them; must keep their order.
+        send: forwards calls to the process that shows them; must keep their order.
     """
 
     def __init__(self, send: Callable[[list[Call]], None]) -> None:
@@ -67,7 +67,7 @@ class RelayProgress:
         self._add("results", dict(results))
 
     def stop(self) -> None:
-        """Send what is left; the launcher stops its own console."""
+        """Send the remaining calls; the launcher stops its own console."""
         self._flush()
 
     def _add(self, method: str, *arguments: Any, hurry: bool = True) -> None:
@@ -82,6 +82,6 @@ class RelayProgress:
 
 
 def replay(calls: Sequence[Call], console: Progress) -> None:
-    """Make the calls on the launcher's console."""
+    """Repeat the calls on the launcher's console."""
     for method, arguments in calls:
         getattr(console, method)(*arguments)

@@ -1,6 +1,6 @@
 """`train_on_ray`: a run on Ray from its configuration to its results.
 
-Ray is imported only once the environment that it reads is set.
+Ray is imported only after its environment variables are set.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ def train_on_ray(
     run_dir: Path | None = None,
     console: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train on workers of a Ray cluster; failed ones are started again.
+    """Train on workers of a Ray cluster; failed workers are restarted.
 
     Args:
         config: what to compute.
         options: how many workers, where, and how often they may fail.
         address: of the cluster; when None, $RAY_ADDRESS or a cluster of its own.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
-        console: what whoever is watching sees; nothing when None.
+        console: progress reporter; no output when None.
 
     Returns:
-        What results.json holds.
+        Content of results.json.
 
     Raises:
-        ConfigError: a setting that cannot be used here, or a cluster that cannot be joined.
-        PresDistError: what went wrong in a worker, or that workers failed too often.
+        ConfigError: a setting cannot be used here, or the cluster cannot be joined.
+        PresDistError: an error of a worker, or too many worker failures.
     """
     from pres_dist.report.progress import SilentProgress
 
@@ -74,9 +74,9 @@ def train_on_ray(
 
 @contextmanager
 def _claimed(name: str, run_dir: Path | None) -> Iterator[tuple[Path, Path]]:
-    """The run's folder, which workers make, and one beside it for Ray Train.
+    """Yield the run's folder, which workers create, and a sibling folder for Ray Train.
 
-    The latter stays only if it tells of a failure.
+    The sibling is kept only if it holds a failure log.
     """
     try:
         folder, lock = _claim(name, run_dir)
@@ -95,14 +95,14 @@ def _claimed(name: str, run_dir: Path | None) -> Iterator[tuple[Path, Path]]:
 
 
 def _claim(name: str, run_dir: Path | None) -> tuple[Path, RunLock]:
-    """Lock a folder beside that of the run, so that no other launch takes the same."""
+    """Lock a sibling of the run's folder, so that no other launch uses the same folder."""
     if run_dir is not None:
         check_given_folder(run_dir)
         storage = _beside(run_dir)
         _make_own(storage)
         lock = lock_run(storage)
         try:
-            check_given_folder(run_dir)  # the launch that held the lock may have begun a run
+            check_given_folder(run_dir)  # the launch that held the lock may have started a run
         except BaseException:
             lock.release()
             raise
@@ -120,9 +120,9 @@ def _claim(name: str, run_dir: Path | None) -> tuple[Path, RunLock]:
 
 
 def _make_own(folder: Path) -> None:
-    """Make a folder, or take one that an earlier launch of this user left.
+    """Make a folder, or reuse one that an earlier launch of this user left.
 
-    Ray Train unpickles what is in it: nobody else may have made it, and a link may lead anywhere.
+    Ray Train unpickles its content, so it must belong to this user and must not be a link.
     """
     try:
         folder.mkdir(parents=True)

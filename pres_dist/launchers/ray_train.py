@@ -1,4 +1,4 @@
-"""A run on Ray: its workers are the worker group of Ray Train."""
+"""A run on Ray, with Ray Train's worker group as its workers."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from pres_dist.training.stores import check_reads_ahead
 Results = dict[str, Any]
 
 START_TIMEOUT_S = 600
-"""Workers may come so late; what follows waits no longer than parallel.timeout_s."""
+"""Maximum start-up skew of workers; after that, collectives wait parallel.timeout_s at most."""
 _POLL_S = 0.1
 _SHARED = "shared"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told.
+    """Job description that the launcher sends to each worker.
 
     Attributes:
         folder: of the run, as the launcher names it.
-        storage: folder beside it that Ray Train uses while the run goes on.
-        mailbox: where worker 0 sends its progress.
-        arguments: command line of the launcher, which environment.json notes.
-        working_dir: of the launcher; relative paths mean the same in workers.
+        storage: its sibling folder, which Ray Train uses during the run.
+        mailbox: receives the progress of worker 0.
+        arguments: command line of the launcher, which environment.json records.
+        working_dir: of the launcher, so that relative paths mean the same in workers.
     """
 
     config: RunConfig
@@ -66,7 +66,7 @@ class Job:
 
 
 class Outbox:
-    """Sends calls to a mailbox without waiting for it."""
+    """Callable that sends calls to a mailbox without waiting for it."""
 
     def __init__(self, mailbox: ActorHandle) -> None:
         self._mailbox = mailbox
@@ -76,7 +76,7 @@ class Outbox:
         self._last = self._mailbox.put.remote(calls)
 
     def wait(self) -> None:
-        """Until the mailbox has everything."""
+        """Wait until the mailbox has received all calls."""
         if self._last is not None:
             ray.get(self._last)
 
@@ -89,15 +89,15 @@ def launch(
     Args:
         config: what to compute.
         options: how many workers, where, and how often they may fail.
-        folder: of the run; workers make it, and nothing of theirs is in it yet.
-        storage: an existing folder of its own for Ray Train; all nodes must see it.
-        console: what whoever is watching sees.
+        folder: of the run; the workers create it.
+        storage: an existing folder for Ray Train only; all nodes must see it.
+        console: progress reporter.
 
     Returns:
-        What results.json holds.
+        Content of results.json.
 
     Raises:
-        PresDistError: what a worker raised that trying again would not mend.
+        PresDistError: an error of a worker that a retry would not fix.
         WorkersFailedError: workers failed more than `options.max_failures` times.
     """
     on_gpu = _on_gpu(config, options, console)
@@ -141,7 +141,7 @@ def launch(
 
 
 def _work(settings: dict[str, Any]) -> Results:
-    """What each worker runs, in a process group that Ray Train has made."""
+    """Run one worker, in a process group that Ray Train has made."""
     from pres_dist.training.run import start_or_resume
 
     job: Job = settings["job"]
@@ -158,7 +158,7 @@ def _work(settings: dict[str, Any]) -> Results:
 
 
 def _settle(job: Job) -> Path:
-    """Make the worker's process resemble the launcher's; returns the run's folder."""
+    """Give the worker the launcher's arguments and working folder; return the run's folder."""
     sys.argv[:] = job.arguments
     if not (job.storage / _SHARED).exists():
         raise ConfigError(
@@ -173,7 +173,7 @@ def _settle(job: Job) -> Path:
 
 
 def _tell_of_nodes(progress: Progress) -> None:
-    """Say over how many nodes the workers are spread, if it is more than one."""
+    """Report the number of nodes that the workers run on, if it is more than one."""
     nodes: list[str] = [""] * dist.get_world_size()
     dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
     if dist.get_rank() == 0 and len(set(nodes)) > 1:
@@ -187,13 +187,13 @@ def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
     for name in ("PRES_DIST_CACHE", FAULTS):
         if name in os.environ:
             variables[name] = os.environ[name]
-    if not on_gpu:  # or else torch takes GPUs that Ray has not assigned
+    if not on_gpu:  # otherwise torch uses GPUs that Ray has not assigned
         variables["CUDA_VISIBLE_DEVICES"] = ""
     return variables
 
 
 def _on_gpu(config: RunConfig, options: RayOptions, console: Progress) -> bool:
-    """Whether workers take a GPU each."""
+    """Return True if each worker uses a GPU."""
     device = config.training.device
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(
@@ -207,9 +207,9 @@ def _on_gpu(config: RunConfig, options: RayOptions, console: Progress) -> bool:
 
 
 def _warn(options: RayOptions, console: Progress) -> None:
-    """Say what may be wrong with the cluster.
+    """Report likely problems of the cluster.
 
-    Ray waits for resources that are missing, for a cluster may grow.
+    Ray waits for missing resources because the cluster may autoscale.
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         console.note(
@@ -225,13 +225,13 @@ def _warn(options: RayOptions, console: Progress) -> None:
 
 
 def _make_mailbox() -> ActorHandle:
-    """The mailbox, on this node so that it lives as long as the launcher."""
+    """Create the mailbox on this node, so that it lives as long as the launcher."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 class _Trainer(TorchTrainer):
-    """TorchTrainer that leaves Ctrl-C alone, for the launcher ends Ray in its own way."""
+    """TorchTrainer that does not handle Ctrl-C, because the launcher shuts down Ray itself."""
 
     def _register_sigint_handler(self, controller: ActorHandle) -> None:
         pass
@@ -239,9 +239,9 @@ class _Trainer(TorchTrainer):
 
 @contextmanager
 def _showing(mailbox: ActorHandle, console: Progress) -> Iterator[None]:
-    """Show what comes while the block runs, and what has come when it ends.
+    """Show progress from the mailbox while the block runs, and the rest when it ends.
 
-    What showing raises, such as BrokenPipeError, ends the block.
+    An exception while showing it, such as BrokenPipeError, ends the block.
     """
     ended = threading.Event()
     failures: list[BaseException] = []
@@ -252,7 +252,7 @@ def _showing(mailbox: ActorHandle, console: Progress) -> Iterator[None]:
             while not last:
                 last = ended.wait(_POLL_S)
                 replay(ray.get(mailbox.take.remote()), console)
-        except BaseException as error:  # handed on: the main thread raises it
+        except BaseException as error:  # stored: the main thread raises it
             failures.append(error)
             if not ended.is_set():
                 _thread.interrupt_main()

@@ -1,4 +1,4 @@
-"""One table over several kinds of negatives: a model and the baselines beside it."""
+"""Table of a model and its baselines over several kinds of negatives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ METRICS = {"ap": "AP", "auc": "AUC", "mrr": "MRR"}
 
 
 def comparison_rows(by_negatives: Mapping[str, Mapping[str, Any]], part: str) -> list[list[str]]:
-    """A header row, a row for the model, one for each baseline, and the share of negatives found.
+    """Return a header row and rows for the model, each baseline and the share of negatives found.
 
     Args:
         by_negatives: results by the kind of negatives.
@@ -34,7 +34,7 @@ def comparison_rows(by_negatives: Mapping[str, Mapping[str, Any]], part: str) ->
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines of text in columns."""
+    """Return the rows as lines of text with aligned columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for first, *cells in rows:

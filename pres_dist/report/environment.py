@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, hardware, source revision, command line."""
+"""Environment of a run: versions, hardware, source revision, command line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pres_dist.remote import without_secrets
 from pres_dist.version import __version__
 
 NETWORK_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA")
-"""What chooses the network between workers."""
+"""Variables that select the network between workers."""
 PACKAGES = ("torch", "numpy", "pyarrow", "ray", "dgl")
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
-    """What is needed to tell why two runs differ; values are None where unknown."""
+    """Return the facts that can explain why two runs differ; unknown values are None."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": without_secrets(shlex.join(sys.argv)),
@@ -46,23 +46,23 @@ def describe_environment(seed: int) -> dict[str, Any]:
 
 
 LAUNCH = "PRES_DIST_LAUNCH"
-"""What a launcher other than torchrun calls all attempts of one launch."""
+"""Variable with the id that a launcher other than torchrun gives to all attempts of a launch."""
 
 
 def launch_id() -> str | None:
-    """What torchrun, or `pres-dist ray`, calls all attempts of one launch; None elsewhere.
+    """Return the id that torchrun or `pres-dist ray` gives to all attempts of a launch, or None.
 
-    None also where torchrun was told an address and no --rdzv-id: it then calls every
-    launch "none".
+    It is also None if torchrun got an address but no --rdzv-id, because torchrun then names
+    every launch "none".
     """
     name = os.environ.get(LAUNCH) or os.environ.get("TORCHELASTIC_RUN_ID")
     return None if name == "none" else name
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, `-modified` if it differs from it.
+    """Return the commit of this package's checkout, with `-modified` if there are changes.
 
-    None for an installed package, even one inside somebody else's repository.
+    It is None for an installed package, even inside another repository.
     """
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
@@ -83,7 +83,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _version(package: str) -> str | None:
-    """Version without importing the package, which may take seconds."""
+    """Return a package's version without importing it, which may take seconds."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -100,7 +100,7 @@ def _cpu_model() -> str:
 
 
 def _usable_cores() -> int | None:
-    """Cores this process may run on, which a container often limits."""
+    """Return the number of cores this process may run on, which a container often limits."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count()
 
@@ -113,7 +113,7 @@ def _memory_gib() -> float | None:
 
 
 def _gpus() -> list[str]:
-    """Names of the GPUs, if torch is loaded: a run has it loaded, a report must not load it."""
+    """Return the names of the GPUs if torch is loaded; a report must not load torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return []

@@ -1,7 +1,6 @@
 """A plot of a report, as a plain plotly description.
 
-Colors are roles (`series-1` and so on), which the page turns into colors of its
-light or dark theme.
+Colors are roles such as `series-1`. The page maps them to colors of its light or dark theme.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: `traces` and `layout` as plotly takes them."""
+    """A plot, with `traces` and `layout` in plotly's format."""
 
     name: str
     title: str
@@ -31,7 +30,7 @@ def make_figure(
     y_title: str,
     whole_x: bool = False,
 ) -> Figure | None:
-    """A figure, or None without traces; `whole_x` puts ticks on whole numbers only."""
+    """Return a figure, or None without traces; `whole_x` puts ticks on whole numbers only."""
     if not traces:
         return None
     ticks = {"tickformat": "d", "dtick": 1} if whole_x and len(traces[0]["x"]) <= 12 else {}
@@ -46,7 +45,7 @@ def make_figure(
 def bars(
     name: str, labels: Sequence[str], values: Sequence[float | None], series: int, unit: str
 ) -> dict[str, Any]:
-    """Horizontal bars, one for each label."""
+    """Return a plotly trace of horizontal bars, one for each label."""
     return {
         "type": "bar",
         "orientation": "h",

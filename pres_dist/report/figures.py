@@ -1,4 +1,4 @@
-"""The plots of a run's report. A plot without data is not made."""
+"""The plots of a run's report. A plot without data is omitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = Callable[[Record], Any]
 
 
 def figures(records: Sequence[Record]) -> list[Figure]:
-    """The plots that the records have data for."""
+    """Return the plots that the records have data for."""
     steps = [record for record in records if record["kind"] == "step"]
     epochs = [record for record in records if record["kind"] == "epoch"]
     made = [
@@ -128,7 +128,7 @@ def _pending(epochs: Sequence[Record]) -> Figure | None:
         "pending", "Pending events", caption, traces, "epoch", "events", whole_x=True
     )
     if figure is not None:
-        # A mean below ten beside a largest of hundreds shows only on a logarithmic axis.
+        # Only a logarithmic axis shows both a mean below ten and a maximum of hundreds.
         figure.layout["yaxis"].update(type="log", dtick=1)
     return figure
 
@@ -151,7 +151,7 @@ def _stages(epochs: Sequence[Record]) -> Figure | None:
 
 
 def prediction_ratio(epoch: Record) -> float | None:
-    """Prediction error over persistence error; None where either is missing."""
+    """Return prediction error divided by persistence error; None if either is missing."""
     prediction, persistence = epoch.get("prediction_error"), epoch.get("persistence_error")
     return prediction / persistence if prediction is not None and persistence else None
 
@@ -161,7 +161,7 @@ def _validated(epoch: Record) -> dict[str, Any]:
 
 
 def _step_line(steps: Sequence[Record], key: str, name: str, series: int) -> list[dict[str, Any]]:
-    """One line over steps, thinned to what a screen can show; nothing without data."""
+    """Return a line over steps, thinned to about `MAX_POINTS`; an empty list without data."""
     there = [step for step in steps if step.get(key) is not None]
     thin = there[:: max(1, len(there) // MAX_POINTS)]
     return _line([s["step"] for s in thin], [s[key] for s in thin], name, series, "lines", 1.0)
@@ -170,7 +170,7 @@ def _step_line(steps: Sequence[Record], key: str, name: str, series: int) -> lis
 def _epoch_line(
     epochs: Sequence[Record], x: str, value: Value, name: str, series: int
 ) -> list[dict[str, Any]]:
-    """One line with a marker for each epoch; nothing without data."""
+    """Return a line with a marker for each epoch; an empty list without data."""
     there = [epoch for epoch in epochs if value(epoch) is not None]
     return _line([e[x] for e in there], [value(e) for e in there], name, series, "lines+markers", 2)
 

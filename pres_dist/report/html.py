@@ -1,4 +1,4 @@
-"""report.html: a run on one page that opens without a network."""
+"""report.html: a run on one page that needs no network."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Rows = list[tuple[str, str]]
 
 
 def write_report(run_dir: Path) -> Path | None:
-    """Write report.html from what the run folder holds; parts that it lacks are left out.
+    """Write report.html from the run folder; sections without data are omitted.
 
     Returns:
-        The report, or None, with a note, where plotly or jinja2 is not installed.
+        Path of the report; None, with a printed note, if plotly or jinja2 is not installed.
 
     Raises:
         DataError: A file of the run folder is damaged.
@@ -45,15 +45,15 @@ def write_report(run_dir: Path) -> Path | None:
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
-    """Write a page that opens without a network, with all its plots.
+    """Write a page with plots that needs no network.
 
     Args:
-        path: the page.
+        path: of the page.
         template: name of its template.
-        content: what the template shows; `figures` are the plots.
+        content: values for the template; `figures` are the plots.
 
     Returns:
-        Whether it was written; False, with a note, without plotly or jinja2.
+        True if the page was written; False, with a printed note, without plotly or jinja2.
 
     Raises:
         DataError: it cannot be written, as on a full disk.
@@ -83,7 +83,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
 
 
 def report_content(run_dir: Path) -> dict[str, Any]:
-    """What the page shows, read from the run folder."""
+    """Return the content of the page, read from the run folder."""
     config = _read(run_dir / CONFIG, yaml.safe_load)
     environment = _read(run_dir / ENVIRONMENT, json.loads)
     results = _read(run_dir / RESULTS, json.loads)
@@ -105,13 +105,13 @@ def report_content(run_dir: Path) -> dict[str, Any]:
 
 
 def _num_workers(records: Sequence[Record]) -> int | None:
-    """How many workers the last epoch had; None where no epoch has ended."""
+    """Return the number of workers of the last epoch; None if no epoch has ended."""
     told = [len(record["workers"]) for record in records if record.get("workers")]
     return told[-1] if told else None
 
 
 def _forced_batch(training: Mapping[str, Any], records: Sequence[Record]) -> int | None:
-    """Events of the largest temporal batch, where equal times made it larger than asked for."""
+    """Return the events of the largest temporal batch if equal times made it exceed the setting."""
     largest = max((record.get("largest_batch") or 0 for record in records), default=0)
     asked = training.get("batch_size")
     return largest if isinstance(asked, int) and largest > asked else None
@@ -123,7 +123,7 @@ def _facts(
     results: Mapping[str, Any],
     records: Sequence[Record],
 ) -> Rows:
-    """What identifies a run at a glance."""
+    """Return the main facts of a run as rows."""
     training, pres = config.get("training", {}), config.get("pres", {})
     model = config.get("model", {})
     on = pres.get("prediction") or pres.get("coherence_weight")
@@ -144,7 +144,7 @@ def _facts(
 
 
 def sections(values: Mapping[str, Any], first: str) -> list[tuple[str, Rows]]:
-    """Two levels of a mapping as tables: one for the plain values, one for each section."""
+    """Return two levels of a mapping as tables: one for plain values, one for each section."""
     plain = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
     inner = {name: value for name, value in values.items() if isinstance(value, Mapping)}
     sections = {first: plain, **inner} if plain else inner
@@ -155,7 +155,7 @@ def sections(values: Mapping[str, Any], first: str) -> list[tuple[str, Rows]]:
 
 
 def _text(value: Any) -> str:
-    """A value for a table cell; `-` for none."""
+    """Format a value for a table cell; `-` for None."""
     if value is None or value == []:
         return "-"
     if isinstance(value, bool):
@@ -168,7 +168,7 @@ def _text(value: Any) -> str:
 
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:
-    """A mapping from a file; an empty one where there is no file."""
+    """Read a mapping from a file; return an empty one if there is no file."""
     if not path.exists():
         return {}
     try:

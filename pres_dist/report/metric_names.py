@@ -1,4 +1,4 @@
-"""Which metrics a table or a line shows: those that the task has."""
+"""Names of the metrics of each task, for tables and lines."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ _OF_CLASSES = ("ap", "auc", "accuracy", "macro_f1")
 
 
 def metrics_in(groups: Sequence[Mapping[str, Any]]) -> Sequence[str]:
-    """Keys of the metrics of the task that some groups of metrics are of."""
+    """Return the keys of the metrics of the task that these groups of metrics belong to."""
     return _OF_CLASSES if any("accuracy" in group for group in groups) else _OF_LINKS

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, written while a run goes on."""
+"""metrics.jsonl: one JSON object per line, written during a run."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from pres_dist.run_files import METRICS
 
 
 class MetricsLog:
-    """Appends records to a run's metrics.jsonl, and hands them to mirrors.
+    """Log that appends records to a run's metrics.jsonl and passes them to mirrors.
 
     A record has a `kind` (step, epoch or final) and the optimizer `step` it belongs to.
     """
 
     def __init__(self, run_dir: Path, mirrors: Sequence[Mirror] = ()) -> None:
-        """Open the log of `run_dir`; a last line that a crash cut short is dropped."""
+        """Open the log of `run_dir`; drop a last line that a crash cut short."""
         self.path = run_dir / METRICS
         self._mirrors = mirrors
         _drop_half_line(self.path)
         self._file = self._opened()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record and hand it to the operating system; NaN and infinity become null.
+        """Append a record without buffering; NaN and infinity become null.
 
         Raises:
             DataError: it cannot be written, as on a full disk.
         """
         rest = memoryview(json.dumps(plain(record), allow_nan=False).encode() + b"\n")
         try:
-            while rest:  # a disk that is nearly full takes a part
+            while rest:  # a nearly full disk may accept only a part
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error.strerror}") from None
@@ -43,11 +43,11 @@ class MetricsLog:
             mirror.write(record)
 
     def truncate_after(self, step: int) -> None:
-        """Forget what lies beyond a checkpoint that was taken after `step`.
+        """Remove the records after a checkpoint that was written after `step`.
 
-        That is every later record, and the epoch record of that very step: an epoch
-        is validated after its checkpoint, and will be again. A run that is resumed
-        has not ended, so no final record stays either.
+        These are every later record and the epoch record of that same step: an epoch is
+        validated after its checkpoint, and will be validated again. A resumed run has not ended,
+        so the final record is removed too.
         """
         self._file.close()
         kept = [
@@ -61,7 +61,7 @@ class MetricsLog:
             mirror.truncate_after(step)
 
     def _opened(self) -> io.FileIO:
-        # Without a buffer, which a full disk would have Python write again when it is closed.
+        # Unbuffered: after an error on a full disk, Python would write the buffer again on close.
         return io.FileIO(self.path, "ab")
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class MetricsLog:
 
 
 class NoLog:
-    """Forgets every record: the log of all workers but the first."""
+    """Log that discards every record, for all workers except rank 0."""
 
     def write(self, record: Mapping[str, Any]) -> None:
         pass
@@ -85,7 +85,7 @@ class NoLog:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl; a last line that a crash cut short is left out.
+    """Return the records of a metrics.jsonl, without a last line that a crash cut short.
 
     Raises:
         DataError: A line is damaged.

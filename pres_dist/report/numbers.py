@@ -1,4 +1,4 @@
-"""Records of metrics.jsonl as plain numbers, for what shows them while a run goes on."""
+"""Records of metrics.jsonl as plain numbers, for tools that show them during a run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _NOT_SHOWN = ("kind", "step", "rank")
 
 
 class Mirror(Protocol):
-    """Is handed every record that metrics.jsonl gets."""
+    """Receiver of every record that is written to metrics.jsonl."""
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """A record was appended."""
+        """Receive a record that was appended."""
 
     def truncate_after(self, step: int) -> None:
-        """Records after a checkpoint are forgotten, for the run goes on from there."""
+        """Remove the records after a checkpoint, because the run resumes from there."""
 
     def close(self) -> None:
-        """The run has ended."""
+        """End the mirror, as the run has ended."""
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: numbers of torch and numpy become Python's, NaN None."""
+    """Convert a value for JSON: torch and numpy numbers become Python's, NaN becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -35,10 +35,10 @@ def plain(value: Any) -> Any:
 
 
 def numbers(record: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Every number of a record with its path, e.g. `(validation, ap)`.
+    """Yield every number of a record with its path, e.g. `(validation, ap)`.
 
-    A list of mappings, such as that of workers, has its places in the path:
-    `(workers, 1, seconds, wait)`. Lists of numbers are left out.
+    The path contains the index in a list of mappings, such as `workers`:
+    `(workers, 1, seconds, wait)`. Lists of numbers are skipped.
     """
     for name, value in record.items():
         if name not in _NOT_SHOWN:

@@ -1,4 +1,4 @@
-"""What a run tells whoever is watching: a bar on a terminal, plain lines in a log file."""
+"""Progress reporters of a run: a bar on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ NOTHING = "-"
 
 
 class Progress(Protocol):
-    """Follows a run; epochs are counted from 1."""
+    """Progress reporter of a run; epochs are counted from 1."""
 
     def start(self, total_epochs: int, events_per_epoch: int) -> None:
-        """A run, or the rest of a resumed one, begins."""
+        """Report the start of a run, or of the rest of a resumed one."""
 
     def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
-        """A temporal batch is trained; `events_done` counts within the epoch."""
+        """Report a trained temporal batch; `events_done` counts within the epoch."""
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch ended; `record` is its line of metrics.jsonl."""
+        """Report the end of an epoch; `record` is its line of metrics.jsonl."""
 
     def note(self, text: str) -> None:
-        """Something worth a line of its own."""
+        """Print a line of text."""
 
     def results(self, results: Mapping[str, Any]) -> None:
-        """The final metrics, as in results.json."""
+        """Report the final metrics, as in results.json."""
 
     def stop(self) -> None:
-        """The run ended, whether well or not; may be called more than once."""
+        """End the report of a run, also after an error; may be called more than once."""
 
 
 def make_progress() -> Progress:
-    """A progress bar where standard output is a terminal, lines where it is not.
+    """Return a progress bar if standard output is a terminal, else a printer of lines.
 
-    Of several workers under torchrun only the first speaks.
+    Under torchrun, only rank 0 reports progress.
     """
     if os.environ.get("RANK", "0") != "0":
         return SilentProgress()
@@ -53,7 +53,7 @@ def make_progress() -> Progress:
 
 
 class SilentProgress:
-    """Says nothing; for tests, for use as a library, and for all workers but the first."""
+    """Reporter without output, for tests, for library use and for all workers except rank 0."""
 
     def start(self, total_epochs: int, events_per_epoch: int) -> None:
         pass
@@ -75,7 +75,7 @@ class SilentProgress:
 
 
 class LineProgress:
-    """A line for every tenth of an epoch."""
+    """Reporter that prints a line for every tenth of an epoch."""
 
     def __init__(self) -> None:
         self._total_epochs = 0
@@ -116,7 +116,7 @@ class LineProgress:
 
 
 class TerminalProgress:
-    """A bar for the epoch that is running; a line stays for every one that ended."""
+    """Reporter with a bar for the current epoch and a line for every completed one."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
@@ -174,7 +174,7 @@ class TerminalProgress:
 
 
 def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
-    """An epoch in one line."""
+    """Format an epoch as one line."""
     validation = record.get("validation") or {}
     metrics = [
         f"{NAMES[key]} {number(validation.get(key))}"
@@ -192,11 +192,10 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
 
 
 def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Validation and test metrics as a table: a header row, then a row for each part.
+    """Return validation and test metrics as a table: a header row, then a row for each split.
 
-    Baselines of the test split follow, where there are any.
-
-    The inductive columns are there only if something was measured inductively.
+    Baselines of the test split follow, if there are any. There are inductive columns only if
+    inductive metrics were measured.
     """
     parts = [name for name in ("validation", "test") if results.get(name)]
     metrics = metrics_in([results[name] for name in parts])
@@ -212,7 +211,7 @@ def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def results_summary(results: Mapping[str, Any]) -> str:
-    """How the results came about, in one line."""
+    """Summarize in one line how the results were obtained."""
     parts = []
     if results.get("num_negatives") is not None:
         kind = results.get("negatives", "")
@@ -226,7 +225,7 @@ def results_summary(results: Mapping[str, Any]) -> str:
 
 
 def negatives_found(results: Mapping[str, Any]) -> str:
-    """How many of the negatives are of the kind asked for; empty where that is no question."""
+    """Describe the share of historical or inductive negatives found; empty for other kinds."""
     kind = results.get("negatives")
     shares = [
         f"{found:.1%} ({name})"
@@ -239,12 +238,12 @@ def negatives_found(results: Mapping[str, Any]) -> str:
 
 
 def number(value: Any, decimals: int = 4) -> str:
-    """A number for people; `-` for one that is missing."""
+    """Format a number for people; `-` for a missing one."""
     return NOTHING if value is None else f"{value:,.{decimals}f}"
 
 
 def duration(value: float | None) -> str:
-    """12.3 s, 4:05 min or 2:03:04 h."""
+    """Format seconds, such as 12.3 s, 4:05 min or 2:03:04 h."""
     if value is None:
         return NOTHING
     if value < 60:

@@ -1,7 +1,7 @@
-"""The figures of a run as metrics of Ray, which its dashboard shows and Prometheus collects.
+"""Metrics of a run as Ray metrics, which Ray's dashboard shows and Prometheus collects.
 
-They leave the worker through Ray's agent, which is part of `ray[default]`; where a cluster has
-none, setting them costs microseconds and shows nowhere. Ray is imported when the first is set.
+They leave the worker through Ray's agent, which is part of `ray[default]`. In a cluster without
+the agent, setting them costs microseconds and has no effect. Ray is imported when the first is set.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ TAGS = ("run", "index")
 
 
 class RayMetrics:
-    """Sets a gauge for every number of a record: `pres_dist_step_events_per_second{run="one"}`.
+    """Mirror with a gauge for each number: `pres_dist_step_events_per_second{run="one"}`.
 
-    The tag `index` is the place in what there are several of: the rank in
-    `pres_dist_epoch_workers_seconds_wait`, the lag in `pres_dist_epoch_staleness`. Ray puts `ray_`
-    before the name. Only within a Ray worker.
+    The tag `index` is the position of the number in a series: the rank in
+    `pres_dist_epoch_workers_seconds_wait`, the lag in `pres_dist_epoch_staleness`. Ray adds the
+    prefix `ray_` to the name. It works only within a Ray worker.
 
     Args:
         run: name of the run, the value of the tag.
@@ -38,10 +38,10 @@ class RayMetrics:
             gauge.set(number, tags={"run": self._run, "index": index})
 
     def truncate_after(self, step: int) -> None:
-        """Nothing: a gauge has no past."""
+        """Do nothing: a gauge has no history."""
 
     def close(self) -> None:
-        """Nothing: Ray forgets the gauges of a worker that has ended."""
+        """Do nothing: Ray drops the gauges of a worker that has ended."""
 
     def _gauge(self, name: str) -> Any:
         name = re.sub(r"\W", "_", name, flags=re.ASCII)

@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its configuration and where it was computed."""
+"""The folder of a run: its name, its configuration and its environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pres_dist.report.run_record import (
 from pres_dist.run_files import CONFIG, ENVIRONMENT
 
 MIRROR = "mirror.txt"
-"""The URL that a run was fetched from, which is its mirror whatever config.yaml says."""
+"""File with the URL that a run was fetched from; this is its mirror, whatever config.yaml says."""
 
 
 def create_run_folder(
@@ -41,17 +41,17 @@ def create_run_folder(
 ) -> RunLock:
     """Make the folder of a new run, lock it, and describe the run in it.
 
-    Of several processes that are given the same folder at the same time, one gets it.
+    If several processes use the same folder at the same time, only one succeeds.
 
     Args:
-        config: What will be computed.
+        config: Configuration of the run.
         run_dir: A new or empty folder; runs/NAME-DATE-TIME when None.
         note: Receives a warning, see `lock_run`.
         stream: Identity of the events.
-        parent: The checkpoint of another run that this one begins with.
+        parent: The checkpoint of another run that this one starts from.
 
     Raises:
-        ConfigError: `run_dir` holds something already, is in use, or cannot be made.
+        ConfigError: `run_dir` is not empty, is in use, or cannot be made.
     """
     try:
         folder = new_folder(config.name) if run_dir is None else _given_folder(run_dir)
@@ -74,10 +74,10 @@ def create_run_folder(
 
 
 def begun_run_folder(run_dir: Path | None) -> Path | None:
-    """The folder in which an earlier attempt of this launch began a run; None if none did.
+    """Return the folder in which an earlier attempt of this launch began a run, or None.
 
-    Under torchrun that is a folder that notes the id which all attempts of one launch
-    share: a run that another launch left in `run_dir` is none of this one's business.
+    Under torchrun, all attempts of a launch share an id, which the folder records. A run that
+    another launch left in `run_dir` does not count.
 
     Args:
         run_dir: where the run is to be; None to look through runs/.
@@ -103,11 +103,11 @@ def _noted_launch(folder: Path) -> str | None:
 
 
 def read_config(run_dir: Path, stream: Path | None = None) -> RunConfig:
-    """The configuration that a run was started with.
+    """Return the configuration that a run was started with.
 
     Args:
         run_dir: Its folder.
-        stream: Where its stream is now; where it was when None.
+        stream: New location of its stream; None for the configured one.
 
     Raises:
         ConfigError: `run_dir` is not the folder of a run, or its config.yaml is not what the
@@ -137,10 +137,10 @@ def read_config(run_dir: Path, stream: Path | None = None) -> RunConfig:
 
 
 def restore_config(run_dir: Path) -> None:
-    """Write config.yaml anew as the run was started with.
+    """Restore the config.yaml that the run was started with.
 
     Raises:
-        CheckpointError: run.json, which has its text, is missing or damaged.
+        CheckpointError: run.json, which holds its text, is missing or damaged.
         ConfigError: it cannot be written.
     """
     record = read_record(run_dir)
@@ -155,7 +155,7 @@ def _restore(run_dir: Path) -> str:
 
 
 def _changed(content: bytes, record: RunRecord) -> str:
-    """How a config.yaml differs from what the run was started with."""
+    """Describe how a config.yaml differs from the one that the run was started with."""
     if not content.strip():
         return "it is empty"
     try:
@@ -197,7 +197,7 @@ def check_given_folder(run_dir: Path) -> None:
 
 
 def _left_by_a_start(name: str) -> bool:
-    """Return whether a start leaves such a file when it is killed before config.yaml is there."""
+    """Return True if a start that is killed before it writes config.yaml leaves such a file."""
     written = (ENVIRONMENT, RECORD)
     return name in (LOCK, *written) or name.startswith(
         tuple(f".{one}." for one in (*written, CONFIG))
@@ -205,14 +205,14 @@ def _left_by_a_start(name: str) -> bool:
 
 
 def fresh_folders(name: str) -> Iterator[Path]:
-    """runs/NAME-DATE-TIME, then numbered ones, for runs that start in the same second."""
+    """Yield runs/NAME-DATE-TIME, then numbered names for runs that start in the same second."""
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     for number in count(1):
         yield Path("runs") / (stem if number == 1 else f"{stem}-{number}")
 
 
 def new_folder(name: str) -> Path:
-    """Make a folder runs/NAME-DATE-TIME that was not there before."""
+    """Make and return a folder runs/NAME-DATE-TIME that did not exist before."""
     for folder in fresh_folders(name):
         try:
             folder.mkdir(parents=True)

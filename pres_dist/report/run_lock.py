@@ -1,9 +1,9 @@
-"""The right to write into a run folder, which one process holds at a time.
+"""Exclusive lock on writing into a run folder.
 
 A process that trains, resumes, extends or serves a run locks `RUN/.lock` by `flock`. The operating
 system releases the lock when the process ends, also after SIGKILL, so a lock is never stale. NFS
-passes `flock` on to its server; where a file system has no locks, or keeps them on one machine, the
-holder gets a warning. The file stays, and describes its last holder.
+forwards `flock` to its server. If a file system has no locks, or none across machines, the holder
+gets a warning. The file is never removed, and describes its last holder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOCK = ".lock"
 PATIENCE_S = 3.0
 """Seconds to wait for a holder: a killed process takes a moment to end."""
 PREDECESSOR_S = 30.0
-"""Seconds to wait for workers whose launcher has been killed; those on Ray end a little later."""
+"""Seconds to wait for workers whose launcher was killed; workers on Ray end a little later."""
 SAME_LAUNCH_S = 120.0
 """Seconds to wait for an earlier attempt of the same launch, whose machine may be lost: an NFS
 server keeps the lock of a client that has vanished for about 90 s."""
@@ -41,7 +41,7 @@ Note = Callable[[str], None]
 
 
 class RunLock:
-    """A run folder that only this process writes into, until the block ends.
+    """Lock on a run folder; only this process writes into it until the block ends.
 
     Attributes:
         folder: the run folder.
@@ -57,11 +57,11 @@ class RunLock:
         self.release()
 
     def release(self) -> None:
-        """Let others write into the folder."""
+        """Release the lock, so that other processes may write into the folder."""
         os.close(self._descriptor)
 
     def check(self) -> None:
-        """Raise ConfigError where another folder has taken the place of this one."""
+        """Raise ConfigError if the folder was moved, removed or replaced."""
         if not _is_at(self.folder / LOCK, self._descriptor):
             raise ConfigError(
                 f"{self.folder}: must stay in its place while this process writes into it, and was "
@@ -71,18 +71,18 @@ class RunLock:
 
 
 def warn(text: str) -> None:
-    """Warn as Python does; commands that show progress have a line for it instead."""
+    """Issue a Python warning; commands that show progress print a line instead."""
     warnings.warn(text.removeprefix("warning: "), RuntimeWarning, stacklevel=3)
 
 
 def lock_run(folder: Path, patience_s: float = PATIENCE_S, note: Note = warn) -> RunLock:
-    """Lock a run folder against other processes that would write into it.
+    """Lock a run folder so that no other process writes into it.
 
     Args:
         folder: an existing run folder.
         patience_s: seconds to wait for another process to release it; at least `SAME_LAUNCH_S`
             for an earlier attempt of the same launch.
-        note: receives a line where the file system's locks do not reach far enough.
+        note: receives a warning if the file system's locks do not cover all machines.
 
     Raises:
         ConfigError: another process holds the lock, or the file cannot be written.
@@ -116,7 +116,7 @@ def lock_run(folder: Path, patience_s: float = PATIENCE_S, note: Note = warn) ->
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process writes into a run folder."""
+    """Return True if a process holds the lock of a run folder."""
     try:
         import fcntl
 
@@ -130,7 +130,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _take(descriptor: int, folder: Path) -> str:
-    """Lock the file; returns why the lock does not keep everybody out, or nothing."""
+    """Lock the file; return why the lock does not exclude all others, or an empty string."""
     try:
         import fcntl
     except ImportError:
@@ -146,7 +146,7 @@ def _take(descriptor: int, folder: Path) -> str:
 
 
 def _describe(descriptor: int) -> None:
-    """Write into the file who holds the lock, for the message of those who are refused."""
+    """Write the holder of the lock into the file, for the error message of other processes."""
     command = "".join(sign for sign in without_secrets(shlex.join(sys.argv)) if sign.isprintable())
     holder = {
         "pid": os.getpid(),
@@ -163,7 +163,7 @@ def _describe(descriptor: int) -> None:
 
 
 def _holder(file: Path) -> dict[str, Any]:
-    """Describe who holds the lock; empty while the holder has not written it yet."""
+    """Return the description of the lock's holder; empty if it is not written yet."""
     try:
         holder = json.loads(file.read_bytes())
     except (OSError, ValueError):
@@ -199,7 +199,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _local_only(folder: Path) -> str | None:
-    """Name a shared file system that keeps locks on each machine; None for all others.
+    """Return the kind of a shared file system whose locks stay on each machine, or None.
 
     The kernel handles `flock` by itself for FUSE file systems without locks of their own, and for
     NFS that is mounted with `nolock` or `local_lock`.
@@ -218,7 +218,7 @@ _FUSE_WITHOUT_LOCKS = frozenset(
 
 
 def _mount(folder: Path) -> tuple[str, list[str]]:
-    """Type and options of the file system of a folder, of Linux; nothing elsewhere."""
+    """Return type and options of a folder's file system on Linux; empty values elsewhere."""
     try:
         device = os.stat(folder).st_dev
         number = f"{os.major(device)}:{os.minor(device)}"

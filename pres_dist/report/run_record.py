@@ -1,7 +1,7 @@
 """run.json: the identity of a run, written when it begins and never changed.
 
-It has the run's id, which its checkpoints carry, the identity of its stream, and the very text
-of config.yaml, so that a changed or damaged configuration is noticed and can be put back.
+It holds the run's id, which its checkpoints repeat, the identity of its stream, and the exact text
+of config.yaml, so that a changed or damaged configuration is detected and can be restored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ID = r"^[0-9a-f]{32}$"
 
 
 class Parent(Config):
-    """The checkpoint of another run whose weights a run began with."""
+    """The checkpoint of another run whose weights this run started from."""
 
     run: str = Field(pattern=ID)
     checkpoint: str
@@ -49,7 +49,7 @@ def new_record(
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
-    """Write run.json, on disk."""
+    """Write run.json durably."""
     write_sealed(run_dir / RECORD, record)
 
 
@@ -69,12 +69,12 @@ def read_record(run_dir: Path) -> RunRecord:
 
 
 def id_of(run_dir: Path) -> str | None:
-    """Return the id of the run in a folder; None where there is no run.json."""
+    """Return the id of the run in a folder; None if there is no run.json."""
     return read_record(run_dir).run if (run_dir / RECORD).exists() else None
 
 
 def check_same_run(run_dir: Path, run: str | None) -> None:
-    """Raise ConfigError where another run has taken the place of the one that was read."""
+    """Raise ConfigError if the folder now holds another run than the one that was read."""
     if id_of(run_dir) != run:
         raise ConfigError(
             f"{run_dir}: must stay in its place while it is used, and another run is there now; "

@@ -1,4 +1,4 @@
-"""Where a model is no better than a rule that nothing was learned for."""
+"""Warnings about metrics in which a model is no better than a baseline without learning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pres_dist.report.metric_names import NAMES, metrics_in
 
 
 def shortcomings(results: Mapping[str, Any]) -> list[str]:
-    """A line for each metric of the test split in which the model does not beat all baselines."""
+    """Return a warning for each test metric in which the model does not beat all baselines."""
     test = results.get("test") or {}
     baselines: Mapping[str, Any] = test.get("baselines") or {}
     lines = []
@@ -29,7 +29,7 @@ def shortcomings(results: Mapping[str, Any]) -> list[str]:
 
 
 def _rule(baseline: str) -> str:
-    """What a baseline does, in words."""
+    """Describe a baseline's rule in words."""
     if baseline.startswith("EdgeBank"):
         return "remembering which pairs have met"
     if baseline.startswith("most popular"):

@@ -1,4 +1,4 @@
-"""The figures of a run in TensorBoard, while it goes on."""
+"""Metrics of a run in TensorBoard, during the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TENSORBOARD = "tensorboard"
 
 
 class TensorBoard:
-    """Writes every number of a record as a scalar, e.g. `epoch/workers/1/seconds/wait`.
+    """Mirror that writes each number of a record as a scalar: `epoch/workers/1/seconds/wait`.
 
     Args:
         run_dir: event files go into its folder `tensorboard`.

@@ -1,4 +1,4 @@
-"""Plots of a run on several workers: where each one's time goes, and what they move."""
+"""Plots of a run on several workers: time, traffic and staleness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERBS = ("pull", "push", "observe")
 
 
 def worker_figures(epochs: Sequence[Record]) -> list[Figure | None]:
-    """What the epoch records say of workers, each with its own time and traffic."""
+    """Return the plots of the workers' time, traffic and staleness from the epoch records."""
     told = [epoch for epoch in epochs if len(epoch.get("workers") or []) > 1]
     return [_time(told[-1]), _traffic(told), _staleness(epochs)] if told else [_staleness(epochs)]
 
@@ -33,7 +33,7 @@ def _time(epoch: Record) -> Figure | None:
 
 
 def _traffic(epochs: Sequence[Record]) -> Figure | None:
-    """Megabytes an epoch, summed over workers, by verb of the store."""
+    """Plot the megabytes per epoch, summed over workers, by verb of the store."""
     last = [worker.get("traffic") or {} for worker in epochs[-1]["workers"]]
     traces = []
     for series, where in ((1, "remote"), (3, "local")):
@@ -53,7 +53,7 @@ def _traffic(epochs: Sequence[Record]) -> Figure | None:
 
 
 def _staleness(epochs: Sequence[Record]) -> Figure | None:
-    """Steps by how many pushes their read lacked; nothing where none ever lacked any."""
+    """Plot the steps by the number of pushes that their reads lacked; None if always zero."""
     steps: dict[int, int] = {}
     for epoch in epochs:
         for lag, number in (epoch.get("staleness") or {}).items():
