@@ -50,7 +50,7 @@ def _merge(
     output = ColumnFile(output_file, reader.dtype, reader.width)
     try:
         for slices in parts:
-            # Events of one time, however many, are in order already.
+            # If all events have the same time, they are already in order.
             if times.one_value(slices):
                 for rows in slices:
                     output.append(reader.read(rows))
@@ -82,7 +82,7 @@ def _splitters(times: ColumnReader, runs: list[slice], part: int) -> np.ndarray:
     with one cut before it and one after it.
     """
     step = max(1, part // (SAMPLES_A_PART * len(runs)))
-    # Copies: a view would keep all of its run in memory.
+    # Copy the samples, because a view would keep its whole run in memory.
     samples = np.sort(np.concatenate([times.read(run)[::step].copy() for run in runs]))
     chosen = samples[:: max(1, part // (2 * step))][1:]
     repeated = np.unique(chosen[1:][chosen[1:] == chosen[:-1]])

@@ -70,7 +70,7 @@ class PairMap:
         """Return the [n] int64 numbers of [n] source ids and of [n] destination ids of one type."""
         if self._sources is not self._destinations:
             return self._sources.number(src), self._destinations.number(dst)
-        # Event by event, so that the numbers do not depend on the size of the batches.
+        # Number event by event, so that the numbers do not depend on the batch size.
         order = np.arange(2 * len(src)).reshape(2, -1).T.ravel()
         numbers = self._sources.number(pa.concat_arrays([src, dst]).take(pa.array(order)))
         return numbers[0::2], numbers[1::2]

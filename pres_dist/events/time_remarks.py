@@ -6,7 +6,7 @@ import numpy as np
 
 from pres_dist.events.stream import EventStream
 
-# Powers of ten between which times since 1970 lie from 1973 to 2286.
+# Ranges of times since 1970 for the years 1973 to 2286, by unit.
 _SINCE_1970 = {
     "seconds": (10**8, 10**10),
     "milliseconds": (10**11, 10**13),

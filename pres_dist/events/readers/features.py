@@ -17,7 +17,7 @@ def read_array(file: Path) -> np.ndarray:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # numpy's header parser raises many kinds
+    except Exception as error:  # numpy's header parser raises many kinds of errors
         raise DataError(f"{file}: cannot be read as .npy: {error}") from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{file}: must be a .npy file, got an .npz archive")
@@ -36,7 +36,7 @@ def read_tensor(file: Path) -> np.ndarray:
             return _numbers(tensor.detach().to(torch.float32).numpy(), file)
     except DataError:
         raise
-    except Exception as error:  # a damaged archive raises many kinds, a sparse tensor others
+    except Exception as error:  # damaged archives and sparse tensors raise many kinds of errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{file}: cannot be read as a tensor: {reason}") from None
     found = f"{tensor.dtype}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__

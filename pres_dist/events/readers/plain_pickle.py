@@ -100,6 +100,6 @@ def read_plain_pickle(file: Path) -> Any:
             return _PlainUnpickler(opened).load()
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # a damaged pickle raises many kinds
+    except Exception as error:  # a damaged pickle raises many kinds of errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{file}: cannot be read as a pickle of plain data: {reason}") from None

@@ -46,7 +46,7 @@ class TgbDataset:
 
 
 def read_tgb(name: str, root: Path | None) -> TgbDataset:
-    """Read a data set.
+    """Read a link-prediction data set of TGB from local files.
 
     Args:
         name: name of the data set in TGB, e.g. tgbl-wiki.
@@ -92,7 +92,7 @@ def _official(name: str, folder: Path) -> Any:
         except FileNotFoundError as error:
             reason = str(error).replace(os.path.relpath(scratch, PROJ_DIR), str(folder.parent))
             raise DataError(f"{folder}: a file of {name} is missing: {reason}") from None
-        except Exception as error:  # its parsers raise many kinds
+        except Exception as error:  # its parsers raise many kinds of errors
             raise DataError(f"{folder}: py-tgb cannot read {name}: {error}") from None
 
 
