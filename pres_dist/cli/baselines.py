@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 
 
 def _stream_of_run(file: Path, config: RunConfig) -> dict[str, Any] | None:
-    """Identity of the stream of a run whose own configuration this is; None for any other."""
+    """Return the stream identity of the run that this configuration belongs to, or None."""
     if file.name != CONFIG or not (file.parent / RECORD).exists():
         return None
     if config.data.stream != read_config(file.parent).data.stream:  # another is asked for

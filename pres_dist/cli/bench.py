@@ -13,7 +13,7 @@ from pres_dist.files import user_path
 
 
 def main(argv: list[str]) -> int:
-    """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
+    """Run one subcommand; raise ``PresDistError`` for problems that the user can fix."""
     parser = _parser()
     arguments, unknown = parser.parse_known_args(normalized(argv))
     if unknown and not arguments.takes_settings:

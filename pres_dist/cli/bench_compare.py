@@ -11,7 +11,7 @@ SUMMARY = "two reports side by side: what changed beyond noise"
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand to those of `pres-dist bench`."""
+    """Add the subcommand to `pres-dist bench`."""
     parser = commands.add_parser("compare", help=SUMMARY, description=SUMMARY.capitalize())
     parser.set_defaults(action=_compare)
     described = "report.json of bench scaling or bench batch-size, or the folder that it is in"

@@ -1,4 +1,4 @@
-"""What the subcommands of `pres-dist bench` have in common."""
+"""Option types and constants shared by the subcommands of `pres-dist bench`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ else:
     Commands = object
 
 UNFINISHED = 1
-"""Exit code where a run is left that has not finished."""
+"""Exit code if any run has not finished."""
 
 Item = TypeVar("Item")
 
 
 def positive(text: str) -> int:
-    """A whole number >= 1; argparse tells the user what is wrong with any other."""
+    """Parse an integer >= 1; argparse reports the error for any other text."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer >= 1, got {text}")
     return int(text)
 
 
 def natural(text: str) -> int:
-    """A whole number >= 0."""
+    """Parse an integer >= 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be an integer >= 0, got {text}")
     return int(text)
 
 
 def number(text: str) -> float:
-    """A finite number."""
+    """Parse a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -46,7 +46,7 @@ def number(text: str) -> float:
 
 
 def listed(of: Callable[[str], Item]) -> Callable[[str], list[Item]]:
-    """Values with commas between them, each once."""
+    """Return a parser of distinct values separated by commas."""
 
     def parse(text: str) -> list[Item]:
         values = [of(part.strip()) for part in text.split(",")]
@@ -58,7 +58,7 @@ def listed(of: Callable[[str], Item]) -> Callable[[str], list[Item]]:
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """One of some names."""
+    """Return a parser that accepts one of these names."""
 
     def parse(text: str) -> str:
         if text not in names:

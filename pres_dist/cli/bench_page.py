@@ -13,7 +13,7 @@ SUMMARY = "the page of a scaling bench again, from its report.json"
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand to those of `pres-dist bench`."""
+    """Add the subcommand to `pres-dist bench`."""
     parser = commands.add_parser("page", help=SUMMARY, description=SUMMARY.capitalize())
     parser.set_defaults(action=_page)
     described = "report.json of bench scaling, or the folder that it is in"

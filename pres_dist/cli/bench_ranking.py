@@ -13,7 +13,7 @@ SUMMARY = "hit@10 and MRR of runs over one stream, beside baselines"
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand to those of `pres-dist bench`."""
+    """Add the subcommand to `pres-dist bench`."""
     parser = commands.add_parser(
         "ranking",
         help=SUMMARY,
@@ -53,7 +53,7 @@ def _ranking(arguments: argparse.Namespace) -> int:
 
 
 def _rows(ranked: list[dict[str, Any]]) -> list[list[str]]:
-    """A row for each model, and one for each baseline, which are the same for all runs."""
+    """Return a row for each model and one for each baseline; all runs share the baselines."""
     from pres_dist.report.progress import number
 
     rows = [["", "hit@10", "MRR", "new pairs: hit@10", "new pairs: MRR"]]

@@ -28,7 +28,7 @@ SUMMARY = "speed, efficiency and accuracy by number of workers"
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand to those of `pres-dist bench`."""
+    """Add the subcommand to `pres-dist bench`."""
     parser = commands.add_parser(
         "scaling",
         help=SUMMARY,
@@ -123,7 +123,7 @@ def _scaling(arguments: argparse.Namespace) -> int:
     ledger.create()
     try:
         if not arguments.report_only:
-            # One at a time: two would take the cores from each other.
+            # One at a time: two runs would compete for the cores.
             Runner(ledger, 1, arguments.nice, tell_jobs(runs, ledger)).run(runs)
     finally:
         for path in write_scaling_reports(plan, ledger):

@@ -20,7 +20,7 @@ SUMMARY = "a training step by stage, beside what the machine can do"
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand to those of `pres-dist bench`."""
+    """Add the subcommand to `pres-dist bench`."""
     parser = commands.add_parser(
         "step",
         help=SUMMARY,
@@ -59,7 +59,7 @@ def _step(arguments: argparse.Namespace) -> int:
 
 
 def lines(report: StepReport) -> list[str]:
-    """The report as a Markdown table."""
+    """Return the report as lines of a Markdown table."""
     limits = report.limits
     head = ("stage", "ms", "share", "GFLOP", "GB", "GFLOP/s", "GB/s", "ms at the limit", "of limit")
     whole = report.whole

@@ -14,7 +14,7 @@ from pres_dist.wording import printable
 
 
 def main(argv: list[str]) -> int:
-    """Run one subcommand; raises ``PresDistError`` for what the user can put right."""
+    """Run one subcommand; raise ``PresDistError`` for problems that the user can fix."""
     arguments = _parser().parse_args(normalized(argv))
     with terminable():
         arguments.action(arguments)
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> OptionParser:
-    # Both modules are light: no pyarrow, no torch.
+    # Both modules import neither pyarrow nor torch.
     from pres_dist.events.import_config import ImportConfig
     from pres_dist.events.synthesize import SynthesizeConfig
 

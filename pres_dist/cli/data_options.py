@@ -1,4 +1,4 @@
-"""The fields of a flat configuration class as the options of one command."""
+"""Command-line options for the fields of a flat configuration class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def add_fields(
     parser: argparse.ArgumentParser, model: type[Config], positional: str | None = None
 ) -> None:
-    """An option for each field, required where the field has no default."""
+    """Add an option for each field, required if the field has no default."""
     for leaf in leaves(model):
         help_text = _help(leaf).replace("%", "%%")
         if leaf.key == positional:
@@ -38,7 +38,7 @@ def add_fields(
 
 
 def build(model: type[AnyConfig], arguments: argparse.Namespace) -> AnyConfig:
-    """The configuration that the options describe; ``ConfigError`` for a bad value."""
+    """Return the configuration that the options describe; ``ConfigError`` for a bad value."""
     values = {name: value for name, value in vars(arguments).items() if name in model.model_fields}
     try:
         return model(**values)

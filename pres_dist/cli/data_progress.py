@@ -1,4 +1,4 @@
-"""Progress of long data commands: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long data commands: a bar on a terminal, periodic lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Report = Callable[[int, int, int], None]
-"""Called with events so far, and work done and work in all, both in the same unit."""
+"""Called with the events so far, the work done and the total work, these in the same unit."""
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
 def show_progress(title: str, unit: str = "events") -> Iterator[Report]:
-    """Show on stderr how far a command is, and how many events, or other things, it has done."""
+    """Show a command's progress on stderr, with its number of events or of other units."""
     if not sys.stderr.isatty():
         yield _line_printer(title, unit)
         return

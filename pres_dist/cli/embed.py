@@ -19,7 +19,7 @@ from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
-    """Write the embeddings of nodes at a time into a file."""
+    """Write the embeddings of nodes at a point in time to a file."""
     arguments = _parser().parse_args(normalized(argv))
 
     from pres_dist.cli.data_progress import show_progress

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 TRAINING = ("epochs", "replay", "test_share", "keep")
-"""Options of --train, which `TrainOn` has defaults of."""
+"""Options of --train, whose defaults are in `TrainOn`."""
 OF_A_FILE = ("src", "dst", "time", "label", "features", "sort", "delimiter", "max_ahead")
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
 
 
 def _check_served(arguments: argparse.Namespace, parser: OptionParser) -> None:
-    """Raise ConfigError for options that say how to read a file."""
+    """Raise ConfigError if options for reading a file are given."""
     for name in OF_A_FILE:
         if getattr(arguments, name) != parser.get_default(name):
             raise ConfigError(
@@ -86,7 +86,7 @@ def _check_served(arguments: argparse.Namespace, parser: OptionParser) -> None:
 
 
 def _check_training(arguments: argparse.Namespace) -> None:
-    """Options of training mean something only with it, and it needs a file."""
+    """Raise ConfigError for training options without --train, or for --train without a file."""
     given = [name for name in TRAINING if getattr(arguments, name) is not None]
     if given and not arguments.train:
         raise ConfigError(f"--{given[0].replace('_', '-')} is for --train, which is not given")
@@ -95,7 +95,7 @@ def _check_training(arguments: argparse.Namespace) -> None:
 
 
 def _tell(training: TrainedOn) -> None:
-    """What training has brought, before and after."""
+    """Print the metrics before and after training."""
     from pres_dist.report.comparison import aligned
     from pres_dist.report.metric_names import NAMES, metrics_in
     from pres_dist.report.progress import number

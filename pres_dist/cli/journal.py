@@ -92,7 +92,7 @@ def _rescue(run: Path, path: Path) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    """The numbers of a list such as 3,5-7."""
+    """Return the numbers in a list such as 3,5-7."""
     wrong = ConfigError(f"--drop must be numbers of events, such as 3,5-7, got {text!r}")
     numbers: dict[int, None] = {}
     for part in text.split(","):

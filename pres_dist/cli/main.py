@@ -1,4 +1,4 @@
-"""The `pres-dist` command: finds the subcommand, and turns errors into one line."""
+"""The `pres-dist` command: runs the subcommand and prints errors as one line."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 def entry() -> None:
-    """The console script."""
+    """Run the console script."""
     end_with_agent()
     code = supervised(main) if _uses_ray(sys.argv[1:]) else main()
     if code == WORKER_LOST:
-        # Threads of gloo wait for the one that was lost: an orderly exit would wait for them.
+        # Threads of gloo wait for the lost worker, and a normal exit would wait for the threads.
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 
 
 def _uses_ray(argv: Sequence[str]) -> bool:
-    """Return whether a command may be the driver of a Ray cluster."""
+    """Return True if a command may be the driver of a Ray cluster."""
     return argv[:1] == ["ray"] or any(
         argument.split("=")[0].replace("_", "-") == "--address" for argument in argv
     )
@@ -67,16 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 where another worker was lost, 2 where the user can put something right, 3
-        where training diverged, 130 when interrupted, 141 when the reader of the output went
-        away and 143 when SIGTERM ended it.
+        0 on success, 1 if another worker was lost, 2 for an error that the user can fix, 3 if
+        training diverged, 130 if interrupted, 141 if the reader of the output closed the pipe,
+        143 if SIGTERM ended the command.
     """
     prepare_stdout()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
-    except TerminatedError:  # has been told where progress is
+    except TerminatedError:  # already reported
         return TERMINATED
     except PresDistError as error:
         tell(str(error))
@@ -92,13 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if text is None:
             raise
         if isinstance(error, OSError) and error.errno in _DISK and not error.filename:
-            _silence_stdout()  # or the interpreter would complain once more at exit
+            _silence_stdout()  # otherwise the interpreter repeats the error at exit
         tell(text)
         return 2
 
 
 def _shortage(error: Exception) -> str | None:
-    """Return what this machine has too little of, where that ended the command."""
+    """Return a message if the machine lacks disk, threads or memory; None for other errors."""
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}the disk must be writable and have room, got {error.strerror!r}"
@@ -132,7 +132,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    """The main function of a subcommand, whose module is imported only now."""
+    """Import the module of a subcommand and return its main function."""
     if name not in COMMANDS:
         from pres_dist.config.suggest import suggest
 
@@ -159,5 +159,5 @@ example:
 
 
 def _silence_stdout() -> None:
-    """Keep the interpreter from complaining about the broken pipe once more at exit."""
+    """Keep the interpreter from reporting the broken pipe again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

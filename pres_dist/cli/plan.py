@@ -1,4 +1,4 @@
-"""`pres-dist plan`: what a run will take, before it is run."""
+"""`pres-dist plan`: estimate the cost of a run before it starts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pres_dist.planner.touched import TouchModel
 
 NO_PLAN = 1
-"""Exit code where nothing fits: an answer, and no mistake of the user's."""
+"""Exit code if no layout fits: a result, not an error of the user."""
 SECTIONS = ["preset", "data", "sampling", "memory", "model", "pres", "training"]
 
 
 def main(argv: list[str]) -> int:
-    """Plan a run; raises ``PresDistError`` for what the user can put right."""
+    """Plan a run; raise ``PresDistError`` for problems that the user can fix."""
     arguments, unknown = _parser().parse_known_args(normalized(argv))
     config = load_config(arguments.config, [*(arguments.overrides or []), *unknown])
     asked = build(PlanConfig, arguments)
@@ -139,7 +139,7 @@ def _planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
 
 
 def _size(asked: PlanConfig, stream: EventStream | None) -> tuple[int, int]:
-    """Nodes and events: as asked, or the stream's."""
+    """Return the numbers of nodes and events: as given, or else the stream's."""
     if stream is None and not (asked.nodes and asked.events):
         raise ConfigError(
             "command line: pres-dist plan needs --nodes and --events, or --stream, got "

@@ -17,7 +17,7 @@ MISSING_CONFIG = """ray needs a configuration file
 
 
 def main(argv: list[str]) -> int:
-    """Train what a configuration file and overrides describe, on workers of a Ray cluster."""
+    """Train on workers of a Ray cluster, as a configuration file and overrides describe."""
     argv = normalized(argv)
     if not argv:
         raise ConfigError(MISSING_CONFIG)
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 
 
 def require_ray() -> None:
-    """Raise ConfigError where Ray is not installed; does not import it."""
+    """Raise ConfigError if Ray is not installed, without importing it."""
     try:
         found = importlib.util.find_spec("ray")
     except ImportError:

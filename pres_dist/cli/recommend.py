@@ -33,7 +33,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json")
 
 
 def main(argv: list[str]) -> int:
-    """Show the best destinations of sources, or measure how good such recommendations are."""
+    """Show the best destinations of sources, or evaluate such recommendations."""
     arguments = _parser().parse_args(normalized(argv))
     _check(arguments)
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Options that have no effect beside each other are mistakes."""
+    """Raise ConfigError for options that have no effect together."""
     of_sources: dict[str, object] = {
         "--src": arguments.src,
         "--sources": arguments.sources,

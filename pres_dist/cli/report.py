@@ -11,7 +11,7 @@ from pres_dist.files import local_path, user_path
 
 
 def main(argv: list[str]) -> int:
-    """Write a page on which the nodes of a run can be looked at."""
+    """Write an HTML page for inspecting the nodes of a run."""
     arguments = _parser().parse_args(normalized(argv))
     at_least_one("--nodes", arguments.nodes)
     at_least_one("--events", arguments.events)

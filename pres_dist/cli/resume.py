@@ -1,4 +1,4 @@
-"""`pres-dist resume RUN`, of this machine or of a mirror."""
+"""`pres-dist resume RUN`, for a run on this machine or in a mirror."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     run_dir, checkpoint = user_path(arguments.run), arguments.checkpoint or LATEST
     if is_url(arguments.run):
         run_dir = _fetched(arguments.run, arguments.run_dir, checkpoint, arguments.fetch_only)
-        checkpoint = LATEST  # here
+        checkpoint = LATEST  # its name in the fetched copy
         if arguments.fetch_only:
             return 0
     elif arguments.run_dir or arguments.fetch_only:
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
 
 
 def _fetched(url: str, run_dir: Path | None, checkpoint: str, only: bool) -> Path:
-    """Folder of a run that was copied here."""
+    """Copy a run to this machine and return its folder."""
     run_dir = run_dir or Path("runs") / url.rstrip("/").rsplit("/", 1)[1]
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not only:
         raise ConfigError(

@@ -21,7 +21,7 @@ from pres_dist.files import local_path
 
 
 def main(argv: list[str]) -> int:
-    """Write the pairs of a file with a probability beside each."""
+    """Write the pairs of a file with a probability for each."""
     arguments = _parser().parse_args(normalized(argv))
 
     import numpy as np

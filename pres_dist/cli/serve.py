@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
             timeout_graceful_shutdown=grace,
             log_level="warning",
             access_log=False,
-            # Whoever reaches the port could else choose what is taken for the client's address.
+            # Otherwise any client could choose the address that is taken for its own.
             proxy_headers=False,
             server_header=False,
         )
@@ -84,10 +84,10 @@ def main(argv: list[str]) -> int:
 
 
 def _access(arguments: argparse.Namespace) -> tuple[Access, str]:
-    """Who is answered, and a line that says what requests need.
+    """Return the access rules, and a line that describes what requests need.
 
     Raises:
-        ConfigError: no token where one is needed, or one that cannot be read.
+        ConfigError: a required token is missing or cannot be read.
     """
     from pres_dist.inference.serve.access import Access, address_of, host_name
     from pres_dist.inference.serve.token import chosen_token
@@ -123,7 +123,7 @@ def _open(arguments: argparse.Namespace) -> ScoringService:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens; ConfigError where it may not."""
+    """Yield a listening socket; raise ConfigError if it cannot listen."""
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)

@@ -1,4 +1,4 @@
-"""Commands that SIGTERM, or SIGHUP, ends in order."""
+"""Orderly termination of commands on SIGTERM or SIGHUP."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pres_dist.parallel.notice import TERMINATED, Notice, leave_terminal, notice
 
 @contextmanager
 def terminable(notice: Notice | None = None) -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that nothing half-written and no child stays behind.
+    """Make SIGTERM unwind the stack, so that no partial file and no child process is left.
 
-    What runs inside may change the exit code on the way, as Ray does; it is TERMINATED all
-    the same. Outside of the main thread, where there are no signals, this does nothing.
+    The exit code is TERMINATED, even if code inside the block changes it, as Ray does. Outside
+    the main thread, where there are no signals, this does nothing.
 
     Args:
-        notice: takes the first SIGTERM, and the stack is unwound by the second; None for a
+        notice: receives the first SIGTERM, and only the second unwinds the stack; None for a
             command that has nothing to finish.
     """
     stopped = False
@@ -48,7 +48,7 @@ def terminable(notice: Notice | None = None) -> Iterator[None]:
 
 
 def hang_up_as_sigterm() -> None:
-    """Let SIGHUP be SIGTERM, for a server that handles that one alone; inside of `terminable`."""
+    """Turn SIGHUP into SIGTERM, for a server that handles only that; inside `terminable`."""
 
     def hand_on(number: int, _frame: object) -> None:
         leave_terminal(number)

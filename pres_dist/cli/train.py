@@ -18,7 +18,7 @@ MISSING_CONFIG = """train needs a configuration file
 
 
 def main(argv: list[str]) -> int:
-    """Train what a configuration file and overrides describe."""
+    """Train as a configuration file and overrides describe."""
     argv = normalized(argv)
     if not argv:
         raise ConfigError(MISSING_CONFIG)
@@ -43,11 +43,11 @@ def main(argv: list[str]) -> int:
 
 
 def _may_have_begun() -> bool:
-    """Whether an earlier attempt of this launch may have begun the run.
+    """Return True if an earlier attempt of this launch may have begun the run.
 
-    All workers must answer alike, and torchrun's count of restarts differs between
-    machines: only the one where a worker died counts. So any launch with an id looks
-    into the run folder, and the count serves a launch without one.
+    All workers must return the same, but torchrun's count of restarts differs between
+    machines: only the machine where a worker died counts. So any launch with an id looks
+    into the run folder, and the count is used only for a launch without an id.
     """
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     return launch_id() is not None or restarts > 0

@@ -1,4 +1,4 @@
-"""What the commands that use a trained run have in common."""
+"""Options shared by the commands that use a trained run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def use_parser(name: str, arguments: str, description: str) -> OptionParser:
-    """A parser with the folder of the run."""
+    """Return a parser with arguments for the run's folder and its stream."""
     parser = OptionParser(
         prog=f"pres-dist {name}",
         usage=f"pres-dist {name} RUN {arguments}",
@@ -30,7 +30,7 @@ def use_parser(name: str, arguments: str, description: str) -> OptionParser:
 
 
 def add_stream(parser: argparse.ArgumentParser) -> None:
-    """Where the run's stream is now."""
+    """Add the option for the current location of the run's stream."""
     parser.add_argument(
         "--data.stream",
         dest="stream",
@@ -41,7 +41,7 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
 
 
 def add_columns(parser: argparse.ArgumentParser, of_times: str = "times") -> None:
-    """Names of the columns of a file."""
+    """Add the options for the columns of a file."""
     for name, default, of in (
         ("src", "src", "sources"),
         ("dst", "dst", "destinations"),
@@ -61,7 +61,7 @@ def add_columns(parser: argparse.ArgumentParser, of_times: str = "times") -> Non
 
 
 def add_max_ahead(parser: argparse.ArgumentParser) -> None:
-    """The bound on times of new events."""
+    """Add the option that bounds the times of new events."""
     parser.add_argument(
         "--max-ahead",
         metavar="TIME",
@@ -74,7 +74,7 @@ def add_max_ahead(parser: argparse.ArgumentParser) -> None:
 
 
 def add_time(parser: argparse.ArgumentParser) -> None:
-    """The time to stand at."""
+    """Add the options that select the point in time."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--at",
@@ -94,7 +94,7 @@ def add_time(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Who shares the work."""
+    """Add the options for the workers that share the work."""
     parser.add_argument(
         "--workers",
         metavar="N",
@@ -109,7 +109,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def checked_workers(arguments: argparse.Namespace) -> int:
-    """How many workers share the work; ConfigError for options that do not fit together."""
+    """Return the number of workers; raise ConfigError for options that do not fit together."""
     workers = at_least_one("--workers", arguments.workers)
     if workers == 1 and arguments.address is not None:
         raise ConfigError("command line: --address needs --workers 2 or more, got 1")
@@ -118,7 +118,7 @@ def checked_workers(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def sharing(live: LiveRun, workers: int, address: str | None) -> Iterator[Share]:
-    """Whoever shares the work on a run: the command alone, processes, or actors of Ray."""
+    """Yield the workers of a command: this process alone, several processes, or Ray actors."""
     from pres_dist.inference.processes import Processes
     from pres_dist.inference.sharing import Alone
 
@@ -135,7 +135,7 @@ def sharing(live: LiveRun, workers: int, address: str | None) -> Iterator[Share]
 
 
 def add_side(parser: argparse.ArgumentParser, ids: str) -> None:
-    """Which side the ids of another option are of."""
+    """Add the option for the side, source or destination, of the ids of another option."""
     parser.add_argument(
         "--side",
         choices=("source", "destination"),
@@ -144,7 +144,7 @@ def add_side(parser: argparse.ArgumentParser, ids: str) -> None:
 
 
 def chosen_time(live: LiveRun, arguments: argparse.Namespace) -> int:
-    """The time that the options name, checked."""
+    """Return the time that the options select, after checking it."""
     from pres_dist.inference.times import time_of
 
     if arguments.at is None:
@@ -155,7 +155,7 @@ def chosen_time(live: LiveRun, arguments: argparse.Namespace) -> int:
 
 
 def at_least_one(name: str, value: str | int) -> int:
-    """A number of things; ConfigError unless it is an integer of at least 1."""
+    """Return the value as an integer; raise ConfigError unless it is at least 1."""
     try:
         number = int(value)
     except ValueError:
