@@ -251,7 +251,7 @@ def _shortened(config: RunConfig, world: World) -> RunConfig:
     """Return the configuration of a trial: only the first events of the run's training split."""
     num_training = world.rank0_first(lambda: _num_training_events(config))
     num_events = min(config.calibration.max_events, num_training)
-    data = {"max_events": num_events, "split": "chronological"}
+    data = {"max_events": num_events, "split": "shares"}
     training = {"epochs": config.calibration.epochs, "patience": 0, "checkpoint_every": 0}
     return config.model_copy(
         update={
