@@ -94,7 +94,7 @@ def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 def kind(name: str, value: object, of: type | tuple[type, ...], what: str) -> None:
-    """Raise ArgumentError unless the value is of a class."""
+    """Raise ArgumentError unless the value is an instance of a class."""
     if not isinstance(value, of):
         raise ArgumentError(f"{name} must be {what}, got {_shown(value)}")
 

@@ -1,4 +1,4 @@
-"""Printing of a user's error once, although every worker of torchrun raises it."""
+"""Error output for users: each error is printed once, although every torchrun worker raises it."""
 
 from __future__ import annotations
 

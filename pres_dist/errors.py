@@ -22,7 +22,7 @@ class ConfigError(PresDistError):
 
 
 class DataError(PresDistError):
-    """Events that cannot be used: a file, a line or a stored stream is wrong."""
+    """Events that cannot be used: a file, a line or a stored stream is invalid."""
 
 
 class CheckpointError(PresDistError):
@@ -30,7 +30,7 @@ class CheckpointError(PresDistError):
 
 
 class NonFiniteError(PresDistError):
-    """The loss became NaN or infinite; raised before the optimizer step."""
+    """A loss that became NaN or infinite; raised before the optimizer step."""
 
 
 class StoreError(PresDistError):

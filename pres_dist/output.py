@@ -1,4 +1,4 @@
-"""Standard output: UTF-8 whatever the locale, and no control bytes of user data on a terminal."""
+"""Standard output: UTF-8 in any locale, and no control bytes of user data on a terminal."""
 
 from __future__ import annotations
 

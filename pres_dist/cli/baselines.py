@@ -40,7 +40,7 @@ def _stream_of_run(file: Path, config: RunConfig) -> dict[str, Any] | None:
     """Return the stream identity of the run that this configuration belongs to, or None."""
     if file.name != CONFIG or not (file.parent / RECORD).exists():
         return None
-    if config.data.stream != read_config(file.parent).data.stream:  # another is asked for
+    if config.data.stream != read_config(file.parent).data.stream:  # overridden by an option
         return None
     return read_record(file.parent).stream
 

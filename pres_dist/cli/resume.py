@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"--run-dir and --fetch-only go with a URL, got {arguments.run}")
     if arguments.restore_config:
         restore_config(run_dir)
-    read_config(run_dir)  # A wrong folder should not cost the import of torch.
+    read_config(run_dir)  # Report a wrong folder before torch is imported.
 
     from pres_dist.parallel.notice import listening
     from pres_dist.report.progress import make_progress

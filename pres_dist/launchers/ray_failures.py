@@ -15,7 +15,7 @@ from pres_dist.training.checkpoint import Checkpoints
 
 
 class WorkersFailedError(PresDistError):
-    """Workers failed more often than the run allows."""
+    """More worker failures than the run allows."""
 
 
 class FailureNotes(UserCallback):

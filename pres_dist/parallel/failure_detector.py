@@ -50,7 +50,7 @@ class FailureDetector:
         size: int,
         timeout_s: float,
     ) -> None:
-        clone = getattr(store, "clone", None)  # its own connection, if stores have any
+        clone = getattr(store, "clone", None)  # own connection, if the store has any
         self._store = store if clone is None else clone()
         self._group, self._rank, self._size = group, rank, size
         self.timeout_s = timeout_s

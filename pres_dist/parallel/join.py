@@ -1,4 +1,4 @@
-"""Joining of the workers of a run: those that a launcher started, or this process alone."""
+"""Join the workers that a launcher started; without a launcher, run alone."""
 
 from __future__ import annotations
 

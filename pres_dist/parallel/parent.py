@@ -1,6 +1,6 @@
 """Processes that end when the process that started them dies.
 
-A worker of torchrun is in a session of its own, and no signal reaches it when its agent is killed.
+A worker of torchrun has its own session, so no signal reaches it when its agent is killed.
 On Linux the kernel sends a chosen signal when the parent dies; elsewhere a thread polls for it.
 """
 

@@ -1,4 +1,4 @@
-"""Forwarding of the launcher's SIGTERM to workers on Ray, which forwards none itself.
+"""Forward the launcher's SIGTERM to workers on Ray, which does not forward it itself.
 
 A file in a folder that the launcher and all workers share represents the signal.
 """

@@ -1,4 +1,4 @@
-"""Supervision of commands that use Ray, which run in a child process.
+"""Run a command that uses Ray in a child process, and supervise it.
 
 When a part of Ray's cluster dies, Ray ends the driver from C++ after up to a minute, without
 advice to the user, and leaves processes and folders behind. So the driver is a child process. It

@@ -41,7 +41,7 @@ def load_memory(store: MemoryStore, saved: SavedMemory, world: World) -> None:
 def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
     """Yield the shards of this worker's replica; rank 0 reads them if not all see the files.
 
-    All workers must iterate to the end, because rank 0 sends its shards by collectives.
+    All workers must iterate to the end, because rank 0 sends each shard by a collective.
     """
     grid, last = world.grid, saved.num_replicas - 1
     if not grid.in_last_replica and grid.replicas != saved.num_replicas:
@@ -63,7 +63,7 @@ def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:
 
     The first segment starts with empty memory. With `warm`, each later segment starts with the
     memory that the segment before it ended with in the previous epoch. That memory has seen only
-    earlier events: none at first, then one segment further back with each epoch.
+    earlier events: none at first, then those of one more segment with each epoch.
     """
     if world.grid.replicas == 1 or handover == "cold":
         store.reset()

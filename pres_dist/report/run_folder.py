@@ -63,7 +63,7 @@ def create_run_folder(
             write_atomically(folder / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
             record = new_record(dump_yaml(config), stream, parent)
             write_record(folder, record)
-            write_atomically(folder / CONFIG, record.config)  # the last: it makes this a run
+            write_atomically(folder / CONFIG, record.config)  # last: this file marks a run
         except BaseException:
             lock.release()
             raise

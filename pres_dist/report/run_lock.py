@@ -158,7 +158,7 @@ def _describe(descriptor: int) -> None:
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, (json.dumps(holder) + "\n").encode(), 0)
-    except OSError:  # a full disk: the lock holds all the same
+    except OSError:  # a full disk; the lock is held anyway
         pass
 
 

@@ -36,9 +36,9 @@ class RunRecord(Sealed):
     """The run's id."""
     parent: Parent | None = None
     stream: dict[str, Any] = Field(default_factory=dict)
-    """Identity of its events (`pres_dist.events.identity`)."""
+    """Identity of the run's events (`pres_dist.events.identity`)."""
     config: str
-    """Text of its config.yaml."""
+    """Text of the run's config.yaml."""
 
 
 def new_record(
