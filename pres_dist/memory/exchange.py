@@ -1,16 +1,16 @@
-"""How rows of node state get from one worker to another.
+"""All-to-all exchange of node-state rows between workers and row owners.
 
-Every exchange is a collective of the process group: all workers take part in it,
-in the same order, with as many rows as they have, none included.
+Every exchange is a collective of the process group: all workers call it in the same
+order, each with any number of rows, including none.
 
-A request goes to each owner as a block of ids with a header. All blocks have room for
-as many ids, so that nobody must be told first how many will come. Where some worker
-needs more room, all learn it from the headers and ask again with larger blocks; later
-requests find the room. Within a block, ids stand in the order of what the worker will
-deliver for them later, so that a delivery needs no ids of its own.
+A request sends each owner a block of ids with a header. All blocks have the same
+capacity, so that sizes need no extra exchange. If a worker needs more capacity, all
+workers read this from the headers and repeat the request with larger blocks; later
+requests keep the larger size. Ids in a block are sorted by kind of later delivery, so
+that a delivery sends no ids.
 
-Shapes: W workers, U rows that this worker asks for, X rows that it is asked for, P rows
-that it delivers, C ids that a block has room for, Y bytes of a row.
+Shapes: W workers, U rows that this worker requests, X rows requested from it, P rows
+that it delivers, C capacity of a block in ids, Y bytes of a row.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _PARTS = 4
 """Kinds of ids in a block: written, written and observed, observed, neither."""
 _WRITTEN, _OBSERVED = slice(0, 2), slice(1, 3)
 _HEADER = _PARTS + 2
-"""Numbers before the ids of a block: ids of each kind, room needed, what is announced."""
+"""Header length of a block: number of ids of each kind, needed capacity, announced kinds."""
 _NEED, _ANNOUNCED = _PARTS, _PARTS + 1
 _FIRST_ROOM = 64
 
 
 @dataclass(frozen=True)
 class Route:
-    """The way of rows of this worker to their owners, and of others' rows to this one.
+    """All-to-all routing between this worker and the row owners.
 
     Attributes:
-        order_U: places of the rows in what this worker has, owner by owner.
-        sent_W: rows of this worker that each owner keeps.
-        received_W: rows of each worker that this one keeps.
+        order_U: indices of this worker's rows, sorted by owner.
+        sent_W: number of this worker's rows that each owner stores.
+        received_W: number of each worker's rows that this one stores.
     """
 
     order_U: Tensor
@@ -54,11 +54,11 @@ class Route:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Rows that workers have told that they will deliver.
+    """Rows that workers have announced for delivery.
 
     Attributes:
-        nodes_P: ids that this worker will deliver, owner by owner.
-        route: their way.
+        nodes_P: ids that this worker will deliver, sorted by owner.
+        route: their routing.
         rows_X: rows of this shard that will be delivered, in rank order.
     """
 
@@ -67,13 +67,13 @@ class Delivery:
     rows_X: Tensor
 
     def check(self, nodes_P: Tensor) -> None:
-        """Whether these ids are the announced ones; on a GPU only as many.
+        """Check that the ids are the announced ones; on a GPU, check only their number.
 
         Raises:
-            ValueError: they are not.
+            ValueError: the ids differ.
         """
         same = nodes_P.numel() == self.nodes_P.numel()
-        if same and not nodes_P.is_cuda:  # there, looking would wait for the device
+        if same and not nodes_P.is_cuda:  # comparing would synchronize with the GPU
             same = torch.equal(nodes_P.index_select(0, self.route.order_U), self.nodes_P)
         if not same:
             raise ValueError(
@@ -84,13 +84,13 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Request:
-    """Rows that workers asked for.
+    """Rows that workers have requested.
 
     Attributes:
-        route: their way to the owners, which the rows come back by.
-        rows_X: rows of this shard that were asked for, in rank order.
-        written: what was announced to be written, if anything was.
-        observed: what was announced to be observed, if anything was.
+        route: routing of the request; the reply uses it in reverse.
+        rows_X: requested rows of this shard, in rank order.
+        written: rows announced for a later write, or None.
+        observed: rows announced for a later observation, or None.
     """
 
     route: Route
@@ -102,11 +102,10 @@ class Request:
 class RowExchange:
     """Moves rows between workers and the owners of nodes, over a process group.
 
-    Calls must come one at a time, on one stream of the device; from which thread does
-    not matter.
+    Calls must be sequential, on one stream of the device, but may come from any thread.
 
     Args:
-        placement: who keeps what.
+        placement: owner and row of each node.
         group: process group; None is the default one.
     """
 
@@ -128,16 +127,16 @@ class RowExchange:
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Request:
-        """Ask the owners for rows: one exchange, once the blocks have room enough.
+        """Request rows from their owners, in one exchange if the blocks are large enough.
 
         Args:
             nodes_U: distinct ids.
-            volume: where to count the ids.
-            writes_U: bool, which of the rows this worker will deliver to be written.
-            observes_U: bool, likewise to be observed.
+            volume: counter for the ids.
+            writes_U: bool, rows that this worker will deliver for writing.
+            observes_U: bool, rows that this worker will deliver for observation.
 
-        Raises:
-            ValueError: not all workers announce alike.
+            Raises:
+                ValueError: workers announce different kinds of deliveries.
         """
         # By owner and, within an owner, by kind.
         key_U = self.placement.owner(nodes_U) * _PARTS + _kinds(nodes_U, writes_U, observes_U)
@@ -163,16 +162,16 @@ class RowExchange:
         return Request(route, rows_X, delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED))
 
     def reply(self, request: Request, columns: Sequence[Tensor], volume: Volume) -> list[Tensor]:
-        """Send the rows that were asked for back.
+        """Send the requested rows back.
 
         Args:
-            request: who asked for what.
+            request: requests of all workers.
             columns: the X rows of this shard; types and row shapes are the same on all
                 workers.
-            volume: where to count the rows that this worker gets.
+            volume: counter for the rows that this worker receives.
 
-        Returns:
-            columns of the U rows that this worker asked for, in the order of its request.
+            Returns:
+                columns of the U rows that this worker requested, in request order.
         """
         route, layout = request.route, RowLayout(columns)
         volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
@@ -180,7 +179,7 @@ class RowExchange:
         return layout.unpack(rows_UY, torch.argsort(route.order_U))
 
     def announce(self, nodes_P: Tensor, volume: Volume) -> Delivery:
-        """Tell the owners which rows the next delivery will bring."""
+        """Announce the rows of the next delivery to their owners."""
         everything = torch.ones_like(nodes_P, dtype=torch.bool)
         delivery = self.request(nodes_P, volume, writes_U=everything).written
         assert delivery is not None
@@ -189,15 +188,15 @@ class RowExchange:
     def deliver(
         self, delivery: Delivery, columns: Sequence[Tensor], volume: Volume
     ) -> list[Tensor]:
-        """Send rows that were announced to their owners: one exchange.
+        """Send announced rows to their owners, in one exchange.
 
         Args:
-            delivery: what was announced.
+            delivery: the announced delivery.
             columns: the rows [P, ...]; types and row shapes are the same on all workers.
-            volume: where to count them.
+            volume: counter for the rows.
 
-        Returns:
-            columns [X, ...] of `delivery.rows_X`; they last until the next exchange.
+            Returns:
+                columns [X, ...] of `delivery.rows_X`, valid until the next exchange.
         """
         route, layout = delivery.route, RowLayout(columns)
         volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
@@ -212,7 +211,7 @@ class RowExchange:
         sent_W: list[int],
         received_W: list[int],
     ) -> Tensor:
-        """Rows of these columns to other workers; those that came [X, Y], in the buffer."""
+        """Exchange rows of the columns; return the received [X, Y] rows, held in the buffer."""
         device, num_bytes = columns[0].device, layout.num_bytes
         sent_UY = self._out.rows(sum(sent_W), num_bytes, device)
         layout.pack(columns, order_U, sent_UY)
@@ -229,11 +228,11 @@ class RowExchange:
         announced: int,
         volume: Volume,
     ) -> tuple[Tensor, list[list[int]]]:
-        """Send each owner its block of rows, again with more room if any worker needs it.
+        """Send each owner its block of rows; repeat with larger blocks if any worker needs them.
 
         Returns:
-            the blocks that came [W, C] without their headers, and the headers that were
-            sent and then those that came, [W + W] lists of numbers.
+            the received blocks [W, C] without headers, and the W sent headers followed by the
+            W received ones, as lists of numbers.
         """
         owner_U = key_U.index_select(0, order_U) // _PARTS
         sent_W = own_WK.sum(1)
@@ -245,20 +244,20 @@ class RowExchange:
             told[:, :_PARTS] = own_WK
             told[:, _NEED] = sent_W.max()
             told[:, _ANNOUNCED] = announced
-            # Where the room does not do, what is cut off goes over the last place: no one
-            # will read it, and no one must wait for the device to know.
+            # If a block is too small, excess ids overwrite its last place. The block is not
+            # read then, and no check has to synchronize with the device.
             told[owner_U, _HEADER + place_U.clamp(max=self._room - 1)] = rows_U
             heard = torch.empty_like(told)
             dist.all_to_all_single(heard, told, group=self._group)
             volume.add_blocks(self.world, told.shape[1] * ID_BYTES)
-            # One copy to the host: the sizes of all that follows.
+            # One copy to the host gives all the sizes needed below.
             headers = torch.cat([told[:, :_HEADER], heard[:, :_HEADER]]).tolist()
             if not self._grow(max(header[_NEED] for header in headers)):
                 _check_alike(headers)
                 return heard[:, _HEADER:], headers
 
     def _grow(self, need: int) -> bool:
-        """Whether blocks had too little room for what some worker needed; if so, make it."""
+        """Enlarge blocks that are too small for `need` ids; return True if they were."""
         if need <= self._room:
             return False
         self._room = _room_for(need)
@@ -266,17 +265,17 @@ class RowExchange:
 
 
 def block_numbers(largest: float) -> float:
-    """int64 numbers in each block of a request, once the fullest has needed room for so many."""
+    """Return the int64 numbers per request block after some block has held `largest` ids."""
     return _HEADER + max(_room_for(int(largest)), _FIRST_ROOM)
 
 
 def _room_for(need: int) -> int:
-    """A quarter to spare, so that requests which grow slowly do not meet it each time."""
+    """Add a quarter to spare, so that slowly growing requests rarely need larger blocks."""
     return need + need // 4
 
 
 def _kinds(nodes_U: Tensor, writes_U: Tensor | None, observes_U: Tensor | None) -> Tensor:
-    """Kind of each id, such that those written and those observed are runs of kinds."""
+    """Return the kind of each id; written and observed ids are contiguous ranges of kinds."""
     no = torch.zeros_like(nodes_U, dtype=torch.bool)
     writes_U = no if writes_U is None else writes_U
     observes_U = no if observes_U is None else observes_U
@@ -284,7 +283,7 @@ def _kinds(nodes_U: Tensor, writes_U: Tensor | None, observes_U: Tensor | None) 
 
 
 def _check_alike(headers: list[list[int]]) -> None:
-    """All workers raise or none does: they see the same headers."""
+    """Raise unless all workers announce the same kinds; all see the same headers."""
     announced = [header[_ANNOUNCED] for header in headers]
     if len(set(announced)) > 1:
         raise ValueError(
@@ -298,7 +297,7 @@ def _counts(counts_WK: list[list[int]], kinds: slice) -> list[int]:
 
 
 def _cut_rows(rows_U: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tensor:
-    """Rows of some kinds, out of rows in the order of owners and kinds."""
+    """Select the rows of some kinds from rows sorted by owner and kind."""
     parts, start = [], 0
     for counts_K in counts_WK:
         first = start + sum(counts_K[: kinds.start])
@@ -308,7 +307,7 @@ def _cut_rows(rows_U: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tenso
 
 
 def _cut_blocks(blocks_WC: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tensor:
-    """Ids of some kinds out of blocks, in rank order."""
+    """Select the ids of some kinds from blocks, in rank order."""
     parts = []
     for block_C, counts_K in zip(blocks_WC, counts_WK, strict=True):
         first = sum(counts_K[: kinds.start])

@@ -1,4 +1,4 @@
-"""A link to a memory shard on which pushes come twice, late or in another order."""
+"""A link to a memory shard that duplicates, delays or reorders pushes, for fault tests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pres_dist.faults.inject import armed, take
 from pres_dist.memory.wire import Header, Kind, Link
 
 _HELD_S = 0.2
-"""A push that waits to be overtaken is sent after so long: another worker's read may need it."""
+"""Longest hold of a push to be reordered: another worker's read may wait for it."""
 
 
 class FaultyLink(Link):
-    """Lets happen to a push what the plan has for it; messages are otherwise sent as ever."""
+    """Applies the planned faults to pushes; sends everything else unchanged."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -30,7 +30,7 @@ class FaultyLink(Link):
             time.sleep(fault.ms / 1000)
         with self._lock:
             if header.answer_bytes or header.kind == Kind.LEAVE:
-                # A shard answers a worker in the order of its messages: the read would wait.
+                # A shard answers a worker's messages in order, so the read would block.
                 self._send_held()
             overtaken, self._held = self._held, None
             if verb == "reorder":
@@ -56,5 +56,5 @@ class FaultyLink(Link):
 
 
 def open_link(*arguments: Any) -> Link:
-    """A link; one with faults where this process has some to come."""
+    """Return a link, with fault injection if this process has planned faults."""
     return (FaultyLink if armed() else Link)(*arguments)

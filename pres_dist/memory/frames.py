@@ -1,8 +1,8 @@
-"""Columns of rows as one buffer of bytes, column after column, and back.
+"""Pack columns of rows into one buffer of bytes, column by column, and unpack them.
 
-Each column starts at an aligned address, so that a buffer which arrived is read in
-place: between two ends of a link rows need not lie side by side, as they must where one
-exchange serves all owners (`RowLayout`).
+Each column starts at an aligned address, so that a received buffer can be read in
+place. A link needs no row-major layout, unlike an exchange with all owners at once
+(`RowLayout`).
 
 Shapes: U rows, Z bytes of a buffer.
 """
@@ -19,12 +19,12 @@ _ALIGNMENT = 8
 
 
 def frame_bytes(like: Sequence[Tensor], num_rows: int) -> int:
-    """Bytes of a buffer of so many rows, with the types and row shapes of `like`."""
+    """Return the bytes of a buffer of `num_rows` rows with types and row shapes of `like`."""
     return sum(_padded(_column_bytes(column, num_rows)) for column in like)
 
 
 def pack_columns(columns: Sequence[Tensor], places_U: Tensor | None = None) -> Tensor:
-    """Columns, or the rows of them at `places_U`, as a buffer of bytes [Z]."""
+    """Pack columns, or their rows at `places_U`, into a buffer of bytes [Z]."""
     num_rows = len(columns[0]) if places_U is None else len(places_U)
     frame_Z = torch.empty(frame_bytes(columns, num_rows), dtype=torch.uint8)
     fill_frame(frame_Z, columns, places_U)
@@ -32,7 +32,7 @@ def pack_columns(columns: Sequence[Tensor], places_U: Tensor | None = None) -> T
 
 
 def fill_frame(frame_Z: Tensor, columns: Sequence[Tensor], places_U: Tensor | None = None) -> None:
-    """Write columns, or the rows of them at `places_U`, into a buffer."""
+    """Write columns, or their rows at `places_U`, into a buffer."""
     num_rows = len(columns[0]) if places_U is None else len(places_U)
     for column, target in zip(columns, unpack_columns(frame_Z, columns, num_rows), strict=True):
         if places_U is None:
@@ -42,7 +42,7 @@ def fill_frame(frame_Z: Tensor, columns: Sequence[Tensor], places_U: Tensor | No
 
 
 def unpack_columns(frame_Z: Tensor, like: Sequence[Tensor], num_rows: int) -> list[Tensor]:
-    """Views of the columns in a buffer, with the types and row shapes of `like`."""
+    """Return views of the columns in a buffer, with the types and row shapes of `like`."""
     columns, start = [], 0
     for column in like:
         num_bytes = _column_bytes(column, num_rows)

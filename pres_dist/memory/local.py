@@ -1,4 +1,4 @@
-"""The memory store of one process, and the reference for all others."""
+"""Single-process memory store, the reference implementation of `MemoryStore`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, elapsed_s
 from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
 
 _WITHOUT_MAIL = ("memory_UD", "last_update_U", "mail_count_U")
-"""What a push writes where mailboxes roll."""
+"""Columns that a push writes if mailboxes are FIFO."""
 
 
 @dataclass(frozen=True)
 class _Push:
-    """A push as it came: the version that it made, its rows, and the mail of its batch."""
+    """A push: the version that it created, its rows, and the mail of its batch."""
 
     version: int
     nodes_U: Tensor
@@ -29,15 +29,15 @@ class _Push:
 
 
 class LocalStore:
-    """Node state as dense tensors in this process. See `MemoryStore` for the verbs.
+    """Node state as dense tensors in this process. See `MemoryStore` for the methods.
 
     Args:
-        num_nodes: rows.
+        num_nodes: number of rows.
         dim: memory size D.
         num_slots: mailbox slots R.
-        statistics: transition statistics to keep beside the memory; None keeps none.
-        device: where the tensors live.
-        rolling: whether mailboxes roll.
+        statistics: transition statistics to update with the memory; None for none.
+        device: device of the tensors.
+        rolling: whether mailboxes are FIFO.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LocalStore:
             mail_count_U=torch.zeros(num_nodes, dtype=torch.int64, device=device),
         )
         self.version = 0
-        # What a push to come may not have seen: not saved, since all have seen what is loaded.
+        # Pushes that a later push may not have read. Not saved: pulls after a load read it.
         self._recent: list[_Push] = []
 
     def pull(
@@ -108,9 +108,9 @@ class LocalStore:
         self.statistics.observe(nodes_U, component, before_UD, memory_UD, elapsed_U, applied_U)
 
     def put_back(self, nodes_U: Tensor, state: NodeState) -> None:
-        """Undo: give nodes the very rows that a pull gave, mailboxes that roll included.
+        """Restore the exact rows that a pull returned, FIFO mailboxes included.
 
-        No statistics change, and there must be no push under way that has not seen them.
+        Statistics do not change. No push computed from other rows may be pending.
         """
         for name, table in vars(self._rows).items():
             table.index_copy_(0, nodes_U, getattr(state, name))
@@ -141,7 +141,7 @@ class LocalStore:
 
 
 def check_tables(own: Mapping[str, Any], saved: Mapping[str, Any], num_rows: int) -> None:
-    """Raise CheckpointError unless a saved state has the tables of `own`, with so many rows."""
+    """Raise CheckpointError unless saved tables match those of `own`, with `num_rows` rows."""
     expected = {name: [num_rows, *shape[1:]] for name, shape in _shapes(own).items()}
     found = _shapes(saved)
     if expected != found:
@@ -157,9 +157,9 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
 
 
 def _with_unread(nodes_U: Tensor, state: NodeState, unread: Sequence[_Push]) -> NodeState:
-    """The new rows, with the mail of pushes that they were not computed from before their own.
+    """Merge the mail of unread pushes into the new rows, before their own mail.
 
-    Mail that they were computed from is left out, though it may still lie in the mailboxes:
+    Mail that the rows were computed from is dropped, even if it is still in the mailboxes:
     it has been applied.
     """
     if not unread or not nodes_U.numel():

@@ -1,7 +1,7 @@
-"""Several writes of one row made into one.
+"""Merge several writes of one row into one.
 
-Shapes: X rows that are written, P distinct ones among them, G contested ones, M writes of
-contested ones, Y mails, D memory size, R mailbox slots.
+Shapes: X written rows, P distinct rows, G rows written more than once (contested), M
+writes of contested rows, Y mails, D memory size, R mailbox slots.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pres_dist.memory.state import NO_EVENT, NodeState
 
 
 def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
-    """What several writes of one step make of each row.
+    """Merge the writes of one step, so that each row is written once.
 
-    Memory and time of a row are the same from all who write it, up to rounding; those
-    of the first are taken. Its mailbox holds the newest R events of all written, by
-    event id and not by arrival, and counts add up. A row that is written once stays as
-    it is. Merging a part of the writes first changes nothing in the result.
+    All writes of a row have the same memory and time, up to rounding; the first write's are
+    used. The mailbox keeps the newest R events of all writes, by event id and not by
+    arrival, and counts are summed. A row written once is unchanged. Merging some of the
+    writes first gives the same result.
 
     Args:
-        rows_X: numbers of the rows, in the order of the time slices that write them.
-        state: what is written, X rows.
+        rows_X: row numbers, in the order of the time slices that write them.
+        state: the X written rows.
 
     Returns:
         distinct rows [P], ascending, and their new state.
@@ -47,7 +47,7 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
     newest_GR = newest_mail(group_Y, event_MR.flatten(), count_G * num_slots, num_slots)
     full_first_GR = torch.argsort(event_MR.flatten()[newest_GR] == NO_EVENT, dim=1, stable=True)
     newest_GR = newest_GR.gather(1, full_first_GR)
-    # From slots of the contested writes to slots of all.
+    # Map slots of the contested writes to slots of all writes.
     newest_GR = write_M[newest_GR // num_slots] * num_slots + newest_GR % num_slots
     for name in ("mail_event_UR", "mail_memory_URD"):
         slots = getattr(state, name).flatten(0, 1)
@@ -56,12 +56,12 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
 
 
 def newest_mail(group_Y: Tensor, event_Y: Tensor, count_G: Tensor, num_slots: int) -> Tensor:
-    """The newest R mails of each mailbox, oldest first; an empty slot is older than any mail.
+    """Select the newest R mails of each mailbox, oldest first; empty slots count as oldest.
 
     Args:
         group_Y: mailbox of each mail, 0 to G - 1.
         event_Y: event ids, NO_EVENT for empty slots.
-        count_G: mails of each mailbox, R at least.
+        count_G: number of mails of each mailbox, at least R.
         num_slots: R.
 
     Returns:
@@ -75,7 +75,7 @@ def newest_mail(group_Y: Tensor, event_Y: Tensor, count_G: Tensor, num_slots: in
 
 
 def joined_rows(written: Sequence[tuple[Tensor, NodeState]]) -> tuple[Tensor, NodeState]:
-    """The rows of several writes, one after the other."""
+    """Concatenate the rows of several writes."""
     if len(written) == 1:
         return written[0]
     columns = {
@@ -86,14 +86,14 @@ def joined_rows(written: Sequence[tuple[Tensor, NodeState]]) -> tuple[Tensor, No
 
 
 def first_of_each(rows_X: Tensor, *columns: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Distinct rows [P], ascending, and the columns [P, ...] where each of them stands first."""
+    """Return distinct rows [P], ascending, and the columns [P, ...] at their first occurrence."""
     rows_P, count_P, order_X = _grouped(rows_X)
     first_P = order_X.index_select(0, count_P.cumsum(0) - count_P)
     return rows_P, [column.index_select(0, first_P) for column in columns]
 
 
 def _grouped(rows_X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct rows [P], ascending, places of each [P], and all places by row [X]."""
+    """Return distinct rows [P], ascending, their counts [P], and the sorting order [X]."""
     sorted_X, order_X = torch.sort(rows_X, stable=True)
     rows_P, count_P = torch.unique_consecutive(sorted_X, return_counts=True)
     return rows_P, count_P, order_X

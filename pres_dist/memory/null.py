@@ -1,4 +1,4 @@
-"""The store of a model without memory: it keeps nothing, and moves nothing."""
+"""Memory store for a model without memory: it stores nothing and sends nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled
 
 
 class NullStore:
-    """Rows without columns, on every worker alike. See `MemoryStore` for the verbs."""
+    """Rows without columns, identical on all workers. See `MemoryStore` for the methods."""
 
     dim = 0
     num_slots = 0

@@ -1,4 +1,4 @@
-"""Columns of any types side by side as the bytes of one row, and back.
+"""Pack columns of any types side by side into the bytes of a row, and unpack them.
 
 Shapes: U rows, Y bytes of a row.
 """
@@ -15,13 +15,13 @@ _ALIGNMENT = 8
 
 
 class RowLayout:
-    """Where columns lie in the bytes of a row: wide types first, so that all are aligned.
+    """Byte layout of a packed row: wide types first, so that all columns are aligned.
 
     Args:
-        like: columns [..., ...] with the types and row shapes that rows are made of.
+        like: columns [..., ...] with the types and row shapes of the rows.
 
     Attributes:
-        num_bytes: of a row, a multiple of 8.
+        num_bytes: size of a row, a multiple of 8.
     """
 
     def __init__(self, like: Sequence[Tensor]) -> None:
@@ -35,19 +35,19 @@ class RowLayout:
         self.num_bytes = -(-end // _ALIGNMENT) * _ALIGNMENT
 
     def columns(self, rows_UY: Tensor) -> list[Tensor]:
-        """The columns [U, ...] of packed rows, as views of them."""
+        """Return the columns [U, ...] of packed rows, as views."""
         flat = self._flat_columns(rows_UY)
         return [
             part.view(len(part), *shape) for part, shape in zip(flat, self._shapes, strict=True)
         ]
 
     def pack(self, columns: Sequence[Tensor], order_U: Tensor | None, into_UY: Tensor) -> None:
-        """Write columns into rows, each copied once.
+        """Write columns into rows, copying each once.
 
         Args:
             columns: [V, ...].
-            order_U: which of their rows to write, in this order; None for all as they are.
-            into_UY: the bytes of the rows.
+            order_U: indices of the rows to write, in this order; None for all rows in order.
+            into_UY: bytes of the packed rows.
         """
         for part, column in zip(self._flat_columns(into_UY), columns, strict=True):
             flat = column.detach().reshape(len(column), -1 if len(column) else part.shape[1])
@@ -57,8 +57,8 @@ class RowLayout:
                 torch.index_select(flat, 0, order_U, out=part)
 
     def unpack(self, rows_UY: Tensor, order_V: Tensor) -> list[Tensor]:
-        """Copies of the columns, with rows in the order given [V, ...]."""
-        # One copy a column: `index_select` turns strided rows into dense ones as it goes.
+        """Return copies of the columns [V, ...], with rows in the given order."""
+        # One copy per column: `index_select` also makes the strided rows dense.
         flat = [part.index_select(0, order_V) for part in self._flat_columns(rows_UY)]
         return [
             part.view(len(part), *shape) for part, shape in zip(flat, self._shapes, strict=True)
@@ -72,16 +72,16 @@ class RowLayout:
 
 
 class Buffer:
-    """Bytes that are used again and again: pages of memory that stay, instead of new ones.
+    """Reusable byte buffer, which avoids allocating new pages.
 
-    What was taken before is overwritten by whoever writes to what is taken next.
+    Each result of `rows` shares memory with the previous one and overwrites it.
     """
 
     def __init__(self) -> None:
         self._bytes = torch.empty(0, dtype=torch.uint8)
 
     def rows(self, num_rows: int, num_bytes: int, device: torch.device) -> Tensor:
-        """[num_rows, num_bytes], of any content."""
+        """Return an uninitialized [num_rows, num_bytes] view of the buffer."""
         needed = num_rows * num_bytes
         if needed > self._bytes.numel() or device != self._bytes.device:
             self._bytes = torch.empty(needed + needed // 4, dtype=torch.uint8, device=device)

@@ -1,11 +1,11 @@
-"""A partition of nodes that keeps those together that often meet.
+"""Partition of nodes that places nodes with many common events together.
 
 Linear deterministic greedy placement (LDG: Stanton and Kliot, Streaming graph partitioning
-for large distributed graphs, KDD 2012): nodes come in the order of their first event, and
-each goes to the part that holds most of its meetings, discounted by how full that part is.
-The stream is gone through several times (restreaming: Nishimura and Ugander, KDD 2013), so
-that a node is also drawn to partners that first came after it. Nodes are placed some
-dozens at a time, which makes it a matter of numpy and not of a loop over events.
+for large distributed graphs, KDD 2012): nodes arrive in the order of their first event, and
+each is placed in the part with most of its events, discounted by how full that part is.
+Several passes over the stream (restreaming: Nishimura and Ugander, KDD 2013) let a node
+also follow partners that arrived after it. Nodes are placed in chunks of a few dozen,
+which numpy can vectorize, instead of in a loop over events.
 
 Shapes: E events, N nodes, V nodes with events, W parts, C nodes of a chunk, H half-edges.
 """
@@ -17,23 +17,23 @@ from dataclasses import dataclass
 import numpy as np
 
 SLACK = 0.03
-"""Share by which a part may have more nodes than its equal share, while others have fewer."""
+"""Largest relative excess of a part over an equal share of the nodes."""
 PREFIX_EVENTS = 1 << 23
-"""Later events are not looked at. About 100 bytes an event are needed to look."""
+"""Number of events that are read, from the first; each needs about 100 bytes of memory."""
 _PASSES = 10
 _CHUNKS, _LARGEST_CHUNK = 128, 64
-"""Small streams are placed in this many chunks: the smaller a chunk, the better its choices."""
+"""Number of chunks for small streams, and largest chunk; smaller chunks place nodes better."""
 
 
 @dataclass(frozen=True)
 class _Meetings:
-    """Who met whom how often, by nodes in the order of their first event.
+    """Number of common events of node pairs; nodes are numbered by their first event.
 
     Attributes:
-        nodes_V: their ids.
-        start_V1: [V + 1] where each node's partners begin.
+        nodes_V: ids of the nodes.
+        start_V1: [V + 1] start of each node's partners in `partner_H`.
         partner_H: numbers of the partners.
-        count_H: float64 meetings with each.
+        count_H: float64 number of events with each partner.
     """
 
     nodes_V: np.ndarray
@@ -43,15 +43,15 @@ class _Meetings:
 
 
 def streaming_partition(src: np.ndarray, dst: np.ndarray, num_nodes: int, world: int) -> np.ndarray:
-    """Part of each node: a function of the events alone.
+    """Return the part of each node, a function of the events only.
 
-    Nodes without an event are dealt out by a hash of their ids, so as to even out the rest.
+    Nodes without an event are assigned by a hash of their ids, balancing the part sizes.
 
     Args:
-        src: [E] sources, in time order; the first `PREFIX_EVENTS` count.
+        src: [E] sources, in time order; only the first `PREFIX_EVENTS` are read.
         dst: [E] destinations.
         num_nodes: N.
-        world: parts, W.
+        world: number of parts, W.
 
     Returns:
         [N] int64 part of each node; none has more than 1 + `SLACK` times its share of the
@@ -85,17 +85,17 @@ def _meetings(src: np.ndarray, dst: np.ndarray) -> _Meetings:
 
 
 def _place(meetings: _Meetings, world: int) -> np.ndarray:
-    """Part of each node in the order of arrival [V]."""
+    """Return the [V] part of each node, in order of arrival."""
     num_nodes = meetings.nodes_V.size
     capacity = max(int((1 + SLACK) * num_nodes / world), -(-num_nodes // world))
-    # Nodes not yet placed are in a part of their own, which `_met` cuts off.
+    # Nodes not yet placed are in an extra part, which `_met` drops.
     part_V = np.full(num_nodes, world, dtype=np.int64)
     sizes_W = np.zeros(world, dtype=np.int64)
     step = min(max(num_nodes // _CHUNKS, 1), _LARGEST_CHUNK)
     for turn in range(_PASSES):
         for first in range(0, num_nodes, step):
             chunk = slice(first, min(first + step, num_nodes))
-            if turn:  # it leaves its place before it looks for another
+            if turn:  # remove the chunk from its parts before placing it again
                 sizes_W -= np.bincount(part_V[chunk], minlength=world)
             met_CW = _met(meetings, part_V, chunk, world)
             part_V[chunk] = _choose(met_CW, sizes_W, capacity)
@@ -104,7 +104,7 @@ def _place(meetings: _Meetings, world: int) -> np.ndarray:
 
 
 def _met(meetings: _Meetings, part_V: np.ndarray, chunk: slice, world: int) -> np.ndarray:
-    """Meetings of the nodes of a chunk with those of each part [C, W]."""
+    """Count the events of a chunk's nodes with nodes of each part [C, W]."""
     starts = meetings.start_V1[chunk.start : chunk.stop + 1]
     edges = slice(starts[0], starts[-1])
     row = np.repeat(np.arange(starts.size - 1), np.diff(starts))
@@ -115,7 +115,7 @@ def _met(meetings: _Meetings, part_V: np.ndarray, chunk: slice, world: int) -> n
 
 
 def _choose(met_CW: np.ndarray, sizes_W: np.ndarray, capacity: int) -> np.ndarray:
-    """A part for each node of a chunk; no part gets more than the capacity."""
+    """Choose a part for each node of a chunk; no part exceeds the capacity."""
     part_C = np.full(len(met_CW), -1, dtype=np.int64)
     sizes_W = sizes_W.copy()
     while True:
@@ -125,7 +125,7 @@ def _choose(met_CW: np.ndarray, sizes_W: np.ndarray, capacity: int) -> np.ndarra
             break
         best = score_CW[waiting].argmax(axis=1)
         gain = score_CW[waiting, best]
-        # Those who gain most go first; who finds a part full chooses again.
+        # Nodes with the largest gain go first; a node whose part is full chooses again.
         by_gain = np.lexsort((waiting, -gain, best))
         rank = np.empty(waiting.size, dtype=np.int64)
         starts = np.searchsorted(best[by_gain], np.arange(sizes_W.size))
@@ -139,8 +139,8 @@ def _choose(met_CW: np.ndarray, sizes_W: np.ndarray, capacity: int) -> np.ndarra
 
 
 def _evening_out(sizes_W: np.ndarray, num: int) -> np.ndarray:
-    """Parts for `num` more nodes that leave the sizes as even as they can be [num]."""
-    # Fill up from the smallest part: the level that the parts reach together.
+    """Return the [num] parts for `num` more nodes that balance the sizes best."""
+    # Fill the smallest parts first, up to a common level.
     sizes = np.sort(sizes_W)
     filled = np.arange(1, sizes.size + 1) * np.append(sizes[1:], sizes[-1] + num) - sizes.cumsum()
     lowest = int(np.searchsorted(filled, num)) + 1
@@ -148,14 +148,14 @@ def _evening_out(sizes_W: np.ndarray, num: int) -> np.ndarray:
     more_W = np.maximum(level - sizes_W, 0)
     rest = num - int(more_W.sum())
     more_W[np.argsort(sizes_W + more_W, kind="stable")[:rest]] += 1
-    # In turn, and not part by part.
+    # Assign round-robin, not part by part.
     parts = np.repeat(np.arange(sizes_W.size), more_W)
     turn = np.arange(num) - np.repeat(more_W.cumsum() - more_W, more_W)
     return parts[np.lexsort((parts, turn))]
 
 
 def mixed(ids: np.ndarray) -> np.ndarray:
-    """Hash of ids (the finalizer of splitmix64)."""
+    """Return a hash of ids (the finalizer of splitmix64)."""
     x = ids.astype(np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Which worker keeps the row of a node, and where.
+"""Placement of nodes: the worker that stores each node, and its row there.
 
 Shapes: N nodes of the stream, W workers, U nodes of a request, S rows of a shard.
 """
@@ -18,33 +18,33 @@ from pres_dist.memory.partition import streaming_partition
 
 
 class Placement(Protocol):
-    """Which worker keeps the row of a node, and where. The same on all workers."""
+    """Maps each node to its owner and to its row there. Identical on all workers."""
 
     @property
     def num_nodes(self) -> int:
-        """Nodes of the stream, N."""
+        """Number of nodes of the stream, N."""
 
     @property
     def world(self) -> int:
-        """Workers, W."""
+        """Number of workers, W."""
 
     def owner(self, nodes_U: Tensor) -> Tensor:
-        """Rank of the worker that keeps each node."""
+        """Return the rank of the worker that stores each node."""
 
     def row(self, nodes_U: Tensor) -> Tensor:
-        """Each node's row in the shard of its owner."""
+        """Return each node's row in the shard of its owner."""
 
     def nodes_of(self, rank: int) -> Tensor:
-        """Ids of the nodes in a shard, in row order [S]."""
+        """Return the ids [S] of the nodes in a shard, in row order."""
 
 
 @dataclass(frozen=True)
 class ModuloPlacement:
-    """Deals the nodes out in turn: node n is row n // W of worker n % W.
+    """Round-robin placement: node n is row n // W of worker n % W.
 
-    As even as a hash, exactly instead of nearly, and without a table: ids number nodes
-    in the order of their first appearance, or users before items, and neither order has
-    anything to do with a remainder.
+    It balances the shards exactly, where a hash does so only approximately, and needs no
+    table. Ids number nodes by first appearance, or users before items, and neither order
+    correlates with the remainder.
     """
 
     num_nodes: int
@@ -62,21 +62,21 @@ class ModuloPlacement:
 
 @dataclass(frozen=True)
 class TablePlacement:
-    """Any placement at all, by a table of owners. Rows of a shard are in order of ids.
+    """Arbitrary placement, given by a table of owners. Rows of a shard are sorted by id.
 
-    The table holds eight bytes a node on every worker.
+    The table takes eight bytes per node on every worker.
 
     Args:
-        owner_N: rank of the worker that keeps each node, in [0, W).
-        world: workers, W.
+        owner_N: rank of the worker that stores each node, in [0, W).
+        world: number of workers, W.
 
     Raises:
-        ValueError: an owner is none of the workers.
+        ValueError: an owner is not a rank in [0, W).
     """
 
     owner_N: Tensor = field(repr=False)
     world: int
-    # A node's place: row * W + owner. One table for each device that has asked.
+    # A node's place: row * W + owner. Cached per device.
     _places: dict[torch.device, Tensor] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,24 +108,24 @@ class TablePlacement:
         device = nodes_U.device
         if device not in self._places:
             self._places[device] = self._places[torch.device("cpu")].to(device)
-        # Not by [], which would take -1 for the last node.
+        # Not by [], which would accept -1 as the last node.
         return self._places[device].index_select(0, nodes_U)
 
 
 def make_placement(
     kind: PlacementKind, stream: EventStream, train_end: int, world: int
 ) -> Placement:
-    """The placement of a run: a function of its arguments alone, the same on all workers.
+    """Return the placement of a run, a function of the arguments only.
 
     Args:
-        kind: `modulo` deals the nodes out in turn; `streaming` keeps nodes together that
-            often meet in training events.
+        kind: `modulo` places nodes round-robin; `streaming` places nodes together that share
+            many training events.
         stream: the events.
-        train_end: first event after the training split; no later one is looked at.
-        world: workers.
+        train_end: first event after the training split; only events before it are read.
+        world: number of workers.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: the kind is unknown.
     """
     if kind == "modulo":
         return ModuloPlacement(stream.num_nodes, world)

@@ -1,8 +1,8 @@
-"""Where workers and memory shards find each other, and the process group they form.
+"""Rendezvous of workers and memory shards, and the process group they form.
 
-Of the W + S ranks of the group the workers are the first W and the shards the last S.
-Who can reach its ports can read and write node memory: they are bound to one address,
-the loopback unless told otherwise.
+The first W of the W + S ranks in the group are workers, the last S are shards. Anyone who
+can reach the group's ports can read and write node memory, so the ports are bound to a
+single address, by default the loopback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Group(Protocol):
-    """What is used of a process group."""
+    """The methods of a process group that links use."""
 
     def rank(self) -> int: ...
 
@@ -34,11 +34,12 @@ class Group(Protocol):
 
 
 class Rendezvous(Protocol):
-    """Where workers and shards of one incarnation find each other.
+    """Rendezvous of the workers and shards of one incarnation.
 
     Attributes:
-        host: whose address towards this process is the one that others reach it at.
-        incarnation: a number that no other shards have.
+        host: host of the rendezvous; others reach this process at the address from which it
+            reaches this host.
+        incarnation: number unique to these shards.
     """
 
     @property
@@ -48,12 +49,12 @@ class Rendezvous(Protocol):
     def incarnation(self) -> int: ...
 
     def connect(self, timeout_s: float) -> Store:
-        """A store that all of them share."""
+        """Return a key-value store shared by all workers and shards."""
 
 
 @dataclass(frozen=True)
 class TCPRendezvous:
-    """A meeting point in some process of the network."""
+    """Rendezvous at a TCP store in any process of the network."""
 
     host: str
     port: int
@@ -70,13 +71,13 @@ class TCPRendezvous:
 
 
 def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, TCPRendezvous]:
-    """A meeting point in this process, at an address of it that all others reach.
+    """Open a rendezvous in this process, at an address that all others can reach.
 
-    It must live until all have joined.
+    The store must stay alive until all have joined.
     """
     listener = socket.create_server((host, 0), backlog=256)
     port = listener.getsockname()[1]
-    # Left to itself the store would listen at all addresses of the machine.
+    # By default the store would listen on all addresses of the machine.
     store = TCPStore(
         host,
         port,
@@ -91,18 +92,18 @@ def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, TCPRendezvou
 def join_group(
     rendezvous: Rendezvous, rank: int, size: int, timeout_s: float, address: str | None = None
 ) -> Group:
-    """The process group of all workers and shards; it needs no default group beside it.
+    """Join the process group of all workers and shards; needs no default process group.
 
     Args:
-        rendezvous: where to meet.
-        rank: in the group: workers first, then shards.
-        size: workers and shards.
+        rendezvous: the rendezvous.
+        rank: rank in the group, workers first, then shards.
+        size: number of workers and shards.
         timeout_s: seconds to wait for the others.
-        address: of this process, for the others; None takes the one from which it
+        address: address at which others reach this process; None uses the one from which it
             reaches the rendezvous.
 
     Raises:
-        StoreError: somebody did not come in time.
+        StoreError: not all workers and shards joined in time.
     """
     try:
         store = rendezvous.connect(timeout_s)
@@ -122,7 +123,7 @@ def join_group(
 
 
 def _own_address(host: str) -> str:
-    """The address from which this process reaches the host."""
+    """Return the address from which this process reaches the host."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))  # sends nothing
         address: str = probe.getsockname()[0]

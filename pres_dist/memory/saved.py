@@ -1,8 +1,8 @@
-"""Node memory as a checkpoint keeps it: shards that workers write side by side.
+"""Node memory in a checkpoint: shards that workers write in parallel.
 
-Files are those of torch's distributed checkpoint, one a worker, with its `.metadata`. Each
-tensor is named REPLICA/SHARD/PART/TABLE, and a shard says which nodes its rows are of, so
-that any other number of workers, shards or another placement finds its rows again.
+The format is torch's distributed checkpoint: one file per worker, and `.metadata`. Each
+tensor is named REPLICA/SHARD/PART/TABLE. A shard stores the node ids of its rows, so the
+checkpoint loads with any number of workers or shards and any placement.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pres_dist.errors import CheckpointError
 from pres_dist.memory.saved_metadata import Reader, Shapes, shapes_of
 
 Tables = dict[str, dict[str, Tensor]]
-"""The state of a `LocalStore`: tables by name, of the parts `rows` and `statistics`."""
+"""State of a `LocalStore`: tables by name, for the parts `rows` and `statistics`."""
 
 _NODES = "nodes"
 _PARTS = ("rows", "statistics")
 
-# It says that one process writes alone, which is meant.
+# Silence DCP's single-process warning: it is intentional.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or unini")
 
 
@@ -37,14 +37,14 @@ class Shard:
 
     Attributes:
         nodes_S: [S] int64 ids, distinct.
-        tables: of S rows each; statistics may be missing.
+        tables: tables of S rows each; statistics may be missing.
     """
 
     nodes_S: Tensor
     tables: Tables
 
     def named(self, replica: int, number: int) -> dict[str, Tensor]:
-        """Copies of its tensors in host memory, by the names that they are saved under."""
+        """Return copies of the tensors in host memory, by the names under which they are saved."""
         tensors = {_NODES: self.nodes_S}
         for part, tables in self.tables.items():
             tensors |= {f"{part}/{name}": table for name, table in tables.items()}
@@ -57,22 +57,22 @@ class Shard:
 def write_tensors(
     folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None
 ) -> None:
-    """Write named tensors of all workers of a group; each calls this with its own.
+    """Write named tensors from all workers of a group; each worker passes its own.
 
-    Files are on disk when it returns, on all workers.
+    All workers' files are on disk when the function returns.
 
     Args:
-        folder: which all of them see.
-        tensors: in host memory, under names that no other worker uses.
-        group: of gloo; None for a worker that writes alone.
+        folder: folder that all workers can access.
+        tensors: tensors in host memory; names must be unique across workers.
+        group: gloo group; None for a single writer.
 
     Raises:
-        CheckpointError: on all workers, when one cannot write.
+        CheckpointError: a worker cannot write; raised on all workers.
     """
     writer = dcp.FileSystemWriter(folder, sync_files=True)
     try:
         dcp.save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
-    except CheckpointException as error:  # no Exception: nothing else would catch it
+    except CheckpointException as error:  # not an Exception: no other handler would catch it
         raise CheckpointError(f"{folder}: cannot be written: {_reasons(error)}") from None
 
 
@@ -81,7 +81,7 @@ class SavedMemory:
     """The memory in the folder of a checkpoint.
 
     Attributes:
-        folder: of the files.
+        folder: folder of the files.
         shapes: size and type of each tensor, by name.
     """
 
@@ -90,21 +90,21 @@ class SavedMemory:
 
     @classmethod
     def open(cls, folder: Path) -> SavedMemory:
-        """CheckpointError for a folder that is damaged, or whose pickle holds anything else."""
+        """Open a folder; raise CheckpointError if it is damaged or its pickle is not allowed."""
         return cls(folder, shapes_of(Reader(folder).read_metadata()))
 
     @property
     def num_replicas(self) -> int:
-        """Memories in it, each of all nodes; 0 where the model has none."""
+        """Number of memories, each of all nodes; 0 for a model without memory."""
         return len({name.split("/")[0] for name in self.shapes})
 
     def numbers(self, replica: int) -> list[int]:
-        """Of the shards of one of them: the ranks of the workers that saved rows."""
+        """Return the shard numbers of a replica: the ranks of the workers that saved rows."""
         names = [name.split("/") for name in self.shapes]
         return sorted({int(number) for first, number, *_ in names if first == str(replica)})
 
     def shard(self, replica: int, number: int) -> Shard:
-        """One shard, in host memory.
+        """Read one shard into host memory.
 
         Raises:
             CheckpointError: its files cannot be read.
@@ -127,33 +127,33 @@ class SavedMemory:
         return Shard(tensors[prefix + _NODES], tables)
 
     def shards(self, replica: int) -> Iterator[Shard]:
-        """All shards of one memory, one at a time."""
+        """Yield the shards of one memory, reading one at a time."""
         for number in self.numbers(replica):
             yield self.shard(replica, number)
 
     def whole(self, replica: int) -> Tables:
-        """The state of a `LocalStore` of all nodes."""
+        """Return the state of a `LocalStore` of all nodes."""
         num_nodes = sum(
             self.shapes[f"{replica}/{number}/{_NODES}"][0][0] for number in self.numbers(replica)
         )
         return rows_of(torch.arange(num_nodes), self.shards(replica), num_nodes)
 
     def last(self) -> Tables:
-        """That at the end of the training split, which is the last replica's."""
+        """Return the memory at the end of the training split, which the last replica holds."""
         return self.whole(self.num_replicas - 1)
 
 
 def put_together(shards: Sequence[Shard]) -> Tables:
-    """The state of a `LocalStore` of all nodes out of all its shards."""
+    """Assemble the state of a `LocalStore` of all nodes from all shards."""
     num_nodes = sum(len(shard.nodes_S) for shard in shards)
     return rows_of(torch.arange(num_nodes), shards, num_nodes)
 
 
 def rows_of(nodes_S: Tensor, shards: Iterable[Shard], num_nodes: int) -> Tables:
-    """The rows of some nodes, out of the shards of all, of which one at a time is held.
+    """Collect the rows of some nodes from the shards of all nodes, one shard at a time.
 
     Raises:
-        CheckpointError: they are of other nodes.
+        CheckpointError: the shards hold other nodes, or rows of different shapes.
     """
     row_N = torch.full((num_nodes,), -1)
     row_N[nodes_S] = torch.arange(len(nodes_S))
@@ -185,7 +185,7 @@ def rows_of(nodes_S: Tensor, shards: Iterable[Shard], num_nodes: int) -> Tables:
 
 
 def _reasons(error: CheckpointException) -> str:
-    """What went wrong at each worker, in a line."""
+    """Return the errors of all workers on one line."""
     causes = {
         f"{type(cause).__name__}: {cause}".strip().splitlines()[0]
         for cause, _ in error.failures.values()

@@ -1,8 +1,8 @@
-"""The `.metadata` of saved memory, read without trust in whoever wrote it.
+"""Safe reading of the `.metadata` of saved memory, which may come from an untrusted source.
 
-It is a pickle that says which tensor is where. It may name only the dozen classes that it is made
-of, and what it says must fit the files beside it: a tensor outside of the folder, or one larger
-than its file, is an error before anything is read or allocated.
+It is a pickle that locates each tensor. Only the dozen classes of the format are allowed in
+it, and its contents must match the files of the folder: a tensor outside the folder, or one
+larger than its file, raises an error before anything is read or allocated.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ _ALLOWED = {
     "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
     "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
 }
-"""What a `.metadata` is made of. It is a pickle, and could run any other name."""
+"""Names allowed in `.metadata`. It is a pickle, and any other name could run code."""
 
 
 class Reader(dcp.FileSystemReader):
-    """Reads the tensors of a folder, once its metadata has passed its checks."""
+    """Reads the tensors of a folder after checking its metadata."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         file = Path(self.path) / METADATA
@@ -89,7 +89,7 @@ def shapes_of(metadata: Metadata) -> Shapes:
 
 
 def _check(folder: Path, metadata: Metadata) -> None:
-    """Raise ValueError, or another error, unless each tensor is whole in a file of the folder."""
+    """Raise an error, usually ValueError, unless each tensor lies whole in a file of the folder."""
     tensors, places = metadata.state_dict_metadata, metadata.storage_data
     if sorted(index.fqn for index in places) != sorted(tensors):
         raise ValueError("must name one place of each tensor")

@@ -1,7 +1,7 @@
-"""The memory store whose rows are held by processes of their own.
+"""Memory store whose rows are held by separate shard processes.
 
-Each node's row is kept by one of S memory shards, which W workers read and write. Both
-numbers are free: shards may outnumber workers, or be fewer.
+Each node's row is stored by one of S memory shards, which W workers read and write. There
+may be more or fewer shards than workers.
 
 Shapes: N nodes of the stream, U nodes of a request, S shards.
 """
@@ -31,34 +31,34 @@ from pres_dist.memory.wire import Answer, Header, Kind, Link
 from pres_dist.pres.statistics import NEGATIVE
 
 _GRACE_S = 5.0
-"""A shard that gives up waiting says why; that long the worker waits for its word."""
+"""Extra seconds to wait for a shard, so that a shard that times out can report the reason."""
 _CHUNK_BYTES = 32 << 20
-"""The whole memory moves in messages of about this size."""
+"""Approximate size of the messages in which the whole memory is saved or loaded."""
 
 
 class ServerStore:
-    """Node state held by memory shards. See `MemoryStore` for the verbs.
+    """Node state held by memory shards. See `MemoryStore` for the methods.
 
     All workers call `push`, `deliver`, `observe`, `reset` and `load_state_dict` in the same order,
-    with the same flags, each with its own distinct ids, which may be none. Each worker
-    pulls as it likes: a pull has seen just the writes that this worker has made before,
-    and the same writes of all others, for which it waits. Writes are sent without
-    waiting; what goes wrong with one is raised by a later pull.
+    with the same flags, each with its own distinct ids, which may be none. Workers pull
+    independently: a pull returns the state after exactly the writes that this worker has
+    made so far, and waits for the same writes of all other workers. Writes are
+    asynchronous; a later pull raises their errors.
 
-    A pull may run in another thread as long as no write does. Tensors are taken and
-    given on whatever device the ids are on; the shards are in host memory.
+    A pull may run in another thread while no write runs. Tensors are accepted and
+    returned on the device of the ids; the shards use host memory.
 
     In one push several workers may write the same node: see `merge_rows`.
 
     Args:
-        group: of W workers and S shards, in this order; this worker's end of it.
-        placement: who keeps what, its world being S.
+        group: this worker's process group of W workers and S shards, in this order.
+        placement: shard and row of each node; its world is S.
         layout: sizes of the rows.
-        incarnation: of the shards.
+        incarnation: incarnation of the shards.
         timeout_s: seconds to wait for a shard, and for the writes of other workers.
 
     Raises:
-        StoreError: by all verbs, when a shard died, does not answer, or refuses.
+        StoreError: from any method, if a shard failed, does not answer, or refuses.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ServerStore:
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
-        # What is announced is no help: ids are a hundredth of what a push sends.
+        # Announcements are ignored: ids are only a hundredth of a push's bytes.
         like = self._columns.pulled[with_mixture]
         with self._turn:
             found = self._read(Kind.PULL, nodes_U, like, self.traffic.pull, with_mixture)
@@ -150,16 +150,16 @@ class ServerStore:
             first += len(nodes_U)
 
     def leave(self) -> None:
-        """Tell the shards that this worker is done. They end when all are."""
+        """Tell the shards that this worker is done. Shards exit once all workers are done."""
         for link in self._links:
             try:
                 link.tell(Header(Kind.LEAVE, self._incarnation, self._num_writes))
                 link.settle()
-            except StoreError:  # is no more, which is as well
+            except StoreError:  # already gone
                 continue
 
     def _chunks(self) -> Iterator[Tensor]:
-        """The kept nodes in pieces that fit a message, as many on all workers."""
+        """Yield the kept nodes in chunks that fit a message; all workers have as many chunks."""
         rows = max(_CHUNK_BYTES // frame_bytes(self._columns.tables, 1), 1)
         most = -(-self.num_nodes // self._num_workers)
         yield from self.kept_nodes().tensor_split(max(-(-most // rows), 1))
@@ -172,11 +172,11 @@ class ServerStore:
         volume: Volume,
         flag: bool = False,
     ) -> list[Tensor]:
-        """Rows of the nodes [U, ...], with the types and row shapes of `like`."""
+        """Read the rows of the nodes [U, ...], with the types and row shapes of `like`."""
         nodes = nodes_U.cpu()
         header = Header(kind, self._incarnation, self._num_writes, flag=flag)
         row_U, places_S = self._placement.row(nodes), self._places(nodes)
-        # All shards look up their rows at once.
+        # All shards look up their rows in parallel.
         asked = [
             (places, self._ask(link, header, row_U.index_select(0, places), like))
             for link, places in zip(self._links, places_S, strict=True)
@@ -206,7 +206,7 @@ class ServerStore:
         flag: bool = False,
         seen: int = -1,
     ) -> None:
-        """Send each shard the rows that it keeps, none included."""
+        """Send each shard its rows, even if there are none."""
         nodes, *columns = to_host([nodes_U, *columns])
         header = Header(kind, self._incarnation, self._num_writes, flag=flag, seen=seen)
         columns = [self._placement.row(nodes), *columns]
@@ -217,14 +217,14 @@ class ServerStore:
         self._num_writes += 1
 
     def _places(self, nodes_U: Tensor) -> list[Tensor]:
-        """Places in the request of the nodes that each shard keeps."""
+        """Return, for each shard, the request indices of the nodes that it stores."""
         owner_U, num_shards = self._placement.owner(nodes_U), len(self._links)
         counts = torch.bincount(owner_U, minlength=num_shards).tolist()
         return [*torch.argsort(owner_U, stable=True).split(counts)]
 
 
 def _all_of(asked: Sequence[tuple[Tensor, Answer]]) -> list[tuple[int, Tensor]]:
-    """All answers; what one of them raised is raised when all have come."""
+    """Wait for all answers, then raise the first error, if any."""
     found, errors = [], []
     for _, answer in asked:
         try:
@@ -239,14 +239,14 @@ def _all_of(asked: Sequence[tuple[Tensor, Answer]]) -> list[tuple[int, Tensor]]:
 def _put_together(
     parts: Sequence[Sequence[Tensor]], places_S: Sequence[Tensor], like: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Columns of all shards in the order of the request."""
+    """Combine the columns of all shards, in the order of the request."""
     if len(parts) < 2:
         return [*(parts[0] if parts else like)]
     num_rows, places_S = sum(map(len, places_S)), [places for places in places_S if len(places)]
     columns = []
     for like_column, *found in zip(like, *parts, strict=True):
         column = torch.empty(num_rows, *like_column.shape[1:], dtype=like_column.dtype)
-        # Four times faster than to concatenate and reorder.
+        # Four times faster than concatenating and reordering.
         for places, part in zip(places_S, found, strict=True):
             column.index_copy_(0, places, part)
         columns.append(column)

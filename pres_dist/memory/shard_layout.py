@@ -1,4 +1,4 @@
-"""What the rows of a memory shard are made of: the same at both ends of a link.
+"""Layout of a memory shard's rows, identical at both ends of a link.
 
 Shapes: U rows of a request.
 """
@@ -26,11 +26,11 @@ class ShardLayout:
     Attributes:
         dim: memory size D.
         num_slots: mailbox slots R.
-        num_components: of the transition statistics; 0 keeps none.
-        clock: length of a transition; needed with statistics.
-        device: where the rows live.
-        of_states: whether statistics are of states and not of rates.
-        rolling: whether mailboxes roll.
+        num_components: mixture components of the transition statistics; 0 for no statistics.
+        clock: length of a transition; required with statistics.
+        device: device of the rows.
+        of_states: whether statistics are over states instead of rates.
+        rolling: whether mailboxes are FIFO.
     """
 
     dim: int
@@ -42,7 +42,7 @@ class ShardLayout:
     rolling: bool = False
 
     def make(self, num_rows: int) -> LocalStore:
-        """A shard of so many rows, all empty."""
+        """Create a shard of `num_rows` empty rows."""
         statistics = None
         if self.num_components:
             assert self.clock is not None
@@ -52,13 +52,13 @@ class ShardLayout:
         return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device, self.rolling)
 
     def num_bytes(self, num_rows: int) -> int:
-        """Host memory that a shard of so many rows takes."""
+        """Return the bytes of host memory for a shard of `num_rows` rows."""
         empty = [column[:1] for column in table_columns(self.make(1).state_dict())]
         return num_rows * (8 + sum(column.numel() * column.element_size() for column in empty))
 
 
 def pulled_columns(pulled: Pulled) -> list[Tensor]:
-    """All columns of what a store hands out."""
+    """Return all columns of a `Pulled`, as a list."""
     columns, known = [*vars(pulled.state).values()], pulled.transitions
     if known is not None:
         columns += [known.num_observed_U, known.rate_UD]
@@ -67,7 +67,7 @@ def pulled_columns(pulled: Pulled) -> list[Tensor]:
 
 
 def pulled_of(columns: Sequence[Tensor], version: int) -> Pulled:
-    """What `pulled_columns` took apart."""
+    """Rebuild a `Pulled` from its columns; inverse of `pulled_columns`."""
     num_columns = len(NodeState.__dataclass_fields__)
     state, known = NodeState(*columns[:num_columns]), columns[num_columns:]
     if not known:
@@ -78,12 +78,12 @@ def pulled_of(columns: Sequence[Tensor], version: int) -> Pulled:
 
 
 def table_columns(state: Mapping[str, Any]) -> list[Tensor]:
-    """All columns of the state of a `LocalStore`, as a checkpoint holds them."""
+    """Return all columns of a `LocalStore` state, in checkpoint order."""
     return [table for part in ("rows", "statistics") for table in state[part].values()]
 
 
 def like_rows(columns: Sequence[Tensor]) -> list[Tensor]:
-    """Columns without rows, of the same types and row shapes."""
+    """Return empty columns with the same types and row shapes, in host memory."""
     return [
         column.new_empty(0, *column.shape[1:], device=torch.device("cpu")) for column in columns
     ]

@@ -1,9 +1,9 @@
-"""A memory shard that many workers read and write: what happens when, and how often.
+"""A memory shard that many workers read and write: ordering and deduplication of writes.
 
-Knows neither networks nor processes. All workers make the same writes in the same
-order; the n-th write of all of them is *one* write to the shard, which happens when the
-part of every worker is there. So a shard goes through the same states as a store that
-one worker feeds with whole temporal batches, whatever comes first.
+This module is independent of networks and processes. All workers make the same writes in
+the same order; the n-th write of all workers is *one* write to the shard, applied once
+every worker's part has arrived. So a shard goes through the same states as a store to
+which one worker writes whole temporal batches, in whatever order parts arrive.
 
 Shapes: W workers, X rows of all parts, P distinct ones among them.
 """
@@ -29,11 +29,11 @@ from pres_dist.memory.state import NodeState, Pulled
 Result = TypeVar("Result")
 
 MAX_AHEAD = 64
-"""Writes that a worker may be ahead of the slowest: parts that wait take up memory."""
+"""Most writes that a worker may be ahead of the slowest: waiting parts use memory."""
 
 
 class WriteKind(IntEnum):
-    """What a write does; the verbs of `MemoryStore`, and `LOAD`, which fills tables."""
+    """Kind of a write: a method of `MemoryStore`, or `LOAD`, which fills tables."""
 
     OBSERVE = 1
     PUSH = 2
@@ -44,16 +44,16 @@ class WriteKind(IntEnum):
 
 @dataclass(frozen=True)
 class Part:
-    """What one worker contributes to a write.
+    """One worker's part of a write.
 
     Attributes:
-        kind: the same from all workers.
-        rows_X: rows of the shard; those of one worker are distinct, but for a delivery.
-        columns: of a push those of `NodeState`, of a delivery event ids and memory, of an
-            observation memory and time, of a load the tables of `LocalStore.state_dict`; of
-            a reset none.
-        learn: of a push, the same from all workers.
-        seen: likewise.
+        kind: kind of the write; the same from all workers.
+        rows_X: rows of the shard; distinct within a worker, except for a delivery.
+        columns: for a push the columns of `NodeState`, for a delivery event ids and memory, for
+            an observation memory and time, for a load the tables of
+            `LocalStore.state_dict`, for a reset none.
+        learn: flag of a push; the same from all workers.
+        seen: version read before a push; the same from all workers.
     """
 
     kind: WriteKind
@@ -64,25 +64,24 @@ class Part:
 
     @property
     def terms(self) -> tuple[WriteKind, bool, int | None]:
-        """What all workers must agree on."""
+        """Values that must be equal on all workers."""
         return self.kind, self.learn, self.seen
 
 
 @dataclass
 class ShardServer:
-    """One shard and its W workers. Safe to call from any number of threads.
+    """One shard and its W workers. Thread-safe.
 
-    Every write and every read names the incarnation of the shard that it is meant for,
-    so that nothing meant for a shard which died reaches the one in its place, which has
-    forgotten everything.
+    Every write and read names the incarnation of the shard that it is meant for, so that
+    no request for a failed shard reaches its replacement, whose state is empty.
 
     Attributes:
         shard: the rows.
-        world: workers, W.
-        incarnation: of this shard.
-        timeout_s: seconds that a read waits for the writes it must have seen.
-        num_writes: writes that have happened.
-        num_duplicates: parts that came again and were left out.
+        world: number of workers, W.
+        incarnation: incarnation of this shard.
+        timeout_s: seconds that a read waits for the writes it requires.
+        num_writes: number of applied writes.
+        num_duplicates: number of duplicate parts, which were dropped.
     """
 
     shard: LocalStore
@@ -97,14 +96,14 @@ class ShardServer:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def write(self, worker: int, number: int, incarnation: int, part: Part) -> None:
-        """Take a worker's part of the write of that number, counted from 0.
+        """Accept a worker's part of write `number`, counted from 0.
 
-        The write happens in the call that brings the last part. A part that came before
-        is left out; one that came early waits.
+        The call that adds the last part applies the write. A duplicate part is dropped;
+        an early part waits.
 
         Raises:
-            StoreError: the part is meant for another incarnation or is too far ahead,
-                and is left out; or the write failed, after which the shard is of no use.
+            StoreError: the part is for another incarnation or too far ahead, and is dropped;
+                or the write failed, after which the shard is unusable.
         """
         with self._changed:
             self._check(incarnation)
@@ -123,16 +122,16 @@ class ShardServer:
     def pull(
         self, required: int, incarnation: int, rows_X: Tensor, with_mixture: bool = False
     ) -> Pulled:
-        """Rows that have seen the first `required` writes, once these have happened.
+        """Wait for the first `required` writes, then return rows.
 
         Raises:
-            StoreError: of another incarnation, or the writes did not happen in time, or
-                cannot happen any more.
+            StoreError: the incarnation differs, or the writes did not complete in time or
+                can no longer complete.
         """
         return self._read(required, incarnation, lambda: self.shard.pull(rows_X, with_mixture))
 
     def dump(self, required: int, incarnation: int, rows_X: Tensor) -> list[Tensor]:
-        """Rows of all tables of the shard, as `pull` waits for them and raises."""
+        """Return rows of all tables of the shard; wait and raise like `pull`."""
         return self._read(
             required,
             incarnation,
@@ -140,7 +139,7 @@ class ShardServer:
         )
 
     def leave(self, worker: int) -> None:
-        """Expect no further parts of a worker: whoever waits for them raises."""
+        """Expect no further parts from a worker: reads that need them raise."""
         with self._changed:
             self._gone.add(worker)
             self._changed.notify_all()
@@ -160,7 +159,7 @@ class ShardServer:
         return self._failure is not None or bool(self._gone & set(self._missing()))
 
     def _missing(self) -> list[int]:
-        """Workers whose part of the next write is not there."""
+        """Return the workers whose part of the next write has not arrived."""
         there = self._waiting.get(self.num_writes, {})
         return [worker for worker in range(self.world) if worker not in there]
 
@@ -182,13 +181,13 @@ class ShardServer:
             )
 
     def _apply_complete(self) -> None:
-        """Let all writes happen whose parts are all there."""
+        """Apply all writes whose parts are complete."""
         while len(self._waiting.get(self.num_writes, ())) == self.world:
             parts = self._waiting.pop(self.num_writes)
             try:
                 apply_parts(self.shard, [parts[worker] for worker in range(self.world)])
             except Exception as error:
-                # Some rows may be written and others not: nobody shall go on with them.
+                # The write may be partial, so the shard refuses all further requests.
                 self._failure = f"write {self.num_writes} failed: {error}"
                 self._changed.notify_all()
                 raise StoreError(self._failure) from error
@@ -199,10 +198,10 @@ class ShardServer:
 
 
 def apply_parts(shard: LocalStore, parts: Sequence[Part]) -> None:
-    """Make the parts of all workers, in rank order, into one write.
+    """Apply the parts of all workers, in rank order, as one write.
 
     Raises:
-        StoreError: the workers want different things.
+        StoreError: the parts are of different writes.
     """
     kind, learn, seen = parts[0].terms
     for worker, part in enumerate(parts):

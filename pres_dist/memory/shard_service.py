@@ -1,4 +1,4 @@
-"""Lets workers use a `ShardServer` over the network, one thread for each of them."""
+"""Network service of a `ShardServer`, with one thread per worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROWS = [torch.empty(0, dtype=torch.int64)]
 
 
 class Columns:
-    """Types and row shapes of what messages carry, for both ends of a link."""
+    """Types and row shapes of the columns in messages, for both ends of a link."""
 
     def __init__(self, layout: ShardLayout) -> None:
         empty = layout.make(0)
@@ -50,7 +50,7 @@ class Columns:
 
 
 def serve_shard(server: ShardServer, layout: ShardLayout, group: Group) -> None:
-    """Answer all workers until the last of them has left or died."""
+    """Answer all workers until the last one has left or disconnected."""
     columns = Columns(layout)
     threads = [
         Thread(target=_serve_worker, args=(server, columns, group, worker), daemon=True)
@@ -72,12 +72,12 @@ def _serve_worker(server: ShardServer, columns: Columns, group: Group, worker: i
             if not header.answer_bytes:
                 lost_write = lost_write or _write(server, columns, worker, header, payload)
             elif lost_write is not None:
-                # Nobody waited for an answer to the write: the next read tells.
+                # Writes have no answer, so the next read reports the error.
                 send_error(group, worker, header, lost_write)
             else:
                 _read(server, columns, group, worker, header, payload)
     except RuntimeError:
-        return  # the worker is gone; whoever needs it will be told
+        return  # the worker has disconnected; reads that need its parts raise
     finally:
         server.leave(worker)
 
@@ -85,7 +85,7 @@ def _serve_worker(server: ShardServer, columns: Columns, group: Group, worker: i
 def _write(
     server: ShardServer, columns: Columns, worker: int, header: Header, payload: Tensor
 ) -> str | None:
-    """Take part in a write; what went wrong, if anything."""
+    """Apply a worker's part of a write; return the error text, if any."""
     try:
         like = _ROWS + columns.written[header.kind]
         rows_X, *written = unpack_columns(payload, like, header.num_rows)
@@ -120,7 +120,7 @@ def _read(
     except (StoreError, IndexError, RuntimeError) as error:
         send_error(group, worker, header, str(error))
         return
-    # No write can have happened since: it would need a part of this worker.
+    # No write can have been applied since: it would need a part from this worker.
     send_answer(group, worker, header, server.shard.version, found)
 
 
@@ -135,18 +135,18 @@ def host_shard(
     address: str | None = None,
     answer_s: float | None = None,
 ) -> None:
-    """The life of a shard: meet the workers, answer them until all have left.
+    """Run a shard: join the workers, then answer them until all have left.
 
     Args:
-        rendezvous: where to meet.
+        rendezvous: rendezvous of workers and shards.
         layout: sizes of the rows.
-        num_rows: of this shard.
+        num_rows: number of rows of this shard.
         shard: its number among `num_shards`.
-        world: workers, W.
-        num_shards: S.
-        timeout_s: seconds to wait for the others.
-        address: of this process, for the others; see `join_group`.
-        answer_s: seconds to wait for writes that a read needs; None is as many.
+        world: number of workers, W.
+        num_shards: number of shards, S.
+        timeout_s: seconds to wait for the others to join.
+        address: address at which others reach this process; see `join_group`.
+        answer_s: seconds to wait for writes that a read needs; None uses `timeout_s`.
     """
     set_identity(shard=shard)
     size = world + num_shards

@@ -1,7 +1,7 @@
-"""The memory store whose rows are spread over the workers of a process group.
+"""Row-sharded node memory: rows are distributed over the workers of a process group.
 
-Each node's row is kept by one worker, its owner, in a `LocalStore` over the rows
-of that worker: the shard. All verbs that read or write nodes are collectives.
+Each node's row is stored by one worker, its owner, in a `LocalStore` of that worker's
+rows: the shard. All methods that read or write nodes are collectives.
 
 Shapes: N nodes of the stream, U nodes of a request, X rows that arrive at an owner,
 P distinct rows among them, D memory size, R mailbox slots.
@@ -29,7 +29,7 @@ from pres_dist.pres.statistics import NEGATIVE
 
 @dataclass(frozen=True)
 class _Announced:
-    """What pulls have announced and nobody has delivered yet, oldest first."""
+    """Announced deliveries that are still pending, oldest first."""
 
     written: deque[Delivery] = field(default_factory=deque)
     observed: deque[Delivery] = field(default_factory=deque)
@@ -45,26 +45,25 @@ class _Announced:
 
 
 class ShardedStore:
-    """Node state held by the workers of a process group. See `MemoryStore` for the verbs.
+    """Node state held by the workers of a process group. See `MemoryStore` for the methods.
 
     `pull`, `push`, `deliver` and `observe` are collectives: all workers call
     them in the same order, with the same flags, each with its own distinct ids, which
-    may be none, on the device of the shard. An id outside the stream raises at the
+    may be none, on the device of the shard. An id outside the stream raises on the
     worker that would own it, as in `LocalStore`.
 
-    A pull is two exchanges. A push and an observation are one each where a pull announced
-    them, and two where none did, as a delivery of mail always is. They may be called from
-    any thread, one at a time: what holds all workers to one order must hold all threads of
-    a worker to it.
+    A pull takes two exchanges. A push or an observation takes one exchange if a pull
+    announced it, and two otherwise; a delivery of mail always takes two. Collectives may be
+    called from any thread, one at a time, in the same order on all workers.
 
     In one push several workers may write the same node, each with the events of its own
     time slice: see `merge_rows`. It counts as one transition, and so does an
     observation by several workers.
 
     Args:
-        shard: the rows of this worker: `placement.nodes_of(rank)`, with statistics of
-            as many rows, or none.
-        placement: who keeps what.
+        shard: rows of this worker, `placement.nodes_of(rank)`, with statistics of equally many
+            rows, or none.
+        placement: owner and row of each node.
         group: process group of the workers; None is the default one.
 
     Raises:
@@ -85,7 +84,7 @@ class ShardedStore:
         self.rolling, self.shard = shard.rolling, shard
         self.traffic = Traffic()
         self._announced = _Announced()
-        # Apart, because its blocks have room for many more ids than those of a pull.
+        # Separate, because its blocks need a much larger capacity than those of a pull.
         self._post = RowExchange(placement, group)
 
     def pull(
@@ -102,7 +101,11 @@ class ShardedStore:
         return pulled_of(self._exchange.reply(request, columns, self.traffic.pull), self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
-        """As in `MemoryStore`; ValueError where the nodes are not those announced."""
+        """Replace rows, see `MemoryStore`.
+
+        Raises:
+            ValueError: the nodes differ from the announced ones.
+        """
         columns = vars(state)
         rows_X, received = self._deliver(
             self._announced.written, nodes_U, [*columns.values()], self.traffic.push
@@ -120,7 +123,11 @@ class ShardedStore:
         return self.shard.version
 
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
-        """As in `MemoryStore`; ValueError where the nodes are not those announced."""
+        """Observe transitions, see `MemoryStore`.
+
+        Raises:
+            ValueError: the nodes differ from the announced ones.
+        """
         if not self._observes:
             return  # on all workers alike
         rows_X, (memory_XD, last_update_X) = self._deliver(
@@ -136,7 +143,7 @@ class ShardedStore:
         columns: Sequence[Tensor],
         volume: Volume,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Send rows to their owners: the oldest that were announced, or any where none were."""
+        """Send rows to their owners, as announced; announce them now if nothing is pending."""
         if announced:
             announced[0].check(nodes_U)
             delivery = announced.popleft()

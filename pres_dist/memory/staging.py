@@ -1,7 +1,7 @@
-"""Columns of rows on their way between host and device: one copy for all of them.
+"""Copies of row columns between host and device: one copy for all columns.
 
-Each copy between a GPU and the host costs about as much as a small one: it is started by the
-host, which waits for it. So columns travel as one buffer (`frames.py`).
+Launch and synchronization dominate the cost of a copy between GPU and host. So all columns
+are copied as one buffer (`frames.py`).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from pres_dist.memory.frames import fill_frame, frame_bytes, unpack_columns
 
 
 def to_device(columns: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Return columns of the host on a device; the host goes on before they have arrived.
+    """Copy columns from the host to a device, without waiting for the copy to finish.
 
     Args:
         columns: [U, ...] each.
-        device: returns the columns as they are where this is the CPU.
+        device: target device; for the CPU, the columns are returned as they are.
     """
     if device.type == "cpu":
         return list(columns)
     num_rows = len(columns[0])
-    # Torch gives pinned memory away again once the copy from it is done, not before.
+    # Torch reuses pinned memory only after the copy from it has finished.
     frame_Z = pinned(frame_bytes(columns, num_rows), device)
     fill_frame(frame_Z, columns)
     return unpack_columns(frame_Z.to(device, non_blocking=True), columns, num_rows)
 
 
 def to_host(columns: Sequence[Tensor]) -> list[Tensor]:
-    """Return columns [U, ...] of one device on the host, which waits once for all of them."""
+    """Copy columns [U, ...] from one device to the host, waiting once for all of them."""
     device = columns[0].device
     if device.type == "cpu":
         return list(columns)
@@ -43,8 +43,8 @@ def to_host(columns: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pinned(num_bytes: int, device: torch.device) -> Tensor:
-    """Return bytes [num_bytes] of the host that the device copies from and to by itself.
+    """Return [num_bytes] bytes of page-locked host memory, for asynchronous copies.
 
-    Only CUDA asks for such memory; the host of another device has ordinary one.
+    Only CUDA uses page-locked memory; for other devices the memory is ordinary.
     """
     return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")

@@ -1,9 +1,9 @@
 """Messages between workers and memory shards.
 
-A message is a header of fixed size and, if that says so, a payload of bytes. Messages
-of a worker to a shard arrive in the order in which they were sent. A worker that wants
-an answer says how long that may be, and gets one of exactly that length: it can wait
-for the answer before the shard knows it.
+A message is a header of fixed size, followed by a payload of bytes if the header has a
+nonzero payload size. A worker's messages to a shard arrive in the order in which they
+were sent. A request gives the size of its answer, and the answer has exactly that size:
+the worker can post the receive before the shard has the answer.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pres_dist.memory.frames import fill_frame
 from pres_dist.memory.rendezvous import Group, first_line
 
 FOREVER_S = 10 * 365 * 86_400.0
-"""For a shard that waits for the next message; the end of its worker ends the wait."""
+"""Timeout of a shard waiting for the next message; a worker's exit ends the wait."""
 TEXT_ROOM = 1024
-"""Bytes that an answer has at least, so that there is room for the text of an error."""
+"""Smallest size of an answer in bytes, so that the text of an error fits."""
 
 _TAG = 0
 
 
 class Kind(IntEnum):
-    """What a message asks for. Those of writes are as in `WriteKind`."""
+    """Kind of a message. Kinds of writes have the values of `WriteKind`."""
 
     OBSERVE = 1
     PUSH = 2
@@ -45,17 +45,17 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Header:
-    """Beginning of a message to a shard; all numbers are int64 on the way.
+    """Header of a message to a shard; all numbers are sent as int64.
 
     Attributes:
-        kind: of `Kind`.
-        incarnation: that the message is meant for.
-        number: of a write its own, of a read the writes it must have seen.
-        num_rows: rows in the payload.
-        num_bytes: of the payload.
-        answer_bytes: of the answer after its own header; 0 wants none.
-        flag: of a pull, whether with the mixture; of a push, whether to learn.
-        seen: of a push, the version it was computed from; -1 for the present one.
+        kind: a `Kind`.
+        incarnation: incarnation of the shard that the message is meant for.
+        number: number of a write, or number of writes that a read requires.
+        num_rows: number of rows in the payload.
+        num_bytes: size of the payload.
+        answer_bytes: size of the answer without its header; 0 for no answer.
+        flag: for a pull, whether to return the mixture; for a push, whether to learn.
+        seen: for a push, the version it was computed from; -1 for the current one.
     """
 
     kind: int
@@ -77,13 +77,13 @@ _ANSWER_HEADER = _ANSWER_NUMBERS * 8
 
 
 class Link:
-    """A worker's end of the way to one shard.
+    """A worker's connection to one shard.
 
     Args:
-        group: of all workers and shards.
-        peer: the shard's rank there.
-        name: the shard, in errors.
-        timeout_s: seconds that a message may take to be taken, or an answer to come.
+        group: process group of all workers and shards.
+        peer: rank of the shard in the group.
+        name: name of the shard, for errors.
+        timeout_s: seconds to wait until a message is received, or for an answer.
     """
 
     _MOST_ON_THE_WAY = 16
@@ -94,7 +94,7 @@ class Link:
         self._sent: list[tuple[Work, Tensor]] = []
 
     def tell(self, header: Header, payload: Tensor | None = None) -> None:
-        """Send a message and do not wait for it to arrive."""
+        """Send a message without waiting for it to arrive."""
         if payload is not None and payload.numel():
             header = replace(header, num_bytes=payload.numel())
         with self._clear_errors():
@@ -105,15 +105,16 @@ class Link:
                 self._send(payload)
 
     def ask(self, header: Header, payload: Tensor | None, num_bytes: int) -> Answer:
-        """Send a message that wants an answer of so many bytes.
+        """Send a message that requests an answer of `num_bytes` bytes.
 
-        Raises nothing, so that who asks many can wait for those that do answer.
+        Never raises, so that a caller querying several shards can still collect the other
+        answers.
         """
         header = replace(header, answer_bytes=max(num_bytes, TEXT_ROOM))
         frame = torch.empty(_ANSWER_HEADER + header.answer_bytes, dtype=torch.uint8)
         try:
             with self._clear_errors():
-                # First of all, so that the answer finds its place when it comes.
+                # Post the receive first, so that the answer has a buffer when it arrives.
                 work = self._group.recv([frame], self._peer, _TAG)
             self.tell(header, payload)
         except StoreError as error:
@@ -131,7 +132,7 @@ class Link:
         return version, frame[_ANSWER_HEADER : _ANSWER_HEADER + num_bytes]
 
     def settle(self) -> None:
-        """Wait until all messages have been taken."""
+        """Wait until all messages have been received."""
         with self._clear_errors():
             self._settle(0)
 
@@ -139,7 +140,7 @@ class Link:
         self._sent.append((self._group.send([message], self._peer, _TAG), message))
 
     def _settle(self, most: int) -> None:
-        """Wait until no more than so many messages are on the way."""
+        """Wait until at most `most` messages are in flight."""
         while len(self._sent) > most:
             work, _ = self._sent.pop(0)
             work.wait(self._timeout)
@@ -157,7 +158,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was asked for and may not be there yet, or why it will not come."""
+    """A pending answer, or the error of the request."""
 
     link: Link
     work: Work | StoreError
@@ -165,10 +166,10 @@ class Answer:
     num_bytes: int
 
     def wait(self) -> tuple[int, Tensor]:
-        """Version of the shard, and the bytes asked for.
+        """Wait for the answer; return the version of the shard and the requested bytes.
 
         Raises:
-            StoreError: with the text of the shard, or that it does not answer.
+            StoreError: the shard reported an error, or does not answer.
         """
         if isinstance(self.work, StoreError):
             raise self.work
@@ -176,7 +177,7 @@ class Answer:
 
 
 def receive_message(group: Group, worker: int) -> tuple[Header, Tensor]:
-    """The next message of a worker; RuntimeError when it is gone."""
+    """Receive the next message of a worker; raise RuntimeError if it has disconnected."""
     numbers = torch.empty(_HEADER_NUMBERS, dtype=torch.int64)
     _take(group, numbers, worker)
     header = Header(*numbers.tolist())
@@ -189,7 +190,7 @@ def receive_message(group: Group, worker: int) -> tuple[Header, Tensor]:
 def send_answer(
     group: Group, worker: int, header: Header, version: int, columns: Sequence[Tensor]
 ) -> None:
-    """Answer a message with the columns it asked for."""
+    """Answer a message with the requested columns."""
     message, body = _answer(header, version, text_bytes=0)
     fill_frame(body, columns)
     _send_answer(group, worker, message)
@@ -204,7 +205,7 @@ def send_error(group: Group, worker: int, header: Header, text: str) -> None:
 
 
 def _answer(header: Header, version: int, text_bytes: int) -> tuple[Tensor, Tensor]:
-    """An answer of the length that was asked for, and the part after its header."""
+    """Return an answer of the requested length, and a view of the part after its header."""
     message = torch.empty(_ANSWER_HEADER + header.answer_bytes, dtype=torch.uint8)
     message[:_ANSWER_HEADER].view(torch.int64).copy_(torch.tensor([version, text_bytes]))
     return message, message[_ANSWER_HEADER:]

@@ -3,11 +3,11 @@
 Projecting all K neighbors of a query to keys and values costs K * d_x * A twice.
 Scores and sums are linear in the neighbors, so the projections can move to the
 other side: with x_k = [state | edge | time] of neighbor k and per head
-q' = Wk^T q, the scores are q' . x_k and the result is Wv (sum_k a_k x_k). Equal up
-to rounding to multi-head attention with keys Wk x and values Wv x (key biases
-cancel in the softmax, and the value bias is the next layer's).
+q' = Wk^T q, the scores are q' . x_k and the result is Wv (sum_k a_k x_k). This equals,
+up to rounding, multi-head attention with keys Wk x and values Wv x (key biases
+cancel in the softmax, and the next layer's bias covers the value bias).
 
-Queries of one node at several times differ in their neighbors only, so that q' is
+Queries of one node at several times differ only in their neighbors, so q' is
 computed once for each of the P distinct nodes.
 
 Shapes: Q queries of P nodes, K neighbors, H heads, A embedding size, S state size, d_e
@@ -31,7 +31,7 @@ class TemporalAttention(nn.Module):
     """Multi-head attention of TGN's embedding module (Rossi et al., 2020, section 3.3).
 
     Args:
-        state_dim: S, of queries and neighbors alike.
+        state_dim: S, for both queries and neighbors.
         edge_dim: d_e, 0 for none.
         time_dim: T.
         out_dim: A, a multiple of num_heads.
@@ -60,16 +60,16 @@ class TemporalAttention(nn.Module):
         mask_QK: Tensor,
         place_Q: Tensor | None = None,
     ) -> Tensor:
-        """[Q, A] attended values; zero for a query without neighbors.
+        """Return [Q, A] attended values; zero for a query without neighbors.
 
         Args:
             own_PS: state of the querying nodes.
-            now_1T: phi(0), the time part that all queries share.
+            now_1T: phi(0), the time encoding shared by all queries.
             states: [S] state of each neighbor.
-            edges: [d_e] features of the event that made it a neighbor, or None.
+            edges: [d_e] features of the event with each neighbor, or None.
             times: [T] phi(time of query - time of event).
             mask_QK: False for empty slots.
-            place_Q: row of `own_PS` that belongs to each query; None where they are in order.
+            place_Q: row of `own_PS` for each query; None if rows and queries correspond in order.
         """
         read = [states, times]
         if edges is not None:
@@ -80,8 +80,10 @@ class TemporalAttention(nn.Module):
         )
 
     def _into_neighbor_space(self, own_PS: Tensor, now_1T: Tensor, dims: list[int]) -> list[Tensor]:
-        """q' = Wk^T q for each head, scaled, as [H, P, d] of each part of a neighbor;
-        q = Wq [own state | phi(0)]."""
+        """Return the scaled q' = Wk^T q of each head, as [H, P, d] for each part of a neighbor.
+
+        q = Wq [own state | phi(0)].
+        """
         state_AS, time_AT = self.query.weight.split([own_PS.shape[1], now_1T.shape[1]], dim=1)
         shared_A = F.linear(now_1T, time_AT, self.query.bias)[0]
         projected_PA = F.linear(own_PS, state_AS, shared_A)
@@ -91,7 +93,7 @@ class TemporalAttention(nn.Module):
         return [torch.bmm(projected_HPh, key_Hhd) for key_Hhd in key_Hhx.split(dims, dim=2)]
 
     def _values(self, parts: Sequence[Tensor]) -> Tensor:
-        """Wv applied to each head's sum, whose parts are [H, Q, d]: [Q, A]."""
+        """Apply Wv to each head's sum, given as [H, Q, d] parts; return [Q, A]."""
         value_Hxh = self.value.view(self.num_heads, -1, self.value.shape[1]).transpose(1, 2)
         values = value_Hxh.split([part.shape[2] for part in parts], dim=1)
         values_HQh = torch.bmm(parts[0], values[0])
@@ -101,22 +103,21 @@ class TemporalAttention(nn.Module):
 
 
 def at_queries(rows: Tensor, place_Q: Tensor | None, dim: int = 0) -> Tensor:
-    """The row of each query, out of those of distinct nodes; None: they are in order already."""
+    """Return each query's row from rows of distinct nodes; None means already in order."""
     return rows if place_Q is None else rows.index_select(dim, place_Q)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last axis among unmasked places; all zero where none is unmasked."""
+    """Return the softmax over unmasked places of the last axis; zeros if all are masked."""
     lowest = torch.finfo(scores.dtype).min
     return torch.softmax(scores.masked_fill(~mask, lowest), dim=-1) * mask
 
 
 def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> Sequence[Tensor]:
-    """Sums of neighbors x_k, weighted by softmax(q' . x_k).
+    """Sum the neighbors x_k, weighted by softmax(q' . x_k).
 
-    A neighbor is read in parts, x_k = [state | edge | time], which are never put together
-    into one tensor. Under autocast all are taken to its type first, so that forward and
-    backward agree.
+    The parts of a neighbor, x_k = [state | edge | time], are never concatenated. Under
+    autocast all inputs are cast to its type first, so that forward and backward agree.
 
     Args:
         queries: [H, Q, d] of each part.
@@ -138,10 +139,11 @@ def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> 
 
 
 class _Attend(torch.autograd.Function):
-    """`attend` with its gradient written out.
+    """`attend` with a hand-derived gradient.
 
-    A neighbor's gradient comes through its score and through the sum, and is formed once.
-    Autograd would form two [Q, K, S] tensors, one of them transposed, and add them up.
+    A neighbor's gradient has a term through its score and one through the sum; both are
+    computed in one tensor. Autograd would compute two [Q, K, S] tensors, one of them
+    transposed, and add them.
     """
 
     @staticmethod
@@ -169,14 +171,14 @@ class _Attend(torch.autograd.Function):
 
 
 def _apart(given: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rows]]:
-    """Queries, and the rows of the tables and places that follow them."""
+    """Split arguments into queries, and rows made of the tables and indices that follow."""
     num = len(given) // 3
     pairs = zip(given[num : 2 * num], given[2 * num :], strict=True)
     return given[:num], [Rows(*pair) for pair in pairs]
 
 
 def _scores(queries: Sequence[Tensor], read: Sequence[Rows]) -> Tensor:
-    """[H, Q, K] q' . x_k."""
+    """Return the [H, Q, K] scores q' . x_k."""
     first, *others = (dots(query, rows) for query, rows in zip(queries, read, strict=True))
     for other in others:
         first += other

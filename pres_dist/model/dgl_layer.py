@@ -1,10 +1,10 @@
-"""A convolution of DGL as an embedding layer, over sampled neighbors as a message-flow block.
+"""DGL convolutions as embedding layers, over sampled neighbors as message-flow blocks.
 
-A block is bipartite: an edge for each neighbor, from a node of its own to the query. What
-makes it a neighbor is part of that node: x_k = [state | edge features | phi(age)]. So any
-convolution will do that takes features of both ends as a pair.
+A block is bipartite, with one source node per neighbor and an edge from it to the query.
+The source node's features include those of the event: x_k = [state | edge features |
+phi(age)]. So any convolution that accepts features of both ends as a pair can be used.
 
-Shapes: Q queries, K neighbors, X neighbors in all, S state size, A embedding size.
+Shapes: Q queries, K neighbors, X neighbors of all queries, S state size, A embedding size.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class DglLayer(nn.Module):
     """A DGL convolution, merged with the query's own state by a two-layer perceptron.
 
     Args:
-        config: `embedding` names the convolution; `embedding_dim`, and `num_heads` where it
-            has heads.
-        state_dim: S, of queries and neighbors alike.
-        edge_dim: edge features, 0 for none.
+        config: `embedding` names the convolution; `embedding_dim`, and `num_heads` if it has
+            heads, give its size.
+        state_dim: S, for both queries and neighbors.
+        edge_dim: number of edge features, 0 for none.
 
     Raises:
-        ConfigError: DGL is not there, has no such convolution, or it cannot be used so.
+        ConfigError: DGL is not installed, has no such convolution, or the convolution is not
+            usable here.
     """
 
     def __init__(self, config: ModelConfig, state_dim: int, edge_dim: int) -> None:
@@ -57,7 +58,7 @@ class DglLayer(nn.Module):
         hop: Hop,
         time: TimeEncoding,
     ) -> Tensor:
-        """[Q, A] embeddings of the hop's queries."""
+        """Return [Q, A] embeddings of the hop's queries."""
         own_QS = at_queries(own_PS, place_Q)
         parts = neighbor_parts(states, hop, time)
         neighbors_Xx = torch.cat([part[hop.mask_QK] for part in parts], dim=1)
@@ -72,10 +73,10 @@ class DglLayer(nn.Module):
 
 
 def message_flow_block(mask_QK: Tensor) -> Any:
-    """The DGL block of sampled neighbors: X source nodes, row by row, and Q queries.
+    """Create the DGL block of sampled neighbors: X source nodes, row by row, and Q queries.
 
     Args:
-        mask_QK: False for empty slots, which get no node.
+        mask_QK: False for empty slots, which have no source node.
     """
     query_X = mask_QK.nonzero()[:, 0]
     neighbor_X = torch.arange(query_X.numel(), device=mask_QK.device)
@@ -85,16 +86,16 @@ def message_flow_block(mask_QK: Tensor) -> Any:
 
 
 def make_convolution(name: str, sizes: tuple[int, int], out_dim: int, num_heads: int) -> nn.Module:
-    """A convolution of DGL, made and tried.
+    """Create a DGL convolution and test it on a small block.
 
     Args:
-        name: as DGL has it, `dgl.nn.GATv2Conv`.
-        sizes: numbers of a neighbor and of a query.
+        name: name in DGL, such as `dgl.nn.GATv2Conv`.
+        sizes: feature sizes of a neighbor and of a query.
         out_dim: A.
-        num_heads: where it has heads, of A / heads numbers each.
+        num_heads: number of heads, of size A / heads each, if the convolution has heads.
 
     Raises:
-        ConfigError: it is not there, or does not give A numbers a query.
+        ConfigError: it does not exist, or does not return A numbers per query.
     """
     kind = getattr(load_dgl().nn, name.removeprefix(PREFIX), None)
     if kind is None:
@@ -113,7 +114,7 @@ def make_convolution(name: str, sizes: tuple[int, int], out_dim: int, num_heads:
         block = message_flow_block(torch.ones(2, 1, dtype=torch.bool))
         with torch.no_grad():
             result = module(block, (neighbors, queries)).flatten(1)
-    except Exception as error:  # whatever a convolution says to arguments that are not its own
+    except Exception as error:  # convolutions raise many kinds of errors on unsupported arguments
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"model.embedding must be a convolution that takes features of neighbors and queries "

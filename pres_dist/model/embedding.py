@@ -1,4 +1,4 @@
-"""Embedding modules: a node's embedding at a time (TGN, section 3.3).
+"""Embedding modules, which embed a node at a given time (TGN, section 3.3).
 
 Shapes: Q queries of P distinct nodes, K neighbors, U distinct nodes, D memory size, A
 embedding size.
@@ -41,7 +41,7 @@ class AttentionLayer(nn.Module):
         hop: Hop,
         time: TimeEncoding,
     ) -> Tensor:
-        """[Q, A] embeddings of the hop's queries."""
+        """Return [Q, A] embeddings of the hop's queries."""
         attended_QA = self.attention(
             own_PS,
             time(hop.t_Q.new_zeros(1)),
@@ -55,7 +55,7 @@ class AttentionLayer(nn.Module):
         return self.merge_out(torch.relu(self._merged(attended_QA, own_PS, place_Q)))
 
     def _merged(self, attended_QA: Tensor, own_PS: Tensor, place_Q: Tensor | None) -> Tensor:
-        """`merge_in` of [attended | own state]: the own part once a node."""
+        """Apply `merge_in` to [attended | own state], projecting own states once per node."""
         dims = [attended_QA.shape[1], own_PS.shape[1]]
         attended_AA, own_AS = self.merge_in.weight.split(dims, dim=1)
         own_QA = at_queries(F.linear(own_PS, own_AS, self.merge_in.bias), place_Q)
@@ -83,7 +83,7 @@ class SumLayer(nn.Module):
         hop: Hop,
         time: TimeEncoding,
     ) -> Tensor:
-        """[Q, A] embeddings of the hop's queries."""
+        """Return [Q, A] embeddings of the hop's queries."""
         own_QS = at_queries(own_PS, place_Q)
         parts = neighbor_parts(states, hop, time)
         weight_Q1K = hop.mask_QK[:, None].to(own_QS.dtype)
@@ -95,7 +95,7 @@ class SumLayer(nn.Module):
 
 
 def _layer(config: ModelConfig) -> Callable[[ModelConfig, int, int], nn.Module]:
-    """What makes the layers that the configuration names."""
+    """Return the layer class that the configuration names."""
     if config.embedding == "attention":
         return AttentionLayer
     if config.embedding == "sum":
@@ -108,8 +108,8 @@ def _layer(config: ModelConfig) -> Callable[[ModelConfig, int, int], nn.Module]:
 class GraphEmbedding(nn.Module):
     """One or two hops of attention, sum or a DGL convolution over temporal neighbors.
 
-    The innermost layer reads memory; the outer one reads what the inner one made
-    of the queries and of their neighbors, each at its own event's time.
+    The innermost layer reads memory. The outer layer reads the inner layer's embeddings of
+    the queries and of their neighbors, each at the time of its event.
     """
 
     def __init__(self, config: ModelConfig, memory_dim: int, edge_dim: int) -> None:
@@ -121,13 +121,13 @@ class GraphEmbedding(nn.Module):
     def forward(
         self, states_UD: Tensor, nodes: NodeInputs, hops: Sequence[Hop], time: TimeEncoding
     ) -> Tensor:
-        """[Q, A] embeddings of the queries of the first hop.
+        """Return [Q, A] embeddings of the queries of the first hop.
 
         Args:
             states_UD: memory plus node features.
-            nodes: not read here.
-            hops: outermost first; the queries of a later hop are those of the one
-                before followed by its neighbors.
+            nodes: unused.
+            hops: hops, outermost first; a later hop's queries are the previous hop's queries
+                followed by its neighbors.
             time: phi.
         """
         innermost = hops[-1]
@@ -146,8 +146,8 @@ class GraphEmbedding(nn.Module):
 class MemoryEmbedding(nn.Module):
     """The memory itself, or drifted in time (JODIE's projection: (1 + w dt) * s).
 
-    The time since the last update enters as log(1 + units), so that a node which
-    was silent for years is not thrown out of range.
+    The time since the last update enters as log(1 + units), so that a node that was
+    inactive for years stays in range.
     """
 
     def __init__(self, config: ModelConfig, memory_dim: int, edge_dim: int) -> None:
@@ -159,7 +159,7 @@ class MemoryEmbedding(nn.Module):
     def forward(
         self, states_UD: Tensor, nodes: NodeInputs, hops: Sequence[Hop], time: TimeEncoding
     ) -> Tensor:
-        """[Q, A] embeddings of the queries of the first hop."""
+        """Return [Q, A] embeddings of the queries of the first hop."""
         index_Q = hops[0].index_Q
         states_QD = states_UD.index_select(0, index_Q)
         if self.drift is not None:
@@ -170,18 +170,18 @@ class MemoryEmbedding(nn.Module):
 
 
 def build_embedding(config: ModelConfig, state_dim: int, edge_dim: int) -> nn.Module:
-    """The embedding module that the configuration names."""
+    """Build the embedding module that the configuration names."""
     if config.embeds_neighbors:
         return GraphEmbedding(config, state_dim, edge_dim)
     return MemoryEmbedding(config, state_dim, edge_dim)
 
 
 def build_message_embedding(config: ModelConfig, state_dim: int, edge_dim: int) -> nn.Module | None:
-    """Attention that makes what messages hold of an endpoint, where scores have none (DyRep).
+    """Build the message embedding of a model whose scores use no attention (DyRep), or None.
 
-    No gradient comes back through the store that mail lies in, so its weights stay as they
-    were drawn, and dropout would be noise: as in the authors' TGN, which cuts the gradient
-    of stored messages after every batch.
+    No gradient flows through stored mail, so the weights keep their random initialization,
+    and dropout would only add noise. The authors' TGN also cuts the gradient of stored
+    messages after every batch.
     """
     if not num_message_hops(config):
         return None
@@ -190,18 +190,18 @@ def build_message_embedding(config: ModelConfig, state_dim: int, edge_dim: int) 
 
 
 def num_hops(config: ModelConfig) -> int:
-    """Hops of neighbors that the embedding reads."""
+    """Return the number of hops of neighbors that the embedding reads."""
     return config.num_layers if config.embeds_neighbors else 0
 
 
 def num_message_hops(config: ModelConfig) -> int:
-    """Hops that embeddings for messages read beside those for scores; 0 where these serve both."""
+    """Return the hops of separate message embeddings; 0 if there are none."""
     own = config.message_endpoint == "embedding" and not num_hops(config)
     return config.num_layers if own else 0
 
 
 def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
-    """Rows to work on, and which of them is each query's; None: one each, in order."""
+    """Return the distinct rows and each query's index into them; None if all are distinct."""
     once = repeated(index_Q, num_rows)
     if once.rows_P.numel() == index_Q.numel():
         return index_Q, None

@@ -1,9 +1,9 @@
 """A link decoder that also reads the event log.
 
-Memory lags behind: within a temporal batch it knows no event of the batch. The log lags behind
-nothing, and holds what a memory cannot, the past of the pair itself. TNCN (Zhang et al., 2024)
-adds common neighbors to TGN; counts and ages of pairs are those that EdgeBank (Poursafaei et al.,
-2022) and popularity baselines use.
+Memory is stale: within a temporal batch it includes no event of the batch. The log is always
+current, and holds the history of the pair itself, which memory cannot. TNCN (Zhang et al.,
+2024) adds common neighbors to TGN; EdgeBank (Poursafaei et al., 2022) and popularity baselines
+use the counts and ages of pairs.
 
 Shapes: B sources, M candidates of each, A embedding size, S state size, F numbers.
 """
@@ -20,17 +20,17 @@ from pres_dist.model.decoder import LinkDecoder
 
 _HIDDEN = 64
 _SMALLEST_SCALE = 0.1
-"""A number that hardly varies in training is not blown up to a variance of 1."""
+"""Smallest deviation to divide by, so that a nearly constant number is not amplified."""
 
 
 @dataclass(frozen=True)
 class Past:
-    """What the log says of B sources with M candidates each.
+    """Event-log inputs of B sources with M candidates each.
 
     Attributes:
         numbers_BMF: float32 counts, shares and ages.
-        common_BMS: sum of the states of common neighbors, with gradient; None where none are read.
-        num_common_BM: float32 number of common neighbors; likewise.
+        common_BMS: sum of the states of common neighbors, with gradient; None if not read.
+        num_common_BM: float32 number of common neighbors; None if not read.
     """
 
     numbers_BMF: Tensor
@@ -43,13 +43,13 @@ class HistoryDecoder(nn.Module):
 
         logit = link(z_u, z_v) + mlp([numbers, log(1 + c), sum of states of c common neighbors])
 
-    Numbers are standardized by constants of the training split, which are saved with the weights.
+    Numbers are standardized with constants of the training split, saved with the weights.
 
     Args:
         dim: embedding size A.
-        dropout: on hidden layers.
+        dropout: dropout rate of the hidden layers.
         num_numbers: F.
-        common_dim: state size S, perhaps 0; None where no common neighbors are read.
+        common_dim: state size S, may be 0; None to read no common neighbors.
     """
 
     shift_F: Tensor
@@ -69,7 +69,7 @@ class HistoryDecoder(nn.Module):
 
     @torch.no_grad()
     def standardize(self, numbers_nF: Tensor) -> None:
-        """Take mean and deviation of numbers of training events."""
+        """Set the standardization constants to mean and deviation over training events."""
         if not numbers_nF.shape[0]:
             return
         wide_nF = numbers_nF.double()
@@ -77,7 +77,7 @@ class HistoryDecoder(nn.Module):
         self.scale_F.copy_(wide_nF.std(0, correction=0).clamp(min=_SMALLEST_SCALE).reciprocal())
 
     def forward(self, sources_BA: Tensor, destinations_BMA: Tensor, past: Past) -> Tensor:
-        """[B, M] logits of each source with its M candidate destinations."""
+        """Return [B, M] logits of each source with its M candidate destinations."""
         inputs = [(past.numbers_BMF - self.shift_F) * self.scale_F]
         if past.num_common_BM is not None:
             inputs.append(past.num_common_BM.log1p()[:, :, None])

@@ -1,9 +1,8 @@
 """APAN's memory updater: attention of a node's memory over its mailbox.
 
 Wang et al., APAN: Asynchronous Propagation Attention Network for Real-time Temporal
-Graph Embedding, SIGMOD 2021 (encoder). The mailbox holds the mails of the node's own
-events and of its neighbors', so that what other models read from the graph when they
-score is here already.
+Graph Embedding, SIGMOD 2021 (encoder). The mailbox holds mail of the node's own
+events and of its neighbors' events, so that scoring needs no neighbor reads.
 
 Shapes: U nodes, R mailbox slots, D memory size, T time encoding.
 """
@@ -25,15 +24,15 @@ from pres_dist.model.updater import MailContext, MeasuredMemory
 class MailAttention(nn.Module):
     """s(t2) = MLP(LayerNorm(s(t1) + attention(s(t1), mails))).
 
-    t2 is the time of the newest mail. A mail is described by [both endpoints' memory,
-    added up | edge features | whether the node was an endpoint | phi(age)], its age
-    being that at the beginning of the temporal batch. A node whose newest mail is not
-    newer than its memory keeps it: the same mails move it once.
+    t2 is the time of the newest mail. A mail's features are [sum of both endpoints'
+    memories | edge features | whether the node was an endpoint | phi(age)], with its age
+    at the start of the temporal batch. A node whose newest mail is not newer than its
+    memory keeps its memory, so each mail updates it only once.
 
     Args:
-        config: heads and dropout.
-        memory_dim: D, a multiple of the heads.
-        edge_dim: edge features, 0 for none.
+        config: number of heads, and dropout.
+        memory_dim: D, a multiple of the number of heads.
+        edge_dim: number of edge features, 0 for none.
         time_encoding: phi.
     """
 
@@ -51,7 +50,7 @@ class MailAttention(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, state: NodeState, context: MailContext) -> MeasuredMemory:
-        """Memory of the nodes after their mail."""
+        """Return the memory of the nodes after applying their mail."""
         assert context.own_UR is not None
         assert context.now is not None
         full_UR = state.mail_event_UR != NO_EVENT

@@ -1,4 +1,4 @@
-"""From mail to message: the raw message of TGN and its message functions."""
+"""TGN's raw messages, built from mail, and its message functions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class MessageFunction(nn.Module):
 
     The raw message of an event for one endpoint is
     [own memory | other's memory | edge features | phi(t - last update)]; with
-    `message_endpoint: embedding` the other's embedding at the event stands in for its memory.
+    `message_endpoint: embedding` the other's embedding at the event replaces its memory.
 
     Args:
-        config: which function, and the size of its result.
+        config: kind of message function, and its output size.
         memory_dim: D.
-        edge_dim: edge features, 0 for none.
+        edge_dim: number of edge features, 0 for none.
         time_encoding: phi.
     """
 
@@ -40,21 +40,21 @@ class MessageFunction(nn.Module):
             )
 
     def forward(self, own: Tensor, rest: Tensor) -> Tensor:
-        """Messages [..., out_dim] of raw messages.
+        """Compute messages [..., out_dim] from raw messages.
 
         Args:
             own: [..., D] memory of the receiving node.
-            rest: what `rest` gives of the others.
+            rest: the other parts, as returned by `rest`.
         """
         raw = torch.cat([own, rest], dim=-1)
         return raw if self.mlp is None else self.mlp(raw)
 
     def rest(self, other: Tensor, edge_features: Tensor | None, elapsed: Tensor) -> Tensor:
-        """[..., raw size - D] raw messages without the own memory.
+        """Build the [..., raw size - D] raw messages without the own memory.
 
         Args:
-            other: [..., D] memory or embedding of the other endpoint when the event happened.
-            edge_features: [..., d_e] of the event, or None.
+            other: [..., D] memory or embedding of the other endpoint at the time of the event.
+            edge_features: [..., d_e] features of the event, or None.
             elapsed: [...] int64 time from the receiver's last update to the event.
         """
         encoded = self.time_encoding(elapsed)

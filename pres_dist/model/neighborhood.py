@@ -1,4 +1,4 @@
-"""What the embedding of a query reads, as indices into the batch's distinct nodes.
+"""Inputs of query embeddings, as indices into the batch's distinct nodes.
 
 Shapes: Q queries of P distinct nodes, K neighbors, U distinct nodes of the batch.
 """
@@ -16,11 +16,11 @@ from pres_dist.model.time_encoding import TimeEncoding
 
 @dataclass(frozen=True)
 class Repeated:
-    """Rows that are read more than once: work on each of them can be done once.
+    """Distinct rows among repeated reads, so that each row is processed once.
 
     Attributes:
         rows_P: the distinct rows, ascending.
-        place_Q: where in `rows_P` each reader's row is.
+        place_Q: index of each read's row in `rows_P`.
     """
 
     rows_P: Tensor
@@ -28,7 +28,7 @@ class Repeated:
 
 
 def repeated(index_Q: Tensor, num_rows: int) -> Repeated:
-    """The distinct ones of indices below `num_rows`; without sorting, which costs more."""
+    """Return the distinct indices, all below `num_rows`, without a costly sort."""
     read_U = torch.zeros(num_rows, dtype=torch.bool, device=index_Q.device)
     read_U[index_Q] = True
     place_U = read_U.cumsum(0) - 1
@@ -43,7 +43,7 @@ class Hop:
         index_Q: row of the query's node among the batch's distinct nodes.
         t_Q: int64 time of the query.
         index_QK: rows of the neighbors.
-        t_QK: int64 times of the events that made them neighbors.
+        t_QK: int64 times of the events with the neighbors.
         edges: features of those events, or None.
         mask_QK: False for empty slots.
     """
@@ -58,7 +58,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class NodeInputs:
-    """What is known of the batch's distinct nodes.
+    """Features of the batch's distinct nodes.
 
     Attributes:
         memory_UD: updated memory, with gradient.
@@ -72,6 +72,6 @@ class NodeInputs:
 
 
 def neighbor_parts(states: Rows, hop: Hop, time: TimeEncoding) -> list[Tensor]:
-    """[Q, K, ...] what is known of each neighbor: its state, the event's features, its age."""
+    """Return the [Q, K, ...] parts of each neighbor: state, event features, encoded age."""
     edges = [] if hop.edges is None else [hop.edges.dense()]
     return [states.dense(), *edges, time(hop.t_Q[:, None] - hop.t_QK)]

@@ -1,9 +1,9 @@
-"""States of queries that know of the pending events of their node.
+"""Query states that include the pending events of their node.
 
 The memory that a temporal batch reads is from before the batch. A query's node may have
-events between that and the query; they can be predicted, as earlier ones were (PRES), or
-applied by the updater for this query alone. What is written does not change: the
-messages of the batch are applied when the next one reads them.
+events between that time and the query. Their effect can be predicted from earlier events
+(PRES), or the updater can apply them for this query only. The written state does not
+change: the messages of the batch are applied when the next batch reads them.
 
 Shapes: U distinct nodes, Q queries, K neighbors, D memory size.
 """
@@ -24,11 +24,11 @@ from pres_dist.pres.transitions import TransitionRows
 
 @dataclass(frozen=True)
 class Unread:
-    """Events of nodes that their memory does not know yet (any shape).
+    """Events of nodes that their memory does not include yet (any shape).
 
     Attributes:
-        elapsed: int64 time from the last update to the newest of them; 0 without any.
-        count: int64 number of them.
+        elapsed: int64 time from the last update to the newest of these events; 0 if none.
+        count: int64 number of these events.
     """
 
     elapsed: Tensor
@@ -42,15 +42,15 @@ def predict_pending(
     transitions: TransitionRows,
     unread_Q: Unread,
 ) -> MeasuredMemory:
-    """Memory of each query's node with its pending events predicted.
+    """Return the memory of each query's node with the predicted effect of pending events.
 
-    They change it as earlier ones did, times a weight that is learned and starts at 0.
+    The change is predicted from earlier events, times a learned weight that starts at 0.
 
     Args:
         correction: predicts the change.
         nodes: the distinct nodes.
         index_Q: the node of each query.
-        transitions: what the store knows of the nodes.
+        transitions: stored transition statistics of the nodes.
         unread_Q: events of each query's node from the last update to the query.
     """
     assert correction.pending_weight is not None
@@ -69,16 +69,16 @@ def predict_pending(
 
 
 def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int) -> MeasuredMemory:
-    """Memory of each query's node after its last `num` pending events, oldest first.
+    """Apply the last `num` pending events of each query's node to its memory, oldest first.
 
-    The other endpoint's memory is that from before the batch. Events are found among
-    the neighbors of the query, so that none is later than it.
+    The other endpoint's memory is from before the batch. Events are taken from the
+    query's neighbors, so none is later than the query.
 
     Args:
         updater: applies a message.
         nodes: the distinct nodes.
         hop: the queries and their most recent neighbors.
-        num: events at most.
+        num: largest number of events.
     """
     state_QD = nodes.memory_UD.index_select(0, hop.index_Q)
     known_until_Q = last_update_Q = nodes.last_update_U.index_select(0, hop.index_Q)
@@ -101,15 +101,15 @@ def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int)
 def with_own_rows(
     nodes: NodeInputs, hops: Sequence[Hop], own: MeasuredMemory
 ) -> tuple[NodeInputs, list[Hop]]:
-    """Give each query of the first hop a row of its own.
+    """Give each query of the first hop its own row.
 
     Args:
         nodes: the distinct nodes.
-        hops: what the embedding reads.
+        hops: hops that the embedding reads.
         own: memory of each query's node at the time of the query.
 
     Returns:
-        rows of the queries after those of the nodes, and hops that read them.
+        inputs with the queries' rows after the nodes' rows, and hops that read them.
     """
     index_Q = hops[0].index_Q
     num_nodes, num_queries = nodes.memory_UD.shape[0], index_Q.numel()

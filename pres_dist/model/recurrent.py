@@ -1,9 +1,9 @@
-"""Recurrent cells whose input is the node's own memory and something else.
+"""Recurrent cells whose input starts with the node's own memory.
 
-A message begins with the memory that the cell also has as its state, so that two of its
-products are one: W [own | rest] + U own = (W_own + U) own + W_rest rest. What does not
-depend on the memory is computed for all messages at once, also for those that are applied
-one after the other. The parameters are those of torch's cells.
+A message starts with the memory that is also the cell's state, so that two products
+merge into one: W [own | rest] + U own = (W_own + U) own + W_rest rest. The part that does
+not depend on the memory is computed for all messages at once, even for messages that are
+applied sequentially. The parameters are those of torch's cells.
 
 Shapes: X messages or nodes, D memory size, F numbers of the rest.
 """
@@ -18,23 +18,23 @@ Cell = nn.GRUCell | nn.RNNCell
 
 
 def from_rest(cell: Cell, rest_XF: Tensor) -> Tensor:
-    """What a cell makes of the part of its input that follows the own memory."""
+    """Project the part of a cell's input that follows the own memory."""
     return F.linear(rest_XF, cell.weight_ih[:, -rest_XF.shape[1] :], cell.bias_ih)
 
 
 def next_memory(cell: Cell, own_XD: Tensor, given: Tensor) -> Tensor:
-    """[X, D] state of the cell after the input [own | rest].
+    """Return the [X, D] state of the cell after the input [own | rest].
 
     Args:
         cell: a GRU (Cho et al., 2014, as torch computes it) or an Elman cell.
-        own_XD: its state, and the beginning of its input.
-        given: what `from_rest` made of the rest.
+        own_XD: its state, and the first part of its input.
+        given: result of `from_rest` for the rest.
     """
     dim = own_XD.shape[1]
     own_weights = cell.weight_ih[:, :dim]
     if isinstance(cell, nn.RNNCell):
         return torch.tanh(given + F.linear(own_XD, own_weights + cell.weight_hh, cell.bias_hh))
-    # Reset and update gate, then the candidate's two parts, which the reset gate keeps apart.
+    # Reset and update gate, then the candidate's two parts: the reset gate scales only one.
     gates, rest = cell.weight_hh.split([2 * dim, dim])
     weights = torch.cat([own_weights[: 2 * dim] + gates, rest, own_weights[2 * dim :]])
     bias = torch.cat([cell.bias_hh, cell.bias_hh.new_zeros(dim)])

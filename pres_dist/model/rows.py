@@ -1,8 +1,8 @@
-"""Rows of a table that queries read, and the products that attention makes of them.
+"""Table rows that queries read, and the products that attention computes from them.
 
-Neighbors of different queries are often the same node or the same event. On the CPU
-products read the table's rows where they lie, and a [Q, K, d] tensor of them, which
-would be written once and read four times in a step, never exists.
+Neighbors of different queries are often the same node or the same event. On the CPU,
+products read the table's rows in place. This avoids a [Q, K, d] tensor of them, which
+would be written once and read four times in a step.
 
 Shapes: Q queries, H heads, K rows a query, X rows of the table, d numbers a row.
 """
@@ -27,7 +27,7 @@ class Rows:
 
     Attributes:
         table_Xd: the table.
-        index_QK: which of its rows.
+        index_QK: row indices into the table.
     """
 
     table_Xd: Tensor
@@ -35,24 +35,24 @@ class Rows:
 
     @property
     def dim(self) -> int:
-        """Numbers of a row."""
+        """Size of a row."""
         return self.table_Xd.shape[1]
 
     @staticmethod
     def of(dense_QKd: Tensor) -> Rows:
-        """Rows that no two queries share."""
+        """Return rows without sharing between queries."""
         table_Xd = dense_QKd.flatten(0, 1)
         index_X = torch.arange(table_Xd.shape[0], device=dense_QKd.device)
         return Rows(table_Xd, index_X.view(dense_QKd.shape[:2]))
 
     def dense(self) -> Tensor:
-        """[Q, K, d]; index_select, whose backward is far cheaper than that of indexing."""
+        """Return the [Q, K, d] rows; the backward of index_select is far cheaper than indexing's."""
         rows = self.table_Xd.index_select(0, self.index_QK.flatten())
         return rows.view(*self.index_QK.shape, self.table_Xd.shape[1])
 
 
 def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
-    """[H, Q, K] inner product of each head's query with each of its rows; not differentiable."""
+    """Return [H, Q, K] inner products of each head's query and its rows; not differentiable."""
     if not _in_place(queries_HQd, rows):
         return torch.einsum("hqd,qkd->hqk", queries_HQd, rows.dense())
     num_heads, num_queries, dim = queries_HQd.shape
@@ -72,7 +72,7 @@ def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
 
 
 def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
-    """[H, Q, d] sum of each query's rows, weighted for each head; not differentiable."""
+    """Return [H, Q, d] sums of each query's rows, weighted per head; not differentiable."""
     if not _in_place(weights_HQK, rows):
         return torch.einsum("hqk,qkd->hqd", weights_HQK, rows.dense())
     num_heads, num_queries, each = weights_HQK.shape
@@ -86,25 +86,26 @@ def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
 
 
 def sums_of_few(chosen_QK: Tensor, rows: Rows) -> Tensor:
-    """[Q, d] sum of those rows of each query that are chosen, few of all; differentiable."""
+    """Return [Q, d] sums of each query's chosen rows, assumed to be few; differentiable."""
     table_Xd, index_QK = rows.table_Xd, rows.index_QK
     if _in_place(table_Xd, rows):
         query_n, _ = chosen_QK.nonzero(as_tuple=True)
         chosen_nd = table_Xd.index_select(0, index_QK[chosen_QK])
         return table_Xd.new_zeros(index_QK.shape[0], rows.dim).index_add(0, query_n, chosen_nd)
-    # A GPU would wait to be told how many they are.
+    # On a GPU, compacting the rows would synchronize to get their number.
     weights_QK = chosen_QK.to(table_Xd.dtype)
     return F.embedding_bag(index_QK, table_Xd, mode="sum", per_sample_weights=weights_QK)
 
 
 def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
-    """[X, d] what `sums` takes from each row, given back: its transpose; not differentiable.
+    """Scatter to [X, d] rows, the transpose of `sums`; not differentiable.
 
-    A few queries at a time: a [Q, K, d] tensor would not fit into a cache.
+    On the CPU this runs on a few queries at a time: a whole [Q, K, d] tensor would not fit
+    into the cache.
 
     Args:
-        pairs: weights [H, Q, K] and vectors [H, Q, d], of which each row gets the products' sum.
-        rows: who reads which row.
+        pairs: weights [H, Q, K] and vectors [H, Q, d]; each row gets the sum of their products.
+        rows: rows that each query reads.
     """
     table_Xd = torch.zeros_like(rows.table_Xd)
     on_cpu, num_queries = table_Xd.device.type == "cpu", rows.index_QK.shape[0]
@@ -117,7 +118,7 @@ def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
 
 
 def _product(pairs: Sequence[tuple[Tensor, Tensor]], some: slice) -> Tensor:
-    """[Q, K, d] of some queries: each pair's products, added up over heads and pairs."""
+    """Return [Q, K, d] products of some queries, summed over heads and pairs."""
     (weights, vectors), *others = (
         (weights[:, some].permute(1, 2, 0), vectors[:, some].transpose(0, 1))
         for weights, vectors in pairs
@@ -129,23 +130,23 @@ def _product(pairs: Sequence[tuple[Tensor, Tensor]], some: slice) -> Tensor:
 
 
 def _in_place(left: Tensor, rows: Rows) -> bool:
-    """Whether there are kernels that read a table's rows by index, faster than a copy of them."""
-    if torch.compiler.is_exporting():  # which knows no sparse tensors
+    """Return True if there is a kernel that reads rows by index, faster than copying them."""
+    if torch.compiler.is_exporting():  # export does not support sparse tensors
         return False
     wide = left.dtype in (torch.float32, torch.float64)
-    # A sparse matrix has no more entries in a row than columns, not even repeated ones.
+    # A sparse row cannot have more entries than columns, even if entries repeat.
     fits = 0 < rows.index_QK.shape[1] <= rows.table_Xd.shape[0]
     return left.device.type == "cpu" and wide and fits and rows.index_QK.shape[0] > 0
 
 
 def _for_heads(rows: Rows, num_heads: int) -> Tensor:
-    """[H * Q, K] the same rows for each head."""
+    """Repeat the row indices for each head: [H * Q, K]."""
     return rows.index_QK.expand(num_heads, *rows.index_QK.shape).reshape(-1, rows.index_QK.shape[1])
 
 
 @cache
 def _warn_once_in_vain() -> None:
-    """Torch says once a process that its sparse tensors are young; nobody can act on that."""
+    """Trigger and swallow torch's one-off "sparse CSR is in beta" warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ends, nothing = torch.tensor([0, 1]), torch.zeros(1)

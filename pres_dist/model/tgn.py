@@ -1,8 +1,8 @@
-"""A model with PRES: the modules of one training step, in the order in which they run.
+"""TGN with PRES: the modules of one training step, in the order in which they run.
 
 Rossi et al., Temporal Graph Networks for Deep Learning on Dynamic Graphs (2020). Other
-models are other parts of the same framework (`config/kinds.py`).
-The model knows nodes, times and messages. It knows no files, ranks or stores.
+models combine other modules in the same framework (`config/kinds.py`).
+The model handles nodes, times and messages. It is independent of files, ranks and stores.
 
 Shapes: U distinct nodes of a batch, D memory size, B events, M candidates.
 """
@@ -39,16 +39,16 @@ from pres_dist.pres.transitions import TransitionRows
 
 @dataclass(frozen=True)
 class UpdatedMemory:
-    """Memory of a batch's distinct nodes after their mail.
+    """Memory of a batch's distinct nodes after applying their mail.
 
     Attributes:
-        memory_UD: what the store is given; with gradient.
-        read_UD: what the embedding reads: the same, but for nodes with unread mail.
+        memory_UD: memory to write to the store, with gradient.
+        read_UD: memory that the embedding reads; differs only for nodes with unread mail.
         last_update_U: int64 time of the newest applied event, or NEVER.
         previous_UD: memory before the mail.
         measured_UD: the updater's own result, before the correction.
-        updated_U: bool, nodes whose mail moved an earlier state forward.
-        corrected: the prediction and correction; None when switched off.
+        updated_U: bool, nodes whose mail updated an earlier state.
+        corrected: the prediction and correction; None if disabled.
     """
 
     memory_UD: Tensor
@@ -61,7 +61,7 @@ class UpdatedMemory:
 
 
 def _initialize(module: nn.Module) -> None:
-    """Glorot normal weights for linear layers, as in the authors' TGN."""
+    """Initialize linear layers with Glorot normal weights, as in the authors' TGN."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_normal_(module.weight)
 
@@ -86,12 +86,12 @@ def _build_decoder(
 
 @dataclass(frozen=True)
 class StreamShape:
-    """What of a stream decides the model's shapes.
+    """Properties of a stream that determine the model's shapes.
 
     Attributes:
-        edge_dim, node_dim: features of events and nodes.
+        edge_dim, node_dim: number of features of events and of nodes.
         time_unit: mean gap between training events.
-        num_log_numbers: what a decoder that reads the event log is told of a pair.
+        num_log_numbers: number of event-log inputs per pair, for a decoder that reads the log.
     """
 
     edge_dim: int
@@ -101,10 +101,10 @@ class StreamShape:
 
 
 class TGN(nn.Module):
-    """Message, updater, correction, embedding and decoder.
+    """Model of message function, updater, correction, embedding and decoder.
 
     Args:
-        model: which parts.
+        model: kinds and sizes of the modules.
         memory: memory size.
         pres: prediction and correction.
         shape: sizes and time unit of the stream.
@@ -131,7 +131,7 @@ class TGN(nn.Module):
         if pres.prediction:
             clock = TransitionClock(pres.clock, shape.time_unit)
             self.correction = PresCorrection(pres, memory.dim, clock)
-        # Without a memory to be added to, node features are the state as they are.
+        # Without memory, the node features are the state.
         state_dim = memory.dim if model.has_memory else shape.node_dim
         self.features: nn.Module | None = None
         if shape.node_dim and model.has_memory:
@@ -157,7 +157,7 @@ class TGN(nn.Module):
             state: rows of the distinct nodes.
             context: times and features of the events in their mail.
             transitions: statistics to predict from; required with PRES prediction.
-            rate_UD: rates drawn from the mixture, in place of its mean.
+            rate_UD: rates sampled from the mixture, instead of its mean.
         """
         if self.updater is None:
             return _without_update(state)
@@ -167,7 +167,7 @@ class TGN(nn.Module):
             start = _after_lost(correction, state, context, transitions, rate_UD)
         measured = self.updater(start, context)
         elapsed_U = elapsed_since(state.last_update_U, measured.last_update_U)
-        # Neither a node's first update nor one without mail moves an earlier state.
+        # Neither a node's first update nor an update without mail changes an earlier state.
         updated_U = (elapsed_U > 0) & (state.mail_event_UR[:, 0] != NO_EVENT)
         memory_UD, corrected = measured.memory_UD, None
         if correction is not None and transitions is not None:
@@ -187,22 +187,23 @@ class TGN(nn.Module):
         )
 
     def embed(self, nodes: NodeInputs, hops: Sequence[Hop]) -> Tensor:
-        """[Q, A] embeddings of the queries of the first hop."""
+        """Return [Q, A] embeddings of the queries of the first hop."""
         return self.embedding(self.states(nodes), nodes, hops, self.time_encoding)
 
     @torch.no_grad()
     def embed_for_messages(
         self, nodes: NodeInputs, hops: Sequence[Hop], embedded_2BA: Tensor
     ) -> Tensor | None:
-        """[2B, D] what messages hold of the endpoints of events; None for their memory.
+        """Return the [2B, D] message contents of event endpoints; None for their memory.
 
-        Each stands at its own event's time. Mail is kept as values, so there is no gradient.
+        Each endpoint is embedded at its event's time. Mail is stored as values, without
+        gradient.
 
         Args:
             nodes: the batch's distinct nodes.
-            hops: neighbors of sources and destinations; read where messages have an
-                embedding of their own.
-            embedded_2BA: the endpoints as `embed` gave them.
+            hops: neighbors of sources and destinations; read if messages have a separate
+                embedding.
+            embedded_2BA: the endpoints' embeddings from `embed`.
         """
         if self.message_endpoint == "memory":
             return None
@@ -211,7 +212,7 @@ class TGN(nn.Module):
         return self.message_embedding(self.states(nodes), nodes, hops, self.time_encoding)
 
     def states(self, nodes: NodeInputs) -> Tensor:
-        """[U, S] memory and features of the distinct nodes, as embeddings read them."""
+        """Return the [U, S] states of the distinct nodes: memory plus features."""
         features_Ud = nodes.features_Ud
         if self.updater is None:
             return nodes.memory_UD if features_Ud is None else features_Ud
@@ -222,11 +223,11 @@ class TGN(nn.Module):
     def score(
         self, sources_BA: Tensor, destinations_BMA: Tensor, past: Past | None = None
     ) -> Tensor:
-        """[B, M] logits that each source meets each of its candidates.
+        """Return [B, M] logits of a link between each source and each of its candidates.
 
         Args:
             sources_BA, destinations_BMA: embeddings.
-            past: what the event log says of them, for a decoder that reads it.
+            past: their event-log inputs, for a decoder that reads the log.
         """
         if isinstance(self.decoder, LinkDecoder):
             return self.decoder(sources_BA, destinations_BMA)
@@ -235,7 +236,7 @@ class TGN(nn.Module):
 
 
 def _without_update(state: NodeState) -> UpdatedMemory:
-    """The rows of nodes that have no memory."""
+    """Return the unchanged rows, for a model without memory."""
     memory_UD, nothing_U = state.memory_UD, torch.zeros_like(state.last_update_U, dtype=torch.bool)
     return UpdatedMemory(
         memory_UD, memory_UD, state.last_update_U, memory_UD, memory_UD, nothing_U, None
@@ -249,9 +250,9 @@ def _after_lost(
     transitions: TransitionRows,
     rate_UD: Tensor | None,
 ) -> NodeState:
-    """The state with a prediction of what the messages without a slot have done to it.
+    """Add the predicted effect of lost messages, which had no slot, to the memory.
 
-    They came between the last update and the oldest message that was kept.
+    They arrived between the last update and the oldest kept message.
     """
     num_kept_U = (state.mail_event_UR != NO_EVENT).sum(1)
     lost_U = state.mail_count_U - num_kept_U
@@ -268,17 +269,18 @@ def predict_unread(
     transitions: TransitionRows,
     unread_U: Unread,
 ) -> UpdatedMemory:
-    """Predict what memory will be once mail that is still under way has been applied.
+    """Predict the memory after mail that is still in flight.
 
-    Where reads lag, a node may have events between its last update and the batch whose
-    mail the read could not see. It is taken to change over that time as it did before.
-    What is written is not predicted: the mail will be applied when it has come.
+    If reads lag, a node may have events between its last update and the batch whose mail
+    the read did not include. The memory is assumed to change over that time as it did
+    before. Only the memory that embeddings read is predicted, not the written one: the
+    mail will be applied once it has arrived.
 
     Args:
         correction: predicts the change.
-        updated: memory after the mail that was seen.
-        transitions: what the store knows of the nodes.
-        unread_U: their events from the last update to the batch.
+        updated: memory after the mail that was read.
+        transitions: stored transition statistics of the nodes.
+        unread_U: events of the nodes from the last update to the batch.
     """
     length_U = correction.clock(unread_U.elapsed, unread_U.count)
     change_UD = correction.predict(updated.memory_UD, length_U, transitions, transitions.rate_UD)

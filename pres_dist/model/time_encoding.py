@@ -13,14 +13,14 @@ from pres_dist.model.rows import Rows
 class TimeEncoding(nn.Module):
     """phi(dt) = cos(dt * w + b), dt in units of `time_unit`; b = 0 when fixed.
 
-    Frequencies start geometric, w_i = a^(-i / a) with a = sqrt(dim) (Cong et al.,
+    Frequencies start as a geometric sequence, w_i = a^(-i / a) with a = sqrt(dim) (Cong et al.,
     GraphMixer, ICLR 2023, equation 1): from one radian a unit down to 10^-dim/10.
-    `learnable` lets them and the phases move (Xu et al., TGAT, ICLR 2020); fixed
-    ones cost no backward pass.
+    `learnable` trains them and the phases (Xu et al., TGAT, ICLR 2020); fixed ones
+    need no backward pass.
 
     Args:
-        dim: numbers in an encoding.
-        time_unit: what one unit of time is, in the stream's own units.
+        dim: size of an encoding.
+        time_unit: length of one unit of time, in the stream's own units.
         learnable: whether w and b are parameters.
     """
 
@@ -41,9 +41,9 @@ class TimeEncoding(nn.Module):
             self.register_buffer("frequencies", frequencies.float())
 
     def rows(self, dt_QK: Tensor) -> Rows:
-        """Encodings of [Q, K] time differences, each distinct one computed once.
+        """Encode [Q, K] time differences, computing each distinct one once.
 
-        Not on a GPU, which would have to wait for their number.
+        On a GPU all are encoded: counting the distinct ones would synchronize.
         """
         if dt_QK.device.type != "cpu" or torch.compiler.is_exporting():
             return Rows.of(self(dt_QK))
@@ -51,7 +51,7 @@ class TimeEncoding(nn.Module):
         return Rows(self(dt_X), place_QK)
 
     def forward(self, dt: Tensor) -> Tensor:
-        """[..., dim] encodings of the int64 time differences [...].
+        """Return [..., dim] encodings of the int64 time differences [...].
 
         The difference is taken in int64 and becomes float only here.
         """

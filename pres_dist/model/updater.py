@@ -1,4 +1,4 @@
-"""Applying mail: aggregation of a node's messages and the recurrent memory updater.
+"""Apply mail: aggregation of a node's messages, and the recurrent memory updater.
 
 Shapes: U nodes, R mailbox slots, D memory size, d_e edge features.
 """
@@ -18,14 +18,15 @@ from pres_dist.model.recurrent import from_rest, next_memory
 
 @dataclass(frozen=True)
 class MailContext:
-    """What the compact mail leaves out, looked up by event id.
+    """Parts of messages that the compact mail omits, looked up by event id.
 
     Attributes:
-        t_UR: int64 times of the mailbox's events; anything in empty slots.
-        edge_features_URd: float32, or None for a stream without.
-        own_UR: bool, whether the node was an endpoint of the event; None where mailboxes
-            hold no others, and likewise:
-        now: int64 scalar, time of the first event of the temporal batch.
+        t_UR: int64 times of the mailbox's events; arbitrary in empty slots.
+        edge_features_URd: float32 edge features, or None for a stream without any.
+        own_UR: bool, whether the node was an endpoint of the event; None without FIFO
+            mailboxes, since other mailboxes hold only the node's own events.
+        now: int64 scalar, time of the first event of the temporal batch; None without FIFO
+            mailboxes.
     """
 
     t_UR: Tensor
@@ -39,7 +40,7 @@ class MeasuredMemory:
     """Memory after applying the mail.
 
     Attributes:
-        memory_UD: float32, with gradient; unchanged where there was no mail.
+        memory_UD: float32, with gradient; unchanged for nodes without mail.
         last_update_U: int64 time of the newest applied event.
     """
 
@@ -51,8 +52,8 @@ class MemoryUpdater(nn.Module):
     """Applies the mailbox of each node to its memory (TGN, sections 3.1 and 3.2).
 
     `last` uses the newest message; `mean` averages the messages of the mailbox;
-    `sequential` applies them one after the other, oldest first, each to the memory
-    that the one before left.
+    `sequential` applies them one by one, oldest first, each to the memory after the
+    previous one.
 
     Args:
         config: aggregator and recurrent cell.
@@ -70,8 +71,8 @@ class MemoryUpdater(nn.Module):
         self.cell = cell(message_function.out_dim, memory_dim)
 
     def forward(self, state: NodeState, context: MailContext) -> MeasuredMemory:
-        """Memory of the nodes after their mail."""
-        if state.mail_event_UR.shape[1] == 1:  # all three are the same, and this is cheaper
+        """Return the memory of the nodes after applying their mail."""
+        if state.mail_event_UR.shape[1] == 1:  # all three aggregators agree, and this one is cheapest
             return self._last(state, context)
         if self.aggregator == "sequential":
             return self._sequential(state, context)
@@ -94,7 +95,7 @@ class MemoryUpdater(nn.Module):
         )
 
     def _sequential(self, state: NodeState, context: MailContext) -> MeasuredMemory:
-        """Slot after slot, each for the nodes that have a message there: few have many."""
+        """Apply messages slot by slot, only to nodes with a message there: few nodes have many."""
         full_UR = state.mail_event_UR != NO_EVENT
         before_UR = torch.cat([state.last_update_U[:, None], context.t_UR[:, :-1]], dim=1)
         features = context.edge_features_URd
@@ -122,10 +123,10 @@ class MemoryUpdater(nn.Module):
         """Apply one message to each of some rows.
 
         Args:
-            measured: all rows, as earlier messages left them.
-            rows_M: which of them, distinct.
+            measured: all rows, after earlier messages.
+            rows_M: distinct rows that receive a message.
             other_MD: memory of the other endpoint.
-            edge_features_Md: of the event, or None.
+            edge_features_Md: features of the event, or None.
             t_M: int64 time of the event.
         """
         elapsed_M = elapsed_since(measured.last_update_U.index_select(0, rows_M), t_M)
@@ -138,7 +139,7 @@ class MemoryUpdater(nn.Module):
         if not torch.compiler.is_compiling() and not rows_M.numel():
             return measured
         own_MD = measured.memory_UD.index_select(0, rows_M)
-        # In bfloat16 under autocast.
+        # Under autocast the cell returns bfloat16.
         updated_MD = self._next(own_MD, given).to(own_MD.dtype)
         return MeasuredMemory(
             measured.memory_UD.index_copy(0, rows_M, updated_MD),
@@ -146,12 +147,12 @@ class MemoryUpdater(nn.Module):
         )
 
     def _given(self, other: Tensor, edge_features: Tensor | None, elapsed: Tensor) -> Tensor:
-        """What of a message does not depend on the node's own memory, as far as it goes."""
+        """Precompute the part of a message that does not depend on the node's own memory."""
         rest = self.message_function.rest(other, edge_features, elapsed)
         return rest if self.message_function.mlp is not None else from_rest(self.cell, rest)
 
     def _next(self, own: Tensor, given: Tensor) -> Tensor:
-        """Memory after a message, of which `_given` made what it could."""
+        """Return the memory after a message that `_given` has precomputed."""
         if self.message_function.mlp is not None:
             return self.cell(self.message_function(own, given), own)
         return next_memory(self.cell, own, given)
@@ -184,7 +185,7 @@ class MemoryUpdater(nn.Module):
 
 
 def _slot(rows: Tensor, slot_U: Tensor) -> Tensor:
-    """The chosen slot of each node: [U, R, ...] -> [U, ...]."""
+    """Select the chosen slot of each node: [U, R, ...] -> [U, ...]."""
     if rows.shape[1] == 1:
         return rows[:, 0]
     return rows[torch.arange(rows.shape[0], device=rows.device), slot_U]
