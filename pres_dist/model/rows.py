@@ -46,7 +46,7 @@ class Rows:
         return Rows(table_Xd, index_X.view(dense_QKd.shape[:2]))
 
     def dense(self) -> Tensor:
-        """Return the [Q, K, d] rows; the backward of index_select is far cheaper than indexing's."""
+        """Copy the rows to [Q, K, d] by index_select: the backward of [] is far more expensive."""
         rows = self.table_Xd.index_select(0, self.index_QK.flatten())
         return rows.view(*self.index_QK.shape, self.table_Xd.shape[1])
 

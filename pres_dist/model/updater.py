@@ -72,7 +72,7 @@ class MemoryUpdater(nn.Module):
 
     def forward(self, state: NodeState, context: MailContext) -> MeasuredMemory:
         """Return the memory of the nodes after applying their mail."""
-        if state.mail_event_UR.shape[1] == 1:  # all three aggregators agree, and this one is cheapest
+        if state.mail_event_UR.shape[1] == 1:  # all three agree; this is cheapest
             return self._last(state, context)
         if self.aggregator == "sequential":
             return self._sequential(state, context)

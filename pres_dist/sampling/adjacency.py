@@ -1,10 +1,10 @@
-"""The temporal adjacency: which events of a node come before a query.
+"""Temporal adjacency: the events of each node before a query.
 
-The half-edges of the stream are kept as one sorted tensor of composite keys
+The half-edges of the stream are stored as one sorted tensor of composite keys
 ``node * num_events + event_id``. The history of a node before an event is then a
-contiguous run of it, found for all queries at once by ``torch.searchsorted``:
-no loop, no kernel of its own, the same code on CPU and GPU. `sorted_keys` makes the keys,
-`stored_keys` keeps those of large streams.
+contiguous range, found for all queries at once by ``torch.searchsorted``:
+no loop, no custom kernel, the same code on CPU and GPU. `sorted_keys` computes the keys,
+`stored_keys` caches the keys of large streams.
 
 Shapes: E events, H half-edges (2E less self-loops), Q queries.
 """
@@ -26,19 +26,19 @@ class TemporalAdjacency:
     """Histories of all nodes, in event order, on one device.
 
     A query is a node and ``before``, the id of the first event that it must not
-    see. `first_event_at` turns a time into such a bound, so that events at the
-    query's own time are outside the history and take up none of its places.
-    A self-loop is one event, and stands once in the history of its node.
+    see. `first_event_at` maps a time to such a bound, so that events at the query's
+    own time are outside the history.
+    A self-loop is one event, and appears once in the history of its node.
 
     Args:
         stream: the events.
-        tables: their columns on the device where the adjacency is to live.
-        keep: [E] bool, False for events that no history may contain; all when None.
-        home: where the keys are, as in `SamplingConfig.adjacency`. From disk and on the CPU they
-            are a memory map.
+        tables: their columns, on the device of the adjacency.
+        keep: [E] bool, False for events to exclude from histories; None keeps all.
+        home: location of the keys, as in `SamplingConfig.adjacency`. On disk and with a CPU
+            device, the keys are a memory map.
 
-    Raises:
-        DataError: too many nodes x events, or keys that are to be on disk cannot be.
+        Raises:
+            DataError: too many nodes x events, or the keys cannot be stored on disk as asked.
     """
 
     def __init__(
@@ -60,41 +60,41 @@ class TemporalAdjacency:
         return self._keys_H.numel()
 
     def first_event_at(self, t_Q: Tensor) -> Tensor:
-        """Id of the first event at or after each time: the bound of a query at that time."""
+        """Return the id of the first event at or after each time: the bound of a query then."""
         return torch.searchsorted(self._tables.t_E, t_Q)
 
     def first_event_after(self, t_Q: Tensor) -> Tensor:
-        """Id of the first event later than each time."""
+        """Return the id of the first event later than each time."""
         return torch.searchsorted(self._tables.t_E, t_Q, right=True)
 
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
-        """Positions [start, end) of each node's half-edges with since <= event id < before."""
+        """Return positions [start, end) of each node's events with since <= event id < before."""
         base_Q, known_Q = self._base(nodes_Q)
         bounds = torch.stack([base_Q + since, base_Q + before_Q.clamp(min=since)])
         start_Q, end_Q = torch.searchsorted(self._keys_H, bounds)
         return start_Q, torch.where(known_Q, end_Q, start_Q) if known_Q is not None else end_Q
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
-        """Event id at positions of the nodes' histories (same shape)."""
+        """Return the event ids at positions of the nodes' histories (same shape)."""
         if not self.num_half_edges:  # no event was kept: there is no position to read
             return torch.zeros_like(positions)
         base, _ = self._base(nodes)
         return self._keys_H[positions] - base
 
     def other_endpoint(self, nodes: Tensor, events: Tensor) -> Tensor:
-        """The endpoint of each event that is not the given one; itself for a self-loop."""
+        """Return the endpoint of each event that is not the given one; itself for a self-loop."""
         flat = events.flatten()
         ends = (column.index_select(0, flat) for column in (self._tables.src_E, self._tables.dst_E))
         src, dst = (end.view(events.shape) for end in ends)
         return src ^ dst ^ nodes
 
     def times(self, events: Tensor) -> Tensor:
-        """int64 times of events (same shape)."""
+        """Return the int64 times of events (same shape)."""
         return self._tables.times(events)
 
     @property
     def endpoints(self) -> tuple[Tensor, Tensor]:
-        """[E] sources and destinations of all events, those that no history contains too."""
+        """[E] sources and destinations of all events, including those excluded from histories."""
         return self._tables.src_E, self._tables.dst_E
 
     @property

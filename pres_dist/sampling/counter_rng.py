@@ -1,8 +1,8 @@
 """A counter-based random generator: a draw is a pure function of its key.
 
-A stateful generator gives another draw when a batch is cut in another way, so
-one worker and several could not compute the same thing. Here the draw for an
-event depends on (seed, purpose, epoch, event id, slot) alone. The function is
+With a stateful generator, draws would depend on how a batch is sliced, so one worker
+and several could not compute the same result. Here the draw for an event depends only
+on (seed, purpose, epoch, event id, slot). The function is
 the finalizer of SplitMix64 (Steele, Lea, Flood: OOPSLA 2014) on int64 tensors,
 whose products wrap around modulo 2^64 on every device.
 """
@@ -21,13 +21,13 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 def _signed(x: int) -> int:
-    """The int64 with the same 64 bits."""
+    """Return the int64 with the same 64 bits."""
     x &= _MASK
     return x - (1 << 64) if x >> 63 else x
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical shift; torch's own keeps the sign."""
+    """Shift right logically; torch's own shift is arithmetic."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -45,10 +45,10 @@ def _mix_int(x: int) -> int:
 
 
 class CounterRNG:
-    """Draws keyed by integers fixed at construction and by tensors of counters.
+    """Random generator keyed by integers fixed at construction and by tensors of counters.
 
     Args:
-        key: e.g. (seed, purpose, epoch); other keys give independent draws.
+        key: e.g. (seed, purpose, epoch); different keys give independent draws.
     """
 
     def __init__(self, *key: int) -> None:
@@ -58,7 +58,7 @@ class CounterRNG:
         self._key = _signed(state)
 
     def bits(self, *counters: Tensor) -> Tensor:
-        """64 random bits for each element of the broadcast int64 counters."""
+        """Return 64 random bits for each element of the broadcast int64 counters."""
         state: Tensor | int = self._key
         for counter in counters:
             state = _mix(state + (counter + 1) * _signed(_GOLDEN))
@@ -66,15 +66,15 @@ class CounterRNG:
         return state
 
     def uniform(self, *counters: Tensor) -> Tensor:
-        """Uniform float64 in [0, 1), one for each element of the counters."""
+        """Return uniform float64 in [0, 1), one for each element of the counters."""
         return _shift_right(self.bits(*counters), 11).double() * 2.0**-53
 
     def integers(self, high: Tensor | int, *counters: Tensor) -> Tensor:
-        """Uniform int64 in [0, high); 0 where high is 0. high must be below 2^53."""
+        """Return uniform int64 in [0, high); 0 if high is 0. high must be below 2^53."""
         return (self.uniform(*counters) * high).long()
 
     def normal(self, *counters: Tensor) -> Tensor:
-        """Standard normal float64 by Box and Muller, one an element."""
+        """Return standard normal float64, one per element (Box and Muller)."""
         first = self.uniform(*counters, torch.zeros_like(counters[-1]))
         second = self.uniform(*counters, torch.ones_like(counters[-1]))
         return torch.sqrt(-2 * torch.log1p(-first)) * torch.cos(2 * math.pi * second)

@@ -17,10 +17,10 @@ _INT64_LIMIT = 1 << 63
 
 
 class EventGroups:
-    """How many events a key had before a query, for all queries at once.
+    """Counts of a key's events before a query, for all queries at once.
 
-    Events are kept as one sorted tensor of composite keys ``group * E + event id``, as in
-    `TemporalAdjacency`: one ``torch.searchsorted`` finds how far into its group a query sees.
+    Events are stored as one sorted tensor of composite keys ``group * E + event id``, as in
+    `TemporalAdjacency`: one ``torch.searchsorted`` finds the end of a query's range in its group.
 
     Args:
         key_E: int64 key of each event, in event order.
@@ -43,12 +43,12 @@ class EventGroups:
         self._start_G = size_G.cumsum(0) - size_G
 
     def counts(self, key_Q: Tensor, before_Q: Tensor, *since: Tensor) -> tuple[Tensor, ...]:
-        """Events of each key with id < before; then those of them with id >= each of `since`.
+        """Count each key's events with id < before, and those also with id >= each of `since`.
 
         Args:
-            key_Q: int64; a key that no event has counts 0.
+            key_Q: int64 keys; a key without events counts 0.
             before_Q: id of the first event that the query must not see.
-            since: [Q] each: id of the first event of a window, at most `before_Q`.
+            since: [Q] each, id of the first event of a window, at most `before_Q`.
         """
         group_Q, known_Q = find(self._keys_G, key_Q)
         base_Q = group_Q * self._num_events
@@ -57,7 +57,7 @@ class EventGroups:
         return tuple((seen_Q - start_Q) * known_Q for start_Q in (self._start_G[group_Q], *starts))
 
     def latest(self, key_Q: Tensor, before_Q: Tensor) -> Tensor:
-        """Id of the last event of each key with id < before; -1 where there is none."""
+        """Return the id of each key's last event with id < before; -1 if there is none."""
         group_Q, known_Q = find(self._keys_G, key_Q)
         base_Q = group_Q * self._num_events
         seen_Q = torch.searchsorted(self._composite_E, base_Q + before_Q)
@@ -66,9 +66,10 @@ class EventGroups:
 
 
 class PairKeys:
-    """One int64 for each pair of nodes; -1 for a pair with a node that has no event.
+    """Numbers pairs of nodes with int64 keys.
 
-    Nodes are numbered by rank where the square of their ids would overflow.
+    If the square of the number of nodes would overflow, nodes are numbered by their rank
+    among the nodes with events, and a pair with any other node has the key -1.
 
     Raises:
         DataError: too many nodes with events.
@@ -87,7 +88,7 @@ class PairKeys:
             )
 
     def to(self, device: torch.device) -> PairKeys:
-        """Return the same numbers for nodes on a device."""
+        """Return the same numbering for nodes on another device."""
         if self._present is None:
             return self
         other = copy(self)
@@ -95,19 +96,19 @@ class PairKeys:
         return other
 
     def ordered(self, src: Tensor, dst: Tensor) -> Tensor:
-        """Keys of (src, dst), which have one shape."""
+        """Return the keys of (src, dst), two tensors of the same shape."""
         if self._present is None:
             return src * self._num_nodes + dst
         (first, known), (second, also) = (find(self._present, ids) for ids in (src, dst))
         return torch.where(known & also, first * self._num_nodes + second, -1)
 
     def unordered(self, first: Tensor, second: Tensor) -> Tensor:
-        """Keys that are the same for (a, b) and (b, a)."""
+        """Return keys that are equal for (a, b) and (b, a)."""
         return self.ordered(torch.minimum(first, second), torch.maximum(first, second))
 
 
 def find(sorted_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Place of each id among the sorted ones, and whether it is there."""
+    """Return the index of each id among the sorted ids, and whether the id is present."""
     if sorted_ids.numel() == 0:
         return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     place = torch.searchsorted(sorted_ids, ids.contiguous()).clamp(max=sorted_ids.numel() - 1)

@@ -1,8 +1,8 @@
-"""What the event log says of a source and its candidate destinations at a time.
+"""Event-log features of a source and its candidate destinations at a given time.
 
-A query (u, v, t) reads events strictly before t: also those of its own temporal batch, and none
-of its own time. Every number is a function of the query and of those events alone, so it does not
-depend on how events are cut into batches, slices or workers.
+A query (u, v, t) reads events strictly before t, including those of its own temporal batch.
+Every number is a function of the query and of these events only, so it does not depend on
+how events are divided into batches, slices or workers.
 
 Shapes: B sources, M candidates of each, Q = B * M, F numbers, W recent events of a source, K
 neighbors, L nodes around a source.
@@ -21,11 +21,11 @@ from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.pair_log import PairLog
 
 RECENT_EVENTS = 1000
-"""Last events of the stream that tell what is popular now, as in the popularity baseline."""
+"""Last events of the stream that measure current popularity, as in the baseline."""
 PARTNER_EVENTS = 32
 """Last events of a source whose partners are ranked."""
 NOBODY = -1
-"""Fills places of `LogReads.around_BL` that hold no node."""
+"""Padding value of `LogReads.around_BL`."""
 
 
 _OF_PAIR = {
@@ -54,24 +54,25 @@ _ANSWERED = {
 def numbers_of(bipartite: bool) -> dict[str, str]:
     """Return name and meaning of each number of a pair (u, v) at time t, in order.
 
-    All count events strictly before t. An event of a node has it as source or destination.
+    All numbers are of events strictly before t. A node's events have it as source or
+    destination.
 
     Args:
-        bipartite: whether sources and destinations are two separate sets. Where they are not,
-            events from the destination to the source are counted too.
+        bipartite: whether sources and destinations are disjoint sets. If not, there are also
+            numbers of events from the destination to the source.
     """
     return _OF_PAIR | _OF_ENDS | ({} if bipartite else _ANSWERED)
 
 
 @dataclass(frozen=True)
 class LogReads:
-    """What the log says of B sources with M candidates each.
+    """Event-log features of B sources with M candidates each.
 
     Attributes:
         dst_BM: int64 candidates.
         numbers_BMF: float32, in the order of `numbers_of`.
-        around_BL: int64 sorted nodes that a candidate's neighbors are compared with, NOBODY in
-            empty places; None where no neighbors are read.
+        around_BL: int64 sorted nodes to match a candidate's neighbors with, padded with NOBODY;
+            None if no neighbors are read.
     """
 
     dst_BM: Tensor
@@ -80,14 +81,14 @@ class LogReads:
 
 
 class EventLog:
-    """Reads histories and pairs of a stream.
+    """Reader of node histories and pairs of a stream.
 
     Args:
-        sampler: histories of nodes, and how many neighbors are read.
+        sampler: histories of nodes, and number of neighbors to read.
         pairs: events of pairs.
         tables: columns of the stream.
-        bipartite: whether sources and destinations are two separate sets.
-        common: whether common neighbors are looked for.
+        bipartite: whether sources and destinations are disjoint sets.
+        common: whether to read common neighbors.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class EventLog:
         return other
 
     def read(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor) -> LogReads:
-        """Read what events strictly before a time say of each source with its candidates.
+        """Compute the features of each source and its candidates from events strictly before t.
 
         Args:
             src_B: int64 sources.
@@ -120,16 +121,16 @@ class EventLog:
         return LogReads(dst_BM, self.numbers(src_B, dst_BM, t_B, before_B), around_BL)
 
     def numbers(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor) -> Tensor:
-        """[B, M, F] float32 numbers of events with id < before; ages count to the times."""
+        """Return [B, M, F] float32 numbers from events with id < before; ages are relative to t."""
         columns = self._columns(src_B, dst_BM, t_B, before_B)
         names = numbers_of(self.bipartite)
         return torch.stack([columns[name].float() for name in names], dim=2)
 
     def around(self, src_B: Tensor, before_B: Tensor) -> Tensor:
-        """[B, L] sorted nodes that would be common neighbors of a source and a candidate.
+        """Return the [B, L] sorted possible common neighbors of each source and a candidate.
 
-        Most recent partners of the source; in a bipartite stream most recent partners of these,
-        since only such nodes are partners of a destination.
+        These are the source's most recent partners. In a bipartite stream they are the most
+        recent partners of those, since only such nodes can be partners of a destination.
         """
         sampler, own_B1 = self.sampler, src_B[:, None]
         near = sampler.recent(src_B, before_B)
@@ -145,7 +146,7 @@ class EventLog:
     def _columns(
         self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor
     ) -> dict[str, Tensor]:
-        """[B, M] each number by its name."""
+        """Return the [B, M] values of each number, by name."""
         adjacency, shape = self.sampler.adjacency, dst_BM.shape
         start_B, end_B = adjacency.history(src_B, before_B)
         each = (column[:, None].expand(shape).flatten() for column in (src_B, before_B, t_B, end_B))
@@ -175,13 +176,13 @@ class EventLog:
         end_Q: Tensor,
         total_Q: Tensor,
     ) -> dict[str, Tensor]:
-        """[Q] what events of a pair say, beside the history of the query's source.
+        """Return [Q] numbers of a pair's events, relative to the history of the query's source.
 
         Args:
             pair: source and destination of the events.
-            src_Q, t_Q, before_Q: of the queries.
+            src_Q, t_Q, before_Q: source, time and bound of the queries.
             end_Q: position after the last event of the source.
-            total_Q: events of the source.
+            total_Q: number of events of the source.
         """
         count_Q, latest_Q = self.pairs.before(*pair, before_Q)
         met_Q = count_Q > 0
@@ -197,7 +198,7 @@ class EventLog:
         }
 
     def _of_destinations(self, dst_Q: Tensor, t_Q: Tensor, before_Q: Tensor) -> dict[str, Tensor]:
-        """[Q] what the events of each destination say."""
+        """Return [Q] numbers of each destination's events."""
         adjacency = self.sampler.adjacency
         recent_Q = (before_Q - RECENT_EVENTS).clamp(min=0)
         bounds_2Q = torch.cat([before_Q, recent_Q])
@@ -210,24 +211,24 @@ class EventLog:
         }
 
     def _last(self, nodes_Q: Tensor, start_Q: Tensor, end_Q: Tensor) -> Tensor:
-        """[Q] id of the last event of each node; -1 where it has none."""
+        """Return the [Q] id of the last event of each node; -1 if it has none."""
         some_Q = end_Q > start_Q
         last_Q = self.sampler.adjacency.event_at(nodes_Q, torch.where(some_Q, end_Q - 1, 0))
         return torch.where(some_Q, last_Q, -1)
 
     def _log_age(self, event_Q: Tensor, t_Q: Tensor) -> Tensor:
-        """[Q] float64 logarithm of the time since an event, or since the stream began.
+        """Return the [Q] float64 log of the time since an event, or since the stream began.
 
-        Times are whole numbers and an earlier event is at least 1 away, so that the logarithm
-        resolves gaps of any magnitude.
+        Times are integers, and an earlier event is at least 1 away, so the logarithm resolves
+        gaps of any magnitude.
         """
         t_event_Q = self.tables.times(event_Q.clamp(min=0))
         return (t_Q - t_event_Q).clamp(min=1).double().log()
 
     def _rank(self, src_B: Tensor, start_B: Tensor, end_B: Tensor, dst_BM: Tensor) -> Tensor:
-        """[B, M] 1 / place of each candidate among the source's partners, the last one first.
+        """Return [B, M] reciprocal ranks of candidates among the source's partners, newest first.
 
-        Only partners of the last `PARTNER_EVENTS` events have a place; 0 for others.
+        Only partners in the last `PARTNER_EVENTS` events are ranked; others get 0.
         """
         back_W = torch.arange(1, PARTNER_EVENTS + 1, device=src_B.device)
         position_BW = end_B[:, None] - back_W
@@ -243,8 +244,8 @@ class EventLog:
 
 
 def newest_of_each(nodes_BW: Tensor) -> Tensor:
-    """[B, W] bool, True where a node stands for the first time in its row."""
-    # Stable: of equal nodes the first in the row comes first, too.
+    """Return a [B, W] bool mask of the first occurrence of each node in its row."""
+    # A stable sort keeps the first of equal nodes first.
     order = nodes_BW.sort(dim=1, stable=True)
     first_BW = torch.ones_like(nodes_BW, dtype=torch.bool)
     first_BW[:, 1:] = order.values[:, 1:] != order.values[:, :-1]

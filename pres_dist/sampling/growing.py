@@ -1,4 +1,4 @@
-"""Histories of a stream that goes on: events are appended, none change.
+"""Histories of a growing stream: events are appended and never change.
 
 Shapes: H half-edges of appended events, Q queries.
 """
@@ -13,21 +13,21 @@ from pres_dist.events.growing import GrowingTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
 
 _STRIDE = 1 << 35
-"""Event ids of a composite key."""
+"""Number of event ids per node in a composite key."""
 _MOST_NODES = (1 << 63) // _STRIDE
 
 
 class GrowingAdjacency(TemporalAdjacency):
-    """Histories that go on over appended events; see `TemporalAdjacency`.
+    """Histories that include appended events; see `TemporalAdjacency`.
 
-    A history is that of the stream followed by that of the appended events, which are all
-    later; positions count through both. An append costs a copy of the keys of all events
-    that were appended so far.
+    A history is the node's events in the stream followed by its appended events, which are
+    all later; positions run through both. An append copies the keys of all events appended
+    so far.
 
     Args:
         known: histories of the stream.
-        tables: its columns, which go on.
-        num_nodes: of the stream.
+        tables: its columns, including appended events.
+        num_nodes: number of nodes of the stream.
 
     Raises:
         DataError: too many nodes.
@@ -48,7 +48,7 @@ class GrowingAdjacency(TemporalAdjacency):
         return self._known.num_half_edges + self._late_H.numel()
 
     def append(self, num: int) -> None:
-        """Take in the last `num` events of the tables."""
+        """Add the last `num` events of the tables."""
         first, end = self.num_events, self.num_events + num
         src, dst = self._tables.src_E[first:end], self._tables.dst_E[first:end]
         assert int(torch.maximum(src.max(), dst.max())) < _MOST_NODES
@@ -74,7 +74,7 @@ class GrowingAdjacency(TemporalAdjacency):
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
         if not self._late_H.numel():
             return self._known.event_at(nodes, positions)
-        # A node that stands in a row for all its positions is looked up once.
+        # If one node is expanded over all positions of a row, look it up once.
         once = nodes[..., :1] if nodes.dim() > 1 and nodes.stride(-1) == 0 else nodes
         once = once.contiguous()
         last = torch.full_like(once, self._num_known)
@@ -86,7 +86,7 @@ class GrowingAdjacency(TemporalAdjacency):
         return torch.where(late, self._late_H[place] - once * _STRIDE, known)
 
     def _late(self, nodes: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the appended events of nodes begin, and where those before an event end."""
+        """Return the positions [start, end) of the nodes' appended events before an event."""
         base = nodes * _STRIDE
         bounds = torch.stack([base + self._num_known, base + before])
         start, end = torch.searchsorted(self._late_H, bounds)

@@ -1,7 +1,7 @@
 """Negative destinations of training events, of one kind or a mixture of several.
 
-Every slot of an event draws its kind by counter, as it draws the negative: so a mixture does not
-depend on how events are cut into batches or shared among workers.
+Every slot of an event draws its kind with the counter-based generator that also draws the
+negative, so a mixture does not depend on how events are divided into batches or workers.
 
 Shapes: B events, M negatives an event, n kept events.
 """
@@ -37,16 +37,16 @@ def training_negatives(
     """Return the sampler of `sampling.negatives`.
 
     Args:
-        negatives: a kind, or a mixture.
+        negatives: a kind, or a mixture of kinds.
         stream: the events.
         destinations: [n] sorted ids that may be drawn.
         adjacency: histories that training may see.
         kept: ids of training events.
         train_end: first event after the training split.
-        seed: of the draws.
+        seed: seed of the draws.
 
-    Raises:
-        DataError: fewer than two destinations to choose from.
+        Raises:
+            DataError: fewer than two destinations to choose from.
     """
     shares = shares_of(negatives)
 
@@ -64,13 +64,13 @@ def training_negatives(
 class PopularNegatives:
     """Destinations of the last 1,000 events that training may see.
 
-    An event whose own destination is drawn has a random negative instead.
+    If an event's own destination is drawn, a random negative replaces it.
 
     Args:
-        random: draws random ones.
+        random: sampler of random negatives.
         adjacency: times of events.
         kept: ids of training events.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PopularNegatives:
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
     ) -> Tensor:
-        """[B, M] negatives of the given events, in slots from `first` on."""
+        """Return [B, M] negatives of the events, for slots starting at `first`."""
         random_BM = self._random.sample(src_B, dst_B, events_B, num, epoch, first)
         slot_M = torch.arange(first, first + num, device=src_B.device)
         rng = CounterRNG(self._seed, _PURPOSE_POPULAR, epoch)
@@ -118,9 +118,9 @@ class MixedNegatives:
     """Negatives of several kinds.
 
     Args:
-        samplers: of each kind.
-        shares: of the kinds, which add up to 1.
-        seed: of the draws.
+        samplers: one sampler for each kind.
+        shares: shares of the kinds, which sum to 1.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class MixedNegatives:
 
     @property
     def counts(self) -> Tensor:
-        """[2] negatives that all samplers drew, and those of them that are of their kind."""
+        """[2] number of negatives that all samplers drew, and number that are of their kind."""
         return torch.stack([sampler.counts for sampler in self._samplers]).sum(0)
 
     def num_slots(self, wanted: int) -> int:
@@ -147,7 +147,7 @@ class MixedNegatives:
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
     ) -> Tensor:
-        """[B, M] negatives of the given events, in slots from `first` on."""
+        """Return [B, M] negatives of the events, for slots starting at `first`."""
         slot_M = torch.arange(first, first + num, device=src_B.device)
         rng = CounterRNG(self._seed, _PURPOSE_KIND, epoch)
         kind_BM = torch.searchsorted(self._bounds, rng.uniform(events_B[:, None], slot_M))

@@ -1,11 +1,11 @@
 """Negative destinations, keyed by (seed, epoch, event id).
 
-Random negatives are drawn from the nodes that occur as destinations, so that a
-bipartite task is never made easy by sources. Historical and inductive negatives
-follow Poursafaei et al. (NeurIPS 2022): earlier partners of the same source, met
-in the training split, or met only after it, and not met again at the very time of
-the event, which would make them true destinations. docs/evaluation.md tells what
-differs from other implementations.
+Random negatives are drawn from the nodes that occur as destinations, so that sources
+do not make a bipartite task easy. Historical and inductive negatives follow Poursafaei
+et al. (NeurIPS 2022): earlier partners of the same source, from the training split, or
+only from after it. Partners that the source also has at the time of the event are
+excluded, since they are true destinations. docs/evaluation.md lists the differences
+from other implementations.
 
 Shapes: B events, M negatives an event.
 """
@@ -26,47 +26,47 @@ from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_groups import EventGroups, PairKeys, find
 
 _PURPOSE = 0x6E67
-# Draws from the history before falling back to a random destination: a source
-# whose history is one single partner, the true one, has no historical negative.
+# Number of draws from the history before falling back to a random destination: a source
+# whose only partner is the true one has no historical negative.
 _ATTEMPTS = 4
 _EVENTS_AT_A_TIME = 1 << 24
 
 
 class Negatives(Protocol):
-    """Destinations that each event is ranked among.
+    """Negatives that each event is ranked against.
 
     Attributes:
-        counts: [2] int64, negatives so far, and those of them that are of the kind asked for.
+        counts: [2] int64, number of negatives so far, and number of the requested kind.
     """
 
     counts: Tensor
 
     def num_slots(self, wanted: int) -> int:
-        """Negatives of each event where so many are wanted."""
+        """Return the number of negatives per event if `wanted` are requested."""
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int
     ) -> Tensor:
-        """[B, M] negatives of the given events, a function of their ids."""
+        """Return [B, M] negatives of the given events, a function of their ids."""
 
     def missing(self, events_B: Tensor, num: int) -> Tensor | None:
-        """[B, M] bool, True where an event has fewer negatives; None where none has."""
+        """Return a [B, M] bool mask of missing negatives; None if none are missing."""
 
 
 class NegativeSampler:
-    """Draws M destinations other than the true one for each event.
+    """Sampler of M destinations other than the true one for each event.
 
-    Where a source has no historical or inductive negative, a random one stands in;
-    `counts` tells how many are what was asked for.
+    If a source has no historical or inductive negative, a random one replaces it;
+    `counts` has the number of negatives of the requested kind.
 
     Args:
         kind: random, historical or inductive.
         stream: the events.
         destinations: [n] sorted ids that may be drawn.
         adjacency: histories for the historical and inductive kinds.
-        train_end: first event after the training split; None counts the first half of the events
-            before a query as such.
-        seed: draws are a function of (seed, epoch, event id, slot).
+        train_end: first event after the training split; None treats the first half of the
+            events before a query as the training split.
+        seed: seed; draws are a function of (seed, epoch, event id, slot).
 
     Raises:
         DataError: fewer than two destinations to choose from.
@@ -91,7 +91,7 @@ class NegativeSampler:
         self._train_end = train_end
         self._seed = seed
         self.counts = torch.zeros(2, dtype=torch.int64, device=adjacency.device)
-        """Negatives drawn so far, and those of them that are of the kind asked for."""
+        """Number of negatives drawn so far, and number of the requested kind."""
         if kind != "random":
             src_E, dst_E = adjacency.endpoints
             self._keys = PairKeys(stream, src_E, dst_E)
@@ -100,17 +100,17 @@ class NegativeSampler:
             self._train_pairs = self._keys.unordered(src_E[:train_end], dst_E[:train_end]).unique()
 
     def num_slots(self, wanted: int) -> int:
-        """As many as are wanted."""
+        """Return `wanted`."""
         return wanted
 
     def missing(self, events_B: Tensor, num: int) -> Tensor | None:
-        """None: there is always a random one."""
+        """Return None, since a random negative always exists."""
         return None
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
     ) -> Tensor:
-        """[B, M] negative destinations of the given events, in slots from `first` on."""
+        """Return [B, M] negative destinations of the events, for slots starting at `first`."""
         slot_BM = torch.arange(first, first + num, device=src_B.device)
         slot_BM = slot_BM.expand(src_B.numel(), num)
         event_BM = events_B[:, None].expand_as(slot_BM)
@@ -119,7 +119,7 @@ class NegativeSampler:
         if self._kind == "random":
             self._count(negatives_BM.numel(), negatives_BM.numel())
             return negatives_BM
-        # What is still to be found, as places in the flattened negatives.
+        # Indices of the flattened negatives that are still to be found.
         open_Q = torch.arange(negatives_BM.numel(), device=src_B.device)
         negatives_Q, slot_Q = negatives_BM.flatten(), slot_BM.flatten()
         history = self._history(src_B, events_B)
@@ -139,7 +139,7 @@ class NegativeSampler:
         self.counts[1] += found
 
     def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:
-        """Uniform over the destinations but the true one, by leaving out its place."""
+        """Draw uniformly from the destinations except the true one, by skipping its index."""
         place, listed = find(self._destinations, dst)
         drawn_BM = rng.integers(self._destinations.numel() - listed.long(), event_BM, slot_BM)
         return self._destinations[drawn_BM + (listed & (drawn_BM >= place)).long()]
@@ -147,7 +147,7 @@ class NegativeSampler:
     def _partners(
         self, src_Q: Tensor, dst_Q: Tensor, history: Tensor, draw_Q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """A past partner of each source by a uniform draw over its events, and whether it will do.
+        """Draw a past partner of each source, uniformly over its events, with a validity mask.
 
         Args:
             history: [4, Q] start and end of the positions to draw from, first event at the
@@ -171,7 +171,7 @@ class NegativeSampler:
         return partner_Q, valid_Q
 
     def _history(self, src_B: Tensor, events_B: Tensor) -> Tensor:
-        """[4, B] what `_partners` draws from: the part of the histories that the kind allows."""
+        """Return the [4, B] `history` argument of `_partners`, limited to what the kind allows."""
         t_B = self._adjacency.times(events_B)
         now_B, later_B = self._adjacency.first_event_at(t_B), self._adjacency.first_event_after(t_B)
         train_end = self._train_end
@@ -186,7 +186,7 @@ class NegativeSampler:
 
 
 def destinations_of(stream: EventStream, events: range | np.ndarray | None = None) -> Tensor:
-    """Sorted distinct destinations of some events of the stream, or of all, [n] int64."""
+    """Return the [n] int64 sorted distinct destinations of some or all events of the stream."""
     if events is None:
         events = range(stream.num_events)
     distinct = np.empty(0, dtype=np.int64)

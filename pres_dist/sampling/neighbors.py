@@ -15,7 +15,7 @@ from pres_dist.config.sampling import SamplingConfig
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import CounterRNG
 
-# What separates the draws for neighbors from all others of the same seed.
+# Key that makes neighbor draws independent of all other draws with the same seed.
 _PURPOSE = 0x6E65
 
 
@@ -33,17 +33,17 @@ class Neighbors:
 
 
 class NeighborSampler:
-    """Draws up to K neighbors of each (node, before) query.
+    """Sampler of up to K neighbors of each (node, before) query.
 
-    `recent` takes the last K events. `uniform` takes the whole history when it
-    has at most K events and else a systematic sample: K evenly spaced positions
-    with one random offset a query, so that each earlier event is drawn with
+    `recent` takes the last K events. `uniform` takes the whole history if it
+    has at most K events, and otherwise a systematic sample: K evenly spaced positions
+    with one random offset per query, so that each earlier event is drawn with
     probability K / length and none twice.
 
     Args:
         adjacency: histories to draw from.
         config: number of neighbors and strategy.
-        seed: of the uniform draws.
+        seed: seed of the uniform draws.
     """
 
     def __init__(self, adjacency: TemporalAdjacency, config: SamplingConfig, seed: int) -> None:
@@ -53,13 +53,13 @@ class NeighborSampler:
         self._seed = seed
 
     def over(self, adjacency: TemporalAdjacency) -> NeighborSampler:
-        """The same draws from other histories."""
+        """Return the same sampler over other histories."""
         other = copy(self)
         other.adjacency = adjacency
         return other
 
     def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbors:
-        """Neighbors of each node among its events with id < before."""
+        """Sample neighbors of each node among its events with id < before."""
         start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
         if self._uniform:
             rng = CounterRNG(self._seed, _PURPOSE, epoch)
@@ -71,7 +71,7 @@ class NeighborSampler:
         return self._at(nodes_Q, start_Q, positions_QK)
 
     def recent(self, nodes_Q: Tensor, before_Q: Tensor) -> Neighbors:
-        """The last K of each node's events with id < before, whatever the strategy."""
+        """Return the last K of each node's events with id < before, for any strategy."""
         start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
         return self._at(nodes_Q, start_Q, _last(end_Q, self.num_neighbors))
 
@@ -90,7 +90,7 @@ def _last(end_Q: Tensor, num: int) -> Tensor:
 
 
 def _systematic(start_Q: Tensor, end_Q: Tensor, num: int, offset_Q: Tensor) -> Tensor:
-    """Positions floor((k + offset) * length / num); the last `num` where length <= num."""
+    """Return positions floor((k + offset) * length / num); the last `num` if length <= num."""
     length_Q = (end_Q - start_Q)[:, None]
     slot_K = torch.arange(num, device=end_Q.device)
     spread_QK = ((slot_K + offset_Q[:, None]) * (length_Q.double() / num)).long()

@@ -1,6 +1,6 @@
-"""Negatives that a benchmark has drawn for everybody, stored with the stream.
+"""Fixed negatives of a benchmark, stored with the stream.
 
-Shapes: B events, M negatives an event at most.
+Shapes: B events, at most M negatives an event.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ _PURPOSE = 0x746762
 
 
 class OfficialNegatives:
-    """The stored negatives of the events after training, all of them.
+    """All stored negatives of the events after the training split.
 
-    Their order says nothing, and in TGB's files the historical ones come first. So that the
-    first one, which AP and AUC use, is no special one, each event's row begins at a drawn
-    place.
+    TGB's files list the historical negatives first. AP and AUC use the first negative of
+    each event, so each event's row is rotated to a random start.
 
     Args:
-        stream: one with negatives.
-        train_end: first event that has some.
-        seed: of the drawn places.
-        device: where negatives are wanted.
+        stream: a stream with negatives.
+        train_end: first event with negatives.
+        seed: seed of the random starts.
+        device: device of the returned negatives.
     """
 
     def __init__(
@@ -36,18 +35,18 @@ class OfficialNegatives:
         self._train_end, self._device = train_end, device
         self._rng = CounterRNG(seed, _PURPOSE)
         self.counts = torch.zeros(2, dtype=torch.int64, device=device)
-        """Negatives so far, twice: all are what was asked for."""
+        """Number of negatives so far, twice: all are of the requested kind."""
 
     def num_slots(self, wanted: int) -> int:
-        """All that are stored, however many are wanted."""
+        """Return the number of stored negatives per event, regardless of `wanted`."""
         return int(self._negatives.shape[1])
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int
     ) -> Tensor:
-        """[B, M] the first `num` of the events' rows; the true destination where there are fewer.
+        """Return [B, M] negatives, the first `num` of each row, padded with the true destination.
 
-        Scores of the latter do not count: `missing` tells which.
+        Scores of the padding must be ignored: see `missing`.
         """
         rows_BM = self._rows(events_B, num)
         missing_BM = rows_BM < 0
@@ -55,12 +54,12 @@ class OfficialNegatives:
         return torch.where(missing_BM, dst_B[:, None], rows_BM)
 
     def missing(self, events_B: Tensor, num: int) -> Tensor | None:
-        """[B, M] bool, True where an event has fewer negatives; None where none has."""
+        """Return a [B, M] bool mask of missing negatives; None if none are missing."""
         missing_BM = self._rows(events_B, num) < 0
         return missing_BM if bool(missing_BM.any()) else None
 
     def _rows(self, events_B: Tensor, num: int) -> Tensor:
-        """[B, M] stored negatives from a drawn place on, then -1."""
+        """Return [B, M] stored negatives, rotated to a random start and padded with -1."""
         stored = self._negatives[(events_B - self._train_end).cpu().numpy()]
         stored_BM = torch.from_numpy(stored).to(self._device)
         size_B = (stored_BM >= 0).sum(1)

@@ -1,4 +1,4 @@
-"""The earlier events of a pair of nodes, for all queries at once.
+"""Log of the earlier events of node pairs, for all queries at once.
 
 Shapes: H events in the log, Q queries.
 """
@@ -27,12 +27,12 @@ class PairLog:
 
     Args:
         stream: the events.
-        device: where look-ups take place.
-        keep: [E] bool, False for events that the log may not contain; all when None.
-        home: where the index is, as in `SamplingConfig.adjacency`.
+        device: device of the look-ups.
+        keep: [E] bool, False for events to exclude from the log; None keeps all.
+        home: location of the index, as in `SamplingConfig.adjacency`.
 
-    Raises:
-        DataError: too many nodes or events, or an index that is to be on disk cannot be.
+        Raises:
+            DataError: too many nodes or events, or the index cannot be stored on disk as asked.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class PairLog:
             before_Q: int64 ids.
 
         Returns:
-            [Q] int64 counts, and [Q] int64 ids, -1 where the count is 0.
+            [Q] int64 counts, and [Q] int64 ids, -1 if the count is 0.
         """
         key_Q = self._keys.ordered(src_Q, dst_Q)
         return _last(self._key_H, self._event_H, self._num_events, key_Q, before_Q)
 
 
 class GrowingPairs(PairLog):
-    """A log that goes on over appended events.
+    """A log that includes appended events.
 
-    An append costs a copy of the keys of all events that were appended so far.
+    An append copies the keys of all events appended so far.
 
     Args:
         known: log of the stream.
-        tables: its columns, which go on.
-        num_nodes: of the stream.
+        tables: its columns, including appended events.
+        num_nodes: number of nodes of the stream.
     """
 
     def __init__(self, known: PairLog, tables: GrowingTables, num_nodes: int) -> None:
@@ -79,14 +79,14 @@ class GrowingPairs(PairLog):
         self._late_H = self._start_H = torch.empty(0, dtype=torch.int64, device=tables.device)
 
     def append(self) -> None:
-        """Take in what was appended to the tables since."""
+        """Add the events appended to the tables since the last call."""
         tables, seen, old_H = self._tables, self._seen, self._late_H
         end = tables.t_E.numel()
         key = tables.src_E[seen:end] * _NODES + tables.dst_E[seen:end]
-        new = key.sort(stable=True)  # events of one pair stay in the order of time
+        new = key.sort(stable=True)  # events of one pair stay in time order
         key, event = new.values, new.indices + seen
         start = torch.searchsorted(old_H, key) + torch.searchsorted(key, key)
-        # Pairs of events that were there begin later by the new events of pairs before them.
+        # Old pairs start later by the number of new events of pairs that sort before them.
         moved_H = self._start_H + torch.searchsorted(key, old_H) * _EVENTS
         place = torch.searchsorted(old_H, key, right=True)
         place += torch.arange(key.numel(), device=key.device)
@@ -97,7 +97,7 @@ class GrowingPairs(PairLog):
     def before(self, src_Q: Tensor, dst_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
         known_Q = torch.maximum(src_Q, dst_Q) < self._num_nodes
         query = (src_Q, dst_Q, before_Q.clamp(max=self._first))
-        # A pair with a node that came since has no event before event 0, as no pair has.
+        # For a pair with a new node, query before event 0, where no pair has events.
         count_Q, latest_Q = self._known.before(*(torch.where(known_Q, each, 0) for each in query))
         if not self._late_H.numel():
             return count_Q, latest_Q
@@ -107,7 +107,7 @@ class GrowingPairs(PairLog):
 
 
 def _merged(old_H: Tensor, new: Tensor, place: Tensor) -> Tensor:
-    """Put new rows at their places among the old ones."""
+    """Insert new rows at their places among the old ones."""
     merged = new.new_empty(old_H.numel() + new.numel())
     old = torch.ones_like(merged, dtype=torch.bool)
     old[place] = False
@@ -118,7 +118,7 @@ def _merged(old_H: Tensor, new: Tensor, place: Tensor) -> Tensor:
 def _last(
     key_H: Tensor, event_H: Tensor, base: int, key_Q: Tensor, before_Q: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Count the events of each key before an id in sorted columns; the last, or -1."""
+    """Count each key's events before an id in sorted columns; also return the last, or -1."""
     start_Q, known_Q = find(key_H, key_Q)
     if not key_H.numel():
         return torch.zeros_like(key_Q), torch.full_like(key_Q, -1)

@@ -1,14 +1,14 @@
-"""The sorted keys of a stream's half-edges: in memory, or in a file and bounded memory.
+"""Sorted keys of a stream's half-edges, in memory, or in a file with bounded memory.
 
-A half-edge is an event as one of its endpoints has it, and its key ``row * num_events +
-event_id``. The row is the node, or its rank among the nodes that occur where keys of nodes
-would overflow int64.
+A half-edge is an event as seen from one of its endpoints, and its key is ``row * num_events +
+event_id``. The row is the node, or, if that would overflow int64, its rank among the nodes
+that occur.
 
-In bounded memory, rows are cut into ranges whose keys fit the budget, which their degrees
-tell. So the place of each range in the file is known from the start: one pass over the
-stream writes every key into its range, and then each range is sorted where it lies.
+With bounded memory, rows are divided by degree into ranges whose keys fit the budget. The
+position of each range in the file is then known in advance: one pass over the stream writes
+every key into its range, and then each range is sorted in place.
 
-Shapes: E events, H half-edges (2E less self-loops), R rows, C cells of neighboring rows that are
+Shapes: E events, H half-edges (2E less self-loops), R rows, C cells of adjacent rows that are
 counted together (one row each, unless there are very many), G ranges of cells.
 """
 
@@ -33,17 +33,17 @@ _INT64_LIMIT = 1 << 63
 
 
 class HalfEdges:
-    """The half-edges of a stream, whose keys can be had in order.
+    """The half-edges of a stream, with methods to sort their keys.
 
     A self-loop is one event, and has one half-edge.
 
     Args:
         stream: the events.
-        keep: [E] bool, False for events that are left out; all when None.
+        keep: [E] bool, False for events to exclude; None keeps all.
 
-    Attributes:
-        present_R: sorted nodes that occur, where rows are ranks among them; None where a row is
-            the node.
+        Attributes:
+            present_R: sorted nodes that occur, if rows are ranks among them; None if a row is the
+                node.
 
     Raises:
         DataError: more rows x events than int64 can number.
@@ -56,11 +56,11 @@ class HalfEdges:
         self.present_R = _present_if_needed(stream)
 
     def digest(self) -> str:
-        """SHA-256 of all that decides what the keys are."""
+        """Return the SHA-256 of all inputs that determine the keys."""
         return digest_of(self.stream, self._keep)
 
     def sorted(self) -> np.ndarray:
-        """[H] int64 keys, ascending. They are unique, so any sort will do."""
+        """Return the [H] int64 keys, ascending. They are unique, so the sort need not be stable."""
         keys_H = np.empty(self._most, dtype=INT)
         num = 0
         for keys in self._chunks():
@@ -71,12 +71,13 @@ class HalfEdges:
         return keys_H
 
     def write(self, file: Path, memory_bytes: int = MEMORY_BYTES) -> None:
-        """Write what `sorted` gives as a .npy file.
+        """Write the result of `sorted` as a .npy file.
 
         Args:
-            file: is replaced.
-            memory_bytes: to hold of the keys at a time. A node that has more is no exception:
-                its half-edges come in order. Besides, a row takes 8 bytes, all 128 MiB at most.
+            file: file to replace.
+            memory_bytes: bytes of keys to hold at a time, even for nodes with more keys: their
+                half-edges are written in order. Each row takes another 8 bytes, at most
+                128 MiB in total.
         """
         if self._most * INT.itemsize <= memory_bytes:
             write_column(file, self.sorted())
@@ -94,7 +95,7 @@ class HalfEdges:
                 _sort(column, start, stop)
 
     def _ends(self, width: int) -> np.ndarray:
-        """[C] half-edges of each cell of so many rows, and of all before it."""
+        """Return the [C] cumulative half-edges of cells of `width` rows, own cell included."""
         degrees_C = np.zeros(-(-self._num_rows // width), dtype=np.int64)
         for rows, _ in self._rows_and_events():
             np.add.at(degrees_C, rows if width == 1 else rows // width, 1)
@@ -103,9 +104,9 @@ class HalfEdges:
     def _write_ranges(
         self, column: ColumnReader, first_row_G: np.ndarray, places: list[int]
     ) -> None:
-        """Write every key into the range of its row, from the places on.
+        """Write every key into the range of its row, starting at the given places.
 
-        Keys of one row come in order, since events do.
+        Keys of one row are written in order, since events are in order.
         """
         first_keys = first_row_G[1:] * self.stream.num_events
         for keys in self._chunks():
@@ -116,14 +117,14 @@ class HalfEdges:
                     places[number] += piece.size
 
     def _chunks(self) -> Iterator[np.ndarray]:
-        """Keys of consecutive events, unsorted."""
+        """Yield unsorted keys of consecutive events, chunk by chunk."""
         for rows, events in self._rows_and_events():
             rows *= self.stream.num_events
             rows += events
             yield rows
 
     def _rows_and_events(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Row and event of each half-edge, some events at a time."""
+        """Yield row and event of each half-edge, chunk by chunk."""
         for own, src, dst in endpoints_of(self.stream):
             events = np.arange(own.start, own.stop)
             if self._keep is not None:
@@ -140,7 +141,7 @@ class HalfEdges:
 
     @property
     def _most(self) -> int:
-        """Half-edges, were there no self-loops."""
+        """Upper bound of the number of half-edges, which ignores self-loops."""
         kept = self.stream.num_events if self._keep is None else int(np.count_nonzero(self._keep))
         return 2 * kept
 
@@ -157,7 +158,7 @@ def digest_of(stream: EventStream, keep: np.ndarray | None) -> str:
 
 
 def endpoints_of(stream: EventStream) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Consecutive events, their sources and destinations; pages that were read are let go."""
+    """Yield chunks of events, their sources and destinations; release pages after reading."""
     for start in range(0, stream.num_events, CHUNK_EVENTS):
         own = slice(start, min(start + CHUNK_EVENTS, stream.num_events))
         src, dst = (np.ascontiguousarray(column[own], INT) for column in (stream.src, stream.dst))
@@ -167,7 +168,7 @@ def endpoints_of(stream: EventStream) -> Iterator[tuple[slice, np.ndarray, np.nd
 
 
 def _present_if_needed(stream: EventStream) -> np.ndarray | None:
-    """Sorted ids of the nodes that occur, when node * num_events would overflow int64."""
+    """Return sorted ids of the nodes that occur if node * num_events would overflow int64."""
     if stream.num_nodes * stream.num_events < _INT64_LIMIT:
         return None
     present: np.ndarray = reduce(
@@ -182,7 +183,7 @@ def _present_if_needed(stream: EventStream) -> np.ndarray | None:
 
 
 def _ranges(ends_C: np.ndarray, most: int) -> np.ndarray:
-    """[G] first cells of ranges that have so many half-edges at most, or are of one cell."""
+    """Return the [G] first cells of ranges with at most `most` half-edges, or of one cell."""
     first_cells, done = [0], 0
     while ends_C[-1] - done > most and first_cells[-1] + 1 < ends_C.size:
         cell = int(np.searchsorted(ends_C, done + most, side="right"))
@@ -192,14 +193,14 @@ def _ranges(ends_C: np.ndarray, most: int) -> np.ndarray:
 
 
 def _sort(column: ColumnReader, start: int, stop: int) -> None:
-    """Sort a range of a file; a function of its own, so that one range at a time is held."""
+    """Sort a range of a file; a separate function, so that memory holds one range at a time."""
     keys = column.read(slice(start, stop))
     keys.sort()
     column.overwrite(start, keys)
 
 
 def make_room(file: Path, num: int) -> None:
-    """A .npy file of so many keys, to be overwritten."""
+    """Create a .npy file with space for `num` keys, to be overwritten."""
     with file.open("wb") as opened:
         opened.write(npy_header(INT, (num,)))
         opened.truncate(HEADER_BYTES + num * INT.itemsize)

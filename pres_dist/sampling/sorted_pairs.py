@@ -1,13 +1,13 @@
-"""The events of a stream in the order of their pairs: in memory, or in a file and bounded memory.
+"""Events of a stream sorted by node pair, in memory, or in a file with bounded memory.
 
-Two columns of equal length, one after the other. The first holds the key of each event's pair,
-ascending, and events of one pair in the order of time. The second holds composite keys
-``start * num_events + event``, where `start` is the place of the pair's first event: so it is
-ascending too, and the events of a pair before any event id end where one binary search finds.
+The result is two concatenated columns of equal length. The first holds the key of each event's
+pair, ascending, with the events of one pair in time order. The second holds composite keys
+``start * num_events + event``, where `start` is the position of the pair's first event. So it is
+ascending too, and one binary search finds the end of a pair's events before any event id.
 
-In bounded memory, pairs are cut into ranges at keys that a sample of the events suggests. One pass
-counts the events of each range, a second writes them into it, and then each range is sorted where
-it lies.
+With bounded memory, pairs are divided into ranges at keys chosen from a sample of the events. One
+pass counts the events of each range, a second writes them into it, and then each range is sorted
+in place.
 
 Shapes: E events, H kept events, G ranges.
 """
@@ -36,7 +36,7 @@ from pres_dist.sampling.sorted_keys import (
 )
 
 _BYTES_AN_EVENT = 6 * INT.itemsize
-"""Key, event, order and sorted copies of an event while its range is sorted."""
+"""Bytes per event while its range is sorted: key, event, order and sorted copies."""
 _SAMPLES_A_RANGE = 64
 _INT64_LIMIT = 1 << 63
 
@@ -46,10 +46,10 @@ class SortedPairs:
 
     Args:
         stream: the events.
-        keep: [E] bool, False for events that are left out; all when None.
+        keep: [E] bool, False for events to exclude; None keeps all.
 
-    Attributes:
-        keys: numbers the pairs.
+        Attributes:
+            keys: numbering of the pairs.
 
     Raises:
         DataError: more nodes or events than int64 can number.
@@ -67,21 +67,21 @@ class SortedPairs:
             )
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that decides the columns."""
+        """Return the SHA-256 of all inputs that determine the columns."""
         return digest_of(self.stream, self._keep)
 
     def sorted(self) -> np.ndarray:
-        """[2 H] int64 both columns."""
+        """Return both int64 columns, [2 H]."""
         parts = list(self._chunks())
         key_H, event_H = (np.concatenate(column) for column in zip(*parts, strict=True))
         return np.concatenate(self._in_order(key_H, event_H, 0))
 
     def write(self, file: Path, memory_bytes: int = MEMORY_BYTES) -> None:
-        """Write what `sorted` returns as a .npy file.
+        """Write the result of `sorted` as a .npy file.
 
         Args:
-            file: is replaced.
-            memory_bytes: to hold of the events at a time.
+            file: file to replace.
+            memory_bytes: bytes of event data to hold at a time.
         """
         most = max(memory_bytes // _BYTES_AN_EVENT, 1)
         if self.stream.num_events <= most:
@@ -109,7 +109,7 @@ class SortedPairs:
         """Sort a range of both columns, and turn events into composite keys."""
         if stop == start:
             return
-        # Events of one pair are in order, however many they are.
+        # The events of a single pair are already in order.
         if column.one_value([slice(start, stop)]) and stop - start > most:
             for first in range(start, stop, most):
                 events = column.read(slice(num + first, num + min(first + most, stop)))
@@ -125,14 +125,14 @@ class SortedPairs:
     def _in_order(
         self, keys: np.ndarray, events: np.ndarray, first: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Both columns of some pairs, whose events begin at place `first`."""
+        """Return both columns of some pairs, whose events start at position `first`."""
         order = np.argsort(keys, kind="stable")
         keys, events = keys[order], events[order]
         starts = first + np.searchsorted(keys, keys)
         return keys, starts * self.stream.num_events + events
 
     def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pair key and id of consecutive events."""
+        """Yield pair keys and ids of consecutive events, chunk by chunk."""
         for own, src, dst in endpoints_of(self.stream):
             events = np.arange(own.start, own.stop)
             if self._keep is not None:
@@ -142,9 +142,9 @@ class SortedPairs:
             yield keys, events
 
     def _splitters(self, most: int) -> np.ndarray:
-        """[G - 1] first keys of ranges of about half of `most` events.
+        """Return the [G - 1] first keys of ranges with about half of `most` events.
 
-        A pair with very many events becomes a range of its own: the key after it splits too.
+        A pair with very many events becomes a separate range: the key after it splits too.
         """
         step = max(1, most // _SAMPLES_A_RANGE)
         samples = np.sort(np.concatenate([keys[::step].copy() for keys, _ in self._chunks()]))
@@ -153,7 +153,7 @@ class SortedPairs:
         return np.unique(np.concatenate([chosen, repeated + 1]))
 
     def _bounds(self, splitters_G: np.ndarray) -> list[int]:
-        """[G + 1] places where ranges begin, and where the last ends."""
+        """Return the [G + 1] positions where ranges start, and where the last one ends."""
         counts_G = np.zeros(splitters_G.size + 1, dtype=np.int64)
         for keys, _ in self._chunks():
             ranges = np.searchsorted(splitters_G, keys, side="right")

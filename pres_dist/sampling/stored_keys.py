@@ -1,9 +1,10 @@
-"""Sorted keys that are kept: made once for a stream, and memory-mapped from then on.
+"""Cached sorted keys: computed once for a stream, and memory-mapped afterwards.
 
-They are a hidden .npy file in the folder of the stream, or in the cache where that cannot be
-written. Its name is a digest of the events, so that a file of others is never taken for it; beside
-it lies its SHA-256, which is checked before use as those of a stream's files are. A file that
-fails is made anew. Several processes may make one at a time: all write the same bytes.
+The cache is a hidden .npy file in the folder of the stream, or in the cache folder if that is
+not writable. Its name contains a digest of the events, so that a file of other events is never
+used. Its SHA-256 is stored next to it and checked before use, as for a stream's files. A file
+that fails the check is replaced. Several processes may write it at once, since all write the
+same bytes.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from pres_dist.files import cache_directory, replacing, sha256, write_atomically
 from pres_dist.sampling.sorted_keys import MEMORY_BYTES
 
 DISK_EVENTS = 10_000_000
-"""Sorting fewer takes a few seconds at most, and is worth no file."""
+"""Smallest number of events to cache on disk; sorting fewer takes only a few seconds."""
 
 
 class SortedKeys(Protocol):
-    """An index of a stream that can be kept in a file.
+    """An index of a stream that can be stored in a file.
 
     Attributes:
         what: its name.
-        prefix: how the name of its file begins.
+        prefix: prefix of its file name.
         stream: the events.
     """
 
@@ -39,25 +40,25 @@ class SortedKeys(Protocol):
     stream: EventStream
 
     def digest(self) -> str:
-        """Return a digest of all that decides the keys."""
+        """Return a digest of all inputs that determine the keys."""
 
     def sorted(self) -> np.ndarray:
-        """[n] int64 keys."""
+        """Return the [n] int64 keys."""
 
     def write(self, file: Path, memory_bytes: int) -> None:
-        """Write what `sorted` returns as a .npy file in bounded memory."""
+        """Write the result of `sorted` as a .npy file, in bounded memory."""
 
 
 def on_disk(home: AdjacencyHome, num_events: int) -> bool:
-    """Whether the keys of so many events are kept on disk."""
+    """Return True if the keys of `num_events` events are stored on disk."""
     return home == "disk" or (home == "auto" and num_events >= DISK_EVENTS)
 
 
 def keys_of(edges: SortedKeys, home: AdjacencyHome) -> np.ndarray:
-    """[H] int64 sorted keys: in memory, or a read-only memory map.
+    """Return the [H] int64 sorted keys, in memory or as a read-only memory map.
 
     Raises:
-        DataError: they are to be on disk, and no file can be written.
+        DataError: `home` is disk, and no file can be written.
     """
     if not on_disk(home, edges.stream.num_events):
         return edges.sorted()
@@ -72,15 +73,15 @@ def keys_of(edges: SortedKeys, home: AdjacencyHome) -> np.ndarray:
 def stored_keys(
     edges: SortedKeys, folders: list[Path], memory_bytes: int = MEMORY_BYTES
 ) -> np.ndarray:
-    """The keys from the first folder that holds them, made in the first that can be written.
+    """Load the keys from the first folder that has them, or write them to the first writable one.
 
     Args:
-        edges: whose keys.
-        folders: the best first; made where they are not there, but for that of the stream.
-        memory_bytes: to hold of the keys at a time while they are made.
+        edges: index to store.
+        folders: folders, in order of preference; created if missing, except the stream's.
+        memory_bytes: bytes of keys to hold at a time while writing.
 
     Raises:
-        DataError: there is none.
+        DataError: no folder is writable.
     """
     name = f"{edges.prefix}{edges.digest()}.npy"
     files = [folder / name for folder in folders]
@@ -104,7 +105,7 @@ def stored_keys(
 
 
 def _folders(stream: EventStream) -> list[Path]:
-    """Where the keys of a stream may be."""
+    """Return the folders that may hold the keys of a stream."""
     folders = [] if stream.path is None else [stream.path]
     with suppress(RuntimeError):  # a user without a home
         folders.append(cache_directory() / "adjacency")
@@ -112,7 +113,7 @@ def _folders(stream: EventStream) -> list[Path]:
 
 
 def _intact(file: Path) -> np.ndarray | None:
-    """The keys of a file, all of it checked; None where there is none that can be used."""
+    """Return the keys of a file after verifying its digest; None if it is unusable."""
     try:
         recorded = _digest_file(file).read_text(encoding="ascii").split()
         num = (file.stat().st_size - HEADER_BYTES) // INT.itemsize
@@ -124,7 +125,7 @@ def _intact(file: Path) -> np.ndarray | None:
 
 
 def _make(file: Path, edges: SortedKeys, memory_bytes: int) -> None:
-    if file.parent != edges.stream.path:  # that of a stream which has gone is not made again
+    if file.parent != edges.stream.path:  # do not recreate the folder of a deleted stream
         file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         edges.write(temporary, memory_bytes)
@@ -133,5 +134,5 @@ def _make(file: Path, edges: SortedKeys, memory_bytes: int) -> None:
 
 
 def _digest_file(file: Path) -> Path:
-    """As `sha256sum` writes them."""
+    """Return the path of the digest file, in the format of `sha256sum`."""
     return file.with_suffix(".sha256")
