@@ -135,8 +135,8 @@ class RowExchange:
             writes_U: bool, rows that this worker will deliver for writing.
             observes_U: bool, rows that this worker will deliver for observation.
 
-            Raises:
-                ValueError: workers announce different kinds of deliveries.
+        Raises:
+            ValueError: workers announce different kinds of deliveries.
         """
         # By owner and, within an owner, by kind.
         key_U = self.placement.owner(nodes_U) * _PARTS + _kinds(nodes_U, writes_U, observes_U)
@@ -170,8 +170,8 @@ class RowExchange:
                 workers.
             volume: counter for the rows that this worker receives.
 
-            Returns:
-                columns of the U rows that this worker requested, in request order.
+        Returns:
+            columns of the U rows that this worker requested, in request order.
         """
         route, layout = request.route, RowLayout(columns)
         volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
@@ -195,8 +195,8 @@ class RowExchange:
             columns: the rows [P, ...]; types and row shapes are the same on all workers.
             volume: counter for the rows.
 
-            Returns:
-                columns [X, ...] of `delivery.rows_X`, valid until the next exchange.
+        Returns:
+            columns [X, ...] of `delivery.rows_X`, valid until the next exchange.
         """
         route, layout = delivery.route, RowLayout(columns)
         volume.add_rows(route.sent_W, self.rank, layout.num_bytes)

@@ -150,7 +150,7 @@ class ServerStore:
             first += len(nodes_U)
 
     def leave(self) -> None:
-        """Tell the shards that this worker is done. Shards exit once all workers are done."""
+        """Send a leave message to all shards. A shard exits once all workers have left."""
         for link in self._links:
             try:
                 link.tell(Header(Kind.LEAVE, self._incarnation, self._num_writes))
@@ -159,7 +159,7 @@ class ServerStore:
                 continue
 
     def _chunks(self) -> Iterator[Tensor]:
-        """Yield the kept nodes in chunks that fit a message; all workers have as many chunks."""
+        """Yield the kept nodes in chunks that fit a message; all workers yield equally many."""
         rows = max(_CHUNK_BYTES // frame_bytes(self._columns.tables, 1), 1)
         most = -(-self.num_nodes // self._num_workers)
         yield from self.kept_nodes().tensor_split(max(-(-most // rows), 1))

@@ -84,7 +84,7 @@ class ShardedStore:
         self.rolling, self.shard = shard.rolling, shard
         self.traffic = Traffic()
         self._announced = _Announced()
-        # Separate, because its blocks need a much larger capacity than those of a pull.
+        # Separate, because its blocks need a much larger capacity than pull blocks.
         self._post = RowExchange(placement, group)
 
     def pull(

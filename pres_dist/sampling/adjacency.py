@@ -37,8 +37,8 @@ class TemporalAdjacency:
         home: location of the keys, as in `SamplingConfig.adjacency`. On disk and with a CPU
             device, the keys are a memory map.
 
-        Raises:
-            DataError: too many nodes x events, or the keys cannot be stored on disk as asked.
+    Raises:
+        DataError: too many nodes x events, or the keys cannot be stored on disk as asked.
     """
 
     def __init__(

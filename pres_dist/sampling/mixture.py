@@ -45,8 +45,8 @@ def training_negatives(
         train_end: first event after the training split.
         seed: seed of the draws.
 
-        Raises:
-            DataError: fewer than two destinations to choose from.
+    Raises:
+        DataError: fewer than two destinations to choose from.
     """
     shares = shares_of(negatives)
 

@@ -31,8 +31,8 @@ class PairLog:
         keep: [E] bool, False for events to exclude from the log; None keeps all.
         home: location of the index, as in `SamplingConfig.adjacency`.
 
-        Raises:
-            DataError: too many nodes or events, or the index cannot be stored on disk as asked.
+    Raises:
+        DataError: too many nodes or events, or the index cannot be stored on disk as asked.
     """
 
     def __init__(

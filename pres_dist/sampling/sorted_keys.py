@@ -41,9 +41,9 @@ class HalfEdges:
         stream: the events.
         keep: [E] bool, False for events to exclude; None keeps all.
 
-        Attributes:
-            present_R: sorted nodes that occur, if rows are ranks among them; None if a row is the
-                node.
+    Attributes:
+        present_R: sorted nodes that occur, if rows are ranks among them; None if a row is the
+            node.
 
     Raises:
         DataError: more rows x events than int64 can number.

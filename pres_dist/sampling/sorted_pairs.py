@@ -48,8 +48,8 @@ class SortedPairs:
         stream: the events.
         keep: [E] bool, False for events to exclude; None keeps all.
 
-        Attributes:
-            keys: numbering of the pairs.
+    Attributes:
+        keys: numbering of the pairs.
 
     Raises:
         DataError: more nodes or events than int64 can number.
