@@ -54,7 +54,7 @@ def known_runs(paths: Iterable[Path]) -> dict[str, Record]:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(
-                f"{path}: --known takes the {JSON} of a sweep, and this is none"
+                f"{path}: --known expects the {JSON} of a sweep; this file is not one"
             ) from None
     return known
 

@@ -25,20 +25,20 @@ from pres_dist.version import __version__
 
 COMMANDS = {
     "train": "train a model on an event stream",
-    "ray": "train on workers of a Ray cluster, started here or there already",
-    "resume": "continue a run from its last checkpoint",
+    "ray": "train on the workers of a Ray cluster, a new local one or an existing one",
+    "resume": "continue a run from its latest checkpoint",
     "evaluate": "evaluate a trained run again, e.g. with other negatives",
-    "embed": "write embeddings of nodes at a time",
-    "score": "link probabilities of pairs, each at its time",
-    "recommend": "the most likely destinations of a source; or how good they are",
-    "report": "a page to look at nodes: their events, memory, prediction error, neighbors",
-    "extend": "append new events to a run: its memory goes on over them, or training too",
-    "export": "weights as safetensors, modules as torch.export programs",
-    "serve": "score and recommend over HTTP, taking in events as they come",
-    "journal": "events that `serve` has taken in: list, verify or leave out",
-    "baselines": "score EdgeBank and popularity on a stream: what a model must beat",
-    "plan": "memory, traffic and time of a run on so many workers, and how to lay it out",
-    "bench": "sweep over settings and report, e.g. accuracy against the temporal batch",
+    "embed": "write node embeddings as of a given time",
+    "score": "write link probabilities for pairs, each at its own time",
+    "recommend": "rank the most likely destinations of a source, or evaluate the ranking",
+    "report": "write an HTML page for inspecting nodes",
+    "extend": "append events to a run and update its memory (with --train, its weights too)",
+    "export": "export weights as safetensors and modules as torch.export programs",
+    "serve": "score and recommend over HTTP while ingesting new events",
+    "journal": "list, verify or drop the events that `serve` has ingested",
+    "baselines": "score EdgeBank and popularity on a stream, without a model",
+    "plan": "estimate memory, traffic and time for N workers, and recommend a layout",
+    "bench": "benchmark settings, scaling, single steps and rankings",
     "data": "import, describe, synthesize or verify event streams",
 }
 _CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
@@ -145,14 +145,14 @@ def _help() -> str:
     commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
     return f"""usage: pres-dist COMMAND ...
 
-Trains memory-based dynamic graph neural networks (TGN, JODIE, DyRep) with PRES on event
-streams, and TGAT, which has no memory, beside them.
+Train memory-based dynamic graph neural networks (TGN, JODIE, APAN, DyRep) with PRES on streams
+of timestamped events.
 
 commands:
 {commands}
 
-  pres-dist COMMAND --help  tells more about one of them
-  pres-dist --version       prints the version
+  pres-dist COMMAND --help  show the options of a command
+  pres-dist --version       show the version
 
 example:
   pres-dist train configs/quickstart.yaml --training.epochs 1"""

@@ -124,12 +124,12 @@ class RunConfig(Config):
             )
         if self.pres.corrects == "lost":
             raise ValueError(
-                f"pres.corrects must be update {because}: no mail is lost that a mailbox which "
-                "rolls stands for, got lost"
+                f"pres.corrects must be update {because}: a rolling mailbox never drops "
+                "messages; got lost"
             )
         if self.pres.pending == "apply":
             raise ValueError(
-                f"pres.pending must be ignore or predict {because}, which applies no message "
-                "alone, got apply"
+                f"pres.pending must be ignore or predict {because}, which cannot apply single "
+                "messages; got apply"
             )
         return self

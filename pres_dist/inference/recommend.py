@@ -115,7 +115,7 @@ def _candidates(live: LiveRun, event: int) -> Tensor:
     if live.stream.num_sources is not None:
         known = known[known >= live.stream.num_sources]
     if not known.numel():
-        raise DataError(f"{live.stream.name}: nobody has an event before that time")
+        raise DataError(f"{live.stream.name}: no node has an event before that time")
     return known
 
 

@@ -202,7 +202,7 @@ def _on_gpu(config: RunConfig, options: RayOptions, console: Progress) -> bool:
         )
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "auto" and 0 < gpus < options.num_workers:
-        console.note(f"the cluster has {gpus} GPUs for {options.num_workers} workers: CPUs it is")
+        console.note(f"only {gpus} GPUs for {options.num_workers} workers; training on CPUs")
     return device == "cuda" or (device == "auto" and gpus >= options.num_workers)
 
 

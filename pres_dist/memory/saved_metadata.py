@@ -141,7 +141,7 @@ class _Unpickler(pickle.Unpickler):
                 found = None
             if found is not None:
                 return found
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a checkpoint")
 
 
 def _is_plain(found: Any) -> bool:

@@ -84,8 +84,8 @@ def test_a_tiny_sweep(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ("content", "message"),
     [
         (None, "known.json: cannot be read: No such file or directory"),
-        ("[", "known.json: --known takes the report.json of a sweep, and this is none"),
-        ("{}", "known.json: --known takes the report.json of a sweep, and this is none"),
+        ("[", "known.json: --known expects the report.json of a sweep; this file is not one"),
+        ("{}", "known.json: --known expects the report.json of a sweep; this file is not one"),
     ],
 )
 def test_known_runs_come_from_a_report(

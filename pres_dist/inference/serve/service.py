@@ -325,7 +325,7 @@ class ScoringService:
         known_N = self.past.known(event) & self.names.destinations().to(self.memory.device)
         candidates_C = known_N.nonzero().flatten()
         if not candidates_C.numel():
-            raise DataError(f"{self._stream.name}: nobody has an event before that time")
+            raise DataError(f"{self._stream.name}: no node has an event before that time")
         candidates = self._query(candidates_C, t)
         self._queried = (event, t), candidates
         return candidates
