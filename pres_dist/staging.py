@@ -35,11 +35,14 @@ class Staged:
     Args:
         target: path to replace.
         folder: True for a folder, False for a file.
+
+    Attributes:
+        path: where to write, once `create` has returned.
     """
 
     def __init__(self, target: Path, folder: bool = False) -> None:
         self.target, self._folder = target, folder
-        self.path = target.with_name(f"{_own_prefix(target)}{secrets.token_hex(8)}")
+        self.path = self._new_path()
         self._descriptor: int | None = None
 
     def create(self) -> None:
@@ -48,8 +51,13 @@ class Staged:
             restore(self.target)
         _remove_leftovers(self.target)
         while not self._created():
-            # Another writer removed it as a leftover before it was locked.
+            # Another writer took it for a leftover before it was locked, and may be about to
+            # remove it by its name: the next attempt has another name.
             self.discard()
+            self.path = self._new_path()
+
+    def _new_path(self) -> Path:
+        return self.target.with_name(f"{_own_prefix(self.target)}{secrets.token_hex(8)}")
 
     def _created(self) -> bool:
         """Create and lock it; return False if another writer removed it first."""

@@ -35,7 +35,11 @@ class PartialDirectory:
     def __init__(self, target: Path, force: bool) -> None:
         self._target, self._force = target, force
         self._staged = Staged(target, folder=True)
-        self.path = self._staged.path
+
+    @property
+    def path(self) -> Path:
+        """Where to write, once `create` has returned."""
+        return self._staged.path
 
     def create(self) -> None:
         """Create the directory; raise ``DataError`` if the target exists or is not writable."""

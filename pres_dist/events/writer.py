@@ -90,12 +90,15 @@ class StreamWriter:
         self._max_src, self._max_dst, self._min_dst = -1, -1, MAX_ID + 1
         self._columns: dict[str, ColumnFile] = {}
         self._directory = PartialDirectory(self.path, force)
-        self._partial = self._directory.path
 
     @property
     def num_events(self) -> int:
         """Number of events written so far."""
         return self._num_events
+
+    @property
+    def _partial(self) -> Path:
+        return self._directory.path
 
     def __enter__(self) -> StreamWriter:
         self._directory.create()
