@@ -228,3 +228,14 @@ def test_shipped_configurations_load(path: Path) -> None:
     without = "no_pres" in path.stem
     assert config.preset == ("none" if without else "best")
     assert config.pres.prediction == (config.model.has_memory and not without)
+
+
+def test_former_spellings_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text(
+        "sampling: {num_neighbours: 7}\ndata: {standardise: false}\npres: {gate: learnt}\n"
+    )
+    config = load_config(file)
+    assert (config.sampling.num_neighbors, config.data.standardize) == (7, False)
+    assert config.pres.gate == "learned"
+    assert load_config(file, ["--sampling.num_neighbours", "5"]).sampling.num_neighbors == 5
