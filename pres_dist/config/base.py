@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
 SPELLINGS = {"num_neighbours": "num_neighbors", "standardise": "standardize"}
 """Former spellings of settings, which are still read."""
@@ -25,16 +23,3 @@ class Config(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _former_spellings(cls, values: Any) -> Any:
-        """Rename settings in their former spelling; the last of two spellings counts."""
-        if not (
-            isinstance(values, dict) and (SPELLINGS.keys() & values.keys() or "gate" in values)
-        ):
-            return values
-        renamed = {SPELLINGS.get(key, key): value for key, value in values.items()}
-        if renamed.get("gate") == "learnt":
-            renamed["gate"] = "learned"
-        return renamed

@@ -38,7 +38,7 @@ class PartialDirectory:
 
     @property
     def path(self) -> Path:
-        """Where to write, once `create` has returned."""
+        """Place to write to, once `create` has returned."""
         return self._staged.path
 
     def create(self) -> None:
