@@ -48,8 +48,7 @@ def test_a_worker_ends_with_its_agent(tmp_path: Path, how: str) -> None:
             wait_until(begun.exists, launched)
             launched.process.kill()
         launched.wait()
-        while not begun.exists():
-            assert launched.processes()
+        wait_until(begun.exists)
 
 
 def test_without_an_agent_nothing_happens() -> None:

@@ -21,7 +21,9 @@ from pres_dist.staging import Staged
 
 @pytest.fixture
 def run_dir(runs: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained(runs), tmp_path / "run"))
+    # Another test may have left the figures of the shared run there.
+    kept = shutil.ignore_patterns("blend.json", "evaluation.json", "ranking.json")
+    return Path(shutil.copytree(trained(runs), tmp_path / "run", ignore=kept))
 
 
 @pytest.fixture(params=[errno.EROFS, errno.ENOSPC], ids=["read-only", "full"])
