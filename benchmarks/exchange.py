@@ -29,7 +29,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import NodeState
 from pres_dist.memory.traffic import Volume
@@ -68,7 +68,7 @@ class Stopwatch:
 
 
 def build_store(options: argparse.Namespace, rank: int) -> ShardedStore:
-    placement = ModuloPlacement(options.nodes, options.workers)
+    placement = Placement(options.nodes, options.workers)
     num_rows = len(placement.nodes_of(rank))
     statistics_kept = TransitionStatistics(num_rows, options.dim, 2, TransitionClock("log", 1.0))
     shard = LocalStore(

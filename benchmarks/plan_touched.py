@@ -1,8 +1,9 @@
 """How well the planner knows the distinct nodes of a time slice.
 
-Three answers for the rows that W workers pull an event: what the slices of many batches
-pull, as `benchmarks/placement.py` counts them; the planner's interpolation of counts on
-slices of other sizes; and a power law fitted to the stream's degrees.
+Three answers for the rows that W workers pull an event: what the slices of many batches of
+the training split pull (endpoints, a negative each, and the recent neighbors of all); the
+planner's interpolation of counts on slices of other sizes; and a power law fitted to the
+stream's degrees.
 
     python benchmarks/plan_touched.py STREAM... > table.md
 """
@@ -10,15 +11,19 @@ slices of other sizes; and a power law fitted to the stream's degrees.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
-from placement import Work, time_slices
+from torch import Tensor
 
 from pres_dist.config.run import RunConfig
+from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.split import chronological_split
 from pres_dist.events.stream import EventStream
+from pres_dist.events.tables import EventTables
 from pres_dist.planner.power_law import (
     PowerLawTouches,
     fitted_exponent,
@@ -26,6 +31,46 @@ from pres_dist.planner.power_law import (
     power_law,
 )
 from pres_dist.planner.touched import count_touches
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.sampling.neighbors import NeighborSampler
+from pres_dist.step.batches import Sweep, TemporalBatch
+from pres_dist.step.gather import gather
+
+_SEED = 0
+
+
+class Work:
+    """What workers would gather of a stream's temporal batches."""
+
+    def __init__(self, stream: EventStream, options: argparse.Namespace) -> None:
+        train_end = chronological_split(stream).train_end
+        self._tables = EventTables(stream, torch.device("cpu"))
+        adjacency = TemporalAdjacency(stream, self._tables)
+        sampling = SamplingConfig(num_neighbors=options.neighbors)
+        self._sampler = NeighborSampler(adjacency, sampling, _SEED)
+        destinations = destinations_of(stream, range(train_end))
+        self._negatives = NegativeSampler(
+            "random", stream, destinations, adjacency, train_end, _SEED
+        )
+        sweep = Sweep(range(train_end), stream.t, options.batch_size)
+        self._chosen = np.linspace(0, len(sweep) - 1, options.batches).astype(int).tolist()
+        self._sweep = sweep
+
+    def batches(self) -> Iterator[TemporalBatch]:
+        for number in self._chosen:
+            yield next(self._sweep.batches(self._tables, number))
+
+    def nodes(self, batch: TemporalBatch) -> Tensor:
+        """Distinct nodes [U] that a worker pulls to compute these events."""
+        events = (batch.src_B, batch.dst_B, batch.events_B)
+        negatives_BM = self._negatives.sample(*events, num=1, epoch=1)
+        return gather(batch, negatives_BM, self._sampler, self._tables, 1, epoch=1).nodes_U
+
+
+def time_slices(batch: TemporalBatch, world: int) -> list[TemporalBatch]:
+    cuts = [batch.events_B.numel() * rank // world for rank in range(world + 1)]
+    return [batch.part(slice(*ends)) for ends in pairwise(cuts)]
 
 
 def fitted(stream: EventStream, config: RunConfig, batch: int) -> PowerLawTouches:

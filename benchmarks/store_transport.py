@@ -83,7 +83,7 @@ class StoreWorker:
         self.rank = rank
 
     def start(self) -> None:
-        from pres_dist.memory.placement import ModuloPlacement
+        from pres_dist.memory.placement import Placement
         from pres_dist.memory.shard_layout import ShardLayout
         from pres_dist.memory.sharded import ShardedStore
         from pres_dist.parallel.grid import Grid
@@ -91,7 +91,7 @@ class StoreWorker:
         from pres_dist.parallel.world import World
 
         world = World(Grid(self.rank, WORKERS, WORKERS))
-        layout, placement = ShardLayout(DIM, 1), ModuloPlacement(NUM_NODES, SHARDS)
+        layout, placement = ShardLayout(DIM, 1), Placement(NUM_NODES, SHARDS)
         served, self.close = start_shards(world, placement, layout, 60.0)
         shard = layout.make(NUM_NODES // WORKERS)
         self.stores = {"group": served, "all_to_all": ShardedStore(shard, placement)}

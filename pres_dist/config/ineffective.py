@@ -18,7 +18,6 @@ _NO_MEMORY = (
     "memory.store",
     "memory.dim",
     "memory.mailbox_slots",
-    "memory.placement",
     "memory.shards",
     "memory.staleness",
     "parallel.handover",
@@ -155,11 +154,6 @@ _RULES: list[Rule] = [
 
 
 _ALONE: list[Rule] = [
-    (
-        "memory.placement",
-        lambda c: c.memory.store != "server",
-        "one worker holds all of the memory",
-    ),
     (
         "parallel.timeout_s",
         lambda c: c.memory.store != "server" and c.parallel.replicas == 1,

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from pres_dist.config.base import Config
 
-PlacementKind = Literal["modulo", "streaming"]
-
 
 class MemoryConfig(Config):
     """Per-node memory and the mailbox of raw messages that are not yet applied."""
@@ -23,9 +21,6 @@ class MemoryConfig(Config):
     mailbox_slots: int = Field(4, ge=1)
     """Number of a node's last messages within a temporal batch to keep, in time order; with
     `model.updater: attention`, number of its last mails to keep across batches."""
-    placement: PlacementKind = "modulo"
-    """Assignment of rows to shards: by node id modulo the number of shards, or a streaming
-    partition that keeps nodes that often meet together."""
     shards: int = Field(0, ge=0)
     """Number of Ray actors that hold the memory, with `store: server`; 0 means one per worker."""
     staleness: int = Field(0, ge=0)

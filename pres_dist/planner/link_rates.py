@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.planner.fit import fit_rates
@@ -138,7 +138,7 @@ def _swap(size: int, group: dist.ProcessGroup | None) -> tuple[float, float, flo
 
 def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[tuple[float, float, float]]:
     """Time a pull, observe and push for each number of rows; 1/2 is written, 1/3 observed."""
-    placement = ModuloPlacement(_NODES, 2)
+    placement = Placement(_NODES, 2)
     shard = layout.make(_NODES // 2)
     store = ShardedStore(shard, placement, group)
     found = []

@@ -173,7 +173,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     if config.task.pretrained is not None:
         freeze_encoder(model)
     layout = layout_of(config, data.time_unit, device)
-    store, close = open_store(config, data.stream, data.split, layout, world)
+    store, close = open_store(config, data.stream, layout, world)
     adjacency = _adjacency(config, data, world)
     training_adjacency, keep_E = adjacency, None
     if isinstance(data.kept, np.ndarray):

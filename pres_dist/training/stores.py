@@ -10,10 +10,9 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.events.capacity import check_capacity
-from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
 from pres_dist.memory.null import NullStore
-from pres_dist.memory.placement import make_placement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import MemoryStore
@@ -24,13 +23,13 @@ Close = Callable[[], None]
 
 
 def open_store(
-    config: RunConfig, stream: EventStream, split: Split, layout: ShardLayout, world: World
+    config: RunConfig, stream: EventStream, layout: ShardLayout, world: World
 ) -> tuple[MemoryStore, Close]:
     """Open the store that this worker's replica shares; return it with its close function.
 
     Args:
         config: settings of the run.
-        stream, split: input of the placement.
+        stream: its nodes get a row each.
         layout: sizes of a row, and device of the rows.
         world: all workers; each must call this.
 
@@ -49,25 +48,18 @@ def open_store(
             "memory, got local"
         )
     if kind == "server":
-        return _on_servers(config, stream, split, layout, sharers)
+        from pres_dist.parallel.ray_shards import start_shards
+
+        placement = Placement(stream.num_nodes, config.memory.shards or sharers.size)
+        return start_shards(sharers, placement, layout, answer_s=config.parallel.timeout_s)
     if torch.device(layout.device).type == "cpu":
         share = -(-stream.num_nodes // sharers.size)
         check_capacity(share, f"stream {stream.name}", layout.num_bytes(1))
     if sharers.size == 1:
         return layout.make(stream.num_nodes), _nothing
-    placement = make_placement(config.memory.placement, stream, split.train_end, sharers.size)
+    placement = Placement(stream.num_nodes, sharers.size)
     shard = layout.make(len(placement.nodes_of(sharers.rank)))
     return ShardedStore(shard, placement, sharers.group), _nothing
-
-
-def _on_servers(
-    config: RunConfig, stream: EventStream, split: Split, layout: ShardLayout, sharers: World
-) -> tuple[MemoryStore, Close]:
-    from pres_dist.parallel.ray_shards import start_shards
-
-    num_shards = config.memory.shards or sharers.size
-    placement = make_placement(config.memory.placement, stream, split.train_end, num_shards)
-    return start_shards(sharers, placement, layout, answer_s=config.parallel.timeout_s)
 
 
 def _nothing() -> None:

@@ -102,14 +102,10 @@ def test_every_rule_names_a_setting() -> None:
         assert field in type(getattr(RunConfig(), section)).model_fields
 
 
-def test_a_placement_needs_somebody_to_share_with() -> None:
-    config = load_config(None, ["--memory.placement", "streaming"])
+def test_a_timeout_needs_somebody_to_wait_for() -> None:
+    config = load_config(None, ["--parallel.timeout_s", "7"])
     assert ineffective(config, sharers=2) == []
     (line,) = ineffective(config, sharers=1)
-    assert line.startswith("memory.placement = streaming has no effect")
-    assert (
-        ineffective(
-            load_config(None, ["--memory.placement", "streaming", "--memory.store", "server"]), 1
-        )
-        == []
-    )
+    assert line.startswith("parallel.timeout_s = 7.0 has no effect")
+    served = load_config(None, ["--parallel.timeout_s", "7", "--memory.store", "server"])
+    assert ineffective(served, 1) == []

@@ -10,7 +10,7 @@ from shard_hosts import TIMEOUT_S, Shards, shard_layout
 from store_rows import Layout, assert_same_rows, ids, random_state
 
 from pres_dist.memory import staging
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import join_group
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.state import NodeState
@@ -26,7 +26,7 @@ def moved(state: NodeState, device: torch.device | str) -> NodeState:
 def test_a_push_and_a_pull(num_shards: int, sim: torch.device) -> None:
     from simulated import waits
 
-    placement, reference = ModuloPlacement(7, num_shards), shard_layout(LAYOUT).make(7)
+    placement, reference = Placement(7, num_shards), shard_layout(LAYOUT).make(7)
     shards = Shards(1, LAYOUT, placement)
     group = join_group(shards.rendezvous, 0, 1 + num_shards, TIMEOUT_S)
     incarnation = shards.rendezvous.incarnation

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from gloo_world import GlooWorld, Worker
 from store_rows import FIELDS, Layout, assert_same_rows
 from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.placement import ModuloPlacement, Placement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
     NodeState,
@@ -19,8 +20,30 @@ from pres_dist.memory.state import (
 )
 
 
+class TablePlacement(Placement):
+    """Any owner for each node, so that shards may be of any sizes; rows are sorted by id."""
+
+    def __init__(self, owner_N: Tensor, world: int) -> None:
+        super().__init__(len(owner_N), world)
+        object.__setattr__(self, "_owner_N", owner_N)
+
+    def owner(self, nodes_U: Tensor) -> Tensor:
+        owner_N: Tensor = vars(self)["_owner_N"]
+        return owner_N.index_select(0, nodes_U)
+
+    def row(self, nodes_U: Tensor) -> Tensor:
+        row_N = torch.empty(self.num_nodes, dtype=torch.int64)
+        for rank in range(self.world):
+            nodes_S = self.nodes_of(rank)
+            row_N[nodes_S] = torch.arange(len(nodes_S))
+        return row_N.index_select(0, nodes_U)
+
+    def nodes_of(self, rank: int) -> Tensor:
+        return (vars(self)["_owner_N"] == rank).nonzero().flatten()
+
+
 def make_store(worker: Worker, layout: Layout, placement: Placement | None = None) -> ShardedStore:
-    placement = placement or ModuloPlacement(layout.num_nodes, worker.world)
+    placement = placement or Placement(layout.num_nodes, worker.world)
     return ShardedStore(shard_of(placement, worker.rank, layout), placement, worker.group)
 
 

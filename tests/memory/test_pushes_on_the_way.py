@@ -14,7 +14,7 @@ from store_scenarios import Scenario
 from test_server_store import assert_slices_equal_whole
 
 from pres_dist.faults import VARIABLE, FaultPlan, set_identity
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 
 NUM_STEPS = 6
 FAULTS = st.lists(
@@ -65,7 +65,7 @@ def test_what_happens_to_pushes_changes_nothing(
     )
     gloo.run(2, arm, plan.environment(folder))
     try:
-        assert_slices_equal_whole(gloo, 2, ModuloPlacement(7, 2), scenario)
+        assert_slices_equal_whole(gloo, 2, Placement(7, 2), scenario)
         left = sum(gloo.run(2, num_pending))
     finally:
         gloo.run(2, arm, {})

@@ -25,7 +25,7 @@ from shard_hosts import (
 from store_rows import Layout, ids, random_state
 
 from pres_dist.errors import StoreError
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import join_group, open_rendezvous
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_service import host_shard
@@ -45,7 +45,7 @@ def errors_of_strangers(worker: Worker, store: ServerStore) -> list[str]:
 
 @pytest.mark.parametrize("num_shards", [1, 2])
 def test_a_node_outside_the_stream_raises(gloo: GlooWorld, num_shards: int) -> None:
-    placement = ModuloPlacement(7, num_shards)
+    placement = Placement(7, num_shards)
     (texts,) = with_shards(gloo, 1, placement, Layout(), errors_of_strangers)
     assert all("memory shard" in text for text in texts)
     assert all("out of range" in text for text in texts)
@@ -60,7 +60,7 @@ def disagree(worker: Worker, store: ServerStore) -> str:
 
 
 def test_workers_that_write_different_things_are_told(gloo: GlooWorld) -> None:
-    for text in with_shards(gloo, 2, ModuloPlacement(7, 1), Layout(), disagree):
+    for text in with_shards(gloo, 2, Placement(7, 1), Layout(), disagree):
         assert "same writes in the same order" in text
 
 
@@ -75,8 +75,8 @@ def push_alone(worker: Worker, store: ServerStore) -> str:
 
 
 def test_who_waits_for_a_worker_that_has_left_is_told(gloo: GlooWorld) -> None:
-    shards = Shards(2, Layout(), ModuloPlacement(7, 2))
-    args = shards.rendezvous, ModuloPlacement(7, 2), Layout(), TIMEOUT_S
+    shards = Shards(2, Layout(), Placement(7, 2))
+    args = shards.rendezvous, Placement(7, 2), Layout(), TIMEOUT_S
     gloo.run(2, keep_server_store, "left", *args)
     text, _ = gloo.run(2, call, "left", push_alone)
     assert "workers [1] have left" in text
@@ -98,8 +98,8 @@ def wait_in_vain(worker: Worker, store: ServerStore) -> str:
 
 
 def test_a_wait_ends(gloo: GlooWorld) -> None:
-    shards = Shards(2, Layout(), ModuloPlacement(7, 2), timeout_s=0.2)
-    args = shards.rendezvous, ModuloPlacement(7, 2), Layout(), TIMEOUT_S
+    shards = Shards(2, Layout(), Placement(7, 2), timeout_s=0.2)
+    args = shards.rendezvous, Placement(7, 2), Layout(), TIMEOUT_S
     gloo.run(2, keep_server_store, "vain", *args)
     text, _ = gloo.run(2, call, "vain", wait_in_vain)
     assert "workers [1] have not made the next within 0.2 s" in text
@@ -124,7 +124,7 @@ def pull_from_the_dead(worker: Worker, key: str) -> str:
 
 def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld, tmp_path: Path) -> None:
     rendezvous = FileRendezvous(str(tmp_path / "rendezvous"), next(INCARNATIONS))
-    placement, layout = ModuloPlacement(7, 2), Layout()
+    placement, layout = Placement(7, 2), Layout()
     processes = [
         mp.get_context("forkserver").Process(
             target=host_shard,

@@ -27,7 +27,7 @@ from shard_hosts import (
     with_shards,
 )
 from store_contract import StoreContract, program_settings, random_programs
-from store_of_all import StoreOfAll
+from store_of_all import StoreOfAll, TablePlacement
 from store_rows import FIELDS, Layout, assert_same_rows, ids, random_state
 from store_scenarios import (
     SCENARIOS,
@@ -42,7 +42,7 @@ from store_scenarios import (
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.placement import ModuloPlacement, Placement, TablePlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.saved import Shard, put_together
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_server import ShardServer
@@ -63,7 +63,7 @@ class ServedStore(StoreOfAll):
         self.num_nodes, self.dim, self.num_slots = layout.num_nodes, layout.dim, layout.num_slots
         self.rolling = layout.rolling
         self._gloo, self._world, self._key = gloo, world, key
-        placement = ModuloPlacement(layout.num_nodes, num_shards)
+        placement = Placement(layout.num_nodes, num_shards)
         self._shards = Shards(world, layout, placement)
         self._call(keep_server_store, self._shards.rendezvous, placement, layout, TIMEOUT_S)
 
@@ -166,7 +166,7 @@ def assert_slices_equal_whole(
 def test_slices_leave_the_state_of_the_whole_batch(
     gloo: GlooWorld, world: int, num_shards: int, scenario: Scenario
 ) -> None:
-    placement = ModuloPlacement(scenario.layout.num_nodes, num_shards)
+    placement = Placement(scenario.layout.num_nodes, num_shards)
     assert_slices_equal_whole(gloo, world, placement, scenario)
 
 
@@ -181,7 +181,7 @@ def test_any_placement_gives_the_same_state(gloo: GlooWorld, owners: list[int]) 
 def test_slow_shards_change_nothing(gloo: GlooWorld, world: int) -> None:
     """Whatever is late, no read is older or newer than it must be."""
     scenario = Scenario("slow", Layout(num_nodes=7, num_slots=3), num_steps=20, seed=21)
-    assert_slices_equal_whole(gloo, world, ModuloPlacement(7, 2), scenario, SlowServer)
+    assert_slices_equal_whole(gloo, world, Placement(7, 2), scenario, SlowServer)
 
 
 # --------------------------------------------------------------- checkpoints
@@ -222,9 +222,9 @@ def test_a_checkpoint_loads_into_another_number_of_shards(
     gloo: GlooWorld, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     layout = Layout(num_nodes=41, num_slots=3)
-    saved = with_shards(gloo, 2, ModuloPlacement(41, 3), layout, save_and_go_on, 5)
+    saved = with_shards(gloo, 2, Placement(41, 3), layout, save_and_go_on, 5)
     whole = put_together(saved)
-    again = with_shards(gloo, 3, ModuloPlacement(41, 2), layout, in_chunks, chunk, whole)
+    again = with_shards(gloo, 3, Placement(41, 2), layout, in_chunks, chunk, whole)
     assert_same_state(whole, put_together(again))
     assert whole["rows"]["memory_UD"].any()
 
@@ -243,12 +243,12 @@ def load_wrong(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> str
 
 def test_a_state_of_another_layout_is_refused(gloo: GlooWorld) -> None:
     layout = Layout(num_nodes=41, num_slots=3)
-    whole = put_together(with_shards(gloo, 2, ModuloPlacement(41, 2), layout, save_and_go_on, 5))
+    whole = put_together(with_shards(gloo, 2, Placement(41, 2), layout, save_and_go_on, 5))
     for other in (
         replace(layout, num_slots=1),
         replace(layout, num_components=0),
     ):
-        placement = ModuloPlacement(other.num_nodes, 2)
+        placement = Placement(other.num_nodes, 2)
         (text,) = with_shards(gloo, 1, placement, other, load_wrong, whole)
         assert "saved memory" in text
 
@@ -273,7 +273,7 @@ def pull_in_background(worker: Worker, store: ServerStore) -> list[tuple[int, fl
 
 def test_a_pull_waits_for_the_pushes_of_all_workers(gloo: GlooWorld) -> None:
     layout = Layout(num_nodes=2, num_slots=1)
-    results = with_shards(gloo, 2, ModuloPlacement(2, 2), layout, pull_in_background)
+    results = with_shards(gloo, 2, Placement(2, 2), layout, pull_in_background)
     assert results == [[(step, float(step)) for step in range(1, 5)]] * 2
 
 
@@ -292,7 +292,7 @@ def measure_traffic(worker: Worker, store: ServerStore) -> dict[str, tuple[int, 
 
 def test_traffic_counts_rows_and_bytes(gloo: GlooWorld) -> None:
     layout = Layout(num_nodes=7, dim=2, num_slots=1)
-    (seen,) = with_shards(gloo, 1, ModuloPlacement(7, 2), layout, measure_traffic)
+    (seen,) = with_shards(gloo, 1, Placement(7, 2), layout, measure_traffic)
     row = 8 + 2 * 4 + 8 + 2 * 4 + 8 + 8  # id, memory, time, message, event, count
     assert seen["pull"] == (0, 4, 0, 4 * (row + 8 + 2 * 4))  # and transitions: count, rate
     assert seen["push"] == (0, 4, 0, 4 * row)

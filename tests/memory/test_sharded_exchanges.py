@@ -13,12 +13,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from gloo_world import COLLECTIVE_S, GlooWorld, Worker
-from store_of_all import make_store, shard_of
+from store_of_all import TablePlacement, make_store, shard_of
 from store_rows import EPOCH_MS, FIELDS, Layout, assert_same_store, ids, random_state
 from store_scenarios import copied
 from torch import Tensor
 
-from pres_dist.memory.placement import ModuloPlacement, TablePlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
     NodeState,
@@ -265,7 +265,7 @@ def test_observations_that_nobody_takes_cost_nothing(gloo: GlooWorld) -> None:
 def pull_in_the_background(worker: Worker) -> int:
     """Pulls on a thread, over a group of the store's own, while this one reduces."""
     group = dist.new_group(list(range(worker.world)))
-    placement = ModuloPlacement(300, worker.world)
+    placement = Placement(300, worker.world)
     layout = Layout(num_nodes=300)
     store = ShardedStore(shard_of(placement, worker.rank, layout), placement, group)
     everyone = torch.arange(300)

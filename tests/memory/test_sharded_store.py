@@ -15,7 +15,7 @@ from gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from store_contract import StoreContract, program_settings, random_programs
-from store_of_all import StoreOfAll, make_local, make_store, shard_of
+from store_of_all import StoreOfAll, TablePlacement, make_local, make_store, shard_of
 from store_rows import Layout, ids
 from store_scenarios import (
     SCENARIOS,
@@ -30,7 +30,7 @@ from store_scenarios import (
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.placement import ModuloPlacement, TablePlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.saved import Shard, put_together
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
@@ -153,10 +153,10 @@ def test_a_state_of_another_shard_is_refused(gloo: GlooWorld) -> None:
 
 def errors_of_making(worker: Worker) -> list[str]:
     layout, texts = Layout(), []
-    for placement in (ModuloPlacement(7, worker.world + 1), ModuloPlacement(9, worker.world)):
+    for placement in (Placement(7, worker.world + 1), Placement(9, worker.world)):
         with pytest.raises(ValueError, match="must") as caught:
             ShardedStore(
-                shard_of(ModuloPlacement(7, worker.world), worker.rank, layout),
+                shard_of(Placement(7, worker.world), worker.rank, layout),
                 placement,
                 worker.group,
             )

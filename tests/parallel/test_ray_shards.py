@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pres_dist.errors import ConfigError, StoreError
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.state import NodeState
@@ -69,7 +69,7 @@ class Worker:
         self.world = World(Grid(rank, size, size))
 
     def start(self, num_nodes: int, num_shards: int) -> None:
-        placement = ModuloPlacement(num_nodes, num_shards)
+        placement = Placement(num_nodes, num_shards)
         self.store, self.close = start_shards(self.world, placement, LAYOUT, TIMEOUT_S)
 
     def step(self, value: float) -> list[float]:
@@ -122,7 +122,7 @@ def push_one(store: ServerStore, node: int, value: float) -> None:
 def test_without_ray_running_the_error_says_what_to_do() -> None:
     """Comes first: the cluster of the others stays until the end of the module."""
     with pytest.raises(ConfigError, match="start the run by pres-dist ray"):
-        start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0)
+        start_shards(World(), Placement(5, 2), LAYOUT, 1.0)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -143,7 +143,7 @@ def test_two_workers_share_shards_until_one_dies(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_shards_end_and_new_ones_start_empty() -> None:
-    placement, incarnations = ModuloPlacement(5, 2), set()
+    placement, incarnations = Placement(5, 2), set()
     for _ in range(2):
         store, close = start_shards(World(), placement, LAYOUT, TIMEOUT_S)
         assert not store.pull(torch.arange(5)).state.memory_UD.any()
@@ -158,4 +158,4 @@ def test_shards_end_and_new_ones_start_empty() -> None:
 def test_shards_that_do_not_fit_are_a_clear_error() -> None:
     resources = ShardResources(num_cpus=64)
     with pytest.raises(ConfigError, match=r"room for 2 memory shards .*'CPU': 64"):
-        start_shards(World(), ModuloPlacement(5, 2), LAYOUT, 1.0, resources)
+        start_shards(World(), Placement(5, 2), LAYOUT, 1.0, resources)

@@ -16,14 +16,14 @@ from unittest import mock
 import pytest
 import torch
 from gloo_world import GlooWorld, Worker
-from store_of_all import make_local, make_store
+from store_of_all import TablePlacement, make_local, make_store
 from store_rows import Layout, random_state
 from store_scenarios import assert_same_state
 
 from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.placement import ModuloPlacement, TablePlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.saved import SavedMemory
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.grid import Grid
@@ -86,7 +86,7 @@ def save_shards(worker: Worker, run_dir: Path, owners: list[int] | None, blinded
 
 
 def load_shards(worker: Worker, run_dir: Path, blinded: bool) -> MemoryStore:
-    store, world = make_store(worker, LAYOUT, ModuloPlacement(11, 2)), world_of(worker)
+    store, world = make_store(worker, LAYOUT, Placement(11, 2)), world_of(worker)
     with blind(worker, blinded):
         newest = world.run_on_rank0(Checkpoints(run_dir).open)
         load_memory(store, newest.memory, world)

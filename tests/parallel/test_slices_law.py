@@ -17,7 +17,7 @@ from small_run import habitual_stream, labelled_stream
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.saved import Shard, Tables, put_together
 from pres_dist.memory.shard_server import ShardServer
 from pres_dist.memory.state import MemoryStore
@@ -256,7 +256,7 @@ def _train_on_servers(
     make_server: MakeServer = ShardServer,
 ) -> list[dict[str, Any]]:
     data = load_data(config, torch.device("cpu"))
-    placement = ModuloPlacement(data.stream.num_nodes, num_shards)
+    placement = Placement(data.stream.num_nodes, num_shards)
     layout = layout_of(config, data.time_unit, torch.device("cpu"))
     results: list[list[dict[str, Any]]] = with_shards(
         gloo, size, placement, layout, _train_on, config, make_server=make_server

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import LINK, RootTouches, machine, small_model, workload
 
-from pres_dist.memory.placement import ModuloPlacement
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.planner.footprint import row_bytes, store_layout
@@ -154,7 +154,7 @@ ROWS = 600
 def traffic_of(dim: int, worker: Worker) -> dict[str, int]:
     """Bytes of the second of two equal steps, in which blocks have the room they need."""
     config = small_model(memory__dim=dim)
-    placement = ModuloPlacement(6000, worker.world)
+    placement = Placement(6000, worker.world)
     shard = store_layout(config).make(len(placement.nodes_of(worker.rank)))
     store = ShardedStore(shard, placement, worker.group)
     # Of every owner as many: what is random in a stream is even here.
