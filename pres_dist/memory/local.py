@@ -70,9 +70,8 @@ class LocalStore:
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
-        columns = {name: table.index_select(0, nodes_U) for name, table in vars(self._rows).items()}
         known = None if self.statistics is None else self.statistics.rows(nodes_U, with_mixture)
-        return Pulled(NodeState(**columns), known, self.version)
+        return Pulled(self._rows.rows(nodes_U), known, self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         if learn:

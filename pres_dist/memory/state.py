@@ -52,6 +52,10 @@ class NodeState:
     mail_event_UR: Tensor
     mail_count_U: Tensor
 
+    def rows(self, index: Tensor) -> NodeState:
+        """Return the rows at the given indices."""
+        return NodeState(*(column.index_select(0, index) for column in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class Pulled:
@@ -66,6 +70,11 @@ class Pulled:
     state: NodeState
     transitions: TransitionRows | None
     version: int
+
+    def rows(self, index: Tensor) -> Pulled:
+        """Return the rows at the given indices, of the same version."""
+        transitions = None if self.transitions is None else self.transitions.rows(index)
+        return Pulled(self.state.rows(index), transitions, self.version)
 
 
 def elapsed_since(last_update: Tensor, t: Tensor) -> Tensor:

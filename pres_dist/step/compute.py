@@ -36,7 +36,7 @@ from pres_dist.step.forward import Forward
 from pres_dist.step.gather import Gathered, gather, gather_endpoints, gather_queries
 from pres_dist.step.history import Queries, around_hop, candidates_of, past_of
 from pres_dist.step.mail import BatchMail
-from pres_dist.step.plan import Plan, plan_parts, pulled_by, pulled_rows, written_of
+from pres_dist.step.plan import Plan, plan_parts, written_of
 from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
 from pres_dist.step.unread import unread_events
@@ -140,7 +140,7 @@ class TemporalStep:
 
     def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         """Update memory and score the events and negatives of one part."""
-        part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
+        part, own = plan.parts[number], plan.parts[number].pulled(pulled)
         gathered = part.gathered
         updated = self._update(gathered.nodes_U, own, plan.first_event, plan.now)
         if not gathered.hops:
@@ -167,7 +167,7 @@ class TemporalStep:
         chosen = [forwards[number] for number in numbers]
         if self.model.message_endpoint == "memory":
             written = written_of(plan, numbers)
-            own = pulled_rows(pulled, written.rows_U)
+            own = pulled.rows(written.rows_U)
             updated = self._update(written.gathered.nodes_U, own, plan.first_event, plan.now)
             return [
                 replace(forward, gathered=gathered, updated=updated)
@@ -182,7 +182,7 @@ class TemporalStep:
         self, plan: Plan, pulled: Pulled, number: int, forward: Forward
     ) -> Forward:
         """Repeat a part's forward pass: its mail holds embeddings, which read neighbors."""
-        part, own = plan.parts[number], pulled_by(plan.parts[number], pulled)
+        part, own = plan.parts[number], plan.parts[number].pulled(pulled)
         updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
         read = self._seen(part.gathered, updated, own.transitions)
         _, endpoints_2BD = self._embed(part.gathered, *read)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pres_dist.memory.shard_layout import pulled_columns, pulled_of
 from pres_dist.memory.state import Pulled
 from pres_dist.model.neighborhood import repeated
 from pres_dist.step.batches import TemporalBatch
@@ -39,6 +38,10 @@ class PlannedPart:
     def in_plan(self, index: Tensor) -> Tensor:
         """Map indices into the part's nodes to indices into the plan's nodes."""
         return index if self.rows_U is None else self.rows_U[index]
+
+    def pulled(self, of_plan: Pulled) -> Pulled:
+        """Return the part's rows of the plan's state."""
+        return of_plan if self.rows_U is None else of_plan.rows(self.rows_U)
 
 
 @dataclass(frozen=True)
@@ -98,17 +101,6 @@ def plan_parts(
         _mask(nodes_V, endpoints),
         _mask(nodes_V, negatives) if observes else None,
     )
-
-
-def pulled_by(part: PlannedPart, pulled: Pulled) -> Pulled:
-    """Return one part's rows of the plan's state."""
-    return pulled if part.rows_U is None else pulled_rows(pulled, part.rows_U)
-
-
-def pulled_rows(pulled: Pulled, rows_U: Tensor) -> Pulled:
-    """Return the given rows of the plan's state."""
-    columns = [column.index_select(0, rows_U) for column in pulled_columns(pulled)]
-    return pulled_of(columns, pulled.version)
 
 
 @dataclass(frozen=True)
