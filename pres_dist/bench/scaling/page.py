@@ -8,7 +8,6 @@ from typing import Any
 
 from pres_dist.bench.markdown import NONE
 from pres_dist.bench.scaling.figures import scaling_figures
-from pres_dist.bench.scaling.mllog import namespace
 from pres_dist.bench.scaling.schema import Candidate, Fit, Interval, Point, ScalingReport
 from pres_dist.report.html import sections, write_page
 from pres_dist.report.progress import number
@@ -66,7 +65,7 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
             "figures": scaling_figures(report),
             "fits": [fit_line(fit) for fit in report.fits],
             "failures": [
-                (namespace(run), run.error or "no output")
+                (run.label, run.error or "no output")
                 for run in report.runs
                 if run.state == "failed"
             ],

@@ -1,4 +1,4 @@
-"""Write the reports of a scaling bench: JSON by its schema, MLPerf log lines, and a page."""
+"""Write the reports of a scaling bench: JSON by its schema, and a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.report import HTML, JSON
 from pres_dist.bench.scaling.fit import fits
-from pres_dist.bench.scaling.mllog import mllog
 from pres_dist.bench.scaling.page import write_scaling_page
 from pres_dist.bench.scaling.plan import ScalingPlan
 from pres_dist.bench.scaling.results import results
@@ -16,21 +15,17 @@ from pres_dist.bench.scaling.schema import Interconnect, Run, ScalingReport
 from pres_dist.files import write_atomically
 from pres_dist.report.environment import describe_environment
 
-MLLOG = "report.mllog"
-
 
 def write_scaling_reports(plan: ScalingPlan, ledger: Ledger) -> list[Path]:
-    """Write report.json, report.mllog and report.html from the bench's folder.
+    """Write report.json and report.html from the bench's folder.
 
     Returns:
         Paths of the written files: report.html only with plotly and jinja2.
     """
     report = scaling_report(plan, ledger)
-    paths = [ledger.folder / name for name in (JSON, MLLOG)]
-    write_atomically(paths[0], report.model_dump_json(indent=1) + "\n")
-    write_atomically(paths[1], mllog(report))
-    page = ledger.folder / HTML
-    return [*paths, page] if write_scaling_page(page, report) else paths
+    path, page = ledger.folder / JSON, ledger.folder / HTML
+    write_atomically(path, report.model_dump_json(indent=1) + "\n")
+    return [path, page] if write_scaling_page(page, report) else [path]
 
 
 def scaling_report(plan: ScalingPlan, ledger: Ledger) -> ScalingReport:

@@ -95,6 +95,13 @@ class Run(Part):
     staleness: dict[str, int] = {}
     """Number of steps by the number of pushes missing from their read."""
 
+    @property
+    def label(self) -> str:
+        """Name that identifies the run within its bench."""
+        changed = "".join(f"-{name}={value}" for name, value in self.changes.items())
+        place = f"{self.launcher}-w{self.workers}-b{self.batch_size}{changed}"
+        return f"{place}-s{self.seed}-r{self.repeat}"
+
 
 class Point(Part):
     """A setup, aggregated over its runs."""
