@@ -38,7 +38,7 @@ class LabelBaselines:
 
         Args:
             events: consecutive events.
-            of_edges: whether labels belong to events, so that destinations and pairs count too.
+            of_edges: True if labels belong to events, so that destinations and pairs count too.
         """
         prior_nC = np.broadcast_to(self._shares_C, (len(events), self._shares_C.size))
         yield "class prior", _log(prior_nC)

@@ -1,10 +1,11 @@
 """Metrics of link prediction and of classification.
 
-Shapes: n events, M negatives an event.
+Shapes: n events, M negatives an event, C classes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,55 @@ def link_metrics(
 
     everything = of(np.ones(positive_n.size, dtype=bool))
     return {**everything, "inductive": of(unseen_n), "transductive": of(~unseen_n)}
+
+
+def class_metrics(score_nC: np.ndarray, class_n: np.ndarray, unseen_n: np.ndarray) -> Metrics:
+    """Return metrics of all labeled events, and of those with and without an unseen node.
+
+    Args:
+        score_nC: higher is more likely; comparable between the classes of an event.
+        class_n: class of each event; negative without a label.
+        unseen_n: bool, events with a node that has no training event.
+    """
+
+    def of(chosen_n: np.ndarray) -> Metrics:
+        return _class_metrics(score_nC[chosen_n], class_n[chosen_n])
+
+    labeled_n = class_n >= 0
+    return {
+        **of(labeled_n),
+        "inductive": of(labeled_n & unseen_n),
+        "transductive": of(labeled_n & ~unseen_n),
+    }
+
+
+def _class_metrics(score_nC: np.ndarray, class_n: np.ndarray) -> Metrics:
+    """Return the metrics; AP and AUC are of class 1 if there are two, else class means.
+
+    For class means, each class is ranked against all others by its softmax probability. A
+    metric is left out if it is undefined, because one side has no events.
+    """
+    if class_n.size == 0:
+        return {"num_events": 0}
+    guess_n = score_nC.argmax(1)
+    metrics: Metrics = {
+        "num_events": int(class_n.size),
+        "accuracy": accuracy(guess_n, class_n),
+        "macro_f1": macro_f1(guess_n, class_n),
+    }
+    score_nC = score_nC.astype(np.float64)
+    if score_nC.shape[1] == 2:
+        ranked = {1: score_nC[:, 1] - score_nC[:, 0]}
+    else:
+        share_nC = score_nC - score_nC.max(1, keepdims=True)
+        share_nC -= np.log(np.exp(share_nC).sum(1, keepdims=True))
+        ranked = dict(enumerate(share_nC.T))
+    for name, metric in (("ap", average_precision), ("auc", roc_auc)):
+        values = [metric(score[class_n == c], score[class_n != c]) for c, score in ranked.items()]
+        there = [value for value in values if not math.isnan(value)]
+        if there:
+            metrics[name] = float(np.mean(there))
+    return metrics
 
 
 def average_precision(positive_n: np.ndarray, negative_m: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError, NonFiniteError
-from pres_dist.evaluation.sweep import plan_of, take_in
+from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.inference.stretches import Stretch, stretches_of
 from pres_dist.inference.times import latest_allowed, shown

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from pres_dist.evaluation.sweep import plan_of, take_in
+from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.inference.live import Report
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.prefetch import Prefetch

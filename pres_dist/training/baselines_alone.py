@@ -1,4 +1,4 @@
-"""Baselines of a stream without a model, with every kind of negatives."""
+"""LinkBaselines of a stream without a model, with every kind of negatives."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pres_dist.config.run import RunConfig
-from pres_dist.evaluation.baselines import Baselines
-from pres_dist.evaluation.negatives import kinds_of, negatives_of
+from pres_dist.evaluation.link_baselines import LinkBaselines
+from pres_dist.evaluation.ranking_negatives import kinds_of, negatives_of
 from pres_dist.events.identity import check_same_events
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.training.setup import choose_device, load_data
@@ -37,7 +37,7 @@ def stream_baselines(config: RunConfig, expected: Mapping[str, Any] | None = Non
     if expected is not None:
         check_same_events(stream, expected)
     adjacency = TemporalAdjacency(stream, data.tables, home=config.sampling.adjacency)
-    baselines = Baselines(stream, data.tables, data.unseen_N)
+    baselines = LinkBaselines(stream, data.tables, data.unseen_N)
     results: Results = {}
     for kind in kinds_of(stream, split):
         started = time.perf_counter()

@@ -17,7 +17,7 @@ import torch
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, NonFiniteError
-from pres_dist.evaluation.negatives import check_negatives
+from pres_dist.evaluation.ranking_negatives import check_negatives
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.discontinuity import Discontinuity, discontinuity_profile
 from pres_dist.parallel.world import World

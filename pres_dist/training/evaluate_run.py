@@ -11,7 +11,7 @@ from typing import Any
 
 from pres_dist import arguments
 from pres_dist.config.evaluation import EvaluationConfig
-from pres_dist.evaluation.negatives import kinds_of
+from pres_dist.evaluation.ranking_negatives import kinds_of
 from pres_dist.events.builtin import check_stream_there
 from pres_dist.files import keep
 from pres_dist.parallel.grid import evaluation_grid

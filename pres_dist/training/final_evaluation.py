@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pres_dist.config.evaluation import EvaluationConfig
-from pres_dist.evaluation.sweep import replay
+from pres_dist.evaluation.scoring import replay
 from pres_dist.training.setup import Parts
 from pres_dist.training.tasks.task import Metrics
 

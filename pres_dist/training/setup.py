@@ -12,7 +12,7 @@ import torch
 from pres_dist.config.data import DataConfig
 from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.run import RunConfig
-from pres_dist.evaluation.negatives import check_negatives, negatives_of
+from pres_dist.evaluation.ranking_negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
 from pres_dist.events.standardize import standardize

@@ -11,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_streams import Case, cases
 
-from pres_dist.evaluation import baselines as module
-from pres_dist.evaluation.baselines import Baselines
-from pres_dist.evaluation.candidates import candidates_of
-from pres_dist.evaluation.edgebank import EdgeBank
+from pres_dist.evaluation import link_baselines as module
+from pres_dist.evaluation.link_baselines import EdgeBank, LinkBaselines, Popularity, candidates_of
 from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
-from pres_dist.evaluation.popularity import Popularity
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.report.shortcomings import shortcomings
@@ -69,7 +66,7 @@ def test_scores_against_a_loop(case: Case, data: st.DataObject) -> None:
 
 
 def test_recent_popularity_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pres_dist.evaluation.popularity.RECENT_EVENTS", 2)
+    monkeypatch.setattr("pres_dist.evaluation.link_baselines.RECENT_EVENTS", 2)
     stream = EventStream.from_arrays([0, 0, 0, 0], [1, 1, 2, 2], [0, 1, 2, 3])
     candidates = candidates_of(
         EventTables(stream), torch.tensor([3]), torch.tensor([[1]]), duration=9
@@ -102,9 +99,9 @@ def test_metrics_are_those_of_the_model_s_own_events_and_negatives(
         adjacency = TemporalAdjacency(stream, tables)
         return NegativeSampler(kind, stream, destinations_of(stream), adjacency, 150, seed=5)
 
-    whole = Baselines(stream, tables, unseen).metrics(part, sampler(), num)
+    whole = LinkBaselines(stream, tables, unseen).metrics(part, sampler(), num)
     monkeypatch.setattr(module, "_CELLS", 37)  # the same in small pieces
-    metrics = Baselines(stream, tables, unseen).metrics(part, sampler(), num)
+    metrics = LinkBaselines(stream, tables, unseen).metrics(part, sampler(), num)
     assert metrics == whole
 
     events = torch.arange(part.start, part.stop)
@@ -123,7 +120,7 @@ def test_metrics_are_those_of_the_model_s_own_events_and_negatives(
 
 def test_a_part_without_events_has_no_baselines() -> None:
     stream = ties(True)
-    baselines = Baselines(stream, EventTables(stream), np.zeros(18, dtype=bool))
+    baselines = LinkBaselines(stream, EventTables(stream), np.zeros(18, dtype=bool))
     assert baselines.metrics(range(5, 5), None, 3) == {}  # type: ignore[arg-type]
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from pres_dist.evaluation.classification import metrics_of
-from pres_dist.evaluation.metrics import macro_f1
+from pres_dist.evaluation.metrics import class_metrics, macro_f1
 
 SEEN = np.zeros(200, dtype=bool)
 
@@ -20,7 +19,7 @@ def test_metrics_against_scikit_learn(num_classes: int) -> None:
     if num_classes == 2:
         logits = logits.round()  # ties
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    made = metrics_of(logits, class_n, SEEN)
+    made = class_metrics(logits, class_n, SEEN)
     guess_n = logits.argmax(1)
     assert made["accuracy"] == pytest.approx(accuracy_score(class_n, guess_n))
     assert made["macro_f1"] == pytest.approx(f1_score(class_n, guess_n, average="macro"))
@@ -43,8 +42,8 @@ def test_events_without_a_label_do_not_count() -> None:
     rng = np.random.default_rng(0)
     logits, class_n = rng.normal(size=(200, 2)), rng.integers(-1, 2, 200)
     unseen_n = rng.random(200) < 0.3
-    made, labelled = metrics_of(logits, class_n, unseen_n), class_n >= 0
-    expected = metrics_of(logits[labelled], class_n[labelled], unseen_n[labelled])
+    made, labelled = class_metrics(logits, class_n, unseen_n), class_n >= 0
+    expected = class_metrics(logits[labelled], class_n[labelled], unseen_n[labelled])
     assert made == expected
     assert made["num_events"] == labelled.sum()
     parts = [made["inductive"]["num_events"], made["transductive"]["num_events"]]
@@ -52,7 +51,7 @@ def test_events_without_a_label_do_not_count() -> None:
 
 
 def test_what_cannot_be_measured_is_left_out() -> None:
-    made = metrics_of(np.zeros((3, 2)), np.zeros(3, np.int64), np.ones(3, dtype=bool))
+    made = class_metrics(np.zeros((3, 2)), np.zeros(3, np.int64), np.ones(3, dtype=bool))
     assert made["transductive"] == {"num_events": 0}
     assert "ap" not in made
     assert "auc" not in made

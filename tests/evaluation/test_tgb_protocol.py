@@ -13,9 +13,9 @@ from tgb_files import TgbFiles, tgb_files
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.evaluation import sweep as sweeps
-from pres_dist.evaluation.link_prediction import score
+from pres_dist.evaluation import scoring as sweeps
 from pres_dist.evaluation.metrics import reciprocal_ranks
+from pres_dist.evaluation.scoring import score
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
 from pres_dist.sampling.official_negatives import OfficialNegatives

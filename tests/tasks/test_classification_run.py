@@ -13,7 +13,7 @@ from small_run import MakeConfig, labelled_stream, saved_state, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.evaluation.classification import classify
+from pres_dist.evaluation.scoring import classify
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog, read_metrics

@@ -12,7 +12,7 @@ from small_run import MakeConfig
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
 from pres_dist.errors import NonFiniteError
-from pres_dist.evaluation.sweep import replay
+from pres_dist.evaluation.scoring import replay
 from pres_dist.exit_codes import DIVERGED
 from pres_dist.parallel.world import World
 from pres_dist.training.setup import Parts, assemble, load_data

@@ -15,7 +15,7 @@ from trained_runs import settings_of
 
 from pres_dist.cli.main import main
 from pres_dist.errors import CheckpointError, DataError
-from pres_dist.evaluation.sweep import sweep_forwards
+from pres_dist.evaluation.scoring import sweep_forwards
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream

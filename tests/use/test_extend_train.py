@@ -17,7 +17,7 @@ from trained_runs import settings_of
 
 from pres_dist.cli.main import main
 from pres_dist.errors import CheckpointError, ConfigError, DataError
-from pres_dist.evaluation.sweep import sweep_forwards
+from pres_dist.evaluation.scoring import sweep_forwards
 from pres_dist.events.stream import EventStream
 from pres_dist.inference import train_on
 from pres_dist.inference.extend import Extension, extend_run

@@ -11,7 +11,7 @@ from resealed import forged
 from trained_runs import KINDS, trained
 
 from pres_dist.errors import DataError
-from pres_dist.evaluation.sweep import sweep_forwards
+from pres_dist.evaluation.scoring import sweep_forwards
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, score_pairs
@@ -116,7 +116,7 @@ def test_a_time_before_the_memory_needs_a_replay(tgn_run: Path) -> None:
 
 
 def test_a_replay_reaches_any_time_and_is_what_evaluation_replays(tgn_run: Path) -> None:
-    from pres_dist.evaluation.sweep import replay
+    from pres_dist.evaluation.scoring import replay
 
     config = read_config(tgn_run)
     parts = assemble(config, load_data(config, torch.device("cpu")))

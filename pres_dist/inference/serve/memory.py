@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pres_dist.evaluation.sweep import plan_of, take_in
+from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.events.chunk import EventChunk
 from pres_dist.events.growing import GrowingTables
 from pres_dist.inference.live import LiveRun, Report, query_in_parts, quiet, rows_before

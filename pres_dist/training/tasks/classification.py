@@ -16,8 +16,9 @@ from torch import Tensor
 from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.model import ModelConfig
 from pres_dist.config.task import TaskConfig
-from pres_dist.evaluation.classification import classify, metrics_of
 from pres_dist.evaluation.label_baselines import LabelBaselines
+from pres_dist.evaluation.metrics import class_metrics
+from pres_dist.evaluation.scoring import classify
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
 from pres_dist.parallel.world import World
 from pres_dist.training.loss import Targets
@@ -95,7 +96,7 @@ class ClassEvaluator:
         step, labels = self._parts.evaluation_step, self._task.labels
         sweep = self._parts.evaluation_sweep(events, self._config.batch_size)
         score_nC = classify(step, sweep, labels.num_classes, world)
-        return metrics_of(
+        return class_metrics(
             score_nC, labels.class_E[events.start : events.stop], self._unseen(events)
         )
 
@@ -106,7 +107,7 @@ class ClassEvaluator:
         metrics = self.after_epoch(events, world)
         baselines = LabelBaselines(stream, labels.class_E, self._task.shares_C)
         metrics["baselines"] = {
-            name: metrics_of(score_nC, class_n, unseen_n)
+            name: class_metrics(score_nC, class_n, unseen_n)
             for name, score_nC in baselines.scores(events, self._task.reads_destination)
         }
         return metrics

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.model import ModelConfig
-from pres_dist.evaluation.baselines import Baselines
-from pres_dist.evaluation.link_prediction import score
+from pres_dist.evaluation.link_baselines import LinkBaselines
+from pres_dist.evaluation.scoring import score
 from pres_dist.parallel.world import World
 from pres_dist.training.tasks.task import Metrics
 
@@ -75,9 +75,9 @@ class LinkEvaluator:
         return self._baselines.metrics(events, negatives, self._num_negatives)
 
     @cached_property
-    def _baselines(self) -> Baselines:
+    def _baselines(self) -> LinkBaselines:
         data = self._parts.data
-        return Baselines(data.stream, data.tables, data.unseen_N)
+        return LinkBaselines(data.stream, data.tables, data.unseen_N)
 
     def _measure(self, events: range, num_negatives: int, world: World) -> Metrics:
         parts = self._parts
