@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from fake_sweep import SWEEP, by_seed, record, small_sweep
 
 from pres_dist.bench.cells import (
     Results,
@@ -19,6 +18,7 @@ from pres_dist.bench.markdown import accuracy, markdown
 from pres_dist.bench.plan import Cell, Sweep
 from pres_dist.bench.statistics import Estimate, estimate, t975
 from pres_dist.bench.sweep import Outcome
+from tests.bench.fake_sweep import SWEEP, by_seed, record, small_sweep
 
 APS = {
     ("a", 100, "none"): (0.950, 0.952),

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from fake_scaling import World, make_ledger, make_plan, play
-from fake_sweep import SWEEP, record, small_sweep
 
 from pres_dist.bench.cells import cell_results
 from pres_dist.bench.compare import Change, Comparison, compare, welch
@@ -19,6 +17,8 @@ from pres_dist.bench.scaling.plan import ScalingRun
 from pres_dist.bench.scaling.report import write_scaling_reports
 from pres_dist.bench.sweep import Outcome
 from pres_dist.cli.main import main
+from tests.bench.fake_scaling import World, make_ledger, make_plan, play
+from tests.bench.fake_sweep import SWEEP, record, small_sweep
 
 SEEDS = [0, 1, 2]
 

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_scaling import World, fail_run, make_ledger, make_plan, play_run
-from fake_sweep import SWEEP, record, small_sweep
-from parsed_page import Page
 
 from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.report import write_reports
@@ -20,6 +17,9 @@ from pres_dist.cli.recommend import _print_table
 from pres_dist.errors import ConfigError
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.recommend import Recommendation
+from tests.bench.fake_scaling import World, fail_run, make_ledger, make_plan, play_run
+from tests.bench.fake_sweep import SWEEP, record, small_sweep
+from tests.support.parsed_page import Page
 
 HOSTILE = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&"""
 OUR_SCRIPTS = 3

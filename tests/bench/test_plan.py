@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_sweep import SWEEP, make_ledger, small_sweep
 
 from pres_dist.bench.load import load_sweep
 from pres_dist.bench.plan import Cell
 from pres_dist.bench.sweep import first_tasks, other_tasks, parse_only
 from pres_dist.bench.tuning import choose
 from pres_dist.errors import ConfigError
+from tests.bench.fake_sweep import SWEEP, make_ledger, small_sweep
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "bench").glob("*.yaml"))
 

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from fake_sweep import SWEEP, Told, fake_program, make_ledger, make_runner, small_sweep
 
 from pres_dist.bench.plan import Cell, Task
 from pres_dist.bench.sweep import first_tasks, run_sweep
 from pres_dist.bench.tuning import choose
+from tests.bench.fake_sweep import SWEEP, Told, fake_program, make_ledger, make_runner, small_sweep
 
 
 def test_a_sweep_goes_on_after_failures_and_is_taken_up_again(tmp_path: Path) -> None:

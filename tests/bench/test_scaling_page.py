@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, look
-from fake_scaling import World, fail_run, make_ledger, make_plan, play_run
 
 from pres_dist.bench.scaling.figures import scaling_figures
 from pres_dist.bench.scaling.report import scaling_report, write_scaling_reports
 from pres_dist.bench.scaling.schema import ScalingReport
 from pres_dist.cli.main import main
+from tests.bench.fake_scaling import World, fail_run, make_ledger, make_plan, play_run
+from tests.support.browser import CHROMIUM, look
 
 DRAWN = """
   const plots = [...body.querySelectorAll(".plot")];

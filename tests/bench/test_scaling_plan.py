@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_scaling import CONFIG, World, make_ledger, make_plan, play_run
 
 from pres_dist.bench.scaling.plan import Setup
 from pres_dist.cli.main import main
+from tests.bench.fake_scaling import CONFIG, World, make_ledger, make_plan, play_run
 
 
 def test_every_setup_once_and_round_by_round(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import habitual_stream, small_config
 from torch.autograd import DeviceType
 
 from pres_dist.bench.step.device import DeviceWork, covered, kernels_of, measure_device
@@ -16,6 +15,7 @@ from pres_dist.bench.step.measure import Stage, StepReport, _for_one_worker, _in
 from pres_dist.cli.bench_step import lines
 from pres_dist.parallel.world import World
 from pres_dist.training.setup import assembled
+from tests.support.small_run import habitual_stream, small_config
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import habitual_stream, small_config
 from torch import Tensor
 
 from pres_dist.bench.step import limits
@@ -20,6 +19,7 @@ from pres_dist.cli.main import main
 from pres_dist.parallel.world import World
 from pres_dist.step.stages import StageClock
 from pres_dist.training.setup import assembled
+from tests.support.small_run import habitual_stream, small_config
 
 B, D, T, EDGE, K, H = 100, 8, 6, 3, 4, 2
 """Events, numbers of memory and embedding, of times and of edge features, neighbors, heads."""

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_run import habitual_stream, small_config
 
 from pres_dist.cli import main as cli
 from pres_dist.config.load import dump_yaml
+from tests.support.small_run import habitual_stream, small_config
 
 
 def no_thread() -> None:

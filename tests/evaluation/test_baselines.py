@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_streams import Case, cases
 
 from pres_dist.evaluation import link_baselines as module
 from pres_dist.evaluation.link_baselines import EdgeBank, LinkBaselines, Popularity, candidates_of
@@ -19,6 +18,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.report.shortcomings import shortcomings
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from tests.support.random_streams import Case, cases
 
 
 def by_loops(stream, events, negatives, duration, recent=1000):

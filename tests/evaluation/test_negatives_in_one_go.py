@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from small_run import MakeConfig, habitual_stream, small_config
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
@@ -14,6 +13,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.training.baselines_alone import stream_baselines
 from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
 from pres_dist.training.run import train
+from tests.support.small_run import MakeConfig, habitual_stream, small_config
 
 KINDS = ["random", "historical", "inductive"]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_run import small_config
-from tgb_files import TgbFiles, tgb_files
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
@@ -21,6 +19,8 @@ from pres_dist.parallel.world import World
 from pres_dist.sampling.official_negatives import OfficialNegatives
 from pres_dist.training.run import train
 from pres_dist.training.setup import Parts, assemble, load_data
+from tests.support.small_run import small_config
+from tests.support.tgb_files import TgbFiles, tgb_files
 
 CPU = torch.device("cpu")
 EVALUATOR = "tgb.linkproppred.evaluate"

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_fuzz import expect_stream_or_error, mutate
-from tgb_files import tgb_files
 
 from pres_dist.errors import DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.readers.plain_pickle import read_plain_pickle
 from pres_dist.events.readers.tgb import events_of, with_negatives
+from tests.events.test_fuzz import expect_stream_or_error, mutate
+from tests.support.tgb_files import tgb_files
 
 CASES = 150
 ROWS = 6

@@ -11,7 +11,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from dying import DIE, DONE, FAIL, NONE, REFUSED, at_change
 
 from pres_dist import staging
 from pres_dist.errors import DataError
@@ -19,6 +18,7 @@ from pres_dist.events.builtin import load_stream
 from pres_dist.events.storage import read_meta
 from pres_dist.events.stream import EventStream
 from pres_dist.events.writer import StreamWriter
+from tests.events.dying import DIE, DONE, FAIL, NONE, REFUSED, at_change
 
 KILLED = -9
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_stream import example, rewrite_meta
 
 from pres_dist.errors import DataError
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
+from tests.events.test_stream import example, rewrite_meta
 
 
 @pytest.fixture

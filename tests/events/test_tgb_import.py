@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tgb_files import NAME, TgbFiles, tgb_files
 
 from pres_dist.cli.main import main
 from pres_dist.errors import DataError
@@ -19,6 +18,7 @@ from pres_dist.events.readers.plain_pickle import read_plain_pickle
 from pres_dist.events.readers.tgb import events_of, with_negatives
 from pres_dist.events.split import official_split
 from pres_dist.events.stream import EventStream
+from tests.support.tgb_files import NAME, TgbFiles, tgb_files
 
 WHERE = [Path("val.pkl"), Path("test.pkl")]
 

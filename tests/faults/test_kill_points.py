@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lives import Lives, end_of
-from small_run import habitual_stream, small_config
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.faults import FaultPlan
+from tests.support.lives import Lives, end_of
+from tests.support.small_run import habitual_stream, small_config
 
 pytestmark = pytest.mark.timeout(300)
 

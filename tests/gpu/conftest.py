@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import habitual_stream
+
+from tests.support.small_run import habitual_stream
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def sim() -> Iterator[torch.device]:
     """The simulated GPU, which is there without one."""
     if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("a device in Python needs torch 2.10")
-    import simulated
+    from tests.gpu import simulated
 
     # Torch counts the devices that threads of backward passes serve once, at the first of them:
     # perhaps before this device was there.

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from simulated import NAME, SimTensor
 from torch import Tensor
 from torch.distributed import distributed_c10d
+
+from tests.gpu.simulated import NAME, SimTensor
 
 BACKEND = "simccl"
 

@@ -6,10 +6,10 @@ import os
 import sys
 from unittest import mock
 
-import simulated_collectives  # noqa: F401
 import torch
 
 from pres_dist.cli.main import main
+from tests.gpu import simulated_collectives  # noqa: F401
 
 if __name__ == "__main__":
     torch.autograd.set_multithreading_enabled(False)  # see simulated.py

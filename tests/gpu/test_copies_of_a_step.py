@@ -7,7 +7,6 @@ from unittest import mock
 
 import pytest
 import torch
-from small_run import small_config
 
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
@@ -15,6 +14,7 @@ from pres_dist.report.progress import SilentProgress
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.setup import assembled
 from pres_dist.training.trainer import Trainer
+from tests.support.small_run import small_config
 
 SETTINGS: dict[str, dict[str, object]] = {
     "rates": {"preset": "rates"},
@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_training_step_copies_nothing(name: str, habits: Path, sim: torch.device) -> None:
-    from simulated import waits
+    from tests.gpu.simulated import waits
 
     config = small_config(habits)(**SETTINGS[name])
     with assembled(config, sim, World()) as parts:

@@ -6,14 +6,14 @@ from unittest import mock
 
 import pytest
 import torch
-from shard_hosts import TIMEOUT_S, Shards, shard_layout
-from store_rows import Layout, assert_same_rows, ids, random_state
 
 from pres_dist.memory import staging
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.rendezvous import join_group
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.state import NodeState
+from tests.support.shard_hosts import TIMEOUT_S, Shards, shard_layout
+from tests.support.store_rows import Layout, assert_same_rows, ids, random_state
 
 LAYOUT = Layout(num_nodes=7, dim=3, num_slots=2, num_components=2, clock="log")
 
@@ -24,7 +24,7 @@ def moved(state: NodeState, device: torch.device | str) -> NodeState:
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_a_push_and_a_pull(num_shards: int, sim: torch.device) -> None:
-    from simulated import waits
+    from tests.gpu.simulated import waits
 
     placement, reference = Placement(7, num_shards), shard_layout(LAYOUT).make(7)
     shards = Shards(1, LAYOUT, placement)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import habitual_stream, small_config, train_until
 from torch import Tensor
 
 from pres_dist.cli.main import main
@@ -24,6 +23,7 @@ from pres_dist.training.run import resume, train
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts, assembled
 from pres_dist.training.step import Stepped, TrainingStep
+from tests.support.small_run import habitual_stream, small_config, train_until
 
 MODELS = {
     "default": {},

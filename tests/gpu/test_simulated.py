@@ -64,7 +64,7 @@ ASKS: dict[str, tuple[str, Callable[[Tensor], object]]] = {
 
 @pytest.mark.parametrize("name", ASKS)
 def test_a_wait_is_noted(name: str, one: Tensor) -> None:
-    from simulated import waits
+    from tests.gpu.simulated import waits
 
     kind, ask = ASKS[name]
     with waits() as found:
@@ -73,7 +73,7 @@ def test_a_wait_is_noted(name: str, one: Tensor) -> None:
 
 
 def test_what_needs_no_wait_is_none(one: Tensor) -> None:
-    from simulated import waits
+    from tests.gpu.simulated import waits
 
     with waits() as found:
         picked = one.index_select(0, one.flip(0)) + one.new_full((), 3)

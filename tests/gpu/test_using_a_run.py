@@ -12,8 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from serving import ingest, later_events, recommend, score
-from small_run import labelled_stream, small_config
 
 from pres_dist import Run
 from pres_dist.inference.blend import blend_of
@@ -26,6 +24,8 @@ from pres_dist.report.run_record import read_record, write_record
 from pres_dist.training.baselines_alone import stream_baselines
 from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
 from pres_dist.training.run import train
+from tests.support.serving import ingest, later_events, recommend, score
+from tests.support.small_run import labelled_stream, small_config
 
 KINDS: dict[str, dict[str, object]] = {
     "rates": {"preset": "rates"},

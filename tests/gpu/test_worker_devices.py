@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import small_config
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
@@ -20,6 +19,7 @@ from pres_dist.errors import ConfigError
 from pres_dist.parallel.device import device_of, use_device
 from pres_dist.training.run import train
 from pres_dist.training.stores import check_reads_ahead
+from tests.support.small_run import small_config
 
 TIMEOUT_S = 100
 
@@ -143,7 +143,7 @@ def two_workers(*arguments: str, **variables: str) -> list[tuple[int, str, str]]
     """Exit codes, outputs and errors of two workers of `pres-dist`, on two simulated GPUs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).parent / "simulated_worker.py"), *arguments]
+    command = [sys.executable, "-m", "tests.gpu.simulated_worker", *arguments]
     shared: dict[str, Any] = {
         "WORLD_SIZE": 2,
         "LOCAL_WORLD_SIZE": 2,
@@ -160,7 +160,7 @@ def two_workers(*arguments: str, **variables: str) -> list[tuple[int, str, str]]
             processes.append(
                 subprocess.Popen(
                     command,
-                    env=os.environ | own,
+                    env=os.environ | own | {"PYTHONPATH": os.pathsep.join(sys.path)},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,

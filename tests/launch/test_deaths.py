@@ -12,15 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults import Launched, torchrun, wait_until
-from lives import end_of
-from small_run import habitual_stream, small_config
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.faults import FaultPlan
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.run import train
+from tests.support.launched import Launched, torchrun, wait_until
+from tests.support.lives import end_of
+from tests.support.small_run import habitual_stream, small_config
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -150,7 +150,7 @@ def test_a_leader_that_stops_at_the_very_end_is_missed(
     with torchrun(
         ["train", str(config_file), "--run-dir", str(run), "--parallel.timeout_s", "3"],
         "--max-restarts=1",
-        module="stopping",
+        module="tests.launch.stopping",
         launcher="pres_dist.parallel.agent",
         environment={
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "2",

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults import Launched, wait_until
-from small_run import habitual_stream, small_config
 
 from pres_dist.config.load import dump_yaml
+from tests.support.launched import Launched, wait_until
+from tests.support.small_run import habitual_stream, small_config
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scramble import with_other_future
-from variants import NUM_EVENTS, TIES, TRAIN_END, VALIDATION_END
 
 from pres_dist.config.run import RunConfig
 from pres_dist.events.split import chronological_split
 from pres_dist.events.stream import EventStream
+from tests.leaks.scramble import with_other_future
+from tests.leaks.variants import NUM_EVENTS, TIES, TRAIN_END, VALIDATION_END
 
 BORDERS = (TRAIN_END, VALIDATION_END)
 

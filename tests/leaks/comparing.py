@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from recording import Record, Row, Tables
+
+from tests.leaks.recording import Record, Row, Tables
 
 ROUNDING = 1e-5
 

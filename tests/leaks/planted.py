@@ -6,9 +6,11 @@ what the code beside it would do with one line changed.
 
 from __future__ import annotations
 
-import planted_data  # noqa: F401  enters its leaks
-import planted_log  # noqa: F401
-import planted_reads  # noqa: F401
-from planting import PLANTED, Planted
+from tests.leaks import (
+    planted_data,  # noqa: F401  enters its leaks
+    planted_log,  # noqa: F401
+    planted_reads,  # noqa: F401
+)
+from tests.leaks.planting import PLANTED, Planted
 
 __all__ = ["PLANTED", "Planted"]

@@ -8,9 +8,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from planting import Leak, plant
 from torch import Tensor
-from variants import NUM_EVENTS, TRAIN_END, VALIDATION_END
 
 from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
@@ -26,6 +24,8 @@ from pres_dist.training import setup
 from pres_dist.training.setup import Data, Parts
 from pres_dist.training.tasks.task import Metrics
 from pres_dist.training.trainer import Trainer
+from tests.leaks.planting import Leak, plant
+from tests.leaks.variants import NUM_EVENTS, TRAIN_END, VALIDATION_END
 
 # Negatives
 

@@ -8,9 +8,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from planting import Leak, plant
 from torch import Tensor
-from variants import NUM_EVENTS, TRAIN_END
 
 from pres_dist.config.run import RunConfig
 from pres_dist.sampling.adjacency import TemporalAdjacency
@@ -19,6 +17,8 @@ from pres_dist.sampling.mixture import PopularNegatives
 from pres_dist.sampling.negatives import NegativeSampler
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.training import logs, setup
+from tests.leaks.planting import Leak, plant
+from tests.leaks.variants import NUM_EVENTS, TRAIN_END
 
 _HISTORY = {"model__decoder": "history"}
 _TOO_LATE = 40

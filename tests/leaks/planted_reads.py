@@ -11,9 +11,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from planting import Leak, plant
 from torch import Tensor
-from variants import NUM_EVENTS, VALIDATION_END
 
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.state import MemoryStore, Pulled
@@ -30,6 +28,8 @@ from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training import final_evaluation as final
 from pres_dist.training import trainer
+from tests.leaks.planting import Leak, plant
+from tests.leaks.variants import NUM_EVENTS, VALIDATION_END
 
 # Neighbors
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from changed import (
+
+from pres_dist.config.run import RunConfig
+from pres_dist.events.stream import EventStream
+from tests.leaks.changed import (
     BORDERS,
     held_out,
     kept_events,
@@ -22,7 +25,7 @@ from changed import (
     with_other_partners,
     with_other_values,
 )
-from comparing import (
+from tests.leaks.comparing import (
     ROUNDING,
     assert_seen,
     different_choice,
@@ -30,13 +33,10 @@ from comparing import (
     different_tables,
     near,
 )
-from recording import Record
-from scramble import with_other_future
-from subject import Subject, probe
-from variants import NUM_EVENTS, TRAIN_END, VALIDATION_END
-
-from pres_dist.config.run import RunConfig
-from pres_dist.events.stream import EventStream
+from tests.leaks.recording import Record
+from tests.leaks.scramble import with_other_future
+from tests.leaks.subject import Subject, probe
+from tests.leaks.variants import NUM_EVENTS, TRAIN_END, VALIDATION_END
 
 STILL: dict[str, object] = {"training.learning_rate": 1e-30, "data.standardize": False}
 """Weights that stay and features as they are: events of the training split meet each other

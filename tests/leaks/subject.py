@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from gloo_world import GlooWorld, Worker
-from recording import Record, record_run
-from variants import config_of, small_stream
 
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.join import join_world
+from tests.leaks.recording import Record, record_run
+from tests.leaks.variants import config_of, small_stream
+from tests.support.gloo_world import GlooWorld, Worker
 
 Plant = Callable[[], AbstractContextManager[object]]
 

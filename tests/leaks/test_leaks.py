@@ -6,15 +6,16 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 
-import probes  # noqa: F401  enters its probes
 import pytest
-from changed import with_other_features
-from gloo_world import GlooWorld
-from planted import PLANTED
-from probes import STILL
-from recording import Record, Row
-from subject import NUM_WORKERS, PROBES, Subject
-from variants import REPLICAS, VARIANTS, config_of
+
+from tests.leaks import probes  # noqa: F401  enters its probes
+from tests.leaks.changed import with_other_features
+from tests.leaks.planted import PLANTED
+from tests.leaks.probes import STILL
+from tests.leaks.recording import Record, Row
+from tests.leaks.subject import NUM_WORKERS, PROBES, Subject
+from tests.leaks.variants import REPLICAS, VARIANTS, config_of
+from tests.support.gloo_world import GlooWorld
 
 
 @cache

@@ -3,9 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from gloo_world import GlooWorld
 
-pytest.register_assert_rewrite("store_contract", "store_of_all", "store_scenarios")
+from tests.support.gloo_world import GlooWorld
 
 
 @pytest.fixture(scope="module")

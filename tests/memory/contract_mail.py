@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from store_rows import (
+from torch import Tensor
+
+from pres_dist.memory.state import NO_EVENT, MemoryStore
+from tests.support.store_rows import (
     EPOCH_MS,
     Layout,
     assert_same_rows,
@@ -20,9 +23,6 @@ from store_rows import (
     through_a_file,
     without_mail,
 )
-from torch import Tensor
-
-from pres_dist.memory.state import NO_EVENT, MemoryStore
 
 
 class ContractBase:

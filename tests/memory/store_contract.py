@@ -16,11 +16,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contract_mail import MailContract
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_reference import Reference, assert_like_reference
-from store_rows import (
+
+from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState
+from pres_dist.pres.clock import ClockKind
+from tests.memory.contract_mail import MailContract
+from tests.memory.store_reference import Reference, assert_like_reference
+from tests.support.store_rows import (
     EPOCH_MS,
     FIELDS,
     Layout,
@@ -31,9 +34,6 @@ from store_rows import (
     random_state,
     through_a_file,
 )
-
-from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState
-from pres_dist.pres.clock import ClockKind
 
 LAYOUTS = st.builds(
     Layout,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from store_rows import FIELDS, TIME_UNIT, Layout, ids
 from torch import Tensor
 
 from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState
 from pres_dist.pres.clock import ClockKind
 from pres_dist.pres.transitions import TransitionRows
+from tests.support.store_rows import FIELDS, TIME_UNIT, Layout, ids
 
 
 @dataclass

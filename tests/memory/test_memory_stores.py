@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from store_contract import StoreContract
-from store_of_all import make_local
-from store_rows import Layout
-
 from pres_dist.memory.state import MemoryStore
+from tests.memory.store_contract import StoreContract
+from tests.support.store_of_all import make_local
+from tests.support.store_rows import Layout
 
 
 class TestLocalStore(StoreContract):

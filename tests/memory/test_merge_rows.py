@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from store_rows import EPOCH_MS, FIELDS, Layout, assert_same_rows, ids, random_state
 
 from pres_dist.memory.merge import merge_rows
 from pres_dist.memory.state import (
     NodeState,
 )
+from tests.support.store_rows import EPOCH_MS, FIELDS, Layout, assert_same_rows, ids, random_state
 
 
 def state_of(layout: Layout, events: list[list[int]], counts: list[int], seed: int) -> NodeState:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from store_rows import Layout, random_state
 from torch import Tensor
 
 from pres_dist.memory.packing import Buffer, RowLayout
 from pres_dist.memory.state import NEVER
+from tests.support.store_rows import Layout, random_state
 
 CPU = torch.device("cpu")
 

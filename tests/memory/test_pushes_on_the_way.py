@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from gloo_world import GlooWorld, Worker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_rows import Layout
-from store_scenarios import Scenario
-from test_server_store import assert_slices_equal_whole
 
 from pres_dist.faults import VARIABLE, FaultPlan, set_identity
 from pres_dist.memory.placement import Placement
+from tests.memory.test_server_store import assert_slices_equal_whole
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.store_rows import Layout
+from tests.support.store_scenarios import Scenario
 
 NUM_STEPS = 6
 FAULTS = st.lists(

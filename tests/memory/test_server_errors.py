@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gloo_world import GlooWorld, Worker
-from shard_hosts import (
+
+from pres_dist.errors import StoreError
+from pres_dist.memory.placement import Placement
+from pres_dist.memory.rendezvous import join_group, open_rendezvous
+from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_service import host_shard
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.shard_hosts import (
     INCARNATIONS,
     TIMEOUT_S,
     FileRendezvous,
@@ -22,13 +28,7 @@ from shard_hosts import (
     shard_layout,
     with_shards,
 )
-from store_rows import Layout, ids, random_state
-
-from pres_dist.errors import StoreError
-from pres_dist.memory.placement import Placement
-from pres_dist.memory.rendezvous import join_group, open_rendezvous
-from pres_dist.memory.server import ServerStore
-from pres_dist.memory.shard_service import host_shard
+from tests.support.store_rows import Layout, ids, random_state
 
 WORLDS_AND_SHARDS = [(1, 2), (2, 1), (3, 2), (4, 3)]
 

@@ -14,10 +14,19 @@ from typing import Any
 
 import pytest
 import torch
-from gloo_world import GlooWorld, Worker
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from shard_hosts import (
+from torch import Tensor
+
+from pres_dist.errors import CheckpointError
+from pres_dist.memory.placement import Placement
+from pres_dist.memory.saved import Shard, put_together
+from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_server import ShardServer
+from pres_dist.memory.state import MemoryStore, NodeState
+from tests.memory.store_contract import StoreContract, program_settings, random_programs
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.shard_hosts import (
     TIMEOUT_S,
     MakeServer,
     Shards,
@@ -26,10 +35,9 @@ from shard_hosts import (
     leave,
     with_shards,
 )
-from store_contract import StoreContract, program_settings, random_programs
-from store_of_all import StoreOfAll, TablePlacement
-from store_rows import FIELDS, Layout, assert_same_rows, ids, random_state
-from store_scenarios import (
+from tests.support.store_of_all import StoreOfAll, TablePlacement
+from tests.support.store_rows import FIELDS, Layout, assert_same_rows, ids, random_state
+from tests.support.store_scenarios import (
     SCENARIOS,
     Scenario,
     assert_same_state,
@@ -39,14 +47,6 @@ from store_scenarios import (
     play_whole,
     run_step,
 )
-from torch import Tensor
-
-from pres_dist.errors import CheckpointError
-from pres_dist.memory.placement import Placement
-from pres_dist.memory.saved import Shard, put_together
-from pres_dist.memory.server import ServerStore
-from pres_dist.memory.shard_server import ShardServer
-from pres_dist.memory.state import MemoryStore, NodeState
 
 WORLDS_AND_SHARDS = [(1, 2), (2, 1), (3, 2), (4, 3)]
 

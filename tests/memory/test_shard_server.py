@@ -11,14 +11,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_contract import LAYOUTS
-from store_rows import Layout, assert_same_rows, assert_same_transitions, ids, random_state
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.shard_server import MAX_AHEAD, Part, ShardServer, WriteKind
 from pres_dist.memory.state import NodeState
+from tests.memory.store_contract import LAYOUTS
+from tests.support.store_rows import (
+    Layout,
+    assert_same_rows,
+    assert_same_transitions,
+    ids,
+    random_state,
+)
 
 INCARNATION = 17
 T = 1_700_000_000_000

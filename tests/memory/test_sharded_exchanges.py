@@ -12,10 +12,6 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-from gloo_world import COLLECTIVE_S, GlooWorld, Worker
-from store_of_all import TablePlacement, make_store, shard_of
-from store_rows import EPOCH_MS, FIELDS, Layout, assert_same_store, ids, random_state
-from store_scenarios import copied
 from torch import Tensor
 
 from pres_dist.memory.placement import Placement
@@ -24,6 +20,10 @@ from pres_dist.memory.state import (
     NodeState,
     Pulled,
 )
+from tests.support.gloo_world import COLLECTIVE_S, GlooWorld, Worker
+from tests.support.store_of_all import TablePlacement, make_store, shard_of
+from tests.support.store_rows import EPOCH_MS, FIELDS, Layout, assert_same_store, ids, random_state
+from tests.support.store_scenarios import copied
 
 WORLDS = [1, 2, 3, 4]
 

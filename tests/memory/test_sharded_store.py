@@ -11,22 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from store_contract import StoreContract, program_settings, random_programs
-from store_of_all import StoreOfAll, TablePlacement, make_local, make_store, shard_of
-from store_rows import Layout, ids
-from store_scenarios import (
-    SCENARIOS,
-    Scenario,
-    assert_same_state,
-    batches,
-    copied,
-    cuts_of,
-    play_whole,
-    run_step,
-)
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
@@ -35,6 +21,20 @@ from pres_dist.memory.saved import Shard, put_together
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
     MemoryStore,
+)
+from tests.memory.store_contract import StoreContract, program_settings, random_programs
+from tests.support.gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
+from tests.support.store_of_all import StoreOfAll, TablePlacement, make_local, make_store, shard_of
+from tests.support.store_rows import Layout, ids
+from tests.support.store_scenarios import (
+    SCENARIOS,
+    Scenario,
+    assert_same_state,
+    batches,
+    copied,
+    cuts_of,
+    play_whole,
+    run_step,
 )
 
 WORLDS = [1, 2, 3, 4]

@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from slow_tgn import SlowMail, SlowModel, SlowStep, SlowUpdate, Vector
+
+from tests.model.slow_tgn import SlowMail, SlowModel, SlowStep, SlowUpdate, Vector
 
 
 class SlowApanModel(SlowModel):

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from slow_apan import SlowApanModel, SlowApanStep
-from slow_tgn import SlowModel, SlowNode, SlowStep
 
 from pres_dist.config.memory import MemoryConfig
 from pres_dist.config.model import ModelConfig
@@ -30,6 +28,8 @@ from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.plan import Plan
+from tests.model.slow_apan import SlowApanModel, SlowApanStep
+from tests.model.slow_tgn import SlowModel, SlowNode, SlowStep
 
 MEMORY_DIM, TIME_UNIT, NUM_NEIGHBORS, SEED = 6, 4.0, 3, 17
 SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from small_world import SMALL, World, build_world, random_stream
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
 from pres_dist.step.batches import TemporalBatch
+from tests.model.small_world import SMALL, World, build_world, random_stream
+from tests.support.by_rates import by_rates
 
 CLASSES = 4
 KINDS = [NodeClassifier, EdgeClassifier]

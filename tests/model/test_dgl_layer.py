@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import habitual_stream, small_config
 
 from pres_dist.errors import ConfigError
 from pres_dist.inference.live import LiveRun
@@ -15,6 +14,7 @@ from pres_dist.model.attention import TemporalAttention
 from pres_dist.model.rows import Rows
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, load_data
+from tests.support.small_run import habitual_stream, small_config
 
 pytest.importorskip("dgl")
 

@@ -7,9 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from slow_tgn import SlowEmbedding
-from small_world import MEMORY_DIM, NUM_NEIGHBORS, SMALL, World, build_world, random_stream
 from torch import Tensor, nn
 
 from pres_dist.config.model import ModelConfig
@@ -19,6 +16,16 @@ from pres_dist.model.embedding import num_hops
 from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.rows import Rows
 from pres_dist.step.gather import Gathered, gather
+from tests.model.slow_tgn import SlowEmbedding
+from tests.model.small_world import (
+    MEMORY_DIM,
+    NUM_NEIGHBORS,
+    SMALL,
+    World,
+    build_world,
+    random_stream,
+)
+from tests.support.by_rates import by_rates
 
 NO_PRES = by_rates(prediction=False)
 CONFIGS = {

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from small_world import IN_MAIL, World, build_world, random_stream
-from test_no_leak import with_features, with_partners
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NO_EVENT
 from pres_dist.step.batches import TemporalBatch, batch_of
+from tests.model.small_world import IN_MAIL, World, build_world, random_stream
+from tests.model.test_no_leak import with_features, with_partners
+from tests.support.by_rates import by_rates
 
 CONFIGS = {
     "dyrep": ModelConfig(**IN_MAIL, kind="dyrep"),

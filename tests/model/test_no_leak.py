@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from small_world import IN_MAIL, SMALL, World, build_world, random_stream
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.step.batches import TemporalBatch, batch_of
 from pres_dist.step.forward import Forward
+from tests.model.small_world import IN_MAIL, SMALL, World, build_world, random_stream
+from tests.support.by_rates import by_rates
 
 CONFIGS = {
     "attention": ModelConfig(**SMALL),

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from small_world import IN_MAIL, SMALL, World, build_world, last_update_of, random_stream
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.config.pres import PresConfig
@@ -17,6 +15,15 @@ from pres_dist.memory.state import NO_EVENT
 from pres_dist.step.forward import Forward
 from pres_dist.training.loss import batch_loss
 from pres_dist.training.optimizer import trainable
+from tests.model.small_world import (
+    IN_MAIL,
+    SMALL,
+    World,
+    build_world,
+    last_update_of,
+    random_stream,
+)
+from tests.support.by_rates import by_rates
 
 OFF = by_rates(prediction=False)
 PAPER = by_rates(clock="time", components=2, initial_gate=0.6)

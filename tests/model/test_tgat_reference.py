@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_world import SMALL, World, build_world, random_stream
-from test_step_reference import OFF, close, slow_derivative
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.null import NullStore
 from pres_dist.training.loss import batch_loss
+from tests.model.small_world import SMALL, World, build_world, random_stream
+from tests.model.test_step_reference import OFF, close, slow_derivative
 
 STREAMS = {
     "edges and nodes": {"node_dim": 4},

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from small_world import SMALL, build_world, random_stream
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER
@@ -16,6 +14,8 @@ from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.correction import PresCorrection
 from pres_dist.pres.transitions import TransitionRows
 from pres_dist.step.unread import unread_events
+from tests.model.small_world import SMALL, build_world, random_stream
+from tests.support.by_rates import by_rates
 
 
 def updated(last_update: list[int]) -> UpdatedMemory:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
-from slow_tgn import SlowMail, SlowModel
-from small_world import MEMORY_DIM, SMALL, TIME_UNIT, weights_of
 from torch import nn
 
 from pres_dist.config.memory import MemoryConfig
@@ -18,6 +15,9 @@ from pres_dist.model.recurrent import from_rest, next_memory
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
+from tests.model.slow_tgn import SlowMail, SlowModel
+from tests.model.small_world import MEMORY_DIM, SMALL, TIME_UNIT, weights_of
+from tests.support.by_rates import by_rates
 
 U, EDGE_DIM = 24, 3
 NO_PRES = by_rates(prediction=False)

@@ -1,4 +1,6 @@
-"""`python -m halting train ...`: pres_dist whose first attempt halts where a test wants to kill it.
+"""pres-dist whose first attempt halts where a test wants to kill it.
+
+    python -m tests.parallel.halting train ...
 
 HALT_AT says where worker 0 stops, while the others wait for it:
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import psutil
-from faults import Launched, torchrun
-from small_run import MakeConfig
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.parallel.loopback import INTERFACES, stay_on_loopback
+from tests.support.launched import Launched, torchrun
+from tests.support.small_run import MakeConfig
 
 
 def test_they_listen_on_loopback_and_say_once_that_they_diverged(

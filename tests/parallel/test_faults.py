@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 import torch
-from faults import Launched, torchrun, wait_until
-from small_run import habitual_stream, saved_state, small_config
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.checkpoint import Checkpoints
+from tests.support.launched import Launched, torchrun, wait_until
+from tests.support.small_run import habitual_stream, saved_state, small_config
 
-HERE = str(Path(__file__).parent)
+ROOT = str(Path(__file__).parents[2])
+HALTING = "tests.parallel.halting"
 
 # On several machines torchrun's store outlives a restart: new workers may read old addresses.
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -55,7 +56,10 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     run = tmp_path / "run"
     halted = _halting(place, tmp_path)
     with torchrun(
-        _train(config_file, run), "--max-restarts=2", module="halting", environment=halted
+        _train(config_file, run),
+        "--max-restarts=2",
+        module=HALTING,
+        environment=halted,
     ) as launched:
         wait_until(lambda: (tmp_path / "halted").exists(), launched)
         assert Checkpoints(run).any() == (place != "step")
@@ -73,7 +77,7 @@ def test_without_a_run_dir_the_folder_of_the_launch_is_found(
     with torchrun(
         ["train", str(config_file)],
         "--max-restarts=1",
-        module="halting",
+        module=HALTING,
         environment=halted,
         folder=tmp_path,
     ) as launched:
@@ -89,7 +93,7 @@ def test_when_no_restart_is_left_the_launch_fails(config_file: Path, tmp_path: P
     with torchrun(
         _train(config_file, tmp_path / "run"),
         "--max-restarts=0",
-        module="halting",
+        module=HALTING,
         launcher="pres_dist.parallel.agent",
         environment=halted,
     ) as launched:
@@ -140,7 +144,12 @@ def _two_nodes(config_file: Path, run: Path, environment: dict[str, str]) -> Ite
         command = [sys.executable, "-m", "pres_dist.parallel.agent", "--nnodes=2"]
         command += ["--nproc-per-node=1", "--max-restarts=3", "--rdzv-backend=c10d"]
         command += [f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
-        command += [f"--rdzv-conf=is_host={1 - node}", "-m", "halting", *_train(config_file, run)]
+        command += [
+            f"--rdzv-conf=is_host={1 - node}",
+            "-m",
+            HALTING,
+            *_train(config_file, run),
+        ]
         yield Launched(command, environment)
 
 
@@ -160,7 +169,7 @@ def _train(config_file: Path, run: Path) -> list[str]:
 
 
 def _halting(place: str, folder: Path) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     return {"HALT_AT": place, "HALTED": str(folder / "halted"), "PYTHONPATH": path}
 
 

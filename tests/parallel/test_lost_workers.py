@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from faults import torchrun
-from gloo_world import GlooWorld, Worker
-from lives import end_of
-from small_run import habitual_stream, small_config
 
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import WorkerLostError
 from pres_dist.faults import FaultPlan
 from pres_dist.parallel.failure_detector import FailureDetector, naming_the_lost
 from pres_dist.training.run import train
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.launched import torchrun
+from tests.support.lives import end_of
+from tests.support.small_run import habitual_stream, small_config
 
 pytestmark = pytest.mark.timeout(180)
 

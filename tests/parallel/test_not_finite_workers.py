@@ -8,14 +8,14 @@ from functools import partial
 
 import pytest
 import torch
-from gloo_world import GlooWorld, Worker
-from poison import make_trainer, poisoned, run_step, stopped
-from small_run import MakeConfig
 
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.training.setup import assemble, load_data
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.poison import make_trainer, poisoned, run_step, stopped
+from tests.support.small_run import MakeConfig
 
 
 @pytest.fixture(scope="module")

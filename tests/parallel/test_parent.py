@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import Launched, wait_until
+
+from tests.support.launched import Launched, wait_until
 
 CHILD = """
 import os, sys, time

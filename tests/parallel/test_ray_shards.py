@@ -42,7 +42,7 @@ def cluster() -> Iterator[None]:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Actors find this module and the package as the tests do.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         ray.init(
             address="local",
             num_cpus=2,

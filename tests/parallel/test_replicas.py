@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from gloo_world import GlooWorld, Worker
-from small_run import habitual_stream
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
@@ -25,6 +23,8 @@ from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.trainer import Trainer
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.small_run import habitual_stream
 
 NUM_EVENTS = 300
 BATCH = 20

@@ -15,10 +15,6 @@ from unittest import mock
 
 import pytest
 import torch
-from gloo_world import GlooWorld, Worker
-from store_of_all import TablePlacement, make_local, make_store
-from store_rows import Layout, random_state
-from store_scenarios import assert_same_state
 
 from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256
@@ -31,6 +27,10 @@ from pres_dist.parallel.whole_memory import load_memory, own_memory
 from pres_dist.parallel.world import World
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.checkpoint_folder import MANIFEST
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.store_of_all import TablePlacement, make_local, make_store
+from tests.support.store_rows import Layout, random_state
+from tests.support.store_scenarios import assert_same_state
 
 LAYOUT = Layout(num_nodes=11, num_slots=2)
 

@@ -11,9 +11,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from gloo_world import GlooWorld, Worker
-from shard_hosts import MakeServer, SlowServer, with_shards
-from small_run import habitual_stream, labelled_stream
 
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
@@ -30,6 +27,9 @@ from pres_dist.training import setup
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.stores import layout_of
 from pres_dist.training.trainer import Trainer
+from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.shard_hosts import MakeServer, SlowServer, with_shards
+from tests.support.small_run import habitual_stream, labelled_stream
 
 STEPS = 12
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults import Launched, wait_until
 
 from pres_dist.report.run_lock import lock_run
+from tests.support.launched import Launched, wait_until
 
 COMMAND = """
 import subprocess, sys, time

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import resume, train
+from tests.support.small_run import MakeConfig, saved_state, train_until
 
 TIMEOUT_S = 100
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_up import RootTouches, machine, small_model, workload
 
 from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
@@ -24,6 +23,7 @@ from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.training.optimizer import build_optimizer
+from tests.planner.made_up import RootTouches, machine, small_model, workload
 
 
 def part(name: str, parts: list[Part]) -> float:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import machine, small_model
-from small_run import habitual_stream
 
 from pres_dist.config.dump import dump_yaml
 from pres_dist.errors import ConfigError
@@ -17,6 +15,8 @@ from pres_dist.planner.calibrate import StepTime, calibrate, compute_rates, stag
 from pres_dist.planner.fit import fit_rates
 from pres_dist.planner.machine import load_machine, shipped_machines
 from pres_dist.step.stages import STAGES
+from tests.planner.made_up import machine, small_model
+from tests.support.small_run import habitual_stream
 
 
 @pytest.mark.parametrize("name", sorted(shipped_machines()))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import machine
 
 from pres_dist.cli.main import main
 from pres_dist.config.dump import dump_yaml
 from pres_dist.config.load import load_config
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.grid import training_grid
+from tests.planner.made_up import machine
 
 SIZE = ["--nodes", "1e5", "--events", "2e6"]
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gloo_world import GlooWorld, Worker
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import LINK, RootTouches, machine, small_model, workload
 
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
@@ -30,6 +28,8 @@ from pres_dist.planner.predict import (
     work_inflation,
 )
 from pres_dist.planner.touched import Touched, Waiting
+from tests.planner.made_up import LINK, RootTouches, machine, small_model, workload
+from tests.support.gloo_world import GlooWorld, Worker
 
 TOUCH = RootTouches()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import LINK, RootTouches, machine, workload
 
 from pres_dist.planner.choice import Bounds
 from pres_dist.planner.machine import Rates
 from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.recommend import AS_FAST, Planner, plans
+from tests.planner.made_up import LINK, RootTouches, machine, workload
 
 TOUCH = RootTouches()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import small_model, workload
 
 from pres_dist.events.stream import EventStream
 from pres_dist.planner.plan import ParallelPlan
@@ -16,6 +15,7 @@ from pres_dist.planner.power_law import (
     power_law,
 )
 from pres_dist.planner.touched import count_touches, of_slice
+from tests.planner.made_up import small_model, workload
 
 
 def pairs_in_turn(num_events: int = 2000, pairs: int = 50) -> EventStream:

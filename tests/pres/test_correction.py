@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from by_rates import by_rates
 
 from pres_dist.pres.clock import ClockKind, TransitionClock
 from pres_dist.pres.correction import PresCorrection, draw_rates
 from pres_dist.pres.transitions import Mixture, TransitionRows
+from tests.support.by_rates import by_rates
 
 U, D, UNIT = 30, 5, 6.0
 CLOCKS = pytest.mark.parametrize("clock", ["time", "log", "event"])

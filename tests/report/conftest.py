@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_run import make_run
+
+from tests.report.fake_run import make_run
 
 
 @pytest.fixture

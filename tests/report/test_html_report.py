@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import make_run
-from parsed_page import Page
 
 from pres_dist.errors import DataError
 from pres_dist.report.html import report_content, write_report
+from tests.report.fake_run import make_run
+from tests.support.parsed_page import Page
 
 PRES_FIGURES = {"gate", "coherence", "prediction"}
 

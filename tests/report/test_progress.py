@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import pytest
-from fake_run import epoch_record, validation
 from rich.console import Console
 
 from pres_dist.report.progress import (
@@ -17,6 +16,7 @@ from pres_dist.report.progress import (
     make_progress,
     results_rows,
 )
+from tests.report.fake_run import epoch_record, validation
 
 RESULTS = {
     "validation": validation(5),

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_runs import started
-from small_run import habitual_stream, small_config
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.report.ray_metrics import RayMetrics
+from tests.support.ray_runs import started
+from tests.support.small_run import habitual_stream, small_config
 
 pytest.importorskip("ray")
 

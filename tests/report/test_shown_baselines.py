@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_run import make_run, validation
 
 from pres_dist.report.comparison import comparison_rows
 from pres_dist.report.html import write_report
 from pres_dist.report.progress import LineProgress
+from tests.report.fake_run import make_run, validation
 
 BASELINES = {
     "EdgeBank": {"ap": 0.8111, "auc": 0.8, "mrr": 0.9123, "inductive": {"ap": 0.6222}},

@@ -11,8 +11,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_streams import Case, cases, ids, query_times
-from slow_event_log import SlowLog
 
 from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.chunk import EventChunk
@@ -24,6 +22,8 @@ from pres_dist.sampling.growing import GrowingAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.pair_log import GrowingPairs, PairLog
 from pres_dist.sampling.sorted_pairs import SortedPairs
+from tests.support.random_streams import Case, cases, ids, query_times
+from tests.support.slow_event_log import SlowLog
 
 NUM = 3
 

@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_streams import Case, cases, first_at, ids, partner
-from test_negative_sampler import draw_all
 
 from pres_dist.config.load import load_config
 from pres_dist.config.sampling import shares_of
@@ -19,6 +17,8 @@ from pres_dist.events.stream import EventStream
 from pres_dist.sampling import mixture
 from pres_dist.sampling.mixture import TrainingSampler, training_negatives
 from pres_dist.sampling.negatives import destinations_of
+from tests.sampling.test_negative_sampler import draw_all
+from tests.support.random_streams import Case, cases, first_at, ids, partner
 
 usable = cases().filter(lambda case: len(set(case.stream.dst[kept_of(case)].tolist())) >= 2)
 

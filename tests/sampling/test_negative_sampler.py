@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_streams import Case, cases, first_at, history, ids, partner
 
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
@@ -15,6 +14,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling import negatives as negatives_module
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from tests.support.random_streams import Case, cases, first_at, history, ids, partner
 
 KINDS = ["random", "historical", "inductive"]
 kinds = st.sampled_from(KINDS)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_streams import INT64_MAX, cases, first_at, history, ids, partner, query_times
 
 from pres_dist.config.sampling import SamplingConfig
 from pres_dist.errors import DataError
@@ -16,6 +15,15 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
+from tests.support.random_streams import (
+    INT64_MAX,
+    cases,
+    first_at,
+    history,
+    ids,
+    partner,
+    query_times,
+)
 
 
 def sampler_of(adjacency, num, strategy="recent", seed=0):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_streams import Case, cases
 
 from pres_dist.events.columns import ColumnReader, forget_pages
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.sorted_keys import HalfEdges
+from tests.support.random_streams import Case, cases
 
 
 def by_hand(case: Case) -> list[int]:

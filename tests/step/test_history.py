@@ -9,10 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_streams import Case, cases, ids
-from slow_event_log import SlowLog
-from small_run import habitual_stream, small_config
-from test_event_log import NUM, log_of, queries
 
 from pres_dist.events.stream import EventStream
 from pres_dist.model.history import HistoryDecoder, Past
@@ -22,6 +18,10 @@ from pres_dist.sampling.event_log import LogReads, numbers_of
 from pres_dist.step.batches import batch_of
 from pres_dist.step.history import Around, Queries, candidates_of, joined_queries, past_of
 from pres_dist.training.setup import assembled
+from tests.sampling.test_event_log import NUM, log_of, queries
+from tests.support.random_streams import Case, cases, ids
+from tests.support.slow_event_log import SlowLog
+from tests.support.small_run import habitual_stream, small_config
 
 
 def around_of(log, nodes_Q, t_Q):  # type: ignore[no-untyped-def]

@@ -9,7 +9,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from small_run import habitual_stream, small_config
 
 from pres_dist.model import rows
 from pres_dist.parallel.world import World
@@ -20,6 +19,7 @@ from pres_dist.step.waits import waits
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.setup import assembled
 from pres_dist.training.trainer import Trainer
+from tests.support.small_run import habitual_stream, small_config
 
 ALWAYS = {
     ("sample", "_unique2", "step/gather.py:_distinct"): 1,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.training.checkpoint import LATEST
 from pres_dist.training.run import resume, train
+from tests.support.small_run import MakeConfig, saved_state, train_until
 
 APAN: dict[str, Any] = {
     "model__updater": "attention",

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_run import MakeConfig, small_config
 
 from pres_dist.config.ineffective import ineffective
 from pres_dist.errors import ConfigError, NonFiniteError
@@ -26,6 +25,7 @@ from pres_dist.training import calibration
 from pres_dist.training.calibration import largest_passing
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
+from tests.support.small_run import MakeConfig, small_config
 
 AUTO = {
     "training__batch_size": "auto",

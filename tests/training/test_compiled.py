@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import habitual_stream, saved_state, small_config
 from torch._inductor import config as inductor
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError
 from pres_dist.run_files import METRICS
 from pres_dist.training.run import train
+from tests.support.small_run import habitual_stream, saved_state, small_config
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from resealed import change_state, reseal
-from small_run import habitual_stream, small_config
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 
 from pres_dist.cli.main import main
 from pres_dist.training.checkpoint_folder import STATE
 from pres_dist.training.run import train
+from tests.support.resealed import change_state, reseal
+from tests.support.small_run import habitual_stream, small_config
 
 Change = Callable[[dict[str, Any]], Any]
 

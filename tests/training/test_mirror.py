@@ -17,7 +17,6 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
-from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.cli.main import main
 from pres_dist.errors import CheckpointError, ConfigError
@@ -29,6 +28,7 @@ from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.fetch import fetch_run
 from pres_dist.training.mirror import CheckpointMirror
 from pres_dist.training.run import resume, train
+from tests.support.small_run import MakeConfig, saved_state, train_until
 
 MEMORY = {"0/0/nodes": torch.arange(3)}
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_run import MakeConfig, train_until
 
 from pres_dist.cli.main import main
 from pres_dist.config.run import RunConfig
@@ -18,6 +17,7 @@ from pres_dist.remote import RemoteFolder, check_url, without_secrets
 from pres_dist.report.environment import describe_environment
 from pres_dist.report.run_record import read_record, write_record
 from pres_dist.training.fetch import fetch_run
+from tests.support.small_run import MakeConfig, train_until
 
 SECRETS = [
     "s3://key:secret@bucket/runs",

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, saved_state, train_until
 
 from pres_dist.config.run import RunConfig
 from pres_dist.report.html import report_content
 from pres_dist.training.checkpoint import BEST, LATEST
 from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import resume, train
+from tests.support.small_run import MakeConfig, saved_state, train_until
 
 KINDS = ["jodie", "dyrep", "tgat"]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import MakeConfig, saved_state, train_until
 from torch import Tensor, nn
 
 from pres_dist.config.ineffective import ineffective
@@ -16,6 +15,7 @@ from pres_dist.training.muon import Muon, orthogonalize
 from pres_dist.training.optimizer import build_optimizer, trainable
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, choose_device, load_data
+from tests.support.small_run import MakeConfig, saved_state, train_until
 
 
 def _parameter(*shape: int, seed: int = 0) -> nn.Parameter:

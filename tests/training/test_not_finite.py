@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from poison import KINDS, make_trainer, poisoned, run_step, stopped
-from small_run import MakeConfig
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
@@ -16,6 +14,8 @@ from pres_dist.evaluation.scoring import replay
 from pres_dist.exit_codes import DIVERGED
 from pres_dist.parallel.world import World
 from pres_dist.training.setup import Parts, assemble, load_data
+from tests.support.poison import KINDS, make_trainer, poisoned, run_step, stopped
+from tests.support.small_run import MakeConfig
 
 
 def _parts(make_config: MakeConfig, **overrides: object) -> Parts:

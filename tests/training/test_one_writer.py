@@ -11,8 +11,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from lives import end_of
-from small_run import MakeConfig
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
@@ -21,6 +19,8 @@ from pres_dist.report.metrics_log import read_metrics
 from pres_dist.report.run_folder import read_config
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
+from tests.support.lives import end_of
+from tests.support.small_run import MakeConfig
 
 
 def at_step(step: int, what: Callable[[], object]) -> AbstractContextManager[object]:

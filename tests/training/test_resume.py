@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from small_run import Died, MakeConfig, saved_state, train_until
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
@@ -23,6 +22,7 @@ from pres_dist.training.checkpoint import BEST, LATEST, Checkpoints
 from pres_dist.training.checkpoint_folder import STATE
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
+from tests.support.small_run import Died, MakeConfig, saved_state, train_until
 
 TIMES = {
     "checkpoints",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_run import MakeConfig
 
 from pres_dist import train
 from pres_dist.cli.main import main
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.training import run as training
+from tests.support.small_run import MakeConfig
 
 PHONE = 491_700_000_000
 MESSAGE = "rows for 491,700,000,001 node numbers take at least"

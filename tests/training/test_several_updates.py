@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import MakeConfig
 
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
@@ -20,6 +19,7 @@ from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.step import Stepped
 from pres_dist.training.step_sizes import learning_rate, updates_of_batch
 from pres_dist.training.trainer import Trainer
+from tests.support.small_run import MakeConfig
 
 STILL = 1e-12
 """A learning rate at which weights do not move."""

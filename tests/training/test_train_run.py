@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from small_run import MakeConfig, saved_state
 
 from pres_dist.errors import CheckpointError, ConfigError, DataError
 from pres_dist.events.stream import EventStream
@@ -21,6 +20,7 @@ from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from pres_dist.training.trainer import Trainer
+from tests.support.small_run import MakeConfig, saved_state
 
 
 def test_a_run_learns_and_leaves_everything_in_its_folder(

@@ -1,0 +1,75 @@
+"""`pres-dist bench ranking`: models and baselines over the same events and candidates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pres_dist.bench import ranking
+from pres_dist.bench.ranking import CandidateSets, rank_run
+from pres_dist.cli.main import main
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.run import Run
+from pres_dist.step.batches import batch_of
+from tests.support.trained_runs import trained
+
+
+def test_few_destinations_are_all_ranked_as_recommend_ranks_them(runs: Path) -> None:
+    run_dir = trained(runs, "history")
+    ranked = rank_run(run_dir)
+    assert ranked["candidates"] == "all 15 destinations"
+    expected = Run(run_dir).evaluate_ranking()["ranked"]
+    for name, other in (
+        ("tgn, history", "tgn"),
+        ("most popular", "most popular"),
+        ("last destinations", "last destinations"),
+    ):
+        found = ranked["ranked"][name]
+        assert found["mrr"] == pytest.approx(expected[other]["mrr"], abs=1e-9)
+        assert found["hit@10"] == pytest.approx(expected[other]["hit@10"], abs=1e-9)
+        new = expected[other]["new_pairs"]
+        assert found["new_pairs"]["mrr"] == pytest.approx(new["mrr"], abs=1e-9)
+
+
+def test_many_destinations_are_sampled_without_repeats(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "MOST_DESTINATIONS", 14)
+    monkeypatch.setattr(ranking, "NEGATIVES", 6)
+    live = LiveRun(trained(runs))
+    sets = CandidateSets(live)
+    assert str(sets) == "6 random and 6 historical destinations"
+    batch = batch_of(live.step.tables, torch.arange(700, 720))
+    candidates = sets.of(batch)
+    assert candidates.nodes_nC.shape == (20, 13)
+    assert torch.equal(candidates.nodes_nC[:, 0], batch.dst_B)
+    assert not candidates.hidden_nC[:, 0].any()
+    assert candidates.hidden_nC.any()
+    for nodes, hidden in zip(candidates.nodes_nC, candidates.hidden_nC, strict=True):
+        assert len(set(nodes.tolist())) == int((~hidden).sum())
+    assert 0 < rank_run(trained(runs), max_events=30)["ranked"]["EdgeBank"]["mrr"] < 1
+
+
+def test_runs_stand_beside_baselines(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, file = [str(trained(runs, kind)) for kind in ("tgn", "history")], tmp_path / "r.json"
+    command = ["bench", "ranking", *both, "--max-events", "20", "--json", str(file)]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:8]] == [
+        f"tgn, embeddings ({both[0]})",
+        f"tgn, history ({both[1]})",
+        "EdgeBank",
+        "most popular",
+        "last destinations",
+        "last destinations, then most popular",
+        "most popular, last 1,000",
+    ]
+    assert "among all 15 destinations" in lines[-1]
+    assert len(json.loads(file.read_text())) == 2
+    assert main(["bench", "ranking", both[0], str(trained(runs, "talk"))]) == 2
+    assert "must be over one stream" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""Runs of different models over one small stream, trained when they are first asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pres_dist.training.run import train
+from tests.support.small_run import small_config
+
+KINDS = ("tgn", "apan", "dyrep", "jodie", "tgat", "pending")
+
+
+def settings_of(kind: str) -> dict[str, object]:
+    """Configurations that differ in what memory and mail hold."""
+    if kind == "pending":
+        return {
+            "pres.pending": "apply",
+            "memory.mailbox_slots": 2,
+            "model.aggregator": "sequential",
+        }
+    if kind == "rates":
+        return {"preset": "rates"}
+    if kind == "labels":
+        return {"task.kind": "node_classification", "data.stream": "labelled"}
+    if kind == "talk":
+        return {"data.stream": "talks"}
+    if kind == "history":
+        return {
+            "model.decoder": "history",
+            "sampling.negatives": "random 2, historical, popular",
+            "sampling.num_negatives": 2,
+            "training.loss": "both",
+        }
+    return {"model.kind": kind}
+
+
+def trained(runs: Path, kind: str = "tgn") -> Path:
+    """The run of a kind, trained by the first test that asks."""
+    run_dir = runs / kind
+    if not run_dir.exists():
+        settings = {**settings_of(kind), "training.epochs": 1}
+        settings["data.stream"] = runs / str(settings.get("data.stream", "habits"))
+        train(small_config(runs)(**settings), run_dir)
+    return run_dir
