@@ -41,7 +41,7 @@ def find_beside_file(model: type[BaseModel], source: Source) -> None:
             continue
         beside = Path(file).parent / os.path.expanduser(value)
         if not os.path.exists(os.path.expanduser(value)) and beside.exists():
-            section[leaf.path[-1]] = str(beside)  # type: ignore[index]
+            section[leaf.path[-1]] = str(beside)
 
 
 def with_absolute_places(config: Model) -> Model:

@@ -210,5 +210,5 @@ def _fit(inputs_nCF: Tensor, true_n: Tensor) -> Tensor:
         torch.autograd.backward(value)
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     return weights_F.detach()

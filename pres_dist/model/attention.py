@@ -132,7 +132,7 @@ def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> 
         dtype = torch.get_autocast_dtype(device)
     wide = [*queries, *(rows.table_Xd for rows in read)]
     with torch.autocast(device, enabled=False):
-        attended: Sequence[Tensor] = _Attend.apply(
+        attended: Sequence[Tensor] = _Attend.apply(  # type: ignore[no-untyped-call]
             mask_QK, *(each.to(dtype) for each in wide), *(rows.index_QK for rows in read)
         )
     return attended

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pres_dist.report.figure import Figure, bars, make_figure
-from pres_dist.report.metrics_log import Record
+from pres_dist.report.numbers import Record
 from pres_dist.report.worker_figures import worker_figures
 from pres_dist.step.stages import STAGES
 

@@ -16,7 +16,8 @@ from pres_dist.errors import DataError
 from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.figures import figures
 from pres_dist.report.metric_names import NAMES, metrics_in
-from pres_dist.report.metrics_log import Record, read_metrics
+from pres_dist.report.metrics_log import read_metrics
+from pres_dist.report.numbers import Record
 from pres_dist.report.progress import duration, negatives_found, number
 from pres_dist.report.shortcomings import shortcomings
 from pres_dist.run_files import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS

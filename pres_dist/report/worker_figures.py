@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pres_dist.report.figure import Figure, bars, make_figure
-from pres_dist.report.metrics_log import Record
+from pres_dist.report.numbers import Record
 
 SPLIT = ("sample", "pull", "compute", "push", "all_reduce", "wait")
 VERBS = ("pull", "push", "observe")

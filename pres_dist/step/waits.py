@@ -76,7 +76,7 @@ class _Operations(TorchDispatchMode):
     """Detector of operations that return values, or results whose size depends on values."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._note = note
 
     def __torch_dispatch__(

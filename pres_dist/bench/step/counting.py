@@ -59,7 +59,7 @@ class WorkCounter(TorchDispatchMode):
     """
 
     def __init__(self, clock: StageClock) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._clock = clock
         self.work: defaultdict[str, Work] = defaultdict(Work)
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from pres_dist.errors import DataError, PresDistError
+from pres_dist.events.raw_ids import RawId
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.journal import Row
-from pres_dist.inference.serve.names import NodeNames, RawId
+from pres_dist.inference.serve.names import NodeNames
 from pres_dist.inference.serve.requests import Event, event_of, told
 from pres_dist.inference.times import MaxAhead, check_ahead, latest_allowed, shown, times_of_values
 

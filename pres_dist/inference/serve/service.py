@@ -21,6 +21,7 @@ from torch import Tensor
 from pres_dist import arguments
 from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.chunk import EventChunk
+from pres_dist.events.raw_ids import RawId
 from pres_dist.inference.blend import Blend, blend_of
 from pres_dist.inference.extend import JOURNAL, learned_labels
 from pres_dist.inference.journal import Journal, JournalError, Row, events_record
@@ -31,7 +32,7 @@ from pres_dist.inference.recommend_scores import all_logits
 from pres_dist.inference.serve.checks import Checked, ConflictError, EventChecks
 from pres_dist.inference.serve.fold import in_pieces, journal_header, put_aside_if_appended
 from pres_dist.inference.serve.memory import GrowingMemory
-from pres_dist.inference.serve.names import NodeNames, RawId
+from pres_dist.inference.serve.names import NodeNames
 from pres_dist.inference.serve.past import GrowingPast
 from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.inference.times import MaxAhead, latest_allowed, shown, time_of
