@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pres_dist.records import EpochRecord
 from pres_dist.report.figures import prediction_ratio
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.run_files import ENVIRONMENT, METRICS, RESULTS
@@ -82,7 +83,7 @@ def time_to(record: Record, target: float, unit: str = "train_cpu_seconds") -> f
     return None
 
 
-def _epoch(record: Mapping[str, Any]) -> Record:
+def _epoch(record: EpochRecord) -> Record:
     cpu = sum(worker["cpu_seconds"] for worker in record["workers"])
     events, rate = cpu * record["events_per_cpu_second"], record["events_per_second"]
     return {
@@ -91,7 +92,7 @@ def _epoch(record: Mapping[str, Any]) -> Record:
         "seconds": record["seconds"],
         "train_seconds": events / rate if rate else 0.0,
         "train_cpu_seconds": cpu,
-        "prediction_ratio": prediction_ratio(dict(record)),
+        "prediction_ratio": prediction_ratio(record),
         **{name: record.get(name) for name in EPOCH_FIELDS},
         # A run that resumed at the end of an epoch has trained none of its events since.
         **({} if rate else {"events_per_second": None, "events_per_cpu_second": None}),

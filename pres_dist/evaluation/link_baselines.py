@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.evaluation.metrics import Metrics, link_metrics, reciprocal_ranks
+from pres_dist.evaluation.metrics import link_metrics, reciprocal_ranks
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
+from pres_dist.records import Metrics
 from pres_dist.sampling.event_groups import EventGroups, PairKeys
 from pres_dist.sampling.negatives import Negatives
 
@@ -122,7 +123,9 @@ class LinkBaselines:
         self._stream, self._tables, self._unseen_N = stream, tables, unseen_N
         self._baselines = (EdgeBank(stream, tables), Popularity(tables))
 
-    def metrics(self, events: range, negatives: Negatives, num_negatives: int) -> Metrics:
+    def metrics(
+        self, events: range, negatives: Negatives, num_negatives: int
+    ) -> dict[str, Metrics]:
         """Return the metrics of each baseline by name; empty for a split without events.
 
         The time window is as long as the split, as in the EdgeBank paper.
@@ -148,7 +151,7 @@ class LinkBaselines:
                 chunks.setdefault(name, []).append((positive_n, negative_n, reciprocal_n))
         part = slice(events.start, events.stop)
         unseen_n = self._unseen_N[src[part]] | self._unseen_N[dst[part]]
-        metrics: Metrics = {}
+        metrics: dict[str, Metrics] = {}
         for name, columns in chunks.items():
             positive_n, negative_n, reciprocal_n = map(np.concatenate, zip(*columns, strict=True))
             metrics[name] = link_metrics(positive_n, negative_n, reciprocal_n, unseen_n)

@@ -6,11 +6,12 @@ Shapes: n events, M negatives an event, C classes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
-Metrics = dict[str, Any]
+from pres_dist.records import Metrics
 
 
 def link_metrics(
@@ -84,7 +85,11 @@ def _class_metrics(score_nC: np.ndarray, class_n: np.ndarray) -> Metrics:
         share_nC = score_nC - score_nC.max(1, keepdims=True)
         share_nC -= np.log(np.exp(share_nC).sum(1, keepdims=True))
         ranked = dict(enumerate(share_nC.T))
-    for name, metric in (("ap", average_precision), ("auc", roc_auc)):
+    rankings: dict[Literal["ap", "auc"], Callable[[np.ndarray, np.ndarray], float]] = {
+        "ap": average_precision,
+        "auc": roc_auc,
+    }
+    for name, metric in rankings.items():
         values = [metric(score[class_n == c], score[class_n != c]) for c, score in ranked.items()]
         there = [value for value in values if not math.isnan(value)]
         if there:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.metrics import (
-    Metrics,
     average_precision,
     link_metrics,
     reciprocal_ranks,
     roc_auc,
 )
 from pres_dist.parallel.world import World
+from pres_dist.records import Metrics
 from pres_dist.sampling.negatives import Negatives
 from pres_dist.step.batches import Sweep, TemporalBatch
 from pres_dist.step.compute import TemporalStep

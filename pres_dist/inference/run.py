@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
 from pres_dist.inference.recommend import Order, Recommendation, recommend
 from pres_dist.inference.settings import configured
 from pres_dist.inference.times import MaxAhead, time_of
+from pres_dist.records import Results
 from pres_dist.report.progress import SilentProgress, make_progress
 from pres_dist.report.run_folder import new_folder, read_config
 from pres_dist.run_files import RESULTS
@@ -70,7 +71,7 @@ class Run:
         return f"Run({str(self.path)!r}, {self.config.model.kind} on {self.config.data.stream})"
 
     @property
-    def results(self) -> dict[str, Any]:
+    def results(self) -> Results:
         """Contents of results.json: the final metrics of the run.
 
         Raises:
@@ -85,7 +86,7 @@ class Run:
             raise DataError(f"{self.path / RESULTS}: damaged: {error}") from None
         if not isinstance(results, dict):
             raise DataError(f"{self.path / RESULTS}: damaged: must hold a JSON object")
-        return results
+        return cast("Results", results)
 
     @property
     def stream(self) -> EventStream:
@@ -105,7 +106,7 @@ class Run:
         return memory_of(live, live.latest, live.known_nodes(live.stream.num_events))
 
     @checked_call
-    def evaluate(self, **settings: object) -> dict[str, Any]:
+    def evaluate(self, **settings: object) -> Results:
         """Return the metrics of the best epoch, like `pres-dist evaluate`.
 
         Args:

@@ -19,11 +19,11 @@ from pres_dist.inference.tuned import Tuned
 from pres_dist.inference.versions import RunState
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
+from pres_dist.records import Metrics
 from pres_dist.step.batches import Sweep
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.setup import Parts, assemble
 from pres_dist.training.state import OptimizerState, load_weights
-from pres_dist.training.tasks.task import Metrics
 
 Keep = Literal["better", "always"]
 

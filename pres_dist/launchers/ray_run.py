@@ -11,7 +11,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
@@ -19,6 +18,7 @@ from pres_dist.launchers.ray_cluster import LOCAL, cluster, cluster_address, env
 from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.parallel.ray_end import END
 from pres_dist.parallel.supervise import report
+from pres_dist.records import Results
 from pres_dist.report.progress import Progress
 from pres_dist.report.run_folder import check_given_folder, fresh_folders
 from pres_dist.report.run_lock import RunLock, lock_run
@@ -38,7 +38,7 @@ def train_on_ray(
     address: str | None = None,
     run_dir: Path | None = None,
     console: Progress | None = None,
-) -> dict[str, Any]:
+) -> Results:
     """Train on workers of a Ray cluster; failed workers are restarted.
 
     Args:

@@ -33,11 +33,10 @@ from pres_dist.launchers.ray_relay import Call, Mailbox, RelayProgress, replay
 from pres_dist.launchers.ray_run import FAILURE_LOG
 from pres_dist.parallel.ray_end import await_the_end, passing_on_the_end
 from pres_dist.parallel.ray_group import GroupConfig
+from pres_dist.records import Results
 from pres_dist.report.environment import LAUNCH
 from pres_dist.report.progress import Progress
 from pres_dist.training.stores import check_reads_ahead
-
-Results = dict[str, Any]
 
 START_TIMEOUT_S = 600
 """Maximum start-up skew of workers; after that, collectives wait parallel.timeout_s at most."""

@@ -209,7 +209,7 @@ def _machine(parts: Parts, steps: Rounds, link: Link, store: Rates) -> Machine:
     known = describe_environment(seed=0)
     hardware, versions = known["hardware"], known["versions"]
     memory = (hardware["memory_gib"] or 1) * 2**30
-    workers, processor = hardware["usable_cores"], f"core of {hardware['cpu']}"
+    workers, processor = hardware["usable_cores"] or 1, f"core of {hardware['cpu']}"
     own = memory / workers
     if parts.device.type == "cuda":
         workers, processor = torch.cuda.device_count(), torch.cuda.get_device_name(parts.device)

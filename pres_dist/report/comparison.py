@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-METRICS = {"ap": "AP", "auc": "AUC", "mrr": "MRR"}
+from pres_dist.records import MetricName, Metrics, Results, SplitName
+
+METRICS: dict[MetricName, str] = {"ap": "AP", "auc": "AUC", "mrr": "MRR"}
 
 
-def comparison_rows(by_negatives: Mapping[str, Mapping[str, Any]], part: str) -> list[list[str]]:
+def comparison_rows(by_negatives: Mapping[str, Results], part: SplitName) -> list[list[str]]:
     """Return a header row and rows for the model, each baseline and the share of negatives found.
 
     Args:
@@ -43,7 +44,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _cells(measured: Iterable[Mapping[str, Any]]) -> list[str]:
+def _cells(measured: Iterable[Metrics]) -> list[str]:
     return [_number(of.get(metric)) for of in measured for metric in METRICS]
 
 

@@ -10,8 +10,8 @@ import sys
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+from pres_dist.records import Environment
 from pres_dist.remote import without_secrets
 from pres_dist.version import __version__
 
@@ -20,7 +20,7 @@ NETWORK_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_IB_HCA")
 PACKAGES = ("torch", "numpy", "pyarrow", "ray", "dgl")
 
 
-def describe_environment(seed: int) -> dict[str, Any]:
+def describe_environment(seed: int) -> Environment:
     """Return the facts that can explain why two runs differ; unknown values are None."""
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

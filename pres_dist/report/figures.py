@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from pres_dist.records import EpochRecord, Metrics, Record, StepRecord
 from pres_dist.report.figure import Figure, bars, make_figure
-from pres_dist.report.numbers import Record
 from pres_dist.report.worker_figures import worker_figures
 from pres_dist.step.stages import STAGES
 
 MAX_POINTS = 1500
-Value = Callable[[Record], Any]
+StepKey = Literal["loss", "link_loss", "label_loss", "events_per_second", "gate", "coherence"]
+Value = Callable[[EpochRecord], Any]
 
 
 def figures(records: Sequence[Record]) -> list[Figure]:
@@ -32,7 +33,7 @@ def figures(records: Sequence[Record]) -> list[Figure]:
     return [figure for figure in made if figure is not None]
 
 
-def _loss(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+def _loss(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = [
         *_step_line(steps, "link_loss", "link loss", 1),
         *_step_line(steps, "label_loss", "label loss", 3),
@@ -44,7 +45,7 @@ def _loss(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
     return make_figure("loss", "Training loss", "Over optimizer steps.", traces, "step", "loss")
 
 
-def _validation(epochs: Sequence[Record]) -> Figure | None:
+def _validation(epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = [
         *_epoch_line(epochs, "epoch", lambda e: _validated(e).get("ap"), "AP", 1),
         *_epoch_line(epochs, "epoch", lambda e: _validated(e).get("auc"), "AUC", 2),
@@ -69,7 +70,7 @@ def _validation(epochs: Sequence[Record]) -> Figure | None:
     )
 
 
-def _throughput(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+def _throughput(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = _step_line(steps, "events_per_second", "events/s", 1)
     traces += _epoch_line(epochs, "step", lambda e: e.get("events_per_second"), "epoch", 3)
     traces += _epoch_line(
@@ -82,7 +83,7 @@ def _throughput(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | N
     return figure
 
 
-def _gate(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+def _gate(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = _step_line(steps, "gate", "gate", 1) or _epoch_line(
         epochs, "step", lambda e: e.get("gate"), "gate", 1
     )
@@ -90,7 +91,7 @@ def _gate(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
     return make_figure("gate", "PRES gate", caption, traces, "step", "gate")
 
 
-def _coherence(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | None:
+def _coherence(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = _step_line(steps, "coherence", "coherence", 1) or _epoch_line(
         epochs, "step", lambda e: e.get("coherence"), "coherence", 1
     )
@@ -98,7 +99,7 @@ def _coherence(steps: Sequence[Record], epochs: Sequence[Record]) -> Figure | No
     return make_figure("coherence", "Memory coherence", caption, traces, "step", "cosine")
 
 
-def _prediction_error(epochs: Sequence[Record]) -> Figure | None:
+def _prediction_error(epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = _epoch_line(epochs, "epoch", prediction_ratio, "prediction / persistence", 1)
     caption = (
         "Mean squared error of the predicted memory over that of predicting no change; "
@@ -115,7 +116,7 @@ def _prediction_error(epochs: Sequence[Record]) -> Figure | None:
     return figure
 
 
-def _pending(epochs: Sequence[Record]) -> Figure | None:
+def _pending(epochs: Sequence[EpochRecord]) -> Figure | None:
     traces = [
         *_epoch_line(epochs, "epoch", lambda e: e.get("pending_events_mean"), "mean", 1),
         *_epoch_line(epochs, "epoch", lambda e: e.get("pending_events_max"), "largest", 2),
@@ -133,7 +134,7 @@ def _pending(epochs: Sequence[Record]) -> Figure | None:
     return figure
 
 
-def _stages(epochs: Sequence[Record]) -> Figure | None:
+def _stages(epochs: Sequence[EpochRecord]) -> Figure | None:
     timed = [epoch for epoch in epochs if epoch.get("stage_seconds")]
     named = {name for epoch in timed for name in epoch["stage_seconds"]}
     stages = [name for name in STAGES if name in named] + sorted(named - set(STAGES))
@@ -150,17 +151,19 @@ def _stages(epochs: Sequence[Record]) -> Figure | None:
     return figure
 
 
-def prediction_ratio(epoch: Record) -> float | None:
+def prediction_ratio(epoch: EpochRecord) -> float | None:
     """Return prediction error divided by persistence error; None if either is missing."""
     prediction, persistence = epoch.get("prediction_error"), epoch.get("persistence_error")
     return prediction / persistence if prediction is not None and persistence else None
 
 
-def _validated(epoch: Record) -> dict[str, Any]:
+def _validated(epoch: EpochRecord) -> Metrics:
     return epoch.get("validation") or {}
 
 
-def _step_line(steps: Sequence[Record], key: str, name: str, series: int) -> list[dict[str, Any]]:
+def _step_line(
+    steps: Sequence[StepRecord], key: StepKey, name: str, series: int
+) -> list[dict[str, Any]]:
     """Return a line over steps, thinned to about `MAX_POINTS`; an empty list without data."""
     there = [step for step in steps if step.get(key) is not None]
     thin = there[:: max(1, len(there) // MAX_POINTS)]
@@ -168,7 +171,7 @@ def _step_line(steps: Sequence[Record], key: str, name: str, series: int) -> lis
 
 
 def _epoch_line(
-    epochs: Sequence[Record], x: str, value: Value, name: str, series: int
+    epochs: Sequence[EpochRecord], x: Literal["epoch", "step"], value: Value, name: str, series: int
 ) -> list[dict[str, Any]]:
     """Return a line with a marker for each epoch; an empty list without data."""
     there = [epoch for epoch in epochs if value(epoch) is not None]

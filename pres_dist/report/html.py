@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from pres_dist.config.dump import scalar
 from pres_dist.errors import DataError
 from pres_dist.files import read_regular, write_atomically
+from pres_dist.records import EVALUATED_SPLITS, Environment, EpochRecord, Record, Results
 from pres_dist.report.figures import figures
 from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.numbers import Record
 from pres_dist.report.progress import duration, negatives_found, number
 from pres_dist.report.shortcomings import shortcomings
 from pres_dist.run_files import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
@@ -86,10 +86,10 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
 def report_content(run_dir: Path) -> dict[str, Any]:
     """Return the content of the page, read from the run folder."""
     config = _read(run_dir / CONFIG, yaml.safe_load)
-    environment = _read(run_dir / ENVIRONMENT, json.loads)
-    results = _read(run_dir / RESULTS, json.loads)
+    environment = cast("Environment", _read(run_dir / ENVIRONMENT, json.loads))
+    results = cast("Results", _read(run_dir / RESULTS, json.loads))
     records = read_metrics(run_dir / METRICS)
-    parts = [name for name in ("test", "validation") if results.get(name)]
+    parts = [name for name in reversed(EVALUATED_SPLITS) if results.get(name)]
     return {
         "name": config.get("name", run_dir.name),
         "facts": _facts(config, environment, results, records),
@@ -105,26 +105,27 @@ def report_content(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _num_workers(records: Sequence[Record]) -> int | None:
+def _num_workers(epochs: Sequence[EpochRecord]) -> int | None:
     """Return the number of workers of the last epoch; None if no epoch has ended."""
-    told = [len(record["workers"]) for record in records if record.get("workers")]
+    told = [len(epoch["workers"]) for epoch in epochs if epoch.get("workers")]
     return told[-1] if told else None
 
 
-def _forced_batch(training: Mapping[str, Any], records: Sequence[Record]) -> int | None:
+def _forced_batch(training: Mapping[str, Any], epochs: Sequence[EpochRecord]) -> int | None:
     """Return the events of the largest temporal batch if equal times made it exceed the setting."""
-    largest = max((record.get("largest_batch") or 0 for record in records), default=0)
+    largest = max((epoch.get("largest_batch") or 0 for epoch in epochs), default=0)
     asked = training.get("batch_size")
     return largest if isinstance(asked, int) and largest > asked else None
 
 
 def _facts(
     config: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    results: Mapping[str, Any],
+    environment: Environment,
+    results: Results,
     records: Sequence[Record],
 ) -> Rows:
     """Return the main facts of a run as rows."""
+    epochs = [record for record in records if record["kind"] == "epoch"]
     training, pres = config.get("training", {}), config.get("pres", {})
     model = config.get("model", {})
     on = pres.get("prediction") or pres.get("coherence_weight")
@@ -132,8 +133,8 @@ def _facts(
         "stream": config.get("data", {}).get("stream"),
         "model": model.get("kind", "tgn") if model else None,
         "temporal batch": training.get("batch_size"),
-        "largest batch, of events of equal time": _forced_batch(training, records),
-        "workers": _num_workers(records),
+        "largest batch, of events of equal time": _forced_batch(training, epochs),
+        "workers": _num_workers(epochs),
         "epochs": training.get("epochs"),
         "best epoch": results.get("best_epoch"),
         "PRES": "on" if on else "off",

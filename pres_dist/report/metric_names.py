@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-NAMES = {
+from pres_dist.records import MetricName, Metrics
+
+NAMES: dict[MetricName, str] = {
     "ap": "AP",
     "auc": "AUC",
     "mrr": "MRR",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
 }
-_OF_LINKS = ("ap", "auc", "mrr")
-_OF_CLASSES = ("ap", "auc", "accuracy", "macro_f1")
+_OF_LINKS: Sequence[MetricName] = ("ap", "auc", "mrr")
+_OF_CLASSES: Sequence[MetricName] = ("ap", "auc", "accuracy", "macro_f1")
 
 
-def metrics_in(groups: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+def metrics_in(groups: Sequence[Metrics]) -> Sequence[MetricName]:
     """Return the keys of the metrics of the task that these groups of metrics belong to."""
     return _OF_CLASSES if any("accuracy" in group for group in groups) else _OF_LINKS

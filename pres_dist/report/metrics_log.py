@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from pres_dist.errors import DataError
 from pres_dist.files import read_regular, write_atomically
-from pres_dist.report.numbers import Mirror, Record, plain
+from pres_dist.records import Record
+from pres_dist.report.numbers import Mirror, plain
 from pres_dist.run_files import METRICS
 
 
@@ -27,7 +28,7 @@ class MetricsLog:
         _drop_half_line(self.path)
         self._file = self._opened()
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         """Append a record without buffering; NaN and infinity become null.
 
         Raises:
@@ -74,7 +75,7 @@ class MetricsLog:
 class NoLog:
     """Log that discards every record, for all workers except rank 0."""
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         pass
 
     def truncate_after(self, step: int) -> None:
@@ -107,7 +108,7 @@ def _parse(path: Path, number: int, line: bytes) -> Record:
         or type(record["step"]) is not int
     ):
         raise DataError(f"{path}:{number}: not a JSON object with kind and step, got {line[:40]!r}")
-    return record
+    return cast("Record", record)
 
 
 def _content(path: Path) -> bytes:

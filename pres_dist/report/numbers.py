@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-Record = dict[str, Any]
+from pres_dist.records import Record
+
 _NOT_SHOWN = ("kind", "step", "rank")
 
 
 class Mirror(Protocol):
     """Receiver of every record that is written to metrics.jsonl."""
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         """Receive a record that was appended."""
 
     def truncate_after(self, step: int) -> None:
@@ -34,7 +35,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def numbers(record: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], float]]:
+def numbers(record: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], float]]:
     """Yield every number of a record with its path, e.g. `(validation, ap)`.
 
     The path contains the index in a list of mappings, such as `workers`:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pres_dist.records import EVALUATED_SPLITS, EpochRecord, Metrics, Results
 from pres_dist.report.comparison import aligned
 from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.shortcomings import shortcomings
@@ -29,13 +29,13 @@ class Progress(Protocol):
     def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
         """Report a trained temporal batch; `events_done` counts within the epoch."""
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Report the end of an epoch; `record` is its line of metrics.jsonl."""
 
     def note(self, text: str) -> None:
         """Print a line of text."""
 
-    def results(self, results: Mapping[str, Any]) -> None:
+    def results(self, results: Results) -> None:
         """Report the final metrics, as in results.json."""
 
     def stop(self) -> None:
@@ -61,13 +61,13 @@ class SilentProgress:
     def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
         pass
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         pass
 
     def note(self, text: str) -> None:
         pass
 
-    def results(self, results: Mapping[str, Any]) -> None:
+    def results(self, results: Results) -> None:
         pass
 
     def stop(self) -> None:
@@ -98,13 +98,13 @@ class LineProgress:
             f"{duration(left / events_per_second if events_per_second else None)} left in epoch"
         )
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         self.note(epoch_line(record, self._total_epochs))
 
     def note(self, text: str) -> None:
         print(text, flush=True)
 
-    def results(self, results: Mapping[str, Any]) -> None:
+    def results(self, results: Results) -> None:
         for line in aligned(results_rows(results)):
             self.note(line)
         self.note(results_summary(results))
@@ -149,14 +149,14 @@ class TerminalProgress:
             rate=f"{events_per_second:,.0f}",
         )
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         self._bar.update(self._task, visible=False, refresh=True)
         self.note(epoch_line(record, self._bar.tasks[0].fields["epochs"]))
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)
 
-    def results(self, results: Mapping[str, Any]) -> None:
+    def results(self, results: Results) -> None:
         self._bar.stop()
         header, *rows = results_rows(results)
         table = Table(header[0], title="Results", title_justify="left")
@@ -173,7 +173,7 @@ class TerminalProgress:
         self._bar.stop()
 
 
-def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
+def epoch_line(record: EpochRecord, total_epochs: int) -> str:
     """Format an epoch as one line."""
     validation = record.get("validation") or {}
     metrics = [
@@ -191,26 +191,26 @@ def epoch_line(record: Mapping[str, Any], total_epochs: int) -> str:
     return "  ".join(parts)
 
 
-def results_rows(results: Mapping[str, Any]) -> list[list[str]]:
+def results_rows(results: Results) -> list[list[str]]:
     """Return validation and test metrics as a table: a header row, then a row for each split.
 
     Baselines of the test split follow, if there are any. There are inductive columns only if
     inductive metrics were measured.
     """
-    parts = [name for name in ("validation", "test") if results.get(name)]
+    parts = [name for name in EVALUATED_SPLITS if results.get(name)]
     metrics = metrics_in([results[name] for name in parts])
     inductive = any(results[name].get("inductive") for name in parts)
     names = [NAMES[metric] for metric in metrics]
     rows = [["", *names, *(f"inductive {name}" for name in names if inductive)]]
     baselines = (results.get("test") or {}).get("baselines") or {}
-    measured = {**{name: results[name] for name in parts}, **baselines}
+    measured: dict[str, Metrics] = {**{name: results[name] for name in parts}, **baselines}
     for name, of_all in measured.items():
         groups = [of_all, of_all.get("inductive") or {}][: 1 + inductive]
         rows.append([name, *(number(group.get(metric)) for group in groups for metric in metrics)])
     return rows
 
 
-def results_summary(results: Mapping[str, Any]) -> str:
+def results_summary(results: Results) -> str:
     """Summarize in one line how the results were obtained."""
     parts = []
     if results.get("num_negatives") is not None:
@@ -224,12 +224,12 @@ def results_summary(results: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def negatives_found(results: Mapping[str, Any]) -> str:
+def negatives_found(results: Results) -> str:
     """Describe the share of historical or inductive negatives found; empty for other kinds."""
     kind = results.get("negatives")
     shares = [
         f"{found:.1%} ({name})"
-        for name in ("validation", "test")
+        for name in EVALUATED_SPLITS
         if (found := (results.get(name) or {}).get("negatives_found")) is not None
     ]
     if kind not in ("historical", "inductive") or not shares:

@@ -7,9 +7,9 @@ the agent, setting them costs microseconds and has no effect. Ray is imported wh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from pres_dist.records import Record
 from pres_dist.report.numbers import numbers
 
 TAGS = ("run", "index")
@@ -30,7 +30,7 @@ class RayMetrics:
         self._run = run
         self._gauges: dict[str, Any] = {}
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         for path, number in numbers({**record, "steps": record["step"]}):
             index = next((part for part in path if part.isdigit()), "")
             words = [part for part in path if not part.isdigit()]

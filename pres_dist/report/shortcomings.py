@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from pres_dist.records import Results
 from pres_dist.report.metric_names import NAMES, metrics_in
 
 
-def shortcomings(results: Mapping[str, Any]) -> list[str]:
+def shortcomings(results: Results) -> list[str]:
     """Return a warning for each test metric in which the model does not beat all baselines."""
     test = results.get("test") or {}
-    baselines: Mapping[str, Any] = test.get("baselines") or {}
+    baselines = test.get("baselines") or {}
     lines = []
     for metric in metrics_in([test]):
         reached = {name: of.get(metric) for name, of in baselines.items()}

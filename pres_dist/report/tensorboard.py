@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pres_dist.errors import ConfigError
+from pres_dist.records import Record
 from pres_dist.report.numbers import numbers
 
 TENSORBOARD = "tensorboard"
@@ -26,7 +26,7 @@ class TensorBoard:
         self._folder = run_dir / TENSORBOARD
         self._writer = _summary_writer(self._folder)
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         for path, number in numbers(record):
             name = "/".join((record["kind"], *path))
             self._writer.add_scalar(name, number, record["step"])

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pres_dist.records import EpochRecord
 from pres_dist.report.figure import Figure, bars, make_figure
-from pres_dist.report.numbers import Record
 
 SPLIT = ("sample", "pull", "compute", "push", "all_reduce", "wait")
 VERBS = ("pull", "push", "observe")
 
 
-def worker_figures(epochs: Sequence[Record]) -> list[Figure | None]:
+def worker_figures(epochs: Sequence[EpochRecord]) -> list[Figure | None]:
     """Return the plots of the workers' time, traffic and staleness from the epoch records."""
     told = [epoch for epoch in epochs if len(epoch.get("workers") or []) > 1]
     return [_time(told[-1]), _traffic(told), _staleness(epochs)] if told else [_staleness(epochs)]
 
 
-def _time(epoch: Record) -> Figure | None:
+def _time(epoch: EpochRecord) -> Figure | None:
     names = [f"worker {worker['rank']}" for worker in epoch["workers"]]
     traces = [
         bars(part, names, [w["seconds"].get(part, 0) for w in epoch["workers"]], series, " s")
@@ -32,7 +32,7 @@ def _time(epoch: Record) -> Figure | None:
     return figure
 
 
-def _traffic(epochs: Sequence[Record]) -> Figure | None:
+def _traffic(epochs: Sequence[EpochRecord]) -> Figure | None:
     """Plot the megabytes per epoch, summed over workers, by verb of the store."""
     last = [worker.get("traffic") or {} for worker in epochs[-1]["workers"]]
     traces = []
@@ -52,7 +52,7 @@ def _traffic(epochs: Sequence[Record]) -> Figure | None:
     return figure
 
 
-def _staleness(epochs: Sequence[Record]) -> Figure | None:
+def _staleness(epochs: Sequence[EpochRecord]) -> Figure | None:
     """Plot the steps by the number of pushes that their reads lacked; None if always zero."""
     steps: dict[int, int] = {}
     for epoch in epochs:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pres_dist import arguments
 from pres_dist.config.evaluation import EvaluationConfig
@@ -16,6 +15,7 @@ from pres_dist.events.builtin import check_stream_there
 from pres_dist.files import keep
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.join import join_world
+from pres_dist.records import Results
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_record import check_same_run
 from pres_dist.training.checkpoint import BEST, Checkpoints
@@ -25,8 +25,6 @@ from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import without_servers
 
 EVALUATION = "evaluation.json"
-
-Results = dict[str, Any]
 
 
 @arguments.checked_call
@@ -66,13 +64,14 @@ def evaluate_negatives(
 def _evaluate(
     run_dir: Path,
     evaluations: Callable[[Parts], list[EvaluationConfig]],
-    written: Callable[[list[Results]], Results],
+    written: Callable[[list[Results]], Mapping[str, object]],
     stream: Path | None,
 ) -> list[Results]:
     """Return the results of several evaluations, each from the memory of the best epoch."""
     config = read_config(run_dir, stream)
     check_stream_there(run_dir, config)
-    device, results = choose_device(config, trained=True), []
+    device = choose_device(config, trained=True)
+    results: list[Results] = []
     with join_world(
         device, partial(evaluation_grid, config.parallel), config.parallel.timeout_s
     ) as world:

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,6 +23,7 @@ from pres_dist.files import keep, write_atomically
 from pres_dist.parallel.grid import Grid, training_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.parallel.world import World
+from pres_dist.records import Results
 from pres_dist.report.html import write_report
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.numbers import Mirror
@@ -48,8 +48,6 @@ from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import check_reads_ahead, ray_runs_here, without_servers
 from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
-
-Results = dict[str, Any]
 
 
 def train(

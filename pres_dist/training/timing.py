@@ -6,10 +6,10 @@ import platform
 import resource
 import sys
 import time
-from typing import Any
 
 import torch
 
+from pres_dist.records import EpochCosts, WorkerProgress, WorkerRecord
 from pres_dist.step.stages import split_of
 from pres_dist.training.setup import Parts
 from pres_dist.training.totals import EpochTotals
@@ -26,9 +26,9 @@ class Throughput:
         return (events_done - self._events_before) / seconds
 
 
-def so_far(parts: Parts, totals: EpochTotals) -> dict[str, Any]:
+def so_far(parts: Parts, totals: EpochTotals) -> WorkerProgress:
     """Return this worker's time, traffic and pending events in the current epoch."""
-    record: dict[str, Any] = {
+    record: WorkerProgress = {
         "seconds": split_of(parts.clock.seconds),
         "pending_events_mean": totals.means()["pending_events_mean"],
     }
@@ -48,7 +48,7 @@ class EpochTimer:
             parts.traffic.reset()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._trained: tuple[float, float] | None = None
-        self._workers: list[dict[str, Any]] = []
+        self._workers: list[WorkerRecord] = []
 
     def training_ended(self, gradient_bytes: int) -> None:
         """Stop the training time; call between training and validation, on all workers.
@@ -58,10 +58,11 @@ class EpochTimer:
         """
         self._trained = time.perf_counter() - self._wall, time.process_time() - self._cpu
         self._stages = dict(self._parts.clock.seconds)
-        worker = self._worker(self._trained[1]) | {"gradient_bytes": gradient_bytes}
+        worker = self._worker(self._trained[1])
+        worker["gradient_bytes"] = gradient_bytes
         self._workers = self._parts.world.gather(worker)
 
-    def record(self, events: int) -> dict[str, Any]:
+    def record(self, events: int) -> EpochCosts:
         """Return the time, memory and traffic entries of an epoch record."""
         assert self._trained is not None
         wall = max(self._trained[0], 1e-9)
@@ -76,9 +77,9 @@ class EpochTimer:
             "workers": self._workers,
         }
 
-    def _worker(self, cpu_seconds: float) -> dict[str, Any]:
+    def _worker(self, cpu_seconds: float) -> WorkerRecord:
         """Return this worker's time by stage, memory and traffic."""
-        record: dict[str, Any] = {
+        record: WorkerRecord = {
             "rank": self._parts.world.rank,
             "host": platform.node(),
             "device": device_name(self._parts.device),

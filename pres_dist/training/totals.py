@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pres_dist.model.tgn import UpdatedMemory
 from pres_dist.parallel.world import World
+from pres_dist.records import EpochMeans
 from pres_dist.training.step import Stepped
 
 _SUMS = (
@@ -72,7 +73,7 @@ class EpochTotals:
         world.all_reduce(self._sums)
         world.largest(self._pending_max)
 
-    def means(self) -> dict[str, float | None]:
+    def means(self) -> EpochMeans:
         """Return means over events, batches or nodes, with the keys of metrics.jsonl."""
         sums = dict(zip(_SUMS, self._sums.tolist(), strict=True))
         events, nodes = max(sums["events"], 1), sums["predicted_nodes"]

@@ -13,18 +13,19 @@ from pres_dist.errors import CheckpointError, TerminatedError
 from pres_dist.faults import failpoint
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
+from pres_dist.records import EpochMeans, EpochRecord, Losses, Metrics
 from pres_dist.report.metrics_log import MetricsLog, NoLog
 from pres_dist.report.progress import Progress
 from pres_dist.step.plan import Plan
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheckpoints
 from pres_dist.training.identity import load_model
+from pres_dist.training.loss import Loss
 from pres_dist.training.schedule import Schedule, stretches
 from pres_dist.training.setup import Parts
 from pres_dist.training.state import Position, check_tensors, load_optimizer
 from pres_dist.training.step import TrainingStep, Update
 from pres_dist.training.tasks.pretrained import begin_training
-from pres_dist.training.tasks.task import Metrics
 from pres_dist.training.timing import EpochTimer, Throughput, so_far
 from pres_dist.training.totals import EpochTotals
 
@@ -151,7 +152,7 @@ class Trainer:
                 "epoch": position.epoch,
                 "events": done,
                 "loss": total,
-                **{f"{name}_loss": float(getattr(loss, name)) for name in self.parts.task.losses},
+                **self._losses(loss),
                 "coherence": self._if_memory(1 - float(loss.incoherence)),
                 "gate": self._gate(),
                 "optimizer_steps": position.updates,
@@ -171,7 +172,7 @@ class Trainer:
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
         means = self._means()
-        record = {
+        record: EpochRecord = {
             "kind": "epoch",
             "step": self.position.step,
             "epoch": self.position.epoch,
@@ -191,11 +192,23 @@ class Trainer:
         """Return the number of steps of the epoch by the staleness of their read, in pushes."""
         return {str(lag): number for lag, number in sorted(self.prefetch.staleness.items())}
 
-    def _means(self) -> dict[str, float | None]:
+    def _losses(self, loss: Loss) -> Losses:
+        """Return the terms of the loss that the task learns."""
+        losses: Losses = {}
+        if "link" in self.parts.task.losses:
+            losses["link_loss"] = float(loss.link)
+        if "label" in self.parts.task.losses:
+            losses["label_loss"] = float(loss.label)
+        return losses
+
+    def _means(self) -> EpochMeans:
         """Return means over the epoch, without losses that the task does not have."""
         means, learned = self.totals.means(), self.parts.task.losses
-        unused = {f"{name}_loss" for name in ("link", "label") if name not in learned}
-        return {name: value for name, value in means.items() if name not in unused}
+        if "link" not in learned:
+            del means["link_loss"]
+        if "label" not in learned:
+            del means["label_loss"]
+        return means
 
     def _next_epoch(self, validation: Metrics) -> None:
         """Update the best epoch and advance; without a validation metric the newest is the best."""

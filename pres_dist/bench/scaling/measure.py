@@ -16,6 +16,7 @@ from typing import Any
 
 from pres_dist.bench.records import Record, at_best
 from pres_dist.bench.scaling.schema import Epoch, WorkerShare
+from pres_dist.records import EpochRecord, WorkerRecord
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.report.worker_figures import SPLIT
 from pres_dist.run_files import ENVIRONMENT, METRICS
@@ -244,12 +245,12 @@ def _epoch(epoch: Mapping[str, Any]) -> Epoch:
     )
 
 
-def _by_rank(told: Sequence[Record]) -> list[list[Record]]:
+def _by_rank(told: Sequence[EpochRecord]) -> list[list[WorkerRecord]]:
     """Return the epoch records of each worker."""
     return [list(epochs) for epochs in zip(*(one["workers"] for one in told), strict=True)]
 
 
-def _share(epochs: Sequence[Record], steps: int, trained: float) -> WorkerShare:
+def _share(epochs: Sequence[WorkerRecord], steps: int, trained: float) -> WorkerShare:
     """Aggregate a worker's epochs, with `steps` training steps and `trained` seconds in total."""
     last, steps = epochs[-1], max(steps, 1)
     traffic = [volume for one in epochs for volume in (one.get("traffic") or {}).values()]

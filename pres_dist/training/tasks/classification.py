@@ -21,9 +21,9 @@ from pres_dist.evaluation.metrics import class_metrics
 from pres_dist.evaluation.scoring import classify
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
 from pres_dist.parallel.world import World
+from pres_dist.records import MetricName, Metrics, Results
 from pres_dist.training.loss import Targets
 from pres_dist.training.tasks.labels import Labels
-from pres_dist.training.tasks.task import Metrics
 
 if TYPE_CHECKING:
     from pres_dist.training.setup import Parts
@@ -61,7 +61,7 @@ class Classification:
         return self.config.kind == "edge_classification"
 
     @property
-    def best_by(self) -> str:
+    def best_by(self) -> MetricName:
         return "auc" if self.labels.num_classes == 2 else "macro_f1"
 
     @property
@@ -88,7 +88,7 @@ class ClassEvaluator:
         self._task, self._parts, self._config = task, parts, config
 
     @property
-    def settings(self) -> Metrics:
+    def settings(self) -> Results:
         return {"classes": self._task.labels.values_C.tolist()}
 
     def after_epoch(self, events: range, world: World) -> Metrics:

@@ -13,7 +13,7 @@ from pres_dist.config.model import ModelConfig
 from pres_dist.evaluation.link_baselines import LinkBaselines
 from pres_dist.evaluation.scoring import score
 from pres_dist.parallel.world import World
-from pres_dist.training.tasks.task import Metrics
+from pres_dist.records import MetricName, Metrics, Results
 
 if TYPE_CHECKING:
     from pres_dist.training.setup import Parts
@@ -26,7 +26,7 @@ class LinkPrediction:
         num_negatives: negatives per training event.
     """
 
-    best_by = "ap"
+    best_by: MetricName = "ap"
     losses: Sequence[str] = ("link",)
 
     def __init__(self, num_negatives: int) -> None:
@@ -51,7 +51,7 @@ class LinkEvaluator:
         self._num_negatives = self._negatives.num_slots(config.num_negatives)
 
     @property
-    def settings(self) -> Metrics:
+    def settings(self) -> Results:
         return {"num_negatives": self._num_negatives, "negatives": self._config.negatives}
 
     def after_epoch(self, events: range, world: World) -> Metrics:
@@ -69,7 +69,7 @@ class LinkEvaluator:
             metrics["baselines"] = world.run_on_rank0(partial(self._of_baselines, events))
         return metrics
 
-    def _of_baselines(self, events: range) -> Metrics:
+    def _of_baselines(self, events: range) -> dict[str, Metrics]:
         """Return the metrics of EdgeBank and popularity on the same events and negatives."""
         negatives = self._parts.evaluation_negatives(self._config)
         return self._baselines.metrics(events, negatives, self._num_negatives)
@@ -88,8 +88,9 @@ class LinkEvaluator:
 
 def without_mrr(metrics: Metrics) -> Metrics:
     """Return the metrics without MRR, which is not informative with one negative."""
-    return {
-        name: without_mrr(value) if isinstance(value, dict) else value
-        for name, value in metrics.items()
-        if name != "mrr"
-    }
+    metrics = metrics.copy()
+    metrics.pop("mrr", None)
+    for name in ("inductive", "transductive"):
+        if name in metrics:
+            metrics[name] = without_mrr(metrics[name])
+    return metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
@@ -11,12 +11,11 @@ from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.model import ModelConfig
 from pres_dist.model.decoder import Classifier
 from pres_dist.parallel.world import World
+from pres_dist.records import MetricName, Metrics, Results
 from pres_dist.training.loss import Targets
 
 if TYPE_CHECKING:
     from pres_dist.training.setup import Parts
-
-Metrics = dict[str, Any]
 
 
 class Evaluator(Protocol):
@@ -27,7 +26,7 @@ class Evaluator(Protocol):
     """
 
     @property
-    def settings(self) -> Metrics: ...
+    def settings(self) -> Results: ...
 
     def after_epoch(self, events: range, world: World) -> Metrics:
         """Return the metrics that choose the best epoch, without further cost."""
@@ -46,7 +45,7 @@ class Task(Protocol):
     """
 
     @property
-    def best_by(self) -> str: ...
+    def best_by(self) -> MetricName: ...
 
     @property
     def losses(self) -> Sequence[str]: ...
