@@ -72,10 +72,10 @@ class EdgeBank:
 
     def __init__(self, stream: EventStream, tables: EventTables) -> None:
         self._keys = PairKeys(stream, tables.src_E, tables.dst_E)
-        self._ordered = EventGroups(self._keys.ordered(tables.src_E, tables.dst_E))
+        self._ordered = EventGroups.of(self._keys.ordered(tables.src_E, tables.dst_E))
         self._unordered: EventGroups | None = None
         if not stream.bipartite:
-            self._unordered = EventGroups(self._keys.unordered(tables.src_E, tables.dst_E))
+            self._unordered = EventGroups.of(self._keys.unordered(tables.src_E, tables.dst_E))
 
     def scores(self, candidates: Candidates) -> dict[str, Tensor]:
         """Return [n, C] scores of 0 or 1 by the name of the bank."""
@@ -97,7 +97,7 @@ class Popularity:
     """
 
     def __init__(self, tables: EventTables) -> None:
-        self._destinations = EventGroups(tables.dst_E)
+        self._destinations = EventGroups.of(tables.dst_E)
 
     def scores(self, candidates: Candidates) -> dict[str, Tensor]:
         """Return [n, C] counts by the name of the window."""

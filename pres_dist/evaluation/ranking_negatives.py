@@ -7,8 +7,12 @@ from pres_dist.errors import ConfigError
 from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.negatives import Negatives, NegativeSampler, destinations_of
-from pres_dist.sampling.official_negatives import OfficialNegatives
+from pres_dist.sampling.negatives import (
+    Negatives,
+    NegativeSampler,
+    OfficialNegatives,
+    destinations_of,
+)
 
 
 def negatives_of(

@@ -1,4 +1,4 @@
-"""Column files: appending rows, and reading and overwriting slices of rows.
+"""Column files: appending, reading, overwriting and sorting rows.
 
 Plain reads and writes instead of memory maps keep the memory of an import bounded.
 """
@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import mmap
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from pres_dist.events.storage import HEADER_BYTES, npy_header
+
+MEMORY_BYTES = 256 << 20
+SAMPLES_A_PART = 64
 
 
 class ColumnFile:
@@ -81,6 +85,17 @@ class ColumnReader:
         return len({int(self.read(slice(row, row + 1))[0]) for row in ends}) == 1
 
 
+def splitters_of(samples: np.ndarray, every: int) -> np.ndarray:
+    """Return the keys that cut sorted rows into ranges of about `every` samples.
+
+    A key with very many rows becomes a range of its own, with one cut before it and one after it.
+    """
+    chosen = np.sort(samples)[:: max(1, every)][1:]
+    repeated = chosen[1:][chosen[1:] == chosen[:-1]]
+    after = repeated[repeated < np.iinfo(np.int64).max] + 1
+    return np.unique(np.concatenate([chosen, after]))
+
+
 def forget_pages(column: np.ndarray) -> None:
     """Release the pages of a read-only memory map, or a view of one, from process memory.
 
@@ -90,10 +105,58 @@ def forget_pages(column: np.ndarray) -> None:
         column._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
-def fsync(path: Path) -> None:
-    """Make a file, or the entries of a directory, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+def sort_by_time(directory: Path, columns: list[str], memory_bytes: int = MEMORY_BYTES) -> None:
+    """Sort the .npy ``columns`` of ``directory`` by column ``t``, in place and in bounded memory.
+
+    Sorts runs, then merges them by ranges of time, which are chosen from a sample. The sort is
+    stable, and needs free disk space of the size of the stream.
+    """
+    readers = {column: ColumnReader(directory / f"{column}.npy") for column in columns}
+    row_bytes = sum(reader.row_bytes for reader in readers.values())
+    # A part is held three times: as slices, concatenated, and permuted.
+    part = max(1, memory_bytes // (3 * row_bytes))
+    times = readers["t"]
+    runs = [slice(at, min(at + part, times.num_rows)) for at in range(0, times.num_rows, part)]
+    for run in runs:
+        order = np.argsort(times.read(run), kind="stable")
+        for reader in readers.values():
+            reader.overwrite(run.start, reader.read(run)[order])
+    # A part is off by at most one step per run.
+    step = max(1, part // (SAMPLES_A_PART * len(runs)))
+    # Copy the samples, because a view would keep its whole run in memory.
+    samples = np.concatenate([times.read(run)[::step].copy() for run in runs])
+    parts = _parts(times, runs, splitters_of(samples, part // (2 * step)))
+    for column, reader in readers.items():
+        _merge(reader, times, parts, directory / f"{column}.sorted")
+    for column in columns:
+        (directory / f"{column}.sorted").replace(directory / f"{column}.npy")
+
+
+def _merge(
+    reader: ColumnReader, times: ColumnReader, parts: list[list[slice]], output_file: Path
+) -> None:
+    """Write one column in time order."""
+    output = ColumnFile(output_file, reader.dtype, reader.width)
     try:
-        os.fsync(descriptor)
+        for slices in parts:
+            # If all events have the same time, they are already in order.
+            if times.one_value(slices):
+                for rows in slices:
+                    output.append(reader.read(rows))
+                continue
+            order = np.argsort(times.read_all(slices), kind="stable")
+            output.append(reader.read_all(slices)[order])
+        output.flush()
     finally:
-        os.close(descriptor)
+        output.close()
+
+
+def _parts(times: ColumnReader, runs: list[slice], splitters: np.ndarray) -> list[list[slice]]:
+    """Return the slices of the runs, in the order of the runs, of each output part."""
+    cuts = [
+        [run.start, *(run.start + np.searchsorted(times.read(run), splitters)).tolist(), run.stop]
+        for run in runs
+    ]
+    bounds = zip(*(pairwise(cut) for cut in cuts), strict=True)
+    parts = [[slice(start, stop) for start, stop in part if stop > start] for part in bounds]
+    return [part for part in parts if part]

@@ -25,8 +25,7 @@ from pres_dist.events.chunk import (
     check_times,
     event_number,
 )
-from pres_dist.events.columns import ColumnFile, ColumnReader, fsync
-from pres_dist.events.external_sort import sort_by_time
+from pres_dist.events.columns import ColumnFile, ColumnReader, sort_by_time
 from pres_dist.events.publish import PartialDirectory
 from pres_dist.events.storage import (
     FLOAT,
@@ -38,6 +37,7 @@ from pres_dist.events.storage import (
     meta_json,
 )
 from pres_dist.files import sha256, user_path
+from pres_dist.staging import sync
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -316,11 +316,11 @@ class StreamWriter:
         complete = meta.model_copy(update={"files": files})
         file = self._partial / META_FILE
         file.write_text(meta_json(complete), encoding="utf-8")
-        fsync(file)
+        sync(file)
 
 
 def _describe(file: Path) -> StoredFile:
-    fsync(file)
+    sync(file)
     return StoredFile(bytes=file.stat().st_size, sha256=sha256(file))
 
 

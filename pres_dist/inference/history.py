@@ -30,12 +30,12 @@ class History:
     def __init__(self, stream: EventStream, tables: EventTables) -> None:
         self._num_events = stream.num_events
         self._keys = PairKeys(stream, tables.src_E, tables.dst_E)
-        self._pairs = EventGroups(self._keys.ordered(tables.src_E, tables.dst_E))
-        self._destinations = EventGroups(tables.dst_E)
+        self._pairs = EventGroups.of(self._keys.ordered(tables.src_E, tables.dst_E))
+        self._destinations = EventGroups.of(tables.dst_E)
 
     def latest(self, src_n: Tensor, dst_n: Tensor, before_n: Tensor) -> Tensor:
         """Return the id of the last event from each source to its destination; -1 if none."""
-        return self._pairs.latest(self._keys.ordered(src_n, dst_n), before_n)
+        return self._pairs.last(self._keys.ordered(src_n, dst_n), before_n)[1]
 
     def features(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> Tensor:
         """Return [n, C, F] float32 features, in the order of `FEATURES`.
@@ -52,10 +52,9 @@ class History:
         """
         src_nC, dst_nC, before_nC = self._all(src_n, before_n, dst_C)
         pair_nC = self._keys.ordered(src_nC, dst_nC)
-        latest_nC = self._pairs.latest(pair_nC, before_nC)
+        repeats_nC, latest_nC = self._pairs.last(pair_nC, before_nC)
         met_nC = latest_nC >= 0
         place_nC = latest_nC.argsort(1, descending=True).argsort(1)
-        (repeats_nC,) = self._pairs.counts(pair_nC, before_nC)
         recent_nC = (before_nC - RECENT_EVENTS).clamp(min=0)
         popular_nC, lately_nC = self._destinations.counts(dst_nC, before_nC, recent_nC)
         columns = (

@@ -1,6 +1,6 @@
 """Events grouped by a key, such as their destination or their pair of nodes.
 
-Shapes: E events, G distinct keys, Q queries.
+Shapes: E events, H events in the groups, Q queries.
 """
 
 from __future__ import annotations
@@ -14,33 +14,34 @@ from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 
 _INT64_LIMIT = 1 << 63
+_MOST = "fewer than 3,037,000,500"
+"""Numbers whose square is below 2^63."""
 
 
 class EventGroups:
-    """Counts of a key's events before a query, for all queries at once.
+    """Counts and latest events of keys before a query, for all queries at once.
 
-    Events are stored as one sorted tensor of composite keys ``group * E + event id``, as in
-    `TemporalAdjacency`: one ``torch.searchsorted`` finds the end of a query's range in its group.
+    Events are sorted by key, and by id within a key. The second column holds composite keys
+    ``start * base + event id``, where `start` is the position of the key's first event. So it is
+    ascending too, and one ``torch.searchsorted`` finds the end of a key's events before any id.
 
     Args:
-        key_E: int64 key of each event, in event order.
-
-    Raises:
-        DataError: too many keys and events for the index.
+        key_H: int64 keys, ascending.
+        event_H: int64 composite keys.
+        base: number above every event id.
     """
 
-    def __init__(self, key_E: Tensor) -> None:
-        self._num_events = key_E.numel()
-        self._keys_G, group_E, size_G = torch.unique(key_E, return_inverse=True, return_counts=True)
-        if self._keys_G.numel() * self._num_events >= _INT64_LIMIT:
-            raise DataError(
-                f"{self._keys_G.numel()} groups x {self._num_events} events is beyond the 2^63 "
-                "that can be indexed"
-            )
-        group_E *= self._num_events
-        group_E += torch.arange(self._num_events, device=key_E.device)
-        self._composite_E = group_E.sort().values
-        self._start_G = size_G.cumsum(0) - size_G
+    def __init__(self, key_H: Tensor, event_H: Tensor, base: int) -> None:
+        self._key_H, self._event_H, self._base = key_H, event_H, base
+
+    @classmethod
+    def of(cls, key_E: Tensor) -> EventGroups:
+        """Group all events by their [E] int64 keys; raise DataError for too many events."""
+        num_events = key_E.numel()
+        check_num_events(num_events, "the stream")
+        key_H, event_H = key_E.sort(stable=True)
+        event_H.add_(torch.searchsorted(key_H, key_H), alpha=num_events)
+        return cls(key_H, event_H, num_events)
 
     def counts(self, key_Q: Tensor, before_Q: Tensor, *since: Tensor) -> tuple[Tensor, ...]:
         """Count each key's events with id < before, and those also with id >= each of `since`.
@@ -50,19 +51,23 @@ class EventGroups:
             before_Q: id of the first event that the query must not see.
             since: [Q] each, id of the first event of a window, at most `before_Q`.
         """
-        group_Q, known_Q = find(self._keys_G, key_Q)
-        base_Q = group_Q * self._num_events
-        seen_Q = torch.searchsorted(self._composite_E, base_Q + before_Q)
-        starts = [torch.searchsorted(self._composite_E, base_Q + since_Q) for since_Q in since]
-        return tuple((seen_Q - start_Q) * known_Q for start_Q in (self._start_G[group_Q], *starts))
+        start_Q, known_Q = find(self._key_H, key_Q)
+        end_Q, *since_Q = (self._first(start_Q, bound) for bound in (before_Q, *since))
+        return tuple((end_Q - first_Q) * known_Q for first_Q in (start_Q, *since_Q))
 
-    def latest(self, key_Q: Tensor, before_Q: Tensor) -> Tensor:
-        """Return the id of each key's last event with id < before; -1 if there is none."""
-        group_Q, known_Q = find(self._keys_G, key_Q)
-        base_Q = group_Q * self._num_events
-        seen_Q = torch.searchsorted(self._composite_E, base_Q + before_Q)
-        some_Q = known_Q & (seen_Q > self._start_G[group_Q])
-        return torch.where(some_Q, self._composite_E[(seen_Q - 1).clamp_(min=0)] - base_Q, -1)
+    def last(self, key_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Count each key's events with id < before; also return the id of the last, or -1."""
+        start_Q, known_Q = find(self._key_H, key_Q)
+        if not self._key_H.numel():
+            return torch.zeros_like(key_Q), torch.full_like(key_Q, -1)
+        end_Q = self._first(start_Q, before_Q)
+        count_Q = torch.where(known_Q, end_Q - start_Q, 0)
+        last_Q = self._event_H[(end_Q - 1).clamp(min=0)] - start_Q * self._base
+        return count_Q, torch.where(count_Q > 0, last_Q, -1)
+
+    def _first(self, start_Q: Tensor, bound_Q: Tensor) -> Tensor:
+        """Return the position of each key's first event with id >= bound."""
+        return torch.searchsorted(self._event_H, start_Q * self._base + bound_Q)
 
 
 class PairKeys:
@@ -83,8 +88,7 @@ class PairKeys:
             self._num_nodes = self._present.numel()
         if self._num_nodes**2 >= _INT64_LIMIT:
             raise DataError(
-                f"{stream.name}: pairs of fewer than 3,037,000,500 nodes can be indexed, "
-                f"got {self._num_nodes}"
+                f"{stream.name}: pairs of {_MOST} nodes can be indexed, got {self._num_nodes}"
             )
 
     def to(self, device: torch.device) -> PairKeys:
@@ -107,8 +111,14 @@ class PairKeys:
         return self.ordered(torch.minimum(first, second), torch.maximum(first, second))
 
 
+def check_num_events(num_events: int, name: str) -> None:
+    """Raise DataError if composite keys of that many events would overflow int64."""
+    if num_events**2 >= _INT64_LIMIT:
+        raise DataError(f"{name}: pairs of {_MOST} events can be indexed, got {num_events:,}")
+
+
 def find(sorted_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the index of each id among the sorted ids, and whether the id is present."""
+    """Return the first index of each id among the sorted ids, and whether the id is present."""
     if sorted_ids.numel() == 0:
         return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     place = torch.searchsorted(sorted_ids, ids.contiguous()).clamp(max=sorted_ids.numel() - 1)

@@ -13,12 +13,17 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.events.tables import EventTables
+from pres_dist.config.sampling import AdjacencyHome
+from pres_dist.events.stream import EventStream
+from pres_dist.events.tables import EventTables, tensor_of
+from pres_dist.sampling.event_groups import EventGroups
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.sampling.pair_log import PairLog
+from pres_dist.sampling.sorted_keys import SortedPairs
+from pres_dist.sampling.stored_keys import keys_of
 
 RECENT_EVENTS = 1000
 """Last events of the stream that measure current popularity, as in the baseline."""
@@ -78,6 +83,45 @@ class LogReads:
     dst_BM: Tensor
     numbers_BMF: Tensor
     around_BL: Tensor | None
+
+
+class PairLog:
+    """Counts and latest events of pairs (source, destination) before an event id.
+
+    Args:
+        stream: the events.
+        device: device of the look-ups.
+        keep: [E] bool, False for events to exclude from the log; None keeps all.
+        home: location of the index, as in `SamplingConfig.adjacency`.
+
+    Raises:
+        DataError: too many nodes or events, or the index cannot be stored on disk as asked.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        device: torch.device,
+        keep: np.ndarray | None = None,
+        home: AdjacencyHome = "auto",
+    ) -> None:
+        pairs = SortedPairs(stream, keep)
+        key_H, event_H = np.split(keys_of(pairs, home), 2)
+        columns = tensor_of(key_H, device), tensor_of(event_H, device)
+        self._events = EventGroups(*columns, stream.num_events)
+        self._keys = pairs.keys.to(device)
+
+    def before(self, src_Q: Tensor, dst_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the events of each pair with id < before, and return the id of the last.
+
+        Args:
+            src_Q, dst_Q: int64 nodes of the stream.
+            before_Q: int64 ids.
+
+        Returns:
+            [Q] int64 counts, and [Q] int64 ids, -1 if the count is 0.
+        """
+        return self._events.last(self._keys.ordered(src_Q, dst_Q), before_Q)
 
 
 class EventLog:

@@ -1,6 +1,6 @@
-"""Histories of a growing stream: events are appended and never change.
+"""Tables, histories and pairs of a growing stream: events are appended and never change.
 
-Shapes: H half-edges of appended events, Q queries.
+Shapes: H half-edges or pairs of appended events, Q queries.
 """
 
 from __future__ import annotations
@@ -9,12 +9,93 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import DataError
-from pres_dist.events.growing import GrowingTables
+from pres_dist.events.chunk import EventChunk
+from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.event_groups import EventGroups
+from pres_dist.sampling.event_log import PairLog
 
 _STRIDE = 1 << 35
-"""Number of event ids per node in a composite key."""
+"""Number of event ids per node or pair in a composite key."""
 _MOST_NODES = (1 << 63) // _STRIDE
+_PAIR_NODES = 1 << 31
+"""Number of nodes in the key of a pair; `GrowingAdjacency` allows fewer."""
+
+
+class _Column:
+    """Tensor that rows can be appended to; its buffer has room for more rows.
+
+    Args:
+        first: initial rows; their memory is shared until rows are appended.
+    """
+
+    def __init__(self, first: Tensor) -> None:
+        self._room, self._num = first, first.shape[0]
+
+    @property
+    def values(self) -> Tensor:
+        """View of all rows."""
+        return self._room[: self._num]
+
+    def append(self, rows: Tensor) -> None:
+        """Add rows at the end."""
+        end = self._num + rows.shape[0]
+        if end > self._room.shape[0]:
+            room = self._room.new_empty(max(end, self._num * 3 // 2, 1024), *rows.shape[1:])
+            room[: self._num] = self.values
+            self._room = room
+        self._room[self._num : end] = rows
+        self._num = end
+
+
+class GrowingTables(EventTables):
+    """Columns of a stream and of the events appended since.
+
+    Args:
+        known: the columns of the stream.
+    """
+
+    def __init__(self, known: EventTables) -> None:
+        self._known, self.num_known = known, known.t_E.numel()
+        columns = (known.src_E, known.dst_E, known.t_E)
+        self._src, self._dst, self._t = (_Column(column) for column in columns)
+        self._late = _Column(torch.empty(0, known.edge_dim, device=known.device))
+        self.src_E, self.dst_E, self.t_E = columns
+
+    def append(self, events: EventChunk) -> None:
+        """Add events; their features must be unscaled and are scaled here."""
+        columns = zip(
+            (self._src, self._dst, self._t), (events.src, events.dst, events.t), strict=True
+        )
+        for column, values in columns:
+            column.append(torch.from_numpy(values).to(self.device))
+        self.src_E, self.dst_E, self.t_E = self._src.values, self._dst.values, self._t.values
+        if events.edge_features is not None:
+            rows = torch.from_numpy(events.edge_features).to(self.device)
+            if self.edge_scaling is not None:
+                scale, shift = self.edge_scaling
+                rows = torch.addcmul(shift, rows, scale)
+            self._late.append(rows)
+
+    @property
+    def edge_dim(self) -> int:
+        return self._known.edge_dim
+
+    @property
+    def edge_scaling(self) -> tuple[Tensor, Tensor] | None:
+        return self._known.edge_scaling
+
+    def edge_features(self, events: Tensor) -> Tensor | None:
+        late = events >= self.num_known
+        if not self.edge_dim or not bool(late.any()):
+            return self._known.edge_features(events)
+        rows = self._known.edge_features(torch.where(late, 0, events))
+        assert rows is not None
+        rows[late] = self._late.values[events[late] - self.num_known]
+        return rows
+
+    def node_features(self, nodes: Tensor) -> Tensor | None:
+        return self._known.node_features(nodes)
 
 
 class GrowingAdjacency(TemporalAdjacency):
@@ -57,11 +138,7 @@ class GrowingAdjacency(TemporalAdjacency):
         new = torch.cat([src * _STRIDE + events, (dst * _STRIDE + events)[twice]])
         place = torch.searchsorted(self._late_H, new := new.sort().values)
         place += torch.arange(new.numel(), device=new.device)
-        merged = new.new_empty(self._late_H.numel() + new.numel())
-        old = torch.ones_like(merged, dtype=torch.bool)
-        old[place] = False
-        merged[place], merged[old] = new, self._late_H
-        self._late_H, self.num_events = merged, end
+        self._late_H, self.num_events = _merged(self._late_H, new, place), end
 
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
         first = self._num_known
@@ -91,3 +168,57 @@ class GrowingAdjacency(TemporalAdjacency):
         bounds = torch.stack([base + self._num_known, base + before])
         start, end = torch.searchsorted(self._late_H, bounds)
         return start, end
+
+
+class GrowingPairs(PairLog):
+    """A log that includes appended events.
+
+    An append copies the keys of all events appended so far.
+
+    Args:
+        known: log of the stream.
+        tables: its columns, including appended events.
+        num_nodes: number of nodes of the stream.
+    """
+
+    def __init__(self, known: PairLog, tables: GrowingTables, num_nodes: int) -> None:
+        self._known, self._tables, self._num_nodes = known, tables, num_nodes
+        self._first = self._seen = tables.num_known
+        self._late_H = self._start_H = torch.empty(0, dtype=torch.int64, device=tables.device)
+
+    def append(self) -> None:
+        """Add the events appended to the tables since the last call."""
+        tables, seen, old_H = self._tables, self._seen, self._late_H
+        end = tables.t_E.numel()
+        key = tables.src_E[seen:end] * _PAIR_NODES + tables.dst_E[seen:end]
+        new = key.sort(stable=True)  # events of one pair stay in time order
+        key, event = new.values, new.indices + seen
+        start = torch.searchsorted(old_H, key) + torch.searchsorted(key, key)
+        # Old pairs start later by the number of new events of pairs that sort before them.
+        moved_H = self._start_H + torch.searchsorted(key, old_H) * _STRIDE
+        place = torch.searchsorted(old_H, key, right=True)
+        place += torch.arange(key.numel(), device=key.device)
+        self._late_H = _merged(old_H, key, place)
+        self._start_H = _merged(moved_H, start * _STRIDE + event, place)
+        self._seen = end
+
+    def before(self, src_Q: Tensor, dst_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
+        known_Q = torch.maximum(src_Q, dst_Q) < self._num_nodes
+        query = (src_Q, dst_Q, before_Q.clamp(max=self._first))
+        # For a pair with a new node, query before event 0, where no pair has events.
+        count_Q, latest_Q = self._known.before(*(torch.where(known_Q, each, 0) for each in query))
+        if not self._late_H.numel():
+            return count_Q, latest_Q
+        key_Q = src_Q * _PAIR_NODES + dst_Q
+        late = EventGroups(self._late_H, self._start_H, _STRIDE)
+        late_Q, newest_Q = late.last(key_Q, before_Q)
+        return count_Q + late_Q, torch.where(late_Q > 0, newest_Q, latest_Q)
+
+
+def _merged(old_H: Tensor, new: Tensor, place: Tensor) -> Tensor:
+    """Insert new rows at their places among the old ones."""
+    merged = new.new_empty(old_H.numel() + new.numel())
+    old = torch.ones_like(merged, dtype=torch.bool)
+    old[place] = False
+    merged[place], merged[old] = new, old_H
+    return merged

@@ -19,7 +19,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_log import RECENT_EVENTS
-from pres_dist.sampling.negatives import NegativeSampler
+from pres_dist.sampling.negatives import Negatives, NegativeSampler
 
 _PURPOSE_KIND = 0x6D6978
 _PURPOSE_POPULAR = 0x706F70
@@ -33,7 +33,7 @@ def training_negatives(
     kept: range | np.ndarray,
     train_end: int,
     seed: int,
-) -> TrainingSampler:
+) -> Negatives:
     """Return the sampler of `sampling.negatives`.
 
     Args:
@@ -50,7 +50,7 @@ def training_negatives(
     """
     shares = shares_of(negatives)
 
-    def sampler(kind: TrainingNegatives) -> TrainingSampler:
+    def sampler(kind: TrainingNegatives) -> Negatives:
         if kind == "popular":
             random = NegativeSampler("random", stream, destinations, adjacency, train_end, seed)
             return PopularNegatives(random, adjacency, kept, seed)
@@ -61,7 +61,7 @@ def training_negatives(
     return samplers[0] if len(samplers) == 1 else MixedNegatives(samplers, shares, seed)
 
 
-class PopularNegatives:
+class PopularNegatives(Negatives):
     """Destinations of the last 1,000 events that training may see.
 
     If an event's own destination is drawn, a random negative replaces it.
@@ -80,17 +80,11 @@ class PopularNegatives:
         kept: range | np.ndarray,
         seed: int,
     ) -> None:
+        super().__init__(adjacency.device)
         self._random, self._adjacency, self._seed = random, adjacency, seed
-        self.counts = torch.zeros(2, dtype=torch.int64, device=adjacency.device)
         self._kept_n: Tensor | None = None
         if not isinstance(kept, range):
             self._kept_n = torch.from_numpy(kept).to(adjacency.device)
-
-    def num_slots(self, wanted: int) -> int:
-        return wanted
-
-    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
-        return None
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
@@ -109,12 +103,11 @@ class PopularNegatives:
         _, dst_E = self._adjacency.endpoints
         drawn_BM = dst_E[event_BM]
         valid_BM = (window_B1 > 0) & (drawn_BM != dst_B[:, None])
-        self.counts[0] += valid_BM.numel()
-        self.counts[1] += valid_BM.sum()
+        self._count(valid_BM.numel(), valid_BM.sum())
         return torch.where(valid_BM, drawn_BM, random_BM)
 
 
-class MixedNegatives:
+class MixedNegatives(Negatives):
     """Negatives of several kinds.
 
     Args:
@@ -125,24 +118,19 @@ class MixedNegatives:
 
     def __init__(
         self,
-        samplers: Sequence[TrainingSampler],
+        samplers: Sequence[Negatives],
         shares: Mapping[TrainingNegatives, float],
         seed: int,
     ) -> None:
+        device = samplers[0].counts.device
+        super().__init__(device)
         self._samplers, self._seed = samplers, seed
-        bounds = np.cumsum(list(shares.values()))[:-1]
-        self._bounds = torch.from_numpy(bounds).to(samplers[0].counts.device)
+        self._bounds = torch.from_numpy(np.cumsum(list(shares.values()))[:-1]).to(device)
 
     @property
     def counts(self) -> Tensor:
-        """[2] number of negatives that all samplers drew, and number that are of their kind."""
+        """Numbers of negatives that all samplers drew, and of their kinds: [2] int64."""
         return torch.stack([sampler.counts for sampler in self._samplers]).sum(0)
-
-    def num_slots(self, wanted: int) -> int:
-        return wanted
-
-    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
-        return None
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
@@ -155,6 +143,3 @@ class MixedNegatives:
             sampler.sample(src_B, dst_B, events_B, num, epoch, first) for sampler in self._samplers
         ]
         return torch.stack(drawn).gather(0, kind_BM[None])[0]
-
-
-TrainingSampler = NegativeSampler | PopularNegatives | MixedNegatives

@@ -12,7 +12,7 @@ Shapes: B events, M negatives an event.
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -25,35 +25,51 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_groups import EventGroups, PairKeys, find
 
-_PURPOSE = 0x6E67
+_PURPOSE, _OFFICIAL = 0x6E67, 0x746762
 # Number of draws from the history before falling back to a random destination: a source
 # whose only partner is the true one has no historical negative.
 _ATTEMPTS = 4
 _EVENTS_AT_A_TIME = 1 << 24
 
 
-class Negatives(Protocol):
-    """Negatives that each event is ranked against.
+class Negatives(ABC):
+    """Negatives that each event is ranked against, or trained with.
 
-    Attributes:
-        counts: [2] int64, number of negatives so far, and number of the requested kind.
+    Args:
+        device: device of the negatives.
     """
 
-    counts: Tensor
+    def __init__(self, device: torch.device) -> None:
+        self._counts = torch.zeros(2, dtype=torch.int64, device=device)
+
+    @property
+    def counts(self) -> Tensor:
+        """Number of negatives so far, and number of the requested kind: [2] int64."""
+        return self._counts
+
+    @abstractmethod
+    def sample(
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+    ) -> Tensor:
+        """Return [B, M] negatives of the events, for slots starting at `first`.
+
+        They are a function of event id, epoch and slot.
+        """
 
     def num_slots(self, wanted: int) -> int:
         """Return the number of negatives per event if `wanted` are requested."""
-
-    def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int
-    ) -> Tensor:
-        """Return [B, M] negatives of the given events, a function of their ids."""
+        return wanted
 
     def missing(self, events_B: Tensor, num: int) -> Tensor | None:
         """Return a [B, M] bool mask of missing negatives; None if none are missing."""
+        return None
+
+    def _count(self, drawn: int | Tensor, found: int | Tensor) -> None:
+        self._counts[0] += drawn
+        self._counts[1] += found
 
 
-class NegativeSampler:
+class NegativeSampler(Negatives):
     """Sampler of M destinations other than the true one for each event.
 
     If a source has no historical or inductive negative, a random one replaces it;
@@ -85,32 +101,23 @@ class NegativeSampler:
             raise DataError(
                 f"negatives need at least 2 distinct destinations, got {destinations.numel()}"
             )
+        super().__init__(adjacency.device)
         self._kind = kind
         self._destinations = destinations.to(adjacency.device)
         self._adjacency = adjacency
         self._train_end = train_end
         self._seed = seed
-        self.counts = torch.zeros(2, dtype=torch.int64, device=adjacency.device)
-        """Number of negatives drawn so far, and number of the requested kind."""
         if kind != "random":
             src_E, dst_E = adjacency.endpoints
             self._keys = PairKeys(stream, src_E, dst_E)
-            self._pairs = EventGroups(self._keys.ordered(src_E, dst_E))
+            self._pairs = EventGroups.of(self._keys.ordered(src_E, dst_E))
         if kind == "inductive" and train_end is not None:
             self._train_pairs = self._keys.unordered(src_E[:train_end], dst_E[:train_end]).unique()
-
-    def num_slots(self, wanted: int) -> int:
-        """Return `wanted`."""
-        return wanted
-
-    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
-        """Return None, since a random negative always exists."""
-        return None
 
     def sample(
         self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
     ) -> Tensor:
-        """Return [B, M] negative destinations of the events, for slots starting at `first`."""
+        """Return [B, M] negatives of the events, for slots starting at `first`."""
         slot_BM = torch.arange(first, first + num, device=src_B.device)
         slot_BM = slot_BM.expand(src_B.numel(), num)
         event_BM = events_B[:, None].expand_as(slot_BM)
@@ -133,10 +140,6 @@ class NegativeSampler:
             open_Q = open_Q[~valid_Q]
         self._count(negatives_Q.numel(), negatives_Q.numel() - open_Q.numel())
         return negatives_Q.view_as(negatives_BM)
-
-    def _count(self, drawn: int, found: int) -> None:
-        self.counts[0] += drawn
-        self.counts[1] += found
 
     def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:
         """Draw uniformly from the destinations except the true one, by skipping its index."""
@@ -183,6 +186,61 @@ class NegativeSampler:
         else:
             start_B, end_B = self._adjacency.history(src_B, now_B.clamp(max=train_end))
         return torch.stack([start_B, end_B, now_B, later_B])
+
+
+class OfficialNegatives(Negatives):
+    """All stored negatives of the events after the training split.
+
+    TGB's files list the historical negatives first. AP and AUC use the first negative of
+    each event, so each event's row is rotated to a random start.
+
+    Args:
+        stream: a stream with negatives.
+        train_end: first event with negatives.
+        seed: seed of the random starts.
+        device: device of the returned negatives.
+    """
+
+    def __init__(
+        self, stream: EventStream, train_end: int, seed: int, device: torch.device
+    ) -> None:
+        super().__init__(device)
+        assert stream.negatives is not None
+        self._negatives, self._dst = stream.negatives, stream.dst
+        self._train_end, self._device = train_end, device
+        self._rng = CounterRNG(seed, _OFFICIAL)
+
+    def num_slots(self, wanted: int) -> int:
+        """Return the number of stored negatives per event, regardless of `wanted`."""
+        return int(self._negatives.shape[1])
+
+    def sample(
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+    ) -> Tensor:
+        """Return [B, M] negatives, padded with the true destination.
+
+        Scores of the padding must be ignored: see `missing`.
+        """
+        rows_BM = self._rows(events_B, num, first)
+        missing_BM = rows_BM < 0
+        self._counts += (~missing_BM).sum()  # all are of the requested kind
+        return torch.where(missing_BM, dst_B[:, None], rows_BM)
+
+    def missing(self, events_B: Tensor, num: int) -> Tensor | None:
+        """Return a [B, M] bool mask of missing negatives; None if none are missing."""
+        missing_BM = self._rows(events_B, num) < 0
+        return missing_BM if bool(missing_BM.any()) else None
+
+    def _rows(self, events_B: Tensor, num: int, first: int = 0) -> Tensor:
+        """Return [B, M] stored negatives, rotated to a random start and padded with -1."""
+        stored = self._negatives[(events_B - self._train_end).cpu().numpy()]
+        stored_BM = torch.from_numpy(stored).to(self._device)
+        size_B = (stored_BM >= 0).sum(1)
+        start_B = self._rng.integers(size_B, events_B)
+        slot_M = torch.arange(first, first + num, device=self._device)
+        slot_BM = slot_M.expand(events_B.numel(), num)
+        place_BM = (start_B[:, None] + slot_BM) % size_B.clamp(min=1)[:, None]
+        return torch.where(slot_BM < size_B[:, None], stored_BM.gather(1, place_BM), -1)
 
 
 def destinations_of(stream: EventStream, events: range | np.ndarray | None = None) -> Tensor:

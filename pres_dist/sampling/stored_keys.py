@@ -1,4 +1,4 @@
-"""Cached sorted keys: computed once for a stream, and memory-mapped afterwards.
+"""Cached sorted indexes: computed once for a stream, and memory-mapped afterwards.
 
 The cache is a hidden .npy file in the folder of the stream, or in the cache folder if that is
 not writable. Its name contains a digest of the events, so that a file of other events is never
@@ -11,79 +11,58 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from pres_dist.config.sampling import AdjacencyHome
 from pres_dist.errors import DataError
 from pres_dist.events.storage import HEADER_BYTES, INT, open_array
-from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory, replacing, sha256, write_atomically
-from pres_dist.sampling.sorted_keys import MEMORY_BYTES
+from pres_dist.sampling.sorted_keys import MEMORY_BYTES, SortedIndex
 
 DISK_EVENTS = 10_000_000
 """Smallest number of events to cache on disk; sorting fewer takes only a few seconds."""
 
 
-class SortedKeys(Protocol):
-    """An index of a stream that can be stored in a file.
-
-    Attributes:
-        what: its name.
-        prefix: prefix of its file name.
-        stream: the events.
-    """
-
-    what: str
-    prefix: str
-    stream: EventStream
-
-    def digest(self) -> str:
-        """Return a digest of all inputs that determine the keys."""
-
-    def sorted(self) -> np.ndarray:
-        """Return the [n] int64 keys."""
-
-    def write(self, file: Path, memory_bytes: int) -> None:
-        """Write the result of `sorted` as a .npy file, in bounded memory."""
-
-
 def on_disk(home: AdjacencyHome, num_events: int) -> bool:
-    """Return True if the keys of `num_events` events are stored on disk."""
+    """Return True if the index of `num_events` events is stored on disk."""
     return home == "disk" or (home == "auto" and num_events >= DISK_EVENTS)
 
 
-def keys_of(edges: SortedKeys, home: AdjacencyHome) -> np.ndarray:
-    """Return the [H] int64 sorted keys, in memory or as a read-only memory map.
+def keys_of(index: SortedIndex, home: AdjacencyHome) -> np.ndarray:
+    """Return the columns of an index, in memory or as a read-only memory map.
 
     Raises:
         DataError: `home` is disk, and no file can be written.
     """
-    if not on_disk(home, edges.stream.num_events):
-        return edges.sorted()
+    stream = index.stream
+    if not on_disk(home, stream.num_events):
+        return index.sorted()
+    folders = [] if stream.path is None else [stream.path]
+    with suppress(RuntimeError):  # a user without a home
+        folders.append(cache_directory() / "adjacency")
     try:
-        return stored_keys(edges, _folders(edges.stream))
+        return stored_keys(index, folders)
     except DataError:
         if home == "disk":
             raise
-        return edges.sorted()
+        return index.sorted()
 
 
 def stored_keys(
-    edges: SortedKeys, folders: list[Path], memory_bytes: int = MEMORY_BYTES
+    index: SortedIndex, folders: list[Path], memory_bytes: int = MEMORY_BYTES
 ) -> np.ndarray:
-    """Load the keys from the first folder that has them, or write them to the first writable one.
+    """Load the columns from the first folder that has them, or write them to a writable one.
 
     Args:
-        edges: index to store.
+        index: index to store.
         folders: folders, in order of preference; created if missing, except the stream's.
-        memory_bytes: bytes of keys to hold at a time while writing.
+        memory_bytes: bytes of rows to hold at a time while writing.
 
     Raises:
         DataError: no folder is writable.
     """
-    name = f"{edges.prefix}{edges.digest()}.npy"
+    name = f"{index.prefix}{index.digest()}.npy"
     files = [folder / name for folder in folders]
     for file in files:
         if (keys := _intact(file)) is not None:
@@ -91,29 +70,26 @@ def stored_keys(
     problems = []
     for file in files:
         try:
-            _make(file, edges, memory_bytes)
+            if file.parent != index.stream.path:  # do not recreate the folder of a deleted stream
+                file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                index.write(temporary, memory_bytes)
+                digest = sha256(temporary)
+            write_atomically(_digest_file(file), f"{digest}  {file.name}\n")
             if (keys := _intact(file)) is not None:
                 return keys
             problems.append(f"{file}: is not what was written")
         except OSError as error:
             problems.append(f"{file.parent}: {error.strerror or error}")
     raise DataError(
-        f"{edges.stream.name}: the {edges.what} needs a folder that can be written with room for "
-        f"{2 * edges.stream.num_events * INT.itemsize:,} bytes (sampling.adjacency: memory needs "
+        f"{index.stream.name}: the {index.what} needs a folder that can be written with room for "
+        f"{2 * index.stream.num_events * INT.itemsize:,} bytes (sampling.adjacency: memory needs "
         f"none; PRES_DIST_CACHE names another), got {'; '.join(problems) or 'none'}"
     )
 
 
-def _folders(stream: EventStream) -> list[Path]:
-    """Return the folders that may hold the keys of a stream."""
-    folders = [] if stream.path is None else [stream.path]
-    with suppress(RuntimeError):  # a user without a home
-        folders.append(cache_directory() / "adjacency")
-    return folders
-
-
 def _intact(file: Path) -> np.ndarray | None:
-    """Return the keys of a file after verifying its digest; None if it is unusable."""
+    """Return the columns of a file after verifying its digest; None if it is unusable."""
     try:
         recorded = _digest_file(file).read_text(encoding="ascii").split()
         num = (file.stat().st_size - HEADER_BYTES) // INT.itemsize
@@ -122,15 +98,6 @@ def _intact(file: Path) -> np.ndarray | None:
         return open_array(file, INT, (num,))
     except (OSError, ValueError, DataError):
         return None
-
-
-def _make(file: Path, edges: SortedKeys, memory_bytes: int) -> None:
-    if file.parent != edges.stream.path:  # do not recreate the folder of a deleted stream
-        file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        edges.write(temporary, memory_bytes)
-        digest = sha256(temporary)
-    write_atomically(_digest_file(file), f"{digest}  {file.name}\n")
 
 
 def _digest_file(file: Path) -> Path:

@@ -27,9 +27,8 @@ from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.transitions import TransitionRows
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.event_log import EventLog
+from pres_dist.sampling.event_log import EventLog, PairLog
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.sampling.pair_log import PairLog
 from pres_dist.step.batches import TemporalBatch, joined
 from pres_dist.step.delivery import plan_deliveries
 from pres_dist.step.forward import Forward

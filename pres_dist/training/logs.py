@@ -14,9 +14,8 @@ from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.model.history import HistoryDecoder
 from pres_dist.parallel.world import World
-from pres_dist.sampling.event_log import EventLog, numbers_of
+from pres_dist.sampling.event_log import EventLog, PairLog, numbers_of
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.sampling.pair_log import PairLog
 from pres_dist.sampling.stored_keys import on_disk
 
 if TYPE_CHECKING:

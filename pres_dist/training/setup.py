@@ -26,7 +26,7 @@ from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.device import device_of, is_here
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.mixture import TrainingSampler, training_negatives
+from pres_dist.sampling.mixture import training_negatives
 from pres_dist.sampling.negatives import Negatives, destinations_of
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.stored_keys import on_disk
@@ -83,7 +83,7 @@ class Parts:
     close: Close
     train_step: TemporalStep
     evaluation_step: TemporalStep
-    train_negatives: TrainingSampler
+    train_negatives: Negatives
     world: World
     clock: StageClock
 

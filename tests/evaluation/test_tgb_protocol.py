@@ -16,7 +16,7 @@ from pres_dist.evaluation.metrics import reciprocal_ranks
 from pres_dist.evaluation.scoring import score
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
-from pres_dist.sampling.official_negatives import OfficialNegatives
+from pres_dist.sampling.negatives import OfficialNegatives
 from pres_dist.training.run import train
 from pres_dist.training.setup import Parts, assemble, load_data
 from tests.support.small_run import small_config

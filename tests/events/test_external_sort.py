@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pres_dist.events.columns import ColumnFile
-from pres_dist.events.external_sort import sort_by_time
+from pres_dist.events.columns import ColumnFile, sort_by_time
 
 
 def store(directory, **columns):
@@ -41,7 +40,7 @@ def test_parts_stay_small_with_a_giant_tie(tmp_path, monkeypatch):
         largest = max(largest, len(values))
         return np.lexsort((values,))
 
-    monkeypatch.setattr("pres_dist.events.external_sort.np.argsort", argsort)
+    monkeypatch.setattr("pres_dist.events.columns.np.argsort", argsort)
     sort_by_time(tmp_path, ["t"], memory_bytes=3 * 8 * 2_000)
     assert largest <= 2_000
     np.testing.assert_array_equal(np.load(tmp_path / "t.npy"), np.sort(t))

@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 
 from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.chunk import EventChunk
-from pres_dist.events.growing import GrowingTables
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import event_log
-from pres_dist.sampling.event_log import EventLog, newest_of_each, numbers_of
-from pres_dist.sampling.growing import GrowingAdjacency
+from pres_dist.sampling.event_log import EventLog, PairLog, newest_of_each, numbers_of
+from pres_dist.sampling.growing import GrowingAdjacency, GrowingPairs, GrowingTables
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.sampling.pair_log import GrowingPairs, PairLog
-from pres_dist.sampling.sorted_pairs import SortedPairs
+from pres_dist.sampling.sorted_keys import SortedPairs
 from tests.support.random_streams import Case, cases, ids, query_times
 from tests.support.slow_event_log import SlowLog
 

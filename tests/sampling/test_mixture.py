@@ -15,8 +15,8 @@ from pres_dist.config.sampling import shares_of
 from pres_dist.errors import ConfigError
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import mixture
-from pres_dist.sampling.mixture import TrainingSampler, training_negatives
-from pres_dist.sampling.negatives import destinations_of
+from pres_dist.sampling.mixture import training_negatives
+from pres_dist.sampling.negatives import Negatives, destinations_of
 from tests.sampling.test_negative_sampler import draw_all
 from tests.support.random_streams import Case, cases, first_at, ids, partner
 
@@ -27,7 +27,7 @@ def kept_of(case: Case) -> range | np.ndarray:
     return range(case.stream.num_events) if case.keep is None else np.flatnonzero(case.keep)
 
 
-def sampler_of(case: Case, negatives: str, seed: int = 0) -> TrainingSampler:
+def sampler_of(case: Case, negatives: str, seed: int = 0) -> Negatives:
     stream, kept = case.stream, kept_of(case)
     listed = destinations_of(stream, kept)
     return training_negatives(

@@ -48,7 +48,6 @@ def test_memory_and_file_hold_what_a_loop_finds(case: Case, chunk: int, memory_b
     expected = by_hand(case)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sorted_keys, "CHUNK_EVENTS", chunk)
-        patch.setattr(sorted_keys, "_MOST_CELLS", 4)
         edges = HalfEdges(case.stream, case.keep)
         assert edges.sorted().tolist() == expected
         keys = written(edges, memory_bytes)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.events.chunk import EventChunk
-from pres_dist.events.growing import GrowingTables
 from pres_dist.inference.live import LiveRun, Report, query_in_parts, quiet, rows_before
 from pres_dist.inference.relaying import NodeNumbers, relaid
 from pres_dist.memory.local import LocalStore
@@ -24,8 +23,7 @@ from pres_dist.memory.state import NodeState
 from pres_dist.model.tgn import TGN
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
-from pres_dist.sampling.growing import GrowingAdjacency
-from pres_dist.sampling.pair_log import GrowingPairs
+from pres_dist.sampling.growing import GrowingAdjacency, GrowingPairs, GrowingTables
 from pres_dist.step.batches import batch_of
 from pres_dist.step.history import Queries
 from pres_dist.training.stores import layout_of
