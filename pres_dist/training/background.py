@@ -34,8 +34,9 @@ class Background:
             else:
                 ended.set_result(None)
 
-        self._under_way.append(ended)
         Thread(target=run, name=self._name, daemon=True).start()
+        # Only now: `close` would wait in vain for a call whose thread could not start.
+        self._under_way.append(ended)
 
     def wait(self) -> None:
         """Wait for all queued calls; re-raise the exception of a failed one."""

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 
 from pres_dist.cli import main as cli
 from pres_dist.config.load import dump_yaml
+from pres_dist.training.background import Background
 from tests.support.small_run import habitual_stream, small_config
 
 
@@ -67,6 +69,14 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "import_module", lambda _name: SimpleNamespace(main=fail))
     with pytest.raises(RuntimeError, match="mat1"):
         cli.main(["train"])
+
+
+def test_a_call_without_a_thread_is_not_waited_for() -> None:
+    background = Background("checkpoint")
+    no_start = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError)
+    with no_start, pytest.raises(RuntimeError):
+        background.begin(lambda: None)
+    background.wait()
 
 
 @pytest.mark.attack(
