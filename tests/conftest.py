@@ -1,7 +1,8 @@
-"""Settings and fixtures of all tests."""
+"""Options, settings and fixtures of all tests."""
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -21,6 +22,31 @@ settings.load_profile("pres_dist")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --nightly."""
+    parser.addoption(
+        "--nightly",
+        action="store_true",
+        default=os.environ.get("PRES_DIST_NIGHTLY", "0") != "0",
+        help="run the full matrix: tests marked nightly, and more random cases",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell test modules, before they are imported, whether the full matrix runs."""
+    os.environ["PRES_DIST_NIGHTLY"] = str(int(config.getoption("--nightly")))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests marked nightly, unless they are asked for."""
+    if config.getoption("--nightly") or "nightly" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("nightly")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from pres_dist.events.importer import import_stream
 from pres_dist.events.readers.plain_pickle import read_plain_pickle
 from pres_dist.events.readers.tgb import events_of, with_negatives
 from tests.events.test_fuzz import expect_stream_or_error, mutate
+from tests.support.nightly import drawn
 from tests.support.tgb_files import tgb_files
 
-CASES = 150
+CASES = drawn(150)
 ROWS = 6
 
 

@@ -1,6 +1,7 @@
 """A run that dies anywhere ends as one that did not; points are drawn, and the seed is shown.
 
-PRES_DIST_KILL_POINTS=200 tries so many, PRES_DIST_KILL_SEED=7 other ones.
+Eight points by default and twenty with --nightly; PRES_DIST_KILL_POINTS=200 tries so many,
+PRES_DIST_KILL_SEED=7 other ones.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import pytest
 from pres_dist.config.load import dump_yaml
 from pres_dist.faults import FaultPlan
 from tests.support.lives import Lives, end_of
+from tests.support.nightly import NIGHTLY
 from tests.support.small_run import habitual_stream, small_config
 
 pytestmark = pytest.mark.timeout(300)
 
-POINTS = int(os.environ.get("PRES_DIST_KILL_POINTS", "20"))
+POINTS = int(os.environ.get("PRES_DIST_KILL_POINTS", "20" if NIGHTLY else "8"))
 SEED = int(os.environ.get("PRES_DIST_KILL_SEED", "0"))
-POINTS_A_RUN = 6
+POINTS_A_RUN = 8
 STEPS = 10
 PLACES = ["before_step", "after_step", "before_checkpoint", "after_checkpoint"]
 SYSTEM_CALLS = {"open": 11, "write": 1, "fsync": 9, "rename": 5}

@@ -20,6 +20,7 @@ from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.run import train
 from tests.support.launched import Launched, torchrun, wait_until
 from tests.support.lives import end_of
+from tests.support.nightly import nightly_except
 from tests.support.small_run import habitual_stream, small_config
 
 pytestmark = pytest.mark.timeout(240)
@@ -50,7 +51,10 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before="workers trained on unseen; resume failed in 4 of 6 trials, or lost metrics",
     after="workers end with it; resume ends in the bits of an undisturbed run, metrics complete",
 )
-@pytest.mark.parametrize("victim", ["bare agent", "agent of the script", "script"])
+@pytest.mark.parametrize(
+    "victim",
+    nightly_except(["bare agent", "script"], ["bare agent", "agent of the script", "script"]),
+)
 def test_workers_end_with_their_launcher(config_file: Path, tmp_path: Path, victim: str) -> None:
     run, scratch = tmp_path / "run", tmp_path / "scratch"
     scratch.mkdir()
@@ -85,7 +89,9 @@ def test_workers_end_with_their_launcher(config_file: Path, tmp_path: Path, vict
     before="ended at once, without a checkpoint",
     after="treated as SIGTERM: a checkpoint of the last step, exit 143; ignored under nohup",
 )
-@pytest.mark.parametrize("how", ["signal", "terminal", "nohup"])
+@pytest.mark.parametrize(
+    "how", nightly_except(["terminal", "nohup"], ["signal", "terminal", "nohup"])
+)
 def test_a_hang_up_is_a_notice(config_file: Path, tmp_path: Path, how: str) -> None:
     run, marks = tmp_path / "run", tmp_path / "marks"
     stalled = FaultPlan().stall(rank=0, step=4, ms=3000).environment(marks)
@@ -142,7 +148,7 @@ def _take_terminal() -> None:
     before="torchrun waited for ever",
     after="the other workers miss it after `parallel.timeout_s`; restarted, results are complete",
 )
-@pytest.mark.parametrize("place", ["report", "exit"])
+@pytest.mark.parametrize("place", nightly_except(["report"], ["report", "exit"]))
 def test_a_leader_that_stops_at_the_very_end_is_missed(
     config_file: Path, tmp_path: Path, place: str
 ) -> None:

@@ -14,7 +14,7 @@ from tests.leaks.planted import PLANTED
 from tests.leaks.probes import STILL
 from tests.leaks.recording import Record, Row
 from tests.leaks.subject import NUM_WORKERS, PROBES, Subject
-from tests.leaks.variants import REPLICAS, VARIANTS, config_of
+from tests.leaks.variants import DAILY, REPLICAS, VARIANTS, config_of
 from tests.support.gloo_world import GlooWorld
 
 
@@ -38,7 +38,7 @@ def replicas(workers: GlooWorld) -> Subject:
 @pytest.mark.parametrize(
     ("variant", "probe"),
     [
-        (variant, name)
+        pytest.param(variant, name, marks=() if variant in DAILY else pytest.mark.nightly)
         for variant, overrides in VARIANTS.items()
         for name, probe in PROBES.items()
         if probe.applies(config_of(overrides))

@@ -77,6 +77,17 @@ VARIANTS: dict[str, dict[str, object]] = {
     },
     "tgat": {"model.kind": "tgat", "sampling.num_neighbors": 2},
 }
+DAILY = {
+    "attention",
+    "memory alone, staleness 1",
+    "nodes held out, replay",
+    "historical, inductive",
+    "dyrep",
+    "apan",
+    "tgat",
+    "history without neighbors",
+}
+"""One variant of each kind of model, memory, negatives and evaluation; the others run nightly."""
 REPLICAS: dict[str, object] = {"parallel.replicas": 2}
 """Needs two workers."""
 

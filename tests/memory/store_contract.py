@@ -23,6 +23,7 @@ from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState
 from pres_dist.pres.clock import ClockKind
 from tests.memory.contract_mail import MailContract
 from tests.memory.store_reference import Reference, assert_like_reference
+from tests.support.nightly import drawn
 from tests.support.store_rows import (
     EPOCH_MS,
     FIELDS,
@@ -47,7 +48,7 @@ VERBS = st.sampled_from(["push", "learn", "learn", "observe", "pull", "reload", 
 SEEDS = st.integers(0, 1 << 30)
 GAPS = st.sampled_from([0, 1, 60_000, 86_400_000])
 program_settings = settings(
-    max_examples=80, suppress_health_check=[HealthCheck.differing_executors]
+    max_examples=drawn(80), suppress_health_check=[HealthCheck.differing_executors]
 )
 random_programs = given(
     layout=LAYOUTS, verbs=st.lists(VERBS, min_size=2, max_size=14), data=st.data()

@@ -21,11 +21,12 @@ from pres_dist.memory.state import (
     Pulled,
 )
 from tests.support.gloo_world import COLLECTIVE_S, GlooWorld, Worker
+from tests.support.nightly import nightly_except
 from tests.support.store_of_all import TablePlacement, make_store, shard_of
 from tests.support.store_rows import EPOCH_MS, FIELDS, Layout, assert_same_store, ids, random_state
 from tests.support.store_scenarios import copied
 
-WORLDS = [1, 2, 3, 4]
+WORLDS = nightly_except([1, 3], [1, 2, 3, 4])
 
 
 # ------------------------------------------------------------- traffic

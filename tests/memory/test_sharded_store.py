@@ -24,6 +24,7 @@ from pres_dist.memory.state import (
 )
 from tests.memory.store_contract import StoreContract, program_settings, random_programs
 from tests.support.gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
+from tests.support.nightly import drawn, nightly_except
 from tests.support.store_of_all import StoreOfAll, TablePlacement, make_local, make_store, shard_of
 from tests.support.store_rows import Layout, ids
 from tests.support.store_scenarios import (
@@ -37,7 +38,7 @@ from tests.support.store_scenarios import (
     run_step,
 )
 
-WORLDS = [1, 2, 3, 4]
+WORLDS = nightly_except([3], [1, 2, 3, 4])
 
 
 class ShardedContract(StoreContract):
@@ -53,7 +54,7 @@ class ShardedContract(StoreContract):
         return StoreOfAll(self.gloo, self.world, layout, next(self.keys))
 
     # Fewer than for a store in this process: a verb is a round trip to all workers.
-    @settings(program_settings, max_examples=15, suppress_health_check=list(HealthCheck))
+    @settings(program_settings, max_examples=drawn(15, 2), suppress_health_check=list(HealthCheck))
     @random_programs
     def test_random_programs_against_a_dict(
         self, layout: Layout, verbs: list[str], data: st.DataObject
@@ -61,10 +62,12 @@ class ShardedContract(StoreContract):
         self.run_program(layout, verbs, data)
 
 
+@pytest.mark.nightly
 class TestOneWorker(ShardedContract):
     world = 1
 
 
+@pytest.mark.nightly
 class TestTwoWorkers(ShardedContract):
     world = 2
 
@@ -73,6 +76,7 @@ class TestThreeWorkers(ShardedContract):
     world = 3
 
 
+@pytest.mark.nightly
 class TestFourWorkers(ShardedContract):
     world = 4
 

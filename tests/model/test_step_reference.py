@@ -24,6 +24,7 @@ from tests.model.small_world import (
     random_stream,
 )
 from tests.support.by_rates import by_rates
+from tests.support.nightly import nightly_except
 
 OFF = by_rates(prediction=False)
 PAPER = by_rates(clock="time", components=2, initial_gate=0.6)
@@ -131,7 +132,23 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+DAILY = [
+    "plain-two-layers-last-of-three",
+    "default",
+    "pres-rates",
+    "pres-paper",
+    "pres-sequential-two-layers",
+    "pres-mean-sum-rnn-mlp",
+    "pres-sampled-one-component",
+    "jodie",
+    "dyrep-two-layers-sequential",
+    "apan",
+    "apan-two-hops-event-clock",
+]
+"""One case or two of each kind of model, update and correction; the others run nightly."""
+
+
+@pytest.fixture(params=nightly_except(DAILY, CASES))
 def world(request: pytest.FixtureRequest) -> World:
     model, pres, num_slots, stream = CASES[request.param]
     return build_world(random_stream(**stream), model, pres, num_slots)

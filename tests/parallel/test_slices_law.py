@@ -28,6 +28,7 @@ from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.stores import layout_of
 from pres_dist.training.trainer import Trainer
 from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.nightly import NIGHTLY, nightly_except
 from tests.support.shard_hosts import MakeServer, SlowServer, with_shards
 from tests.support.small_run import habitual_stream, labelled_stream
 
@@ -64,6 +65,11 @@ VARIANTS = {
     ],
     "history, tiny batches": ["--model.decoder", "history", "--training.batch_size", "2"],
 }
+DAILY = [
+    *("pres", "two hops", "drawn rates", "four updates"),
+    *("apan", "jodie", "dyrep", "tgat", "history"),
+]
+"""One variant of each kind of model, sampling and update; the others run nightly."""
 ON_SERVERS = [variant for variant in VARIANTS if variant not in ("jodie", "tgat")]
 
 
@@ -80,34 +86,36 @@ def stream_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", nightly_except(DAILY, VARIANTS))
 def test_slices_equal_whole_batches(gloo: GlooWorld, stream_path: Path, variant: str) -> None:
     config = _config(stream_path, VARIANTS[variant])
     expected = _train(config, _alone(config))
-    for size in (2, 3, 4):
+    for size in (2, 3, 4) if NIGHTLY else (3,):
         actual = gloo.run(size, _train_as, config)[0]
         _assert_close(expected, actual, f"{variant}, {size} workers")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", nightly_except(DAILY, VARIANTS))
 def test_the_same_slices_give_the_same_bits(
     gloo: GlooWorld, stream_path: Path, variant: str
 ) -> None:
     """However they are spread over workers."""
     config = _config(stream_path, [*VARIANTS[variant], "--parallel.slices", "4"])
     expected = _train(config, _alone(config))
-    for size in (2, 4):
+    for size in (2, 4) if NIGHTLY else (2,):
         _assert_equal(expected, gloo.run(size, _train_as, config)[0], f"{variant}, {size} workers")
 
 
-@pytest.mark.parametrize("variant", ON_SERVERS)
+@pytest.mark.parametrize(
+    "variant", nightly_except(["pres", "four updates", "apan", "history"], ON_SERVERS)
+)
 def test_slices_equal_whole_batches_on_memory_servers(
     gloo: GlooWorld, stream_path: Path, variant: str
 ) -> None:
     """Whatever the number of shards; and to the last bit what a store in the workers gives."""
     config = _config(stream_path, VARIANTS[variant])
     expected = _train(config, _alone(config))
-    for size, num_shards in ((2, 3), (3, 2), (4, 1)):
+    for size, num_shards in ((2, 3), (3, 2), (4, 1)) if NIGHTLY else ((3, 2),):
         actual = _train_on_servers(gloo, size, num_shards, config)
         _assert_close(expected, actual, f"{variant}, {size} workers, {num_shards} shards")
         _assert_equal(gloo.run(size, _train_as, config)[0], actual, f"{variant}, {size} workers")
