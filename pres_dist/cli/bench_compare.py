@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated
 
-from pres_dist.cli.bench_options import Commands
-from pres_dist.files import user_path
-
-SUMMARY = "two reports side by side: what changed beyond noise"
+from pres_dist.cli.options import Argument, UserPath, parse
+from pres_dist.config.base import Config
 
 
-def add_to(commands: Commands) -> None:
-    """Add the subcommand to `pres-dist bench`."""
-    parser = commands.add_parser("compare", help=SUMMARY, description=SUMMARY.capitalize())
-    parser.set_defaults(action=_compare)
-    described = "report.json of bench scaling or bench batch-size, or the folder that it is in"
-    parser.add_argument("before", metavar="A", type=user_path, help=described)
-    parser.add_argument("after", metavar="B", type=user_path, help="another of the same kind")
+class CompareOptions(Config):
+    """Compare two reports: print what changed by more than noise."""
+
+    before: Annotated[UserPath, Argument("A", positional=True)]
+    """report.json of bench scaling or bench batch-size, or its folder."""
+    after: Annotated[UserPath, Argument("B", positional=True)]
+    """Another report of the same kind."""
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def main(argv: list[str]) -> int:
+    """Compare two reports: print what changed by more than noise."""
+    options = parse("bench compare", CompareOptions, argv)
+
     from pres_dist.bench.compare import compare, comparison_lines
     from pres_dist.bench.compared import read_compared
 
-    before, after = read_compared(arguments.before), read_compared(arguments.after)
-    for line in comparison_lines(compare(before, after)):
-        print(line)
+    changes = compare(read_compared(options.before), read_compared(options.after))
+    print("\n".join(comparison_lines(changes)))
     return 0

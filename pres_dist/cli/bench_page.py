@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-from pres_dist.cli.bench_options import Commands
+from pres_dist.cli.options import Argument, UserPath, parse
+from pres_dist.config.base import Config
 from pres_dist.errors import ConfigError
-from pres_dist.files import user_path
-
-SUMMARY = "the page of a scaling bench again, from its report.json"
 
 
-def add_to(commands: Commands) -> None:
-    """Add the subcommand to `pres-dist bench`."""
-    parser = commands.add_parser("page", help=SUMMARY, description=SUMMARY.capitalize())
-    parser.set_defaults(action=_page)
-    described = "report.json of bench scaling, or the folder that it is in"
-    parser.add_argument("report", metavar="REPORT", type=user_path, help=described)
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=user_path,
-        default=Path("report.html"),
-        help="default: report.html",
-    )
+class PageOptions(Config):
+    """Write the page of a scaling bench again, from its report.json."""
+
+    report: Annotated[UserPath, Argument("REPORT", positional=True)]
+    """report.json of bench scaling, or its folder."""
+    out: Annotated[UserPath, Argument("FILE")] = Path("report.html")
+    """Page to write."""
 
 
-def _page(arguments: argparse.Namespace) -> int:
+def main(argv: list[str]) -> int:
+    """Write the page of a scaling bench again, from its report.json."""
+    options = parse("bench page", PageOptions, argv)
+
     from pres_dist.bench.compared import read_scaling
     from pres_dist.bench.scaling.page import write_scaling_page
 
-    report, out = read_scaling(arguments.report), arguments.out
+    report, out = read_scaling(options.report), options.out
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: the folder to write to does not exist")
     if not write_scaling_page(out, report):

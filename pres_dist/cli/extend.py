@@ -2,36 +2,80 @@
 
 from __future__ import annotations
 
-import argparse
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pres_dist.cli.options import (
+    AheadOptions,
+    Argument,
+    ColumnOptions,
+    LocalPath,
+    RunOptions,
+    parse,
+)
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_columns, add_max_ahead, use_parser
-from pres_dist.config.options import OptionParser, normalized
+from pres_dist.config.options import option
 from pres_dist.errors import ConfigError
-from pres_dist.files import local_path
 
 if TYPE_CHECKING:
     from pres_dist.inference.train_on import TrainedOn
-
 
 TRAINING = ("epochs", "replay", "test_share", "keep")
 """Options of --train, whose defaults are in `TrainOn`."""
 OF_A_FILE = ("src", "dst", "time", "label", "features", "sort", "delimiter", "max_ahead")
 
 
+class ExtendOptions(AheadOptions, ColumnOptions, RunOptions):
+    """Append later events to a run, and bring its memory up to date.
+
+    Weights stay as they are unless --train is given. The run's own stream and checkpoints are not
+    changed.
+    """
+
+    events: Annotated[LocalPath | None, Argument("EVENTS", positional=True)] = None
+    """CSV, TSV or Parquet file of later events."""
+    served: bool = False
+    """Append the events that `pres-dist serve` has ingested, instead of a file."""
+    label: Annotated[str | None, Argument("COLUMN")] = None
+    """Column of labels; `label` when unset, if the stream has labels."""
+    features: Annotated[str | None, Argument("A,B")] = None
+    """Columns of edge features; the names of the import when unset."""
+    sort: bool = False
+    """Sort the events by time."""
+    train: bool = False
+    """Also continue training, on the first part of the new events."""
+    epochs: int | None = None
+    """With --train: number of epochs; 1 when unset."""
+    replay: float | None = None
+    """With --train: share of earlier events among the trained batches, from the end of the
+    training split on; 0.5 when unset."""
+    test_share: float | None = None
+    """With --train: share of the new events, the last ones, that is scored and not trained on;
+    0.2 when unset."""
+    keep: Literal["better", "always"] | None = None
+    """With --train: keep the new weights only if they score better than before, or always;
+    better when unset."""
+
+
 def main(argv: list[str]) -> int:
     """Append the events of a file to a run, and bring its memory up to date."""
-    parser = _parser()
-    arguments = parser.parse_args(normalized(argv))
-    if (arguments.events is None) != arguments.served:
+    options = parse("extend", ExtendOptions, argv)
+    given = options.model_fields_set
+    if (options.events is None) != options.served:
         raise ConfigError("command line: extend needs EVENTS, or --served alone")
-    if arguments.served:
-        _check_served(arguments, parser)
-    _check_training(arguments)
+    for name in OF_A_FILE:
+        if options.served and name in given:
+            raise ConfigError(
+                f"{option(name)} says how a file of events is read: it has no effect with "
+                "--served, whose events the service has read and checked"
+            )
+    training = {name: getattr(options, name) for name in TRAINING if name in given}
+    if training and not options.train:
+        raise ConfigError(f"{option(next(iter(training)))} is for --train, which is not given")
+    if options.train and options.served:
+        raise ConfigError("--train continues training on the events of a file, not of --served")
 
-    from pres_dist.cli.data_progress import show_progress
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.events.readers.source import split_names
     from pres_dist.inference.extend import extend_run
     from pres_dist.inference.new_events import EventColumns
@@ -39,35 +83,31 @@ def main(argv: list[str]) -> int:
     from pres_dist.inference.train_on import TrainOn
 
     started = time.perf_counter()
-    features = arguments.features
+    train_on = TrainOn(**training) if options.train else None
     columns = EventColumns(
-        arguments.src,
-        arguments.dst,
-        arguments.time,
-        arguments.label,
-        None if features is None else split_names(features),
-        arguments.sort,
-        arguments.delimiter,
+        options.src,
+        options.dst,
+        options.time,
+        options.label,
+        None if options.features is None else split_names(options.features),
+        options.sort,
+        options.delimiter,
     )
-    given = {
-        name: getattr(arguments, name) for name in TRAINING if getattr(arguments, name) is not None
-    }
-    training = TrainOn(**given) if arguments.train else None
     with terminable(), show_progress("extending") as report:
-        if arguments.served:
-            done = fold(arguments.run, report, arguments.stream)
+        if options.events is None:
+            done = fold(options.run, report, options.stream)
         else:
             done = extend_run(
-                arguments.run,
-                arguments.events,
+                options.run,
+                options.events,
                 columns,
                 report,
-                training,
-                arguments.max_ahead,
-                arguments.stream,
+                train_on,
+                options.max_ahead,
+                options.stream,
             )
     if done.training is not None:
-        _tell(done.training)
+        print_training(done.training)
     print(
         f"{done.folder}: {done.num_events:,} events appended, {done.num_nodes:,} new nodes, "
         f"{done.total_events:,} events now ({time.perf_counter() - started:.1f} s)"
@@ -75,26 +115,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _check_served(arguments: argparse.Namespace, parser: OptionParser) -> None:
-    """Raise ConfigError if options for reading a file are given."""
-    for name in OF_A_FILE:
-        if getattr(arguments, name) != parser.get_default(name):
-            raise ConfigError(
-                f"--{name.replace('_', '-')} says how a file of events is read: it has no effect "
-                "with --served, whose events the service has read and checked"
-            )
-
-
-def _check_training(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError for training options without --train, or for --train without a file."""
-    given = [name for name in TRAINING if getattr(arguments, name) is not None]
-    if given and not arguments.train:
-        raise ConfigError(f"--{given[0].replace('_', '-')} is for --train, which is not given")
-    if arguments.train and arguments.served:
-        raise ConfigError("--train goes on training on the events of a file, not on --served ones")
-
-
-def _tell(training: TrainedOn) -> None:
+def print_training(training: TrainedOn) -> None:
     """Print the metrics before and after training."""
     from pres_dist.report.comparison import aligned
     from pres_dist.report.metric_names import NAMES, metrics_in
@@ -105,71 +126,12 @@ def _tell(training: TrainedOn) -> None:
         f"trained on {training.num_trained:,} new events and {training.num_replayed:,.0f} earlier "
         f"ones an epoch; loss {losses}"
     )
-    rows = {
-        "before": training.before,
-        "after": training.after,
-        **training.before.get("baselines", {}),
-    }
+    rows = {"before": training.before, "after": training.after}
+    rows |= training.before.get("baselines", {})
     names = metrics_in([training.before])
-    head = ["", *(NAMES[name] for name in names)]
-    table = [[title, *(number(row.get(name)) for name in names)] for title, row in rows.items()]
-    print("\n".join(aligned([head, *table])))
+    table = [["", *(NAMES[name] for name in names)]]
+    table += [[title, *(number(row.get(name)) for name in names)] for title, row in rows.items()]
+    print("\n".join(aligned(table)))
     print(f"of the last {training.num_scored:,} new events, which were not trained on")
     if not training.kept:
         print("worse than before: weights stay as they were (--keep always takes the new ones)")
-
-
-def _parser() -> OptionParser:
-    parser = use_parser(
-        "extend",
-        "EVENTS | --served",
-        "Append events that came after those of the run, and bring its memory up to date. "
-        "Weights stay, unless --train goes on training; the run's own stream and checkpoints are "
-        "not touched.",
-    )
-    parser.add_argument(
-        "events",
-        metavar="EVENTS",
-        type=local_path,
-        nargs="?",
-        help="CSV, TSV or Parquet file of later events",
-    )
-    parser.add_argument(
-        "--served",
-        action="store_true",
-        help="append the events that `pres-dist serve` has taken in, in place of a file",
-    )
-    add_columns(parser)
-    parser.add_argument(
-        "--label", metavar="COLUMN", help="column of labels, where the stream has them (label)"
-    )
-    parser.add_argument(
-        "--features", metavar="A,B", help="columns of edge features (named as at the import)"
-    )
-    parser.add_argument("--sort", action="store_true", help="sort the events by time")
-    add_max_ahead(parser)
-    parser.add_argument(
-        "--train", action="store_true", help="go on training, on the first part of the new events"
-    )
-    parser.add_argument(
-        "--epochs", metavar="N", type=int, help="with --train: sweeps over the events (1)"
-    )
-    parser.add_argument(
-        "--replay",
-        metavar="SHARE",
-        type=float,
-        help="with --train: share of the trained batches that are of earlier events, from the end "
-        "of the run's training split on (0.5)",
-    )
-    parser.add_argument(
-        "--test-share",
-        metavar="SHARE",
-        type=float,
-        help="with --train: last part of the new events that is scored, not trained on (0.2)",
-    )
-    parser.add_argument(
-        "--keep",
-        choices=("better", "always"),
-        help="with --train: take the new weights only if they score better on that part (better)",
-    )
-    return parser

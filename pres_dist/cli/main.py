@@ -41,6 +41,19 @@ COMMANDS = {
     "bench": "benchmark settings, scaling, single steps and rankings",
     "data": "import, describe, synthesize or verify event streams",
 }
+HELP = """usage: pres-dist COMMAND ...
+
+Train memory-based dynamic graph neural networks (TGN, JODIE, APAN, DyRep) with PRES on streams
+of timestamped events.
+
+commands:
+{commands}
+
+  pres-dist COMMAND --help  show the options of a command
+  pres-dist --version       show the version
+
+example:
+  pres-dist train configs/quickstart.yaml --training.epochs 1"""
 _CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 
@@ -48,19 +61,14 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 def entry() -> None:
     """Run the console script."""
     end_with_agent()
-    code = supervised(main) if _uses_ray(sys.argv[1:]) else main()
+    # A command with these arguments may be the driver of a Ray cluster.
+    names = {argument.split("=")[0].replace("_", "-") for argument in sys.argv[1:]}
+    code = supervised(main) if sys.argv[1:2] == ["ray"] or "--address" in names else main()
     if code == WORKER_LOST:
         # Threads of gloo wait for the lost worker, and a normal exit would wait for the threads.
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _uses_ray(argv: Sequence[str]) -> bool:
-    """Return True if a command may be the driver of a Ray cluster."""
-    return argv[:1] == ["ray"] or any(
-        argument.split("=")[0].replace("_", "-") == "--address" for argument in argv
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +127,8 @@ def _shortage(error: Exception) -> str | None:
 
 def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(_help())
+        commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+        print(HELP.format(commands=commands))
         return 0 if argv else 2
     if argv[0] == "--version":
         print(f"pres-dist {__version__}")
@@ -139,23 +148,6 @@ def _command(name: str) -> Callable[[list[str]], int]:
         raise ConfigError(f"unknown command {name!r}; {suggest(name, list(COMMANDS))}")
     command: Callable[[list[str]], int] = import_module(f"pres_dist.cli.{name}").main
     return command
-
-
-def _help() -> str:
-    commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
-    return f"""usage: pres-dist COMMAND ...
-
-Train memory-based dynamic graph neural networks (TGN, JODIE, APAN, DyRep) with PRES on streams
-of timestamped events.
-
-commands:
-{commands}
-
-  pres-dist COMMAND --help  show the options of a command
-  pres-dist --version       show the version
-
-example:
-  pres-dist train configs/quickstart.yaml --training.epochs 1"""
 
 
 def _silence_stdout() -> None:

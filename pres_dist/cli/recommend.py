@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import (
-    add_time,
-    add_workers,
-    at_least_one,
-    checked_workers,
-    chosen_time,
-    sharing,
-    use_parser,
+from pydantic import Field
+
+from pres_dist.cli.options import (
+    Argument,
+    LocalPath,
+    Order,
+    RunOptions,
+    TimeOptions,
+    WorkerOptions,
+    parse,
 )
-from pres_dist.config.options import OptionParser, normalized
+from pres_dist.cli.terminable import terminable
+from pres_dist.config.options import option
 from pres_dist.errors import ConfigError
-from pres_dist.files import local_path
 from pres_dist.wording import printable
 
 if TYPE_CHECKING:
@@ -30,90 +30,100 @@ if TYPE_CHECKING:
 
 RANKING = "ranking.json"
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".json")
+OF_SOURCES = ("src", "sources", "at", "latest", "exclude_seen", "out", "top", "order")
+"""Options that --evaluate excludes."""
+
+
+class RecommendOptions(WorkerOptions, TimeOptions, RunOptions):
+    """Rank the most likely destinations of sources at a time.
+
+    --evaluate measures the rank of the true destination among all of them over the test split.
+    """
+
+    src: Annotated[list[str], Argument("ID", many=True)] = Field(default=[])
+    """A source; may be repeated."""
+    sources: Annotated[LocalPath | None, Argument("FILE")] = None
+    """File of sources, with one id per line."""
+    top: int = Field(20, ge=1)
+    """Number of destinations of each source."""
+    order: Order = None
+    """Order by the model blended with earlier partners and popularity, with weights learned once
+    on the validation split, or by the model alone; blend when unset, but model if the decoder reads
+    the event log."""
+    exclude_seen: bool = False
+    """Leave out the earlier partners of the source."""
+    out: Annotated[LocalPath | None, Argument("FILE")] = None
+    """.csv, .csv.gz, .parquet or .json file; prints a table when unset."""
+    evaluate: bool = False
+    """Print hit@10 and MRR on the test split beside baselines, and write them to ranking.json in
+    the run's folder."""
+    max_events: int | None = Field(None, ge=1)
+    """With --evaluate: approximate number of test events to rank, spread evenly; 2,000 when
+    unset."""
 
 
 def main(argv: list[str]) -> int:
     """Show the best destinations of sources, or evaluate such recommendations."""
-    arguments = _parser().parse_args(normalized(argv))
-    _check(arguments)
+    options = parse("recommend", RecommendOptions, argv)
+    given = options.model_fields_set
+    for name in OF_SOURCES if options.evaluate else ("max_events",):
+        if name in given:
+            verb = "cannot be given with" if options.evaluate else "needs"
+            raise ConfigError(f"command line: {option(name)} {verb} --evaluate")
+    if options.workers > 1 and not options.evaluate:
+        raise ConfigError("command line: --workers needs --evaluate")
+    if not (options.evaluate or options.src or options.sources):
+        raise ConfigError("command line: recommend needs --src ID, --sources FILE or --evaluate")
 
     from pres_dist.inference.live import LiveRun
     from pres_dist.inference.table_files import check_place
 
-    if arguments.out is not None:
-        check_place(arguments.out, SUFFIXES)
+    if options.out is not None:
+        check_place(options.out, SUFFIXES)
     with terminable():
-        live = LiveRun(arguments.run, arguments.replay, stream=arguments.stream)
-        if arguments.evaluate:
-            _evaluate(live, arguments)
+        live = LiveRun(options.run, options.replay, stream=options.stream)
+        if options.evaluate:
+            _evaluate(live, options)
         else:
-            _recommend(live, arguments)
+            _recommend(live, options)
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError for options that have no effect together."""
-    of_sources: dict[str, object] = {
-        "--src": arguments.src,
-        "--sources": arguments.sources,
-        "--at": arguments.at,
-        "--latest": arguments.latest,
-        "--exclude-seen": arguments.exclude_seen,
-        "--out": arguments.out,
-        "--top": arguments.top,
-        "--order": arguments.order,
-    }
-    of_evaluation: dict[str, object] = {
-        "--max-events": arguments.max_events,
-        "--workers": checked_workers(arguments) > 1,
-    }
-    unfit = of_sources if arguments.evaluate else of_evaluation
-    given = [name for name, value in unfit.items() if value]
-    if given:
-        verb = "cannot be given with" if arguments.evaluate else "needs"
-        raise ConfigError(f"command line: {given[0]} {verb} --evaluate")
-    if not arguments.evaluate and not (arguments.src or arguments.sources):
-        raise ConfigError("command line: recommend needs --src ID, --sources FILE or --evaluate")
-
-
-def _recommend(live: LiveRun, arguments: argparse.Namespace) -> None:
-    from pres_dist.cli.data_progress import show_progress
+def _recommend(live: LiveRun, options: RecommendOptions) -> None:
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.inference.embeddings import find_nodes, read_ids
     from pres_dist.inference.recommend import recommend
     from pres_dist.inference.times import shown
 
-    ids = [str(one) for one in arguments.src or []]
-    where = ["--src"] * len(ids)
-    if arguments.sources is not None:
-        more, places = read_ids(arguments.sources)
-        ids, where = ids + more, where + places
-    sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
-    t, top = chosen_time(live, arguments), at_least_one("--top", arguments.top or "20")
+    ids, places = options.src, ["--src"] * len(options.src)
+    if options.sources is not None:
+        more_ids, more_places = read_ids(options.sources)
+        ids, places = ids + more_ids, places + more_places
+    sources = find_nodes(live.lookup, ids, places, live.lookup.source_side)
+    t = options.chosen_time(live)
     with show_progress("recommending", unit="done") as report:
-        found = recommend(live, sources, top, t, arguments.exclude_seen, arguments.order, report)
-        if arguments.out is None:
+        found = recommend(
+            live, sources, options.top, t, options.exclude_seen, options.order, report
+        )
+        if options.out is None:
             _print_table(list(found), shown(live.stream, t))
         else:
-            _write(arguments.out, list(found))
+            _write(options.out, list(found))
 
 
-def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
-    from pres_dist.cli.data_progress import show_progress
+def _evaluate(live: LiveRun, options: RecommendOptions) -> None:
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.files import keep
     from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
     from pres_dist.report.comparison import aligned
     from pres_dist.report.run_record import check_same_run, id_of
 
-    run = id_of(arguments.run)
-    max_events = MAX_EVENTS
-    if arguments.max_events is not None:
-        max_events = at_least_one("--max-events", arguments.max_events)
-    workers = checked_workers(arguments)
-    with sharing(live, workers, arguments.address) as share, show_progress("ranking") as report:
-        results = evaluate_ranking(live, max_events, report, share)
-    check_same_run(arguments.run, run)
-    keep(arguments.run / RANKING, json.dumps(results, indent=1) + "\n")
-    print("\n".join(aligned(_ranking_rows(results))))
+    run = id_of(options.run)
+    with options.sharing(live) as share, show_progress("ranking") as report:
+        results = evaluate_ranking(live, options.max_events or MAX_EVENTS, report, share)
+    check_same_run(options.run, run)
+    keep(options.run / RANKING, json.dumps(results, indent=1) + "\n")
+    print("\n".join(aligned(ranking_rows(results["ranked"]))))
     (new,) = {row["new_pairs"]["num_events"] for row in results["ranked"].values()}
     print(
         f"{results['num_events']:,} test events, {new:,} of them between a pair that is new, "
@@ -121,11 +131,12 @@ def _evaluate(live: LiveRun, arguments: argparse.Namespace) -> None:
     )
 
 
-def _ranking_rows(results: dict[str, Any]) -> list[list[str]]:
+def ranking_rows(ranked: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Return a table of the ranking metrics of models and baselines, over all and new pairs."""
     from pres_dist.report.progress import number
 
     rows = [["", "hit@10", "MRR", "new pairs: hit@10", "new pairs: MRR"]]
-    for name, row in results["ranked"].items():
+    for name, row in ranked.items():
         groups = (row, row["new_pairs"])
         rows.append([name, *(number(of.get(key)) for of in groups for key in ("hit@10", "mrr"))])
     return rows
@@ -138,8 +149,9 @@ def _print_table(found: Iterable[Recommendation], time: str) -> None:
     from pres_dist.output import result_console
 
     table = Table(title=f"at time {time}", title_justify="left")
-    for name, side in (("src", "left"), ("", "right"), ("dst", "left")):
-        table.add_column(name, justify=side, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("src", overflow="fold")
+    table.add_column("", justify="right", overflow="fold")
+    table.add_column("dst", overflow="fold")
     table.add_column("probability", justify="right")
     table.add_column("met before", justify="right")
     for one in found:
@@ -162,42 +174,3 @@ def _write(out: Path, found: list[Recommendation]) -> None:
         with table_file(out) as writer:
             writer.write(pa.table({name: [row[name] for row in rows] for name in names}))
     print(f"{out}: {len(rows):,} recommendations")
-
-
-def _parser() -> OptionParser:
-    parser = use_parser(
-        "recommend",
-        "--src ID ... [--top N] | --evaluate",
-        "The most likely destinations of sources at a time. --evaluate measures, over the test "
-        "part, how far up the true destination stands among all of them.",
-    )
-    parser.add_argument("--src", metavar="ID", action="append", help="a source; may be repeated")
-    parser.add_argument("--sources", metavar="FILE", type=local_path, help="sources, an id a line")
-    parser.add_argument("--top", metavar="N", help="destinations of each source (20)")
-    parser.add_argument(
-        "--order",
-        choices=("blend", "model"),
-        help="order by the model blended with what was met before and is popular, by weights "
-        "learned once on the validation split, or by the model alone (blend, but for a model whose "
-        "decoder reads the event log)",
-    )
-    add_time(parser)
-    parser.add_argument(
-        "--exclude-seen", action="store_true", help="leave out whom the source has met before"
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=local_path,
-        help=".csv, .csv.gz, .parquet or .json file; a table when unset",
-    )
-    parser.add_argument(
-        "--evaluate",
-        action="store_true",
-        help=f"hit@10 and MRR on the test split beside baselines; also written to {RANKING}",
-    )
-    parser.add_argument(
-        "--max-events", metavar="N", help="rank about so many test events, spread evenly (2,000)"
-    )
-    add_workers(parser)
-    return parser

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
+from pydantic import Field
+
+from pres_dist.cli.options import Argument, LocalPath, RunOptions, Side, UserPath, parse
 from pres_dist.cli.terminable import terminable
-from pres_dist.cli.use_options import add_side, at_least_one, use_parser
-from pres_dist.config.options import OptionParser, normalized
-from pres_dist.files import local_path, user_path
+
+
+class ReportOptions(RunOptions):
+    """Write an HTML page for inspecting the nodes of a run.
+
+    The page needs no network. It finds nodes by your own ids, and shows their latest events, the
+    drift of their memory, the prediction error of PRES, their nearest embeddings, and a map.
+    """
+
+    out: Annotated[UserPath | None, Argument("FILE")] = None
+    """Page to write; explore.html in the run's folder when unset."""
+    nodes: Annotated[int, Argument("N", exclusive="nodes")] = Field(1000, ge=1)
+    """Number of nodes in the page, those with the most events."""
+    ids: Annotated[LocalPath | None, Argument("FILE", exclusive="nodes")] = None
+    """Show the nodes of this file instead, with one id per line."""
+    side: Side = None
+    """Side of the ids of --ids, if an id may be a source or a destination."""
+    events: int = Field(20, ge=1)
+    """Number of latest events of each node."""
+    replay: bool = False
+    """Rebuild the memory from the first event with the final weights. This also shows the training
+    split, with a memory that differs from the run's own."""
 
 
 def main(argv: list[str]) -> int:
     """Write an HTML page for inspecting the nodes of a run."""
-    arguments = _parser().parse_args(normalized(argv))
-    at_least_one("--nodes", arguments.nodes)
-    at_least_one("--events", arguments.events)
+    options = parse("report", ReportOptions, argv)
 
     import torch
 
-    from pres_dist.cli.data_progress import show_progress
+    from pres_dist.cli.show_progress import show_progress
     from pres_dist.inference.embeddings import find_nodes, read_ids
     from pres_dist.inference.explore.gather import Limits, explore
     from pres_dist.inference.explore.page import PAGE, require_page_libraries, write_explore_page
@@ -27,15 +48,15 @@ def main(argv: list[str]) -> int:
     from pres_dist.report.run_folder import read_config
 
     started = time.perf_counter()
-    read_config(arguments.run)
-    out = arguments.out or arguments.run / PAGE
+    read_config(options.run)
+    out = options.out or options.run / PAGE
     check_place(out, (".html",))
     require_page_libraries()
-    limits = Limits(nodes=int(arguments.nodes), events=int(arguments.events))
+    limits = Limits(nodes=options.nodes, events=options.events)
     with terminable():
-        live, chosen = LiveRun(arguments.run, arguments.replay, stream=arguments.stream), None
-        if arguments.ids is not None:
-            found = find_nodes(live.lookup, *read_ids(arguments.ids), side=arguments.side)
+        live, chosen = LiveRun(options.run, options.replay, stream=options.stream), None
+        if options.ids is not None:
+            found = find_nodes(live.lookup, *read_ids(options.ids), side=options.side)
             chosen = torch.tensor(list(dict.fromkeys(found.tolist())))
         with show_progress("exploring") as report:
             explored = explore(live, limits, chosen, report)
@@ -46,43 +67,3 @@ def main(argv: list[str]) -> int:
         f"({time.perf_counter() - started:.1f} s)"
     )
     return 0
-
-
-def _parser() -> OptionParser:
-    parser = use_parser(
-        "report",
-        "[--nodes N | --ids FILE] [--out FILE]",
-        "A page that opens without a network, on which the nodes of a run can be searched by "
-        "your own ids and looked at: latest events, drift of memory, prediction error of PRES, "
-        "nearest embeddings, and a map.",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=user_path,
-        help="page to write (explore.html in the run's folder)",
-    )
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--nodes",
-        metavar="N",
-        default="1000",
-        help="how many nodes it holds, those with the most events (1000)",
-    )
-    chosen.add_argument(
-        "--ids",
-        metavar="FILE",
-        type=local_path,
-        help="the nodes of this file instead, an id a line",
-    )
-    add_side(parser, "--ids")
-    parser.add_argument(
-        "--events", metavar="N", default="20", help="latest events of each node (20)"
-    )
-    parser.add_argument(
-        "--replay",
-        action="store_true",
-        help="rebuild the memory from the first event by the final weights: shows the training "
-        "part too, with other memory than the run's own",
-    )
-    return parser

@@ -5,19 +5,81 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from pres_dist.config.run import RunConfig
+from pres_dist.errors import ConfigError
+from pres_dist.events.builtin import load_stream
+from pres_dist.planner.accuracy import largest_batch
 from pres_dist.planner.choice import Advice, Bounds, Choice
+from pres_dist.planner.config import PlanConfig
 from pres_dist.planner.footprint import footprint, obstacles, over_limit
-from pres_dist.planner.machine import Machine
+from pres_dist.planner.machine import (
+    Machine,
+    differing,
+    load_machine,
+    model_sizes,
+    nearest_machine,
+)
 from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.power_law import assumed_touches
 from pres_dist.planner.predict import efficiency, predict, work_inflation
 from pres_dist.planner.reasons import why, why_none
-from pres_dist.planner.touched import TouchModel
-from pres_dist.planner.workload import Workload
+from pres_dist.planner.touched import TouchModel, count_touches
+from pres_dist.planner.workload import Workload, check_covered
 
 AS_FAST = 0.05
 """Share by which a plan's epochs may take longer than the fastest and still count as fast. Among
 fast plans, the one that costs the least accuracy is recommended."""
 _SMALLEST_BATCH = 100
+
+
+def make_planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
+    """Return the planner for a configuration, and notes on its assumptions.
+
+    Raises:
+        ConfigError: the cost of the model cannot be predicted, or a size is missing.
+    """
+    check_covered(config)
+    sizes = model_sizes(config.model_dump())
+    machine = load_machine(asked.machine) if asked.machine else nearest_machine(sizes)
+    stream = load_stream(asked.stream, config.data.max_events) if asked.stream else None
+    if stream is None and not (asked.nodes and asked.events):
+        raise ConfigError(
+            "command line: pres-dist plan needs --nodes and --events, or --stream, got "
+            f"--nodes {asked.nodes}, --events {asked.events} and no stream"
+        )
+    if asked.sources and asked.nodes and asked.sources >= asked.nodes:
+        raise ConfigError(
+            f"command line: --sources must be below --nodes ({asked.nodes:,}), got "
+            f"{asked.sources:,}"
+        )
+    batch = asked.largest_batch or largest_batch(config.preset)
+    measured = "as asked" if asked.largest_batch else f"as measured for preset {config.preset}"
+    notes = [f"temporal batch of {batch:,} events at most: {measured}"]
+    others = differing(machine, sizes)
+    if others:
+        notes.append(
+            "compute rates are of another model, calibrate anew: measured with " + ", ".join(others)
+        )
+    touch: TouchModel
+    if stream is None:
+        numbers = asked.nodes, asked.events
+        workload = Workload(
+            config, *numbers, asked.edge_features, asked.node_features, asked.sources
+        )
+        touch = assumed_touches(config, *numbers, asked.sources, asked.zipf, asked.repeat_share)
+    else:
+        workload = Workload(
+            config,
+            asked.nodes or stream.num_nodes,
+            asked.events or stream.num_events,
+            stream.edge_dim,
+            stream.node_dim,
+            stream.num_sources or 0,
+        )
+        touch = count_touches(stream, config, batch)
+    bounds = Bounds(batch, asked.largest_epochs, asked.largest_replicas)
+    spread, price = tuple(asked.spread), asked.price_per_hour
+    return Planner(workload, machine, touch, bounds, spread, price), notes
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import os, signal, sys
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from pres_dist.cli.use_options import sharing
+from pres_dist.cli.options import WorkerOptions
 from pres_dist.errors import ConfigError, WorkerLostError
 from pres_dist.inference import embeddings
 from pres_dist.inference.live import LiveRun
@@ -32,7 +32,7 @@ class Die:
 embeddings.ROWS = 8
 run = Path(sys.argv[1])
 live = LiveRun(run)
-with sharing(live, 2, "local") as share:
+with WorkerOptions(workers=2, address="local").sharing(live) as share:
     found = joined(list(embeddings.embed_nodes(live, live.latest, share=share)))
     for task, expected in ((Refuse, ConfigError), (Die, WorkerLostError)):
         try:

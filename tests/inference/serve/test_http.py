@@ -175,7 +175,7 @@ def check_counts(api: Api) -> None:
         (["--allow-host", "a/b"], "--allow-host must be a name or an address, got 'a/b'"),
         (["--grace", "0"], "--grace must be an integer >= 1, got '0'"),
         (["--max-ahead", "soon", "--port", "0"], "max_ahead must be auto, none, a number"),
-        (["--port", "70000"], "--port must be an integer from 0 to 65535, got '70000'"),
+        (["--port", "70000"], "--port must be an integer >= 0 and <= 65535, got '70000'"),
         (["--max-waiting", "0"], "--max-waiting must be an integer >= 1, got '0'"),
         (["--token-file", "/dev/null"], "/dev/null: must hold a token"),
         (["--host", "203.0.113.7"], "cannot listen here"),
