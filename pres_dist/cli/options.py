@@ -187,7 +187,7 @@ def parse(command: str, options: type[Options], argv: Sequence[str]) -> Options:
     Raises:
         ConfigError: an argument is unknown, missing or invalid.
     """
-    return _validated(options, _parser(command, options).parse_args(normalized(argv)))
+    return _validated(options, _parser(command, options).parse_intermixed_args(normalized(argv)))
 
 
 def parse_with_settings(
