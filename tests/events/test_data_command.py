@@ -50,7 +50,7 @@ def test_synthesize(tmp_path, capsys):
         (["import", "{events}", "--out", "{out}", "--time-scale", "-1"], "--time-scale must be a"),
         (["import", "{events}", "--out", "{out}", "--src", "u"], "column 'u' is missing"),
         (["import", "{events}", "--out", "{out}", "--dst", "extra", "--ids", "keep"], "csv:2: "),
-        (["synthesize", "--out", "{out}", "--events", "0"], "--events must be an integer >= 1, got"),
+        (["synthesize", "--out", "{out}", "--events", "0"], "--events must be an integer >= 1"),
         (["describe", "{out}"], "stream must be the directory of an imported stream"),
         (["verify", "{out}"], "not a stored event stream"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
