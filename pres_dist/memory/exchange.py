@@ -15,7 +15,7 @@ that it delivers, C capacity of a block in ids, Y bytes of a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,13 +28,14 @@ from pres_dist.memory.traffic import Volume
 
 ID_BYTES = 8
 
-_PARTS = 4
-"""Kinds of ids in a block: written, written and observed, observed, neither."""
-_WRITTEN, _OBSERVED = slice(0, 2), slice(1, 3)
-_HEADER = _PARTS + 2
+_KINDS = 4
+"""Kinds of ids in a block: written, written and observed, observed, neither. In this order,
+the written ids and the observed ids are both contiguous ranges."""
+_WRITTEN, _OBSERVED, _ALL = slice(0, 2), slice(1, 3), slice(0, _KINDS)
+_HEADER = _KINDS + 2
 """Header length of a block: number of ids of each kind, needed capacity, announced kinds."""
-_NEED, _ANNOUNCED = _PARTS, _PARTS + 1
-_FIRST_ROOM = 64
+_NEEDED, _ANNOUNCED = _KINDS, _KINDS + 1
+_FIRST_CAPACITY = 64
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class RowExchange:
                 f"got one for {placement.world}"
             )
         self.placement, self._group = placement, group
-        self._room = _FIRST_ROOM
+        self._capacity = _FIRST_CAPACITY
         self._out, self._in = Buffer(), Buffer()
 
     def request(
@@ -138,27 +139,31 @@ class RowExchange:
         Raises:
             ValueError: workers announce different kinds of deliveries.
         """
-        # By owner and, within an owner, by kind.
-        key_U = self.placement.owner(nodes_U) * _PARTS + _kinds(nodes_U, writes_U, observes_U)
+        no_U = torch.zeros_like(nodes_U, dtype=torch.bool)
+        written_U = (no_U if writes_U is None else writes_U).long()
+        observed_U = no_U if observes_U is None else observes_U
+        kind_U = torch.where(observed_U, 2 - written_U, 3 - 3 * written_U)
+        # Sorted by owner and, within an owner, by kind: the ids of each later delivery are one
+        # range of each block.
+        key_U = self.placement.owner(nodes_U) * _KINDS + kind_U
         order_U = torch.argsort(key_U, stable=True)
-        own_WK = torch.bincount(key_U, minlength=self.world * _PARTS).view(self.world, _PARTS)
+        sent_WK = torch.bincount(key_U, minlength=self.world * _KINDS).view(self.world, _KINDS)
         announced = (writes_U is not None) + 2 * (observes_U is not None)
-        blocks, headers = self._swap_blocks(nodes_U, key_U, order_U, own_WK, announced, volume)
-        heard_WK = [header[:_PARTS] for header in headers[self.world :]]
-        sent_WK = [header[:_PARTS] for header in headers[: self.world]]
-        whole = slice(0, _PARTS)
-        route = Route(order_U, _counts(sent_WK, whole), _counts(heard_WK, whole))
-        rows_X = _cut_blocks(blocks, heard_WK, whole)
+        sent, received, blocks_WC = self._swap_blocks(
+            nodes_U, key_U, order_U, sent_WK, announced, volume
+        )
 
         def delivery(mask_U: Tensor | None, kinds: slice) -> Delivery | None:
             if mask_U is None:
                 return None
-            places_P = _cut_rows(order_U, sent_WK, kinds)
+            places_P = _cut(order_U.split([sum(counts) for counts in sent]), sent, kinds)
             order_P = (mask_U.cumsum(0) - 1).index_select(0, places_P)
-            way = Route(order_P, _counts(sent_WK, kinds), _counts(heard_WK, kinds))
+            way = Route(order_P, _counts(sent, kinds), _counts(received, kinds))
             nodes_P = nodes_U.index_select(0, places_P)
-            return Delivery(nodes_P, way, _cut_blocks(blocks, heard_WK, kinds))
+            return Delivery(nodes_P, way, _cut(blocks_WC.unbind(), received, kinds))
 
+        route = Route(order_U, _counts(sent, _ALL), _counts(received, _ALL))
+        rows_X = _cut(blocks_WC.unbind(), received, _ALL)
         return Request(route, rows_X, delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED))
 
     def reply(self, request: Request, columns: Sequence[Tensor], volume: Volume) -> list[Tensor]:
@@ -224,92 +229,68 @@ class RowExchange:
         nodes_U: Tensor,
         key_U: Tensor,
         order_U: Tensor,
-        own_WK: Tensor,
+        sent_WK: Tensor,
         announced: int,
         volume: Volume,
-    ) -> tuple[Tensor, list[list[int]]]:
+    ) -> tuple[list[list[int]], list[list[int]], Tensor]:
         """Send each owner its block of rows; repeat with larger blocks if any worker needs them.
 
         Returns:
-            the received blocks [W, C] without headers, and the W sent headers followed by the
-            W received ones, as lists of numbers.
+            numbers of sent and of received ids by worker and kind, and the received blocks
+            [W, C] without headers.
         """
-        owner_U = key_U.index_select(0, order_U) // _PARTS
-        sent_W = own_WK.sum(1)
+        owner_U = key_U.index_select(0, order_U) // _KINDS
+        sent_W = sent_WK.sum(1)
         start_U = (sent_W.cumsum(0) - sent_W).index_select(0, owner_U)
         place_U = torch.arange(nodes_U.numel(), device=nodes_U.device) - start_U
         rows_U = self.placement.row(nodes_U).index_select(0, order_U)
         while True:
-            told = nodes_U.new_zeros(self.world, _HEADER + self._room)
-            told[:, :_PARTS] = own_WK
-            told[:, _NEED] = sent_W.max()
-            told[:, _ANNOUNCED] = announced
+            out = nodes_U.new_zeros(self.world, _HEADER + self._capacity)
+            out[:, :_KINDS] = sent_WK
+            out[:, _NEEDED] = sent_W.max()
+            out[:, _ANNOUNCED] = announced
             # If a block is too small, excess ids overwrite its last place. The block is not
             # read then, and no check has to synchronize with the device.
-            told[owner_U, _HEADER + place_U.clamp(max=self._room - 1)] = rows_U
-            heard = torch.empty_like(told)
-            dist.all_to_all_single(heard, told, group=self._group)
-            volume.add_blocks(self.world, told.shape[1] * ID_BYTES)
+            out[owner_U, _HEADER + place_U.clamp(max=self._capacity - 1)] = rows_U
+            blocks = torch.empty_like(out)
+            dist.all_to_all_single(blocks, out, group=self._group)
+            volume.add_blocks(self.world, out.shape[1] * ID_BYTES)
             # One copy to the host gives all the sizes needed below.
-            headers = torch.cat([told[:, :_HEADER], heard[:, :_HEADER]]).tolist()
-            if not self._grow(max(header[_NEED] for header in headers)):
-                _check_alike(headers)
-                return heard[:, _HEADER:], headers
-
-    def _grow(self, need: int) -> bool:
-        """Enlarge blocks that are too small for `need` ids; return True if they were."""
-        if need <= self._room:
-            return False
-        self._room = _room_for(need)
-        return True
+            headers = torch.cat([out[:, :_HEADER], blocks[:, :_HEADER]]).tolist()
+            # Every worker receives the needed capacity of every other one, so that all of them
+            # repeat the exchange, or none does: a collective must have the same calls everywhere.
+            needed = max(header[_NEEDED] for header in headers)
+            if needed > self._capacity:
+                self._capacity = _with_spare(needed)
+                continue
+            kinds = [header[_ANNOUNCED] for header in headers[self.world :]]
+            if len(set(kinds)) > 1:
+                raise ValueError(
+                    "all workers must announce the same kinds of deliveries, got "
+                    f"{kinds} (1: writes_U, 2: observes_U, 3: both)"
+                )
+            counts = [header[:_KINDS] for header in headers]
+            return counts[: self.world], counts[self.world :], blocks[:, _HEADER:]
 
 
 def block_numbers(largest: float) -> float:
     """Return the int64 numbers per request block after some block has held `largest` ids."""
-    return _HEADER + max(_room_for(int(largest)), _FIRST_ROOM)
+    return _HEADER + max(_with_spare(int(largest)), _FIRST_CAPACITY)
 
 
-def _room_for(need: int) -> int:
-    """Add a quarter to spare, so that slowly growing requests rarely need larger blocks."""
-    return need + need // 4
-
-
-def _kinds(nodes_U: Tensor, writes_U: Tensor | None, observes_U: Tensor | None) -> Tensor:
-    """Return the kind of each id; written and observed ids are contiguous ranges of kinds."""
-    no = torch.zeros_like(nodes_U, dtype=torch.bool)
-    writes_U = no if writes_U is None else writes_U
-    observes_U = no if observes_U is None else observes_U
-    return torch.where(observes_U, 2 - writes_U.long(), 3 - 3 * writes_U.long())
-
-
-def _check_alike(headers: list[list[int]]) -> None:
-    """Raise unless all workers announce the same kinds; all see the same headers."""
-    announced = [header[_ANNOUNCED] for header in headers]
-    if len(set(announced)) > 1:
-        raise ValueError(
-            "all workers must announce the same kinds of deliveries, got "
-            f"{announced[len(announced) // 2 :]} (1: writes_U, 2: observes_U, 3: both)"
-        )
+def _with_spare(needed: int) -> int:
+    """Add a quarter, so that slowly growing requests rarely need larger blocks."""
+    return needed + needed // 4
 
 
 def _counts(counts_WK: list[list[int]], kinds: slice) -> list[int]:
     return [sum(counts_K[kinds]) for counts_K in counts_WK]
 
 
-def _cut_rows(rows_U: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tensor:
-    """Select the rows of some kinds from rows sorted by owner and kind."""
-    parts, start = [], 0
-    for counts_K in counts_WK:
-        first = start + sum(counts_K[: kinds.start])
-        parts.append(rows_U[first : first + sum(counts_K[kinds])])
-        start += sum(counts_K)
-    return torch.cat(parts)
-
-
-def _cut_blocks(blocks_WC: Tensor, counts_WK: list[list[int]], kinds: slice) -> Tensor:
-    """Select the ids of some kinds from blocks, in rank order."""
+def _cut(blocks: Iterable[Tensor], counts_WK: list[list[int]], kinds: slice) -> Tensor:
+    """Select the ids of some kinds from each worker's block, in rank order."""
     parts = []
-    for block_C, counts_K in zip(blocks_WC, counts_WK, strict=True):
+    for block, counts_K in zip(blocks, counts_WK, strict=True):
         first = sum(counts_K[: kinds.start])
-        parts.append(block_C[first : first + sum(counts_K[kinds])])
+        parts.append(block[first : first + sum(counts_K[kinds])])
     return torch.cat(parts)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from pres_dist.faults.inject import armed, take
-from pres_dist.memory.wire import Header, Kind, Link
+from pres_dist.memory.shard_layout import Kind
+from pres_dist.memory.wire import Header, Link
 
 _HELD_S = 0.2
 """Longest hold of a push to be reordered: another worker's read may wait for it."""

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.merge import merge_rows
-from pres_dist.memory.rolling import roll
+from pres_dist.memory.merge import joined_rows, merge_rows, roll
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, elapsed_since
 from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
 
-_WITHOUT_MAIL = ("memory_UD", "last_update_U", "mail_count_U")
-"""Columns that a push writes if mailboxes are FIFO."""
+_MAIL = ("mail_memory_URD", "mail_event_UR")
+"""Columns that a push does not write if mailboxes are FIFO."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class LocalStore:
         rolling: bool = False,
     ) -> None:
         self.num_nodes, self.dim, self.num_slots = num_nodes, dim, num_slots
-        self.rolling = rolling
-        self.statistics = statistics
+        self.rolling, self.statistics = rolling, statistics
         self._rows = NodeState(
             memory_UD=torch.zeros(num_nodes, dim, device=device),
             last_update_U=torch.full((num_nodes,), NEVER, device=device),
@@ -84,9 +82,10 @@ class LocalStore:
             own = _Push(self.version, nodes_U, state)
             state = _with_unread(nodes_U, state, self._recent)
             self._recent.append(own)
-        for name, table in vars(self._rows).items():
-            if name in _WITHOUT_MAIL or not self.rolling:
-                table.index_copy_(0, nodes_U, getattr(state, name))
+        columns = state.named()
+        for name, table in self._rows.named().items():
+            if name not in _MAIL or not self.rolling:
+                table.index_copy_(0, nodes_U, columns[name])
 
     def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
         roll(self._rows, nodes_X, events_X, memory_XD)
@@ -111,11 +110,11 @@ class LocalStore:
 
         Statistics do not change. No push computed from other rows may be pending.
         """
-        for name, table in vars(self._rows).items():
-            table.index_copy_(0, nodes_U, getattr(state, name))
+        for table, column in zip(self._rows.columns(), state.columns(), strict=True):
+            table.index_copy_(0, nodes_U, column)
 
     def reset(self) -> None:
-        for table in vars(self._rows).values():
+        for table in self._rows.columns():
             table.zero_()
         self._rows.mail_event_UR.fill_(NO_EVENT)
         self._rows.last_update_U.fill_(NEVER)
@@ -128,11 +127,11 @@ class LocalStore:
 
     def state_dict(self) -> dict[str, Any]:
         statistics = {} if self.statistics is None else self.statistics.state_dict()
-        return {"rows": dict(vars(self._rows)), "statistics": statistics}
+        return {"rows": self._rows.named(), "statistics": statistics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         check_tables(self.state_dict(), state, self.num_nodes)
-        for name, table in vars(self._rows).items():
+        for name, table in self._rows.named().items():
             table.copy_(state["rows"][name])
         if self.statistics is not None:
             self.statistics.load_state_dict(state["statistics"])
@@ -141,18 +140,17 @@ class LocalStore:
 
 def check_tables(own: Mapping[str, Any], saved: Mapping[str, Any], num_rows: int) -> None:
     """Raise CheckpointError unless saved tables match those of `own`, with `num_rows` rows."""
-    expected = {name: [num_rows, *shape[1:]] for name, shape in _shapes(own).items()}
-    found = _shapes(saved)
-    if expected != found:
+
+    def shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+        return {
+            f"{part}.{name}": list(table.shape)
+            for part, tables in state.items()
+            for name, table in sorted(tables.items())
+        }
+
+    expected = {name: [num_rows, *shape[1:]] for name, shape in shapes(own).items()}
+    if expected != (found := shapes(saved)):
         raise CheckpointError(f"the saved memory must have tables of {expected}, got {found}")
-
-
-def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
-    return {
-        f"{part}.{name}": list(table.shape)
-        for part, tables in state.items()
-        for name, table in sorted(tables.items())
-    }
 
 
 def _with_unread(nodes_U: Tensor, state: NodeState, unread: Sequence[_Push]) -> NodeState:
@@ -164,17 +162,16 @@ def _with_unread(nodes_U: Tensor, state: NodeState, unread: Sequence[_Push]) -> 
     if not unread or not nodes_U.numel():
         return state
     ascending_U, order_U = nodes_U.sort()
-    rows, states = [], []
+    written = []
     for push in unread:
         place_W = torch.searchsorted(ascending_U, push.nodes_U).clamp(max=nodes_U.numel() - 1)
         both_W = (ascending_U.index_select(0, place_W) == push.nodes_U).nonzero().flatten()
-        rows.append(order_U.index_select(0, place_W.index_select(0, both_W)))
-        columns = vars(push.state).items()
-        states.append({name: column.index_select(0, both_W) for name, column in columns})
-    if not any(len(each) for each in rows):
+        if both_W.numel():
+            rows = order_U.index_select(0, place_W.index_select(0, both_W))
+            written.append((rows, push.state.rows(both_W)))
+    if not written:
         return state
-    rows.append(torch.arange(nodes_U.numel(), device=nodes_U.device))
-    states.append(vars(state))
-    together = {name: torch.cat([each[name] for each in states]) for name in vars(state)}
-    merged = merge_rows(torch.cat(rows), NodeState(**together))[1]
+    written.append((torch.arange(nodes_U.numel(), device=nodes_U.device), state))
+    # Sorted, the merged rows are all rows in order, because the last write has each once.
+    merged = merge_rows(*joined_rows(written))[1]
     return replace(merged, memory_UD=state.memory_UD, last_update_U=state.last_update_U)

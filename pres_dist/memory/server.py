@@ -18,16 +18,20 @@ from torch import Tensor
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.faulty_link import open_link
-from pres_dist.memory.frames import frame_bytes, pack_columns, unpack_columns
 from pres_dist.memory.local import check_tables
+from pres_dist.memory.packing import (
+    frame_bytes,
+    pack_columns,
+    to_device,
+    to_host,
+    unpack_columns,
+)
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.rendezvous import Group
-from pres_dist.memory.shard_layout import ShardLayout, pulled_of, table_columns
-from pres_dist.memory.shard_service import Columns
-from pres_dist.memory.staging import to_device, to_host
+from pres_dist.memory.shard_group import Group
+from pres_dist.memory.shard_layout import Kind, MessageColumns, ShardLayout, table_columns
 from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.memory.traffic import Traffic, Volume
-from pres_dist.memory.wire import Answer, Header, Kind, Link
+from pres_dist.memory.wire import Header
 from pres_dist.pres.statistics import NEGATIVE
 
 _GRACE_S = 5.0
@@ -74,7 +78,7 @@ class ServerStore:
         self.version = 0
         self.traffic = Traffic()
         self._placement, self._layout, self._incarnation = placement, layout, incarnation
-        self._columns = Columns(layout)
+        self._columns = MessageColumns(layout)
         self._num_writes = 0
         self._rank, num_shards = group.rank(), placement.world
         self._num_workers = group.size() - num_shards
@@ -100,10 +104,10 @@ class ServerStore:
         like = self._columns.pulled[with_mixture]
         with self._turn:
             found = self._read(Kind.PULL, nodes_U, like, self.traffic.pull, with_mixture)
-            return pulled_of(found, self.version)
+            return Pulled.from_columns(found, self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
-        columns, version = [*vars(state).values()], -1 if seen is None else seen
+        columns, version = state.columns(), -1 if seen is None else seen
         with self._turn:
             self._write(Kind.PUSH, nodes_U, columns, self.traffic.push, learn, version)
             self.version += 1
@@ -121,7 +125,7 @@ class ServerStore:
 
     def reset(self) -> None:
         with self._turn:
-            self._write(Kind.RESET, _nobody(), [], Volume())
+            self._write(Kind.RESET, torch.empty(0, dtype=torch.int64), [], Volume())
             self.version = 0
 
     def kept_nodes(self) -> Tensor:
@@ -175,27 +179,39 @@ class ServerStore:
         """Read the rows of the nodes [U, ...], with the types and row shapes of `like`."""
         nodes = nodes_U.cpu()
         header = Header(kind, self._incarnation, self._num_writes, flag=flag)
-        row_U, places_S = self._placement.row(nodes), self._places(nodes)
-        # All shards look up their rows in parallel.
-        asked = [
-            (places, self._ask(link, header, row_U.index_select(0, places), like))
-            for link, places in zip(self._links, places_S, strict=True)
-            if len(places)
-        ]
-        found = []
-        for (places, _), (version, frame) in zip(asked, _all_of(asked), strict=True):
+        row_U = self._placement.row(nodes)
+        # All shards look up their rows in parallel: ask all of them before the first wait.
+        asked = []
+        for link, places in zip(self._links, self._places(nodes), strict=True):
+            if num_rows := len(places):
+                request = replace(header, num_rows=num_rows)
+                rows = pack_columns([row_U.index_select(0, places)])
+                asked.append((places, link.ask(request, rows, frame_bytes(like, num_rows))))
+        answers, errors = [], []
+        for places, wait in asked:
+            # Even if one shard fails, so that no answer is still under way at the next read.
+            try:
+                answers.append((places, *wait()))
+            except StoreError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        columns = [each.new_empty(len(nodes), *each.shape[1:]) for each in like]
+        for places, version, frame in answers:
             _count(volume, len(places), len(frame) + 8 * len(places))
             if version != self.version:
                 raise StoreError(
                     f"a memory shard must be at version {self.version}, which is what this "
                     f"worker has pushed, got one at version {version}"
                 )
-            found.append(unpack_columns(frame, like, len(places)))
-        return to_device(_put_together(found, places_S, like), nodes_U.device)
-
-    def _ask(self, link: Link, header: Header, rows: Tensor, like: Sequence[Tensor]) -> Answer:
-        header = replace(header, num_rows=len(rows))
-        return link.ask(header, pack_columns([rows]), frame_bytes(like, len(rows)))
+            parts = unpack_columns(frame, like, len(places))
+            if len(answers) == 1:  # of one shard, in the order of the request
+                columns = parts
+                break
+            # Four times faster than concatenating and reordering.
+            for column, part in zip(columns, parts, strict=True):
+                column.index_copy_(0, places, part)
+        return to_device(columns, nodes_U.device)
 
     def _write(
         self,
@@ -223,40 +239,6 @@ class ServerStore:
         return [*torch.argsort(owner_U, stable=True).split(counts)]
 
 
-def _all_of(asked: Sequence[tuple[Tensor, Answer]]) -> list[tuple[int, Tensor]]:
-    """Wait for all answers, then raise the first error, if any."""
-    found, errors = [], []
-    for _, answer in asked:
-        try:
-            found.append(answer.wait())
-        except StoreError as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
-    return found
-
-
-def _put_together(
-    parts: Sequence[Sequence[Tensor]], places_S: Sequence[Tensor], like: Sequence[Tensor]
-) -> list[Tensor]:
-    """Combine the columns of all shards, in the order of the request."""
-    if len(parts) < 2:
-        return [*(parts[0] if parts else like)]
-    num_rows, places_S = sum(map(len, places_S)), [places for places in places_S if len(places)]
-    columns = []
-    for like_column, *found in zip(like, *parts, strict=True):
-        column = torch.empty(num_rows, *like_column.shape[1:], dtype=like_column.dtype)
-        # Four times faster than concatenating and reordering.
-        for places, part in zip(places_S, found, strict=True):
-            column.index_copy_(0, places, part)
-        columns.append(column)
-    return columns
-
-
 def _count(volume: Volume, num_rows: int, num_bytes: int) -> None:
     volume.remote_rows += num_rows
     volume.remote_bytes += num_bytes
-
-
-def _nobody() -> Tensor:
-    return torch.empty(0, dtype=torch.int64)

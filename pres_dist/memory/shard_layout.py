@@ -1,22 +1,33 @@
-"""Layout of a memory shard's rows, identical at both ends of a link.
-
-Shapes: U rows of a request.
-"""
+"""Kinds of messages and layout of a memory shard's rows, identical at both ends of a link."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
-from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.statistics import TransitionStatistics
-from pres_dist.pres.transitions import Mixture, TransitionRows
+
+
+class Kind(IntEnum):
+    """Kind of a message to a shard: a write, a read (`PULL`, `DUMP`), or the worker's leave."""
+
+    OBSERVE = 1
+    PUSH = 2
+    RESET = 3
+    LOAD = 4
+    """Fill tables."""
+    PULL = 5
+    DUMP = 6
+    """Read tables."""
+    LEAVE = 7
+    DELIVER = 8
 
 
 @dataclass(frozen=True)
@@ -53,37 +64,37 @@ class ShardLayout:
 
     def num_bytes(self, num_rows: int) -> int:
         """Return the bytes of host memory for a shard of `num_rows` rows."""
-        empty = [column[:1] for column in table_columns(self.make(1).state_dict())]
-        return num_rows * (8 + sum(column.numel() * column.element_size() for column in empty))
+        row = table_columns(self.make(1).state_dict())
+        return num_rows * (8 + sum(column.numel() * column.element_size() for column in row))
 
 
-def pulled_columns(pulled: Pulled) -> list[Tensor]:
-    """Return all columns of a `Pulled`, as a list."""
-    columns, known = [*vars(pulled.state).values()], pulled.transitions
-    if known is not None:
-        columns += [known.num_observed_U, known.rate_UD]
-        columns += [] if known.mixture is None else [*vars(known.mixture).values()]
-    return columns
+class MessageColumns:
+    """Types and row shapes of the columns in messages, as empty columns in host memory.
 
+    Attributes:
+        pulled: columns of the answer to a pull, by whether it has the mixture.
+        tables: columns of the answer to a dump.
+        written: columns of each kind of write.
+    """
 
-def pulled_of(columns: Sequence[Tensor], version: int) -> Pulled:
-    """Rebuild a `Pulled` from its columns; inverse of `pulled_columns`."""
-    num_columns = len(NodeState.__dataclass_fields__)
-    state, known = NodeState(*columns[:num_columns]), columns[num_columns:]
-    if not known:
-        return Pulled(state, None, version)
-    num_U, rate_UD, *mixture = known
-    rows = TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
-    return Pulled(state, rows, version)
+    def __init__(self, layout: ShardLayout) -> None:
+        empty = replace(layout, device="cpu").make(0)
+        nobody = torch.empty(0, dtype=torch.int64)
+        self.pulled = {mixture: empty.pull(nobody, mixture).columns() for mixture in (False, True)}
+        self.tables = table_columns(empty.state_dict())
+        state = empty.pull(nobody).state
+        # FIFO mailboxes are filled by deliveries, so that the rows of a push have no slots.
+        slots = 0 if layout.rolling else layout.num_slots
+        pushed = replace(layout, device="cpu", num_slots=slots).make(0).pull(nobody).state
+        self.written: dict[int, list[Tensor]] = {
+            Kind.PUSH: pushed.columns(),
+            Kind.DELIVER: [nobody, state.memory_UD],
+            Kind.OBSERVE: [state.memory_UD, state.last_update_U],
+            Kind.LOAD: self.tables,
+            Kind.RESET: [],
+        }
 
 
 def table_columns(state: Mapping[str, Any]) -> list[Tensor]:
     """Return all columns of a `LocalStore` state, in checkpoint order."""
     return [table for part in ("rows", "statistics") for table in state[part].values()]
-
-
-def like_rows(columns: Sequence[Tensor]) -> list[Tensor]:
-    """Return empty columns with the same types and row shapes, in host memory."""
-    return [
-        column.new_empty(0, *column.shape[1:], device=torch.device("cpu")) for column in columns
-    ]

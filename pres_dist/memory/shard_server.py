@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TypeVar
 
 import torch
@@ -23,23 +22,13 @@ from pres_dist.errors import StoreError
 from pres_dist.faults import failpoint
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
-from pres_dist.memory.shard_layout import table_columns
+from pres_dist.memory.shard_layout import Kind, table_columns
 from pres_dist.memory.state import NodeState, Pulled
 
 Result = TypeVar("Result")
 
 MAX_AHEAD = 64
 """Most writes that a worker may be ahead of the slowest: waiting parts use memory."""
-
-
-class WriteKind(IntEnum):
-    """Kind of a write: a method of `MemoryStore`, or `LOAD`, which fills tables."""
-
-    OBSERVE = 1
-    PUSH = 2
-    RESET = 3
-    LOAD = 4
-    DELIVER = 8
 
 
 @dataclass(frozen=True)
@@ -56,16 +45,11 @@ class Part:
         seen: version read before a push; the same from all workers.
     """
 
-    kind: WriteKind
+    kind: Kind
     rows_X: Tensor
     columns: Sequence[Tensor] = ()
     learn: bool = False
     seen: int | None = None
-
-    @property
-    def terms(self) -> tuple[WriteKind, bool, int | None]:
-        """Values that must be equal on all workers."""
-        return self.kind, self.learn, self.seen
 
 
 @dataclass
@@ -117,7 +101,9 @@ class ShardServer:
                 self.num_duplicates += 1
                 return
             parts[worker] = part
-            self._apply_complete()
+            # The part may complete this write, and with it later ones that are already here.
+            while len(self._waiting.get(self.num_writes, ())) == self.world:
+                self._apply(self._waiting.pop(self.num_writes))
 
     def pull(
         self, required: int, incarnation: int, rows_X: Tensor, with_mixture: bool = False
@@ -132,11 +118,11 @@ class ShardServer:
 
     def dump(self, required: int, incarnation: int, rows_X: Tensor) -> list[Tensor]:
         """Return rows of all tables of the shard; wait and raise like `pull`."""
-        return self._read(
-            required,
-            incarnation,
-            lambda: [t.index_select(0, rows_X) for t in table_columns(self.shard.state_dict())],
-        )
+
+        def rows() -> list[Tensor]:
+            return [t.index_select(0, rows_X) for t in table_columns(self.shard.state_dict())]
+
+        return self._read(required, incarnation, rows)
 
     def leave(self, worker: int) -> None:
         """Expect no further parts from a worker: reads that need them raise."""
@@ -148,28 +134,43 @@ class ShardServer:
         with self._changed:
             self._check(incarnation)
             self._changed.wait_for(
-                lambda: self.num_writes >= required or self._hopeless(), self.timeout_s
+                lambda: (
+                    self.num_writes >= required
+                    or self._failure is not None
+                    or self._gone.intersection(self._missing())
+                ),
+                self.timeout_s,
             )
             self._check(incarnation)
-            if self.num_writes < required:
-                raise StoreError(self._reason(required))
-            return rows()
+            if self.num_writes >= required:
+                return rows()
+            missing = self._missing()
+            left = sorted(self._gone.intersection(missing))
+            why = f"workers {missing} have not made the next within {self.timeout_s:g} s"
+            if left:
+                why = f"workers {left} have left without making the next"
+            raise StoreError(
+                f"a read needs {required} writes, and {self.num_writes} have happened: {why}"
+            )
 
-    def _hopeless(self) -> bool:
-        return self._failure is not None or bool(self._gone & set(self._missing()))
+    def _apply(self, parts: dict[int, Part]) -> None:
+        try:
+            # In rank order, whatever the order of arrival: merges keep the first write of a row.
+            apply_parts(self.shard, [parts[worker] for worker in range(self.world)])
+        except Exception as error:
+            # The write may be partial, so the shard refuses all further requests.
+            self._failure = f"write {self.num_writes} failed: {error}"
+            self._changed.notify_all()
+            raise StoreError(self._failure) from error
+        if parts[0].kind is Kind.PUSH:
+            failpoint("during_push", self.num_writes)
+        self.num_writes += 1
+        self._changed.notify_all()
 
     def _missing(self) -> list[int]:
         """Return the workers whose part of the next write has not arrived."""
         there = self._waiting.get(self.num_writes, {})
         return [worker for worker in range(self.world) if worker not in there]
-
-    def _reason(self, required: int) -> str:
-        missing = self._missing()
-        left = sorted(self._gone & set(missing))
-        what = f"a read needs {required} writes, and {self.num_writes} have happened"
-        if left:
-            return f"{what}: workers {left} have left without making the next"
-        return f"{what}: workers {missing} have not made the next within {self.timeout_s:g} s"
 
     def _check(self, incarnation: int) -> None:
         if self._failure is not None:
@@ -180,22 +181,6 @@ class ShardServer:
                 f"got one for {incarnation}"
             )
 
-    def _apply_complete(self) -> None:
-        """Apply all writes whose parts are complete."""
-        while len(self._waiting.get(self.num_writes, ())) == self.world:
-            parts = self._waiting.pop(self.num_writes)
-            try:
-                apply_parts(self.shard, [parts[worker] for worker in range(self.world)])
-            except Exception as error:
-                # The write may be partial, so the shard refuses all further requests.
-                self._failure = f"write {self.num_writes} failed: {error}"
-                self._changed.notify_all()
-                raise StoreError(self._failure) from error
-            if parts[0].kind is WriteKind.PUSH:
-                failpoint("during_push", self.num_writes)
-            self.num_writes += 1
-            self._changed.notify_all()
-
 
 def apply_parts(shard: LocalStore, parts: Sequence[Part]) -> None:
     """Apply the parts of all workers, in rank order, as one write.
@@ -203,23 +188,24 @@ def apply_parts(shard: LocalStore, parts: Sequence[Part]) -> None:
     Raises:
         StoreError: the parts are of different writes.
     """
-    kind, learn, seen = parts[0].terms
-    for worker, part in enumerate(parts):
-        if part.terms != parts[0].terms:
+    terms = [(part.kind, part.learn, part.seen) for part in parts]
+    for worker, others in enumerate(terms):
+        if others != terms[0]:
             raise StoreError(
                 "all workers must make the same writes in the same order: worker 0 made "
-                f"{parts[0].terms}, worker {worker} {part.terms} (kind, learn, seen)"
+                f"{terms[0]}, worker {worker} {others} (kind, learn, seen)"
             )
-    if kind is WriteKind.RESET:
+    kind, learn, seen = terms[0]
+    if kind is Kind.RESET:
         shard.reset()
         return
     rows_X = torch.cat([part.rows_X for part in parts])
     columns = [torch.cat(column) for column in zip(*(part.columns for part in parts), strict=True)]
-    if kind is WriteKind.PUSH:
-        shard.push(*merge_rows(rows_X, NodeState(*columns)), learn, seen)
-    elif kind is WriteKind.DELIVER:
+    if kind is Kind.PUSH:
+        shard.push(*merge_rows(rows_X, NodeState.from_columns(columns)), learn, seen)
+    elif kind is Kind.DELIVER:
         shard.deliver(rows_X, *columns)
-    elif kind is WriteKind.OBSERVE:
+    elif kind is Kind.OBSERVE:
         rows_P, first = first_of_each(rows_X, *columns)
         shard.observe(rows_P, *first)
     else:

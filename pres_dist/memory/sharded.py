@@ -11,37 +11,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
-from pres_dist.memory.exchange import Delivery, Request, RowExchange
+from pres_dist.memory.exchange import Delivery, RowExchange
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.shard_layout import pulled_columns, pulled_of
 from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.pres.statistics import NEGATIVE
-
-
-@dataclass(frozen=True)
-class _Announced:
-    """Announced deliveries that are still pending, oldest first."""
-
-    written: deque[Delivery] = field(default_factory=deque)
-    observed: deque[Delivery] = field(default_factory=deque)
-
-    def take(self, request: Request) -> None:
-        for queue, delivery in ((self.written, request.written), (self.observed, request.observed)):
-            if delivery is not None:
-                queue.append(delivery)
-
-    def forget(self) -> None:
-        self.written.clear()
-        self.observed.clear()
 
 
 class ShardedStore:
@@ -83,7 +64,9 @@ class ShardedStore:
         self.num_nodes, self.dim, self.num_slots = placement.num_nodes, shard.dim, shard.num_slots
         self.rolling, self.shard = shard.rolling, shard
         self.traffic = Traffic()
-        self._announced = _Announced()
+        # Announced deliveries that are still pending, oldest first.
+        self._writes: deque[Delivery] = deque()
+        self._observations: deque[Delivery] = deque()
         # Separate, because its blocks need a much larger capacity than pull blocks.
         self._post = RowExchange(placement, group)
 
@@ -96,9 +79,13 @@ class ShardedStore:
     ) -> Pulled:
         observes_U = observes_U if self._observes else None
         request = self._exchange.request(nodes_U, self.traffic.pull, writes_U, observes_U)
-        self._announced.take(request)
-        columns = pulled_columns(self.shard.pull(request.rows_X, with_mixture))
-        return pulled_of(self._exchange.reply(request, columns, self.traffic.pull), self.version)
+        if request.written is not None:
+            self._writes.append(request.written)
+        if request.observed is not None:
+            self._observations.append(request.observed)
+        columns = self.shard.pull(request.rows_X, with_mixture).columns()
+        received = self._exchange.reply(request, columns, self.traffic.pull)
+        return Pulled.from_columns(received, self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         """Replace rows, see `MemoryStore`.
@@ -106,11 +93,9 @@ class ShardedStore:
         Raises:
             ValueError: the nodes differ from the announced ones.
         """
-        columns = vars(state)
-        rows_X, received = self._deliver(
-            self._announced.written, nodes_U, [*columns.values()], self.traffic.push
-        )
-        arrived = NodeState(**dict(zip(columns, received, strict=True)))
+        rows_X, received = self._deliver(self._writes, nodes_U, state.columns(), self.traffic.push)
+        # Received in rank order, so that merges keep the write of the earliest slice.
+        arrived = NodeState.from_columns(received)
         self.shard.push(*merge_rows(rows_X, arrived), learn, seen)
 
     def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
@@ -131,7 +116,7 @@ class ShardedStore:
         if not self._observes:
             return  # on all workers alike
         rows_X, (memory_XD, last_update_X) = self._deliver(
-            self._announced.observed, nodes_U, [memory_UD, last_update_U], self.traffic.observe
+            self._observations, nodes_U, [memory_UD, last_update_U], self.traffic.observe
         )
         rows_P, (memory_PD, last_update_P) = first_of_each(rows_X, memory_XD, last_update_X)
         self.shard.observe(rows_P, memory_PD, last_update_P)
@@ -157,7 +142,7 @@ class ShardedStore:
         return statistics is not None and statistics.num_components > NEGATIVE
 
     def reset(self) -> None:
-        self._announced.forget()
+        self._forget_announced()
         self.shard.reset()
 
     def kept_nodes(self) -> Tensor:
@@ -167,5 +152,9 @@ class ShardedStore:
         return self.shard.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._announced.forget()
+        self._forget_announced()
         self.shard.load_state_dict(state)
+
+    def _forget_announced(self) -> None:
+        self._writes.clear()
+        self._observations.clear()

@@ -15,14 +15,14 @@ Shapes: N nodes of the stream, U nodes of a request, D memory size, R mailbox sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.transitions import Mixture, TransitionRows
 
 NO_EVENT = -1
 """Event id of an empty mailbox slot."""
@@ -33,6 +33,8 @@ NEVER = -(1 << 63)
 @dataclass(frozen=True)
 class NodeState:
     """Rows of node state, as a store returns and accepts them.
+
+    The order of the fields is the order of columns in messages and of tables in checkpoints.
 
     Attributes:
         memory_UD: float32.
@@ -52,9 +54,22 @@ class NodeState:
     mail_event_UR: Tensor
     mail_count_U: Tensor
 
+    def columns(self) -> list[Tensor]:
+        """Return the columns, in the order of the fields."""
+        return [*self.named().values()]
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the columns by name, in the order of the fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_columns(cls, columns: Iterable[Tensor]) -> NodeState:
+        """Return the rows whose `columns` are these."""
+        return cls(*columns)
+
     def rows(self, index: Tensor) -> NodeState:
         """Return the rows at the given indices."""
-        return NodeState(*(column.index_select(0, index) for column in vars(self).values()))
+        return NodeState.from_columns(each.index_select(0, index) for each in self.columns())
 
 
 @dataclass(frozen=True)
@@ -71,10 +86,30 @@ class Pulled:
     transitions: TransitionRows | None
     version: int
 
+    def columns(self) -> list[Tensor]:
+        """Return the columns of the state, of its statistics and of their mixture."""
+        columns, known = self.state.columns(), self.transitions
+        if known is not None:
+            columns += [known.num_observed_U, known.rate_UD]
+            if (mixture := known.mixture) is not None:
+                columns += [mixture.weight_UC, mixture.mean_UCD, mixture.variance_UCD]
+        return columns
+
+    @classmethod
+    def from_columns(cls, columns: Sequence[Tensor], version: int) -> Pulled:
+        """Return the answer whose `columns` are these."""
+        num_columns = len(fields(NodeState))
+        state, known = NodeState.from_columns(columns[:num_columns]), columns[num_columns:]
+        if not known:
+            return cls(state, None, version)
+        num_U, rate_UD, *mixture = known
+        rows = TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
+        return cls(state, rows, version)
+
     def rows(self, index: Tensor) -> Pulled:
         """Return the rows at the given indices, of the same version."""
-        transitions = None if self.transitions is None else self.transitions.rows(index)
-        return Pulled(self.state.rows(index), transitions, self.version)
+        columns = [column.index_select(0, index) for column in self.columns()]
+        return Pulled.from_columns(columns, self.version)
 
 
 def elapsed_since(last_update: Tensor, t: Tensor) -> Tensor:

@@ -8,44 +8,32 @@ the worker can post the receive before the shard has the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import timedelta
-from enum import IntEnum
 
 import torch
 from torch import Tensor
 from torch.distributed import Work
 
 from pres_dist.errors import StoreError
-from pres_dist.memory.frames import fill_frame
-from pres_dist.memory.rendezvous import Group, first_line
+from pres_dist.memory.packing import fill_frame
+from pres_dist.memory.shard_group import Group, first_line
 
-FOREVER_S = 10 * 365 * 86_400.0
+_FOREVER = timedelta(days=3650)
 """Timeout of a shard waiting for the next message; a worker's exit ends the wait."""
-TEXT_ROOM = 1024
+_TEXT_ROOM = 1024
 """Smallest size of an answer in bytes, so that the text of an error fits."""
 
 _TAG = 0
-
-
-class Kind(IntEnum):
-    """Kind of a message. Kinds of writes have the values of `WriteKind`."""
-
-    OBSERVE = 1
-    PUSH = 2
-    RESET = 3
-    LOAD = 4
-    PULL = 5
-    DUMP = 6
-    LEAVE = 7
-    DELIVER = 8
+_ANSWER_HEADER = 2 * 8
+"""Header of an answer in bytes: version of the shard, length of the error text."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Header of a message to a shard; all numbers are sent as int64.
+    """Header of a message to a shard; the fields are sent as int64, in this order.
 
     Attributes:
         kind: a `Kind`.
@@ -67,14 +55,6 @@ class Header:
     flag: int = 0
     seen: int = -1
 
-    def message(self) -> Tensor:
-        return torch.tensor([*vars(self).values()], dtype=torch.int64)
-
-
-_HEADER_NUMBERS = len(Header.__dataclass_fields__)
-_ANSWER_NUMBERS = 2
-_ANSWER_HEADER = _ANSWER_NUMBERS * 8
-
 
 class Link:
     """A worker's connection to one shard.
@@ -86,64 +66,70 @@ class Link:
         timeout_s: seconds to wait until a message is received, or for an answer.
     """
 
-    _MOST_ON_THE_WAY = 16
+    _MAX_IN_FLIGHT = 16
 
     def __init__(self, group: Group, peer: int, name: str, timeout_s: float) -> None:
         self._group, self._peer, self._name = group, peer, name
         self._timeout = timedelta(seconds=timeout_s)
+        # Sends are asynchronous: a message must not be freed before its send has ended.
         self._sent: list[tuple[Work, Tensor]] = []
 
     def tell(self, header: Header, payload: Tensor | None = None) -> None:
         """Send a message without waiting for it to arrive."""
-        if payload is not None and payload.numel():
-            header = replace(header, num_bytes=payload.numel())
+        num_bytes = 0 if payload is None else payload.numel()
+        header = replace(header, num_bytes=num_bytes)
+        messages = [torch.tensor(astuple(header), dtype=torch.int64)]
+        if payload is not None and num_bytes:
+            messages.append(payload)
+        self.settle(self._MAX_IN_FLIGHT)
         with self._clear_errors():
-            self._settle(self._MOST_ON_THE_WAY)
-            self._send(header.message())
-            if header.num_bytes:
-                assert payload is not None
-                self._send(payload)
+            for message in messages:
+                self._sent.append((self._group.send([message], self._peer, _TAG), message))
 
-    def ask(self, header: Header, payload: Tensor | None, num_bytes: int) -> Answer:
+    def ask(
+        self, header: Header, payload: Tensor, num_bytes: int
+    ) -> Callable[[], tuple[int, Tensor]]:
         """Send a message that requests an answer of `num_bytes` bytes.
 
         Never raises, so that a caller querying several shards can still collect the other
         answers.
+
+        Returns:
+            a function that waits for the answer and returns the version of the shard and the
+            requested bytes, or raises StoreError: the shard reported an error, or does not
+            answer.
         """
-        header = replace(header, answer_bytes=max(num_bytes, TEXT_ROOM))
+        header = replace(header, answer_bytes=max(num_bytes, _TEXT_ROOM))
         frame = torch.empty(_ANSWER_HEADER + header.answer_bytes, dtype=torch.uint8)
+        failure: StoreError | None = None
         try:
             with self._clear_errors():
                 # Post the receive first, so that the answer has a buffer when it arrives.
                 work = self._group.recv([frame], self._peer, _TAG)
             self.tell(header, payload)
         except StoreError as error:
-            return Answer(self, error, frame, num_bytes)
-        return Answer(self, work, frame, num_bytes)
+            failure = error
 
-    def receive(self, work: Work, frame: Tensor, num_bytes: int) -> tuple[int, Tensor]:
-        with self._clear_errors():
-            work.wait(self._timeout)
-            self._settle(0)
-        version, text_bytes = frame[:_ANSWER_HEADER].view(torch.int64).tolist()
-        if text_bytes:
-            text = bytes(frame[_ANSWER_HEADER : _ANSWER_HEADER + text_bytes].tolist()).decode()
-            raise StoreError(f"{self._name}: {text}")
-        return version, frame[_ANSWER_HEADER : _ANSWER_HEADER + num_bytes]
+        def wait() -> tuple[int, Tensor]:
+            if failure is not None:
+                raise failure
+            with self._clear_errors():
+                work.wait(self._timeout)
+            self.settle()
+            version, text_bytes = frame[:_ANSWER_HEADER].view(torch.int64).tolist()
+            body = frame[_ANSWER_HEADER:]
+            if text_bytes:
+                raise StoreError(f"{self._name}: {bytes(body[:text_bytes].tolist()).decode()}")
+            return version, body[:num_bytes]
 
-    def settle(self) -> None:
-        """Wait until all messages have been received."""
-        with self._clear_errors():
-            self._settle(0)
+        return wait
 
-    def _send(self, message: Tensor) -> None:
-        self._sent.append((self._group.send([message], self._peer, _TAG), message))
-
-    def _settle(self, most: int) -> None:
+    def settle(self, most: int = 0) -> None:
         """Wait until at most `most` messages are in flight."""
-        while len(self._sent) > most:
-            work, _ = self._sent.pop(0)
-            work.wait(self._timeout)
+        with self._clear_errors():
+            while len(self._sent) > most:
+                work, _ = self._sent.pop(0)
+                work.wait(self._timeout)
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -156,64 +142,33 @@ class Link:
             ) from error
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A pending answer, or the error of the request."""
-
-    link: Link
-    work: Work | StoreError
-    frame: Tensor
-    num_bytes: int
-
-    def wait(self) -> tuple[int, Tensor]:
-        """Wait for the answer; return the version of the shard and the requested bytes.
-
-        Raises:
-            StoreError: the shard reported an error, or does not answer.
-        """
-        if isinstance(self.work, StoreError):
-            raise self.work
-        return self.link.receive(self.work, self.frame, self.num_bytes)
-
-
 def receive_message(group: Group, worker: int) -> tuple[Header, Tensor]:
     """Receive the next message of a worker; raise RuntimeError if it has disconnected."""
-    numbers = torch.empty(_HEADER_NUMBERS, dtype=torch.int64)
-    _take(group, numbers, worker)
+    numbers = torch.empty(len(fields(Header)), dtype=torch.int64)
+    group.recv([numbers], worker, _TAG).wait(_FOREVER)
     header = Header(*numbers.tolist())
     payload = torch.empty(header.num_bytes, dtype=torch.uint8)
     if header.num_bytes:
-        _take(group, payload, worker)
+        group.recv([payload], worker, _TAG).wait(_FOREVER)
     return header, payload
 
 
 def send_answer(
-    group: Group, worker: int, header: Header, version: int, columns: Sequence[Tensor]
+    group: Group,
+    worker: int,
+    header: Header,
+    version: int = 0,
+    columns: Sequence[Tensor] = (),
+    error: str | None = None,
 ) -> None:
-    """Answer a message with the requested columns."""
-    message, body = _answer(header, version, text_bytes=0)
-    fill_frame(body, columns)
-    _send_answer(group, worker, message)
-
-
-def send_error(group: Group, worker: int, header: Header, text: str) -> None:
-    """Answer a message with an error instead."""
-    encoded = text.encode()[:TEXT_ROOM].decode(errors="ignore").encode()
-    message, body = _answer(header, version=0, text_bytes=len(encoded))
-    body[: len(encoded)] = torch.tensor([*encoded], dtype=torch.uint8)
-    _send_answer(group, worker, message)
-
-
-def _answer(header: Header, version: int, text_bytes: int) -> tuple[Tensor, Tensor]:
-    """Return an answer of the requested length, and a view of the part after its header."""
+    """Answer a message with the requested columns, or with the text of an error instead."""
+    # Cut to the room of an answer, at the start of a character.
+    text = (error or "").encode()[:_TEXT_ROOM].decode(errors="ignore").encode()
     message = torch.empty(_ANSWER_HEADER + header.answer_bytes, dtype=torch.uint8)
-    message[:_ANSWER_HEADER].view(torch.int64).copy_(torch.tensor([version, text_bytes]))
-    return message, message[_ANSWER_HEADER:]
-
-
-def _send_answer(group: Group, worker: int, message: Tensor) -> None:
-    group.send([message], worker, _TAG).wait(timedelta(seconds=FOREVER_S))
-
-
-def _take(group: Group, buffer: Tensor, worker: int) -> None:
-    group.recv([buffer], worker, _TAG).wait(timedelta(seconds=FOREVER_S))
+    message[:_ANSWER_HEADER].view(torch.int64).copy_(torch.tensor([version, len(text)]))
+    body = message[_ANSWER_HEADER:]
+    if error is None:
+        fill_frame(body, columns)
+    else:
+        body[: len(text)] = torch.tensor([*text], dtype=torch.uint8)
+    group.send([message], worker, _TAG).wait(_FOREVER)

@@ -17,7 +17,7 @@ import ray
 import torch.distributed as dist
 from ray.train.torch import TorchConfig
 
-from pres_dist.memory.rendezvous import TCPRendezvous, open_rendezvous
+from pres_dist.memory.shard_group import Rendezvous, open_rendezvous
 from pres_dist.parallel.device import device_of, group_arguments
 
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -60,14 +60,14 @@ def interface_of(address: str) -> str | None:
     return None
 
 
-def _open(timeout_s: float) -> TCPRendezvous:
+def _open(timeout_s: float) -> Rendezvous:
     """Make the store of all workers in the process of worker 0."""
     store, rendezvous = open_rendezvous(ray.util.get_node_ip_address(), timeout_s)
     _held.append(store)
     return rendezvous
 
 
-def _join(rendezvous: TCPRendezvous, rank: int, size: int, device: str, timeout_s: float) -> None:
+def _join(rendezvous: Rendezvous, rank: int, size: int, device: str, timeout_s: float) -> None:
     """Join this worker to the process group."""
     context = ray.train.get_context()
     os.environ.update(

@@ -17,8 +17,8 @@ import torch
 
 from pres_dist.errors import ConfigError
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.rendezvous import LOOPBACK, TCPRendezvous, join_group, open_rendezvous
 from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_group import LOOPBACK, Rendezvous, join_group, open_rendezvous
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.shard_service import host_shard
 from pres_dist.parallel.world import World
@@ -137,7 +137,7 @@ class ActorShards:
         timeouts_s: tuple[float, float],
         resources: ShardResources,
         host: str | None,
-    ) -> TCPRendezvous:
+    ) -> Rendezvous:
         """Place and start the actors, which then wait for the workers.
 
         `timeouts_s` holds the seconds for that and for later answers.
@@ -161,7 +161,6 @@ class ActorShards:
                     num_workers,
                     num_shards,
                     timeout_s,
-                    None,
                     answer_s,
                 )
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pres_dist.config.run import RunConfig
 from pres_dist.memory.packing import RowLayout
-from pres_dist.memory.shard_layout import ShardLayout, pulled_columns, table_columns
+from pres_dist.memory.shard_layout import ShardLayout, table_columns
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.planner.activations import saved_bytes
 from pres_dist.planner.machine import Machine
@@ -64,8 +64,8 @@ def row_bytes(config: RunConfig) -> RowBytes:
     observes = layout.num_components > NEGATIVE
     return RowBytes(
         sum(map(_bytes, table_columns(shard.state_dict()))),
-        RowLayout(pulled_columns(pulled)).num_bytes,
-        RowLayout([*vars(state).values()]).num_bytes,
+        RowLayout(pulled.columns()).num_bytes,
+        RowLayout(state.columns()).num_bytes,
         RowLayout([state.memory_UD, state.last_update_U]).num_bytes if observes else 0,
     )
 

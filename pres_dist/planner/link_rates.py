@@ -152,10 +152,9 @@ def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[tuple[float, f
             observes_U: torch.Tensor = observes_U,
         ) -> None:
             state = store.pull(nodes_U, False, writes_U, observes_U).state
-            columns = {name: column[writes_U] for name, column in vars(state).items()}
             seen = state.memory_UD[observes_U], state.last_update_U[observes_U]
             store.observe(nodes_U[observes_U], *seen)
-            store.push(nodes_U[writes_U], type(state)(**columns), True)
+            store.push(nodes_U[writes_U], state.rows(writes_U.nonzero().flatten()), True)
 
         store.traffic.reset()
         wall, cpu, _ = _timed(verbs, 0.0, _TIMES)

@@ -24,14 +24,6 @@ class TransitionRows:
     rate_UD: Tensor
     mixture: Mixture | None
 
-    def rows(self, index: Tensor) -> TransitionRows:
-        """Return the rows at the given indices."""
-        mixture = self.mixture
-        if mixture is not None:
-            mixture = Mixture(*(column.index_select(0, index) for column in vars(mixture).values()))
-        num_observed_U = self.num_observed_U.index_select(0, index)
-        return TransitionRows(num_observed_U, self.rate_UD.index_select(0, index), mixture)
-
 
 @dataclass(frozen=True)
 class Mixture:

@@ -7,10 +7,10 @@ from unittest import mock
 import pytest
 import torch
 
-from pres_dist.memory import staging
+from pres_dist.memory import packing
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.rendezvous import join_group
 from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_group import join_group
 from pres_dist.memory.state import NodeState
 from tests.support.shard_hosts import TIMEOUT_S, Shards, shard_layout
 from tests.support.store_rows import Layout, assert_same_rows, ids, random_state
@@ -56,13 +56,13 @@ def test_a_push_and_a_pull(num_shards: int, sim: torch.device) -> None:
 
 
 def test_memory_is_pinned_for_cuda_alone() -> None:
-    with mock.patch.object(staging.torch, "empty") as empty:
+    with mock.patch.object(packing.torch, "empty") as empty:
         for name in ("cpu", "meta", "cuda:1"):
-            staging.pinned(8, torch.device(name))
+            packing.pinned(8, torch.device(name))
     assert [call.kwargs["pin_memory"] for call in empty.call_args_list] == [False, False, True]
 
 
 def test_columns_of_the_cpu_are_not_copied() -> None:
     columns = [torch.rand(3, 2), torch.arange(3)]
-    for same in (staging.to_host(columns), staging.to_device(columns, torch.device("cpu"))):
+    for same in (packing.to_host(columns), packing.to_device(columns, torch.device("cpu"))):
         assert [one is other for one, other in zip(same, columns, strict=True)] == [True, True]

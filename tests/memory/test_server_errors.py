@@ -14,8 +14,8 @@ import pytest
 
 from pres_dist.errors import StoreError
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.rendezvous import join_group, open_rendezvous
 from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_group import join_group, open_rendezvous
 from pres_dist.memory.shard_service import host_shard
 from tests.support.gloo_world import GlooWorld, Worker
 from tests.support.shard_hosts import (

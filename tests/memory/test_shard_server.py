@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pres_dist.errors import StoreError
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
-from pres_dist.memory.shard_server import MAX_AHEAD, Part, ShardServer, WriteKind
+from pres_dist.memory.shard_layout import Kind
+from pres_dist.memory.shard_server import MAX_AHEAD, Part, ShardServer
 from pres_dist.memory.state import NodeState
 from tests.memory.store_contract import LAYOUTS
 from tests.support.store_rows import (
@@ -46,18 +47,18 @@ class Write:
 
 def random_write(layout: Layout, world: int, number: int, random: Random, seen: int) -> Write:
     """Rows of a time slice for each worker; workers meet at some of them."""
-    kinds = [WriteKind.PUSH] * 3 + [WriteKind.OBSERVE] * 2 + [WriteKind.RESET]
+    kinds = [Kind.PUSH] * 3 + [Kind.OBSERVE] * 2 + [Kind.RESET]
     kind, learn = random.choice(kinds), random.random() < 0.7
     parts = []
     for worker in range(world):
-        if kind is WriteKind.RESET:
+        if kind is Kind.RESET:
             parts.append(Part(kind, ids()))
             continue
         num = random.randint(0, layout.num_nodes)
         rows = ids(*random.sample(range(layout.num_nodes), num))
         times = [T + 60_000 * number] * num
         state = random_state(layout, num, 1000 * number + worker, times)
-        if kind is WriteKind.OBSERVE:
+        if kind is Kind.OBSERVE:
             parts.append(Part(kind, rows, [state.memory_UD, state.last_update_U]))
         else:
             parts.append(Part(kind, rows, [*vars(state).values()], learn, seen))
@@ -67,9 +68,9 @@ def random_write(layout: Layout, world: int, number: int, random: Random, seen: 
 def apply_in_order(store: LocalStore, write: Write) -> None:
     """What one worker with the whole temporal batch does."""
     first = write.parts[0]
-    if first.kind is WriteKind.RESET:
+    if first.kind is Kind.RESET:
         store.reset()
-    elif first.kind is WriteKind.OBSERVE:
+    elif first.kind is Kind.OBSERVE:
         rows_P, first = first_of_each(write.rows, *write.columns())
         store.observe(rows_P, *first)
     else:
@@ -98,7 +99,7 @@ def writes_of(layout: Layout, world: int, num: int, random: Random) -> list[Writ
     for number in range(num):
         write = random_write(layout, world, number, random, max(version - random.randint(0, 2), 0))
         kind = write.parts[0].kind
-        version = 0 if kind is WriteKind.RESET else version + (kind is WriteKind.PUSH)
+        version = 0 if kind is Kind.RESET else version + (kind is Kind.PUSH)
         writes.append(write)
     return writes
 
@@ -166,7 +167,7 @@ def test_workers_in_threads_read_what_they_must(layout: Layout, world: int, rand
 
 def push_of(layout: Layout, rows: torch.Tensor, learn: bool = True) -> Part:
     state = random_state(layout, len(rows), 1, [T] * len(rows))
-    return Part(WriteKind.PUSH, rows, [*vars(state).values()], learn)
+    return Part(Kind.PUSH, rows, [*vars(state).values()], learn)
 
 
 def test_requests_of_another_incarnation_are_refused_and_change_nothing() -> None:
@@ -233,7 +234,7 @@ def test_a_worker_that_left_after_its_part_is_not_missed() -> None:
     ("second", "text"),
     [
         (push_of(Layout(), ids(0), learn=False), "all workers must make the same writes"),
-        (Part(WriteKind.RESET, ids()), "all workers must make the same writes"),
+        (Part(Kind.RESET, ids()), "all workers must make the same writes"),
         (push_of(Layout(), ids(7)), "write 0 failed: .*"),
     ],
 )

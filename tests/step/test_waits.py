@@ -39,8 +39,8 @@ APAN = {
     ("sample", "index", "step/delivery.py:plan_deliveries"): 4,
     ("sample", "unique_consecutive", "step/delivery.py:_from_the_end"): 1,
     ("sample", "repeat_interleave", "step/delivery.py:_from_the_end"): 1,
-    ("push", "_unique2", "memory/rolling.py:roll"): 1,
-    ("push", "index", "memory/rolling.py:roll"): 3,
+    ("push", "_unique2", "memory/merge.py:roll"): 1,
+    ("push", "index", "memory/merge.py:roll"): 3,
 }
 NEIGHBORS = {key: 1 for key in ALWAYS if key[2].endswith(("_edge_rows", "repeated"))}
 

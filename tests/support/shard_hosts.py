@@ -13,8 +13,8 @@ from typing import Any
 import torch.distributed as dist
 
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.rendezvous import Rendezvous, join_group
 from pres_dist.memory.server import ServerStore
+from pres_dist.memory.shard_group import Rendezvous, join_group
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.shard_server import Part, ShardServer
 from pres_dist.memory.shard_service import serve_shard

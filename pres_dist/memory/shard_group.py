@@ -33,34 +33,22 @@ class Group(Protocol):
     def recv(self, tensors: list[Tensor], peer: int, tag: int) -> Work: ...
 
 
-class Rendezvous(Protocol):
-    """Rendezvous of the workers and shards of one incarnation.
+@dataclass(frozen=True)
+class Rendezvous:
+    """Rendezvous of the workers and shards of one incarnation, at a TCP store.
 
     Attributes:
-        host: host of the rendezvous; others reach this process at the address from which it
+        host, port: address of the store; others reach a process at the address from which it
             reaches this host.
         incarnation: number unique to these shards.
     """
-
-    @property
-    def host(self) -> str: ...
-
-    @property
-    def incarnation(self) -> int: ...
-
-    def connect(self, timeout_s: float) -> Store:
-        """Return a key-value store shared by all workers and shards."""
-
-
-@dataclass(frozen=True)
-class TCPRendezvous:
-    """Rendezvous at a TCP store in any process of the network."""
 
     host: str
     port: int
     incarnation: int
 
     def connect(self, timeout_s: float) -> Store:
+        """Return a key-value store shared by all workers and shards."""
         return TCPStore(
             self.host,
             self.port,
@@ -70,7 +58,7 @@ class TCPRendezvous:
         )
 
 
-def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, TCPRendezvous]:
+def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, Rendezvous]:
     """Open a rendezvous in this process, at an address that all others can reach.
 
     The store must stay alive until all have joined.
@@ -86,12 +74,10 @@ def open_rendezvous(host: str, timeout_s: float) -> tuple[TCPStore, TCPRendezvou
         timeout=timedelta(seconds=timeout_s),
         master_listen_fd=listener.detach(),
     )
-    return store, TCPRendezvous(host, port, secrets.randbits(62))
+    return store, Rendezvous(host, port, secrets.randbits(62))
 
 
-def join_group(
-    rendezvous: Rendezvous, rank: int, size: int, timeout_s: float, address: str | None = None
-) -> Group:
+def join_group(rendezvous: Rendezvous, rank: int, size: int, timeout_s: float) -> Group:
     """Join the process group of all workers and shards; needs no default process group.
 
     Args:
@@ -99,19 +85,19 @@ def join_group(
         rank: rank in the group, workers first, then shards.
         size: number of workers and shards.
         timeout_s: seconds to wait for the others.
-        address: address at which others reach this process; None uses the one from which it
-            reaches the rendezvous.
 
     Raises:
         StoreError: not all workers and shards joined in time.
     """
     try:
         store = rendezvous.connect(timeout_s)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((rendezvous.host, 9))  # sends nothing, but selects the own address
+            address: str = probe.getsockname()[0]
+        # The public constructor would listen on the address that the host name resolves to.
         options = ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._timeout = timedelta(seconds=timeout_s)
-        options._devices = [
-            ProcessGroupGloo.create_device(hostname=address or _own_address(rendezvous.host))
-        ]
+        options._devices = [ProcessGroupGloo.create_device(hostname=address)]
         prefix = f"memory-{rendezvous.incarnation}"
         group: Any = ProcessGroupGloo(PrefixStore(prefix, store), rank, size, options)
         return cast(Group, group)
@@ -122,13 +108,6 @@ def join_group(
         ) from error
 
 
-def _own_address(host: str) -> str:
-    """Return the address from which this process reaches the host."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))  # sends nothing
-        address: str = probe.getsockname()[0]
-    return address
-
-
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]
