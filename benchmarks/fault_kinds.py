@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 from fault_nodes import Node, as_root, rehearse_node
 from rehearsal import STEPS, Launch, happened, launch, ray, recoveries, resumed, torchrun
 
-from pres_dist.faults import FaultPlan
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tests.support.fault_plan import FaultPlan
 
 NO_FAULT: tuple[type[Exception], ...] = ()
 _PERMISSION = (PermissionError,)

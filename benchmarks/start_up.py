@@ -22,9 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pres_dist.faults import FaultPlan
 from pres_dist.files import write_atomically
 from pres_dist.report.environment import describe_environment
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from tests.support.fault_plan import FaultPlan
 
 GOALS = {"help": 0.3, "first step": 10.0}
 

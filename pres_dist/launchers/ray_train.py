@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, PresDistError
-from pres_dist.faults import VARIABLE as FAULTS
+from pres_dist.failpoint import VARIABLE as FAILPOINTS
 from pres_dist.launchers.ray_failures import FailureNotes, controller_lost, used_up
 from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.launchers.ray_relay import Call, Mailbox, RelayProgress, replay
@@ -183,7 +183,7 @@ def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
     variables = {LAUNCH: f"ray-{secrets.token_hex(8)}"}
     if config.training.num_threads:
         variables["OMP_NUM_THREADS"] = str(config.training.num_threads)
-    for name in ("PRES_DIST_CACHE", FAULTS):
+    for name in ("PRES_DIST_CACHE", FAILPOINTS):
         if name in os.environ:
             variables[name] = os.environ[name]
     if not on_gpu:  # otherwise torch uses GPUs that Ray has not assigned

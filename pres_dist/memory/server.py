@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.memory.faulty_link import open_link
 from pres_dist.memory.local import check_tables
 from pres_dist.memory.packing import (
     frame_bytes,
@@ -31,7 +30,7 @@ from pres_dist.memory.shard_group import Group
 from pres_dist.memory.shard_layout import Kind, MessageColumns, ShardLayout, table_columns
 from pres_dist.memory.state import NodeState, Pulled
 from pres_dist.memory.traffic import Traffic, Volume
-from pres_dist.memory.wire import Header
+from pres_dist.memory.wire import Header, Link
 from pres_dist.pres.statistics import NEGATIVE
 
 _GRACE_S = 5.0
@@ -83,7 +82,7 @@ class ServerStore:
         self._rank, num_shards = group.rank(), placement.world
         self._num_workers = group.size() - num_shards
         self._links = [
-            open_link(
+            Link(
                 group,
                 self._num_workers + shard,
                 f"memory shard {shard} of {num_shards}",

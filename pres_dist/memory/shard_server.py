@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.faults import failpoint
+from pres_dist.failpoint import failpoint
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.shard_layout import Kind, table_columns

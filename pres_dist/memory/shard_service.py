@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import StoreError
-from pres_dist.faults import failpoint, set_identity
+from pres_dist.failpoint import failpoint, set_identity
 from pres_dist.memory.packing import unpack_columns
 from pres_dist.memory.shard_group import Group, Rendezvous, join_group
 from pres_dist.memory.shard_layout import Kind, MessageColumns, ShardLayout

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pres_dist.errors import ConfigError, WorkerLostError
-from pres_dist.faults import set_identity
+from pres_dist.failpoint import set_identity
 from pres_dist.parallel.device import use_device
 from pres_dist.parallel.failure_detector import LONGEST_S, FailureDetector, naming_the_lost
 from pres_dist.parallel.grid import Grid

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError, ConfigError
-from pres_dist.faults import failpoint
+from pres_dist.failpoint import failpoint
 from pres_dist.files import read_regular, sync_folder, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World

@@ -21,7 +21,7 @@ from threading import Lock
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError, ConfigError, PresDistError
-from pres_dist.faults import failpoint
+from pres_dist.failpoint import failpoint
 from pres_dist.remote import RemoteFolder
 from pres_dist.report.run_folder import MIRROR
 from pres_dist.report.run_record import RECORD

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import torch
 
 from pres_dist.errors import CheckpointError, TerminatedError
-from pres_dist.faults import failpoint
+from pres_dist.failpoint import failpoint
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.records import EpochMeans, EpochRecord, Losses, Metrics

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pres_dist import failpoint as failpoints
 from pres_dist.errors import ConfigError
-from pres_dist.faults import VARIABLE, FaultPlan, failpoint, inject, set_identity
+from pres_dist.failpoint import VARIABLE, failpoint, set_identity
 from pres_dist.parallel.notice import Notice
+from tests.support.fault_injector import disarm
+from tests.support.fault_plan import FaultPlan
 
 PLAN = (
     FaultPlan()
@@ -27,11 +30,11 @@ PLAN = (
 @pytest.fixture(autouse=True)
 def _disarmed() -> object:
     yield
-    inject._process = inject._Process()
+    disarm()
 
 
 def test_a_plan_survives_the_environment(tmp_path: Path) -> None:
-    text = PLAN.environment(tmp_path)[VARIABLE]
+    _, _, text = PLAN.environment(tmp_path)[VARIABLE].partition(" ")
     assert FaultPlan.from_json(text).faults == PLAN.faults
     assert PLAN.faults[2].place == "before_push"
     assert PLAN.faults[3].place == "send"
@@ -80,14 +83,23 @@ def test_a_fault_happens_once_at_its_step_or_later(
 def test_without_a_plan_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     set_identity(rank=0)
-    assert not inject.armed()
+    assert failpoints._inject is None
     failpoint("before_step", 0)
+
+
+@pytest.mark.parametrize("name", ["nowhere:arm", "tests.support.fault_injector:nothing", "?"])
+def test_an_injector_that_is_none_is_a_clear_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, name)
+    with pytest.raises(ConfigError, match=f"{VARIABLE} must be MODULE:FUNCTION ARGUMENT, got"):
+        set_identity(rank=0)
 
 
 SAVES = """
 import os, sys
 from pathlib import Path
-from pres_dist.faults import set_identity, failpoint
+from pres_dist.failpoint import set_identity, failpoint
 from pres_dist.files import write_atomically
 set_identity(rank=0)
 failpoint("before_step", 3)

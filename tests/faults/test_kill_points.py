@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pres_dist.config.load import dump_yaml
-from pres_dist.faults import FaultPlan
+from tests.support.fault_plan import FaultPlan
 from tests.support.lives import Lives, end_of
 from tests.support.nightly import NIGHTLY
 from tests.support.small_run import habitual_stream, small_config

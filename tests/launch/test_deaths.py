@@ -15,9 +15,9 @@ import pytest
 
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml, load_config
-from pres_dist.faults import FaultPlan
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.run import train
+from tests.support.fault_plan import FaultPlan
 from tests.support.launched import Launched, torchrun, wait_until
 from tests.support.lives import end_of
 from tests.support.nightly import nightly_except

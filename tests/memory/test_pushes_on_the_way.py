@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pres_dist.faults import VARIABLE, FaultPlan, set_identity
+from pres_dist import failpoint
 from pres_dist.memory.placement import Placement
 from tests.memory.test_server_store import assert_slices_equal_whole
+from tests.support import fault_injector
+from tests.support.fault_plan import FaultPlan
 from tests.support.gloo_world import GlooWorld, Worker
 from tests.support.store_rows import Layout
 from tests.support.store_scenarios import Scenario
@@ -29,15 +31,13 @@ FAULTS = st.lists(
 
 
 def arm(worker: Worker, plan: dict[str, str]) -> None:
-    os.environ.pop(VARIABLE, None)
+    fault_injector.disarm()
     os.environ.update(plan)
-    set_identity(rank=worker.rank)
+    failpoint.set_identity(rank=worker.rank)
 
 
 def num_pending(worker: Worker) -> int:
-    from pres_dist.faults import inject
-
-    return len(inject._process.pending)
+    return len(failpoint._inject.__self__.faults)
 
 
 @settings(

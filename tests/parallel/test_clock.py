@@ -12,7 +12,6 @@ WALL_CLOCK = {"time.time", "datetime.now", "datetime.utcnow", "datetime.today"}
 DATES = {
     "console.py",
     "inference/explore/page.py",
-    "faults/inject.py",
     "report/environment.py",
     "report/run_folder.py",
     "report/run_lock.py",

@@ -11,9 +11,9 @@ import torch.distributed as dist
 
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import WorkerLostError
-from pres_dist.faults import FaultPlan
 from pres_dist.parallel.failure_detector import FailureDetector, naming_the_lost
 from pres_dist.training.run import train
+from tests.support.fault_plan import FaultPlan
 from tests.support.gloo_world import GlooWorld, Worker
 from tests.support.launched import torchrun
 from tests.support.lives import end_of

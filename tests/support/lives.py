@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from pres_dist.faults import FaultPlan
 from pres_dist.report.metrics_log import read_metrics
+from tests.support.fault_plan import FaultPlan
 
 LIFE_S = 60
 

@@ -20,7 +20,7 @@ from s3fs import S3FileSystem
 
 from pres_dist.cli.main import main
 from pres_dist.errors import CheckpointError, ConfigError
-from pres_dist.faults import FaultPlan, inject, set_identity
+from pres_dist.failpoint import failpoint, set_identity
 from pres_dist.remote import RemoteFolder
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training import mirror as mirror_module
@@ -28,6 +28,8 @@ from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.fetch import fetch_run
 from pres_dist.training.mirror import CheckpointMirror
 from pres_dist.training.run import resume, train
+from tests.support.fault_injector import disarm
+from tests.support.fault_plan import FaultPlan
 from tests.support.small_run import MakeConfig, saved_state, train_until
 
 MEMORY = {"0/0/nodes": torch.arange(3)}
@@ -62,7 +64,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def _disarmed() -> Iterator[None]:
     yield
-    inject._process = inject._Process()
+    disarm()
 
 
 def mirrored(url: str, run_dir: Path, warnings: list[str] | None = None) -> Checkpoints:
@@ -211,7 +213,7 @@ def _save_two(plan: FaultPlan, folder: Path) -> None:
     set_identity(rank=0)
     checkpoints = mirrored(f"file://{folder}/far", folder / "run")
     for step in (1, 2):
-        inject.failpoint("before_step", step)
+        failpoint("before_step", step)
         save(checkpoints, step)
 
 

@@ -1,16 +1,27 @@
-"""Plans of faults: kind, place and time of each."""
+"""Plans of faults: kind, place and time of each.
+
+    plan = FaultPlan().kill(rank=1, step=7).stall(shard=0, ms=500)
+    subprocess.run(["torchrun", ...], env=os.environ | plan.environment(folder))
+
+The processes of the launch read the plan from PRES_DIST_FAILPOINTS; see `fault_injector.py`.
+Each fault happens once in a launch, even if processes restart: a file in the folder records
+that it has happened.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pres_dist.errors import ConfigError
+from pres_dist.failpoint import VARIABLE
 
-VARIABLE = "PRES_DIST_FAULTS"
+ROOT = Path(__file__).parents[2]
+INJECTOR = "tests.support.fault_injector:arm"
 
 Verb = Literal["kill", "stop", "terminate", "stall", "duplicate", "delay", "reorder"]
 """SIGKILL, SIGSTOP and SIGTERM of the process itself; sleep; and faults of a push to a memory
@@ -133,8 +144,10 @@ class FaultPlan:
         return self._and("reorder", where)
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Return the environment variable that passes the plan to the processes of a launch."""
-        return {VARIABLE: replace(self, folder=folder.absolute()).as_json()}
+        """Return the environment variables that pass the plan to the processes of a launch."""
+        plan = replace(self, folder=folder.absolute()).as_json()
+        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {VARIABLE: f"{INJECTOR} {plan}", "PYTHONPATH": os.pathsep.join(path)}
 
     def as_json(self) -> str:
         faults = [
