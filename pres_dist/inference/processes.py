@@ -27,7 +27,7 @@ import torch
 from pres_dist.errors import PresDistError, WorkerLostError
 from pres_dist.inference.live import LiveRun, Report, quiet
 from pres_dist.inference.sharing import Alone, Opening, Task, lost
-from pres_dist.parallel.heartbeat import beating
+from pres_dist.parallel.failure_detector import beating
 
 _AHEAD = 2
 """Most tasks per worker that are sent and not yet yielded, which bounds memory use."""

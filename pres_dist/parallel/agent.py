@@ -16,7 +16,7 @@ from torch.distributed import run
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from pres_dist.parallel.parent import AGENT, end_with_launcher
 
@@ -41,7 +41,10 @@ def main(argv: list[str]) -> int:
         run.run(arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        print(f"worker {rank} {_end_of(failure)}", file=sys.stderr)
+        how = f"ended with exit code {failure.exitcode}"
+        if failure.exitcode < 0:
+            how = f"was ended by {failure.signal_name()}"
+        print(f"worker {rank} {how}, and no restart is left", file=sys.stderr)
         return max(failure.exitcode, 1)
     except SignalException as stop:
         return 128 + stop.sigval
@@ -53,11 +56,9 @@ def main(argv: list[str]) -> int:
 
 
 def _wait_before_kill(seconds: int) -> None:
-    """Set the seconds that workers have to end after SIGTERM, also before a restart.
-
-    Torch applies --shutdown-timeout only when torchrun itself ends. Before a restart it waits
-    30 s for a stopped worker.
-    """
+    """Set the seconds that workers have to end after SIGTERM, also before a restart."""
+    # Torch applies --shutdown-timeout only when torchrun itself ends. Before a restart it waits
+    # for the default of these methods, 30 s, and no option or public argument changes that.
     for method in (PContext.close, LocalElasticAgent._shutdown):
         *others, _ = method.__defaults__ or (None,)
         method.__defaults__ = (*others, seconds)
@@ -86,12 +87,6 @@ def _end_stragglers(seconds: int) -> None:
         return result
 
     LocalElasticAgent._monitor_workers = monitor_workers  # type: ignore[method-assign]
-
-
-def _end_of(failure: ProcessFailure) -> str:
-    if failure.exitcode < 0:
-        return f"was ended by {failure.signal_name()}, and no restart is left"
-    return f"ended with exit code {failure.exitcode}, and no restart is left"
 
 
 if __name__ == "__main__":

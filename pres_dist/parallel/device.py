@@ -58,7 +58,7 @@ def use_device(device: torch.device) -> None:
     process are on. Without this every worker would use the first GPU, which NCCL refuses.
     """
     if _is_numbered(device):
-        _module_of(device).set_device(device)
+        torch.get_device_module(device).set_device(device)
 
 
 def group_arguments(device: torch.device) -> dict[str, Any]:
@@ -78,16 +78,11 @@ def workers_here() -> int:
 
 def _is_numbered(device: torch.device) -> bool:
     """Return True if a machine may have several devices of this type, one of them current."""
-    return device.type != "cpu" and hasattr(_module_of(device), "set_device")
-
-
-def _module_of(device: torch.device) -> Any:
-    """Return `torch.cuda`, or the equivalent module of another accelerator."""
-    return torch.get_device_module(device)
+    return device.type != "cpu" and hasattr(torch.get_device_module(device), "set_device")
 
 
 def _of_this_worker(device: torch.device) -> torch.device:
-    module, workers = _module_of(device), workers_here()
+    module, workers = torch.get_device_module(device), workers_here()
     if not module.is_available():
         return device  # torch reports the reason when the device is first used
     count, numbered = int(module.device_count()), str(device) != device.type
@@ -110,10 +105,6 @@ def _of_this_worker(device: torch.device) -> torch.device:
         )
     if numbered:
         return device
-    return torch.device(device.type, _number_of_this_worker(device, count))
-
-
-def _number_of_this_worker(device: torch.device, count: int) -> int:
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if "LOCAL_RANK" not in os.environ and not alone and count > 1:
         raise ConfigError(
@@ -121,4 +112,4 @@ def _number_of_this_worker(device: torch.device, count: int) -> int:
             "but LOCAL_RANK is not set (torchrun sets it): set it, or give each worker a "
             f"device of its own ({device.type}:0, {device.type}:1)"
         )
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))

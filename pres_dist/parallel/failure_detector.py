@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 
 from pres_dist.errors import WorkerLostError
-from pres_dist.parallel.heartbeat import beating
 
 Result = TypeVar("Result")
 
@@ -80,7 +79,13 @@ class FailureDetector:
         work = dist.broadcast(torch.zeros(1), group_src=worker, group=self._group, async_op=True)
         started = heard = time.monotonic()
         beats = 0
-        while not _comes_to_end(work, piece_s):
+        while True:
+            try:
+                work.wait(timedelta(seconds=piece_s))
+                return
+            except RuntimeError:
+                if work.is_completed():  # it has failed; otherwise only the wait has timed out
+                    raise
             now = _answer(lambda: self._store.add(key, 0), piece_s)
             if now is not None and now > beats:
                 beats, heard = now, time.monotonic()
@@ -94,36 +99,26 @@ class FailureDetector:
 
     def missing(self) -> list[int]:
         """Return the workers that have not noticed, as this one has, that a worker is missing."""
-        found = _answer(self._not_late, 2 * _GRACE_S)
-        return [0] if found is None else found  # no answer: worker 0 hosts the store
 
-    def _not_late(self) -> list[int]:
-        self._store.set(f"late-{self._rank}", "")
-        end = time.monotonic() + _GRACE_S
-        found = []
-        for rank in range(self._size):
-            try:
-                left_s = max(end - time.monotonic(), 0.01)
-                self._store.wait([f"late-{rank}"], timedelta(seconds=left_s))
-            except dist.DistStoreError:
-                found.append(rank)
-        return found
+        def not_late() -> list[int]:
+            self._store.set(f"late-{self._rank}", "")
+            end = time.monotonic() + _GRACE_S
+            found = []
+            for rank in range(self._size):
+                try:
+                    left_s = max(end - time.monotonic(), 0.01)
+                    self._store.wait([f"late-{rank}"], timedelta(seconds=left_s))
+                except dist.DistStoreError:
+                    found.append(rank)
+            return found
+
+        found = _answer(not_late, 2 * _GRACE_S)
+        return [0] if found is None else found  # no answer: worker 0 hosts the store
 
     def _next_piece(self) -> str:
         """Return the heartbeat key of the next piece of work."""
         self._pieces += 1
         return f"beats-{self._pieces}"
-
-
-def _comes_to_end(work: dist.Work, seconds: float) -> bool:
-    """Return True if a collective ends in time; raise RuntimeError if it fails."""
-    try:
-        work.wait(timedelta(seconds=seconds))
-    except RuntimeError:
-        if work.is_completed():
-            raise
-        return False
-    return True
 
 
 def _answer(ask: Callable[[], Result], seconds: float) -> Result | None:
@@ -139,6 +134,33 @@ def _answer(ask: Callable[[], Result], seconds: float) -> Result | None:
     Thread(target=run, name="ask", daemon=True).start()
     ended.wait(seconds)
     return answers[0] if answers else None
+
+
+@contextmanager
+def beating(
+    beat: Callable[[], object], every_s: float, gone: type[Exception] = ConnectionError
+) -> Iterator[None]:
+    """Call `beat` periodically, in a thread, until the block ends.
+
+    Args:
+        beat: sends a heartbeat.
+        every_s: seconds between calls.
+        gone: exception of `beat` for a receiver that is gone; it ends the calls.
+    """
+    ended = Event()
+
+    def run() -> None:
+        with suppress(gone):
+            while not ended.wait(every_s):
+                beat()
+
+    thread = Thread(target=run, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def lost(workers: list[int], timeout_s: float) -> WorkerLostError:
@@ -162,7 +184,11 @@ def naming_the_lost(detector: FailureDetector | None) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if detector is None or not _of_a_collective(error, text):
+        # Gloo raises plain RuntimeErrors, which only their text tells from any other.
+        of_a_collective = (
+            isinstance(error, dist.DistError) or "gloo" in text or "Connection closed by" in text
+        )
+        if detector is None or not of_a_collective:
             raise
         missing = detector.missing() if "imed out" in text or "imeout" in text else []
         if missing:
@@ -171,7 +197,3 @@ def naming_the_lost(detector: FailureDetector | None) -> Iterator[None]:
             "the connection to another worker broke: it has died or given up; "
             "the run can go on from its newest checkpoint"
         ) from error
-
-
-def _of_a_collective(error: RuntimeError, text: str) -> bool:
-    return isinstance(error, dist.DistError) or "gloo" in text or "Connection closed by" in text

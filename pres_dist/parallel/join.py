@@ -18,7 +18,7 @@ from pres_dist.parallel.failure_detector import LONGEST_S, FailureDetector, nami
 from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.notice import PROCESS
 from pres_dist.parallel.parent import end_with_agent
-from pres_dist.parallel.rendezvous import init_process_group
+from pres_dist.parallel.torchrun_store import init_process_group
 from pres_dist.parallel.world import World
 
 _START = timedelta(minutes=10)
@@ -55,7 +55,12 @@ def join_world(
         yield World(grid_of(0, 1), notice=PROCESS)
         return
     if not outer:
-        _check_torchrun()
+        needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+        if missing := [name for name in needed if name not in os.environ]:
+            raise ConfigError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set; "
+                "start several workers by torchrun --nproc-per-node=N -m pres_dist train CONFIG"
+            )
         end_with_agent()
         on_gpu = device.type != "cpu"
         timeout = timedelta(seconds=timeout_s) if on_gpu else _START
@@ -76,42 +81,31 @@ def join_world(
 def _world_of(grid: Grid, timeout_s: float) -> World:
     """Return the world with new process groups: of all workers, and of each memory.
 
-    With NCCL, whose groups take GPU memory, the default group serves as that of all workers.
+    All workers must create all groups, in the same order, those of other memories included.
     """
-    timeout, own = timedelta(seconds=timeout_s), grid.own_replica()
+    timeout = timedelta(seconds=timeout_s)
     control = dist.new_group(timeout=timeout, backend="gloo")
+    # NCCL groups take GPU memory, so the default group serves as that of all workers.
     everyone = control if dist.get_backend() == "gloo" else None
     sharers = [grid.memory_ranks(replica) for replica in range(grid.replicas)]
     groups = [dist.new_group(ranks, timeout=timeout) for ranks in sharers]
-    patient = [_patient(ranks) for ranks in sharers]
+
+    def patient(ranks: list[int] | None = None) -> dist.ProcessGroup:
+        """Return a gloo group whose timeout covers the longest single-worker phase."""
+        return dist.new_group(ranks, timeout=timedelta(seconds=LONGEST_S), backend="gloo")
+
+    def detector(grid: Grid, group: dist.ProcessGroup, name: str) -> FailureDetector:
+        store = dist.distributed_c10d._get_default_store()
+        store = dist.PrefixStore(f"detector-{next(_DETECTORS)}-{name}", store)
+        return FailureDetector(store, group, grid.rank, grid.size, timeout_s)
+
+    of_memories = [patient(ranks) for ranks in sharers]
     return World(
         grid,
         everyone,
         groups[grid.replica],
-        _detector(grid, timeout, _patient()),
-        _detector(own, timeout, patient[grid.replica], f"memory-{grid.replica}"),
+        detector(grid, patient(), "all"),
+        detector(grid.own_replica(), of_memories[grid.replica], f"memory-{grid.replica}"),
         PROCESS,
         control,
     )
-
-
-def _patient(ranks: list[int] | None = None) -> dist.ProcessGroup:
-    """Return a gloo group whose timeout covers the longest single-worker phase."""
-    return dist.new_group(ranks, timeout=timedelta(seconds=LONGEST_S), backend="gloo")
-
-
-def _detector(
-    grid: Grid, timeout: timedelta, patient: dist.ProcessGroup, name: str = "all"
-) -> FailureDetector:
-    store = dist.distributed_c10d._get_default_store()
-    store = dist.PrefixStore(f"detector-{next(_DETECTORS)}-{name}", store)
-    return FailureDetector(store, patient, grid.rank, grid.size, timeout.total_seconds())
-
-
-def _check_torchrun() -> None:
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise ConfigError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {', '.join(missing)} is not set; "
-            "start several workers by torchrun --nproc-per-node=N -m pres_dist train CONFIG"
-        )

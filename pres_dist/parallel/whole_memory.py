@@ -43,18 +43,19 @@ def _shards(saved: SavedMemory, world: World) -> Iterator[Shard]:
 
     All workers must iterate to the end, because rank 0 sends each shard by a collective.
     """
-    grid, last = world.grid, saved.num_replicas - 1
+    grid = world.grid
     if not grid.in_last_replica and grid.replicas != saved.num_replicas:
         raise CheckpointError(
             f"the checkpoint must hold {grid.replicas} memory replicas, got {saved.num_replicas}"
         )
+    own = saved.num_replicas - 1 if grid.in_last_replica else grid.replica
     if all(world.gather(saved.folder.is_dir())):
-        yield from saved.shards(last if grid.in_last_replica else grid.replica)
+        yield from saved.shards(own)
         return
     for replica in range(saved.num_replicas):
         for number in saved.numbers(replica):
             shard = world.run_on_rank0(partial(saved.shard, replica, number))
-            if replica == (last if grid.in_last_replica else grid.replica):
+            if replica == own:
                 yield shard
 
 
@@ -65,42 +66,31 @@ def begin_epoch(store: MemoryStore, world: World, handover: Handover) -> None:
     memory that the segment before it ended with in the previous epoch. That memory has seen only
     earlier events: none at first, then those of one more segment with each epoch.
     """
-    if world.grid.replicas == 1 or handover == "cold":
+    grid = world.grid
+    if grid.replicas == 1 or handover == "cold":
         store.reset()
         return
-    received = _shift(_tables(store.state_dict()), world)
-    if received is None:
-        store.reset()
-    else:
-        store.load_state_dict(_with_tables(store.state_dict(), received))
-
-
-def _shift(tables: list[Tensor], world: World) -> list[Tensor] | None:
-    """Return the tables of the same worker of the previous replica; None in the first."""
-    each, grid = world.grid.memory_workers, world.grid
-    received = None if grid.replica == 0 else [table.new_empty(table.shape) for table in tables]
+    state: Tables = store.state_dict()
+    tables = [(part, name) for part in sorted(state) for name in sorted(state[part])]
     under_way = []
+    # Sends are asynchronous: in a chain of blocking sends and receives, replicas would wait
+    # for each other one after the other.
     if not grid.in_last_replica:
+        next_rank = grid.rank + grid.memory_workers
         under_way = [
-            dist.isend(table, group_dst=grid.rank + each, group=world.group) for table in tables
+            dist.isend(state[part][name], group_dst=next_rank, group=world.group)
+            for part, name in tables
         ]
-    for table in received or []:
-        dist.recv(table, group_src=grid.rank - each, group=world.group)
+    received: Tables = {part: {} for part in state}
+    for part, name in tables if grid.replica else ():
+        table = state[part][name].new_empty(state[part][name].shape)
+        dist.recv(table, group_src=grid.rank - grid.memory_workers, group=world.group)
+        received[part][name] = table
     for sent in under_way:
         if sent is not None:
             sent.wait()
-    return received
-
-
-def _tables(state: Tables) -> list[Tensor]:
-    """Return the tables of a store's state in a fixed order; there may be none."""
-    return [tables[name] for _, tables in sorted(state.items()) for name in sorted(tables)]
-
-
-def _with_tables(state: Tables, received: list[Tensor]) -> Tables:
-    """Return the state of a store with its tables replaced by those received."""
-    left = iter(received)
-    return {
-        part: {name: next(left) for name in sorted(tables)}
-        for part, tables in sorted(state.items())
-    }
+    # Only now: the state's tables may be those of the store, which loading overwrites.
+    if grid.replica:
+        store.load_state_dict(received)
+    else:
+        store.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -76,10 +77,11 @@ class World:
             self.grid.own_replica(), self.memory_group, self.memory_group, self.memory_detector
         )
 
-    def wait(self) -> None:
-        """Wait for all workers (gloo only; with NCCL it would block the host).
+    def host_barrier(self) -> None:
+        """Wait for all workers if collectives run on the host (gloo); with NCCL, do nothing.
 
-        The wait is the all-reduce of the shutdown flag: one number costs no more than a barrier.
+        NCCL would block the host, which could not launch the next kernels meanwhile. The
+        barrier is the all-reduce of the shutdown flag: one number costs no more.
         """
         if self.backend == "gloo":
             self.agree()
@@ -106,7 +108,7 @@ class World:
             dist.all_reduce(values, group=self.group)
         return values
 
-    def largest(self, values: Tensor) -> Tensor:
+    def all_reduce_max(self, values: Tensor) -> Tensor:
         """Take the maximum over workers, in place."""
         if self.size > 1:
             dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
@@ -157,28 +159,6 @@ class World:
         dist.all_gather_object(gathered, value, group=self.group)
         return gathered
 
-    def run_on_last_replica(self, what: Callable[[], Result]) -> Result:
-        """Run a function on the workers of the last replica; return its result on all workers.
-
-        If all workers of that replica raise a `PresDistError`, all workers raise it.
-        """
-        if self.grid.replicas == 1:
-            return what()
-        leader = self.grid.last_replica_leader
-        told: list[Any] = [None, None]
-        if self.grid.in_last_replica:
-            try:
-                told[0] = self._for_all(what) if self.rank == leader else what()
-            except PresDistError as error:  # broadcast below: the others wait for it
-                told[1] = error
-        if self.rank != leader:
-            self._wait_for(leader)
-        dist.broadcast_object_list(told, group_src=leader, group=self.group)
-        if told[1] is not None:
-            raise told[1]
-        result: Any = told[0]
-        return result
-
     def gather_to_rank0(self, value: Any) -> list[Any]:
         """Return the values of all workers in the order of ranks on rank 0, else an empty list."""
         if self.size == 1:
@@ -204,33 +184,42 @@ class World:
         """
         if self.size == 1:
             return what()
+        return self._broadcast_outcome(what, 0, self.is_rank0, Exception)
+
+    def run_on_last_replica(self, what: Callable[[], Result]) -> Result:
+        """Run a function on the workers of the last replica; return its result on all workers.
+
+        If all workers of that replica raise a `PresDistError`, all workers raise it.
+        """
+        if self.grid.replicas == 1:
+            return what()
+        leader, runs = self.grid.last_replica_leader, self.grid.in_last_replica
+        return self._broadcast_outcome(what, leader, runs, PresDistError)
+
+    def _broadcast_outcome(
+        self, what: Callable[[], Result], leader: int, runs: bool, errors: type[Exception]
+    ) -> Result:
+        """Call a function where `runs` is True; broadcast the leader's result or error."""
         outcome: list[Any] = [None, None]
-        if self.is_rank0:
+        if runs:
+            # The others may wait longer for the leader than for a collective.
+            leads = self.rank == leader
             try:
-                outcome[0] = self._for_all(what)
-            except Exception as error:  # broadcast below: all workers raise it
+                with self.detector.working() if self.detector and leads else nullcontext():
+                    outcome[0] = what()
+            except errors as error:  # raised below, on all workers: they wait for the broadcast
                 outcome[1] = error
-        else:
-            self._wait_for(0)
-        dist.broadcast_object_list(outcome, group_src=0, group=self.group)
+        if self.rank != leader and self.detector is not None:
+            self.detector.wait_for(leader)
+        dist.broadcast_object_list(outcome, group_src=leader, group=self.group)
         if outcome[1] is not None:
             raise outcome[1]
         result: Result = outcome[0]
         return result
 
-    def _for_all(self, what: Callable[[], Result]) -> Result:
-        """Call a function that all others wait for, longer than for a collective."""
-        if self.detector is None:
-            return what()
-        with self.detector.working():
-            return what()
-
-    def _wait_for(self, worker: int) -> None:
-        if self.detector is not None:
-            self.detector.wait_for(worker)
-
 
 def _sum_in_order(parts_Ln: Tensor) -> Tensor:
+    # One by one: `sum` may add in another order, and floats would round otherwise.
     total = parts_Ln[0].clone()
     for part in parts_Ln[1:]:
         total += part

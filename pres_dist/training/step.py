@@ -206,7 +206,7 @@ class TrainingStep:
         """All-reduce the gradients of all parts of all workers, and update the weights."""
         parts, clock, world = self._parts, self._parts.clock, self._parts.world
         with clock("wait"):
-            world.wait()
+            world.host_barrier()
         with clock("all_reduce"):
             parts_Ln = torch.stack(list(rows))
             summed = world.all_reduce_parts(parts_Ln)

@@ -71,7 +71,7 @@ class EpochTotals:
     def all_reduce(self, world: World) -> None:
         """All-reduce the sums over workers, in place."""
         world.all_reduce(self._sums)
-        world.largest(self._pending_max)
+        world.all_reduce_max(self._pending_max)
 
     def means(self) -> EpochMeans:
         """Return means over events, batches or nodes, with the keys of metrics.jsonl."""

@@ -21,7 +21,7 @@ from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.state import NodeState
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.ray_shards import ShardResources, start_shards
+from pres_dist.parallel.ray_shards import start_shards
 from pres_dist.parallel.world import World
 from pres_dist.pres.clock import TransitionClock
 
@@ -156,6 +156,5 @@ def test_shards_end_and_new_ones_start_empty() -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_shards_that_do_not_fit_are_a_clear_error() -> None:
-    resources = ShardResources(num_cpus=64)
     with pytest.raises(ConfigError, match=r"room for 2 memory shards .*'CPU': 64"):
-        start_shards(World(), Placement(5, 2), LAYOUT, 1.0, resources)
+        start_shards(World(), Placement(5, 2), LAYOUT, 1.0, num_cpus=64)

@@ -1,10 +1,11 @@
-"""Rendezvous for workers started by torchrun."""
+"""Process group of workers started by torchrun, over a store that only this attempt uses."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
+from contextlib import suppress
 from datetime import timedelta
 
 import torch
@@ -50,17 +51,13 @@ def _attempt_store(rank: int, size: int, timeout: timedelta) -> dist.Store | Non
             return None
         store = dist.TCPStore(host, port, size, is_master=False, timeout=timeout)
         return dist.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    if not _is_loopback(host):
+    loopback = host == "localhost"
+    with suppress(ValueError):  # a host name
+        loopback = loopback or ipaddress.ip_address(host).is_loopback
+    if not loopback:
         return None
     listening = _listen(host, port) if rank == 0 else None
     return dist.TCPStore(host, port, size, rank == 0, timeout, master_listen_fd=listening)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> int:
