@@ -8,7 +8,7 @@ checkpoint loads with any number of workers or shards and any placement.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,12 +141,6 @@ class SavedMemory:
     def last(self) -> Tables:
         """Return the memory at the end of the training split, which the last replica holds."""
         return self.whole(self.num_replicas - 1)
-
-
-def put_together(shards: Sequence[Shard]) -> Tables:
-    """Assemble the state of a `LocalStore` of all nodes from all shards."""
-    num_nodes = sum(len(shard.nodes_S) for shard in shards)
-    return rows_of(torch.arange(num_nodes), shards, num_nodes)
 
 
 def rows_of(nodes_S: Tensor, shards: Iterable[Shard], num_nodes: int) -> Tables:

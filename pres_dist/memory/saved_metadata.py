@@ -42,7 +42,6 @@ _DTYPES = {
     torch.float64,
 }
 _ALLOWED = {
-    "torch": None,  # None: a dtype, a layout or Size, which `_Unpickler` checks
     "torch.serialization": {"_get_layout"},
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
     "torch.distributed.checkpoint.metadata": {
@@ -58,7 +57,8 @@ _ALLOWED = {
     "pathlib": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
     "pathlib._local": {"PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"},
 }
-"""Names allowed in `.metadata`. It is a pickle, and any other name could run code."""
+"""Names allowed in `.metadata`, besides dtypes, layouts and Size of torch. It is a pickle, and
+any other name could run code."""
 
 
 class Reader(dcp.FileSystemReader):
@@ -134,15 +134,9 @@ def _check_tensor(name: str, each: Any, length: int) -> None:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module in _ALLOWED:
-            allowed = _ALLOWED[module]
-            found = super().find_class(module, name) if allowed is None or name in allowed else None
-            if allowed is None and not _is_plain(found):
-                found = None
-            if found is not None:
-                return found
+        if name in _ALLOWED.get(module, ()):
+            return super().find_class(module, name)
+        found = getattr(torch, name, None) if module == "torch" else None
+        if found is torch.Size or isinstance(found, torch.dtype | torch.layout):
+            return found
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a checkpoint")
-
-
-def _is_plain(found: Any) -> bool:
-    return found is torch.Size or isinstance(found, torch.dtype | torch.layout)

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,10 +30,14 @@ def end_with_agent() -> None:
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
-    agent = os.environ.get(AGENT)
     end_with(os.getppid(), signal.SIGKILL)
-    if agent is not None and not _descends_from(int(agent)):
-        _end_self(signal.SIGKILL)
+    if (agent := os.environ.get(AGENT)) is None or int(agent) == os.getppid():
+        return
+    import psutil
+
+    # A process between the agent and this one, or the agent died before the kernel was asked.
+    if int(agent) not in [parent.pid for parent in psutil.Process().parents()]:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_with_launcher() -> bool:
@@ -57,12 +60,21 @@ def become_reaper() -> bool:
 
 def end_with(parent: int, number: signal.Signals) -> None:
     """Request a signal for this process when its parent dies; at once if it already has."""
+
+    def end_self() -> None:
+        os.kill(os.getpid(), number)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_S)
+        end_self()
+
     if not _prctl(_PR_SET_PDEATHSIG, int(number)):
-        _watch(lambda: os.getppid() == parent, number)
+        threading.Thread(target=watch, name="parent", daemon=True).start()
     # It may have died before the kernel was asked. A process without a parent belongs to process 1,
     # which in a container may be the true parent; that one is a Python program, as an agent is.
     if os.getppid() != parent or (parent == 1 and not _is_python(parent)):
-        _end_self(number)
+        end_self()
 
 
 def _prctl(option: int, value: int) -> bool:
@@ -74,28 +86,6 @@ def _prctl(option: int, value: int) -> bool:
     with suppress(OSError, AttributeError):
         return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     return False
-
-
-def _watch(lives: Callable[[], bool], number: signal.Signals) -> None:
-    def watch() -> None:
-        while lives():
-            time.sleep(_POLL_S)
-        _end_self(number)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-def _end_self(number: signal.Signals) -> None:
-    os.kill(os.getpid(), number)
-
-
-def _descends_from(process: int) -> bool:
-    """Return True if the process is the parent or a more distant ancestor."""
-    if os.getppid() == process:
-        return True
-    import psutil
-
-    return process in [parent.pid for parent in psutil.Process().parents()]
 
 
 def _is_python(process: int) -> bool:

@@ -119,9 +119,19 @@ class _Supervisor:
                 self._let_workers_save()
         finally:
             self._end_all()
-        if why is None and (self.told.get("done") or -(self.status or 0) in self.handed_on):
-            return _code(self.status)
-        tell(f"{why or self._death()}; {self._advice()}")
+        if why is None:
+            assert self.status is not None
+            if self.told.get("done") or -self.status in self.handed_on:
+                # As a shell reports it.
+                return 128 - self.status if self.status < 0 else self.status
+            why = f"Ray has ended its driver with exit code {self.status}"
+            if self.status < 0:
+                why = f"Ray's driver was ended by {signal.Signals(-self.status).name}"
+        advice, run = _AGAIN, self.told.get("run")
+        if run is not None:
+            begun = any(Path(run).glob("checkpoints/LATEST"))
+            advice = _RESUMED.format(run) if begun else _NOTHING_YET
+        tell(f"{why}; {advice}")
         return BROKEN
 
     def _forward(self) -> None:
@@ -154,8 +164,9 @@ class _Supervisor:
             *lines, self.rest = (self.rest + block).split(b"\n")
             for line in lines:
                 message = json.loads(line)
-                self.remove |= {message[name] for name in ("remove",) if name in message}
-                self.remove -= {message[name] for name in ("keep",) if name in message}
+                if "remove" in message:
+                    self.remove.add(message["remove"])
+                self.remove.discard(message.get("keep"))
                 self.told |= message
 
     def _broken(self) -> str | None:
@@ -204,24 +215,6 @@ class _Supervisor:
         self._listen()
         for folder in self.remove:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _death(self) -> str:
-        if self.status is not None and self.status < 0:
-            return f"Ray's driver was ended by {signal.Signals(-self.status).name}"
-        return f"Ray has ended its driver with exit code {self.status}"
-
-    def _advice(self) -> str:
-        run = self.told.get("run")
-        if run is None:
-            return _AGAIN
-        begun = any(Path(run).glob("checkpoints/LATEST"))
-        return _RESUMED.format(run) if begun else _NOTHING_YET
-
-
-def _code(status: int | None) -> int:
-    """Return the exit code that a shell would report for the child's status."""
-    assert status is not None
-    return 128 - status if status < 0 else status
 
 
 def _state(process: int) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.saved import Shard, put_together
+from pres_dist.memory.saved import Shard
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_server import ShardServer
 from pres_dist.memory.state import MemoryStore, NodeState
@@ -36,7 +36,7 @@ from tests.support.shard_hosts import (
     leave,
     with_shards,
 )
-from tests.support.store_of_all import StoreOfAll, TablePlacement
+from tests.support.store_of_all import StoreOfAll, TablePlacement, put_together
 from tests.support.store_rows import FIELDS, Layout, assert_same_rows, ids, random_state
 from tests.support.store_scenarios import (
     SCENARIOS,

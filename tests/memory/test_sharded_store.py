@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.saved import Shard, put_together
+from pres_dist.memory.saved import Shard
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
     MemoryStore,
@@ -25,7 +25,14 @@ from pres_dist.memory.state import (
 from tests.memory.store_contract import StoreContract, program_settings, random_programs
 from tests.support.gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
 from tests.support.nightly import drawn, nightly_except
-from tests.support.store_of_all import StoreOfAll, TablePlacement, make_local, make_store, shard_of
+from tests.support.store_of_all import (
+    StoreOfAll,
+    TablePlacement,
+    make_local,
+    make_store,
+    put_together,
+    shard_of,
+)
 from tests.support.store_rows import Layout, ids
 from tests.support.store_scenarios import (
     SCENARIOS,

@@ -15,7 +15,7 @@ import torch
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.saved import Shard, Tables, put_together
+from pres_dist.memory.saved import Shard, Tables
 from pres_dist.memory.shard_server import ShardServer
 from pres_dist.memory.state import MemoryStore
 from pres_dist.parallel.grid import training_grid
@@ -31,6 +31,7 @@ from tests.support.gloo_world import GlooWorld, Worker
 from tests.support.nightly import NIGHTLY, nightly_except
 from tests.support.shard_hosts import MakeServer, SlowServer, with_shards
 from tests.support.small_run import habitual_stream, labelled_stream
+from tests.support.store_of_all import put_together
 
 STEPS = 12
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.placement import Placement
+from pres_dist.memory.saved import Shard, Tables, rows_of
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
     NodeState,
@@ -40,6 +41,12 @@ class TablePlacement(Placement):
 
     def nodes_of(self, rank: int) -> Tensor:
         return (vars(self)["_owner_N"] == rank).nonzero().flatten()
+
+
+def put_together(shards: Sequence[Shard]) -> Tables:
+    """Assemble the state of a `LocalStore` of all nodes from all shards."""
+    num_nodes = sum(len(shard.nodes_S) for shard in shards)
+    return rows_of(torch.arange(num_nodes), shards, num_nodes)
 
 
 def make_store(worker: Worker, layout: Layout, placement: Placement | None = None) -> ShardedStore:
