@@ -15,15 +15,14 @@ from the stream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.inference.live import Report
+from pres_dist.memory.state import Tables
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.prefetch import Prefetch
 from pres_dist.training.schedule import Schedule
@@ -60,7 +59,7 @@ class Rehearsal:
         self.num_replayed = 0
         """Number of earlier events that were trained on, over all epochs."""
 
-    def epoch(self, number: int, memory: Mapping[str, Any], report: Report) -> float:
+    def epoch(self, number: int, memory: Tables, report: Report) -> float:
         """Train for one epoch from the given memory, and return the mean loss of its events."""
         if self._parts.config.model.has_memory:
             self._parts.store.load_state_dict(memory)

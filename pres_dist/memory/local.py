@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.merge import joined_rows, merge_rows, roll
-from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, elapsed_since
+from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, Tables, elapsed_since
 from pres_dist.pres.statistics import NEGATIVE, POSITIVE, TransitionStatistics
 
 _MAIL = ("mail_memory_URD", "mail_event_UR")
@@ -125,11 +124,11 @@ class LocalStore:
     def kept_nodes(self) -> Tensor:
         return torch.arange(self.num_nodes)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Tables:
         statistics = {} if self.statistics is None else self.statistics.state_dict()
         return {"rows": self._rows.named(), "statistics": statistics}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Tables) -> None:
         check_tables(self.state_dict(), state, self.num_nodes)
         for name, table in self._rows.named().items():
             table.copy_(state["rows"][name])
@@ -138,10 +137,10 @@ class LocalStore:
         self.version, self._recent = 0, []
 
 
-def check_tables(own: Mapping[str, Any], saved: Mapping[str, Any], num_rows: int) -> None:
+def check_tables(own: Tables, saved: Tables, num_rows: int) -> None:
     """Raise CheckpointError unless saved tables match those of `own`, with `num_rows` rows."""
 
-    def shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    def shapes(state: Tables) -> dict[str, list[int]]:
         return {
             f"{part}.{name}": list(table.shape)
             for part, tables in state.items()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled
+from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, Pulled, Tables
 
 
 class NullStore:
@@ -53,8 +50,8 @@ class NullStore:
     def kept_nodes(self) -> Tensor:
         return torch.empty(0, dtype=torch.int64)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Tables:
         return {"rows": {}, "statistics": {}}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Tables) -> None:
         self.version = 0

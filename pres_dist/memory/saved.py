@@ -20,9 +20,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from pres_dist.errors import CheckpointError
 from pres_dist.memory.saved_metadata import Reader, Shapes, shapes_of
-
-Tables = dict[str, dict[str, Tensor]]
-"""State of a `LocalStore`: tables by name, for the parts `rows` and `statistics`."""
+from pres_dist.memory.state import Tables
 
 _NODES = "nodes"
 _PARTS = ("rows", "statistics")

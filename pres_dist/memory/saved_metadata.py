@@ -65,6 +65,7 @@ class Reader(dcp.FileSystemReader):
     """Reads the tensors of a folder after checking its metadata."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return the checked metadata; raise CheckpointError if it is damaged or not allowed."""
         file = Path(self.path) / METADATA
         try:
             with open_regular(file) as opened:

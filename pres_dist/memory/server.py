@@ -9,9 +9,8 @@ Shapes: N nodes of the stream, U nodes of a request, S shards.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from pres_dist.memory.packing import (
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_group import Group
 from pres_dist.memory.shard_layout import Kind, MessageColumns, ShardLayout, table_columns
-from pres_dist.memory.state import NodeState, Pulled
+from pres_dist.memory.state import NodeState, Pulled, Tables
 from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.memory.wire import Header, Link
 from pres_dist.pres.statistics import NEGATIVE
@@ -130,7 +129,7 @@ class ServerStore:
     def kept_nodes(self) -> Tensor:
         return torch.arange(self._rank, max(self.num_nodes, self._rank), self._num_workers)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Tables:
         like = self._columns.tables
         own = self._layout.make(len(self.kept_nodes())).state_dict()
         first = 0
@@ -142,7 +141,7 @@ class ServerStore:
             first += len(nodes_U)
         return own
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Tables) -> None:
         check_tables(self._layout.make(1).state_dict(), state, len(self.kept_nodes()))
         tables, first = table_columns(state), 0
         self.reset()

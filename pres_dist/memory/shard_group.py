@@ -24,13 +24,17 @@ LOOPBACK = "127.0.0.1"
 class Group(Protocol):
     """The methods of a process group that links use."""
 
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Return the rank of this process."""
 
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Return the number of processes."""
 
-    def send(self, tensors: list[Tensor], peer: int, tag: int) -> Work: ...
+    def send(self, tensors: list[Tensor], peer: int, tag: int) -> Work:
+        """Start to send a tensor to another process."""
 
-    def recv(self, tensors: list[Tensor], peer: int, tag: int) -> Work: ...
+    def recv(self, tensors: list[Tensor], peer: int, tag: int) -> Work:
+        """Start to receive a tensor from another process."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
+from pres_dist.memory.state import Tables
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.statistics import TransitionStatistics
 
@@ -95,6 +94,6 @@ class MessageColumns:
         }
 
 
-def table_columns(state: Mapping[str, Any]) -> list[Tensor]:
+def table_columns(state: Tables) -> list[Tensor]:
     """Return all columns of a `LocalStore` state, in checkpoint order."""
     return [table for part in ("rows", "statistics") for table in state[part].values()]

@@ -10,8 +10,7 @@ P distinct rows among them, D memory size, R mailbox slots.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch.distributed as dist
 from torch import Tensor
@@ -20,7 +19,7 @@ from pres_dist.memory.exchange import Delivery, RowExchange
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.state import NodeState, Pulled
+from pres_dist.memory.state import NodeState, Pulled, Tables
 from pres_dist.memory.traffic import Traffic, Volume
 from pres_dist.pres.statistics import NEGATIVE
 
@@ -148,10 +147,10 @@ class ShardedStore:
     def kept_nodes(self) -> Tensor:
         return self._nodes_S
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Tables:
         return self.shard.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Tables) -> None:
         self._forget_announced()
         self.shard.load_state_dict(state)
 

@@ -15,9 +15,9 @@ Shapes: N nodes of the stream, U nodes of a request, D memory size, R mailbox sl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ NO_EVENT = -1
 """Event id of an empty mailbox slot."""
 NEVER = -(1 << 63)
 """Last update of a node whose memory was never written."""
+
+
+Tables = dict[str, dict[str, Tensor]]
+"""State of a store: tables by name, for the parts `rows` and `statistics`."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +193,14 @@ class MemoryStore(Protocol):
     def kept_nodes(self) -> Tensor:
         """Return the [S] ids of the nodes this worker saves; each node has exactly one worker."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Tables:
         """Return tables of S rows that restore these nodes bit for bit.
 
         The tables may share memory with the store. If other workers share the store, all
         workers must have made the same writes; they may continue during the call.
         """
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Tables) -> None:
         """Load the rows of these nodes from a `state_dict`; all workers must call this.
 
         Raises:

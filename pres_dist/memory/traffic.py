@@ -48,12 +48,15 @@ class Traffic:
 
     @property
     def local_bytes(self) -> int:
+        """Bytes of this worker's own shard."""
         return sum(volume.local_bytes for volume in vars(self).values())
 
     @property
     def remote_bytes(self) -> int:
+        """Bytes to and from other workers' shards."""
         return sum(volume.remote_bytes for volume in vars(self).values())
 
     def reset(self) -> None:
+        """Set all counters to 0."""
         for verb in vars(self):
             setattr(self, verb, Volume())

@@ -47,14 +47,17 @@ class Grid:
 
     @property
     def slices_each(self) -> int:
+        """Number of slices of a temporal batch that each worker computes."""
         return self.slices // self.slice_workers
 
     @property
     def replica(self) -> int:
+        """Memory replica of this worker."""
         return self.rank // self.memory_workers
 
     @property
     def epoch(self) -> int:
+        """Epoch group of this worker within its replica."""
         return self.rank % self.memory_workers // self.slice_workers
 
     @property

@@ -57,6 +57,7 @@ class Notice:
             self.training = False
 
     def forget(self) -> None:
+        """Drop the request."""
         self.asked = self.agreed = False
 
 

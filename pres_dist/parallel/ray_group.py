@@ -49,6 +49,7 @@ class GroupConfig(TorchConfig):
 
     @property
     def backend_cls(self) -> type[GroupOnNodeAddresses]:
+        """Class that Ray Train instantiates."""
         return GroupOnNodeAddresses
 
 

@@ -19,12 +19,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from pres_dist.console import tell
 from pres_dist.parallel.notice import leave_terminal, notices
 from pres_dist.parallel.parent import become_reaper, end_with
 from pres_dist.report.run_lock import is_locked
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 BROKEN = 1
 _POLL_S = 0.2
@@ -41,16 +44,31 @@ _pipe: int | None = None
 """Pipe through which a supervised process reports; None in any other process."""
 
 
-def report(**message: Any) -> None:
-    """Report to the supervisor; do nothing if there is none.
+class Message(TypedDict, total=False):
+    """Report of a supervised process.
 
-    Args:
-        message: `watch`: ids by name of processes that the cluster needs to run; `needed`: a
-            folder that it needs to run; `remove`: a folder to remove when this process has
-            ended; `keep`: a folder not to remove after all; `end`: a file that asks workers to
-            end; `run`: their run folder; `ending`: the cluster is being shut down in order;
-            `done`: the command has printed all its messages.
+    Attributes:
+        watch: ids by name of processes that the cluster needs to run.
+        needed: a folder that it needs to run.
+        remove, keep: a folder to remove when the process has ended, or not to remove after all.
+        end: a file that asks workers to end.
+        run: their run folder.
+        ending: the cluster is being shut down in order.
+        done: the command has printed all its messages.
     """
+
+    watch: dict[str, int]
+    needed: str
+    remove: str
+    keep: str
+    end: str
+    run: str
+    ending: bool
+    done: bool
+
+
+def report(**message: Unpack[Message]) -> None:
+    """Report to the supervisor; do nothing if there is none."""
     if _pipe is not None:
         with suppress(OSError):
             os.write(_pipe, (json.dumps(message) + "\n").encode())
@@ -100,7 +118,7 @@ class _Supervisor:
     child: int
     reader: int
     numbers: set[signal.Signals]
-    told: dict[str, Any] = field(default_factory=dict)
+    told: Message = field(default_factory=Message)
     remove: set[str] = field(default_factory=set)
     polls_stopped: int = 0
     handed_on: set[int] = field(default_factory=set)
@@ -163,11 +181,12 @@ class _Supervisor:
                 return
             *lines, self.rest = (self.rest + block).split(b"\n")
             for line in lines:
-                message = json.loads(line)
+                message: Message = json.loads(line)
                 if "remove" in message:
                     self.remove.add(message["remove"])
-                self.remove.discard(message.get("keep"))
-                self.told |= message
+                if "keep" in message:
+                    self.remove.discard(message["keep"])
+                self.told.update(message)
 
     def _broken(self) -> str | None:
         """Return the reason why the cluster is broken; None if it is not."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pres_dist.config.parallel import Handover
 from pres_dist.errors import CheckpointError
-from pres_dist.memory.saved import SavedMemory, Shard, Tables, rows_of
-from pres_dist.memory.state import MemoryStore
+from pres_dist.memory.saved import SavedMemory, Shard, rows_of
+from pres_dist.memory.state import MemoryStore, Tables
 from pres_dist.parallel.world import World
 
 

@@ -55,10 +55,12 @@ class World:
 
     @property
     def rank(self) -> int:
+        """Rank of this worker."""
         return self.grid.rank
 
     @property
     def size(self) -> int:
+        """Number of workers."""
         return self.grid.size
 
     @property

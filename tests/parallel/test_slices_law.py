@@ -15,9 +15,9 @@ import torch
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.saved import Shard, Tables
+from pres_dist.memory.saved import Shard
 from pres_dist.memory.shard_server import ShardServer
-from pres_dist.memory.state import MemoryStore
+from pres_dist.memory.state import MemoryStore, Tables
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.whole_memory import begin_epoch
 from pres_dist.parallel.world import World

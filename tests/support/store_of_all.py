@@ -11,11 +11,12 @@ from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.saved import Shard, Tables, rows_of
+from pres_dist.memory.saved import Shard, rows_of
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import (
     NodeState,
     Pulled,
+    Tables,
 )
 from tests.support.gloo_world import GlooWorld, Worker
 from tests.support.store_rows import FIELDS, Layout, assert_same_rows
