@@ -147,12 +147,12 @@ def _steps(parts: Any, events: int, world: Any) -> None:
     for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):
         trainer.step.run(plan, pulled, number, 1, number)
         if number == warm - 1:
-            world.wait()
+            world.host_barrier()
             parts.clock.reset()
             if hasattr(parts.store, "traffic"):
                 parts.store.traffic.reset()
             wall, cpu = time.perf_counter(), time.process_time()
-    world.wait()
+    world.host_barrier()
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     traffic = getattr(parts.store, "traffic", None)
     volumes = list(vars(traffic).values()) if traffic is not None else []
