@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from pres_dist.bench.compared import Compared, Measure, Values
-from pres_dist.bench.statistics import estimate, t975
+from pres_dist.bench.estimates import estimate, t975
+from pres_dist.bench.read_reports import Compared, Measure, Values
 from pres_dist.errors import ConfigError
 from pres_dist.report.comparison import aligned
 
 WITHIN, SAME, UNKNOWN = "no difference beyond noise", "the same", "one run: noise unknown"
+_UNCHANGED = (WITHIN, SAME, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,6 @@ class Change:
     by: float
     half: float | None
     verdict: str
-
-    @property
-    def shown(self) -> bool:
-        """True for a main figure, or one that changed."""
-        return self.measure.main or self.verdict not in (WITHIN, SAME, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -75,32 +71,37 @@ def compare(before: Compared, after: Compared) -> Comparison:
             f"{before.path} and {after.path} have no point in common: "
             f"{_few(before)} in the one, {_few(after)} in the other"
         )
-    changes = [
-        change
-        for point in common
-        for figure in before.measures
-        if (change := _change(before, after, point, figure)) is not None
-    ]
     names = sorted(before.settings.keys() | after.settings.keys())
-    told = [(name, before.settings.get(name, "-"), after.settings.get(name, "-")) for name in names]
+    settings = [(n, before.settings.get(n, "-"), after.settings.get(n, "-")) for n in names]
     return Comparison(
         before,
         after,
-        changes,
-        [row for row in told if row[1] != row[2]],
+        [
+            _change(point, figure, measure, a[figure], b[figure])
+            for point in common
+            for a, b in [(before.points[point], after.points[point])]
+            for figure, measure in before.measures.items()
+            if a.get(figure) and b.get(figure)
+        ],
+        [row for row in settings if row[1] != row[2]],
         [name for name in before.points if name not in after.points],
         [name for name in after.points if name not in before.points],
     )
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """Format the comparison as lines of text."""
-    lines = [f"A: {comparison.before.path}", f"B: {comparison.after.path}", ""]
+    """Format the comparison as lines of text: main figures, and others that changed."""
     rows = [["point", "figure", "A", "B", "B against A", "verdict"]]
-    rows += [_row(change) for change in comparison.changes if change.shown]
-    lines += aligned(rows)
-    beyond = [c for c in comparison.changes if c.verdict not in (WITHIN, SAME, UNKNOWN)]
-    lines += ["", f"{len(beyond)} of {len(comparison.changes)} figures changed beyond noise"]
+    for change in comparison.changes:
+        if change.measure.main or change.verdict not in _UNCHANGED:
+            means = [
+                f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+                for value in (change.before, change.after)
+            ]
+            rows.append([change.point, change.figure, *means, _by(change), change.verdict])
+    beyond = sum(change.verdict not in _UNCHANGED for change in comparison.changes)
+    lines = [f"A: {comparison.before.path}", f"B: {comparison.after.path}", "", *aligned(rows), ""]
+    lines.append(f"{beyond} of {len(comparison.changes)} figures changed beyond noise")
     for title, names in (("A", comparison.only_before), ("B", comparison.only_after)):
         lines += [f"only in {title}: {name}" for name in names]
     if comparison.settings:
@@ -127,71 +128,47 @@ def welch(before: Sequence[float], after: Sequence[float]) -> tuple[float, float
     return difference, t975(freedom) * math.sqrt(total)
 
 
-def _change(before: Compared, after: Compared, point: str, figure: str) -> Change | None:
-    measure = before.measures[figure]
-    a, b = (side.points[point].get(figure, {}) for side in (before, after))
-    if not a or not b:
-        return None
-    by, half = _difference(a, b, measure)
-    means = fmean(a.values()), fmean(b.values())
-    verdict = _verdict(by, half, measure)
-    return Change(point, figure, measure, *means, by, half, verdict)
-
-
-def _difference(before: Values, after: Values, measure: Measure) -> tuple[float, float | None]:
-    """Return the difference of B from A: paired by seed if seeds cause the noise, else Welch's."""
-    as_ratio = _is_ratio(before, after, measure)
+def _change(point: str, figure: str, measure: Measure, before: Values, after: Values) -> Change:
+    # Figures with a zero have no logarithm, so their difference is taken.
+    as_ratio = measure.as_ratio and min(*before.values(), *after.values()) > 0
     a, b = (
         {key: math.log(v) if as_ratio else v for key, v in values.items()}
         for values in (before, after)
     )
+    half: float | None
+    # The noise of a paired figure comes from the seed, so that differences by seed have less.
     if measure.paired and a.keys() == b.keys():
         found = estimate(b[key] - a[key] for key in a)
         assert found is not None
-        return found.mean, found.half
-    return welch(list(a.values()), list(b.values()))
-
-
-def _is_ratio(before: Values, after: Values, measure: Measure) -> bool:
-    return measure.as_ratio and min(*before.values(), *after.values()) > 0
-
-
-def _verdict(by: float, half: float | None, measure: Measure) -> str:
+        by, half = found.mean, found.half
+    else:
+        by, half = welch(list(a.values()), list(b.values()))
     if by == 0 and not half:
-        return SAME
-    if half is None:
-        return UNKNOWN
-    if abs(by) <= half:
-        return WITHIN
-    if measure.better is None:
-        return "more" if by > 0 else "less"
-    return "better" if (by > 0) == (measure.better == "more") else "worse"
-
-
-def _row(change: Change) -> list[str]:
-    means = [_number(value) for value in (change.before, change.after)]
-    return [change.point, change.figure, *means, _by(change), change.verdict]
+        verdict = SAME
+    elif half is None:
+        verdict = UNKNOWN
+    elif abs(by) <= half:
+        verdict = WITHIN
+    elif measure.better is None:
+        verdict = "more" if by > 0 else "less"
+    else:
+        verdict = "better" if (by > 0) == (measure.better == "more") else "worse"
+    means = fmean(before.values()), fmean(after.values())
+    return Change(point, figure, measure, *means, by, half, verdict)
 
 
 def _by(change: Change) -> str:
     """Format the change: `1.92 x (1.85 to 1.99)`, or `+0.0021 (-0.0010 to +0.0052)`."""
-    ratio = change.measure.as_ratio and min(change.before, change.after) > 0
-    bounds = [] if change.half is None else [change.by - change.half, change.by + change.half]
-    if ratio:
-        told = [f"{_exp(value):.3f}" for value in (change.by, *bounds)]
+    values = [change.by]
+    if change.half is not None:
+        values += [change.by - change.half, change.by + change.half]
+    if change.measure.as_ratio and min(change.before, change.after) > 0:
+        # Two runs may give a uselessly wide interval, whose exponential would overflow.
+        told = [f"{math.exp(min(value, 700.0)):.3f}" for value in values]
         told[0] += " x"
     else:
-        told = [f"{value:+.4f}" for value in (change.by, *bounds)]
+        told = [f"{value:+.4f}" for value in values]
     return told[0] if len(told) == 1 else f"{told[0]} ({told[1]} to {told[2]})"
-
-
-def _exp(value: float) -> float:
-    """Return exp(value) without overflow: two runs may give a uselessly wide interval."""
-    return math.exp(min(value, 700.0))
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _few(report: Compared) -> str:

@@ -1,11 +1,17 @@
-"""Interface of a bench's run, as used by the ledger and the runner."""
+"""Runs of a bench: their identity across versions, and the command that starts them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
+from pres_dist.config.ineffective import idle_settings
+from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 
 
@@ -25,18 +31,32 @@ class Job(ABC):
 
     @property
     @abstractmethod
-    def identity(self) -> str:
-        """Identity of the computation and its setup: equal for jobs that are the same run."""
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Hash that identifies the run, stable across versions."""
-
-    @property
-    @abstractmethod
     def label(self) -> str:
         """Readable name of the run."""
+
+    @property
+    def distinguished_by(self) -> tuple[Any, ...]:
+        """What distinguishes runs of the same configuration, such as the number of workers."""
+        return ()
+
+    @cached_property
+    def identity(self) -> str:
+        """Identity of the computation and its setup: equal for jobs that are the same run."""
+        return self._with_setup(identity(self.config))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the run: of its setup, and of the settings that differ from `_usual`.
+
+        A setting that a later version adds therefore changes no fingerprint. In return, a run of
+        an earlier version may share the fingerprint of a different run.
+        """
+        text = self._with_setup(identity(self.config, exclude_usual=True))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _with_setup(self, computed: str) -> str:
+        more = self.distinguished_by
+        return json.dumps([computed, *more]) if more else computed
 
     @property
     def digest(self) -> str:
@@ -49,12 +69,7 @@ class Job(ABC):
         return f"{self.label}-{self.digest}"
 
     def arguments(self, file: Path, run_dir: Path) -> list[str]:
-        """Return the arguments of pres-dist that start the run.
-
-        Args:
-            file: configuration file of the run.
-            run_dir: a folder that does not exist yet.
-        """
+        """Return the arguments of pres-dist that start the run in a folder that does not exist."""
         return ["train", str(file), "--run-dir", str(run_dir)]
 
     def launcher(self, scratch: Path) -> list[str]:
@@ -69,3 +84,39 @@ class Job(ABC):
     def environment(self) -> Mapping[str, str]:
         """Default environment variables of the run; variables already set take precedence."""
         return {}
+
+
+def identity(config: RunConfig, exclude_usual: bool = False) -> str:
+    """Return the settings that have an effect as JSON, without the name and the preset.
+
+    Args:
+        config: configuration of the run.
+        exclude_usual: True to omit settings equal to `_usual`, so that a setting that a later
+            version adds changes nothing.
+    """
+    settings = config.model_dump(mode="json", exclude={"name", "preset"})
+    for name in idle_settings(config):
+        section, field = name.split(".")
+        settings[section].pop(field, None)
+    if exclude_usual:
+        for section, usual in _usual().items():
+            fields = settings.pop(section)
+            unusual = {name: fields[name] for name in fields if fields[name] != usual[name]}
+            settings |= {section: unusual} if unusual else {}
+    return json.dumps(settings, sort_keys=True)
+
+
+@cache
+def _usual() -> dict[str, dict[str, Any]]:
+    """Return the settings that fingerprints are relative to.
+
+    Defaults may change. These values must not, or the fingerprints of existing runs change.
+    """
+    fixed = {
+        "preset": "rates",
+        "model.aggregator": "last",
+        "training.learning_rate_scaling": "none",
+        "training.learning_rate_decay": "none",
+    }
+    config = load_config(None, [f"--{name}={fixed[name]}" for name in fixed])
+    return config.model_dump(mode="json", exclude={"name", "preset"})

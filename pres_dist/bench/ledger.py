@@ -10,17 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
 
-from pres_dist.bench.job import Job
-from pres_dist.bench.plan import identity
-from pres_dist.bench.records import Record, read_record
+from pres_dist.bench.job import Job, identity
+from pres_dist.bench.run_records import Attempt, Record, State, read_record
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.files import write_atomically
 from pres_dist.run_files import CHECKPOINTS, LATEST, REPORT, RESULTS
 
-State = Literal["done", "diverged", "failed", "begun", "new"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
 RUNS, TASKS = "runs", "tasks"
 
@@ -70,7 +67,8 @@ class Ledger:
 
     def record(self, task: Job) -> Record | None:
         """Return the results of a finished run and the cost of its attempts; None for any other."""
-        record = self._at_hand(task)
+        # A record from another sweep counts as this one's.
+        record = self._finished.get(task.identity) or self._known.get(task.fingerprint)
         if record is not None:
             return record
         state = self._state(task)
@@ -85,10 +83,6 @@ class Ledger:
             self._finished[task.identity] = record
         return record
 
-    def _at_hand(self, task: Job) -> Record | None:
-        """Return the cached record of a run, or its record from another sweep."""
-        return self._finished.get(task.identity) or self._known.get(task.fingerprint)
-
     def run_dir(self, task: Job) -> Path:
         """Return the run's folder, whose name may come from another method."""
         return self.folder / RUNS / self._key(task)
@@ -97,7 +91,7 @@ class Ledger:
         """Return the path of one of the run's files in the tasks folder."""
         return self.folder / TASKS / f"{self._key(task)}{suffix}"
 
-    def attempts(self, task: Job) -> list[dict[str, Any]]:
+    def attempts(self, task: Job) -> list[Attempt]:
         """Return the outcome and cost of each attempt at the run."""
         path = self.file(task, ".json")
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -106,22 +100,26 @@ class Ledger:
         """Add an attempt; if its process is killed, it keeps the outcome `begun` and no figures."""
         self._write_attempts(task, [*self.attempts(task), {"outcome": "begun"}])
 
-    def attempt_ended(self, task: Job, outcome: State, **figures: Any) -> None:
+    def attempt_ended(
+        self, task: Job, outcome: State, *, returncode: int, seconds: float, cpu_seconds: float
+    ) -> None:
         """Record the outcome and cost of the newest attempt."""
-        done = {"outcome": outcome, **figures}
-        self._write_attempts(task, [*self.attempts(task)[:-1], done])
+        ended: Attempt = {
+            "outcome": outcome,
+            "returncode": returncode,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+        }
+        self._write_attempts(task, [*self.attempts(task)[:-1], ended])
 
-    def _write_attempts(self, task: Job, attempts: list[dict[str, Any]]) -> None:
+    def _write_attempts(self, task: Job, attempts: list[Attempt]) -> None:
         write_atomically(self.file(task, ".json"), json.dumps(attempts, indent=1) + "\n")
 
     def command(self, task: Job) -> list[str]:
         """Prepare the run's folder; return the arguments of pres-dist that start or resume it."""
         run_dir = self.run_dir(task)
-        if (
-            task.resumes
-            and self.state(task) == "begun"
-            and (run_dir / CHECKPOINTS / LATEST).exists()
-        ):
+        saved = (run_dir / CHECKPOINTS / LATEST).exists()
+        if task.resumes and saved and self.state(task) == "begun":
             return ["resume", str(run_dir)]
         shutil.rmtree(run_dir, ignore_errors=True)
         for suffix in (".json", ".log"):

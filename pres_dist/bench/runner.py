@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from pres_dist.bench.job import Job
-from pres_dist.bench.ledger import FINISHED, Ledger, State
+from pres_dist.bench.ledger import FINISHED, Ledger
+from pres_dist.bench.run_records import State
 from pres_dist.exit_codes import DIVERGED
 
 Tell = Callable[[Job, str], None]
@@ -72,28 +72,22 @@ class Runner:
             self._stop()
 
     def _start(self, task: Job) -> None:
-        if self._ledger.state(task) in FINISHED:
+        ledger = self._ledger
+        if ledger.state(task) in FINISHED:
             return
         with ExitStack() as stack:
-            lock = stack.enter_context(self._ledger.claimed(task))
+            lock = stack.enter_context(ledger.claimed(task))
             if lock is None:
                 self._tell(task, "busy in another process")
                 return
-            arguments = self._ledger.command(task)
-            self._ledger.attempt_begins(task)
-            scratch = stack.enter_context(self._ledger.scratch())
-            process = self._spawn(task, arguments, lock, scratch)
-            self._children.append(_Child(task, process, time.monotonic(), stack.pop_all()))
-        self._tell(task, "resumed" if arguments[0] == "resume" else "started")
-
-    def _spawn(
-        self, task: Job, arguments: list[str], lock: int, scratch: Path
-    ) -> subprocess.Popen[bytes]:
-        interpreter, *module = self._program
-        nice = ["nice", "-n", str(self._nice)] if self._nice else []
-        threads = str(max(task.config.training.num_threads, 1))
-        with self._ledger.file(task, ".log").open("ab") as log:
-            return subprocess.Popen(
+            arguments = ledger.command(task)
+            ledger.attempt_begins(task)
+            scratch = stack.enter_context(ledger.scratch())
+            log = stack.enter_context(ledger.file(task, ".log").open("ab"))
+            interpreter, *module = self._program
+            nice = ["nice", "-n", str(self._nice)] if self._nice else []
+            threads = str(max(task.config.training.num_threads, 1))
+            process = subprocess.Popen(
                 [*nice, interpreter, *task.launcher(scratch), *module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -102,6 +96,8 @@ class Runner:
                 pass_fds=[lock],
                 start_new_session=True,
             )
+            self._children.append(_Child(task, process, time.monotonic(), stack.pop_all()))
+        self._tell(task, "resumed" if arguments[0] == "resume" else "started")
 
     def _reap(self, interrupted: bool = False) -> None:
         """Record the outcomes of the children that have exited."""
@@ -112,7 +108,9 @@ class Runner:
             self._children.remove(child)
             # Keeps Popen from waiting for the process again.
             child.process.returncode = os.waitstatus_to_exitcode(status)
-            outcome = _outcome(child.process.returncode, interrupted)
+            ended: dict[int, State] = {0: "done", DIVERGED: "diverged"}
+            stopped: State = "begun" if interrupted else "failed"
+            outcome = ended.get(child.process.returncode, stopped)
             self._ledger.attempt_ended(
                 child.task,
                 outcome,
@@ -141,9 +139,34 @@ class Runner:
             os.killpg(child.process.pid, number)
 
 
-def _outcome(returncode: int, interrupted: bool) -> State:
-    if returncode == 0:
-        return "done"
-    if returncode == DIVERGED:
-        return "diverged"
-    return "begun" if interrupted else "failed"
+class Watch:
+    """Progress of a bench in words.
+
+    Args:
+        ledger: folder of the bench.
+        jobs: returns the runs known so far.
+        show: receives a line whenever a run starts or ends.
+    """
+
+    def __init__(
+        self, ledger: Ledger, jobs: Callable[[], Iterable[Job]], show: Callable[[str], None]
+    ) -> None:
+        self._ledger, self._jobs, self._show = ledger, jobs, show
+        self._started = time.monotonic()
+
+    def __call__(self, job: Job, event: str) -> None:
+        """Describe a run that started or ended; runs of one computation count once."""
+        unique = {one.identity: one for one in self._jobs()}
+        done = sum(self._ledger.state(one) in FINISHED for one in unique.values())
+        spent = time.monotonic() - self._started
+        line = f"[{done}/{len(unique)} {spent:,.0f} s] {job.label}: {event}"
+        if event == "failed":
+            line += f", see {self._ledger.file(job, '.log')}"
+        record = self._ledger.record(job)
+        if record is not None and record["test"]["ap"] is not None:
+            line += f", test AP {record['test']['ap']:.4f}"
+        self._show(line)
+
+    def all_finished(self) -> bool:
+        """Return True if all runs are finished."""
+        return all(self._ledger.state(job) in FINISHED for job in self._jobs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,25 +32,31 @@ def main(argv: list[str]) -> int:
     options = parse("bench batch-size", BatchSizeOptions, argv)
 
     from pres_dist.bench.ledger import Ledger
-    from pres_dist.bench.load import load_sweep
-    from pres_dist.bench.report import known_runs, write_reports
-    from pres_dist.bench.runner import Runner
-    from pres_dist.bench.sweep import parse_only, run_sweep
-    from pres_dist.bench.watch import Watch, list_runs
+    from pres_dist.bench.runner import Runner, Watch
+    from pres_dist.bench.sweep_file import load_sweep
+    from pres_dist.bench.sweep_report import known_runs, write_reports
+    from pres_dist.bench.sweep_runs import (
+        listed,
+        parse_only,
+        run_sweep,
+        runs_so_far,
+        untuned_cells,
+    )
 
     sweep = load_sweep(options.sweep)
     only = parse_only(sweep, options.only)
     known = known_runs(options.known)
     ledger = Ledger(options.out or Path("runs") / f"bench-{sweep.config.name}", known)
     if options.dry_run:
-        list_runs(sweep, ledger, only)
+        print("\n".join(listed(sweep, ledger, only)))
         return 0
     ledger.create()
-    watch = Watch(sweep, ledger, only)
+    watch = Watch(ledger, lambda: runs_so_far(sweep, ledger, only), partial(print, flush=True))
     try:
         if not options.report_only:
             run_sweep(sweep, ledger, Runner(ledger, options.jobs, options.nice, watch), only)
     finally:
         for path in write_reports(sweep, ledger):
             print(f"report: {path}")
-    return 0 if options.report_only or watch.all_finished() else UNFINISHED
+    finished = watch.all_finished() and not untuned_cells(sweep, ledger, only)
+    return 0 if options.report_only or finished else UNFINISHED

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     options = parse("bench compare", CompareOptions, argv)
 
     from pres_dist.bench.compare import compare, comparison_lines
-    from pres_dist.bench.compared import read_compared
+    from pres_dist.bench.read_reports import read_compared
 
     changes = compare(read_compared(options.before), read_compared(options.after))
     print("\n".join(comparison_lines(changes)))

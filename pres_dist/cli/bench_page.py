@@ -23,8 +23,8 @@ def main(argv: list[str]) -> int:
     """Write the page of a scaling bench again, from its report.json."""
     options = parse("bench page", PageOptions, argv)
 
-    from pres_dist.bench.compared import read_scaling
-    from pres_dist.bench.scaling.page import write_scaling_page
+    from pres_dist.bench.read_reports import read_scaling
+    from pres_dist.bench.scaling.scaling_page import write_scaling_page
 
     report, out = read_scaling(options.report), options.out
     if not out.absolute().parent.is_dir():

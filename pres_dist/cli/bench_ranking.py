@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     """Measure hit@10 and MRR of runs over one stream, beside baselines."""
     options = parse("bench ranking", RankingOptions, argv)
 
-    from pres_dist.bench.ranking import rank_runs
+    from pres_dist.bench.destination_ranks import rank_runs
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.files import write_atomically
     from pres_dist.report.comparison import aligned

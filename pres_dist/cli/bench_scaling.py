@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from pres_dist.bench.scaling.config import Launcher, Mode, Positive, ScalingConfig
+from pres_dist.bench.scaling.scaling_config import Launcher, Mode, Positive, ScalingConfig
 from pres_dist.cli.options import (
     Argument,
     BenchOptions,
@@ -50,11 +51,10 @@ def main(argv: list[str]) -> int:
     """Measure speed, efficiency and accuracy by number of workers."""
     options, settings = parse_with_settings("bench scaling", ScalingOptions, argv)
 
-    from pres_dist.bench.ledger import FINISHED, Ledger
-    from pres_dist.bench.runner import Runner
-    from pres_dist.bench.scaling.plan import ScalingPlan
-    from pres_dist.bench.scaling.report import write_scaling_reports
-    from pres_dist.bench.watch import list_jobs, tell_jobs
+    from pres_dist.bench.ledger import Ledger
+    from pres_dist.bench.runner import Runner, Watch
+    from pres_dist.bench.scaling.scaling_report import write_scaling_reports
+    from pres_dist.bench.scaling.scaling_spec import ScalingSpec
 
     if "ray" in options.launcher:
         require_ray()
@@ -67,19 +67,20 @@ def main(argv: list[str]) -> int:
         targets=options.targets,
         references=options.reference,
     )
-    plan = ScalingPlan(asked, options.config, settings)
-    runs = list(plan.runs())
-    ledger = Ledger(options.out or Path("runs") / f"scaling-{plan.base.name}")
+    spec = ScalingSpec(asked, options.config, settings)
+    runs = list(spec.runs())
+    ledger = Ledger(options.out or Path("runs") / f"scaling-{spec.base.name}")
     if options.dry_run:
-        list_jobs(runs, ledger)
+        for run in runs:
+            print(f"{ledger.state(run):<9}{run.label}")
         return 0
     ledger.create()
+    watch = Watch(ledger, lambda: runs, partial(print, flush=True))
     try:
         if not options.report_only:
             # One at a time: two runs would compete for the cores.
-            Runner(ledger, 1, options.nice, tell_jobs(runs, ledger)).run(runs)
+            Runner(ledger, 1, options.nice, watch).run(runs)
     finally:
-        for path in write_scaling_reports(plan, ledger):
+        for path in write_scaling_reports(spec, ledger):
             print(f"report: {path}")
-    finished = all(ledger.state(run) in FINISHED for run in runs)
-    return 0 if options.report_only or finished else UNFINISHED
+    return 0 if options.report_only or watch.all_finished() else UNFINISHED

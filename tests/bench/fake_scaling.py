@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pres_dist.bench.ledger import Ledger
-from pres_dist.bench.scaling.config import ScalingConfig
-from pres_dist.bench.scaling.plan import ScalingPlan, ScalingRun
+from pres_dist.bench.scaling.scaling_config import ScalingConfig
+from pres_dist.bench.scaling.scaling_spec import ScalingRun, ScalingSpec
 
 EVENTS, EPOCHS = 48_000, 3
 STAGES = ("sample", "pull", "compute", "push", "all_reduce", "wait")
@@ -51,10 +51,10 @@ class World:
         return EVENTS * each * 1e-6 * by_batch * self.noise(run)
 
 
-def make_plan(folder: Path, *overrides: str, **asked: Any) -> ScalingPlan:
+def make_plan(folder: Path, *overrides: str, **asked: Any) -> ScalingSpec:
     path = folder / "made-up.yaml"
     path.write_text(CONFIG)
-    return ScalingPlan(ScalingConfig(**asked), path, overrides)
+    return ScalingSpec(ScalingConfig(**asked), path, overrides)
 
 
 def make_ledger(folder: Path) -> Ledger:
@@ -63,7 +63,7 @@ def make_ledger(folder: Path) -> Ledger:
     return ledger
 
 
-def play(plan: ScalingPlan, ledger: Ledger, world: World) -> None:
+def play(plan: ScalingSpec, ledger: Ledger, world: World) -> None:
     """Leave every run of a plan as if it had been run."""
     for run in plan.runs():
         play_run(run, ledger, world)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pres_dist.bench.cells import BySeed
 from pres_dist.bench.ledger import Ledger
-from pres_dist.bench.load import load_sweep
-from pres_dist.bench.plan import Sweep, Task
 from pres_dist.bench.runner import Runner, Tell
+from pres_dist.bench.sweep_cells import BySeed
+from pres_dist.bench.sweep_file import load_sweep
+from pres_dist.bench.sweep_spec import SweepRun, SweepSpec
 
 SWEEP = """
 name: small
@@ -55,7 +55,7 @@ metrics = {"ap": 0.9, "auc": 0.9, "mrr": 0.5}
 another hangs (`waits`)."""
 
 
-def small_sweep(folder: Path, text: str = SWEEP) -> Sweep:
+def small_sweep(folder: Path, text: str = SWEEP) -> SweepSpec:
     path = folder / "sweep.yaml"
     path.write_text(text, encoding="utf-8")
     return load_sweep(path)
@@ -71,7 +71,7 @@ def fake_program(folder: Path, behavior: str = "{}") -> list[str]:
 class Told(list[tuple[str, str]]):
     """Collects what a runner tells."""
 
-    def __call__(self, task: Task, event: str) -> None:
+    def __call__(self, task: SweepRun, event: str) -> None:
         self.append((task.label, event))
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.cells import (
-    Results,
+from pres_dist.bench.estimates import Estimate, estimate, t975
+from pres_dist.bench.sweep_cells import (
+    CellResults,
     cell_results,
     paired_difference,
     verdict,
 )
-from pres_dist.bench.goals import goal_lines, tolerated
-from pres_dist.bench.markdown import accuracy, markdown
-from pres_dist.bench.plan import Cell, Sweep
-from pres_dist.bench.statistics import Estimate, estimate, t975
-from pres_dist.bench.sweep import Outcome
+from pres_dist.bench.sweep_goals import goal_lines, tolerated
+from pres_dist.bench.sweep_markdown import accuracy, markdown
+from pres_dist.bench.sweep_runs import Outcome
+from pres_dist.bench.sweep_spec import Cell, SweepSpec
 from tests.bench.fake_sweep import SWEEP, by_seed, record, small_sweep
 
 APS = {
@@ -34,12 +34,14 @@ APS = {
 }
 
 
-def outcomes(sweep: Sweep, aps: Mapping[tuple[str, int, str], tuple[float, ...]]) -> list[Outcome]:
+def outcomes(
+    sweep: SweepSpec, aps: Mapping[tuple[str, int, str], tuple[float, ...]]
+) -> list[Outcome]:
     rows = []
     for cell in sweep.cells:
         values = aps.get((cell.stream, cell.batch_size, cell.method), ())
         for seed in sweep.config.seeds:
-            task = sweep.task(cell, seed, ())
+            task = sweep.run(cell, seed, ())
             there = seed < len(values)
             known = record(values[seed]) if there else None
             rows.append(Outcome(task, "done" if there else "new", known, True))
@@ -47,12 +49,12 @@ def outcomes(sweep: Sweep, aps: Mapping[tuple[str, int, str], tuple[float, ...]]
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
+def sweep(tmp_path: Path) -> SweepSpec:
     return small_sweep(tmp_path, SWEEP + "targets: [0.93, 0, -0.01, 0.99]\ngoal_batch: 400\n")
 
 
 @pytest.fixture
-def results(sweep: Sweep) -> Results:
+def results(sweep: SweepSpec) -> CellResults:
     return cell_results(sweep, outcomes(sweep, APS))
 
 
@@ -89,7 +91,7 @@ def test_verdicts(mean: float, half: float | None, words: str) -> None:
     assert verdict(Estimate(mean, half, 3), False, True) == "better: the other diverged"
 
 
-def test_a_cell_holds_the_means_of_its_runs(results: Results) -> None:
+def test_a_cell_holds_the_means_of_its_runs(results: CellResults) -> None:
     cell = results[Cell("a", 400, "full")]
     assert (cell.planned, cell.done, cell.diverged, cell.failed) == (2, 2, 0, 0)
     assert cell.ap == pytest.approx(0.951)
@@ -103,7 +105,7 @@ def test_a_cell_holds_the_means_of_its_runs(results: Results) -> None:
     assert Cell("b", 1600, "full") not in results
 
 
-def test_times_to_targets(results: Results) -> None:
+def test_times_to_targets(results: CellResults) -> None:
     cell = results[Cell("a", 100, "none")]
     # Validation AP 0.90, 0.94, 0.96 after 10, 20, 30 CPU seconds; the base reaches 0.96.
     means = {name: value and value.mean for name, value in cell.time_to.items()}
@@ -111,7 +113,7 @@ def test_times_to_targets(results: Results) -> None:
     assert cell.reached == {"0.93": 2, "base": 2, "base-0.01": 2, "0.99": 0}
 
 
-def test_the_largest_batch_within_tolerance(sweep: Sweep, results: Results) -> None:
+def test_the_largest_batch_within_tolerance(sweep: SweepSpec, results: CellResults) -> None:
     found = {(row.stream, row.method): row.batches for row in tolerated(sweep, results)}
     assert found == {
         # none: 0.951, 0.949, 0.931; full: 0.952, 0.951, 0.949, of which the last is 0.003 less.
@@ -123,7 +125,7 @@ def test_the_largest_batch_within_tolerance(sweep: Sweep, results: Results) -> N
     }
 
 
-def test_goals(sweep: Sweep, results: Results) -> None:
+def test_goals(sweep: SweepSpec, results: CellResults) -> None:
     growth, at_least = goal_lines(sweep, results)
     assert "on 1 of 2 streams (a)" in growth
     assert "not measured" not in growth
@@ -133,7 +135,7 @@ def test_goals(sweep: Sweep, results: Results) -> None:
     assert "on 0 of 1 streams; not measured: a (1,600)" in goal_lines(sweep, fewer)[0]
 
 
-def test_a_seed_that_diverged_is_no_accuracy(sweep: Sweep) -> None:
+def test_a_seed_that_diverged_is_no_accuracy(sweep: SweepSpec) -> None:
     rows = outcomes(sweep, APS)
     cell = Cell("a", 400, "full")
     rows = [
@@ -149,7 +151,7 @@ def test_a_seed_that_diverged_is_no_accuracy(sweep: Sweep) -> None:
     assert tolerated(sweep, results)[1].of_own_base == 1600
 
 
-def test_the_tables(sweep: Sweep, results: Results) -> None:
+def test_the_tables(sweep: SweepSpec, results: CellResults) -> None:
     page = markdown(sweep, results)
     row = next(line for line in page.splitlines() if line.startswith("| 400 |"))
     assert "0.9490 ± 0.0000 (MRR 0.9490 ± 0.0000)" in row

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.cells import cell_results
 from pres_dist.bench.compare import Change, Comparison, compare, welch
-from pres_dist.bench.compared import read_compared
-from pres_dist.bench.report import report_content
-from pres_dist.bench.scaling.plan import ScalingRun
-from pres_dist.bench.scaling.report import write_scaling_reports
-from pres_dist.bench.sweep import Outcome
+from pres_dist.bench.read_reports import read_compared
+from pres_dist.bench.scaling.scaling_report import write_scaling_reports
+from pres_dist.bench.scaling.scaling_spec import ScalingRun
+from pres_dist.bench.sweep_cells import cell_results
+from pres_dist.bench.sweep_report import report_content
+from pres_dist.bench.sweep_runs import Outcome
 from pres_dist.cli.main import main
 from tests.bench.fake_scaling import World, make_ledger, make_plan, play
 from tests.bench.fake_sweep import SWEEP, record, small_sweep
@@ -119,7 +119,7 @@ def sweep_report(folder: Path, shift: float) -> Path:
         Outcome(task, "done", record(0.9 + shift * (1 + seed / 10) + seed / 10), True)
         for cell in sweep.cells
         for seed in (0, 1)
-        for task in [sweep.task(cell, seed, ())]
+        for task in [sweep.run(cell, seed, ())]
     ]
     content = report_content(sweep, rows, cell_results(sweep, rows))
     (folder / "report.json").write_text(json.dumps(content))

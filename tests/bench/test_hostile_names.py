@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pres_dist.bench.ledger import Ledger
-from pres_dist.bench.report import write_reports
-from pres_dist.bench.scaling.report import write_scaling_reports
-from pres_dist.bench.sweep import first_tasks
+from pres_dist.bench.scaling.scaling_report import write_scaling_reports
+from pres_dist.bench.sweep_report import write_reports
+from pres_dist.bench.sweep_runs import first_runs
 from pres_dist.cli.main import main
 from pres_dist.cli.recommend import _print_table
 from pres_dist.errors import ConfigError
@@ -38,7 +38,7 @@ def test_a_sweep(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a name takes letters"):
         small_sweep(tmp_path, SWEEP.replace("full: {}", f"{hostile}: {{}}"))
     sweep = small_sweep(tmp_path, SWEEP.replace("{stream: a}", f"{{stream: {hostile}}}"))
-    known = {task.fingerprint: record(0.9) for task in first_tasks(sweep, {})}
+    known = {task.fingerprint: record(0.9) for task in first_runs(sweep, {})}
     ledger = Ledger(tmp_path / "out", known)
     ledger.create()
     write_reports(sweep, ledger)

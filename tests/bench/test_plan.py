@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.load import load_sweep
-from pres_dist.bench.plan import Cell
-from pres_dist.bench.sweep import first_tasks, other_tasks, parse_only
-from pres_dist.bench.tuning import choose
+from pres_dist.bench.sweep_file import load_sweep
+from pres_dist.bench.sweep_runs import choose, first_runs, other_runs, parse_only
+from pres_dist.bench.sweep_spec import Cell
 from pres_dist.errors import ConfigError
 from tests.bench.fake_sweep import SWEEP, make_ledger, small_sweep
 
@@ -53,7 +52,7 @@ def test_mistakes_are_told_before_anything_runs(
 
 def test_runs_go_seed_by_seed_and_cheap_ones_first(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path, SWEEP.replace("full: {}", "full: {training: {epochs: 4}}"))
-    tasks = first_tasks(sweep, {}) + other_tasks(sweep, choose(sweep, make_ledger(tmp_path)), {})
+    tasks = first_runs(sweep, {}) + other_runs(sweep, choose(sweep, make_ledger(tmp_path)), {})
     assert [task.seed for task in tasks] == [0] * 12 + [1] * 12
     assert len({task.digest for task in tasks}) == 24
     first = [(task.cell.method, task.cell.batch_size) for task in tasks[:12]]
@@ -68,13 +67,13 @@ def test_a_key_tells_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
     )
     sweep = small_sweep(tmp_path, text)
     none, same, other = (
-        sweep.task(Cell("a", 100, method), 0, ()) for method in ("none", "same", "other")
+        sweep.run(Cell("a", 100, method), 0, ()) for method in ("none", "same", "other")
     )
     # Without prediction there is no clock.
     assert none.digest == same.digest != other.digest
     assert none.identity == same.identity != other.identity
     assert none.label != same.label
-    assert sweep.task(Cell("a", 100, "none"), 1, ()).digest != none.digest
+    assert sweep.run(Cell("a", 100, "none"), 1, ()).digest != none.digest
 
 
 @pytest.mark.parametrize(
@@ -85,15 +84,15 @@ def test_epochs_grow_until_optimizer_steps_are_equal(
 ) -> None:
     method = f"full: {{preset: none, equal_steps_to: 100, max_epochs: {most}}}"
     sweep = small_sweep(tmp_path, SWEEP.replace("full: {}", method))
-    assert sweep.task(Cell("a", batch, "full"), 0, ()).config.training.epochs == epochs
+    assert sweep.run(Cell("a", batch, "full"), 0, ()).config.training.epochs == epochs
 
 
 def test_a_filter_takes_the_values_of_the_sweep(tmp_path: Path) -> None:
     sweep = small_sweep(tmp_path)
     only = parse_only(sweep, ["stream=a,method=none", "batch_size=100", "batch_size=400"])
-    cells = {task.cell for task in first_tasks(sweep, only)}
+    cells = {task.cell for task in first_runs(sweep, only)}
     assert cells == {Cell("a", 100, "none"), Cell("a", 400, "none")}
-    assert first_tasks(sweep, parse_only(sweep, ["seed=1"])) == []
+    assert first_runs(sweep, parse_only(sweep, ["seed=1"])) == []
     for text, problem in (("batch=1", "--only takes"), ("method=x", "method must be one of none")):
         with pytest.raises(ConfigError, match=problem):
             parse_only(sweep, [text])
@@ -102,6 +101,6 @@ def test_a_filter_takes_the_values_of_the_sweep(tmp_path: Path) -> None:
 def test_a_preset_is_laid_where_it_is_named(tmp_path: Path) -> None:
     text = SWEEP.replace("full: {}", "full: {preset: paper, pres: {gate: kalman}}")
     sweep = small_sweep(tmp_path, text.replace("base: {", "base: {pres: {clock: log}, "))
-    none, full = (sweep.task(Cell("a", 100, name), 0, ()).config.pres for name in sweep.methods)
+    none, full = (sweep.run(Cell("a", 100, name), 0, ()).config.pres for name in sweep.methods)
     assert (none.clock, none.components) == ("log", 1)
     assert (full.clock, full.components, full.gate) == ("time", 2, "kalman")

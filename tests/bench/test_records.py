@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.records import mean_of_epochs, read_record, time_to
+from pres_dist.bench.run_records import mean_of_epochs, read_record, time_to
 
 
 def epoch(number: int, ap: float, events_per_second: float) -> dict[str, object]:

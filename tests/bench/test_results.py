@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.compared import read_scaling
 from pres_dist.bench.ledger import Ledger
-from pres_dist.bench.load import load_sweep
-from pres_dist.bench.report import known_runs
-from pres_dist.bench.sweep import first_tasks
+from pres_dist.bench.read_reports import read_scaling
+from pres_dist.bench.sweep_file import load_sweep
+from pres_dist.bench.sweep_report import known_runs
+from pres_dist.bench.sweep_runs import first_runs
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
@@ -29,5 +29,5 @@ def test_the_kept_scaling_reports_can_be_read(name: str) -> None:
 def test_the_runs_of_the_first_seed_are_known(path: Path, tmp_path: Path) -> None:
     sweep = load_sweep(ROOT / "configs" / "bench" / f"{path.stem}.yaml")
     ledger = Ledger(tmp_path, known_runs([path]))
-    tasks = first_tasks(sweep, {})
+    tasks = first_runs(sweep, {})
     assert [task.key for task in tasks if ledger.state(task) != "done"] == []

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.plan import Cell, Task
-from pres_dist.bench.sweep import first_tasks, run_sweep
-from pres_dist.bench.tuning import choose
+from pres_dist.bench.sweep_runs import choose, first_runs, run_sweep
+from pres_dist.bench.sweep_spec import Cell, SweepRun
 from tests.bench.fake_sweep import SWEEP, Told, fake_program, make_ledger, make_runner, small_sweep
 
 
@@ -19,7 +18,7 @@ def test_a_sweep_goes_on_after_failures_and_is_taken_up_again(tmp_path: Path) ->
     only = {"stream": ["a"], "seed": ["0"]}
     program = fake_program(tmp_path, '{"b1600-none": 2, "b1600-full": 3}')
     run_sweep(sweep, ledger, make_runner(ledger, program, told), only)
-    states = {task.label: ledger.state(task) for task in first_tasks(sweep, only)}
+    states = {task.label: ledger.state(task) for task in first_runs(sweep, only)}
     assert states["a-b1600-none-s0"] == "failed"
     assert states["a-b1600-full-s0"] == "diverged"
     assert list(states.values()).count("done") == 4
@@ -36,7 +35,7 @@ def test_a_finished_run_that_cannot_be_read_is_run_again(tmp_path: Path, name: s
     only = {"stream": ["a"], "seed": ["0"]}
     program = fake_program(tmp_path)
     run_sweep(sweep, ledger, make_runner(ledger, program, told), only)
-    task = sweep.task(Cell("a", 100, "none"), 0, ())
+    task = sweep.run(Cell("a", 100, "none"), 0, ())
     (ledger.run_dir(task) / name).write_text("damaged\n")
     told.clear()
     ledger = make_ledger(tmp_path)
@@ -47,10 +46,10 @@ def test_a_finished_run_that_cannot_be_read_is_run_again(tmp_path: Path, name: s
 
 def test_an_interrupt_ends_the_children_and_the_run_goes_on_later(tmp_path: Path) -> None:
     sweep, ledger = small_sweep(tmp_path), make_ledger(tmp_path)
-    task = sweep.task(Cell("a", 100, "none"), 0, ())
-    other = sweep.task(Cell("a", 400, "none"), 0, ())
+    task = sweep.run(Cell("a", 100, "none"), 0, ())
+    other = sweep.run(Cell("a", 400, "none"), 0, ())
 
-    def interrupt(_: Task, event: str) -> None:
+    def interrupt(_: SweepRun, event: str) -> None:
         if event == "done":
             raise KeyboardInterrupt
 
@@ -80,14 +79,14 @@ def test_what_two_methods_have_in_common_is_run_once(tmp_path: Path) -> None:
     program = fake_program(tmp_path)
     run_sweep(sweep, ledger, make_runner(ledger, program, told), {"stream": ["a"], "seed": ["0"]})
     assert len(told) == 2 * 3
-    same = sweep.task(Cell("a", 100, "same"), 0, ())
+    same = sweep.run(Cell("a", 100, "same"), 0, ())
     assert ledger.state(same) == "done"
     assert ledger.run_dir(same).name.startswith("a-b100-none-s0")
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
     sweep, ledger, told = small_sweep(tmp_path), make_ledger(tmp_path), Told()
-    task = sweep.task(Cell("a", 100, "none"), 0, ())
+    task = sweep.run(Cell("a", 100, "none"), 0, ())
     with ledger.claimed(task) as lock:
         assert lock is not None
         make_runner(ledger, fake_program(tmp_path), told).run([task])
@@ -98,7 +97,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
 def test_a_run_of_another_default_does_not_count_and_stays(tmp_path: Path) -> None:
     """The digest knows only what differs from a default, which a later version may change."""
     sweep, ledger, told = small_sweep(tmp_path), make_ledger(tmp_path), Told()
-    task = sweep.task(Cell("a", 100, "none"), 0, ())
+    task = sweep.run(Cell("a", 100, "none"), 0, ())
     make_runner(ledger, fake_program(tmp_path), told).run([task])
     (path,) = (tmp_path / "out" / "tasks").glob("*.yaml")
     path.write_text(path.read_text().replace("num_layers: 1", "num_layers: 2"))
@@ -122,10 +121,10 @@ def test_tuning_takes_the_best_by_validation_of_the_first_seed(
     runner = make_runner(ledger, fake_program(tmp_path), told)
     cells = [Cell("a", 100, "none"), Cell("a", 400, "none")]
     assert [choose(sweep, ledger)[cell] for cell in cells] == [None, None]
-    runner.run(first_tasks(sweep, only))
+    runner.run(first_runs(sweep, only))
     aps = {(100, 1): 0.90, (100, 2): 0.89, (400, 1): 0.80, (400, 2): 0.85}
     for (batch, epochs), ap in aps.items():
-        task = sweep.task(Cell("a", batch, "none"), 0, (("training.epochs", epochs),))
+        task = sweep.run(Cell("a", batch, "none"), 0, (("training.epochs", epochs),))
         path = ledger.run_dir(task) / "results.json"
         path.write_text(json.dumps({"validation": {"ap": ap}, "best_epoch": 1}))
     choices = choose(sweep, make_ledger(tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pres_dist.bench import runner
-from pres_dist.bench.scaling.schema import Run, ScalingReport
+from pres_dist.bench.scaling.report_schema import Run, ScalingReport
 from pres_dist.cli.main import main
 from pres_dist.events.synthesize import SynthesizeConfig, synthesize
 

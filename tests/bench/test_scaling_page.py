@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.scaling.figures import scaling_figures
-from pres_dist.bench.scaling.report import scaling_report, write_scaling_reports
-from pres_dist.bench.scaling.schema import ScalingReport
+from pres_dist.bench.scaling.report_schema import ScalingReport
+from pres_dist.bench.scaling.scaling_figures import scaling_figures
+from pres_dist.bench.scaling.scaling_report import scaling_report, write_scaling_reports
 from pres_dist.cli.main import main
 from tests.bench.fake_scaling import World, fail_run, make_ledger, make_plan, play_run
 from tests.support.browser import CHROMIUM, look

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.bench.scaling.plan import Setup
+from pres_dist.bench.scaling.scaling_spec import Setup
 from pres_dist.cli.main import main
 from tests.bench.fake_scaling import CONFIG, World, make_ledger, make_plan, play_run
 

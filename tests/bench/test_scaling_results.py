@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pres_dist.bench.scaling.measure import QUANTITIES
-from pres_dist.bench.scaling.report import scaling_report, write_scaling_reports
-from pres_dist.bench.scaling.schema import Fit, Point, ScalingReport
+from pres_dist.bench.scaling.report_schema import Fit, Point, ScalingReport
+from pres_dist.bench.scaling.run_figures import QUANTITIES
+from pres_dist.bench.scaling.scaling_report import scaling_report, write_scaling_reports
 from tests.bench.fake_scaling import EVENTS, World, fail_run, make_ledger, make_plan, play, play_run
 
 DOCS = Path(__file__).parents[2] / "docs" / "scaling.md"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pres_dist.bench import ranking
-from pres_dist.bench.ranking import CandidateSets, rank_run
+from pres_dist.bench import destination_ranks as ranking
+from pres_dist.bench.destination_ranks import CandidateSets, rank_run
 from pres_dist.cli.main import main
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.run import Run

@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
-from pres_dist.records import EpochRecord
+from pres_dist.records import EpochRecord, Metrics
 from pres_dist.report.figures import prediction_ratio
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.run_files import ENVIRONMENT, METRICS, RESULTS
 
-Record = dict[str, Any]
+State = Literal["done", "diverged", "failed", "begun", "new"]
 METRIC_NAMES = ("ap", "auc", "mrr")
 EPOCH_FIELDS = (
-    "loss",
-    "gate",
-    "coherence",
-    "events_per_second",
-    "events_per_cpu_second",
-    "pending_events_mean",
-    "pending_share",
-    "prediction_error",
-    "persistence_error",
+    *("loss", "gate", "coherence", "events_per_second", "events_per_cpu_second"),
+    *("pending_events_mean", "pending_share", "prediction_error", "persistence_error"),
 )
 
 
-def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]) -> Record:
+class _Outcome(TypedDict):
+    outcome: State
+
+
+class Attempt(_Outcome, total=False):
+    """One attempt at a run; without figures if its process was killed."""
+
+    returncode: int
+    seconds: float
+    cpu_seconds: float
+
+
+class Record(TypedDict):
+    """Figures of a finished run, as reports keep them; figures that it does not have are None."""
+
+    state: State
+    run: str
+    validation: dict[str, float | None]
+    test: dict[str, float | None]
+    best_epoch: int | None
+    seconds: float | None
+    cpu_seconds: float | None
+    attempts: int
+    optimizer_steps: int | None
+    epochs: list[dict[str, Any]]
+    date: str | None
+    git_commit: str | None
+
+
+def read_record(run_dir: Path, state: State, attempts: Sequence[Attempt]) -> Record:
     """Return the data of a finished run for reports and tables.
 
     Args:
@@ -39,9 +61,14 @@ def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]
         DataError, ValueError: metrics.jsonl or another file of the run is damaged.
     """
     records = read_metrics(run_dir / METRICS)
-    epochs = [_epoch(record) for record in records if record["kind"] == "epoch"]
-    results = _json(run_dir / RESULTS)
-    environment = _json(run_dir / ENVIRONMENT)
+    results, environment = (_json(run_dir / name) for name in (RESULTS, ENVIRONMENT))
+    steps = [
+        record["optimizer_steps"]
+        for record in records
+        if record["kind"] != "final" and "optimizer_steps" in record
+    ]
+    spent = [attempt.get("cpu_seconds") for attempt in attempts]
+    known = [seconds for seconds in spent if seconds is not None]
     return {
         "state": state,
         "run": run_dir.name,
@@ -49,10 +76,11 @@ def read_record(run_dir: Path, state: str, attempts: Sequence[Mapping[str, Any]]
         "test": _metrics(results.get("test")),
         "best_epoch": results.get("best_epoch"),
         "seconds": results.get("seconds"),
-        "cpu_seconds": _total(attempts, "cpu_seconds"),
+        # Unknown if an attempt was killed before it was measured.
+        "cpu_seconds": sum(known) if spent and len(known) == len(spent) else None,
         "attempts": len(attempts),
-        "optimizer_steps": _steps(records),
-        "epochs": epochs,
+        "optimizer_steps": steps[-1] if steps else None,
+        "epochs": [_epoch(record) for record in records if record["kind"] == "epoch"],
         "date": environment.get("date"),
         "git_commit": environment.get("git_commit"),
     }
@@ -83,7 +111,7 @@ def time_to(record: Record, target: float, unit: str = "train_cpu_seconds") -> f
     return None
 
 
-def _epoch(record: EpochRecord) -> Record:
+def _epoch(record: EpochRecord) -> dict[str, Any]:
     cpu = sum(worker["cpu_seconds"] for worker in record["workers"])
     events, rate = cpu * record["events_per_cpu_second"], record["events_per_second"]
     return {
@@ -99,25 +127,9 @@ def _epoch(record: EpochRecord) -> Record:
     }
 
 
-def _steps(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the number of optimizer steps of the run."""
-    told = [record["optimizer_steps"] for record in records if "optimizer_steps" in record]
-    return told[-1] if told else None
-
-
-def _metrics(part: Mapping[str, Any] | None) -> Record:
+def _metrics(part: Metrics | None) -> dict[str, Any]:
     return {name: (part or {}).get(name) for name in METRIC_NAMES}
 
 
-def _total(attempts: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Return the sum over attempts; None if one was killed before it was measured."""
-    values = [attempt.get(name) for attempt in attempts]
-    known = [value for value in values if value is not None]
-    return sum(known) if values and len(known) == len(values) else None
-
-
-def _json(path: Path) -> Record:
-    if not path.exists():
-        return {}
-    values: Record = json.loads(path.read_text(encoding="utf-8"))
-    return values
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pres_dist.bench.cells import Results
-from pres_dist.bench.plan import Cell, Sweep
+from pres_dist.bench.sweep_cells import CellResults
+from pres_dist.bench.sweep_spec import SweepSpec
 
 FACTOR = 4
 """Increase of the batch size claimed for PRES (Su, Zou and Wu, ICLR 2024)."""
+_ROUNDING = 1e-9
+"""Margin for rounding: a loss of exactly the tolerance is within it."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +36,33 @@ class Tolerated:
         return self.of_own_base, self.of_baseline, self.of_best
 
 
-def tolerated(sweep: Sweep, results: Results) -> list[Tolerated]:
+def tolerated(sweep: SweepSpec, results: CellResults) -> list[Tolerated]:
     """Return the largest tolerated batches of every stream and method.
 
     A batch is None if its reference has not been measured, or if no batch is within tolerance.
     """
     rows = []
     for stream in sweep.config.streams:
-        baseline = ap_by_batch(results, stream, sweep.config.baseline).get(sweep.base_batch)
+        baseline = _ap_by_batch(results, stream, sweep.config.baseline).get(sweep.base_batch)
         for method in sweep.methods:
-            aps = ap_by_batch(results, stream, method)
+            aps = _ap_by_batch(results, stream, method)
             references = (aps.get(sweep.base_batch), baseline, max(aps.values(), default=None))
             largest = [_largest(aps, ref, sweep.config.tolerance) for ref in references]
             rows.append(Tolerated(stream, method, *largest))
     return rows
 
 
-def ap_by_batch(results: Results, stream: str, method: str) -> dict[int, float]:
+def goal_lines(sweep: SweepSpec, results: CellResults) -> list[str]:
+    """Report for every method but baselines in how many cases each goal holds."""
+    return [
+        line
+        for method in sweep.methods
+        if sweep.against(method) != method
+        for line in (_growth(sweep, results, method), _at_least(sweep, results, method))
+    ]
+
+
+def _ap_by_batch(results: CellResults, stream: str, method: str) -> dict[int, float]:
     """Return the mean test AP by batch, for batches that have one."""
     return {
         cell.batch_size: result.ap
@@ -62,61 +74,45 @@ def ap_by_batch(results: Results, stream: str, method: str) -> dict[int, float]:
 def _largest(aps: Mapping[int, float], reference: float | None, tolerance: float) -> int | None:
     if reference is None:
         return None
-    # The margin of 1e-9 absorbs rounding: a loss of exactly the tolerance is within it.
-    within = [batch for batch, ap in aps.items() if ap >= reference - tolerance - 1e-9]
+    within = [batch for batch, ap in aps.items() if ap >= reference - tolerance - _ROUNDING]
     return max(within, default=None)
 
 
-def goal_lines(sweep: Sweep, results: Results) -> list[str]:
-    """Report for every method but baselines in how many cases each goal holds."""
-    compared = [name for name in sweep.methods if sweep.against(name) != name]
-    return [
-        line
-        for method in compared
-        for line in (_growth(sweep, results, method), _at_least(sweep, results, method))
-    ]
-
-
-def _growth(sweep: Sweep, results: Results, method: str) -> str:
+def _growth(sweep: SweepSpec, results: CellResults, method: str) -> str:
     """Report whether the method stays within tolerance at 4 times the baseline's largest batch."""
-    other = sweep.against(method)
-    within, measured, unmeasured = [], [], []
+    other, tolerance = sweep.against(method), sweep.config.tolerance
+    within, num_measured, unmeasured = [], 0, []
     for stream in sweep.config.streams:
-        baseline = ap_by_batch(results, stream, other)
+        baseline = _ap_by_batch(results, stream, other)
         reference = baseline.get(sweep.base_batch)
-        largest = _largest(baseline, reference, sweep.config.tolerance)
-        ap = None if largest is None else ap_by_batch(results, stream, method).get(FACTOR * largest)
+        largest = _largest(baseline, reference, tolerance)
+        ap = largest and _ap_by_batch(results, stream, method).get(FACTOR * largest)
         if largest is None or reference is None or ap is None:
             unmeasured.append(f"{stream} ({'-' if largest is None else f'{FACTOR * largest:,}'})")
             continue
-        measured.append(stream)
-        if ap >= reference - sweep.config.tolerance - 1e-9:
+        num_measured += 1
+        if ap >= reference - tolerance - _ROUNDING:
             within.append(stream)
     text = (
         f"at {FACTOR} x the largest batch that {other} tolerates, {method} stays within "
-        f"{sweep.config.tolerance:g} of {other} at {sweep.base_batch:,} on {len(within)} of "
-        f"{len(measured)} streams"
+        f"{tolerance:g} of {other} at {sweep.base_batch:,} on {len(within)} of "
+        f"{num_measured} streams"
     )
     text += f" ({', '.join(within)})" if within else ""
     return text + (f"; not measured: {', '.join(unmeasured)}" if unmeasured else "")
 
 
-def _at_least(sweep: Sweep, results: Results, method: str) -> str:
+def _at_least(sweep: SweepSpec, results: CellResults, method: str) -> str:
     """Report whether the method reaches at least the baseline at every large batch."""
-    other, smallest = sweep.against(method), sweep.config.goal_batch
+    smallest = sweep.config.goal_batch
     cells = [
-        result
+        (result.difference.mean, result.verdict)
         for cell, result in results.items()
         if cell.method == method and cell.batch_size >= smallest and result.difference is not None
     ]
-    reached = sum(r.difference is not None and r.difference.mean >= 0 for r in cells)
-    worse = sum(result.verdict.startswith("worse") for result in cells)
+    reached = sum(mean >= 0 for mean, _ in cells)
+    worse = sum(verdict.startswith("worse") for _, verdict in cells)
     return (
-        f"{method} has at least the mean AP of {other} at every batch >= {smallest:,}: "
-        f"{reached} of {len(cells)} cells; worse beyond the interval in {worse}"
+        f"{method} has at least the mean AP of {sweep.against(method)} at every batch >= "
+        f"{smallest:,}: {reached} of {len(cells)} cells; worse beyond the interval in {worse}"
     )
-
-
-def missing(sweep: Sweep, results: Results) -> Sequence[Cell]:
-    """Return the cells without any result."""
-    return [cell for cell in sweep.cells if cell not in results]

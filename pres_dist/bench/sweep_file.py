@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pres_dist.bench.config import Method, SweepConfig
-from pres_dist.bench.plan import Sweep
-from pres_dist.config.base import Config
+from pres_dist.bench.sweep_spec import Method, SweepConfig, SweepSpec
 from pres_dist.config.load import validated
 from pres_dist.config.source import EXTENDS, Source, read_source
 from pres_dist.errors import ConfigError
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_sweep(path: Path) -> SweepSpec:
     """Read and check a sweep's file, and the configuration of every run in it.
 
     Raises:
@@ -31,36 +30,33 @@ def load_sweep(path: Path) -> Sweep:
     with _collected(problems):
         layers["base",] = _base(source, path)
     for name in config.methods:
-        own, layers["methods", name] = _split(_layer(source, "methods", name), Method)
+        layer = _layer(source, "methods", name)
+        own = {key: value for key, value in layer.values.items() if key in Method.model_fields}
+        rest = {key: value for key, value in layer.values.items() if key not in own}
+        layers["methods", name] = Source(rest, layer.places)
         with _collected(problems):
-            methods[name] = validated(Method, own, f"{path}: methods.{name}")
+            place = f"{path}: methods.{name}"
+            methods[name] = validated(Method, Source(own, layer.places), place)
     if len(methods) == len(config.methods):
         problems |= dict.fromkeys(_reference_problems(methods, path))
     if problems:
         raise ConfigError("\n".join(problems))
-    sweep = Sweep(config, methods, layers, path)
+    sweep = SweepSpec(config, methods, layers, path)
     for cell, tuned in product(sweep.cells, sweep.grid):
         with _collected(problems):
-            sweep.task(cell, config.seeds[0], tuned)
+            sweep.run(cell, config.seeds[0], tuned)
     if problems:
         raise ConfigError("\n".join(problems))
     return sweep
 
 
-class _collected:
-    """Context manager that collects the distinct lines of a ConfigError instead of raising it."""
-
-    def __init__(self, problems: dict[str, None]) -> None:
-        self._problems = problems
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
-        if not isinstance(error, ConfigError):
-            return False
-        self._problems.update(dict.fromkeys(str(error).splitlines()))
-        return True
+@contextmanager
+def _collected(problems: dict[str, None]) -> Iterator[None]:
+    """Collect the distinct lines of a ConfigError instead of raising it."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.update(dict.fromkeys(str(error).splitlines()))
 
 
 def _naming_problems(config: SweepConfig, path: Path) -> Iterator[str]:
@@ -69,7 +65,8 @@ def _naming_problems(config: SweepConfig, path: Path) -> Iterator[str]:
             if not all(c.isalnum() or c in "._" for c in name):
                 yield f"{path}: {kind}: a name takes letters, digits, `.` and `_`, got {name!r}"
     if config.baseline not in config.methods:
-        yield f"{path}: baseline must be one of {_list(config.methods)}, got {config.baseline!r}"
+        allowed = ", ".join(config.methods)
+        yield f"{path}: baseline must be one of {allowed}, got {config.baseline!r}"
     for field in ("batch_sizes", "seeds"):
         values = getattr(config, field)
         if len(set(values)) < len(values):
@@ -80,29 +77,19 @@ def _naming_problems(config: SweepConfig, path: Path) -> Iterator[str]:
 
 
 def _reference_problems(methods: Mapping[str, Method], path: Path) -> Iterator[str]:
+    allowed = ", ".join(methods)
     for name, method in methods.items():
         for field in ("like", "against"):
             other = getattr(method, field)
             if other is not None and other not in methods:
-                yield (
-                    f"{path}: methods.{name}.{field} must be one of {_list(methods)}, got {other!r}"
-                )
-        if _in_a_circle(name, methods):
+                place = f"{path}: methods.{name}.{field}"
+                yield f"{place} must be one of {allowed}, got {other!r}"
+        followed, at = {name}, method.like
+        while at is not None and at in methods and at not in followed:
+            followed.add(at)
+            at = methods[at].like
+        if at in followed:
             yield f"{path}: methods.{name}.like leads back to {name}"
-
-
-def _in_a_circle(name: str, methods: Mapping[str, Method]) -> bool:
-    """Return True if following `like` from a method never ends."""
-    seen: list[str | None] = []
-    at: str | None = name
-    while at is not None and at in methods and at not in seen:
-        seen.append(at)
-        at = methods[at].like
-    return at in seen
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _base(source: Source, path: Path) -> Source:
@@ -125,10 +112,3 @@ def _layer(source: Source, *path: str) -> Source:
     depth = len(path)
     places = {key[depth:]: place for key, place in source.places.items() if key[:depth] == path}
     return Source(dict(values), places)
-
-
-def _split(layer: Source, model: type[Config]) -> tuple[Source, Source]:
-    """Split a layer into the settings that `model` has fields for, and the rest."""
-    own = {name: value for name, value in layer.values.items() if name in model.model_fields}
-    rest = {name: value for name, value in layer.values.items() if name not in own}
-    return Source(own, layer.places), Source(rest, layer.places)

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from pres_dist.bench.scaling.config import Launcher
-from pres_dist.bench.scaling.schema import Fit, Observation, Point
+from pres_dist.bench.scaling.report_schema import Fit, Observation, Point
+from pres_dist.bench.scaling.scaling_config import Launcher
 
 FEWEST = 3
 """Smallest number of different values of x for which a fitted line has residuals."""
@@ -63,11 +63,13 @@ def communication(points: Sequence[Point], launcher: Launcher) -> Fit:
     Bytes are the node state that a worker exchanges with others and the gradients that it sends.
     Seconds are the pull, push and all-reduce stages, including their processing of rows.
     """
-    seen = [
-        (point, _moved(point), sum(_seconds(point, stage) for stage in MOVING))
-        for point in points
-        if point.workers > 1 and point.shares
-    ]
+    seen = []
+    for point in points:
+        if point.workers > 1 and point.shares:
+            moved = sum(share.remote_bytes + share.gradient_bytes for share in point.shares)
+            stages = [point.figures[f"{stage}_seconds_per_step"] for stage in MOVING]
+            seconds = sum(stage.mean for stage in stages if stage is not None)
+            seen.append((point, moved / point.workers, seconds))
     line, note = _fitted([(x, y) for _, x, y in seen], "numbers of bytes")
     parameters = {}
     if line is not None and line.slope <= 0:
@@ -75,17 +77,6 @@ def communication(points: Sequence[Point], launcher: Launcher) -> Fit:
     if line is not None:
         parameters = {"latency_seconds": line.at_zero, "bytes_per_second": 1 / line.slope}
     return _fit("communication", launcher, seen, line, parameters, note)
-
-
-def _moved(point: Point) -> float:
-    """Return the bytes that a worker moves in a step, on average."""
-    moved = sum(share.remote_bytes + share.gradient_bytes for share in point.shares)
-    return moved / point.workers
-
-
-def _seconds(point: Point, stage: str) -> float:
-    figure = point.figures[f"{stage}_seconds_per_step"]
-    return 0.0 if figure is None else figure.mean
 
 
 def _fitted(pairs: Sequence[tuple[float, float]], of_x: str) -> tuple[Line | None, str | None]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pres_dist.bench.markdown import NONE
-from pres_dist.bench.scaling.figures import scaling_figures
-from pres_dist.bench.scaling.schema import Candidate, Fit, Interval, Point, ScalingReport
+from pres_dist.bench.scaling.report_schema import Candidate, Fit, Interval, Point, ScalingReport
+from pres_dist.bench.scaling.scaling_figures import scaling_figures
+from pres_dist.bench.sweep_markdown import NONE
 from pres_dist.report.html import sections, write_page
 from pres_dist.report.progress import number
 
@@ -48,6 +48,12 @@ COST = (
 
 def write_scaling_page(path: Path, report: ScalingReport) -> bool:
     """Write the page; without plotly or jinja2, print a note and return False."""
+    legend = (
+        "Bars span the runs of a point; tables have 95% intervals of means. Names like 2 on 1,600 "
+        "are workers on a temporal batch, and #0 is worker 0."
+    )
+    if any(point.oversubscribed for point in report.points):
+        legend += " Hollow points had more threads than the machine has cores."
     return write_page(
         path,
         "scaling.html.j2",
@@ -57,11 +63,20 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
             "warnings": warnings(report),
             "reference": _reference(report),
             "candidate_head": ["one worker", "launcher", "events/s", "test AP", ""],
-            "candidates": [_candidate(one, report) for one in report.reference.candidates],
+            "candidates": [
+                [
+                    _setting(one),
+                    one.launcher,
+                    number(one.events_per_second, 0),
+                    number(one.test_ap),
+                    "reference" if one == report.reference.chosen else "",
+                ]
+                for one in report.reference.candidates
+            ],
             "tables_of_points": [
                 table for mode in report.asked.modes for table in _tables(report, mode)
             ],
-            "legend": _legend(report),
+            "legend": legend,
             "figures": scaling_figures(report),
             "fits": [fit_line(fit) for fit in report.fits],
             "failures": [
@@ -88,7 +103,14 @@ def warnings(report: ScalingReport) -> list[str]:
             f"{MARK} more threads than usable cores: events/s and efficiency of these "
             "points say nothing; CPU time and bytes do. They are hollow in plots and in no fit."
         )
-    lines += _busy(points)
+    # A single worker never waits for others, so that lost CPU time was that of other processes.
+    alone = [p.figures["cpu_share"] for p in points if p.workers == 1 and p.stands_in]
+    lowest = min((share.lowest for share in alone if share is not None), default=1.0)
+    if lowest < BUSY:
+        lines.append(
+            f"The machine was busy: a worker alone got as little as {lowest:.0%} of a core. Repeat "
+            "this on a quiet machine before you believe a time."
+        )
     if any(point.stands_in for point in points):
         every = all(point.stands_in for point in points)
         which = "All points were" if every else f"Points marked {STANDS_IN} were"
@@ -102,18 +124,6 @@ def warnings(report: ScalingReport) -> list[str]:
             "figures are of the others."
         )
     return lines
-
-
-def _busy(points: Sequence[Point]) -> list[str]:
-    """Warn if other processes used the cores; a single worker never waits for other workers."""
-    alone = [p.figures["cpu_share"] for p in points if p.workers == 1 and p.stands_in]
-    lowest = min((share.lowest for share in alone if share is not None), default=1.0)
-    if lowest >= BUSY:
-        return []
-    return [
-        f"The machine was busy: a worker alone got as little as {lowest:.0%} of a core. Repeat "
-        "this on a quiet machine before you believe a time."
-    ]
 
 
 def fit_line(fit: Fit) -> str:
@@ -168,24 +178,6 @@ def _setting(candidate: Candidate) -> str:
     return ", ".join([f"batch {candidate.batch_size:,}", *changed])
 
 
-def _candidate(candidate: Candidate, report: ScalingReport) -> list[str]:
-    return [
-        _setting(candidate),
-        candidate.launcher,
-        number(candidate.events_per_second, 0),
-        number(candidate.test_ap),
-        "reference" if candidate == report.reference.chosen else "",
-    ]
-
-
-def _legend(report: ScalingReport) -> str:
-    told = "Bars span the runs of a point; tables have 95% intervals of means. Names "
-    told += "like 2 on 1,600 are workers on a temporal batch, and #0 is worker 0."
-    if any(point.oversubscribed for point in report.points):
-        told += " Hollow points had more threads than the machine has cores."
-    return told
-
-
 def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
     """Return the tables of speed and quality, then of cost."""
     title, caption = TITLES[mode]
@@ -223,6 +215,12 @@ def _head(point: Point, report: ScalingReport) -> list[str]:
 
 
 def _speed_row(point: Point, report: ScalingReport) -> list[str]:
+    times = []
+    for target in report.targets:
+        # The mean over the runs that reach the target, and their number if not all do.
+        text, reached = measured(point.time_to.get(target), 1), point.reached.get(target, 0)
+        told = text if reached in (0, point.done) else f"{text} ({reached} of {point.done})"
+        times.append(told)
     runs = f"{point.done} of {point.planned}"
     runs += f", {point.diverged} diverged" if point.diverged else ""
     runs += f", {point.failed} failed" if point.failed else ""
@@ -233,7 +231,7 @@ def _speed_row(point: Point, report: ScalingReport) -> list[str]:
         measured(point.speed_up, 2),
         measured(point.efficiency, 2),
         *_cells(point, QUALITY, with_interval=True),
-        *(_time_to(point, name) for name in report.targets),
+        *times,
     ]
 
 
@@ -256,9 +254,3 @@ def measured(
     if value.half is None or not with_interval:
         return text
     return f"{text} ± {number(value.half * scale, decimals)}"
-
-
-def _time_to(point: Point, target: str) -> str:
-    """Format the mean over the runs that reach the target, and their number if not all do."""
-    text, reached = measured(point.time_to.get(target), 1), point.reached.get(target, 0)
-    return text if reached in (0, point.done) else f"{text} ({reached} of {point.done})"

@@ -10,8 +10,6 @@ from pres_dist.config.base import Config
 
 Mode = Literal["strong", "weak"]
 Launcher = Literal["torchrun", "ray"]
-MODES: tuple[Mode, ...] = ("strong", "weak")
-LAUNCHERS: tuple[Launcher, ...] = ("torchrun", "ray")
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -20,7 +18,7 @@ class ScalingConfig(Config):
 
     workers: list[Positive] = Field([1, 2], min_length=1)
     """Numbers of workers."""
-    modes: list[Mode] = Field(list(MODES), min_length=1)
+    modes: list[Mode] = Field(["strong", "weak"], min_length=1)
     """strong: the configured temporal batch for all workers together; weak: for each worker."""
     launchers: list[Launcher] = Field(["torchrun"], min_length=1)
     """Launchers of the workers."""

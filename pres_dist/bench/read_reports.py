@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from pres_dist.bench.cells import FIGURES
-from pres_dist.bench.report import JSON
-from pres_dist.bench.scaling.measure import QUANTITIES
-from pres_dist.bench.scaling.results import OF_SEEDS
-from pres_dist.bench.scaling.schema import VERSION, Run, ScalingReport
+from pres_dist.bench.scaling.report_schema import VERSION, Point, Run, ScalingReport
+from pres_dist.bench.scaling.run_figures import OF_SEEDS, QUANTITIES
+from pres_dist.bench.sweep_cells import FIGURES
+from pres_dist.bench.sweep_report import JSON
 from pres_dist.errors import ConfigError
 
 Key = tuple[int, ...]
 """Identifies a run across reports: its seed, and its repeat if it has one."""
 Values = Mapping[Key, float]
+_Points = dict[str, dict[str, dict[Key, float]]]
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def read_compared(path: Path) -> Compared:
         ConfigError: The file is not a report of a bench.
     """
     file, content = _content(path)
-    if isinstance(content, dict) and "format" in content:
+    if "format" in content:
         return _scaling(file, content)
-    if isinstance(content, dict) and {"sweep", "runs"} <= content.keys():
+    if {"sweep", "runs"} <= content.keys():
         return _batch_size(file, content)
     raise ConfigError(
         f"{file}: must be the {JSON} of `pres-dist bench scaling` or `bench batch-size`"
@@ -96,20 +96,21 @@ def read_scaling(path: Path) -> ScalingReport:
         ConfigError: The file is not a report of a scaling bench.
     """
     file, content = _content(path)
-    if isinstance(content, dict) and "format" in content:
-        return _scaling_report(file, content)
-    raise ConfigError(f"{file}: must be the {JSON} of `pres-dist bench scaling`")
+    if "format" not in content:
+        raise ConfigError(f"{file}: must be the {JSON} of `pres-dist bench scaling`")
+    return _scaling_report(file, content)
 
 
-def _content(path: Path) -> tuple[Path, Any]:
-    """Return the report's file and its parsed JSON; None if it is not JSON."""
+def _content(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the report's file and its content; empty if it is not a JSON object."""
     file = path / JSON if path.is_dir() else path
     try:
-        return file, json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except ValueError:
-        return file, None
+        return file, {}
+    return file, content if isinstance(content, dict) else {}
 
 
 def _scaling_report(file: Path, content: Mapping[str, Any]) -> ScalingReport:
@@ -126,69 +127,59 @@ def _scaling_report(file: Path, content: Mapping[str, Any]) -> ScalingReport:
 def _scaling(file: Path, content: Mapping[str, Any]) -> Compared:
     report = _scaling_report(file, content)
     modes = {_setup(point): point.modes for point in report.points}
-    points: dict[str, dict[str, dict[Key, float]]] = {}
+    points: _Points = {}
     for run in report.runs:
-        for name in _names(run, modes[_setup(run)]):
-            _put(points.setdefault(name, {}), (run.seed, run.repeat), run.figures)
-    settings = {**_flat(report.config), **_made_with(report.environment)}
-    settings["git_commit"] = _all_of(run.git_commit for run in report.runs)
+        # A point's name has no batch size: like other settings, it may differ between reports.
+        workers = f"{run.workers} worker{'s'[: run.workers > 1]}, {run.launcher}"
+        names = [f"{mode}, {workers}" for mode in modes[_setup(run)]]
+        if names and run.workers == 1:  # the same run starts strong and weak scaling
+            names = [workers]
+        if not names:
+            changed = "".join(f", {name} {value}" for name, value in run.changes.items())
+            names = [f"{workers}, batch {run.batch_size:,}{changed}"]
+        for name in names:
+            _put(points, name, (run.seed, run.repeat), run.figures)
+    settings = _settings(report.config, report.environment, (run.git_commit for run in report.runs))
     settings["interconnect"] = _all_of(report.interconnect.backends)
     return Compared(file, "bench scaling", settings, points, SCALING)
 
 
-def _setup(of: Any) -> tuple[Any, ...]:
+def _setup(of: Run | Point) -> tuple[Any, ...]:
     return of.launcher, of.workers, of.batch_size, tuple(of.changes.items())
 
 
-def _names(run: Run, modes: Sequence[str]) -> list[str]:
-    """Return the names of the points of a run.
-
-    Names of scaling points have no batch size: like other settings, it may differ between reports.
-    """
-    workers = f"{run.workers} worker{'s'[: run.workers > 1]}, {run.launcher}"
-    if modes and run.workers == 1:  # the same run starts strong and weak scaling
-        return [workers]
-    if modes:
-        return [f"{mode}, {workers}" for mode in modes]
-    changed = "".join(f", {name} {value}" for name, value in run.changes.items())
-    return [f"{workers}, batch {run.batch_size:,}{changed}"]
-
-
-def _put(point: dict[str, dict[Key, float]], key: Key, figures: Mapping[str, float | None]) -> None:
-    for name, value in figures.items():
-        if value is not None:
-            own = key[:1] if name in OF_SEEDS else key
-            point.setdefault(name, {})[own] = value
-
-
 def _batch_size(file: Path, content: Mapping[str, Any]) -> Compared:
-    points: dict[str, dict[str, dict[Key, float]]] = {}
+    points: _Points = {}
     try:
         for run in content["runs"]:
-            if not run["record"] or not run["chosen"]:
-                continue
-            name = f"{run['stream']}, batch {run['batch_size']:,}, {run['method']}"
-            of: dict[str, Callable[..., float | None]] = {n: FIGURES[n] for n in BATCH_SIZE}
-            figures = {figure: value(run["record"]) for figure, value in of.items()}
-            _put(points.setdefault(name, {}), (run["seed"],), figures)
-        commits = (run["record"]["git_commit"] for run in content["runs"] if run["record"])
-        settings = {**_flat(content["sweep"]), **_made_with(content["environment"])}
-        settings["git_commit"] = _all_of(commits)
+            if run["record"] and run["chosen"]:
+                name = f"{run['stream']}, batch {run['batch_size']:,}, {run['method']}"
+                figures = {figure: FIGURES[figure](run["record"]) for figure in BATCH_SIZE}
+                _put(points, name, (run["seed"],), figures)
+        commits = [run["record"]["git_commit"] for run in content["runs"] if run["record"]]
+        settings = _settings(content["sweep"], content["environment"], commits)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file}: a damaged {JSON} of `bench batch-size`: {error}") from None
     return Compared(file, "bench batch-size", settings, points, BATCH_SIZE)
 
 
-def _made_with(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return the versions and hardware, flattened."""
-    return _flat({name: environment.get(name) or {} for name in ("versions", "hardware")})
+def _put(points: _Points, name: str, key: Key, figures: Mapping[str, float | None]) -> None:
+    point = points.setdefault(name, {})
+    for figure, value in figures.items():
+        if value is not None:
+            # Repeats of a seed have equal quality.
+            point.setdefault(figure, {})[key[:1] if figure in OF_SEEDS else key] = value
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    return dict(_leaves(values, ""))
+def _settings(
+    config: Mapping[str, Any], environment: Mapping[str, Any], commits: Iterable[str | None]
+) -> dict[str, str]:
+    """Return the configuration, versions and hardware, flattened."""
+    made_with = {name: environment.get(name) or {} for name in ("versions", "hardware")}
+    return {**dict(_leaves(config)), **dict(_leaves(made_with)), "git_commit": _all_of(commits)}
 
 
-def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -196,5 +187,5 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]
             yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else str(value)
 
 
-def _all_of(values: Any) -> str:
+def _all_of(values: Iterable[str | None]) -> str:
     return ", ".join(sorted({str(value) for value in values if value}))

@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pres_dist.bench.cells import CellResult, Results
-from pres_dist.bench.goals import goal_lines, tolerated
-from pres_dist.bench.plan import Cell, Sweep
-from pres_dist.bench.statistics import Estimate
+from pres_dist.bench.estimates import Estimate
+from pres_dist.bench.sweep_cells import CellResult, CellResults
+from pres_dist.bench.sweep_goals import goal_lines, tolerated
+from pres_dist.bench.sweep_spec import Cell, SweepSpec
 
 NONE = "-"
 MARKS = {"better": " ▲", "worse": " ▼", "equal within interval": " ="}
 """Mark after an AP in the overview table, by verdict; other verdicts have none."""
+COST = {
+    "epochs": ("epochs", 0),
+    "optimizer steps": ("optimizer_steps", 0),
+    "s an epoch": ("seconds_per_epoch", 1),
+    "CPU us an event": ("cpu_microseconds_per_event", 0),
+}
+PRES = {
+    "gate": ("gate", 2),
+    "coherence": ("coherence", 2),
+    "prediction / persistence": ("prediction_ratio", 2),
+    "pending events": ("pending_events", 1),
+}
+"""Figure and decimals of columns of the table of costs."""
 
 
-def markdown(sweep: Sweep, results: Results) -> str:
+def markdown(sweep: SweepSpec, results: CellResults) -> str:
     """Return the whole page."""
     parts = [
         f"# {sweep.config.name}",
         "\n".join(f"- {line}" for line in goal_lines(sweep, results)),
+        "## Test AP",
+        overview_table(sweep, results),
     ]
-    parts += ["## Test AP", overview_table(sweep, results)]
     for stream in sweep.config.streams:
         parts += [f"## {stream}", accuracy_table(sweep, results, stream)]
-        parts += [cost_table(sweep, results, stream)]
+        parts += [cost_table(results, stream)]
     parts += ["## Largest batch within tolerance", tolerance_table(sweep, results)]
     if len(sweep.grid) > 1:
-        parts += ["## Tuned", tuning_table(results)]
+        head = ["stream", "temporal batch", "method", "chosen"]
+        rows = [
+            [cell.stream, f"{cell.batch_size:,}", cell.method, tuned(result.tuned)]
+            for cell, result in results.items()
+        ]
+        parts += ["## Tuned", table(head, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def overview_table(sweep: Sweep, results: Results) -> str:
+def overview_table(sweep: SweepSpec, results: CellResults) -> str:
     """Return a table of the test AP of every cell, marked against the method compared with.
 
     ▲ is better, ▼ worse, = neither.
     """
-    head = ["stream", "temporal batch", *sweep.methods]
-    rows = []
-    for stream in sweep.config.streams:
-        for size in sorted(sweep.config.batch_sizes):
-            cells = [results.get(Cell(stream, size, method)) for method in sweep.methods]
-            rows.append([stream, batch(size), *(short_accuracy(cell) for cell in cells)])
-    return table(head, rows)
+    rows = [
+        [stream, batch(size), *map(short_accuracy, _across(sweep, results, stream, size))]
+        for stream in sweep.config.streams
+        for size in sweep.sizes
+    ]
+    return table(["stream", "temporal batch", *sweep.methods], rows)
+
+
+def _across(
+    sweep: SweepSpec, results: CellResults, stream: str, size: int
+) -> Iterable[CellResult | None]:
+    """Return the results of all methods."""
+    return (results.get(Cell(stream, size, method)) for method in sweep.methods)
 
 
 def short_accuracy(result: CellResult | None) -> str:
@@ -53,14 +78,12 @@ def short_accuracy(result: CellResult | None) -> str:
     return text if result.done == result.planned else f"{text} (n = {result.done})"
 
 
-def accuracy_table(sweep: Sweep, results: Results, stream: str) -> str:
+def accuracy_table(sweep: SweepSpec, results: CellResults, stream: str) -> str:
     """Return a table of test AP and MRR with intervals and verdicts, by batch and method."""
-    methods = list(sweep.methods)
-    rows = []
-    for size in sorted(sweep.config.batch_sizes):
-        cells = [results.get(Cell(stream, size, method)) for method in methods]
-        rows.append([batch(size), *(accuracy(cell) for cell in cells)])
-    return table(["temporal batch", *(f"{method}: AP, MRR" for method in methods)], rows)
+    rows = [
+        [batch(size), *map(accuracy, _across(sweep, results, stream, size))] for size in sweep.sizes
+    ]
+    return table(["temporal batch", *(f"{method}: AP, MRR" for method in sweep.methods)], rows)
 
 
 def accuracy(result: CellResult | None) -> str:
@@ -81,31 +104,24 @@ def accuracy(result: CellResult | None) -> str:
     return text
 
 
-def cost_table(sweep: Sweep, results: Results, stream: str) -> str:
-    """Return a table of the cost of each cell and the figures of PRES."""
-    targets = list(next((r.reached for c, r in results.items() if c.stream == stream), {}))
-    head = [
-        "temporal batch",
-        "method",
-        "epochs",
-        "optimizer steps",
-        "s an epoch",
-        "CPU us an event",
+def cost_table(results: CellResults, stream: str) -> str:
+    """Return a table of the cost of each cell and the figures of PRES; empty without cells."""
+    own = {cell: result for cell, result in results.items() if cell.stream == stream}
+    if not own:
+        return ""
+    targets = list(next(iter(own.values())).reached)
+    head = ["temporal batch", "method", *COST, *(f"CPU s to AP {target}" for target in targets)]
+    rows = [
+        [
+            f"{cell.batch_size:,}",
+            cell.method,
+            *(plain(result.figures[name], decimals) for name, decimals in COST.values()),
+            *(seconds_to(result, target) for target in targets),
+            *(plain(result.figures[name], decimals) for name, decimals in PRES.values()),
+        ]
+        for cell, result in own.items()
     ]
-    head += [f"CPU s to AP {target}" for target in targets]
-    head += ["gate", "coherence", "prediction / persistence", "pending events"]
-    rows = []
-    for cell, result in results.items():
-        if cell.stream != stream:
-            continue
-        figure = result.figures
-        row = [f"{cell.batch_size:,}", cell.method, plain(figure["epochs"], 0)]
-        row += [plain(figure["optimizer_steps"], 0), plain(figure["seconds_per_epoch"], 1)]
-        row += [plain(figure["cpu_microseconds_per_event"], 0)]
-        row += [seconds_to(result, target) for target in targets]
-        row += [plain(figure[name], 2) for name in ("gate", "coherence", "prediction_ratio")]
-        rows.append([*row, plain(figure["pending_events"], 1)])
-    return table(head, rows) if rows else ""
+    return table([*head, *PRES], rows)
 
 
 def seconds_to(result: CellResult, target: str) -> str:
@@ -115,7 +131,7 @@ def seconds_to(result: CellResult, target: str) -> str:
     return text if reached in (0, result.done) else f"{text} ({reached} of {result.done})"
 
 
-def tolerance_table(sweep: Sweep, results: Results) -> str:
+def tolerance_table(sweep: SweepSpec, results: CellResults) -> str:
     """Return a table of the largest batches within tolerance of three references."""
     head = [
         "stream",
@@ -128,20 +144,10 @@ def tolerance_table(sweep: Sweep, results: Results) -> str:
     return table(head, rows)
 
 
-def tuning_table(results: Results) -> str:
-    """Return a table of the tuned settings of each cell."""
-    rows = [
-        [cell.stream, f"{cell.batch_size:,}", cell.method, tuned(result.tuned)]
-        for cell, result in results.items()
-    ]
-    return table(["stream", "temporal batch", "method", "chosen"], rows)
-
-
-def tuned(values: Any) -> str:
+def tuned(values: Mapping[str, Any] | None) -> str:
     """Format tuned settings, e.g. `learning_rate 0.002`."""
-    return (
-        ", ".join(f"{key.split('.')[-1]} {value}" for key, value in (values or {}).items()) or NONE
-    )
+    told = (f"{key.split('.')[-1]} {value}" for key, value in (values or {}).items())
+    return ", ".join(told) or NONE
 
 
 def interval(value: Estimate | None, decimals: int = 4, signed: bool = False) -> str:
@@ -159,8 +165,7 @@ def plain(value: Estimate | None, decimals: int) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 
 def batch(value: int | None) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from pres_dist.bench.job import Job
-from pres_dist.bench.plan import digest_of, identity
-from pres_dist.bench.scaling.config import Launcher, Mode, ScalingConfig
+from pres_dist.bench.scaling.scaling_config import Launcher, Mode, ScalingConfig
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
@@ -59,19 +58,18 @@ class ScalingRun(Job):
     config: RunConfig
     resumes = False
 
-    @cached_property
-    def identity(self) -> str:
-        return self._told(identity(self.config))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return digest_of(self._told(identity(self.config, exclude_usual=True)))
+    @property
+    def distinguished_by(self) -> tuple[str | int, ...]:
+        """Launcher, number of workers and repeat."""
+        return self.setup.launcher, self.setup.workers, self.repeat
 
     @property
     def label(self) -> str:
+        """Readable name, with seed and repeat."""
         return f"{self.setup.label}-s{self.seed}-r{self.repeat}"
 
     def arguments(self, file: Path, run_dir: Path) -> list[str]:
+        """Return the arguments of `pres-dist train` or `pres-dist ray`."""
         if self.setup.launcher == "torchrun":
             return super().arguments(file, run_dir)
         workers = ["--num-workers", str(self.setup.workers), "--max-failures", "0"]
@@ -91,6 +89,7 @@ class ScalingRun(Job):
 
     @property
     def environment(self) -> Mapping[str, str]:
+        """Variables that keep torchrun's workers on this machine."""
         if self.setup.launcher != "torchrun":
             return {}
         loopback = "lo0" if sys.platform == "darwin" else "lo"
@@ -102,11 +101,8 @@ class ScalingRun(Job):
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5",
         }
 
-    def _told(self, computed: str) -> str:
-        return json.dumps([computed, self.setup.launcher, self.setup.workers, self.repeat])
 
-
-class ScalingPlan:
+class ScalingSpec:
     """A scaling bench with every run validated.
 
     Args:
@@ -120,13 +116,21 @@ class ScalingPlan:
 
     def __init__(self, asked: ScalingConfig, path: Path, overrides: Sequence[str]) -> None:
         self.asked, self._path, self._overrides = asked, path, list(overrides)
-        _refuse_seeds([*overrides, *asked.references])
+        for text in (*overrides, *asked.references):
+            if "training.seed" in text.split("=")[0] or ",training.seed=" in text:
+                raise ConfigError("command line: training.seed has no effect here, --seeds has it")
         self.base = self._load([])
         self._batch = _numbered(self.base, str(path))
         if not self.base.training.num_threads:
             self._overrides.insert(0, "--training.num-threads=1")
             self.base = self._load([])
-        self.modes = self._all_setups()
+        # Every setup, with the scaling modes that it is a point of; references have none.
+        self.modes: dict[Setup, list[Mode]] = {}
+        for launcher, workers, mode in product(asked.launchers, asked.workers, asked.modes):
+            size = self._batch * workers if mode == "weak" else self._batch
+            self.modes.setdefault(Setup(launcher, workers, size), []).append(mode)
+        for setup in self._references():
+            self.modes.setdefault(setup, [])
         self._made: dict[tuple[Setup, Round], ScalingRun] = {}
         for setup in self.modes:
             self._check(setup)
@@ -145,13 +149,10 @@ class ScalingPlan:
     def run(self, setup: Setup, at: Round) -> ScalingRun:
         """Return the run of a setup in a round."""
         if (setup, at) not in self._made:
-            self._made[setup, at] = self._make(setup, at)
+            config = self._config(setup, [f"--training.seed={at[0]}"])
+            config = config.model_copy(update={"name": setup.label})
+            self._made[setup, at] = ScalingRun(setup, *at, config)
         return self._made[setup, at]
-
-    def _make(self, setup: Setup, at: Round) -> ScalingRun:
-        seed, repeat = at
-        config = self._config(setup, [f"--training.seed={seed}"])
-        return ScalingRun(setup, seed, repeat, config.model_copy(update={"name": setup.label}))
 
     def _config(self, setup: Setup, more: Sequence[str] = ()) -> RunConfig:
         changed = [f"--{name}={value}" for name, value in setup.changes]
@@ -159,19 +160,6 @@ class ScalingPlan:
 
     def _load(self, more: Sequence[str]) -> RunConfig:
         return load_config(self._path, [*self._overrides, *more])
-
-    def _all_setups(self) -> dict[Setup, list[Mode]]:
-        """Return every setup with the scaling modes that it is a point of; references have none."""
-        batch = self._batch
-        setups: dict[Setup, list[Mode]] = {}
-        for launcher in self.asked.launchers:
-            for workers in self.asked.workers:
-                for mode in self.asked.modes:
-                    size = batch * workers if mode == "weak" else batch
-                    setups.setdefault(Setup(launcher, workers, size), []).append(mode)
-        for setup in self._references():
-            setups.setdefault(setup, [])
-        return setups
 
     def _references(self) -> Iterator[Setup]:
         """Yield the configurations of one worker; the fastest is the baseline of efficiency."""
@@ -215,12 +203,6 @@ def _numbered(config: RunConfig, place: str) -> int:
             f"{place}: training.batch_size must be a number where workers are compared, got auto"
         )
     return config.training.batch_size
-
-
-def _refuse_seeds(texts: Sequence[str]) -> None:
-    """Raise ConfigError for a seed, which the bench would override."""
-    if any("training.seed" in text.split("=")[0] or ",training.seed=" in text for text in texts):
-        raise ConfigError("command line: training.seed has no effect here, --seeds has it")
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pres_dist.bench.scaling.config import Launcher, Mode, ScalingConfig
+from pres_dist.bench.run_records import State
+from pres_dist.bench.scaling.scaling_config import Launcher, Mode, ScalingConfig
 
 VERSION: Literal["pres_dist.scaling/1"] = "pres_dist.scaling/1"
-State = Literal["done", "diverged", "failed", "begun", "new"]
 
 
 class Part(BaseModel):
@@ -64,14 +64,19 @@ class Epoch(Part):
     train_cpu_seconds: float
 
 
-class Run(Part):
-    """One run. Fields from `date` on are None or empty unless it is done."""
+class SetupPart(Part):
+    """A compared setup."""
 
     launcher: Launcher
     workers: int
     batch_size: int
     changes: dict[str, str]
     """Settings that differ from the bench's configuration, except batch size and seed."""
+
+
+class Run(SetupPart):
+    """One run. Fields from `date` on are None or empty unless it is done."""
+
     seed: int
     repeat: int
     state: State
@@ -103,13 +108,9 @@ class Run(Part):
         return f"{place}-s{self.seed}-r{self.repeat}"
 
 
-class Point(Part):
+class Point(SetupPart):
     """A setup, aggregated over its runs."""
 
-    launcher: Launcher
-    workers: int
-    batch_size: int
-    changes: dict[str, str]
     modes: list[Mode]
     """Scaling modes that it is a point of; empty for a candidate reference."""
     planned: int

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pres_dist.bench.plan import Cell, Sweep
-from pres_dist.bench.records import Record, at_best, mean_of_epochs, time_to
-from pres_dist.bench.statistics import Estimate, estimate
-from pres_dist.bench.sweep import Outcome
+from pres_dist.bench.estimates import Estimate, estimate
+from pres_dist.bench.run_records import Record, at_best, mean_of_epochs, time_to
+from pres_dist.bench.sweep_runs import Outcome
+from pres_dist.bench.sweep_spec import Cell, SweepSpec
 
 BySeed = Mapping[int, Record]
-
-
-def _ap(record: Record) -> float | None:
-    value: float | None = record["test"]["ap"]
-    return value
 
 
 def _microseconds(record: Record) -> float | None:
@@ -25,23 +21,23 @@ def _microseconds(record: Record) -> float | None:
 
 
 FIGURES: dict[str, Callable[[Record], float | None]] = {
-    "ap": _ap,
+    "ap": lambda record: record["test"]["ap"],
     "auc": lambda record: record["test"]["auc"],
     "mrr": lambda record: record["test"]["mrr"],
     "validation_ap": lambda record: record["validation"]["ap"],
     "best_epoch": lambda record: record["best_epoch"],
     "epochs": lambda record: len(record["epochs"]) or None,
     "optimizer_steps": lambda record: record["optimizer_steps"],
-    "seconds_per_epoch": lambda record: mean_of_epochs(record, "train_seconds"),
-    "cpu_seconds_per_epoch": lambda record: mean_of_epochs(record, "train_cpu_seconds"),
+    "seconds_per_epoch": partial(mean_of_epochs, name="train_seconds"),
+    "cpu_seconds_per_epoch": partial(mean_of_epochs, name="train_cpu_seconds"),
     "cpu_microseconds_per_event": _microseconds,
-    "events_per_second": lambda record: mean_of_epochs(record, "events_per_second"),
+    "events_per_second": partial(mean_of_epochs, name="events_per_second"),
     "cpu_seconds": lambda record: record["cpu_seconds"],
-    "gate": lambda record: at_best(record, "gate"),
-    "coherence": lambda record: at_best(record, "coherence"),
-    "prediction_ratio": lambda record: at_best(record, "prediction_ratio"),
-    "pending_events": lambda record: at_best(record, "pending_events_mean"),
-    "pending_share": lambda record: at_best(record, "pending_share"),
+    "gate": partial(at_best, name="gate"),
+    "coherence": partial(at_best, name="coherence"),
+    "prediction_ratio": partial(at_best, name="prediction_ratio"),
+    "pending_events": partial(at_best, name="pending_events_mean"),
+    "pending_share": partial(at_best, name="pending_share"),
 }
 """Figures averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test split."""
 
@@ -80,35 +76,41 @@ class CellResult:
         return None if ap is None or self.diverged else ap.mean
 
 
-Results = Mapping[Cell, CellResult]
+CellResults = Mapping[Cell, CellResult]
 
 
-def cell_results(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[Cell, CellResult]:
+def cell_results(sweep: SweepSpec, outcomes: Sequence[Outcome]) -> dict[Cell, CellResult]:
     """Return the results of every cell with at least one started run."""
-    chosen = {
-        cell: [o for o in outcomes if o.chosen and o.task.cell == cell] for cell in sweep.cells
+    rows: dict[Cell, list[Outcome]] = {cell: [] for cell in sweep.cells}
+    for outcome in outcomes:
+        if outcome.chosen:
+            rows[outcome.task.cell].append(outcome)
+    records = {
+        cell: {row.task.seed: row.record for row in own if row.record is not None}
+        for cell, own in rows.items()
     }
-    records = {cell: _by_seed(rows) for cell, rows in chosen.items()}
+    targets = {stream: _targets(sweep, stream, records) for stream in sweep.config.streams}
     return {
-        cell: _result(sweep, cell, rows, records)
-        for cell, rows in chosen.items()
-        if any(row.state != "new" for row in rows)
+        cell: _cell_result(sweep, cell, own, records, targets[cell.stream])
+        for cell, own in rows.items()
+        if any(row.state != "new" for row in own)
     }
 
 
-def _by_seed(rows: Sequence[Outcome]) -> BySeed:
-    return {row.task.seed: row.record for row in rows if row.record is not None}
-
-
-def _result(
-    sweep: Sweep, cell: Cell, rows: Sequence[Outcome], records: Mapping[Cell, BySeed]
+def _cell_result(
+    sweep: SweepSpec,
+    cell: Cell,
+    rows: Sequence[Outcome],
+    records: Mapping[Cell, BySeed],
+    targets: Mapping[str, float],
 ) -> CellResult:
-    own = records[cell]
+    own, other = records[cell], sweep.against(cell.method)
     done = [record for record in own.values() if record["state"] == "done"]
-    against = records[Cell(cell.stream, cell.batch_size, sweep.against(cell.method))]
-    compared = sweep.against(cell.method) != cell.method
-    difference = paired_difference(own, against) if compared else None
-    targets = _targets(sweep, cell.stream, records)
+    difference, words = None, ""
+    if other != cell.method:
+        against = records[Cell(cell.stream, cell.batch_size, other)]
+        difference = paired_difference(own, against)
+        words = verdict(difference, _diverged(own), _diverged(against))
     times = {name: [time_to(record, ap) for record in done] for name, ap in targets.items()}
     return CellResult(
         cell=cell,
@@ -119,7 +121,7 @@ def _result(
         failed=sum(row.state == "failed" for row in rows),
         figures={name: estimate(map(figure, done)) for name, figure in FIGURES.items()},
         difference=difference,
-        verdict=verdict(difference, _diverged(own), _diverged(against)) if compared else "",
+        verdict=words,
         time_to={name: estimate(seconds) for name, seconds in times.items()},
         reached={name: sum(s is not None for s in seconds) for name, seconds in times.items()},
     )
@@ -127,7 +129,7 @@ def _result(
 
 def paired_difference(own: BySeed, other: BySeed) -> Estimate | None:
     """Estimate AP of `own` minus AP of `other`, over the seeds that both have."""
-    pairs = [(_ap(own[seed]), _ap(other[seed])) for seed in own if seed in other]
+    pairs = [(own[seed]["test"]["ap"], other[seed]["test"]["ap"]) for seed in own if seed in other]
     return estimate(a - b for a, b in pairs if a is not None and b is not None)
 
 
@@ -150,7 +152,7 @@ def _diverged(records: BySeed) -> bool:
     return any(record["state"] == "diverged" for record in records.values())
 
 
-def _targets(sweep: Sweep, stream: str, records: Mapping[Cell, BySeed]) -> dict[str, float]:
+def _targets(sweep: SweepSpec, stream: str, records: Mapping[Cell, BySeed]) -> dict[str, float]:
     """Return the target validation APs by label; relative targets need the baseline's result."""
     base = records[Cell(stream, sweep.base_batch, sweep.config.baseline)]
     reference = estimate(record["validation"]["ap"] for record in base.values())
