@@ -21,8 +21,7 @@ import torch
 
 from pres_dist.config.load import load_config
 from pres_dist.parallel.world import World
-from pres_dist.step.prefetch import Prefetch
-from pres_dist.training.schedule import Schedule
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assembled, choose_device
 from pres_dist.training.step import TrainingStep
 
@@ -77,13 +76,11 @@ def _measure(config_path: Path, overrides: list[str], part: str) -> tuple[float,
             if name != "none":
                 module = getattr(parts.model, name)
                 module.forward = torch.compile(module.forward, dynamic=True)
-        step = TrainingStep(parts, Schedule(parts.train_sweep), Prefetch(parts.train_step, 0))
-        seconds, updates = [], 0
+        step = TrainingStep(parts)
+        seconds = []
         for number in range(_WARM_UP + _STEPS):
             start = time.process_time()
-            plan = step.plan(number, 1)
-            stepped = step.run(plan, parts.train_step.read(plan), number, 1, updates)
-            updates += len(stepped.updates)
+            step.run(step.prepare(StepIndex(1, number)))
             seconds.append(time.process_time() - start)
     return statistics.median(seconds[_WARM_UP:]), sum(seconds[:_WARM_UP])
 

@@ -34,7 +34,7 @@ from pres_dist.planner.touched import count_touches
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.step.batches import Sweep, TemporalBatch
+from pres_dist.step.batches import TemporalBatch, TemporalLoader
 from pres_dist.step.gather import gather
 
 _SEED = 0
@@ -53,7 +53,7 @@ class Work:
         self._negatives = NegativeSampler(
             "random", stream, destinations, adjacency, train_end, _SEED
         )
-        sweep = Sweep(range(train_end), stream.t, options.batch_size)
+        sweep = TemporalLoader(range(train_end), stream.t, options.batch_size)
         self._chosen = np.linspace(0, len(sweep) - 1, options.batches).astype(int).tolist()
         self._sweep = sweep
 

@@ -87,7 +87,7 @@ def predictions(
     with assembled(config, torch.device("cpu"), World()) as parts:
         stream = parts.data.stream
         for setting in settings:
-            total = parts.train_sweep.num_events // setting.batch
+            total = parts.train_loader.num_events // setting.batch
             warm, num = measured_steps(events, setting.batch, total)
             within = range(warm * setting.batch, (warm + num) * setting.batch)
             touch = count_touches(stream, config, setting.batch, 24, within)

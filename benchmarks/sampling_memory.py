@@ -27,7 +27,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.step.batches import Sweep
+from pres_dist.step.batches import TemporalLoader
 from pres_dist.training.timing import peak_rss_bytes
 
 
@@ -46,7 +46,7 @@ def measure(path: Path) -> dict[str, Any]:
         "random", stream, destinations_of(stream), adjacency, stream.num_events, seed=0
     )
     found = 0
-    for batch in Sweep(every, stream.t, 4000).batches(tables):
+    for batch in TemporalLoader(every, stream.t, 4000).batches(tables):
         negatives_B1 = negatives.sample(batch.src_B, batch.dst_B, batch.events_B, 1, epoch=0)
         nodes_Q = torch.cat([batch.src_B, batch.dst_B, negatives_B1[:, 0]])
         before_Q = adjacency.first_event_at(batch.t_B).repeat(3)

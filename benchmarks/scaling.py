@@ -136,17 +136,18 @@ def measured_steps(events: int, batch: int, total: int) -> tuple[int, int]:
 def _steps(parts: Any, events: int, world: Any) -> None:
     from pres_dist.report.metrics_log import NoLog
     from pres_dist.report.progress import SilentProgress
+    from pres_dist.training.prefetch import StepIndex
     from pres_dist.training.trainer import Trainer
 
     trainer = Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
     parts.model.train()
     batch, total = parts.config.training.batch_size, trainer.schedule.num_steps
     warm, num = measured_steps(events, batch, total)
-    plans = [partial(trainer.step.plan, number, 1) for number in range(warm + num)]
     wall = cpu = 0.0
-    for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):
-        trainer.step.run(plan, pulled, number, 1, number)
-        if number == warm - 1:
+    indices = [StepIndex(1, number) for number in range(warm + num)]
+    for inputs in trainer.step.prefetch.steps(indices):
+        trainer.step.run(inputs)
+        if inputs.index.number == warm - 1:
             world.host_barrier()
             parts.clock.reset()
             if hasattr(parts.store, "traffic"):

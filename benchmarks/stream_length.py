@@ -36,8 +36,7 @@ from pres_dist.planner.footprint import row_bytes
 from pres_dist.report.environment import describe_environment
 from pres_dist.sampling.sorted_keys import HalfEdges
 from pres_dist.sampling.stored_keys import stored_keys
-from pres_dist.step.prefetch import Prefetch
-from pres_dist.training.schedule import Schedule
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.step import TrainingStep
 from pres_dist.training.timing import peak_rss_bytes
@@ -141,17 +140,18 @@ def _steps(arguments: argparse.Namespace, overrides: list[str]) -> Figures:
 
 
 def _run(parts: Parts, num: int) -> Iterator[Figures]:
-    schedule = Schedule(parts.train_sweep)
-    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
+    step = TrainingStep(parts)
     parts.model.train()
-    first = schedule.num_steps // 2
-    for number in range(max(first - WARM_UP, 0), min(first + num, schedule.num_steps)):
+    first = step.schedule.num_steps // 2
+    for number in range(max(first - WARM_UP, 0), min(first + num, step.schedule.num_steps)):
         wall, cpu = time.perf_counter(), time.process_time()
-        plan = step.plan(number, 1)
-        step.run(plan, parts.train_step.read(plan), number, 1, number)
+        inputs = step.prepare(StepIndex(1, number))
+        step.run(inputs)
         spent = {"ms": time.perf_counter() - wall, "cpu_ms": time.process_time() - cpu}
         if number >= first:
-            yield {name: 1e3 * s for name, s in spent.items()} | {"nodes": plan.nodes_V.numel()}
+            yield {name: 1e3 * s for name, s in spent.items()} | {
+                "nodes": inputs.plan.nodes_V.numel()
+            }
 
 
 PARTS = {"keys": _keys, "sorted": _sorted, "steps": _steps}

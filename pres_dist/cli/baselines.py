@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     config = load_config(file, settings)
 
     from pres_dist.report.comparison import aligned, comparison_rows
-    from pres_dist.training.baselines_alone import stream_baselines
+    from pres_dist.training.evaluate_run import stream_baselines
 
     stream = None
     of_run = file.name == CONFIG and (file.parent / RECORD).exists()

@@ -22,9 +22,9 @@ from pres_dist.evaluation.metrics import (
 from pres_dist.parallel.world import World
 from pres_dist.records import Metrics
 from pres_dist.sampling.negatives import Negatives
-from pres_dist.step.batches import Sweep, TemporalBatch
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.batches import TemporalBatch, TemporalLoader
 from pres_dist.step.forward import Forward
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 
 _MOST_QUERIES = 1 << 15
@@ -63,8 +63,8 @@ class ScoredEvents:
 
 
 def score(
-    step: TemporalStep,
-    sweep: Sweep,
+    pipeline: BatchPipeline,
+    loader: TemporalLoader,
     negatives: Negatives,
     num_negatives: int,
     world: World,
@@ -81,7 +81,7 @@ def score(
         return negatives.sample(part.src_B, part.dst_B, part.events_B, num_negatives, epoch=0)
 
     scored = ScoredEvents()
-    for parts, forwards in sweep_forwards(step, sweep, draw, world, num_negatives):
+    for parts, forwards in sweep_forwards(pipeline, loader, draw, world, num_negatives):
         ranked = []
         for forward, part in zip(forwards, parts, strict=True):
             score_BM = forward.negative_BM
@@ -102,8 +102,10 @@ def score(
     )
 
 
-def classify(step: TemporalStep, sweep: Sweep, num_classes: int, world: World) -> np.ndarray:
-    """Return [n, C] float32 logits of the events of a sweep, updating memory along the way.
+def classify(
+    pipeline: BatchPipeline, loader: TemporalLoader, num_classes: int, world: World
+) -> np.ndarray:
+    """Return [n, C] float32 logits of the loaded events, updating memory along the way.
 
     Each worker classifies its time slices of every batch; every worker gets all logits.
 
@@ -115,7 +117,7 @@ def classify(step: TemporalStep, sweep: Sweep, num_classes: int, world: World) -
         return part.events_B.new_empty(part.num_events, 0)
 
     own = []
-    for _, forwards in sweep_forwards(step, sweep, none, world):
+    for _, forwards in sweep_forwards(pipeline, loader, none, world):
         logits = [forward.class_BC for forward in forwards if forward.class_BC is not None]
         own.append(torch.cat(logits).cpu())
     batches = _joined(world.gather(own))
@@ -128,22 +130,22 @@ def _joined(slices: Sequence[list[Tensor]], dim: int = 0) -> list[Tensor]:
 
 
 @torch.no_grad()
-def replay(step: TemporalStep, sweep: Sweep, world: World) -> None:
+def replay(pipeline: BatchPipeline, loader: TemporalLoader, world: World) -> None:
     """Rebuild memory and statistics from the start of the stream, with the current weights."""
-    step.model.eval()
-    step.store.reset()
-    for batch in sweep.batches(step.tables):
-        take_in(step, batch, plan_of(step, batch, world), world, learn=True)
+    pipeline.model.eval()
+    pipeline.store.reset()
+    for batch in loader.batches(pipeline.tables):
+        take_in(pipeline, batch, plan_of(pipeline, batch, world), world, learn=True)
 
 
-def plan_of(step: TemporalStep, batch: TemporalBatch, world: World) -> Plan:
+def plan_of(pipeline: BatchPipeline, batch: TemporalBatch, world: World) -> Plan:
     """Plan a step that updates memory over a batch without scoring anything."""
-    return step.plan_replay(own_parts(batch, world), int(batch.events_B[0]))
+    return pipeline.plan_replay(own_parts(batch, world))
 
 
 @torch.no_grad()
 def take_in(
-    step: TemporalStep, whole: TemporalBatch, plan: Plan, world: World, learn: bool
+    pipeline: BatchPipeline, whole: TemporalBatch, plan: Plan, world: World, learn: bool
 ) -> Sequence[Forward]:
     """Update memory over the batch of a plan; with `learn`, transition statistics too.
 
@@ -153,17 +155,17 @@ def take_in(
     Raises:
         NonFiniteError: memory would become nan or infinite on any worker.
     """
-    pulled = step.read(plan)
-    forwards = [step.forward(plan, pulled, number) for number in range(len(plan.parts))]
+    pulled = pipeline.read(plan)
+    forwards = [pipeline.forward(plan, pulled, number) for number in range(len(plan.parts))]
     _check_finite(forwards, whole, world)
-    step.commit(plan, pulled, forwards, learn)
+    pipeline.commit(plan, pulled, forwards, learn)
     return forwards
 
 
 @torch.no_grad()
 def sweep_forwards(
-    step: TemporalStep,
-    sweep: Sweep,
+    pipeline: BatchPipeline,
+    loader: TemporalLoader,
     draw: Callable[[TemporalBatch], Tensor],
     world: World,
     num_negatives: int = 0,
@@ -173,8 +175,8 @@ def sweep_forwards(
     Transition statistics do not change: they come from training events only.
 
     Args:
-        step: model and store.
-        sweep: a range of events, in temporal batches.
+        pipeline: model and store.
+        loader: a range of events, in temporal batches.
         draw: returns [B, M] negatives of a part.
         world: the workers that share the store.
         num_negatives: M.
@@ -183,16 +185,16 @@ def sweep_forwards(
         NonFiniteError: a score or memory is nan or infinite on any worker: no metric would
             mean anything.
     """
-    step.model.eval()
+    pipeline.model.eval()
     size = max(1, _MOST_QUERIES // (2 + num_negatives))
-    for whole in sweep.batches(step.tables):
+    for whole in loader.batches(pipeline.tables):
         parts = [
             part.part(slice(start, start + size))
             for part in own_parts(whole, world)
             for start in range(0, max(part.num_events, 1), size)
         ]
-        plan = step.plan(parts, [draw(part) for part in parts], first_event=int(whole.events_B[0]))
-        yield parts, take_in(step, whole, plan, world, learn=False)
+        plan = pipeline.plan(parts, [draw(part) for part in parts])
+        yield parts, take_in(pipeline, whole, plan, world, learn=False)
 
 
 def own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:

@@ -35,9 +35,9 @@ from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import read_config
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.step.batches import TemporalBatch, batch_of
-from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
 from pres_dist.step.history import Queries, joined_queries
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 from pres_dist.training.setup import Parts, assemble, choose_device
 from pres_dist.training.state import load_weights
@@ -101,7 +101,7 @@ class LiveRun:
         self.state = replace(state, memory={})  # the store holds it
         self._world = World(evaluation_grid(self.config.parallel, 0, 1))
         self.parts: Parts = assemble(self.config, state.data, self._world)
-        self.stream, self.step = self.parts.data.stream, self.parts.evaluation_step
+        self.stream, self.step = self.parts.data.stream, self.parts.evaluation_pipeline
         self.lookup = NodeLookup(self.stream)
         self.replayed = replay
         self._stretches = stretches_of(self.parts, state.segments, replay)
@@ -286,16 +286,17 @@ class LiveRun:
         if not len(events):
             return None
         tables = self.step.tables
-        return batch_of(tables, torch.as_tensor(np.asarray(events)).to(tables.device))
+        events_B = torch.as_tensor(np.asarray(events)).to(tables.device)
+        return batch_of(tables, events_B, int(events[0]))
 
     def _take_in(self, stretch: Stretch, batch: TemporalBatch, undoable: bool) -> Sequence[Forward]:
-        step = self.parts.train_step if stretch.learns else self.step
-        plan = plan_of(step, batch, self._world)
+        pipeline = self.parts.train_pipeline if stretch.learns else self.step
+        plan = plan_of(pipeline, batch, self._world)
         if undoable and stretch.learns:  # statistics cannot be undone: the next move restarts
             self._position = self.stream.num_events + 1
         elif undoable:
-            self._undo = rows_before(step, plan)
-        return take_in(step, batch, plan, self._world, stretch.learns)
+            self._undo = rows_before(pipeline, plan)
+        return take_in(pipeline, batch, plan, self._world, stretch.learns)
 
     def _step_back(self) -> None:
         """Undo the partial batch that the memory was last updated with."""
@@ -306,14 +307,14 @@ class LiveRun:
             self._undo = None
 
 
-def query_in_parts(step: TemporalStep, nodes: Tensor, t: Tensor, now: int) -> Queries:
+def query_in_parts(step: BatchPipeline, nodes: Tensor, t: Tensor, now: int) -> Queries:
     """Embed nodes at their times, at most `MOST_QUERIES` at once."""
     at = torch.tensor(now, device=nodes.device)
     pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
     return joined_queries([step.query(*pair, at) for pair in pairs])
 
 
-def rows_before(step: TemporalStep, plan: Plan) -> tuple[Tensor, NodeState]:
+def rows_before(step: BatchPipeline, plan: Plan) -> tuple[Tensor, NodeState]:
     """Return the nodes that the batch of a plan will write, and their current rows."""
     nodes = plan.nodes_V[plan.writes_V]
     if plan.deliveries is not None:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pres_dist.inference.live import MOST_QUERIES, LiveRun, Report, quiet
 from pres_dist.inference.sharing import Alone, Share
-from pres_dist.step.compute import TemporalStep
 from pres_dist.step.history import Queries
+from pres_dist.step.pipeline import BatchPipeline
 
 _CHUNKS = 32
 """Most chunks per task; if each pair has its own time, that takes a fraction of a second."""
@@ -149,7 +149,7 @@ class Embedder(Protocol):
     """Interface for embedding nodes; `LiveRun` implements it."""
 
     @property
-    def step(self) -> TemporalStep:
+    def step(self) -> BatchPipeline:
         """Step that scores embeddings."""
 
     @property

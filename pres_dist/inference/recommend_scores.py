@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pres_dist.step.compute import TemporalStep
 from pres_dist.step.history import Queries
+from pres_dist.step.pipeline import BatchPipeline
 
 _NUMBERS = 1 << 24
 """Most hidden values of the decoder at once, which bounds memory use."""
@@ -18,7 +18,7 @@ _PAIRS = 1 << 15
 
 
 @torch.no_grad()
-def all_logits(step: TemporalStep, sources: Queries, candidates: Queries) -> Tensor:
+def all_logits(step: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
     """Return [S, C] logits of all sources with all candidates, embedded at the source's time."""
     if step.log is not None:
         return _from_log(step, sources, candidates)
@@ -28,7 +28,7 @@ def all_logits(step: TemporalStep, sources: Queries, candidates: Queries) -> Ten
     return torch.cat(parts).float()
 
 
-def _from_log(step: TemporalStep, sources: Queries, candidates: Queries) -> Tensor:
+def _from_log(step: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
     """Return `all_logits` for a decoder that reads the event log, one block of pairs at a time."""
     place_S, place_C = (
         torch.arange(len(queries), device=queries.nodes_Q.device)

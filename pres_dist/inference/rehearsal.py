@@ -24,8 +24,7 @@ from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.inference.live import Report
 from pres_dist.memory.state import Tables
 from pres_dist.step.batches import TemporalBatch
-from pres_dist.step.prefetch import Prefetch
-from pres_dist.training.schedule import Schedule
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts
 from pres_dist.training.state import OptimizerState, TunedState, load_optimizer
 from pres_dist.training.step import TrainingStep
@@ -46,13 +45,11 @@ class Rehearsal:
         self, parts: Parts, replay: float, old_end: int, learned: tuple[OptimizerState, int]
     ) -> None:
         self._parts, self._share = parts, replay
-        sweep = parts.train_sweep
-        self._schedule = Schedule(sweep)
-        self._step = TrainingStep(parts, self._schedule, Prefetch(parts.train_step, 0))
-        state, self._updates = learned
+        loader, self._step = parts.train_loader, TrainingStep(parts)
+        state, self._step.num_updates = learned
         load_optimizer(self._step.optimizer, state, "the optimizer that training goes on from")
         first = int(parts.data.kept[0])
-        ends = [first + sweep.events_before(number) for number in range(len(sweep) + 1)]
+        ends = [first + loader.events_before(number) for number in range(len(loader) + 1)]
         self._num_old = sum(end <= old_end for end in ends[1:])
         self._sizes = [end - begin for begin, end in pairwise(ends)]
         self._earlier = [min(end, old_end) - min(begin, old_end) for begin, end in pairwise(ends)]
@@ -81,7 +78,7 @@ class Rehearsal:
         return TunedState(
             model=deepcopy(dict(self._parts.model.state_dict())),
             optimizer=OptimizerState(**deepcopy(self._step.optimizer.state_dict())),
-            updates=self._updates,
+            updates=self._step.num_updates,
         )
 
     def _replayed(self, epoch: int) -> set[int]:
@@ -96,10 +93,7 @@ class Rehearsal:
     def _train(self, batch: int, epoch: int) -> float:
         """Train on a batch, and return its mean loss."""
         begin_training(self._parts.model)
-        step = self._parts.train_step
-        plan = self._step.plan(batch, epoch)
-        done = self._step.run(plan, step.read(plan), batch, epoch, self._updates)
-        self._updates += len(done.updates)
+        done = self._step.run(self._step.prepare(StepIndex(epoch, batch)))
         return float(np.mean([float(update.loss.total.detach()) for update in done.updates]))
 
     def _pass(self, number: int) -> None:
@@ -110,5 +104,5 @@ class Rehearsal:
 
 def bring_over(parts: Parts, batch: TemporalBatch) -> None:
     """Update the memory with a batch, without learning anything."""
-    step = parts.evaluation_step
-    take_in(step, batch, plan_of(step, batch, parts.world), parts.world, learn=False)
+    pipeline = parts.evaluation_pipeline
+    take_in(pipeline, batch, plan_of(pipeline, batch, parts.world), parts.world, learn=False)

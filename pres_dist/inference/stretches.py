@@ -49,14 +49,14 @@ def stretches_of(parts: Parts, segments: Sequence[int], replay: bool) -> list[St
     train_end = parts.data.split.train_end
     stretches = []
     if replay:
-        sweep = parts.evaluation_sweep(parts.data.kept, size)
+        sweep = parts.evaluation_loader(parts.data.kept, size)
         kept = np.asarray(parts.data.kept)
         borders = [int(kept[sweep.events_before(number)]) for number in range(len(sweep))]
         stretches.append(Stretch([0, *borders[1:], train_end], parts.data.kept, learns=True))
     first = train_end
     for end in segments:
         if end > first:
-            sweep = parts.evaluation_sweep(range(first, end), size)
+            sweep = parts.evaluation_loader(range(first, end), size)
             borders = [first + sweep.events_before(number) for number in range(len(sweep) + 1)]
             stretches.append(Stretch(borders, range(first, end), learns=False))
         first = end

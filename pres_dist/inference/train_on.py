@@ -20,7 +20,7 @@ from pres_dist.inference.versions import RunState
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
 from pres_dist.records import Metrics
-from pres_dist.step.batches import Sweep
+from pres_dist.step.batches import TemporalLoader
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
 from pres_dist.training.setup import Parts, assemble
 from pres_dist.training.state import OptimizerState, load_weights
@@ -162,7 +162,7 @@ def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
     nearly random direction, and here it would be the last step of training.
     """
     for size in range(wanted, 2 * wanted, max(wanted // 50, 1)):
-        sweep = Sweep(events, t, size)
+        sweep = TemporalLoader(events, t, size)
         rest = sweep.num_events - sweep.events_before(len(sweep) - 1)
         if len(sweep) == 1 or 2 * rest >= size:
             return size
@@ -175,8 +175,8 @@ def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metri
     parts.model.eval()
     if parts.config.model.has_memory:
         parts.store.load_state_dict(state.memory)
-        sweep = parts.evaluation_sweep(trained, parts.config.evaluation.batch_size)
-        for batch in sweep.batches(parts.evaluation_step.tables):
+        sweep = parts.evaluation_loader(trained, parts.config.evaluation.batch_size)
+        for batch in sweep.batches(parts.evaluation_pipeline.tables):
             bring_over(parts, batch)
     return _measured(parts, last)
 

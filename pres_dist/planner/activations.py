@@ -70,20 +70,21 @@ def measured_step(
     """Run a step over synthetic events and count the bytes that autograd saves."""
     with torch.random.fork_rng(devices=[]):
         parts = _parts(config, edge_dim, node_dim, num_nodes, num_events)
-        num = len(parts.train_sweep) - 2  # the last batch is a remainder
+        num = len(parts.train_loader) - 2  # the last batch is a remainder
+        pipeline = parts.train_pipeline
         for number in (num - 1, num):  # the second step reads messages of the first
-            batch = parts.train_sweep.batch(parts.data.tables, number)
+            batch = parts.train_loader.batch(parts.data.tables, number)
             draws = (batch.src_B, batch.dst_B, batch.events_B)
             negatives = parts.train_negatives.sample(*draws, parts.task.num_negatives, 1)
-            plan = parts.train_step.plan([batch], [negatives], 1, int(batch.events_B[0]))
-            pulled = parts.train_step.read(plan)
+            plan = pipeline.plan([batch], [negatives], 1)
+            pulled = pipeline.read(plan)
             seen = _Seen(parts)
             with torch.autograd.graph.saved_tensors_hooks(seen.keep, lambda tensor: tensor):
-                forward = parts.train_step.forward(plan, pulled)
+                forward = pipeline.forward(plan, pulled)
                 targets = parts.task.targets(batch.events_B)
                 weight = config.pres.coherence_weight
                 batch_loss(forward, weight, batch.num_events, targets)
-            parts.train_step.commit(plan, pulled, [forward], learn=True)
+            pipeline.commit(plan, pulled, [forward], learn=True)
     return MeasuredStep(
         batch.num_events, plan.nodes_V.numel(), waiting_messages(pulled), seen.bytes
     )

@@ -23,9 +23,8 @@ from pres_dist.planner.link_rates import measure_links
 from pres_dist.planner.machine import Link, Machine, Rates, model_sizes
 from pres_dist.planner.touched import waiting_messages
 from pres_dist.report.environment import describe_environment
-from pres_dist.step.prefetch import Prefetch
-from pres_dist.step.stages import STAGES, StageClock
-from pres_dist.training.schedule import Schedule
+from pres_dist.step.stages import STAGES
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.step import TrainingStep
 
@@ -99,48 +98,43 @@ def measure_steps(
 
     Local batch sizes are interleaved, so that a busy period of the machine affects all of them.
     """
-    now = device_clock(parts.device)
-    parts = replace(parts, clock=StageClock(now))
-    parts.train_step.clock = parts.clock
+    parts.clock.now = device_clock(parts.device)
     parts.model.train()
-    usable = [batch for batch in batches if batch * 4 <= parts.train_sweep.num_events]
+    usable = [batch for batch in batches if batch * 4 <= parts.train_loader.num_events]
     if not usable:
         raise ConfigError(
             f"a machine is calibrated on at least {4 * min(batches)} training events, "
-            f"{parts.data.stream.name} has {parts.train_sweep.num_events}"
+            f"{parts.data.stream.name} has {parts.train_loader.num_events}"
         )
     steps = []
     for number in range(rounds):
         for batch in usable:
             tell(f"round {number + 1} of {rounds}, steps of {batch:,} events")
-            steps.append(_round(parts, batch, number / rounds, now))
+            steps.append(_round(parts, batch, number / rounds))
     return steps
 
 
-def _round(parts: Parts, batch: int, place: float, now: Callable[[], float]) -> list[StepTime]:
+def _round(parts: Parts, batch: int, place: float) -> list[StepTime]:
     """Time consecutive steps, starting at the fraction `place` of the training split.
 
     One warm-up step comes first and is not returned.
     """
     training = parts.config.training.model_copy(update={"batch_size": batch})
     parts = replace(parts, config=parts.config.model_copy(update={"training": training}))
-    schedule = Schedule(parts.train_sweep)
-    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
+    step, clock = TrainingStep(parts), parts.clock
+    schedule = step.schedule
     num = min(max(_EVENTS_EACH // batch, 4), _MOST_STEPS, schedule.num_steps - 1)
     first = int(place * (schedule.num_steps - num - 1))
     measured = []
     for number in range(first, first + num + 1):
-        parts.clock.reset()
-        start = now()
-        with parts.clock("sample"):
-            plan = step.plan(number, 1)
-        with parts.clock("pull"):
-            pulled = parts.train_step.read(plan)
-        step.run(plan, pulled, number, 1, number)
-        spent = now() - start
-        nodes, messages = plan.nodes_V.numel(), waiting_messages(pulled)
+        clock.reset()
+        start = clock.now()
+        inputs = step.prepare(StepIndex(1, number))
+        step.run(inputs)
+        spent = clock.now() - start
+        nodes, messages = inputs.plan.nodes_V.numel(), waiting_messages(inputs.pulled)
         events = schedule.sizes(number)[0]
-        measured.append(StepTime(events, nodes, messages, spent, parts.clock.seconds))
+        measured.append(StepTime(events, nodes, messages, spent, clock.seconds))
     return measured[1:]
 
 

@@ -1,4 +1,4 @@
-"""Temporal batches, and passes over events in such batches."""
+"""Temporal batches, and the loader that cuts a stream into them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ class TemporalBatch:
     """Consecutive events whose memory reads all see the state from before them.
 
     Attributes:
+        first_event: id of the first event of the whole batch, also in a slice of it: memory is
+            read as it was before that event. Kept on the host, since reading it from
+            `events_B` would wait for a GPU.
         events_B: event ids, ascending.
         src_B: sources.
         dst_B: destinations.
         t_B: int64 times.
     """
 
+    first_event: int
     events_B: Tensor
     src_B: Tensor
     dst_B: Tensor
@@ -36,26 +40,26 @@ class TemporalBatch:
 
     def part(self, events: slice) -> TemporalBatch:
         """Return a time slice of the batch."""
-        return TemporalBatch(
-            self.events_B[events], self.src_B[events], self.dst_B[events], self.t_B[events]
-        )
+        columns = (self.events_B, self.src_B, self.dst_B, self.t_B)
+        return TemporalBatch(self.first_event, *(column[events] for column in columns))
 
 
 def joined(parts: Sequence[TemporalBatch]) -> TemporalBatch:
-    """Concatenate the events of several batches."""
+    """Concatenate slices of one batch."""
     if len(parts) == 1:
         return parts[0]
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return TemporalBatch(*(torch.cat(column) for column in columns))
+    columns = [(part.events_B, part.src_B, part.dst_B, part.t_B) for part in parts]
+    joint = (torch.cat(column) for column in zip(*columns, strict=True))
+    return TemporalBatch(parts[0].first_event, *joint)
 
 
-class Sweep:
-    """A pass over events in temporal batches; events with equal timestamps share a batch.
+class TemporalLoader:
+    """Loads events in temporal batches; events with equal timestamps share a batch.
 
     `batch_bounds` chooses the cuts.
 
     Args:
-        events: ids to sweep, ascending.
+        events: ids to load, ascending.
         t: [E] times of all events of the stream, non-decreasing.
         batch_size: events in a batch, before a cut is moved.
     """
@@ -63,7 +67,8 @@ class Sweep:
     def __init__(self, events: range | np.ndarray, t: np.ndarray, batch_size: int) -> None:
         self._events = events
         self._own_ids: Tensor | None = None
-        self._bounds = batch_bounds(_times(t, events), batch_size)
+        own_t = t[events.start : events.stop] if isinstance(events, range) else t[events]
+        self._bounds = batch_bounds(own_t, batch_size)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -84,33 +89,31 @@ class Sweep:
     def batch(self, tables: EventTables, number: int) -> TemporalBatch:
         """Return the batch with the given number."""
         start, stop = self._bounds[number : number + 2]
-        own = self._events[start:stop]
+        own, device = self._events[start:stop], tables.device
         if isinstance(own, range):
-            events_B = torch.arange(own.start, own.stop, device=tables.device)
-        else:
-            events_B = self._ids(tables.device)[start:stop]
-        return batch_of(tables, events_B)
-
-    def _ids(self, device: torch.device) -> Tensor:
-        """Return the ids of all events, copied to the device once: per-batch copies would block."""
+            return batch_of(tables, torch.arange(own.start, own.stop, device=device), own.start)
+        # All ids are copied to the device once: a copy per batch would wait for a GPU.
         if self._own_ids is None or self._own_ids.device != device:
             self._own_ids = torch.as_tensor(self._events).to(device)
-        return self._own_ids
-
-    def first_event(self, number: int) -> int:
-        """Return the id of a batch's first event, without a device synchronization."""
-        return int(self._events[self._bounds[number]])
+        return batch_of(tables, self._own_ids[start:stop], int(own[0]))
 
     def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
         """Yield the batches, starting with number `first`."""
         return (self.batch(tables, number) for number in range(first, len(self)))
 
 
-def batch_of(tables: EventTables, events_B: Tensor) -> TemporalBatch:
-    """Return the temporal batch of the given events."""
+def batch_of(
+    tables: EventTables, events_B: Tensor, first_event: int | None = None
+) -> TemporalBatch:
+    """Return the temporal batch of the given events.
+
+    Args:
+        tables: columns of the stream.
+        events_B: event ids, ascending.
+        first_event: id of the first one; read from `events_B` when None.
+    """
+    if first_event is None:
+        first_event = int(events_B[0]) if events_B.numel() else 0
     columns = (tables.src_E, tables.dst_E, tables.t_E)
-    return TemporalBatch(events_B, *(column.index_select(0, events_B) for column in columns))
-
-
-def _times(t: np.ndarray, events: range | np.ndarray) -> np.ndarray:
-    return t[events.start : events.stop] if isinstance(events, range) else t[events]
+    rows = (column.index_select(0, events_B) for column in columns)
+    return TemporalBatch(first_event, events_B, *rows)

@@ -1,6 +1,11 @@
 """The mail that a temporal batch stores for later batches.
 
-Shapes: B events, P distinct endpoints, R mailbox slots.
+A mailbox holds the messages of the last batch that touched its node (`collect_mail`), or is a FIFO
+queue to which each event sends mail (`plan_deliveries`): Wang et al., APAN: Asynchronous
+Propagation Attention Network for Real-time Temporal Graph Embedding, SIGMOD 2021 (mail propagator).
+
+Shapes: B events, P distinct endpoints, R mailbox slots, C receivers of one event, Y mails, X mails
+sent, K neighbors, D memory size.
 """
 
 from __future__ import annotations
@@ -11,6 +16,8 @@ import torch
 from torch import Tensor
 
 from pres_dist.memory.state import NO_EVENT
+from pres_dist.sampling.neighbors import NeighborSampler
+from pres_dist.step.batches import TemporalBatch
 
 
 @dataclass(frozen=True)
@@ -21,14 +28,11 @@ class BatchMail:
         event_PR: event ids, oldest first, full slots before empty ones (NO_EVENT).
         other_PR: value of `index_2B` for the other endpoint; 0 in empty slots.
         count_P: events of each endpoint in the batch; a self-loop counts once.
-        pending_2B: number of earlier events in the batch for each endpoint of each event,
-            sources first: events that its memory does not include yet.
     """
 
     event_PR: Tensor
     other_PR: Tensor
     count_P: Tensor
-    pending_2B: Tensor
 
 
 def collect_mail(
@@ -51,6 +55,8 @@ def collect_mail(
     other_2B = index_2B.view(2, num_events).flip(0).t().flatten()
     event_2B = events_B.repeat_interleave(2)
 
+    # A stable sort by endpoint keeps each endpoint's events in the order of time: the place
+    # within the endpoint's run is the number of its events before.
     order_2B = torch.argsort(owner_2B, stable=True)
     # Not `bincount`, which synchronizes with the GPU to find the maximum.
     count_P = owner_2B.new_zeros(num_endpoints + 1)
@@ -68,24 +74,14 @@ def collect_mail(
     other_PR = torch.zeros(shape, dtype=torch.int64, device=events_B.device)
     event_PR[sorted_owner_2B, slot_2B] = event_2B[order_2B]
     other_PR[sorted_owner_2B, slot_2B] = other_2B[order_2B]
-    pending_2B = torch.empty_like(place_2B)
-    pending_2B[order_2B] = place_2B
-    pending_B2 = pending_2B.view(num_events, 2)
-    pending_B2 = torch.where(
-        (src_B == endpoint_2B[num_events:])[:, None], pending_B2[:, :1], pending_B2
-    )
-    return BatchMail(
-        event_PR[:num_endpoints, :num_slots],
-        other_PR[:num_endpoints, :num_slots],
-        count_P[:num_endpoints],
-        pending_B2.t().flatten(),
-    )
+    kept = (slice(num_endpoints), slice(num_slots))
+    return BatchMail(event_PR[kept], other_PR[kept], count_P[:num_endpoints])
 
 
 def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
     """Return the [2B] numbers of earlier events in the batch at each endpoint, sources first.
 
-    Equals `BatchMail.pending_2B`, without collecting mail. Ids must not be negative.
+    The memory of the endpoint does not include these events yet. Ids must not be negative.
     """
     loops_B = src_B == dst_B
     # The second endpoint of a self-loop is not counted.
@@ -99,3 +95,69 @@ def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
     pending_2B[order_2B] = place_2B - first_2B
     pending_B2 = pending_2B.view(-1, 2)
     return torch.where(loops_B[:, None], pending_B2[:, :1], pending_B2).t().flatten()
+
+
+@dataclass(frozen=True)
+class Deliveries:
+    """The mail that a worker sends in a step, computed before any state is read.
+
+    Attributes:
+        nodes_X: receivers; a node appears once for each of its mails.
+        events_X: event ids.
+        place_X: positions of the events among those the worker computes, part by part.
+    """
+
+    nodes_X: Tensor
+    events_X: Tensor
+    place_X: Tensor
+
+
+def plan_deliveries(
+    batch: TemporalBatch, sampler: NeighborSampler, num_hops: int, num_slots: int
+) -> Deliveries:
+    """Address the mail of events to their endpoints and to the endpoints' earlier neighbors.
+
+    Neighbors are those strictly before the event. A node receives each event once, however
+    many paths lead to it. At most the newest R mails are sent to a node.
+
+    Args:
+        batch: events, in any order.
+        sampler: samples neighbors; all hops see the graph before the event's time.
+        num_hops: number of hops beyond the endpoints.
+        num_slots: R.
+    """
+    receivers_BC = _receivers(batch, sampler, num_hops)
+    # Sorted by event and then, stably, by node: each node's mails are in the order of events,
+    # and a mail that reached a node by several paths is next to its copies.
+    order_B = torch.argsort(batch.events_B)
+    nodes_Y = receivers_BC.index_select(0, order_B).flatten()
+    place_Y = order_B.repeat_interleave(receivers_BC.shape[1])
+    nodes_Y, by_node_Y = torch.sort(nodes_Y, stable=True)
+    place_Y = place_Y.index_select(0, by_node_Y)
+    again_Y = torch.zeros_like(nodes_Y, dtype=torch.bool)
+    again_Y[1:] = (nodes_Y[1:] == nodes_Y[:-1]) & (place_Y[1:] == place_Y[:-1])
+    nodes_Y, place_Y = nodes_Y[~again_Y], place_Y[~again_Y]
+    newest_Y = _from_the_end(nodes_Y) < num_slots
+    nodes_X, place_X = nodes_Y[newest_Y], place_Y[newest_Y]
+    return Deliveries(nodes_X, batch.events_B.index_select(0, place_X), place_X)
+
+
+def _receivers(batch: TemporalBatch, sampler: NeighborSampler, num_hops: int) -> Tensor:
+    """Return the [B, C] endpoints and neighbors of each event; nodes may repeat."""
+    before_B = sampler.adjacency.first_event_at(batch.t_B)
+    reached_BC = torch.stack([batch.src_B, batch.dst_B], dim=1)
+    hops = [reached_BC]
+    for _ in range(num_hops):
+        before_Q = before_B.repeat_interleave(reached_BC.shape[1])
+        # An empty slot repeats the node itself, which has the mail already.
+        nodes_QK = sampler.recent(reached_BC.flatten(), before_Q).nodes_QK
+        reached_BC = nodes_QK.view(before_B.numel(), reached_BC.shape[1] * nodes_QK.shape[1])
+        hops.append(reached_BC)
+    return torch.cat(hops, dim=1)
+
+
+def _from_the_end(sorted_Y: Tensor) -> Tensor:
+    """Return the number of equal values that follow each element of a sorted row."""
+    count = torch.unique_consecutive(sorted_Y, return_counts=True)[1]
+    end_Y = count.cumsum(0).repeat_interleave(count)
+    return end_Y - 1 - torch.arange(sorted_Y.numel(), device=sorted_Y.device)

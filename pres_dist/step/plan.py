@@ -17,8 +17,8 @@ from torch import Tensor
 from pres_dist.memory.state import Pulled
 from pres_dist.model.neighborhood import repeated
 from pres_dist.step.batches import TemporalBatch
-from pres_dist.step.delivery import Deliveries
 from pres_dist.step.gather import Gathered
+from pres_dist.step.mail import Deliveries
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Plan:
         writes_V: bool, nodes whose rows the step will push.
         observes_V: bool, negatives whose transitions the step will observe; None if it observes
             none.
-        first_event: first event of the whole batch; None if reads do not lag behind it.
+        unread_before: first event of the whole batch, if the state that is read may lack events
+            before it; None if it lacks none.
         deliveries: mail that the step will send; None without FIFO mailboxes.
         now: int64 time of the first event of the whole batch; None without FIFO mailboxes.
     """
@@ -65,7 +66,7 @@ class Plan:
     writes: bool
     writes_V: Tensor
     observes_V: Tensor | None = None
-    first_event: int | None = None
+    unread_before: int | None = None
     deliveries: Deliveries | None = None
     now: Tensor | None = None
 

@@ -38,11 +38,11 @@ class StageClock:
     stage and not the time to compute it.
 
     Args:
-        now: returns the current time in seconds.
+        now: returns the current time in seconds; may be replaced between steps.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
+        self.now = now
         self.stage: str | None = None
         """Stage that is running; None between stages."""
         self.reset()
@@ -50,11 +50,11 @@ class StageClock:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         outer, self.stage = self.stage, stage
-        start = self._now()
+        start = self.now()
         try:
             yield
         finally:
-            self.seconds[stage] += self._now() - start
+            self.seconds[stage] += self.now() - start
             self.stage = outer
 
     def step_ended(self, done: int, total: int) -> None:

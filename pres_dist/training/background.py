@@ -20,7 +20,7 @@ class Background:
         self._name = name
         self._under_way: list[Future[None]] = []
 
-    def begin(self, what: Callable[[], None]) -> None:
+    def begin(self, what: Callable[[], object]) -> None:
         """Queue a call that runs after all earlier calls, and only if they succeed."""
         before, ended = self._under_way[-1:], Future[None]()
 

@@ -222,7 +222,7 @@ class _Trials:
             return None
         finally:
             parts.close()
-        return trainer.position.best_metric
+        return trainer.state.best_metric
 
 
 def _distinct(profile: Sequence[Discontinuity]) -> list[Discontinuity]:

@@ -42,7 +42,7 @@ from pres_dist.training.checkpoint_folder import (
     write_state,
 )
 from pres_dist.training.mirror import CheckpointMirror, MirrorTotals
-from pres_dist.training.state import TrainingState, checked_state
+from pres_dist.training.state import CheckpointState, checked_state
 
 __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
@@ -75,7 +75,7 @@ class Checkpoint:
         """File that the state was read from."""
         return self.memory.folder.parent / STATE
 
-    def training_state(self) -> TrainingState:
+    def training_state(self) -> CheckpointState:
         """Return the state with types and bounds checked; raise CheckpointError if one is wrong."""
         return checked_state(self.state, self.file)
 
@@ -147,7 +147,7 @@ class Checkpoints:
         """
         self.wait()
         if self._writers is None:
-            self._writers = self._join()
+            self._writers = self._writing_world()
         content = io.BytesIO()
         if self._world.is_rank0:
             torch.save(state, content)
@@ -161,8 +161,13 @@ class Checkpoints:
 
     def mark_best(self) -> None:
         """Point BEST at the newest checkpoint, once that is written."""
+
+        def mark() -> None:
+            self._point(BEST, self.name(LATEST))
+            self._prune()
+
         if self._world.is_rank0:
-            self._background.begin(self._mark_best)
+            self._background.begin(mark)
 
     def wait(self) -> None:
         """Wait until all checkpoints are on disk here; the mirror may lag behind.
@@ -213,7 +218,12 @@ class Checkpoints:
     def name(self, which: str) -> str:
         """Return the name of the newest, best or given checkpoint; CheckpointError if missing."""
         if which not in (LATEST, BEST):
-            return self._given(which)
+            there = [folder.name for folder in self._complete()]
+            if which not in there:
+                raise CheckpointError(
+                    f"{self.folder}: the checkpoint must be one of {', '.join(there)}, got {which}"
+                )
+            return which
         file = self.folder / which
         try:
             name = read_regular(file).decode(errors="replace").strip()
@@ -230,85 +240,65 @@ class Checkpoints:
             )
         return name
 
-    def _given(self, name: str) -> str:
-        there = sorted(path.name for path in self.folder.glob("step-*") if path.suffix != ".tmp")
-        if name not in there:
-            raise CheckpointError(
-                f"{self.folder}: the checkpoint must be one of {', '.join(there)}, got {name}"
-            )
-        return name
+    def _writing_world(self) -> World:
+        """Create the folder, and a process group for the collectives of the writing thread."""
 
-    def _join(self) -> World:
-        """Create a separate process group, so that the thread can run its own collectives."""
+        def make_folder() -> None:
+            self._check_place()
+            self.folder.mkdir(exist_ok=True)
+
         world = self._world
-        world.run_on_rank0(self._make_folder)
+        world.run_on_rank0(make_folder)
         if world.size == 1:
             return world
         self._shared = all(world.gather(self.folder.is_dir()))
         return World(world.grid, dist.new_group(backend="gloo", timeout=_LONGEST))
 
-    def _make_folder(self) -> None:
-        self._check_place()
-        self.folder.mkdir(exist_ok=True)
-
     def _write(self, step: int, state: memoryview, memory: Mapping[str, Tensor]) -> None:
+        """Write a checkpoint into a temporary folder, on all workers, and publish it on rank 0."""
         started = time.perf_counter()
         final = self.folder / f"step-{step:08d}"
         partial = final.with_suffix(".tmp")
         world = self._writers
         assert world is not None
+
+        def begin() -> None:
+            self._check_place()
+            write_state(partial, state)
+
+        def publish() -> None:
+            seal(partial, step, id_of(self._run_dir), hashes)
+            self._check_place()
+            if final.exists():  # left by a run that ended before LATEST could name it
+                shutil.rmtree(final)
+            partial.rename(final)
+            sync_folder(self.folder)
+            self._point(LATEST, final.name)
+            self._prune()
+
         try:
-            world.run_on_rank0(lambda: self._begin(partial, state))
-            self._write_memory(partial / MEMORY, memory)
-            hashes = world.gather_to_rank0(self._hash_own(partial))
-            world.run_on_rank0(lambda: self._publish(partial, final, step, hashes))
+            world.run_on_rank0(begin)
+            if world.size == 1 or self._shared:
+                write_tensors(partial / MEMORY, memory, world.group)
+            else:  # no common folder: rank 0 writes the rows of all workers
+                rows = world.gather_to_rank0(dict(memory))
+                whole = {name: tensor for own in rows for name, tensor in own.items()}
+                world.run_on_rank0(lambda: write_tensors(partial / MEMORY, whole, None))
+            files = files_of(partial, self._world.rank)
+            self._totals.bytes += sum(file.stat().st_size for file in files)
+            hashes = world.gather_to_rank0(hashes_of(partial, files))
+            world.run_on_rank0(publish)
         except OSError as error:
             self._check_place()
             raise CheckpointError(f"{final}: cannot be written: {error.strerror}") from None
         finally:
             if world.is_rank0:
-                self._remove(partial)
+                # Leftovers stay if the folder now belongs to another run.
+                with suppress(ConfigError):
+                    self._check_place()
+                    shutil.rmtree(partial, ignore_errors=True)
         failpoint("after_checkpoint")
         self._totals.write_seconds += time.perf_counter() - started
-
-    def _begin(self, partial: Path, state: memoryview) -> None:
-        self._check_place()
-        write_state(partial, state)
-
-    def _remove(self, partial: Path) -> None:
-        """Remove the leftovers of a failed write, unless the folder now belongs to another run."""
-        with suppress(ConfigError):
-            self._check_place()
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _write_memory(self, folder: Path, memory: Mapping[str, Tensor]) -> None:
-        world = self._writers
-        assert world is not None
-        if world.size == 1 or self._shared:
-            write_tensors(folder, memory, world.group)
-            return
-        parts = world.gather_to_rank0(dict(memory))
-        whole = {name: tensor for part in parts for name, tensor in part.items()}
-        world.run_on_rank0(lambda: write_tensors(folder, whole, None))
-
-    def _hash_own(self, partial: Path) -> dict[str, str]:
-        files = files_of(partial, self._world.rank)
-        self._totals.bytes += sum(file.stat().st_size for file in files)
-        return hashes_of(partial, files)
-
-    def _publish(self, partial: Path, final: Path, step: int, hashes: list[dict[str, str]]) -> None:
-        seal(partial, step, id_of(self._run_dir), hashes)
-        self._check_place()
-        if final.exists():  # left by a run that ended before LATEST could name it
-            shutil.rmtree(final)
-        partial.rename(final)
-        sync_folder(self.folder)
-        self._point(LATEST, final.name)
-        self._prune()
-
-    def _mark_best(self) -> None:
-        self._point(BEST, self.name(LATEST))
-        self._prune()
 
     def _point(self, which: str, name: str) -> None:
         self._check_place()
@@ -320,10 +310,13 @@ class Checkpoints:
         pinned = {self.name(which) for which in (LATEST, BEST) if (self.folder / which).exists()}
         if self._mirror is not None:
             pinned |= self._mirror.needs()
-        complete = sorted(path for path in self.folder.glob("step-*") if path.suffix != ".tmp")
-        for folder in complete[: -self._keep]:
+        for folder in self._complete()[: -self._keep]:
             if folder.name not in pinned:
                 shutil.rmtree(folder)
+
+    def _complete(self) -> list[Path]:
+        """Return the folders of all complete checkpoints, in the order of their steps."""
+        return sorted(path for path in self.folder.glob("step-*") if path.suffix != ".tmp")
 
 
 class NoCheckpoints:

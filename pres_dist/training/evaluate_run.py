@@ -1,4 +1,4 @@
-"""`evaluate`: compute the metrics of a trained run, with its own or other settings."""
+"""Metrics of a trained run, and of baselines on its stream without a model."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pres_dist import arguments
 from pres_dist.config.evaluation import EvaluationConfig
-from pres_dist.evaluation.ranking_negatives import kinds_of
+from pres_dist.config.run import RunConfig
+from pres_dist.evaluation.link_baselines import LinkBaselines
+from pres_dist.evaluation.ranking_negatives import kinds_of, negatives_of
+from pres_dist.evaluation.scoring import replay
 from pres_dist.events.builtin import check_stream_there
+from pres_dist.events.identity import check_same_events
 from pres_dist.files import keep
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.join import join_world
-from pres_dist.records import Results
+from pres_dist.records import Metrics, Results
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_record import check_same_run
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.negatives import Negatives
 from pres_dist.training.checkpoint import BEST, Checkpoints
-from pres_dist.training.final_evaluation import final_metrics
-from pres_dist.training.identity import load_model
-from pres_dist.training.setup import Parts, assembled, choose_device
+from pres_dist.training.setup import Parts, assembled, choose_device, load_data
 from pres_dist.training.stores import without_servers
 
 EVALUATION = "evaluation.json"
@@ -79,7 +84,7 @@ def _evaluate(
         with assembled(without_servers(config), device, world) as parts:
             for evaluation in evaluations(parts):
                 started = time.perf_counter()
-                load_model(parts, best)
+                parts.load(best)
                 results.append(
                     {
                         **final_metrics(parts, evaluation),
@@ -96,3 +101,80 @@ def _evaluate(
 
         world.run_on_rank0(publish)  # a barrier, so that a rank 0 that hangs is detected
     return results
+
+
+def final_metrics(parts: Parts, config: EvaluationConfig) -> Results:
+    """Return the task's metrics on the validation split and then on the test split.
+
+    The store must hold the memory at the end of the training split; with
+    `memory: replay` it is rebuilt, in temporal batches of the evaluation's own size.
+    The memory is carried through the validation split into the test split.
+    """
+
+    def measure() -> Results:
+        split, world = parts.data.split, parts.world.own_replica()
+        if config.memory == "replay" and parts.config.model.has_memory:
+            loader = parts.evaluation_loader(parts.data.kept, config.batch_size)
+            replay(parts.train_pipeline, loader, world)
+        evaluator = parts.task.evaluator(parts, config)
+        return {
+            "model": parts.config.model.kind,
+            **evaluator.settings,
+            # In this order: the memory after the validation split is the test split's.
+            "validation": evaluator.final(split.validation, world),
+            "test": evaluator.final(split.test, world),
+        }
+
+    # The last replica's workers share the memory at the end of the training split.
+    return parts.world.run_on_last_replica(measure)
+
+
+def stream_baselines(
+    config: RunConfig, expected: Mapping[str, Any] | None = None
+) -> dict[str, Results]:
+    """Evaluate the EdgeBank and popularity baselines on the stream of a configuration.
+
+    Args:
+        config: settings of the stream, its split and the evaluation.
+        expected: identity that the stream must have, if the configuration belongs to a run.
+
+    Returns:
+        For each kind of negatives, the same keys as results.json of a run, without the model's
+        metrics, and the `seconds` taken.
+
+    Raises:
+        ConfigError: a setting cannot be used here.
+        DataError: the stream cannot be used.
+        CheckpointError: the stream is not the expected one.
+    """
+    data = load_data(config, choose_device(config))
+    stream, split = data.stream, data.split
+    if expected is not None:
+        check_same_events(stream, expected)
+    adjacency = TemporalAdjacency(stream, data.tables, home=config.sampling.adjacency)
+    baselines = LinkBaselines(stream, data.tables, data.unseen_N)
+    results: dict[str, Results] = {}
+    for kind in kinds_of(stream, split):
+        started = time.perf_counter()
+        evaluation = config.evaluation.model_copy(update={"negatives": kind})
+        negatives = negatives_of(evaluation, stream, split, adjacency)
+        num = negatives.num_slots(evaluation.num_negatives)
+        results[kind] = {
+            "negatives": kind,
+            "num_negatives": num,
+            "validation": _measured(baselines, split.validation, negatives, num),
+            "test": _measured(baselines, split.test, negatives, num),
+            "seconds": time.perf_counter() - started,
+        }
+    return results
+
+
+def _measured(baselines: LinkBaselines, events: range, negatives: Negatives, num: int) -> Metrics:
+    by_name = baselines.metrics(events, negatives, num)
+    drawn, found = negatives.counts.tolist()
+    negatives.counts.zero_()
+    return {
+        "num_events": len(events),
+        "baselines": by_name,
+        "negatives_found": found / drawn if drawn else None,
+    }

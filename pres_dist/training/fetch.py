@@ -65,13 +65,22 @@ def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:
     there = f"{CHECKPOINTS}/{name}"
     manifest = remote.read(f"{there}/{MANIFEST}") if re.fullmatch(r"step-\d+", name) else None
     if manifest is None:
-        whole = ", ".join(_complete(remote)) or "none"
+        names = [name for name in remote.folders(CHECKPOINTS) if name.startswith("step-")]
+        manifests = {name: remote.read(f"{CHECKPOINTS}/{name}/{MANIFEST}") for name in names}
+        complete = [name for name in names if manifests[name] is not None]
+        whole = ", ".join(complete) or "none"
         raise CheckpointError(
             f"{remote.url}: the checkpoint must be one that is complete there ({whole}), got {name}"
         )
     if folder.is_dir():  # already fetched: the newest checkpoint is also the best
         return
-    for file in _files_of(manifest, f"{remote.url}/{there}"):
+    try:
+        files = list(json.loads(manifest)["sha256"])
+        if any(map(leaves, files)):
+            raise ValueError(f"names must stay in the folder, got {files}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{remote.url}/{there}: not a complete checkpoint: {error}") from None
+    for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         try:
             remote.download(f"{there}/{file}", folder / file)
@@ -83,19 +92,3 @@ def _fetch_checkpoint(remote: RemoteFolder, name: str, folder: Path) -> None:
     except CheckpointError as error:
         text = str(error).replace(str(folder), f"{remote.url}/{there}")
         raise CheckpointError(text) from None
-
-
-def _files_of(manifest: bytes, where: str) -> list[str]:
-    """Return the files of a checkpoint; raise CheckpointError if one is outside its folder."""
-    try:
-        names = list(json.loads(manifest)["sha256"])
-        if any(map(leaves, names)):
-            raise ValueError(f"names must stay in the folder, got {names}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{where}: not a complete checkpoint: {error}") from None
-    return names
-
-
-def _complete(remote: RemoteFolder) -> list[str]:
-    names = (name for name in remote.folders(CHECKPOINTS) if name.startswith("step-"))
-    return [name for name in names if remote.read(f"{CHECKPOINTS}/{name}/{MANIFEST}") is not None]

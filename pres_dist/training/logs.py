@@ -65,7 +65,7 @@ def standardize_numbers(parts: Parts) -> None:
     The events are spread evenly over the training split, each with one negative of the kind used
     in training. The constants are therefore the same on all workers and use no later event.
     """
-    log, decoder = parts.train_step.log, parts.model.decoder
+    log, decoder = parts.train_pipeline.log, parts.model.decoder
     if log is None or not parts.config.data.standardize:
         return
     assert isinstance(decoder, HistoryDecoder)

@@ -90,8 +90,9 @@ class CheckpointMirror:
 
     def begin(self) -> None:
         """Upload the files that describe the run."""
-        self._background.begin(self._clean)
-        self._send_later(RECORD, CONFIG, ENVIRONMENT, CALIBRATION)
+        self._background.begin(lambda: self._try(self._remote.remove_partial))
+        files = (RECORD, CONFIG, ENVIRONMENT, CALIBRATION)
+        self._background.begin(lambda: self._try(self._send_files, *files))
 
     def offer(self, which: str, name: str) -> None:
         """Queue an update of the remote LATEST or BEST; upload its checkpoint first if missing."""
@@ -107,7 +108,8 @@ class CheckpointMirror:
 
     def finish(self) -> None:
         """Upload metrics and results, and wait until all uploads are done."""
-        self._send_later(METRICS, RESULTS, REPORT)
+        files = (METRICS, RESULTS, REPORT)
+        self._background.begin(lambda: self._try(self._send_files, *files))
         self._background.wait()
 
     def close(self, timeout_s: float) -> None:
@@ -118,15 +120,6 @@ class CheckpointMirror:
         """Return the totals since the last call, and reset them."""
         totals, self._totals = self._totals, MirrorTotals()
         return totals
-
-    def _clean(self) -> None:
-        self._try(self._remote.remove_partial)
-
-    def _send_later(self, *files: str) -> None:
-        def send() -> None:
-            self._try(self._send_files, *files)
-
-        self._background.begin(send)
 
     def _send_wanted(self) -> None:
         """Upload one queued checkpoint, the best first: resuming from the newest needs it too."""
@@ -139,6 +132,7 @@ class CheckpointMirror:
             self._sending = None
 
     def _try(self, what: Callable[..., None], *arguments: str) -> bool:
+        """Call something; warn if it fails, and return False."""
         started = time.perf_counter()
         try:
             self._check_place()
@@ -153,37 +147,31 @@ class CheckpointMirror:
         return True
 
     def _send(self, which: str, name: str) -> None:
-        self._send_checkpoint(name)
-        self._send_files(METRICS)
-        failpoint("mirror")
-        self._remote.write(f"{CHECKPOINTS}/{which}", f"{name}\n".encode())
-        self._prune()
-
-    def _send_checkpoint(self, name: str) -> None:
+        """Upload a checkpoint if it is not there, then the metrics, then the pointer to it."""
         here, there = self._run_dir / CHECKPOINTS / name, f"{CHECKPOINTS}/{name}"
         manifest = (here / MANIFEST).read_bytes()
         theirs = self._remote.read(f"{there}/{MANIFEST}")
-        if theirs == manifest:
-            return
-        if self._remote.folders(there) or theirs is not None:
-            self._forget(name)  # a partial upload, or of a run resumed from an older one
-        for file in json.loads(manifest)["sha256"]:
+        if theirs != manifest:
+            if self._remote.folders(there) or theirs is not None:
+                self._forget(name)  # a partial upload, or of a run resumed from an older one
+            for file in json.loads(manifest)["sha256"]:
+                failpoint("mirror")
+                self._remote.upload(here / file, f"{there}/{file}")
             failpoint("mirror")
-            self._remote.upload(here / file, f"{there}/{file}")
+            self._remote.write(f"{there}/{MANIFEST}", manifest)
+        self._send_files(METRICS)
         failpoint("mirror")
-        self._remote.write(f"{there}/{MANIFEST}", manifest)
+        self._remote.write(f"{CHECKPOINTS}/{which}", f"{name}\n".encode())
+        pinned = {self._remote.read_line(pointer) for pointer in _POINTERS}
+        steps = [name for name in self._remote.folders(CHECKPOINTS) if name.startswith("step-")]
+        for old in steps[: -self._keep]:
+            if old not in pinned:
+                self._forget(old)
 
     def _send_files(self, *names: str) -> None:
         for name in names:
             if (self._run_dir / name).exists():
                 self._remote.write(name, (self._run_dir / name).read_bytes())
-
-    def _prune(self) -> None:
-        pinned = {self._remote.read_line(pointer) for pointer in _POINTERS}
-        steps = [name for name in self._remote.folders(CHECKPOINTS) if name.startswith("step-")]
-        for name in steps[: -self._keep]:
-            if name not in pinned:
-                self._forget(name)
 
     def _forget(self, name: str) -> None:
         """Remove a checkpoint: pointers to it, then its manifest, then its files."""

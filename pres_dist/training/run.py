@@ -20,7 +20,7 @@ from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.builtin import check_stream_there
 from pres_dist.events.identity import check_same_events
 from pres_dist.files import keep, write_atomically
-from pres_dist.parallel.grid import Grid, training_grid
+from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.parallel.world import World
 from pres_dist.records import Results
@@ -42,7 +42,7 @@ from pres_dist.run_files import CALIBRATION, LATEST, RESULTS
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoint, Checkpoints
 from pres_dist.training.compiled import check_compiler
-from pres_dist.training.final_evaluation import final_metrics
+from pres_dist.training.evaluate_run import final_metrics
 from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.stores import check_reads_ahead, ray_runs_here, without_servers
@@ -225,19 +225,31 @@ def _writing(lock: Callable[[], RunLock], world: World) -> Iterator[_Place]:
 
 
 def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | None) -> Results:
+    """Train, from a checkpoint if there is one; evaluate the best epoch and write the results."""
     config, world, folder = parts.config, parts.world, place.folder
     record = world.run_on_rank0(lambda: read_record(folder))
     check_same_events(parts.data.stream, record.stream)
-    mirror = _mirror(config, place, progress, world)
+    mirrors: list[CheckpointMirror | None] = []  # on rank 0 only, which alone has files to upload
+    world.run_on_rank0(
+        lambda: mirrors.append(open_mirror(config, folder, progress.note, place.check))
+    )
+    mirror = mirrors[0] if mirrors else None
     checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror, place.check)
     log: MetricsLog | NoLog = NoLog()
     if world.is_rank0:
-        log = MetricsLog(folder, _mirrors(config, folder))
+        live: list[Mirror] = [TensorBoard(folder)] if config.training.tensorboard else []
+        log = MetricsLog(folder, [*live, RayMetrics(folder.name)] if ray_runs_here() else live)
     try:
         trainer = Trainer(parts, checkpoints, log, progress)
         progress.note(f"run folder: {folder}")
         if world.size > 1:
-            progress.note(_describe(world.grid))
+            grid = world.grid
+            text = f"{grid.size} workers, {grid.slices} time slices of every temporal batch"
+            if grid.epochs > 1:
+                text += f", {grid.epochs} groups with negatives of their own"
+            if grid.replicas > 1:
+                text += f", {grid.replicas} memory replicas"
+            progress.note(text)
         asked, largest = config.training.events_per_batch, trainer.schedule.largest_batch
         if largest > asked:
             progress.note(
@@ -247,15 +259,20 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
         if newest is not None:
             trainer.load(newest)
             checkpoints.go_on_from(newest.name)
-            log.truncate_after(trainer.position.step)
-            where = trainer.position
+            log.truncate_after(trainer.state.step)
+            where = trainer.state
             progress.note(f"resumed at epoch {where.epoch}, batch {where.batch}, step {where.step}")
         else:
             log.truncate_after(-1)
         trainer.fit()
-        results = _finish(trainer)
+        trainer.restore_best()
+        results: Results = {
+            **final_metrics(parts, config.evaluation),
+            "best_epoch": trainer.state.best_epoch,
+            "seconds": trainer.seconds(),
+        }
         place.check()
-        log.write({"kind": "final", "step": trainer.position.step, **results})
+        log.write({"kind": "final", "step": trainer.state.step, **results})
     finally:
         checkpoints.close()
         log.close()
@@ -282,42 +299,3 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
     # All workers wait here, so that a rank 0 that hangs while publishing is detected.
     world.run_on_rank0(publish)
     return results
-
-
-def _mirror(
-    config: RunConfig, place: _Place, progress: Progress, world: World
-) -> CheckpointMirror | None:
-    """Open the mirror on rank 0, if the run has one; on failure all workers raise ConfigError."""
-    opened: list[CheckpointMirror | None] = [None]
-    world.run_on_rank0(
-        lambda: opened.append(open_mirror(config, place.folder, progress.note, place.check))
-    )
-    return opened[-1]
-
-
-def _mirrors(config: RunConfig, folder: Path) -> list[Mirror]:
-    """Return the live outputs of the metrics: TensorBoard and Ray, where enabled."""
-    mirrors: list[Mirror] = []
-    if config.training.tensorboard:
-        mirrors.append(TensorBoard(folder))
-    if ray_runs_here():
-        mirrors.append(RayMetrics(folder.name))
-    return mirrors
-
-
-def _describe(grid: Grid) -> str:
-    """Return one line that describes the layout of workers."""
-    text = f"{grid.size} workers, {grid.slices} time slices of every temporal batch"
-    if grid.epochs > 1:
-        text += f", {grid.epochs} groups with negatives of their own"
-    return text + (f", {grid.replicas} memory replicas" if grid.replicas > 1 else "")
-
-
-def _finish(trainer: Trainer) -> Results:
-    """Evaluate the best epoch."""
-    trainer.restore_best()
-    return {
-        **final_metrics(trainer.parts, trainer.parts.config.evaluation),
-        "best_epoch": trainer.position.best_epoch,
-        "seconds": trainer.seconds(),
-    }

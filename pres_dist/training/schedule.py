@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pres_dist.parallel.grid import share
-from pres_dist.step.batches import Sweep
+from pres_dist.step.batches import TemporalLoader
 
 
 class Schedule:
-    """Sweep cut into segments of consecutive batches, one for each replica.
+    """Training batches, divided into segments of consecutive ones, one for each replica.
 
     In step n every replica trains the n-th batch of its segment. Segments differ by one
     batch at most; a replica with the shorter segment trains nothing in the last step.
     Segments begin at batch boundaries, so that they never separate equal timestamps.
 
     Args:
-        sweep: the training events.
+        loader: the training events.
         replicas: number of segments.
     """
 
-    def __init__(self, sweep: Sweep, replicas: int = 1) -> None:
-        self._sweep = sweep
-        self._segments = [share(len(sweep), replica, replicas) for replica in range(replicas)]
+    def __init__(self, loader: TemporalLoader, replicas: int = 1) -> None:
+        self._loader = loader
+        self._segments = [share(len(loader), replica, replicas) for replica in range(replicas)]
 
     @property
     def num_steps(self) -> int:
@@ -31,12 +31,12 @@ class Schedule:
 
     @property
     def num_events(self) -> int:
-        return self._sweep.num_events
+        return self._loader.num_events
 
     @property
     def largest_batch(self) -> int:
         """Number of events in the largest temporal batch."""
-        return self._sweep.largest_batch
+        return self._loader.largest_batch
 
     def batch_number(self, step: int, replica: int) -> int | None:
         """Return the batch that a replica trains in a step; None after the end of its segment."""
@@ -44,21 +44,21 @@ class Schedule:
         return own.start + step if own.start + step < own.stop else None
 
     def first_event(self, replica: int) -> int:
-        """Return the number of events of the sweep before a replica's segment."""
-        return self._sweep.events_before(self._segments[replica].start)
+        """Return the number of training events before a replica's segment."""
+        return self._loader.events_before(self._segments[replica].start)
 
     def events_before(self, step: int) -> int:
         """Return the number of events that all replicas together train before a step."""
         total = 0
         for own in self._segments:
             reached = min(own.start + step, own.stop)
-            total += self._sweep.events_before(reached) - self._sweep.events_before(own.start)
+            total += self._loader.events_before(reached) - self._loader.events_before(own.start)
         return total
 
     def sizes(self, step: int) -> list[int]:
         """Return the number of events that each replica trains in a step."""
         numbers = [self.batch_number(step, replica) for replica in range(len(self._segments))]
-        before = self._sweep.events_before
+        before = self._loader.events_before
         return [0 if own is None else before(own + 1) - before(own) for own in numbers]
 
 

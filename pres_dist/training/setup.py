@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.ranking_negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
+from pres_dist.events.identity import check_same_events
 from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
 from pres_dist.events.standardize import standardize
 from pres_dist.events.stream import EventStream
@@ -24,18 +26,22 @@ from pres_dist.memory.traffic import Traffic
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.parallel.device import device_of, is_here
+from pres_dist.parallel.whole_memory import load_memory
 from pres_dist.parallel.world import World
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.mixture import training_negatives
 from pres_dist.sampling.negatives import Negatives, destinations_of
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.stored_keys import on_disk
-from pres_dist.step.batches import Sweep
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.batches import TemporalLoader
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.stages import StageClock
+from pres_dist.training.checkpoint import Checkpoint
 from pres_dist.training.logs import num_log_numbers, open_log, standardize_numbers
+from pres_dist.training.state import load_weights
 from pres_dist.training.stores import Close, layout_of, open_store
-from pres_dist.training.tasks.build import build_task
+from pres_dist.training.tasks.classification import Classification, labels_of
+from pres_dist.training.tasks.link_prediction import LinkPrediction
 from pres_dist.training.tasks.pretrained import freeze_encoder
 from pres_dist.training.tasks.task import Task
 
@@ -71,8 +77,8 @@ class Parts:
 
     Attributes:
         close: releases the store; all workers call it at the end of the run.
-        train_step: temporal step that reads only the histories visible in training.
-        evaluation_step: temporal step with the same model and store that reads all histories.
+        train_pipeline: pipeline that reads only the histories visible in training.
+        evaluation_pipeline: pipeline with the same model and store that reads all histories.
     """
 
     config: RunConfig
@@ -81,8 +87,8 @@ class Parts:
     model: TGN
     store: MemoryStore
     close: Close
-    train_step: TemporalStep
-    evaluation_step: TemporalStep
+    train_pipeline: BatchPipeline
+    evaluation_pipeline: BatchPipeline
     train_negatives: Negatives
     world: World
     clock: StageClock
@@ -96,16 +102,25 @@ class Parts:
         """Traffic of this worker, or None if its store does not count it."""
         return getattr(self.store, "traffic", None)
 
-    @property
-    def train_sweep(self) -> Sweep:
-        return Sweep(self.data.kept, self.data.stream.t, self.config.training.events_per_batch)
+    @cached_property
+    def train_loader(self) -> TemporalLoader:
+        """Loader of the training events, which are cut into batches on the first use."""
+        return self.evaluation_loader(self.data.kept, self.config.training.events_per_batch)
 
-    def evaluation_sweep(self, events: range | np.ndarray, batch_size: int) -> Sweep:
-        return Sweep(events, self.data.stream.t, batch_size)
+    def evaluation_loader(self, events: range | np.ndarray, batch_size: int) -> TemporalLoader:
+        """Return a loader of any events of the stream."""
+        return TemporalLoader(events, self.data.stream.t, batch_size)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Load weights and node state; raise CheckpointError if they are of other events."""
+        state = checkpoint.training_state()
+        check_same_events(self.data.stream, state.fingerprint)
+        load_weights(self.model, state.model, str(checkpoint.file))
+        load_memory(self.store, checkpoint.memory, self.world)
 
     def evaluation_negatives(self, config: EvaluationConfig) -> Negatives:
         """Return the negatives that events are ranked against in an evaluation."""
-        adjacency = self.evaluation_step.sampler.adjacency
+        adjacency = self.evaluation_pipeline.sampler.adjacency
         return negatives_of(config, self.data.stream, self.data.split, adjacency)
 
 
@@ -164,7 +179,12 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     """
     world = world or World()
     device, clock = data.tables.device, StageClock()
-    task = build_task(config, data.stream, data.kept, device)
+    task: Task = LinkPrediction(config.sampling.num_negatives)
+    if config.task.kind != "link_prediction":
+        where = f"task.kind {config.task.kind}"
+        labels = labels_of(data.stream, config.task.missing_label, data.kept, where)
+        num_negatives = config.sampling.num_negatives
+        task = Classification(config.task, labels, data.kept, num_negatives, device)
     torch.manual_seed(config.training.seed)
     stream, num_numbers = data.stream, num_log_numbers(config, data.stream)
     shape = StreamShape(stream.edge_dim, stream.node_dim, data.time_unit, num_numbers)
@@ -185,24 +205,20 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     train_sampler, train_log = sampler.over(training_adjacency), log
     if keep_E is not None:
         train_log = open_log(config, data, train_sampler, world, keep_E)
-    steps = [
-        TemporalStep(
-            model,
-            store,
-            data.tables,
-            visible,
-            num_hops(config.model),
-            config.training.seed if config.pres.transition == "sample" else None,
-            clock,
-            lags,
-            config.model.mail_hops,
-            readable,
-        )
-        for visible, readable, lags in (
-            (train_sampler, train_log, config.memory.staleness > 0),
-            (sampler, log, False),
-        )
-    ]
+    pipeline = BatchPipeline(
+        model=model,
+        store=store,
+        tables=data.tables,
+        sampler=sampler,
+        num_hops=num_hops(config.model),
+        mail_hops=config.model.mail_hops,
+        rates_seed=config.training.seed if config.pres.transition == "sample" else None,
+        log=log,
+        clock=clock,
+    )
+    train_pipeline = replace(
+        pipeline, sampler=train_sampler, log=train_log, reads_lag=config.memory.staleness > 0
+    )
     negatives = training_negatives(
         config.sampling.negatives,
         data.stream,
@@ -213,7 +229,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         config.training.seed,
     )
     parts = Parts(
-        config, data, task, model, store, close, steps[0], steps[1], negatives, world, clock
+        config, data, task, model, store, close, train_pipeline, pipeline, negatives, world, clock
     )
     standardize_numbers(parts)
     return parts

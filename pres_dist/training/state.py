@@ -30,7 +30,7 @@ AnyTensor = Annotated[Tensor, AfterValidator(_plain)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Position(BaseModel):
+class TrainState(BaseModel):
     """Training progress: epoch, step and best metric so far. Epochs are counted from 1.
 
     Attributes:
@@ -69,7 +69,7 @@ class TotalsState(BaseModel):
     pending_max: AnyTensor
 
 
-class TrainingState(BaseModel):
+class CheckpointState(BaseModel):
     """Content of state.pt."""
 
     model_config = _STRICT
@@ -79,7 +79,7 @@ class TrainingState(BaseModel):
     optimizer: OptimizerState
     totals: TotalsState
     staleness: dict[Count, Count]
-    position: Position
+    position: TrainState
     random: list[dict[str, AnyTensor]] = Field(min_length=1)
     """States of torch's random generators, for each worker."""
 
@@ -93,9 +93,9 @@ class TunedState(BaseModel):
     updates: Count
 
 
-def checked_state(state: Mapping[str, Any], file: Path) -> TrainingState:
+def checked_state(state: Mapping[str, Any], file: Path) -> CheckpointState:
     """Validate the state of a checkpoint; raise CheckpointError for a missing or wrong value."""
-    return _checked(TrainingState, state, file)
+    return _checked(CheckpointState, state, file)
 
 
 def checked_tuned(state: Mapping[str, Any], file: Path) -> TunedState:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pres_dist.model.tgn import UpdatedMemory
 from pres_dist.parallel.world import World
 from pres_dist.records import EpochMeans
-from pres_dist.training.step import Stepped
+from pres_dist.training.step import StepResult
 
 _SUMS = (
     "batches",
@@ -44,7 +44,7 @@ class EpochTotals:
         self._pending_max = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def add(self, done: Stepped) -> None:
+    def add(self, done: StepResult) -> None:
         """Add a trained temporal batch, or this worker's time slices of it.
 
         No Python number is converted to a tensor here: the copy to a GPU would be from memory
@@ -99,7 +99,7 @@ class EpochTotals:
         self._pending_max.copy_(state["pending_max"])
 
 
-def _num_predicted(done: Stepped, like: Tensor) -> Tensor:
+def _num_predicted(done: StepResult, like: Tensor) -> Tensor:
     """Return the number of nodes of all parts that have a prediction; int64 scalar."""
     corrected = [forward.updated.corrected for forward in done.forwards]
     known = [one.known_U for one in corrected if one is not None]

@@ -10,8 +10,7 @@ import pytest
 from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
-from pres_dist.training.baselines_alone import stream_baselines
-from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
+from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run, stream_baselines
 from pres_dist.training.run import train
 from tests.support.small_run import MakeConfig, habitual_stream, small_config
 

@@ -55,8 +55,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def scored_test_part(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """Scores [n] of the test events and [n, M] of all their official negatives."""
     negatives = parts.evaluation_negatives(parts.config.evaluation)
-    sweep = parts.evaluation_sweep(parts.data.split.test, 50)
-    scored = score(parts.evaluation_step, sweep, negatives, negatives.num_slots(1), World())
+    sweep = parts.evaluation_loader(parts.data.split.test, 50)
+    scored = score(parts.evaluation_pipeline, sweep, negatives, negatives.num_slots(1), World())
     return torch.cat(scored.positive).numpy(), torch.cat(scored.negative).numpy()
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pres_dist.errors import DataError
 from pres_dist.events.discontinuity import discontinuity_profile, pending_events
-from pres_dist.step.batches import Sweep
+from pres_dist.step.batches import TemporalLoader
 
 
 def starts_of(t, batch_size):
@@ -54,7 +54,7 @@ def test_batches_are_those_of_training(gaps, batch_size):
     t = np.cumsum(gaps)
     zeros = np.zeros(len(t), np.int64)
     (row,) = discontinuity_profile(zeros, zeros, t, [batch_size])
-    sweep = Sweep(range(len(t)), t, batch_size)
+    sweep = TemporalLoader(range(len(t)), t, batch_size)
     sizes = [
         sweep.events_before(batch + 1) - sweep.events_before(batch) for batch in range(len(sweep))
     ]

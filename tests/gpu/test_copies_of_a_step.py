@@ -12,6 +12,7 @@ from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training.checkpoint import NoCheckpoints
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assembled
 from pres_dist.training.trainer import Trainer
 from tests.support.small_run import small_config
@@ -35,8 +36,8 @@ def test_a_training_step_copies_nothing(name: str, habits: Path, sim: torch.devi
         trainer = Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
 
         def step(number: int) -> None:
-            for plan, pulled in trainer.prefetch.steps([lambda: trainer.step.plan(number, 1)]):
-                trainer._train_step(plan, pulled, number, mock.Mock())
+            for inputs in trainer.step.prefetch.steps([StepIndex(1, number)]):
+                trainer._train_step(inputs, mock.Mock())
 
         with mock.patch.object(Trainer, "_report"):  # which reads the loss, now and then
             step(0)

@@ -18,11 +18,10 @@ from pres_dist.cli.main import main
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
 from pres_dist.run_files import METRICS
-from pres_dist.step.prefetch import Prefetch
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.run import resume, train
-from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts, assembled
-from pres_dist.training.step import Stepped, TrainingStep
+from pres_dist.training.step import StepResult, TrainingStep
 from tests.support.small_run import habitual_stream, small_config, train_until
 
 MODELS = {
@@ -44,16 +43,12 @@ def stream(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list[Stepped]]]:
+def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list[StepResult]]]:
     """The first steps of an epoch."""
     with assembled(config, device, World()) as parts:
         parts.model.train()
-        step = TrainingStep(parts, Schedule(parts.train_sweep), Prefetch(parts.train_step, 0))
-        done: list[Stepped] = []
-        for number in range(_STEPS):
-            plan = step.plan(number, 1)
-            pulled = parts.train_step.read(plan)
-            done.append(step.run(plan, pulled, number, 1, sum(len(one.updates) for one in done)))
+        step = TrainingStep(parts)
+        done = [step.run(step.prepare(StepIndex(1, number))) for number in range(_STEPS)]
         yield parts, done
 
 
@@ -95,8 +90,8 @@ def test_samples_are_those_of_the_cpu(stream: Path, device: torch.device) -> Non
     plans = []
     for where in (torch.device("cpu"), device):
         with assembled(config, where, World()) as parts:
-            step = TrainingStep(parts, Schedule(parts.train_sweep), Prefetch(parts.train_step, 0))
-            plans.append([step.plan(number, 1) for number in (3, 7)])
+            step = TrainingStep(parts)
+            plans.append([step.prepare(StepIndex(1, number)).plan for number in (3, 7)])
     for one, other in zip(*plans, strict=True):
         assert torch.equal(one.nodes_V, other.nodes_V.cpu())
         for part, reference in zip(other.parts, one.parts, strict=True):

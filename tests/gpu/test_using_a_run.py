@@ -21,8 +21,7 @@ from pres_dist.inference.live import LiveRun
 from pres_dist.inference.serve.service import ScoringService
 from pres_dist.inference.train_on import TrainOn
 from pres_dist.report.run_record import read_record, write_record
-from pres_dist.training.baselines_alone import stream_baselines
-from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
+from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run, stream_baselines
 from pres_dist.training.run import train
 from tests.support.serving import ingest, later_events, recommend, score
 from tests.support.small_run import labelled_stream, small_config

@@ -115,14 +115,14 @@ def test_memory_goes_on_as_evaluation_would(tmp_path: Path, kind: str, model: st
     split = parts.data.split
     ends = (split.train_end, split.validation_end, split.num_events, ALL)
     for first, end in pairwise(ends):
-        sweep = parts.evaluation_sweep(range(first, end), 20)
+        sweep = parts.evaluation_loader(range(first, end), 20)
         for _ in sweep_forwards(
-            parts.evaluation_step, sweep, lambda batch: batch.dst_B[:, None], World(), 1
+            parts.evaluation_pipeline, sweep, lambda batch: batch.dst_B[:, None], World(), 1
         ):
             pass
     nodes = run._live.known_nodes(ALL).cpu()
     t = torch.tensor(run._live.latest)
-    expected = parts.evaluation_step.embed(nodes, t.repeat(len(nodes)), t)
+    expected = parts.evaluation_pipeline.embed(nodes, t.repeat(len(nodes)), t)
     torch.testing.assert_close(latest.values, expected, atol=2e-5, rtol=1e-4)
 
     # What was known before the new events is still known.

@@ -23,6 +23,7 @@ from pres_dist.inference.new_events import EventColumns
 from pres_dist.inference.run import Run
 from pres_dist.inference.train_on import TrainOn
 from pres_dist.parallel.world import World
+from pres_dist.training.prefetch import StepInputs
 from pres_dist.training.run import train
 from pres_dist.training.step import TrainingStep
 from tests.support.resealed import change_version
@@ -129,18 +130,17 @@ def test_every_step_reads_the_past_alone(
     steps: list[tuple[int, np.ndarray]] = []
     original = TrainingStep.run
 
-    def watched(
-        self: TrainingStep, plan: Any, pulled: Any, number: int, epoch: int, updates: int
-    ) -> Any:
+    def watched(self: TrainingStep, inputs: StepInputs) -> Any:
+        plan, pulled = inputs.plan, inputs.pulled
         events = np.concatenate([part.batch.events_B.numpy() for part in plan.parts])
-        t = self._parts.data.stream.t
+        t = self.parts.data.stream.t
         assert int(pulled.state.last_update_U.max()) < t[events[0]]
         assert int(pulled.state.mail_event_UR.max()) < events[0]
         # All of the events before it, not some of them.
-        everything = self._parts.store.state_dict()["rows"]
+        everything = self.parts.store.state_dict()["rows"]
         assert int(everything["mail_event_UR"].max()) == events[0] - 1
-        steps.append((epoch, events))
-        return original(self, plan, pulled, number, epoch, updates)
+        steps.append((inputs.index.epoch, events))
+        return original(self, inputs)
 
     monkeypatch.setattr(TrainingStep, "run", watched)
     done = extended(run_dir, new, TrainOn(epochs=2, replay=replay, keep="always")).training
@@ -172,7 +172,7 @@ def test_before_is_what_the_run_as_it_is_scores(run_dir: Path, tmp_path: Path, n
     def draw(batch: Any) -> torch.Tensor:
         return negatives.sample(batch.src_B, batch.dst_B, batch.events_B, config.num_negatives, 0)
 
-    sweep = parts.evaluation_sweep(range(cut, OLD + NEW), config.batch_size)
+    sweep = parts.evaluation_loader(range(cut, OLD + NEW), config.batch_size)
     for _, forwards in sweep_forwards(live.step, sweep, draw, World()):
         positive += [forward.positive_B for forward in forwards]
         negative += [forward.negative_BM[:, 0] for forward in forwards]

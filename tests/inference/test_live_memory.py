@@ -18,7 +18,6 @@ from pres_dist.parallel.world import World
 from pres_dist.report.run_folder import read_config
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.training.checkpoint import BEST, Checkpoints
-from pres_dist.training.identity import load_model
 from pres_dist.training.setup import assemble, load_data
 from tests.support.resealed import forged
 from tests.support.trained_runs import KINDS, trained
@@ -28,15 +27,17 @@ def evaluated(run_dir: Path) -> dict[int, tuple[bool, float]]:
     """Evaluation's own logit of each validation and test event, and whether it begins a batch."""
     config = read_config(run_dir)
     parts = assemble(config, load_data(config, torch.device("cpu")))
-    load_model(parts, Checkpoints(run_dir).open(BEST))
+    parts.load(Checkpoints(run_dir).open(BEST))
 
     def draw(batch: TemporalBatch) -> torch.Tensor:
         return batch.dst_B[:, None]
 
     logits = {}
     for events in (parts.data.split.validation, parts.data.split.test):
-        sweep = parts.evaluation_sweep(events, config.evaluation.batch_size)
-        for (batch,), (forward,) in sweep_forwards(parts.evaluation_step, sweep, draw, World(), 1):
+        sweep = parts.evaluation_loader(events, config.evaluation.batch_size)
+        for (batch,), (forward,) in sweep_forwards(
+            parts.evaluation_pipeline, sweep, draw, World(), 1
+        ):
             first_t = batch.t_B[0]
             for event, t, logit in zip(
                 batch.events_B.tolist(), batch.t_B, forward.positive_B.tolist(), strict=True
@@ -120,12 +121,12 @@ def test_a_replay_reaches_any_time_and_is_what_evaluation_replays(tgn_run: Path)
 
     config = read_config(tgn_run)
     parts = assemble(config, load_data(config, torch.device("cpu")))
-    load_model(parts, Checkpoints(tgn_run).open(BEST))
+    parts.load(Checkpoints(tgn_run).open(BEST))
     size = config.evaluation.batch_size
-    replay(parts.train_step, parts.evaluation_sweep(parts.data.kept, size), World())
+    replay(parts.train_pipeline, parts.evaluation_loader(parts.data.kept, size), World())
     end = parts.data.split.train_end
     t = int(parts.data.stream.t[end - 1]) + 1
-    expected = parts.evaluation_step.memory(torch.arange(55), torch.tensor(t)).memory_UD
+    expected = parts.evaluation_pipeline.memory(torch.arange(55), torch.tensor(t)).memory_UD
 
     live = LiveRun(tgn_run, replay=True)
     early = int(live.stream.t[100])

@@ -16,9 +16,9 @@ from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import Pulled
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
-from pres_dist.step.batches import Sweep, batch_of
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.batches import TemporalLoader, batch_of
 from pres_dist.step.forward import Forward
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 from pres_dist.training import setup
 from pres_dist.training.setup import Data, Parts
@@ -131,9 +131,9 @@ def label_as_feature() -> Leak:
 @plant("features of the scored event", "own time")
 def features_of_the_scored_event() -> Leak:
     """The decoder is shown the event's own features, which negatives do not have."""
-    score = TemporalStep.forward
+    score = BatchPipeline.forward
 
-    def told(self: TemporalStep, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+    def told(self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         done = score(self, plan, pulled, number)
         if not done.positive_B.numel():
             return done
@@ -141,7 +141,7 @@ def features_of_the_scored_event() -> Leak:
         assert features is not None
         return replace(done, positive_B=done.positive_B + features[:, 0])
 
-    return mock.patch.object(TemporalStep, "forward", told)
+    return mock.patch.object(BatchPipeline, "forward", told)
 
 
 @plant("features standardized over all events", "later part")
@@ -195,9 +195,9 @@ def held_out_nodes_as_negatives() -> Leak:
 @plant("held-out nodes in mail", "nodes held out", data__held_out_share=0.15)
 def held_out_nodes_in_mail() -> Leak:
     """Events of held-out nodes are not trained on, but their mail is delivered."""
-    commit = TemporalStep.commit
+    commit = BatchPipeline.commit
 
-    def of_all(self: TemporalStep, plan: Plan, pulled: Pulled, forwards: Any, learn: bool) -> Any:
+    def of_all(self: BatchPipeline, plan: Plan, pulled: Pulled, forwards: Any, learn: bool) -> Any:
         done = commit(self, plan, pulled, forwards, learn)
         if self.model.training:
             last = int(plan.parts[-1].batch.events_B[-1])
@@ -207,7 +207,7 @@ def held_out_nodes_in_mail() -> Leak:
             commit(self, hidden, read, [self.forward(hidden, read)], learn=False)
         return done
 
-    return mock.patch.object(TemporalStep, "commit", of_all)
+    return mock.patch.object(BatchPipeline, "commit", of_all)
 
 
 # The parts of the stream
@@ -217,10 +217,12 @@ def held_out_nodes_in_mail() -> Leak:
 def validation_events_trained_on() -> Leak:
     """The sweep of training runs on into the validation split."""
 
-    def too_far(self: Parts) -> Sweep:
-        return Sweep(range(VALIDATION_END), self.data.stream.t, self.config.training.batch_size)
+    def too_far(self: Parts) -> TemporalLoader:
+        return TemporalLoader(
+            range(VALIDATION_END), self.data.stream.t, self.config.training.batch_size
+        )
 
-    return mock.patch.object(Parts, "train_sweep", property(too_far))
+    return mock.patch.object(Parts, "train_loader", property(too_far))
 
 
 @plant("best epoch by test", "later part")

@@ -21,13 +21,13 @@ from pres_dist.pres.statistics import POSITIVE
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import Neighbors, NeighborSampler
 from pres_dist.step import batches
-from pres_dist.step.batches import Sweep
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.batches import TemporalLoader
 from pres_dist.step.forward import Forward
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
-from pres_dist.step.prefetch import Prefetch
-from pres_dist.training import final_evaluation as final
+from pres_dist.training import evaluate_run as final
 from pres_dist.training import trainer
+from pres_dist.training.prefetch import Prefetch
 from tests.leaks.planting import Leak, plant
 from tests.leaks.variants import NUM_EVENTS, VALIDATION_END
 
@@ -86,24 +86,24 @@ def validation_edges_in_training() -> Leak:
 @plant("own-event mail", "own time")
 def own_event_mail() -> Leak:
     """Mail of a temporal batch is applied before the batch is scored."""
-    score = TemporalStep.forward
+    score = BatchPipeline.forward
 
-    def late(self: TemporalStep, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+    def late(self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         done = score(self, plan, pulled, number)
         with _as_it_was(self.store):
             self.commit(plan, pulled, [done], learn=False)
             again = score(self, plan, self.read(plan), number)
         return replace(done, positive_B=again.positive_B, negative_BM=again.negative_BM)
 
-    return mock.patch.object(TemporalStep, "forward", late)
+    return mock.patch.object(BatchPipeline, "forward", late)
 
 
 @plant("pending events", "company")
 def pending_events() -> Leak:
     """Each event reads memory that earlier events of its temporal batch have written."""
-    score = TemporalStep.forward
+    score = BatchPipeline.forward
 
-    def one_by_one(self: TemporalStep, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+    def one_by_one(self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
         done = score(self, plan, pulled, number)
         batch = plan.parts[number].batch
         if not done.gathered.hops:
@@ -123,7 +123,7 @@ def pending_events() -> Leak:
             negative_BM=torch.cat([each.negative_BM for each in forwards]),
         )
 
-    return mock.patch.object(TemporalStep, "forward", one_by_one)
+    return mock.patch.object(BatchPipeline, "forward", one_by_one)
 
 
 @plant("memory kept over epochs", "later part")
@@ -147,8 +147,9 @@ def replay_of_test_events() -> Leak:
     """Replay rebuilds memory from the whole stream before validation is scored."""
     rebuild = final.replay
 
-    def from_all(step: TemporalStep, sweep: Sweep, world: World) -> None:
-        rebuild(step, Sweep(range(NUM_EVENTS), step.tables.t_E.numpy(), 7), world)
+    def from_all(pipeline: BatchPipeline, loader: TemporalLoader, world: World) -> None:
+        t = pipeline.tables.t_E.numpy()
+        rebuild(pipeline, TemporalLoader(range(NUM_EVENTS), t, 7), world)
 
     return mock.patch.object(final, "replay", from_all)
 
@@ -158,8 +159,8 @@ def reads_newer_than_the_staleness() -> Leak:
     """Reads wait for the push before them, whatever the bound is."""
     begin = Prefetch.__init__
 
-    def prompt(self: Prefetch, step: TemporalStep, bound: int) -> None:
-        begin(self, step, 0)
+    def prompt(self: Prefetch, prepare: Any, bound: int, *rest: Any) -> None:
+        begin(self, prepare, 0, *rest)
 
     return mock.patch.object(Prefetch, "__init__", prompt)
 
@@ -191,23 +192,25 @@ def ties_parted_between_batches() -> Leak:
 @plant("statistics in evaluation", "trace of evaluation")
 def statistics_in_evaluation() -> Leak:
     """Validation and test events enter the transition statistics."""
-    commit = TemporalStep.commit
+    commit = BatchPipeline.commit
 
-    def learning(self: TemporalStep, plan: Plan, pulled: Pulled, forwards: Any, learn: bool) -> Any:
+    def learning(
+        self: BatchPipeline, plan: Plan, pulled: Pulled, forwards: Any, learn: bool
+    ) -> Any:
         return commit(self, plan, pulled, forwards, learn=True)
 
-    return mock.patch.object(TemporalStep, "commit", learning)
+    return mock.patch.object(BatchPipeline, "commit", learning)
 
 
 @plant("statistics of evaluation's negatives", "trace of evaluation", preset="rates")
 def statistics_of_evaluation_negatives() -> Leak:
     """Negatives of validation and test enter the second mixture component."""
-    make_plan = TemporalStep.plan
+    make_plan = BatchPipeline.plan
 
-    def observing(self: TemporalStep, *args: Any, **options: Any) -> Plan:
+    def observing(self: BatchPipeline, *args: Any, **options: Any) -> Plan:
         return make_plan(self, *args, **options | {"observes": True})
 
-    return mock.patch.object(TemporalStep, "plan", observing)
+    return mock.patch.object(BatchPipeline, "plan", observing)
 
 
 @plant("negatives as transitions", "number of negatives", pres__components=1)

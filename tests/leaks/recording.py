@@ -2,7 +2,7 @@
 
 Nothing here knows how scores come about. A run is the shipped `Trainer`, from the first
 epoch to the final evaluation, over a stream in memory; whatever passes through
-`TemporalStep.forward` is written down.
+`BatchPipeline.forward` is written down.
 
 Shapes: B events, M negatives an event.
 """
@@ -28,11 +28,11 @@ from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.world import World
 from pres_dist.report.progress import SilentProgress
-from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 from pres_dist.training.checkpoint import Checkpoint, SaveTotals
-from pres_dist.training.final_evaluation import final_metrics
+from pres_dist.training.evaluate_run import final_metrics
 from pres_dist.training.setup import assemble, split_data
 from pres_dist.training.trainer import Trainer
 
@@ -109,7 +109,7 @@ def record_run(
     with observer.watching(company):
         trainer.fit()
         trainer.restore_best()
-        observer.record.best_epoch = trainer.position.best_epoch
+        observer.record.best_epoch = trainer.state.best_epoch
         observer.record.final = final_metrics(parts, config.evaluation)
     return observer.record
 
@@ -154,9 +154,9 @@ class _Observer:
 
     @contextmanager
     def watching(self, company: bool) -> Iterator[None]:
-        score = TemporalStep.forward
+        score = BatchPipeline.forward
 
-        def forward(step: TemporalStep, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
+        def forward(step: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
             done = score(step, plan, pulled, number)
             alone = None
             if company and done.positive_B.numel() > 1:
@@ -164,12 +164,12 @@ class _Observer:
             self._note(step, plan, done, number, alone)
             return done
 
-        with mock.patch.object(TemporalStep, "forward", forward):
+        with mock.patch.object(BatchPipeline, "forward", forward):
             yield
 
     def _note(
         self,
-        step: TemporalStep,
+        step: BatchPipeline,
         plan: Plan,
         done: Forward,
         number: int,
@@ -200,15 +200,13 @@ class _Observer:
             )
 
     def _second_half(
-        self, score: Any, step: TemporalStep, plan: Plan, done: Forward, number: int
+        self, score: Any, step: BatchPipeline, plan: Plan, done: Forward, number: int
     ) -> np.ndarray:
         whole = plan.parts[number].batch
         half = slice(whole.num_events // 2, whole.num_events)
         negatives_BM = _negatives(done)[half]
         epoch = self._epoch if step.model.training else 0
-        # The age of mail in rolling mailboxes is that at the beginning of the whole batch.
-        first = int(plan.parts[0].batch.events_B[0]) if step.store.rolling else None
-        own = step.plan([whole.part(half)], [negatives_BM], epoch, first)
+        own = step.plan([whole.part(half)], [negatives_BM], epoch)
         with torch.no_grad():
             return _scores(score(step, own, step.read(own)))
 

@@ -24,9 +24,9 @@ from pres_dist.pres.statistics import TransitionStatistics
 from pres_dist.pres.transitions import Mixture
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
-from pres_dist.step.batches import Sweep, TemporalBatch
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.batches import TemporalBatch, TemporalLoader
 from pres_dist.step.forward import Forward
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 from tests.model.slow_apan import SlowApanModel, SlowApanStep
 from tests.model.slow_tgn import SlowModel, SlowNode, SlowStep
@@ -64,18 +64,19 @@ def random_stream(
 class SingleSteps:
     """Steps over one part, the whole batch."""
 
-    def __init__(self, step: TemporalStep) -> None:
+    def __init__(self, step: BatchPipeline) -> None:
         self._step = step
         self._read: dict[int, tuple[Plan, Pulled]] = {}
 
     def forward(
         self, batch: TemporalBatch, negatives_BM: torch.Tensor, first_event: int | None = None
     ) -> Forward:
-        first = int(batch.events_B[0]) if first_event is None else first_event
-        return self._run(self._step.plan([batch], [negatives_BM], first_event=first, observes=True))
+        if first_event is not None:
+            batch = replace(batch, first_event=first_event)
+        return self._run(self._step.plan([batch], [negatives_BM], observes=True))
 
     def replay(self, batch: TemporalBatch) -> Forward:
-        return self._run(self._step.plan_replay([batch], int(batch.events_B[0])))
+        return self._run(self._step.plan_replay([batch]))
 
     def commit(self, forward: Forward, learn: bool) -> None:
         plan, pulled = self._read[id(forward)]
@@ -97,7 +98,7 @@ class World:
     stream: EventStream
     model: TGN
     store: LocalStore | NullStore
-    step: TemporalStep
+    step: BatchPipeline
     slow: SlowStep
     rates_seed: int | None
 
@@ -122,7 +123,7 @@ class World:
         return World(stream, self.model, store, step, self.slow, self.rates_seed)
 
     def batches(self, size: int = 15) -> list[TemporalBatch]:
-        sweep = Sweep(range(self.stream.num_events), self.stream.t, size)
+        sweep = TemporalLoader(range(self.stream.num_events), self.stream.t, size)
         return list(sweep.batches(self.step.tables))
 
     def negatives(self, batch: TemporalBatch, num: int = 2) -> torch.Tensor:
@@ -185,13 +186,21 @@ def build_step(
     store: LocalStore | NullStore,
     config: ModelConfig,
     rates_seed: int | None,
-) -> TemporalStep:
+) -> BatchPipeline:
     tables = EventTables(stream)
     sampler = NeighborSampler(
         TemporalAdjacency(stream, tables), SamplingConfig(num_neighbors=NUM_NEIGHBORS), seed=0
     )
     hops, mail_hops = num_hops(config), config.mail_hops
-    return TemporalStep(model, store, tables, sampler, hops, rates_seed, mail_hops=mail_hops)
+    return BatchPipeline(
+        model=model,
+        store=store,
+        tables=tables,
+        sampler=sampler,
+        num_hops=hops,
+        mail_hops=mail_hops,
+        rates_seed=rates_seed,
+    )
 
 
 def draw_one(node: int, event: int, state: SlowNode, pres: PresConfig) -> np.ndarray:

@@ -70,7 +70,8 @@ def test_several_parts_of_a_step_count_as_one_push(world: World) -> None:
     pulled = step.read(plan)
     assert all(column.numel() == 0 or column.dim() == 1 for column in vars(pulled.state).values())
     forwards = [step.forward(plan, pulled, number) for number in range(2)]
-    mails = step.commit(plan, pulled, forwards, learn=True)
-    assert [mail.pending_2B.numel() for mail in mails] == [14, 2 * (batch.num_events - 7)]
+    step.commit(plan, pulled, forwards, learn=True)
+    ends = [forward.gathered.index_2B.numel() for forward in forwards]
+    assert ends == [14, 2 * (batch.num_events - 7)]
     assert isinstance(world.store, NullStore)
     assert world.store.version == 1

@@ -21,6 +21,7 @@ from pres_dist.parallel.join import join_world
 from pres_dist.parallel.whole_memory import begin_epoch, load_memory, own_memory
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.trainer import Trainer
 from tests.support.gloo_world import GlooWorld, Worker
@@ -85,12 +86,9 @@ def sweep_epochs(worker: Worker, config: RunConfig, num_epochs: int) -> list[dic
         for epoch in range(1, num_epochs + 1):
             begin_epoch(parts.store, world, config.parallel.handover)
             at_start, scores = memory_of(parts.store), []
-            plans = [
-                partial(trainer.step.plan, number, epoch)
-                for number in range(trainer.schedule.num_steps)
-            ]
-            for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):
-                done = trainer.step.run(plan, pulled, number, epoch, 0)
+            indices = [StepIndex(epoch, number) for number in range(trainer.schedule.num_steps)]
+            for inputs in trainer.step.prefetch.steps(indices):
+                done = trainer.step.run(inputs)
                 scores += [forward.positive_B.detach().numpy() for forward in done.forwards]
             seen.append(
                 {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +23,7 @@ from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training import setup
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.stores import layout_of
 from pres_dist.training.trainer import Trainer
@@ -222,10 +222,10 @@ def _train(config: RunConfig, world: World, steps: int = STEPS) -> list[dict[str
     trainer = _trainer(config, world)
     trainer.parts.model.train()
     begin_epoch(trainer.parts.store, world, config.parallel.handover)
-    plans = [partial(trainer.step.plan, number, 1) for number in range(steps)]
+    indices = [StepIndex(1, number) for number in range(steps)]
     states = []
-    for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans)):
-        done = trainer.step.run(plan, pulled, number, 1, number)
+    for inputs in trainer.step.prefetch.steps(indices):
+        done = trainer.step.run(inputs)
         grads = {
             name: parameter.grad.numpy().copy()
             for name, parameter in trainer.parts.model.named_parameters()

@@ -23,7 +23,7 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.sorted_keys import HalfEdges
 from pres_dist.sampling.stored_keys import keys_of, on_disk, stored_keys
 from pres_dist.staging import Staged
-from pres_dist.training.baselines_alone import stream_baselines
+from pres_dist.training.evaluate_run import stream_baselines
 from pres_dist.training.setup import assemble, load_data
 
 

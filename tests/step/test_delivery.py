@@ -12,7 +12,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import batch_of, joined
-from pres_dist.step.delivery import plan_deliveries
+from pres_dist.step.mail import plan_deliveries
 
 NUM_NODES, NUM_EVENTS, NUM_NEIGHBORS = 15, 80, 2
 

@@ -114,10 +114,10 @@ def test_a_training_step_counts_pending_events_of_its_own_batch(tmp_path: Path) 
     stream.save(tmp_path / "habits")
     config = small_config(tmp_path / "habits")(model__decoder="history")
     with assembled(config, torch.device("cpu"), World()) as parts:
-        step = parts.train_step
+        step = parts.train_pipeline
         batch = batch_of(step.tables, torch.arange(40, 140))
         negatives = parts.train_negatives.sample(batch.src_B, batch.dst_B, batch.events_B, 2, 1)
-        (part,) = step.plan([batch], [negatives], epoch=1, first_event=40).parts
+        (part,) = step.plan([batch], [negatives], epoch=1).parts
     reads, slow = part.gathered.reads, SlowLog(Case(stream, None, []))
     assert reads is not None
     assert torch.equal(reads.dst_BM, torch.cat([batch.dst_B[:, None], negatives], dim=1))

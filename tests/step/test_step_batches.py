@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
-from pres_dist.step.batches import Sweep, batch_of
+from pres_dist.step.batches import TemporalLoader, batch_of
 
 EPOCH_MS = 1_700_000_000_000
 
@@ -65,7 +65,7 @@ def packed(t, batch_size):
 @given(sweeps())
 def test_batches_cover_the_events_in_whole_runs(case):
     stream, events, batch_size = case
-    sweep = Sweep(events, stream.t, batch_size)
+    sweep = TemporalLoader(events, stream.t, batch_size)
     batches = list(sweep.batches(EventTables(stream)))
     assert [event for batch in batches for event in batch.events_B.tolist()] == list(events)
     assert sweep.num_events == len(events)
@@ -81,7 +81,7 @@ def test_batches_cover_the_events_in_whole_runs(case):
 @given(sweeps(), st.data())
 def test_resuming_gives_the_batches_that_were_left(case, data):
     stream, events, batch_size = case
-    tables, sweep = EventTables(stream), Sweep(events, stream.t, batch_size)
+    tables, sweep = EventTables(stream), TemporalLoader(events, stream.t, batch_size)
     first = data.draw(st.integers(0, len(sweep)))
     rest = [batch.events_B.tolist() for batch in sweep.batches(tables, first)]
     assert rest == [batch.events_B.tolist() for batch in sweep.batches(tables)][first:]
@@ -92,7 +92,7 @@ def test_resuming_gives_the_batches_that_were_left(case, data):
 def test_columns_are_those_of_the_events(kept):
     stream = stream_at([EPOCH_MS + 5 * (i // 2) for i in range(10)])
     events = np.array([1, 4, 5, 8]) if kept else range(3, 9)
-    batches = Sweep(events, stream.t, 3).batches(EventTables(stream))
+    batches = TemporalLoader(events, stream.t, 3).batches(EventTables(stream))
     for batch in batches:
         assert torch.equal(batch.src_B, batch.events_B)
         assert torch.equal(batch.dst_B, batch.events_B + 1000)
@@ -114,21 +114,21 @@ def test_columns_are_those_of_the_events(kept):
 )
 def test_sizes_by_hand(t, batch_size, sizes):
     stream = stream_at(t)
-    sweep = Sweep(range(len(t)), stream.t, batch_size)
+    sweep = TemporalLoader(range(len(t)), stream.t, batch_size)
     batches = list(sweep.batches(EventTables(stream)))
     assert [batch.events_B.numel() for batch in batches] == sizes
 
 
 def test_a_part_in_the_middle_of_the_stream():
     stream = stream_at([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
-    sweep = Sweep(range(1, 9), stream.t, 3)
+    sweep = TemporalLoader(range(1, 9), stream.t, 3)
     batches = [batch.events_B.tolist() for batch in sweep.batches(EventTables(stream))]
     assert batches == [[1, 2, 3], [4, 5], [6, 7, 8]]
 
 
 def test_a_tie_split_by_left_out_events_stays_together():
     stream = stream_at([0, 1, 1, 1, 2])
-    sweep = Sweep(np.array([0, 1, 3, 4]), stream.t, 2)
+    sweep = TemporalLoader(np.array([0, 1, 3, 4]), stream.t, 2)
     batches = [batch.events_B.tolist() for batch in sweep.batches(EventTables(stream))]
     assert batches == [[0], [1, 3], [4]]
 
@@ -136,7 +136,7 @@ def test_a_tie_split_by_left_out_events_stays_together():
 @pytest.mark.parametrize("events", [range(0), range(2, 2), np.empty(0, dtype=np.int64)])
 def test_nothing_to_sweep(events):
     stream = stream_at([0, 1, 2])
-    sweep = Sweep(events, stream.t, 5)
+    sweep = TemporalLoader(events, stream.t, 5)
     assert (len(sweep), sweep.num_events) == (0, 0)
     assert list(sweep.batches(EventTables(stream))) == []
 

@@ -17,6 +17,7 @@ from pres_dist.report.progress import SilentProgress
 from pres_dist.step.stages import StageClock
 from pres_dist.step.waits import waits
 from pres_dist.training.checkpoint import NoCheckpoints
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assembled
 from pres_dist.training.trainer import Trainer
 from tests.support.small_run import habitual_stream, small_config
@@ -36,9 +37,9 @@ SEQUENTIAL = {
 }
 HISTORICAL = {("sample", "index", "sampling/negatives.py:sample"): 12}
 APAN = {
-    ("sample", "index", "step/delivery.py:plan_deliveries"): 4,
-    ("sample", "unique_consecutive", "step/delivery.py:_from_the_end"): 1,
-    ("sample", "repeat_interleave", "step/delivery.py:_from_the_end"): 1,
+    ("sample", "index", "step/mail.py:plan_deliveries"): 4,
+    ("sample", "unique_consecutive", "step/mail.py:_from_the_end"): 1,
+    ("sample", "repeat_interleave", "step/mail.py:_from_the_end"): 1,
     ("push", "_unique2", "memory/merge.py:roll"): 1,
     ("push", "index", "memory/merge.py:roll"): 3,
 }
@@ -79,8 +80,8 @@ def test_waits_of_a_training_step(
         trainer = Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
 
         def step(number: int) -> None:
-            for plan, pulled in trainer.prefetch.steps([lambda: trainer.step.plan(number, 1)]):
-                trainer._train_step(plan, pulled, number, mock.Mock())
+            for inputs in trainer.step.prefetch.steps([StepIndex(1, number)]):
+                trainer._train_step(inputs, mock.Mock())
 
         with mock.patch.object(Trainer, "_report"):  # which reads the loss, now and then
             step(0)

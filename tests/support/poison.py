@@ -14,9 +14,10 @@ from torch import Tensor
 from pres_dist.errors import NonFiniteError
 from pres_dist.report.metrics_log import NoLog
 from pres_dist.report.progress import SilentProgress
-from pres_dist.step.compute import TemporalStep
 from pres_dist.step.forward import Forward
+from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.training.checkpoint import NoCheckpoints
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts
 from pres_dist.training.trainer import Trainer
 
@@ -29,8 +30,8 @@ def make_trainer(parts: Parts) -> Trainer:
 
 def run_step(trainer: Trainer, number: int, updates: int) -> None:
     """One step of the first epoch."""
-    plan = trainer.step.plan(number, 1)
-    trainer.step.run(plan, trainer.parts.train_step.read(plan), number, 1, updates)
+    trainer.step.num_updates = updates
+    trainer.step.run(trainer.step.prepare(StepIndex(1, number)))
 
 
 def poisoned(parts: Parts, kind: str) -> AbstractContextManager[object]:
@@ -44,13 +45,13 @@ def poisoned(parts: Parts, kind: str) -> AbstractContextManager[object]:
         return nullcontext()
     method = "refresh" if kind == "refreshed memory" else "forward"
     spoil = _spoil_mail if kind == "mail" else _spoil_memory
-    original = getattr(TemporalStep, method)
+    original = getattr(BatchPipeline, method)
 
-    def spoiling(step: TemporalStep, *given: Any) -> Forward | list[Forward]:
+    def spoiling(step: BatchPipeline, *given: Any) -> Forward | list[Forward]:
         made = original(step, *given)
         return [spoil(one) for one in made] if isinstance(made, list) else spoil(made)
 
-    return mock.patch.object(TemporalStep, method, spoiling)
+    return mock.patch.object(BatchPipeline, method, spoiling)
 
 
 def _spoil_memory(forward: Forward) -> Forward:

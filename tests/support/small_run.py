@@ -86,7 +86,7 @@ def train_until(config: RunConfig, run_dir: Path, step: int) -> None:
     original = Trainer._train_step
 
     def dying(trainer: Trainer, *given: Any) -> None:
-        if trainer.position.step == step:
+        if trainer.state.step == step:
             raise Died
         original(trainer, *given)
 

@@ -51,7 +51,7 @@ def test_an_evaluation_stops(make_config: MakeConfig) -> None:
 def test_a_replay_stops(make_config: MakeConfig) -> None:
     parts = _parts(make_config)
     with poisoned(parts, "memory"), pytest.raises(NonFiniteError, match="those of events 0 to"):
-        replay(parts.evaluation_step, parts.train_sweep, World())
+        replay(parts.evaluation_pipeline, parts.train_loader, World())
     assert not parts.store.state_dict()["rows"]["memory_UD"].any()
 
 

@@ -28,7 +28,7 @@ def at_step(step: int, what: Callable[[], object]) -> AbstractContextManager[obj
     original, left = Trainer._train_step, [what]
 
     def train_step(trainer: Trainer, *given: Any) -> None:
-        if trainer.position.step == step and left:
+        if trainer.state.step == step and left:
             left.pop()()
         original(trainer, *given)
 

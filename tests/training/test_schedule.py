@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pres_dist.step.batches import Sweep
+from pres_dist.step.batches import TemporalLoader
 from pres_dist.training.schedule import Schedule, stretches
 
 
@@ -13,7 +13,7 @@ from pres_dist.training.schedule import Schedule, stretches
 @pytest.mark.parametrize("num_events", [1, 10, 57])
 def test_segments_hold_every_batch_once(replicas: int, num_events: int) -> None:
     times = np.arange(num_events) // 3  # ties, which no segment parts
-    sweep = Sweep(range(num_events), times, 4)
+    sweep = TemporalLoader(range(num_events), times, 4)
     schedule = Schedule(sweep, replicas)
     segments = [
         [schedule.batch_number(step, replica) for step in range(schedule.num_steps)]

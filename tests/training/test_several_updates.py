@@ -14,9 +14,10 @@ from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import NoLog, read_metrics
 from pres_dist.report.progress import SilentProgress
 from pres_dist.training.checkpoint import Checkpoints
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.run import train
 from pres_dist.training.setup import assemble, choose_device, load_data
-from pres_dist.training.step import Stepped
+from pres_dist.training.step import StepResult
 from pres_dist.training.step_sizes import learning_rate, updates_of_batch
 from pres_dist.training.trainer import Trainer
 from tests.support.small_run import MakeConfig
@@ -25,15 +26,12 @@ STILL = 1e-12
 """A learning rate at which weights do not move."""
 
 
-def _first_steps(config: RunConfig, tmp_path: Path, steps: int) -> tuple[Trainer, list[Stepped]]:
+def _first_steps(config: RunConfig, tmp_path: Path, steps: int) -> tuple[Trainer, list[StepResult]]:
     device = choose_device(config)
     parts = assemble(config, load_data(config, device), World())
     trainer = Trainer(parts, Checkpoints(tmp_path), NoLog(), SilentProgress())
-    plans = [partial(trainer.step.plan, number, 1) for number in range(steps)]
-    done = [
-        trainer.step.run(plan, pulled, number, 1, number)
-        for number, (plan, pulled) in enumerate(trainer.prefetch.steps(plans))
-    ]
+    indices = [StepIndex(1, number) for number in range(steps)]
+    done = [trainer.step.run(inputs) for inputs in trainer.step.prefetch.steps(indices)]
     return trainer, done
 
 
@@ -62,11 +60,10 @@ def test_still_weights_see_the_same_events_and_write_the_same_memory(
 def test_the_last_weights_compute_what_is_written(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(training__events_per_step=25)
     trainer, _ = _first_steps(config, tmp_path, 2)
-    plan = trainer.step.plan(2, 1)
-    pulled = trainer.parts.train_step.read(plan)
-    done = trainer.step.run(plan, pulled, 2, 1, 8)
+    inputs = trainer.step.prepare(StepIndex(1, 2))
+    done = trainer.step.run(inputs)
     with torch.no_grad():
-        fresh = trainer.parts.train_step.forward(plan, pulled, 0)
+        fresh = trainer.parts.train_pipeline.forward(inputs.plan, inputs.pulled, 0)
     endpoints = torch.unique(fresh.gathered.index_2B)
     nodes = fresh.gathered.nodes_U[endpoints]
     written = trainer.parts.store.pull(nodes).state.memory_UD

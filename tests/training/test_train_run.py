@@ -158,7 +158,7 @@ def test_training_does_not_see_held_out_nodes(make_config: MakeConfig) -> None:
     rows = parts.store.state_dict()["rows"]
     assert (rows["mail_count_U"][hidden] == 0).all()
     assert (rows["memory_UD"][hidden] == 0).all()
-    histories = parts.train_step.sampler.adjacency
+    histories = parts.train_pipeline.sampler.adjacency
     end = torch.full_like(hidden, data.split.train_end)
     start_Q, end_Q = histories.history(hidden, end)
     assert torch.equal(start_Q, end_Q)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pres_dist.bench.step.counting import Gemm, Work, WorkCounter
@@ -17,8 +18,8 @@ from pres_dist.errors import ConfigError
 from pres_dist.parallel.world import World
 from pres_dist.planner.calibrate import device_clock
 from pres_dist.report.environment import describe_environment
-from pres_dist.step.prefetch import Prefetch
-from pres_dist.step.stages import STAGES, StageClock
+from pres_dist.step.stages import STAGES
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.step import TrainingStep
@@ -99,12 +100,10 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
     device = choose_device(config)
     now = device_clock(device)
     with assembled(config, device, World()) as parts:
-        clock = StageClock(now)
-        parts = replace(parts, clock=clock)
-        parts.train_step.clock = clock
+        parts.clock.now = now
         parts.model.train()
         tell("work")
-        worked = list(_steps(parts, num_steps, now, counts=True))
+        worked = list(_steps(parts, num_steps, counts=True))
         events = statistics.median(step.events for step in worked)
         nodes = statistics.median(step.nodes for step in worked)
         gemms: Counter[Gemm] = Counter()
@@ -114,7 +113,7 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         tell("limits of the machine, time, limits again")  # in case load disturbs one of them
         before = measure_limits(*of)
         parts.store.reset()
-        timed = list(_steps(parts, num_steps, now, counts=False))
+        timed = list(_steps(parts, num_steps, counts=False))
         limits = before.best(measure_limits(*of))
         stages = _stages(timed, worked, limits)
         on_device = measure_device(_in_a_row(parts, num_steps), len(timed), device)
@@ -132,48 +131,43 @@ class _Step:
     work: dict[str, Work]
 
 
-def _steps(parts: Parts, num_steps: int, now: Callable[[], float], counts: bool) -> Iterator[_Step]:
+def _steps(parts: Parts, num_steps: int, counts: bool) -> Iterator[_Step]:
     """Yield steps from the middle of a new epoch."""
-    schedule = Schedule(parts.train_sweep)
+    step, clock = TrainingStep(parts), parts.clock
+    schedule = step.schedule
     if schedule.num_steps <= _WARM_UP:
         raise ConfigError(
             f"the training split must have more than {_WARM_UP} temporal batches, got "
             f"{schedule.num_steps} of {parts.config.training.batch_size} events"
         )
-    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
     first, num = _place(schedule, num_steps)
     for number in range(first + num):
-        counter = WorkCounter(parts.clock)
+        counter = WorkCounter(clock)
         counting: AbstractContextManager[Any] = counter if counts else nullcontext()
-        parts.clock.reset()
-        start = now()
+        clock.reset()
+        start = clock.now()
         with counting if number >= first else nullcontext():
-            with parts.clock("sample"):
-                plan = step.plan(number, 1)
-            with parts.clock("pull"):
-                pulled = parts.train_step.read(plan)
-            step.run(plan, pulled, number, 1, number)
-        total = now() - start
+            inputs = step.prepare(StepIndex(1, number))
+            step.run(inputs)
+        total = clock.now() - start
         if number >= first:
-            seconds = dict(parts.clock.seconds)
+            seconds = dict(clock.seconds)
             seconds[OTHER] = total - sum(seconds.values())
-            yield _Step(schedule.sizes(number)[0], plan.nodes_V.numel(), seconds, counter.work)
+            events, nodes = inputs.batch.num_events, inputs.plan.nodes_V.numel()
+            yield _Step(events, nodes, seconds, counter.work)
 
 
 def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
     """Return a function that runs the measured steps from empty memory, without device syncs."""
-    parts = replace(parts, clock=StageClock())
-    parts.train_step.clock = parts.clock
-    schedule = Schedule(parts.train_sweep)
-    step = TrainingStep(parts, schedule, Prefetch(parts.train_step, 0))
-    first, num = _place(schedule, num_steps)
+    parts.clock.now = time.perf_counter
+    step = TrainingStep(parts)
+    first, num = _place(step.schedule, num_steps)
 
     def run() -> int:
         parts.store.reset()
         for number in range(first, first + num):
-            plan = step.plan(number, 1)
-            step.run(plan, parts.train_step.read(plan), number, 1, number)
-        return sum(schedule.sizes(number)[0] for number in range(first, first + num))
+            step.run(step.prepare(StepIndex(1, number)))
+        return sum(step.schedule.sizes(number)[0] for number in range(first, first + num))
 
     return run
 

@@ -19,7 +19,7 @@ from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.tgn import TGN
 from pres_dist.model.updater import MailContext
 from pres_dist.pres.transitions import Mixture, TransitionRows
-from pres_dist.step.compute import TemporalStep
+from pres_dist.step.pipeline import BatchPipeline
 
 _EXAMPLES = 2
 """Rows of example inputs; torch.export would specialize an axis of size 1."""
@@ -175,7 +175,7 @@ def link_decoder(model: TGN, embedding_dim: int) -> Program:
     return Program(program, inputs, ("float32 [batch, candidates] logits",))
 
 
-def memory_updater(step: TemporalStep) -> Program:
+def memory_updater(step: BatchPipeline) -> Program:
     """Export the memory updater of a model with memory, with dynamic U."""
     example = updater_inputs(step, torch.arange(_EXAMPLES), torch.tensor(0))
     nodes = Dim("nodes", min=1)
@@ -191,7 +191,7 @@ def memory_updater(step: TemporalStep) -> Program:
     return Program(program, inputs, outputs)
 
 
-def updater_inputs(step: TemporalStep, nodes_U: Tensor, now: Tensor) -> dict[str, Tensor]:
+def updater_inputs(step: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dict[str, Tensor]:
     """Return the inputs of the `memory_updater` program for nodes in the store.
 
     Args:

@@ -133,7 +133,8 @@ class GrowingMemory:
         """Update the memory with the events of the open batch before the given one."""
         if not self._has_memory:
             return
-        batch = batch_of(self.tables, torch.arange(self._closed, end, device=self.device))
+        events = torch.arange(self._closed, end, device=self.device)
+        batch = batch_of(self.tables, events, self._closed)
         plan = plan_of(self.step, batch, self._world)
         if undoable:
             self._undo = rows_before(self.step, plan)

@@ -1,12 +1,16 @@
 """Node classification (label of an event's source node) and edge classification.
 
 An event's label is predicted from the state before the event, as a link is: the model reads
-only the event's endpoints and time and, if `task.own_features` is set, its features.
+only the event's endpoints and time and, if `task.own_features` is set, its features. Only losses,
+metrics and baselines read labels; they are never an input of the model.
+
+Shapes: E events of the stream, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,17 +20,85 @@ from torch import Tensor
 from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.model import ModelConfig
 from pres_dist.config.task import TaskConfig
+from pres_dist.errors import DataError
 from pres_dist.evaluation.label_baselines import LabelBaselines
 from pres_dist.evaluation.metrics import class_metrics
 from pres_dist.evaluation.scoring import classify
+from pres_dist.events.stream import EventStream
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
 from pres_dist.parallel.world import World
 from pres_dist.records import MetricName, Metrics, Results
 from pres_dist.training.loss import Targets
-from pres_dist.training.tasks.labels import Labels
 
 if TYPE_CHECKING:
     from pres_dist.training.setup import Parts
+
+
+MAX_CLASSES = 1000
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of a stream.
+
+    Attributes:
+        values_C: sorted labels, as in the stream; class c has label `values_C[c]`.
+        class_E: int64 class of each event, or UNLABELLED.
+    """
+
+    values_C: np.ndarray
+    class_E: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of different labels."""
+        return len(self.values_C)
+
+    def shares(self, events: range | np.ndarray) -> np.ndarray:
+        """Return [C] share of each class among the labelled events of `events`."""
+        class_n = self.class_E[np.asarray(events)]
+        counts = np.bincount(class_n[class_n != UNLABELLED], minlength=self.num_classes)
+        return counts / max(int(counts.sum()), 1)
+
+
+def labels_of(
+    stream: EventStream, missing: int | None, training: range | np.ndarray, task: str
+) -> Labels:
+    """Number the labels of a stream.
+
+    Args:
+        stream: the events.
+        missing: label that means "unlabelled"; None if every event has a label.
+        training: ids of training events.
+        task: task as written in the configuration, for error messages.
+
+    Raises:
+        DataError: there are no labels, fewer than two classes or too many, or fewer than
+            two of them occur in the training split.
+    """
+    if stream.labels is None:
+        raise DataError(
+            f"{stream.name}: {task} needs a stream with labels, this one has none "
+            "(pres-dist data import --label COLUMN)"
+        )
+    values_C, class_E = np.unique(np.asarray(stream.labels), return_inverse=True)
+    if missing is not None:
+        place = np.flatnonzero(values_C == missing)
+        values_C = np.delete(values_C, place)
+        class_E = np.where(
+            stream.labels == missing, UNLABELLED, np.searchsorted(values_C, stream.labels)
+        )
+    if not 2 <= len(values_C) <= MAX_CLASSES:
+        raise DataError(
+            f"{stream.name}: {task} needs 2 to {MAX_CLASSES} different labels, got {len(values_C)}"
+        )
+    labels = Labels(values_C, class_E.astype(np.int64))
+    if np.count_nonzero(labels.shares(training)) < 2:
+        raise DataError(
+            f"{stream.name}: {task} needs at least 2 different labels among the training events"
+        )
+    return labels
 
 
 class Classification:
@@ -49,35 +121,30 @@ class Classification:
         device: torch.device,
     ) -> None:
         self.config, self.labels = config, labels
+        self.reads_destination = config.kind == "edge_classification"
+        self.best_by: MetricName = "auc" if labels.num_classes == 2 else "macro_f1"
         self.shares_C = labels.shares(training)
         self.learns_links = config.link_weight > 0 and config.pretrained is None
+        self.losses: Sequence[str] = ("link", "label") if self.learns_links else ("label",)
         self.num_negatives = num_negatives if self.learns_links else 0
         self._class_E = torch.from_numpy(labels.class_E).to(device)
-        weight_C = balancing_weights(self.shares_C) if config.class_weights == "balanced" else None
-        self._weight_C = None if weight_C is None else weight_C.to(device)
-
-    @property
-    def reads_destination(self) -> bool:
-        return self.config.kind == "edge_classification"
-
-    @property
-    def best_by(self) -> MetricName:
-        return "auc" if self.labels.num_classes == 2 else "macro_f1"
-
-    @property
-    def losses(self) -> Sequence[str]:
-        return ("link", "label") if self.learns_links else ("label",)
+        self._weight_C: Tensor | None = None
+        if config.class_weights == "balanced":
+            self._weight_C = balancing_weights(self.shares_C).to(device)
 
     def classifier(self, model: ModelConfig, edge_dim: int) -> Classifier:
+        """Return a head over the source's embedding, or over both endpoints'."""
         kind = EdgeClassifier if self.reads_destination else NodeClassifier
         features = edge_dim if self.config.own_features else 0
         return kind(model.embedding_dim, self.labels.num_classes, model.dropout, features)
 
     def targets(self, events_B: Tensor) -> Targets:
+        """Return the classes of events."""
         link_weight = self.config.link_weight if self.learns_links else 0.0
         return Targets(self._class_E.index_select(0, events_B), self._weight_C, link_weight)
 
     def evaluator(self, parts: Parts, config: EvaluationConfig) -> ClassEvaluator:
+        """Return an evaluator of label metrics."""
         return ClassEvaluator(self, parts, config)
 
 
@@ -86,16 +153,13 @@ class ClassEvaluator:
 
     def __init__(self, task: Classification, parts: Parts, config: EvaluationConfig) -> None:
         self._task, self._parts, self._config = task, parts, config
-
-    @property
-    def settings(self) -> Results:
-        return {"classes": self._task.labels.values_C.tolist()}
+        self.settings: Results = {"classes": task.labels.values_C.tolist()}
 
     def after_epoch(self, events: range, world: World) -> Metrics:
         """Return the metrics of all labelled events, and of those with nodes unseen in training."""
-        step, labels = self._parts.evaluation_step, self._task.labels
-        sweep = self._parts.evaluation_sweep(events, self._config.batch_size)
-        score_nC = classify(step, sweep, labels.num_classes, world)
+        pipeline, labels = self._parts.evaluation_pipeline, self._task.labels
+        loader = self._parts.evaluation_loader(events, self._config.batch_size)
+        score_nC = classify(pipeline, loader, labels.num_classes, world)
         return class_metrics(
             score_nC, labels.class_E[events.start : events.stop], self._unseen(events)
         )

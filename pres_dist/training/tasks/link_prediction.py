@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -33,12 +33,13 @@ class LinkPrediction:
         self.num_negatives = num_negatives
 
     def classifier(self, model: ModelConfig, edge_dim: int) -> None:
-        return None
+        """Return None: there is nothing to classify."""
 
     def targets(self, events_B: Tensor) -> None:
-        return None
+        """Return None: there is nothing to classify."""
 
     def evaluator(self, parts: Parts, config: EvaluationConfig) -> LinkEvaluator:
+        """Return an evaluator of ranking metrics."""
         return LinkEvaluator(parts, config)
 
 
@@ -48,11 +49,8 @@ class LinkEvaluator:
     def __init__(self, parts: Parts, config: EvaluationConfig) -> None:
         self._parts, self._config = parts, config
         self._negatives = parts.evaluation_negatives(config)
-        self._num_negatives = self._negatives.num_slots(config.num_negatives)
-
-    @property
-    def settings(self) -> Results:
-        return {"num_negatives": self._num_negatives, "negatives": self._config.negatives}
+        self._num_negatives = num = self._negatives.num_slots(config.num_negatives)
+        self.settings: Results = {"num_negatives": num, "negatives": config.negatives}
 
     def after_epoch(self, events: range, world: World) -> Metrics:
         """Return AP and AUC against one negative per event."""
@@ -66,13 +64,13 @@ class LinkEvaluator:
         drawn, found = world.all_reduce(negatives.counts).tolist()
         metrics["negatives_found"] = found / drawn if drawn else None
         if self._config.baselines:
-            metrics["baselines"] = world.run_on_rank0(partial(self._of_baselines, events))
-        return metrics
 
-    def _of_baselines(self, events: range) -> dict[str, Metrics]:
-        """Return the metrics of EdgeBank and popularity on the same events and negatives."""
-        negatives = self._parts.evaluation_negatives(self._config)
-        return self._baselines.metrics(events, negatives, self._num_negatives)
+            def of_baselines() -> dict[str, Metrics]:
+                again = self._parts.evaluation_negatives(self._config)  # with counts of their own
+                return self._baselines.metrics(events, again, self._num_negatives)
+
+            metrics["baselines"] = world.run_on_rank0(of_baselines)
+        return metrics
 
     @cached_property
     def _baselines(self) -> LinkBaselines:
@@ -81,8 +79,8 @@ class LinkEvaluator:
 
     def _measure(self, events: range, num_negatives: int, world: World) -> Metrics:
         parts = self._parts
-        sweep = parts.evaluation_sweep(events, self._config.batch_size)
-        scored = score(parts.evaluation_step, sweep, self._negatives, num_negatives, world)
+        loader = parts.evaluation_loader(events, self._config.batch_size)
+        scored = score(parts.evaluation_pipeline, loader, self._negatives, num_negatives, world)
         return scored.metrics(parts.data.unseen_N)
 
 

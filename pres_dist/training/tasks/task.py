@@ -25,8 +25,7 @@ class Evaluator(Protocol):
         settings: entries of results.json that apply to the whole evaluation.
     """
 
-    @property
-    def settings(self) -> Results: ...
+    settings: Results
 
     def after_epoch(self, events: range, world: World) -> Metrics:
         """Return the metrics that choose the best epoch, without further cost."""
@@ -44,14 +43,9 @@ class Task(Protocol):
         num_negatives: negatives per training event.
     """
 
-    @property
-    def best_by(self) -> MetricName: ...
-
-    @property
-    def losses(self) -> Sequence[str]: ...
-
-    @property
-    def num_negatives(self) -> int: ...
+    best_by: MetricName
+    losses: Sequence[str]
+    num_negatives: int
 
     def classifier(self, model: ModelConfig, edge_dim: int) -> Classifier | None:
         """Return the head that the model needs in addition to its link decoder, or None."""

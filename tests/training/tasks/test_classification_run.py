@@ -81,8 +81,8 @@ def test_scores_do_not_depend_on_labels_of_validation_and_test(
 def _logits_after_an_epoch(config: RunConfig) -> np.ndarray:
     parts = assemble(config, load_data(config, torch.device("cpu")))
     _train_epoch(parts)
-    sweep = parts.evaluation_sweep(range(1050, 1500), 50)
-    return classify(parts.evaluation_step, sweep, 3, World())
+    sweep = parts.evaluation_loader(range(1050, 1500), 50)
+    return classify(parts.evaluation_pipeline, sweep, 3, World())
 
 
 def _train_epoch(parts: Any) -> None:

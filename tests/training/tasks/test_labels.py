@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from pres_dist.errors import DataError
-from pres_dist.training.tasks.classification import balancing_weights
-from pres_dist.training.tasks.labels import MAX_CLASSES, labels_of
+from pres_dist.training.tasks.classification import MAX_CLASSES, balancing_weights, labels_of
 from tests.support.small_run import habitual_stream, labelled_stream
 
 TRAINING = range(1000)

@@ -1,8 +1,7 @@
-"""One step over a temporal batch: plan, read, compute, write.
+"""The pipeline of one temporal batch: plan, read, compute, write.
 
-Training, evaluation and replay all use this module, so their queries see the same
-data. Only training adds a backward pass between `forward` and
-`commit`.
+Training, evaluation and replay all use this module, so their queries see the same data. Only
+training adds a backward pass between `forward` and `commit`.
 
 Shapes: B events, M negatives an event, U distinct nodes of a part, V of all parts, D memory
 size, R mailbox slots, A embedding size.
@@ -11,14 +10,13 @@ size, R mailbox slots, A embedding size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from pres_dist.events.tables import EventTables
-from pres_dist.memory.state import MemoryStore, Pulled
+from pres_dist.memory.state import NEVER, MemoryStore, Pulled
 from pres_dist.model.history import Past
 from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
@@ -30,108 +28,89 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.event_log import EventLog, PairLog
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import TemporalBatch, joined
-from pres_dist.step.delivery import plan_deliveries
-from pres_dist.step.forward import Forward
+from pres_dist.step.forward import Forward, score_part
 from pres_dist.step.gather import Gathered, gather, gather_endpoints, gather_queries
 from pres_dist.step.history import Queries, around_hop, candidates_of, past_of
-from pres_dist.step.mail import BatchMail
+from pres_dist.step.mail import plan_deliveries
 from pres_dist.step.plan import Plan, plan_parts, written_of
-from pres_dist.step.scores import score_part
 from pres_dist.step.stages import StageClock
-from pres_dist.step.unread import unread_events
 from pres_dist.step.writing import write_step
 
 
-class TemporalStep:
+@dataclass(eq=False, kw_only=True)
+class BatchPipeline:
     """Runs temporal batches of one stream through a model and a memory store.
 
-    Args:
+    Attributes:
         model: turns state and events into new state and scores.
         store: node state; read in `read`, written in `commit`.
         tables: columns of the stream.
         sampler: samples temporal neighbors.
         num_hops: number of hops that the embedding reads.
-        sample_rates_seed: seed for sampling the transition mixture; None uses its mean.
-        clock: accumulates the time of each stage.
-        reads_lag: whether state may be read before the previous batches are written.
         mail_hops: number of hops over which mail is delivered, with FIFO mailboxes.
+        rates_seed: seed for sampling the transition mixture; None uses its mean.
+        reads_lag: whether state may be read before the previous batches are written.
         log: event log, for a decoder that reads it.
+        clock: accumulates the time of each stage.
     """
 
-    def __init__(
-        self,
-        model: TGN,
-        store: MemoryStore,
-        tables: EventTables,
-        sampler: NeighborSampler,
-        num_hops: int,
-        sample_rates_seed: int | None = None,
-        clock: StageClock | None = None,
-        reads_lag: bool = False,
-        mail_hops: int = 0,
-        log: EventLog | None = None,
-    ) -> None:
-        self.model, self.store, self.tables, self.sampler = model, store, tables, sampler
-        self.clock = clock or StageClock()
-        self._num_hops = num_hops
-        self._rates_seed = sample_rates_seed
-        self._reads_lag = reads_lag
-        self._mail_hops = mail_hops
-        self.log = log
+    model: TGN
+    store: MemoryStore
+    tables: EventTables
+    sampler: NeighborSampler
+    num_hops: int
+    mail_hops: int = 0
+    rates_seed: int | None = None
+    reads_lag: bool = False
+    log: EventLog | None = None
+    clock: StageClock = field(default_factory=StageClock)
 
     def over(
         self, tables: EventTables, adjacency: TemporalAdjacency, pairs: PairLog | None = None
-    ) -> TemporalStep:
-        """Return a step that uses the same model and store on other events.
+    ) -> BatchPipeline:
+        """Return a pipeline that uses the same model and store on other events.
 
         Args:
             tables, adjacency: columns and adjacency of the events.
             pairs: pair log of the events; required if the decoder reads the event log.
         """
-        other = copy(self)
-        other.tables, other.sampler = tables, self.sampler.over(adjacency)
-        if self.log is not None:
+        sampler, log = self.sampler.over(adjacency), self.log
+        if log is not None:
             assert pairs is not None
-            other.log = self.log.over(tables, other.sampler, pairs)
-        return other
+            log = log.over(tables, sampler, pairs)
+        return replace(self, tables=tables, sampler=sampler, log=log)
 
     def plan(
         self,
         parts: Sequence[TemporalBatch],
         negatives: Sequence[Tensor],
         epoch: int = 0,
-        first_event: int | None = None,
         writes: bool = True,
         observes: bool = False,
     ) -> Plan:
-        """Plan the reads and writes of a step over some time slices of a temporal batch.
+        """Plan the reads and writes of some time slices of a temporal batch.
 
         Args:
             parts: the slices.
             negatives: [B, M] destinations for each.
             epoch: key of uniform neighbor sampling.
-            first_event: first event of the whole batch; required if reads lag, or with FIFO
-                mailboxes.
             writes: whether this worker writes the endpoints' state.
             observes: whether the step will learn from the negatives' transitions.
         """
-        gathered = [
-            self._gather(batch, negatives_BM, epoch)
-            for batch, negatives_BM in zip(parts, negatives, strict=True)
-        ]
+        gathered = [self._gather(*each, epoch) for each in zip(parts, negatives, strict=True)]
         plan = plan_parts(parts, gathered, writes, observes)
-        if self._reads_lag and first_event is not None:
-            plan = replace(plan, first_event=first_event)
-        return self._with_mail(plan, first_event)
+        if self.reads_lag:
+            plan = replace(plan, unread_before=parts[0].first_event)
+        return self._with_mail(plan)
 
-    def plan_replay(self, parts: Sequence[TemporalBatch], first_event: int | None = None) -> Plan:
-        """Plan a step that updates the memory of endpoints without scoring anything."""
+    def plan_replay(self, parts: Sequence[TemporalBatch]) -> Plan:
+        """Plan to update the memory of endpoints without scoring anything."""
         if self.model.message_endpoint == "memory":
             gathered = [gather_endpoints(batch) for batch in parts]
         else:
             none = [batch.src_B.new_empty(batch.num_events, 0) for batch in parts]
-            gathered = [self._gather(*part, epoch=0) for part in zip(parts, none, strict=True)]
-        return self._with_mail(plan_parts(parts, gathered, writes=True), first_event)
+            gathered = [self._gather(*each, epoch=0) for each in zip(parts, none, strict=True)]
+        return self._with_mail(plan_parts(parts, gathered, writes=True))
 
     def read(self, plan: Plan) -> Pulled:
         """Pull the state that the plan's nodes had before its batch."""
@@ -141,7 +120,7 @@ class TemporalStep:
         """Update memory and score the events and negatives of one part."""
         part, own = plan.parts[number], plan.parts[number].pulled(pulled)
         gathered = part.gathered
-        updated = self._update(gathered.nodes_U, own, plan.first_event, plan.now)
+        updated = self._update(gathered.nodes_U, own, plan.now, plan.unread_before)
         if not gathered.hops:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
@@ -163,29 +142,24 @@ class TemporalStep:
             numbers: the parts. If mail holds memory, each of their nodes is updated once.
             forwards: forward passes of all parts of the plan.
         """
-        chosen = [forwards[number] for number in numbers]
         if self.model.message_endpoint == "memory":
             written = written_of(plan, numbers)
             own = pulled.rows(written.rows_U)
-            updated = self._update(written.gathered.nodes_U, own, plan.first_event, plan.now)
+            updated = self._update(written.gathered.nodes_U, own, plan.now, plan.unread_before)
             return [
-                replace(forward, gathered=gathered, updated=updated)
-                for forward, gathered in zip(chosen, written.by_part, strict=True)
+                replace(forwards[number], gathered=gathered, updated=updated)
+                for number, gathered in zip(numbers, written.by_part, strict=True)
             ]
-        return [
-            self._refresh_embedded(plan, pulled, *each)
-            for each in zip(numbers, chosen, strict=True)
-        ]
-
-    def _refresh_embedded(
-        self, plan: Plan, pulled: Pulled, number: int, forward: Forward
-    ) -> Forward:
-        """Repeat a part's forward pass: its mail holds embeddings, which read neighbors."""
-        part, own = plan.parts[number], plan.parts[number].pulled(pulled)
-        updated = self._update(part.gathered.nodes_U, own, plan.first_event, plan.now)
-        read = self._seen(part.gathered, updated, own.transitions)
-        _, endpoints_2BD = self._embed(part.gathered, *read)
-        return replace(forward, updated=updated, endpoints_2BD=endpoints_2BD)
+        refreshed = []
+        for number in numbers:  # mail holds embeddings, which read neighbors as well
+            part, own = plan.parts[number], plan.parts[number].pulled(pulled)
+            updated = self._update(part.gathered.nodes_U, own, plan.now, plan.unread_before)
+            read = self._seen(part.gathered, updated, own.transitions)
+            _, endpoints_2BD = self._embed(part.gathered, *read)
+            refreshed.append(
+                replace(forwards[number], updated=updated, endpoints_2BD=endpoints_2BD)
+            )
+        return refreshed
 
     @torch.no_grad()
     def memory(self, nodes_U: Tensor, now: Tensor) -> UpdatedMemory:
@@ -196,7 +170,7 @@ class TemporalStep:
             now: int64 reference time for the age of mail, with FIFO mailboxes.
         """
         pulled = self.store.pull(nodes_U, self._reads_mixture)
-        return self._update(nodes_U, pulled, now=now if self.store.rolling else None)
+        return self._update(nodes_U, pulled, now if self.store.rolling else None)
 
     def embed(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Tensor:
         """Return [Q, A] embeddings of nodes, each at its own time; see `query`."""
@@ -214,10 +188,9 @@ class TemporalStep:
             t_Q: int64 times.
             now: as for `memory`; in evaluation the time of the first event of the batch.
         """
-        gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self._num_hops)
+        gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self.num_hops)
         pulled = self.store.pull(gathered.nodes_U, self._reads_mixture)
-        now_if_rolling = now if self.store.rolling else None
-        updated = self._update(gathered.nodes_U, pulled, now=now_if_rolling)
+        updated = self._update(gathered.nodes_U, pulled, now if self.store.rolling else None)
         _, seen, hops = self._seen(gathered, updated, pulled.transitions)
         around = None
         if self.log is not None and self.log.common:
@@ -242,26 +215,23 @@ class TemporalStep:
         return self.model.score(sources.embedded_QA, embedded_QA[place_BM], past).float()
 
     @torch.no_grad()
-    def commit(
-        self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool
-    ) -> list[BatchMail]:
-        """Write the step's results with `write_step`; return the mail of each part."""
+    def commit(self, plan: Plan, pulled: Pulled, forwards: Sequence[Forward], learn: bool) -> None:
+        """Write the step's results with `write_step`."""
         with self.clock("push"):
-            return write_step(self.store, plan, pulled, forwards, learn)
+            write_step(self.store, plan, pulled, forwards, learn)
 
-    def _with_mail(self, plan: Plan, first_event: int | None) -> Plan:
+    def _with_mail(self, plan: Plan) -> Plan:
         """Return the plan, with the mail it will send if mailboxes are FIFO."""
         if not self.store.rolling:
             return plan
         batch = joined([part.batch for part in plan.parts])
-        assert first_event is not None or not batch.num_events
-        now = self.tables.t_E[first_event or 0]
+        now = self.tables.t_E[batch.first_event]
         batch = batch if plan.writes else batch.part(slice(0))
-        mail = plan_deliveries(batch, self.sampler, self._mail_hops, self.store.num_slots)
+        mail = plan_deliveries(batch, self.sampler, self.mail_hops, self.store.num_slots)
         return replace(plan, deliveries=mail, now=now)
 
     def _gather(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: int) -> Gathered:
-        hops, message_hops = self._num_hops, self.model.num_message_hops
+        hops, message_hops = self.num_hops, self.model.num_message_hops
         found = gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
         if self.log is None or not negatives_BM.shape[1]:
             return found
@@ -272,45 +242,43 @@ class TemporalStep:
     def _reads_mixture(self) -> bool:
         """True if the mixture components of the transitions are needed."""
         correction = self.model.correction
-        return self._rates_seed is not None or (correction is not None and correction.needs_mixture)
+        return self.rates_seed is not None or (correction is not None and correction.needs_mixture)
 
     def _update(
         self,
         nodes_U: Tensor,
         pulled: Pulled,
-        first_event: int | None = None,
-        now: Tensor | None = None,
+        now: Tensor | None,
+        unread_before: int | None = None,
     ) -> UpdatedMemory:
         """Return the memory of distinct nodes after applying their mail.
 
         Args:
             nodes_U: the nodes.
             pulled: their state.
-            first_event: first event of the batch, if reads lag behind it.
-            now: time of the batch, with FIFO mailboxes.
+            now: reference time for the age of mail, with FIFO mailboxes.
+            unread_before: as in `Plan`.
         """
         state, transitions, rate_UD = pulled.state, pulled.transitions, None
         with self.clock("update"):
-            context = self._mail_context(nodes_U, state.mail_event_UR.clamp(min=0), now)
-            if transitions is not None and self._rates_seed is not None:
+            events_UR = state.mail_event_UR.clamp(min=0)
+            own_UR = None if now is None else self.tables.is_endpoint(nodes_U[:, None], events_UR)
+            times_UR, features = self.tables.times(events_UR), self.tables.edge_features(events_UR)
+            context = MailContext(times_UR, features, own_UR, now)
+            if transitions is not None and self.rates_seed is not None:
                 assert transitions.mixture is not None
                 newest_U = state.mail_event_UR.amax(1)
-                rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self._rates_seed)
+                rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self.rates_seed)
             updated = self.model.update_memory(state, context, transitions, rate_UD)
-            if first_event is None or self.model.correction is None or transitions is None:
+            if unread_before is None or self.model.correction is None or transitions is None:
                 return updated
-            before_U = torch.full_like(nodes_U, first_event)  # reads lag behind the batch
+            before_U = torch.full_like(nodes_U, unread_before)
             unread_U = self._unread(nodes_U, before_U, updated.last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
 
     def _unread(self, nodes_Q: Tensor, before_Q: Tensor, last_update_Q: Tensor) -> Unread:
         adjacency = self.sampler.adjacency
         return unread_events(adjacency, self.tables, nodes_Q, before_Q, last_update_Q)
-
-    def _mail_context(self, nodes_U: Tensor, events_UR: Tensor, now: Tensor | None) -> MailContext:
-        tables = self.tables
-        own_UR = None if now is None else tables.is_endpoint(nodes_U[:, None], events_UR)
-        return MailContext(tables.times(events_UR), tables.edge_features(events_UR), own_UR, now)
 
     def _embed(
         self, gathered: Gathered, nodes: NodeInputs, seen: NodeInputs, hops: Sequence[Hop]
@@ -356,3 +324,31 @@ class TemporalStep:
             nodes.last_update_U.index_select(0, hop.index_Q),
         )
         return predict_pending(correction, nodes, hop.index_Q, transitions, unread_Q)
+
+
+def unread_events(
+    adjacency: TemporalAdjacency,
+    tables: EventTables,
+    nodes_Q: Tensor,
+    before_Q: Tensor,
+    last_update_Q: Tensor,
+) -> Unread:
+    """Return the events of nodes after their last update and before an event id.
+
+    A node whose memory was never written has none: there is no state that they could change.
+
+    Args:
+        adjacency: histories that may be read.
+        tables: times of events.
+        nodes_Q: int64 nodes.
+        before_Q: int64 event ids.
+        last_update_Q: int64 time of the newest event in each node's memory.
+    """
+    written_Q = last_update_Q != NEVER
+    seen_Q = adjacency.first_event_at(torch.where(written_Q, last_update_Q + 1, 0))
+    _, start_Q = adjacency.history(nodes_Q, torch.minimum(seen_Q, before_Q))
+    _, end_Q = adjacency.history(nodes_Q, before_Q)
+    count_Q = torch.where(written_Q, end_Q - start_Q, 0)
+    newest_Q = adjacency.event_at(nodes_Q, torch.where(count_Q > 0, end_Q - 1, 0))
+    t_Q = tables.times(torch.where(count_Q > 0, newest_Q, 0))
+    return Unread(torch.where(count_Q > 0, t_Q - last_update_Q, 0), count_Q)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pres_dist.step.prefetch import Prefetch
 from pres_dist.step.stages import StageClock
+from pres_dist.training.prefetch import Prefetch
 
 
 @dataclass
@@ -24,20 +24,29 @@ class Read:
     version: int
 
 
+@dataclass
+class Inputs:
+    index: int
+    pulled: Read
+
+
 class Step:
-    """Stands for a TemporalStep; a plan is the number of its step. Reads may take a while."""
+    """Stands for a TrainingStep; an index is the number of its step. Reads may take a while."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.store, self.clock, self._seconds = Store(), StageClock(), seconds
         self.pushing = False
         self.threads: set[str] = set()
 
-    def read(self, plan: int) -> Read:
+    def prefetch(self, bound: int) -> Prefetch:
+        return Prefetch(lambda index: self.prepare(index), bound, self.store, self.clock)  # type: ignore[arg-type,return-value]
+
+    def prepare(self, index: Any) -> Inputs:
         self.threads.add(threading.current_thread().name)
         for _ in range(5):
             assert not self.pushing
             time.sleep(self._seconds / 5)
-        return Read(plan, self.store.version)
+        return Inputs(index, Read(index, self.store.version))
 
     def push(self) -> None:
         self.pushing = True
@@ -49,9 +58,10 @@ class Step:
 def sweep(prefetch: Prefetch, step: Step, num: int) -> list[int]:
     """How many pushes each step's read lacked."""
     lags = []
-    plans = [lambda number=number: number for number in range(num)]
-    for number, (plan, read) in enumerate(prefetch.steps(plans)):  # type: ignore[arg-type]
-        assert plan == read.number == number  # type: ignore[attr-defined,comparison-overlap]
+    indices: Any = range(num)
+    for number, inputs in enumerate(prefetch.steps(indices)):
+        read: Any = inputs.pulled
+        assert inputs.index == read.number == number  # type: ignore[comparison-overlap]
         lags.append(step.store.version - read.version)
         prefetch.settle()
         step.push()
@@ -62,7 +72,7 @@ def sweep(prefetch: Prefetch, step: Step, num: int) -> list[int]:
 @pytest.mark.parametrize("bound", [0, 1, 2, 5])
 def test_reads_lag_by_the_bound_and_never_by_more(bound: int, seconds: float) -> None:
     step: Any = Step(seconds)
-    prefetch = Prefetch(step, bound)
+    prefetch = step.prefetch(bound)
     lags = sweep(prefetch, step, 8)
     # The first steps have fewer pushes before them than the bound allows to lack.
     assert lags == [min(number, bound) for number in range(8)]
@@ -71,14 +81,14 @@ def test_reads_lag_by_the_bound_and_never_by_more(bound: int, seconds: float) ->
 
 def test_a_bound_of_nothing_reads_on_the_thread_that_computes() -> None:
     step: Any = Step()
-    sweep(Prefetch(step, 0), step, 3)
+    sweep(step.prefetch(0), step, 3)
     assert step.threads == {threading.current_thread().name}
 
 
 def test_a_second_sweep_reads_afresh() -> None:
     """Nothing is read ahead over a checkpoint."""
     step: Any = Step()
-    prefetch = Prefetch(step, 2)
+    prefetch = step.prefetch(2)
     assert sweep(prefetch, step, 4) == [0, 1, 2, 2]
     assert sweep(prefetch, step, 4) == [0, 1, 2, 2]
 
@@ -86,12 +96,12 @@ def test_a_second_sweep_reads_afresh() -> None:
 def test_what_a_read_raises_is_raised_where_its_step_is_due() -> None:
     step: Any = Step()
 
-    def broken(plan: int) -> Read:
-        if plan == 2:
+    def broken(index: int) -> Inputs:
+        if index == 2:
             raise OSError("the store is gone")
-        return Read(plan, step.store.version)
+        return Inputs(index, Read(index, step.store.version))
 
-    step.read = broken
+    step.prepare = broken
     with pytest.raises(OSError, match="gone"):
-        sweep(Prefetch(step, 1), step, 5)
+        sweep(step.prefetch(1), step, 5)
     assert step.store.version == 1  # settling before the second push finds out

@@ -1,0 +1,107 @@
+"""Inputs of training steps, and their prefetch while earlier steps compute.
+
+With a bound of k, the state for step s + k is read before step s is written: it lacks
+exactly the last k pushes, whatever the speed of the workers. With a bound of 0, each step
+is read after the previous step's push.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pres_dist.memory.state import MemoryStore, Pulled
+from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.plan import Plan
+from pres_dist.step.stages import StageClock
+
+
+@dataclass(frozen=True)
+class StepIndex:
+    """Position of a training step in a run.
+
+    Attributes:
+        epoch: number of the epoch, counted from 1.
+        number: number of the step within the epoch, counted from 0.
+    """
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """Everything a training step reads, before it computes.
+
+    Attributes:
+        index: the step.
+        batch: temporal batch of this worker's replica; empty after the end of its segment.
+        parts: this worker's events of the batch, by slice and then by optimizer step.
+        plan: reads and writes of the parts.
+        pulled: state of the plan's nodes from before the batch.
+    """
+
+    index: StepIndex
+    batch: TemporalBatch
+    parts: Sequence[slice]
+    plan: Plan
+    pulled: Pulled
+
+
+class Prefetch:
+    """Prepares steps in their order, up to `bound` of them ahead of the one that computes.
+
+    If the bound is above 0, this is done on a separate thread. `settle` waits for the reads in
+    flight, so that none sees a partial push.
+
+    Args:
+        prepare: plans a step and reads its state.
+        bound: number of steps that a read may lag; 0 reads on demand.
+        store: the store that is read.
+        clock: receives the time spent waiting.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[StepIndex], StepInputs],
+        bound: int,
+        store: MemoryStore,
+        clock: StageClock,
+    ) -> None:
+        self._prepare, self._bound, self._store, self._clock = prepare, bound, store, clock
+        self._under_way: deque[Future[StepInputs]] = deque()
+        self.staleness: Counter[int] = Counter()
+        """Number of steps by the number of pushes that their read lacked."""
+
+    def steps(self, indices: Iterable[StepIndex]) -> Iterator[StepInputs]:
+        """Yield the inputs of each step. Push each step before requesting the next."""
+        if not self._bound:
+            for index in indices:
+                yield self._counted(self._prepare(index))
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as reader:
+            for index in indices:
+                self._under_way.append(reader.submit(self._prepare, index))
+                if len(self._under_way) > self._bound:
+                    yield self._next()
+            while self._under_way:
+                yield self._next()
+
+    def settle(self) -> None:
+        """Wait for the reads in flight; call before a push."""
+        with self._clock("wait"):
+            for read in self._under_way:
+                read.result()
+
+    def _next(self) -> StepInputs:
+        # The read stays in the queue until it is done, so that `settle` waits for it too.
+        with self._clock("wait"):
+            inputs = self._under_way[0].result()
+        self._under_way.popleft()
+        return self._counted(inputs)
+
+    def _counted(self, inputs: StepInputs) -> StepInputs:
+        self.staleness[self._store.version - inputs.pulled.version] += 1
+        return inputs
