@@ -134,12 +134,12 @@ def measured_steps(events: int, batch: int, total: int) -> tuple[int, int]:
 
 
 def _steps(parts: Any, events: int, world: Any) -> None:
-    from pres_dist.report.metrics_log import NoLog
-    from pres_dist.report.progress import SilentProgress
+    from pres_dist.report.metrics_log import MetricsSink
+    from pres_dist.report.progress import Progress
     from pres_dist.training.prefetch import StepIndex
     from pres_dist.training.trainer import Trainer
 
-    trainer = Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
+    trainer = Trainer(parts, None, MetricsSink(), Progress())  # type: ignore[arg-type]
     parts.model.train()
     batch, total = parts.config.training.batch_size, trainer.schedule.num_steps
     warm, num = measured_steps(events, batch, total)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from pres_dist.staging import Staged, sync
 UNSEALED = "0" * 64
 """Placeholder in a text for the SHA-256 that `sealed` inserts."""
 
+_log = logging.getLogger(__name__)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -55,7 +56,7 @@ def keep(path: Path, content: str) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        print(f"warning: {path}: not kept: {error.strerror}", file=sys.stderr, flush=True)
+        _log.warning("%s: not kept: %s", path, error.strerror)
 
 
 @contextmanager

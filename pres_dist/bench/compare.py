@@ -10,7 +10,7 @@ from statistics import fmean, variance
 from pres_dist.bench.estimates import estimate, t975
 from pres_dist.bench.read_reports import Compared, Measure, Values
 from pres_dist.errors import ConfigError
-from pres_dist.report.comparison import aligned
+from pres_dist.report.result_tables import aligned
 
 WITHIN, SAME, UNKNOWN = "no difference beyond noise", "the same", "one run: noise unknown"
 _UNCHANGED = (WITHIN, SAME, UNKNOWN)

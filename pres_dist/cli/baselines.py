@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     file = options.config
     config = load_config(file, settings)
 
-    from pres_dist.report.comparison import aligned, comparison_rows
+    from pres_dist.report.result_tables import aligned, comparison_rows
     from pres_dist.training.evaluate_run import stream_baselines
 
     stream = None

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     from pres_dist.bench.destination_ranks import rank_runs
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.files import write_atomically
-    from pres_dist.report.comparison import aligned
+    from pres_dist.report.result_tables import aligned
 
     with show_progress("ranking") as report:
         ranked = rank_runs(options.runs, options.max_events, report)

@@ -80,8 +80,8 @@ def describe_stream(argv: list[str]) -> int:
     if options.as_json:
         print(json.dumps(summary.to_dict(), indent=1))
     else:
+        from pres_dist.console import result_console
         from pres_dist.events.summary_table import print_summary
-        from pres_dist.output import result_console
 
         print_summary(summary, result_console())
     return 0

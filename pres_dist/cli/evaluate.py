@@ -27,9 +27,8 @@ def main(argv: list[str]) -> int:
             )
     config = load_config(None, settings, read_config(options.run))
 
-    from pres_dist.report.comparison import aligned, comparison_rows
     from pres_dist.report.progress import make_progress
-    from pres_dist.report.shortcomings import shortcomings
+    from pres_dist.report.result_tables import aligned, comparison_rows, shortcomings
     from pres_dist.training.evaluate_run import evaluate_negatives, evaluate_run
 
     progress = make_progress()

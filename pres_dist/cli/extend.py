@@ -117,9 +117,7 @@ def main(argv: list[str]) -> int:
 
 def print_training(training: TrainedOn) -> None:
     """Print the metrics before and after training."""
-    from pres_dist.report.comparison import aligned
-    from pres_dist.report.metric_names import NAMES, metrics_in
-    from pres_dist.report.progress import number
+    from pres_dist.report.result_tables import NAMES, aligned, metrics_in, number
 
     losses = ", ".join(number(loss) for loss in training.losses)
     print(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from pres_dist.console import tell
+from pres_dist.console import prepare_output, print_error
 from pres_dist.errors import (
     ConfigError,
     NonFiniteError,
@@ -17,7 +17,6 @@ from pres_dist.errors import (
     WorkerLostError,
 )
 from pres_dist.exit_codes import BROKEN_PIPE, DIVERGED, INTERRUPTED, WORKER_LOST
-from pres_dist.output import prepare_stdout
 from pres_dist.parallel.notice import TERMINATED
 from pres_dist.parallel.parent import end_with_agent
 from pres_dist.parallel.supervise import supervised
@@ -79,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         training diverged, 130 if interrupted, 141 if the reader of the output closed the pipe,
         143 if SIGTERM ended the command.
     """
-    prepare_stdout()
+    prepare_output()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TerminatedError:  # already reported
         return TERMINATED
     except PresDistError as error:
-        tell(str(error))
+        print_error(str(error))
         return _CODES.get(type(error), 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -101,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, OSError) and error.errno in _DISK and not error.filename:
             _silence_stdout()  # otherwise the interpreter repeats the error at exit
-        tell(text)
+        print_error(text)
         return 2
 
 

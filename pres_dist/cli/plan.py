@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def _plan(config: RunConfig, options: PlanOptions) -> int:
-    from pres_dist.output import result_console
+    from pres_dist.console import result_console
     from pres_dist.planner.recommend import make_planner
     from pres_dist.planner.scenarios import cluster_of, disturbed, losses
     from pres_dist.planner.tables import (

@@ -115,7 +115,7 @@ def _evaluate(live: LiveRun, options: RecommendOptions) -> None:
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.files import keep
     from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
-    from pres_dist.report.comparison import aligned
+    from pres_dist.report.result_tables import aligned
     from pres_dist.report.run_record import check_same_run, id_of
 
     run = id_of(options.run)
@@ -133,7 +133,7 @@ def _evaluate(live: LiveRun, options: RecommendOptions) -> None:
 
 def ranking_rows(ranked: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Return a table of the ranking metrics of models and baselines, over all and new pairs."""
-    from pres_dist.report.progress import number
+    from pres_dist.report.result_tables import number
 
     rows = [["", "hit@10", "MRR", "new pairs: hit@10", "new pairs: MRR"]]
     for name, row in ranked.items():
@@ -146,7 +146,7 @@ def _print_table(found: Iterable[Recommendation], time: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pres_dist.output import result_console
+    from pres_dist.console import result_console
 
     table = Table(title=f"at time {time}", title_justify="left")
     table.add_column("src", overflow="fold")

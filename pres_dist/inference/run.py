@@ -32,7 +32,7 @@ from pres_dist.inference.recommend import Order, Recommendation, recommend
 from pres_dist.inference.settings import configured
 from pres_dist.inference.times import MaxAhead, time_of
 from pres_dist.records import Results
-from pres_dist.report.progress import SilentProgress, make_progress
+from pres_dist.report.progress import make_progress
 from pres_dist.report.run_folder import new_folder, read_config
 from pres_dist.run_files import RESULTS
 from pres_dist.training import run as training
@@ -279,7 +279,7 @@ def train(
         config: a configuration, the path of a YAML file, or None for the defaults.
         stream: a stored stream or its directory, instead of the configured one.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
-        progress: print progress.
+        progress: print progress; if False, it is logged at level INFO.
         settings: fields of the configuration: fields of `training` by name (`epochs=3`), other
             fields by name if only one section has them, otherwise with their section
             (`evaluation__batch_size=100`).
@@ -299,7 +299,7 @@ def train(
         settings = {**settings, "data__stream": _place(stream)}
     resolved = configured(config, settings)
     folder = Path(run_dir) if run_dir is not None else _own_folder(resolved.name)
-    console = make_progress() if progress else SilentProgress()
+    console = make_progress() if progress else None
     try:
         training.train(resolved, folder, console)
     except BaseException:
@@ -308,7 +308,8 @@ def train(
                 folder.rmdir()
         raise
     finally:
-        console.stop()
+        if console is not None:
+            console.stop()
     return Run(folder)
 
 

@@ -6,10 +6,12 @@ console looks as if it trained itself.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from pres_dist.records import EpochRecord, Results
 from pres_dist.report.progress import Progress
 
 Call = tuple[str, tuple[Any, ...]]
@@ -38,7 +40,7 @@ class Mailbox:
         return calls
 
 
-class RelayProgress:
+class RelayProgress(Progress):
     """`Progress` that forwards every call.
 
     Args:
@@ -57,14 +59,14 @@ class RelayProgress:
         hurry = time.monotonic() - self._sent >= INTERVAL_S
         self._add("batch", epoch, events_done, loss, events_per_second, hurry=hurry)
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        self._add("epoch", dict(record))
+    def epoch(self, record: EpochRecord) -> None:
+        self._add("epoch", record)
 
     def note(self, text: str) -> None:
         self._add("note", text)
 
-    def results(self, results: Mapping[str, Any]) -> None:
-        self._add("results", dict(results))
+    def results(self, results: Results) -> None:
+        self._add("results", results)
 
     def stop(self) -> None:
         """Send the remaining calls; the launcher stops its own console."""
@@ -79,6 +81,17 @@ class RelayProgress:
         if self._calls:
             self._send(self._calls)
         self._calls, self._sent = [], time.monotonic()
+
+
+class RelayHandler(logging.Handler):
+    """Log handler that shows a worker's warnings on the launcher's console."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.note(f"{record.levelname.lower()}: {self.format(record)}")
 
 
 def replay(calls: Sequence[Call], console: Progress) -> None:

@@ -19,7 +19,7 @@ from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.parallel.ray_end import END
 from pres_dist.parallel.supervise import report
 from pres_dist.records import Results
-from pres_dist.report.progress import Progress
+from pres_dist.report.progress import LogProgress, Progress
 from pres_dist.report.run_folder import check_given_folder, fresh_folders
 from pres_dist.report.run_lock import RunLock, lock_run
 
@@ -46,7 +46,7 @@ def train_on_ray(
         options: how many workers, where, and how often they may fail.
         address: of the cluster; when None, $RAY_ADDRESS or a cluster of its own.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
-        console: progress reporter; no output when None.
+        console: progress reporter; None logs progress at level INFO.
 
     Returns:
         Content of results.json.
@@ -55,9 +55,7 @@ def train_on_ray(
         ConfigError: a setting cannot be used here, or the cluster cannot be joined.
         PresDistError: an error of a worker, or too many worker failures.
     """
-    from pres_dist.report.progress import SilentProgress
-
-    console = console or SilentProgress()
+    console = console or LogProgress()
     where = cluster_address(address)
     if where == LOCAL and options.placement == "STRICT_SPREAD" and options.num_workers > 1:
         raise ConfigError("--placement STRICT_SPREAD needs a node for each worker; give --address")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import logging
 import math
 import os
 import secrets
@@ -29,7 +30,7 @@ from pres_dist.errors import ConfigError, PresDistError
 from pres_dist.failpoint import VARIABLE as FAILPOINTS
 from pres_dist.launchers.ray_failures import FailureNotes, controller_lost, used_up
 from pres_dist.launchers.ray_options import RayOptions
-from pres_dist.launchers.ray_relay import Call, Mailbox, RelayProgress, replay
+from pres_dist.launchers.ray_relay import Call, Mailbox, RelayHandler, RelayProgress, replay
 from pres_dist.launchers.ray_run import FAILURE_LOG
 from pres_dist.parallel.ray_end import await_the_end, passing_on_the_end
 from pres_dist.parallel.ray_group import GroupConfig
@@ -147,6 +148,7 @@ def _work(settings: dict[str, Any]) -> Results:
     folder = _settle(job)
     outbox = Outbox(job.mailbox)
     relay = RelayProgress(outbox)
+    logging.getLogger("pres_dist").addHandler(RelayHandler(relay))
     await_the_end(job.storage)
     try:
         _tell_of_nodes(relay)

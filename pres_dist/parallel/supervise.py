@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from pres_dist.console import tell
+from pres_dist.console import print_error
 from pres_dist.parallel.notice import leave_terminal, notices
 from pres_dist.parallel.parent import become_reaper, end_with
 from pres_dist.report.run_lock import is_locked
@@ -149,7 +149,7 @@ class _Supervisor:
         if run is not None:
             begun = any(Path(run).glob("checkpoints/LATEST"))
             advice = _RESUMED.format(run) if begun else _NOTHING_YET
-        tell(f"{why}; {advice}")
+        print_error(f"{why}; {advice}")
         return BROKEN
 
     def _forward(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -16,12 +17,18 @@ from pres_dist.errors import DataError
 from pres_dist.files import read_regular, write_atomically
 from pres_dist.records import EVALUATED_SPLITS, Environment, EpochRecord, Record, Results
 from pres_dist.report.figures import figures
-from pres_dist.report.metric_names import NAMES, metrics_in
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.progress import duration, negatives_found, number
-from pres_dist.report.shortcomings import shortcomings
+from pres_dist.report.result_tables import (
+    NAMES,
+    duration,
+    metrics_in,
+    negatives_found,
+    number,
+    shortcomings,
+)
 from pres_dist.run_files import CONFIG, ENVIRONMENT, METRICS, REPORT, RESULTS
 
+_log = logging.getLogger(__name__)
 Rows = list[tuple[str, str]]
 
 
@@ -29,7 +36,7 @@ def write_report(run_dir: Path) -> Path | None:
     """Write report.html from the run folder; sections without data are omitted.
 
     Returns:
-        Path of the report; None, with a printed note, if plotly or jinja2 is not installed.
+        Path of the report; None, with a logged warning, if plotly or jinja2 is not installed.
 
     Raises:
         DataError: A file of the run folder is damaged.
@@ -54,7 +61,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
         content: values for the template; `figures` are the plots.
 
     Returns:
-        True if the page was written; False, with a printed note, without plotly or jinja2.
+        True if the page was written; False, with a logged warning, without plotly or jinja2.
 
     Raises:
         DataError: it cannot be written, as on a full disk.
@@ -64,7 +71,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> bool:
         from markupsafe import Markup
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        print(f"no {path.name}: {error.name} is missing: pip install 'pres-dist[report]'")
+        _log.warning("no %s: %s is missing: pip install 'pres-dist[report]'", path.name, error.name)
         return False
     environment = Environment(
         loader=PackageLoader("pres_dist.report"), autoescape=True, undefined=StrictUndefined

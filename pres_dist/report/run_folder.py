@@ -17,7 +17,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.environment import describe_environment, launch_id
-from pres_dist.report.run_lock import LOCK, Note, RunLock, lock_run, warn
+from pres_dist.report.run_lock import LOCK, RunLock, lock_run
 from pres_dist.report.run_record import (
     RECORD,
     Parent,
@@ -35,7 +35,6 @@ MIRROR = "mirror.txt"
 def create_run_folder(
     config: RunConfig,
     run_dir: Path | None = None,
-    note: Note = warn,
     stream: Mapping[str, Any] | None = None,
     parent: Parent | None = None,
 ) -> RunLock:
@@ -46,7 +45,6 @@ def create_run_folder(
     Args:
         config: Configuration of the run.
         run_dir: A new or empty folder; runs/NAME-DATE-TIME when None.
-        note: Receives a warning, see `lock_run`.
         stream: Identity of the events.
         parent: The checkpoint of another run that this one starts from.
 
@@ -55,7 +53,7 @@ def create_run_folder(
     """
     try:
         folder = new_folder(config.name) if run_dir is None else _given_folder(run_dir)
-        lock = lock_run(folder, 0, note)
+        lock = lock_run(folder, 0)
         try:
             # The process that held the lock until now may have begun a run.
             check_given_folder(folder)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shlex
 import socket
 import sys
 import time
-import warnings
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from pres_dist.errors import ConfigError
 from pres_dist.remote import without_secrets
 from pres_dist.report.environment import launch_id
 
+_log = logging.getLogger(__name__)
 LOCK = ".lock"
 PATIENCE_S = 3.0
 """Seconds to wait for a holder: a killed process takes a moment to end."""
@@ -36,8 +36,6 @@ server keeps the lock of a client that has vanished for about 90 s."""
 _POLL_S = 0.1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST_COMMAND = 200
-
-Note = Callable[[str], None]
 
 
 class RunLock:
@@ -70,19 +68,15 @@ class RunLock:
             )
 
 
-def warn(text: str) -> None:
-    """Issue a Python warning; commands that show progress print a line instead."""
-    warnings.warn(text.removeprefix("warning: "), RuntimeWarning, stacklevel=3)
-
-
-def lock_run(folder: Path, patience_s: float = PATIENCE_S, note: Note = warn) -> RunLock:
+def lock_run(folder: Path, patience_s: float = PATIENCE_S) -> RunLock:
     """Lock a run folder so that no other process writes into it.
+
+    It logs a warning if the locks of the file system do not reach all machines.
 
     Args:
         folder: an existing run folder.
         patience_s: seconds to wait for another process to release it; at least `SAME_LAUNCH_S`
             for an earlier attempt of the same launch.
-        note: receives a warning if the file system's locks do not cover all machines.
 
     Raises:
         ConfigError: another process holds the lock, or the file cannot be written.
@@ -111,7 +105,7 @@ def lock_run(folder: Path, patience_s: float = PATIENCE_S, note: Note = warn) ->
             raise
         os.close(descriptor)  # the file was replaced meanwhile, or the lock is held
     if caveat:
-        note(f"warning: {folder}: {caveat}: make sure that no other process writes into this run")
+        _log.warning("%s: %s: make sure that no other process writes into this run", folder, caveat)
     return RunLock(folder, descriptor)
 
 

@@ -21,8 +21,8 @@ from pres_dist.evaluation.ranking_negatives import check_negatives
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.discontinuity import Discontinuity, discontinuity_profile
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import Progress, SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.setup import assemble, load_data, split_of
 from pres_dist.training.tasks.pretrained import load_encoder
@@ -216,7 +216,7 @@ class _Trials:
         self.metric = parts.task.best_by
         try:
             load_encoder(parts)
-            trainer = Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
+            trainer = Trainer(parts, NoCheckpoints(), MetricsSink(), Progress())
             trainer.fit()
         except NonFiniteError:
             return None

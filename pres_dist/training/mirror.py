@@ -12,6 +12,7 @@ without a manifest does not exist.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +40,7 @@ from pres_dist.run_files import (
 from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import MANIFEST
 
+_log = logging.getLogger(__name__)
 SETTING = "training.checkpoint_mirror"
 _POINTERS = (f"{CHECKPOINTS}/{LATEST}", f"{CHECKPOINTS}/{BEST}")
 _PROBE = "probe"
@@ -62,13 +64,12 @@ class MirrorTotals:
 class CheckpointMirror:
     """Background upload of a run folder's checkpoints. Only rank 0 has one.
 
-    A failed upload causes a warning and the run continues; the next checkpoint tries again.
+    A failed upload logs a warning and the run continues; the next checkpoint tries again.
 
     Args:
         remote: remote folder.
         run_dir: local run folder.
         keep: number of newest checkpoints to keep there; the best one is always kept too.
-        warn: receives one line per failure.
         check_place: raises if `run_dir` is no longer the folder of this run.
     """
 
@@ -77,10 +78,9 @@ class CheckpointMirror:
         remote: RemoteFolder,
         run_dir: Path,
         keep: int,
-        warn: Callable[[str], None],
         check_place: Callable[[], None] = lambda: None,
     ) -> None:
-        self._remote, self._run_dir, self._keep, self._warn = remote, run_dir, keep, warn
+        self._remote, self._run_dir, self._keep = remote, run_dir, keep
         self._check_place = check_place
         self._background = Background("mirror")
         self._wanted: dict[str, str] = {}
@@ -140,7 +140,7 @@ class CheckpointMirror:
         except Exception as error:
             self._totals.mirror_failures += 1
             text = str(error) if isinstance(error, PresDistError) else repr(error)
-            self._warn(f"warning: {SETTING}: {text}; the run goes on without")
+            _log.warning("%s: %s; the run goes on without", SETTING, text)
             return False
         finally:
             self._totals.mirror_seconds += time.perf_counter() - started
@@ -205,7 +205,6 @@ def check_mirror(config: RunConfig) -> None:
 def open_mirror(
     config: RunConfig,
     run_dir: Path,
-    warn: Callable[[str], None],
     check_place: Callable[[], None],
 ) -> CheckpointMirror | None:
     """Open the mirror that the run was fetched from, or the configured one, if any.
@@ -218,9 +217,11 @@ def open_mirror(
     if url is None:
         return None
     if asked not in (None, url):
-        warn(f"checkpoints go to {url}, where the run was fetched from; nothing goes to {asked}")
+        _log.warning(
+            "checkpoints go to %s, where the run was fetched from; nothing goes to %s", url, asked
+        )
     mirror = CheckpointMirror(
-        RemoteFolder(url, SETTING), run_dir, config.training.keep_checkpoints, warn, check_place
+        RemoteFolder(url, SETTING), run_dir, config.training.keep_checkpoints, check_place
     )
     mirror.begin()
     return mirror

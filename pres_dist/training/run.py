@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,10 +26,9 @@ from pres_dist.parallel.join import join_world
 from pres_dist.parallel.world import World
 from pres_dist.records import Results
 from pres_dist.report.html import write_report
-from pres_dist.report.metrics_log import MetricsLog, NoLog
-from pres_dist.report.numbers import Mirror
-from pres_dist.report.progress import Progress, SilentProgress
-from pres_dist.report.ray_metrics import RayMetrics
+from pres_dist.report.metric_sinks import RayMetrics, TensorBoard
+from pres_dist.report.metrics_log import MetricsLog, MetricsSink
+from pres_dist.report.progress import LogProgress, Progress
 from pres_dist.report.run_folder import (
     begun_run_folder,
     check_given_folder,
@@ -37,7 +37,6 @@ from pres_dist.report.run_folder import (
 )
 from pres_dist.report.run_lock import PREDECESSOR_S, RunLock, lock_run
 from pres_dist.report.run_record import read_record
-from pres_dist.report.tensorboard import TensorBoard
 from pres_dist.run_files import CALIBRATION, LATEST, RESULTS
 from pres_dist.training.calibration import calibrate, with_batch_size
 from pres_dist.training.checkpoint import Checkpoint, Checkpoints
@@ -49,6 +48,8 @@ from pres_dist.training.stores import check_reads_ahead, ray_runs_here, without_
 from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
+_log = logging.getLogger(__name__)
+
 
 def train(
     config: RunConfig, run_dir: Path | None = None, console: Progress | None = None
@@ -58,7 +59,7 @@ def train(
     Args:
         config: configuration of the run.
         run_dir: new or empty folder for the run; runs/NAME-DATE-TIME when None.
-        console: progress reporter; None shows nothing.
+        console: progress reporter; None logs progress at level INFO.
 
     Returns:
         Content of results.json: validation and test metrics, and the settings behind them.
@@ -80,11 +81,12 @@ def train(
             found = calibrate(config, device, world, progress)
             config = with_batch_size(config, found.batch_size)
         with assembled(config, device, world) as parts:
-            for line in ineffective(asked, world.grid.memory_workers):
-                progress.note(f"warning: {line}")
+            if world.is_rank0:
+                for line in ineffective(asked, world.grid.memory_workers):
+                    _log.warning("%s", line)
             parent, stream = load_encoder(parts), parts.data.stream
             with _writing(
-                lambda: create_run_folder(config, run_dir, progress.note, stream.identity, parent),
+                lambda: create_run_folder(config, run_dir, stream.identity, parent),
                 world,
             ) as place:
                 if found is not None and world.is_rank0:
@@ -105,7 +107,7 @@ def start_or_resume(
         config: configuration of the run.
         run_dir: folder of the run; None for the folder that this launch of torchrun
             created, or a new one.
-        console: progress reporter; None shows nothing.
+        console: progress reporter; None logs progress at level INFO.
 
     Raises:
         ConfigError, DataError, NonFiniteError: as in `train`; ConfigError also if
@@ -118,7 +120,7 @@ def start_or_resume(
         if begun is None:
             return train(config, run_dir, console)
         progress = _progress(console, world)
-        with _writing(lambda: lock_run(begun, PREDECESSOR_S, progress.note), world) as place:
+        with _writing(lambda: lock_run(begun, PREDECESSOR_S), world) as place:
             config = world.run_on_rank0(lambda: read_config(begun))  # as at the start of the run
             check_stream_there(begun, config)
             checkpoints = Checkpoints(begun)
@@ -141,7 +143,7 @@ def resume(
 
     Args:
         run_dir: folder of the run.
-        console: progress reporter; None shows nothing.
+        console: progress reporter; None logs progress at level INFO.
         checkpoint: name of an older checkpoint, in case the newest is damaged.
         stream: new location of the run's stream; unchanged when None.
         device: new value of `training.device`; unchanged when None.
@@ -162,7 +164,7 @@ def resume(
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
             config = without_servers(config)
-        with _writing(lambda: lock_run(run_dir, PREDECESSOR_S, progress.note), world) as place:
+        with _writing(lambda: lock_run(run_dir, PREDECESSOR_S), world) as place:
             newest = world.run_on_rank0(lambda: Checkpoints(run_dir).open(checkpoint))
             with assembled(config, chosen, world) as parts:
                 return _run(parts, place, progress, newest)
@@ -185,7 +187,7 @@ def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[W
 
 def _progress(console: Progress | None, world: World) -> Progress:
     """Return the progress reporter on rank 0, a silent one on other ranks."""
-    return console if console is not None and world.is_rank0 else SilentProgress()
+    return (console or LogProgress()) if world.is_rank0 else Progress()
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,12 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
     record = world.run_on_rank0(lambda: read_record(folder))
     check_same_events(parts.data.stream, record.stream)
     mirrors: list[CheckpointMirror | None] = []  # on rank 0 only, which alone has files to upload
-    world.run_on_rank0(
-        lambda: mirrors.append(open_mirror(config, folder, progress.note, place.check))
-    )
+    world.run_on_rank0(lambda: mirrors.append(open_mirror(config, folder, place.check)))
     mirror = mirrors[0] if mirrors else None
     checkpoints = Checkpoints(folder, config.training.keep_checkpoints, world, mirror, place.check)
-    log: MetricsLog | NoLog = NoLog()
+    log: MetricsSink = MetricsSink()
     if world.is_rank0:
-        live: list[Mirror] = [TensorBoard(folder)] if config.training.tensorboard else []
+        live: list[MetricsSink] = [TensorBoard(folder)] if config.training.tensorboard else []
         log = MetricsLog(folder, [*live, RayMetrics(folder.name)] if ray_runs_here() else live)
     try:
         trainer = Trainer(parts, checkpoints, log, progress)
@@ -292,7 +292,7 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
             if report is not None:
                 progress.note(f"report: {report}")
         except DataError as error:  # the run is complete; `pres-dist resume` retries the report
-            progress.note(f"warning: {error}")
+            _log.warning("%s", error)
         if mirror is not None:
             mirror.finish()
 

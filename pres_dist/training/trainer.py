@@ -12,7 +12,7 @@ from pres_dist.errors import CheckpointError, TerminatedError
 from pres_dist.failpoint import failpoint
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.records import EpochRecord, Losses, Metrics
-from pres_dist.report.metrics_log import MetricsLog, NoLog
+from pres_dist.report.metrics_log import MetricsSink
 from pres_dist.report.progress import Progress
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheckpoints
 from pres_dist.training.prefetch import StepIndex, StepInputs
@@ -45,7 +45,7 @@ class Trainer:
         self,
         parts: Parts,
         checkpoints: Checkpoints | NoCheckpoints,
-        log: MetricsLog | NoLog,
+        log: MetricsSink,
         progress: Progress,
     ) -> None:
         self.parts, self.checkpoints, self.log, self.progress = parts, checkpoints, log, progress

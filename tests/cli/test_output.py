@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from pres_dist.cli.main import main
+from pres_dist.console import prepare_output
 from pres_dist.events.stream import EventStream
 from pres_dist.exit_codes import BROKEN_PIPE
 from pres_dist.inference.table_files import table_file
-from pres_dist.output import prepare_stdout
 
 TABLE = pa.table({"id": ["é日1", "a\x1b[2Jb"], "p": [0.5, 0.25]})
 
@@ -84,7 +84,7 @@ def test_output_is_utf_8_in_any_locale(
         assert main(["data", "describe", str(stream)]) == 0
         with table_file(None) as out:
             out.write(TABLE)
-        prepare_stdout()
+        prepare_output()
         import sys
 
         sys.stdout.flush()

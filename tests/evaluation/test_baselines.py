@@ -15,7 +15,7 @@ from pres_dist.evaluation.link_baselines import EdgeBank, LinkBaselines, Popular
 from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
-from pres_dist.report.shortcomings import shortcomings
+from pres_dist.report.result_tables import shortcomings
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from tests.support.random_streams import Case, cases

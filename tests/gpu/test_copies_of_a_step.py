@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assembled
@@ -33,7 +33,7 @@ def test_a_training_step_copies_nothing(name: str, habits: Path, sim: torch.devi
 
     config = small_config(habits)(**SETTINGS[name])
     with assembled(config, sim, World()) as parts:
-        trainer = Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
+        trainer = Trainer(parts, NoCheckpoints(), MetricsSink(), Progress())
 
         def step(number: int) -> None:
             for inputs in trainer.step.prefetch.steps([StepIndex(1, number)]):

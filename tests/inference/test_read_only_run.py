@@ -88,7 +88,7 @@ def test_a_report_that_cannot_be_written_is_a_warning(
 
     monkeypatch.setattr(html, "write_atomically", full)
     assert main(["resume", str(run_dir)]) == 0
-    shown = capsys.readouterr().out.replace("\n", "")
+    shown = capsys.readouterr().err.replace("\n", "")
     assert "report.html: cannot be written" in shown
     assert "results" not in shown or (run_dir / "results.json").is_file()
 

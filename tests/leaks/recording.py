@@ -27,7 +27,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
 from pres_dist.parallel.world import World
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.progress import Progress
 from pres_dist.step.forward import Forward
 from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
@@ -105,7 +105,7 @@ def record_run(
     torch.set_num_threads(1)
     parts = assemble(config, split_data(stream, config, torch.device("cpu")), world)
     observer = _Observer(parts.store, world)
-    trainer = Trainer(parts, observer, observer, SilentProgress())  # type: ignore[arg-type]
+    trainer = Trainer(parts, observer, observer, Progress())  # type: ignore[arg-type]
     with observer.watching(company):
         trainer.fit()
         trainer.restore_best()

@@ -19,8 +19,8 @@ from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.join import join_world
 from pres_dist.parallel.whole_memory import begin_epoch, load_memory, own_memory
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.trainer import Trainer
@@ -80,7 +80,7 @@ def sweep_epochs(worker: Worker, config: RunConfig, num_epochs: int) -> list[dic
     device = torch.device("cpu")
     with join_world(device, partial(training_grid, config.parallel)) as world:
         parts = assemble(config, load_data(config, device), world)
-        trainer = Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
+        trainer = Trainer(parts, None, MetricsSink(), Progress())  # type: ignore[arg-type]
         parts.model.train()
         seen = []
         for epoch in range(1, num_epochs + 1):

@@ -20,8 +20,8 @@ from pres_dist.memory.state import MemoryStore, Tables
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.whole_memory import begin_epoch
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.training import setup
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assemble, load_data
@@ -210,7 +210,7 @@ def _config(stream_path: Path, overrides: list[str]) -> RunConfig:
 def _trainer(config: RunConfig, world: World) -> Trainer:
     torch.set_num_threads(1)
     parts = assemble(config, load_data(config, torch.device("cpu")), world)
-    return Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
+    return Trainer(parts, None, MetricsSink(), Progress())  # type: ignore[arg-type]
 
 
 def _alone(config: RunConfig) -> World:

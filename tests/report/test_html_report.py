@@ -126,11 +126,11 @@ def test_without_its_libraries_there_is_a_note(
     run_dir: Path,
     missing: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     assert write_report(run_dir) is None
-    assert "pip install 'pres-dist[report]'" in capsys.readouterr().out
+    assert "pip install 'pres-dist[report]'" in caplog.text
     assert not (run_dir / "report.html").exists()
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
+from pres_dist.report.metric_sinks import TensorBoard
 from pres_dist.report.metrics_log import MetricsLog, read_metrics
-from pres_dist.report.tensorboard import TensorBoard
 
 
 def step(number: int, **more: object) -> dict[str, object]:

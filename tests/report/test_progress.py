@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
 
 from pres_dist.report.progress import (
     LineProgress,
+    LogProgress,
     Progress,
-    SilentProgress,
     TerminalProgress,
-    duration,
     make_progress,
-    results_rows,
 )
+from pres_dist.report.result_tables import duration, results_rows
 from tests.report.fake_run import epoch_record, validation
 
 RESULTS = {
@@ -65,8 +65,19 @@ def test_a_terminal_keeps_epochs_and_results() -> None:
     assert "0.9712" in text
 
 
+def test_the_python_api_logs(caplog: pytest.LogCaptureFixture) -> None:
+    losing = RESULTS | {"test": {"ap": 0.5, "baselines": {"EdgeBank": {"ap": 0.6}}}}
+    LogProgress().results(losing)
+    (warning,) = caplog.messages
+    assert warning.startswith("test AP 0.5000 does not beat EdgeBank")
+    with caplog.at_level(logging.INFO, "pres_dist"):
+        follow(LogProgress())
+    assert "nodes [bold] and events" in caplog.messages
+    assert any(line.startswith("epoch 2/2  loss 0.3041") for line in caplog.messages)
+
+
 def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
-    follow(SilentProgress())
+    follow(Progress())
     assert capsys.readouterr().out == ""
 
 

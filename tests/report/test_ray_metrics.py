@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pres_dist.config.load import dump_yaml
-from pres_dist.report.ray_metrics import RayMetrics
+from pres_dist.report.metric_sinks import RayMetrics
 from tests.support.ray_runs import started
 from tests.support.small_run import habitual_stream, small_config
 

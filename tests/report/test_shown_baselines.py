@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.report.comparison import comparison_rows
 from pres_dist.report.html import write_report
 from pres_dist.report.progress import LineProgress
+from pres_dist.report.result_tables import comparison_rows
 from tests.report.fake_run import make_run, validation
 
 BASELINES = {

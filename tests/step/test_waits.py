@@ -12,8 +12,8 @@ import torch
 
 from pres_dist.model import rows
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.step.stages import StageClock
 from pres_dist.step.waits import waits
 from pres_dist.training.checkpoint import NoCheckpoints
@@ -77,7 +77,7 @@ def test_waits_of_a_training_step(
     # As on a GPU, which has no kernels that read rows in place.
     dense = mock.patch.object(rows, "_in_place", return_value=False)
     with dense, assembled(config, torch.device("cpu"), World()) as parts:
-        trainer = Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
+        trainer = Trainer(parts, NoCheckpoints(), MetricsSink(), Progress())
 
         def step(number: int) -> None:
             for inputs in trainer.step.prefetch.steps([StepIndex(1, number)]):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import NonFiniteError
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.step.forward import Forward
 from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.training.checkpoint import NoCheckpoints
@@ -25,7 +25,7 @@ KINDS = ("score", "gradient", "memory", "mail", "refreshed memory")
 
 
 def make_trainer(parts: Parts) -> Trainer:
-    return Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
+    return Trainer(parts, NoCheckpoints(), MetricsSink(), Progress())
 
 
 def run_step(trainer: Trainer, number: int, updates: int) -> None:

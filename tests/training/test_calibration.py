@@ -18,7 +18,7 @@ from pres_dist.events.discontinuity import Discontinuity
 from pres_dist.events.stream import EventStream
 from pres_dist.report.html import report_content
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.progress import Progress
 from pres_dist.report.run_folder import read_config
 from pres_dist.run_files import CALIBRATION, METRICS
 from pres_dist.training import calibration
@@ -35,7 +35,7 @@ AUTO = {
 }
 
 
-class Listener(SilentProgress):
+class Listener(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 

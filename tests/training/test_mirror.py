@@ -67,12 +67,11 @@ def _disarmed() -> Iterator[None]:
     disarm()
 
 
-def mirrored(url: str, run_dir: Path, warnings: list[str] | None = None) -> Checkpoints:
+def mirrored(url: str, run_dir: Path) -> Checkpoints:
     """Checkpoints of a run folder, with a mirror."""
     run_dir.mkdir(exist_ok=True)
     (run_dir / "config.yaml").write_text("{}\n")
-    warn = [].append if warnings is None else warnings.append
-    mirror = CheckpointMirror(RemoteFolder(url, "test"), run_dir, 2, warn)
+    mirror = CheckpointMirror(RemoteFolder(url, "test"), run_dir, 2)
     mirror.begin()
     return Checkpoints(run_dir, keep=2, mirror=mirror)
 
@@ -130,19 +129,22 @@ def test_the_newest_and_the_best_stay(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
-def test_no_half_of_an_upload_is_ever_used(url: str, tmp_path: Path) -> None:
+def test_no_half_of_an_upload_is_ever_used(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each change of the mirror in turn is the one that does not happen, nor any after it."""
     found = []
     for allowed in range(30):
         there, run = f"{url}/{allowed}", tmp_path / f"run-{allowed}"
         save(mirrored(there, run), 1, 2, 3)
-        warnings: list[str] = []
-        checkpoints = mirrored(there, run, warnings)
+        caplog.clear()
+        checkpoints = mirrored(there, run)
         checkpoints.wait()
         checkpoints._mirror.finish()
         _break_after(allowed, checkpoints)
         save(checkpoints, 4)
         found.append(fetched_step(there, tmp_path / f"new-{allowed}"))
+        warnings = [one for one in caplog.records if one.name == "pres_dist.training.mirror"]
         assert bool(warnings) == bool(checkpoints.take_totals().mirror_failures)
         if not warnings:
             break

@@ -11,8 +11,8 @@ import torch
 
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog, read_metrics
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink, read_metrics
+from pres_dist.report.progress import Progress
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.run import train
@@ -29,7 +29,7 @@ STILL = 1e-12
 def _first_steps(config: RunConfig, tmp_path: Path, steps: int) -> tuple[Trainer, list[StepResult]]:
     device = choose_device(config)
     parts = assemble(config, load_data(config, device), World())
-    trainer = Trainer(parts, Checkpoints(tmp_path), NoLog(), SilentProgress())
+    trainer = Trainer(parts, Checkpoints(tmp_path), MetricsSink(), Progress())
     indices = [StepIndex(1, number) for number in range(steps)]
     done = [trainer.step.run(inputs) for inputs in trainer.step.prefetch.steps(indices)]
     return trainer, done

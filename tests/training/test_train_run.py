@@ -13,7 +13,7 @@ import torch
 
 from pres_dist.errors import CheckpointError, ConfigError, DataError
 from pres_dist.events.stream import EventStream
-from pres_dist.report.metrics_log import NoLog, read_metrics
+from pres_dist.report.metrics_log import MetricsSink, read_metrics
 from pres_dist.training import checkpoint, trainer
 from pres_dist.training.checkpoint import BEST, NoCheckpoints
 from pres_dist.training.evaluate_run import evaluate_run
@@ -197,9 +197,9 @@ def test_an_impossible_device_is_one_clear_error(make_config: MakeConfig) -> Non
 
 
 def _trainer_without_files(parts: object) -> Trainer:
-    from pres_dist.report.progress import SilentProgress
+    from pres_dist.report.progress import Progress
 
-    return Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())  # type: ignore[arg-type]
+    return Trainer(parts, NoCheckpoints(), MetricsSink(), Progress())  # type: ignore[arg-type]
 
 
 def test_the_share_of_negatives_of_the_kind_asked_for_is_told(

@@ -10,7 +10,7 @@ from pres_dist.bench.scaling.report_schema import Candidate, Fit, Interval, Poin
 from pres_dist.bench.scaling.scaling_figures import scaling_figures
 from pres_dist.bench.sweep_markdown import NONE
 from pres_dist.report.html import sections, write_page
-from pres_dist.report.progress import number
+from pres_dist.report.result_tables import number
 
 MARK = "°"
 """Mark after the number of workers of a point with more threads than cores."""

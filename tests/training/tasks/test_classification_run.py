@@ -15,8 +15,9 @@ from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.scoring import classify
 from pres_dist.events.stream import EventStream
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog, read_metrics
-from pres_dist.report.progress import SilentProgress, results_rows
+from pres_dist.report.metrics_log import MetricsSink, read_metrics
+from pres_dist.report.progress import Progress
+from pres_dist.report.result_tables import results_rows
 from pres_dist.training.checkpoint import BEST
 from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import resume, train
@@ -86,7 +87,7 @@ def _logits_after_an_epoch(config: RunConfig) -> np.ndarray:
 
 
 def _train_epoch(parts: Any) -> None:
-    trainer = Trainer(parts, None, NoLog(), SilentProgress())  # type: ignore[arg-type]
+    trainer = Trainer(parts, None, MetricsSink(), Progress())  # type: ignore[arg-type]
     trainer._save = lambda: None  # type: ignore[method-assign]
     trainer._train_epoch()
 
