@@ -84,6 +84,13 @@ class LogReads:
     numbers_BMF: Tensor
     around_BL: Tensor | None
 
+    @property
+    def share_BM(self) -> Tensor:
+        """Share of each candidate in the source's events, in either direction: [B, M] float32."""
+        names = list(numbers_of(bipartite=False))[: self.numbers_BMF.shape[2]]
+        shares = [place for place, name in enumerate(names) if name.startswith("share")]
+        return self.numbers_BMF[:, :, shares].sum(2)
+
 
 class PairLog:
     """Counts and latest events of pairs (source, destination) before an event id.

@@ -58,7 +58,9 @@ def training_negatives(
         return NegativeSampler(kind, stream, destinations, adjacency, end, seed)
 
     samplers = [sampler(kind) for kind in shares]
-    return samplers[0] if len(samplers) == 1 else MixedNegatives(samplers, shares, seed)
+    if len(samplers) == 1:
+        return samplers[0]
+    return MixedNegatives(samplers, shares, destinations.numel(), seed)
 
 
 class PopularNegatives(Negatives):
@@ -113,6 +115,7 @@ class MixedNegatives(Negatives):
     Args:
         samplers: one sampler for each kind.
         shares: shares of the kinds, which sum to 1.
+        num_destinations: number of nodes that a random negative is drawn from.
         seed: seed of the draws.
     """
 
@@ -120,11 +123,13 @@ class MixedNegatives(Negatives):
         self,
         samplers: Sequence[Negatives],
         shares: Mapping[TrainingNegatives, float],
+        num_destinations: int,
         seed: int,
     ) -> None:
         device = samplers[0].counts.device
         super().__init__(device)
         self._samplers, self._seed = samplers, seed
+        self._historical, self._num_destinations = shares.get("historical", 0), num_destinations
         self._bounds = torch.from_numpy(np.cumsum(list(shares.values()))[:-1]).to(device)
 
     @property
@@ -143,3 +148,16 @@ class MixedNegatives(Negatives):
             sampler.sample(src_B, dst_B, events_B, num, epoch, first) for sampler in self._samplers
         ]
         return torch.stack(drawn).gather(0, kind_BM[None])[0]
+
+    def log_density(self, share_BM: Tensor) -> Tensor | None:
+        """Return [B, M] logs of how much likelier candidates are as negatives than at random.
+
+        A historical negative is the partner in a random earlier event of the source, so its
+        probability is the candidate's share in these events; a random one has 1 / n. Kinds
+        without a known density count as random. Excluding the true destination would scale
+        both kinds almost alike, and is left out.
+        """
+        if not self._historical:
+            return None
+        ratio_BM = share_BM * (self._historical * self._num_destinations)
+        return torch.log(ratio_BM + (1 - self._historical))

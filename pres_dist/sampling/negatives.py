@@ -64,6 +64,17 @@ class Negatives(ABC):
         """Return a [B, M] bool mask of missing negatives; None if none are missing."""
         return None
 
+    def log_density(self, share_BM: Tensor) -> Tensor | None:
+        """Return [B, M] logs of how much likelier candidates are as negatives than at random.
+
+        Args:
+            share_BM: share of each candidate in the earlier events of its source.
+
+        Returns:
+            None if the ratio is 1, or unknown.
+        """
+        return None
+
     def _count(self, drawn: int | Tensor, found: int | Tensor) -> None:
         self._counts[0] += drawn
         self._counts[1] += found

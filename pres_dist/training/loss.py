@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -58,6 +58,7 @@ def batch_loss(
     num_events: int,
     targets: Targets | None = None,
     link_loss: LinkLoss = "cross_entropy",
+    log_density_BC: Tensor | None = None,
 ) -> Loss:
     """Return the loss of links, the cross-entropy of labels and the PRES coherence loss.
 
@@ -72,7 +73,16 @@ def batch_loss(
             train on counts once for each group.
         targets: labels of the events of `forward`; None if only links are learned.
         link_loss: as in `TrainingConfig.loss`.
+        log_density_BC: `Negatives.log_density` of each event's destination and negatives. It is
+            subtracted from the scores, so that they converge to log-odds against random
+            negatives however the negatives were drawn (Bengio and Senécal, 2008).
     """
+    if log_density_BC is not None:
+        forward = replace(
+            forward,
+            positive_B=forward.positive_B - log_density_BC[:, 0],
+            negative_BM=forward.negative_BM - log_density_BC[:, 1:],
+        )
     num_events = max(num_events, 1)
     link = _link_loss(forward, link_loss, num_events)
     learned, label = link, torch.zeros_like(link)
