@@ -91,6 +91,32 @@ def test_kinds_are_drawn_by_their_shares_and_by_counter() -> None:
     assert not torch.equal(draw_all(mixed, case.stream, 4, epoch=1), drawn)
 
 
+def test_density_of_historical_negatives_is_that_of_the_draws() -> None:
+    """The density is the ratio to random draws, up to the excluded true destination."""
+    partners, num = np.repeat([10, 11, 12], [60, 30, 10]), 20
+    others = np.arange(10, 10 + num)
+    src, dst = np.r_[np.ones(num, int), np.zeros(100, int), 0], np.r_[others, partners, 29]
+    case = Case(EventStream.from_arrays(src, dst, np.arange(len(src))), None, [])
+    mixed, last, draws = sampler_of(case, "random 3, historical"), len(src) - 1, 40_000
+    drawn = mixed.sample(ids([0]), ids([29]), ids([last]), draws, epoch=0)
+    shares = torch.zeros(1, num)
+    shares[0, :3] = torch.tensor([0.6, 0.3, 0.1])
+    density = mixed.log_density(shares)
+    assert density is not None
+    expected = density[0].exp() / num
+    assert float(expected.sum()) == pytest.approx(1)
+    counted = torch.bincount(drawn[0] - 10, minlength=num) / draws
+    torch.testing.assert_close(counted[:3], expected[:3], rtol=0.05, atol=0)
+    torch.testing.assert_close(counted[3:-1], expected[3:-1], rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("negatives", ["random", "historical", "random, popular"])
+def test_negatives_without_a_density_ratio(negatives: str) -> None:
+    src, dst = np.zeros(20, int), np.arange(1, 21) % 5 + 1
+    case = Case(EventStream.from_arrays(src, dst, np.arange(20)), None, [])
+    assert sampler_of(case, negatives).log_density(torch.zeros(1, 2)) is None
+
+
 def test_shares_add_up_to_one() -> None:
     assert shares_of("random") == {"random": 1}
     assert shares_of("random, popular") == {"random": 0.5, "popular": 0.5}
