@@ -191,7 +191,12 @@ class TrainingStep:
         with clock("loss"):
             targets = parts.task.targets(inputs.plan.parts[part].batch.events_B)
             weight = parts.config.pres.coherence_weight
-            loss = batch_loss(forward, weight, num_events, targets, self._config.loss)
+            reads = forward.gathered.reads
+            density_BC = (
+                None if reads is None else parts.train_negatives.log_density(reads.share_BM)
+            )
+            kind = self._config.loss
+            loss = batch_loss(forward, weight, num_events, targets, kind, density_BC)
         with clock("backward"):
             parts.model.zero_grad(set_to_none=True)
             loss.total.backward()
