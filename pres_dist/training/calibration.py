@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -24,7 +23,7 @@ from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import MetricsSink
 from pres_dist.report.progress import Progress
 from pres_dist.training.checkpoint import NoCheckpoints
-from pres_dist.training.setup import assemble, load_data, split_of
+from pres_dist.training.setup import Data, assemble, load_data, split_of
 from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
@@ -68,10 +67,6 @@ class Calibration:
     num_candidates: int
     trials: Sequence[Trial]
 
-    def as_record(self) -> dict[str, Any]:
-        """Return the content of calibration.json."""
-        return asdict(self)
-
 
 def calibrate(
     config: RunConfig, device: torch.device, world: World, progress: Progress
@@ -105,17 +100,26 @@ def calibrate(
         )
     tolerance = config.calibration.tolerance
     chosen = largest_passing(trials.profile, lambda row: trials.of(row).costs(base) <= tolerance)
-    tried = sorted(trials.made.items())
-    found = Calibration(
+    tried = [trial for _, trial in sorted(trials.made.items())]
+    cost = trials.of(chosen).costs(base)
+    text = (
+        f"training.batch_size: auto is {chosen.batch_size:,}: it costs {cost:.4f} {trials.metric} "
+        f"against {base.pending.batch_size:,}, within the tolerance of {tolerance:g}"
+    )
+    beyond = [trial for trial in tried if trial.pending.batch_size > chosen.batch_size]
+    if beyond:
+        text += f"; {beyond[0].pending.batch_size:,} costs {beyond[0].costs(base):.4f}"
+    else:
+        text += "; no larger one was to be tried"
+    progress.note(text)
+    return Calibration(
         chosen.batch_size,
         trials.metric,
         tolerance,
         trials.num_events,
         len(trials.profile),
-        [trial for _, trial in tried],
+        tried,
     )
-    progress.note(_explained(found))
-    return found
 
 
 def largest_passing(
@@ -164,7 +168,7 @@ class _Trials:
         self._data = world.rank0_first(lambda: load_data(self._config, device))
         self._world, self._progress = world, progress
         self.num_events = self._data.split.train_end
-        self.profile = self._candidates()
+        self.profile = _candidates(self._config, self._data)
         self.made: dict[int, Trial] = {}
         self.metric = ""
 
@@ -178,34 +182,15 @@ class _Trials:
             finite = [value for value in values if value is not None]
             mean = statistics.fmean(finite) if len(finite) == len(values) else None
             self.made[row.batch_size] = Trial(row, mean)
-            self._progress.note(_told(self.made[row.batch_size], self.metric))
+            measured = "diverged" if mean is None else f"{self.metric} {mean:.4f}"
+            ties = ""
+            if row.largest_batch > row.batch_size:
+                ties = f" (batches of up to {row.largest_batch:,} events of equal time)"
+            self._progress.note(
+                f"calibration: batch {row.batch_size:,}{ties}: {row.affected_share:.0%} of events "
+                f"with pending ones, {row.mean_pending:.1f} on average; validation {measured}"
+            )
         return self.made[row.batch_size]
-
-    def _candidates(self) -> list[Discontinuity]:
-        limits, stream, end = self._config.calibration, self._data.stream, self.num_events
-        sizes, largest = [], min(limits.largest_batch, end // MIN_BATCHES)
-        size = limits.base_batch
-        while size <= largest:
-            sizes.append(size)
-            size *= 2
-        if not sizes:
-            raise ConfigError(
-                f"training.batch_size: auto needs {MIN_BATCHES} batches of "
-                f"calibration.base_batch = {limits.base_batch} events, and "
-                f"calibration.largest_batch = {limits.largest_batch} no smaller than that, "
-                f"got {end:,} training events to calibrate on"
-            )
-        kept = self._data.kept
-        rows = slice(kept.start, kept.stop) if isinstance(kept, range) else kept
-        profile = discontinuity_profile(stream.src[rows], stream.dst[rows], stream.t[rows], sizes)
-        if profile[0].num_batches < MIN_BATCHES:
-            raise ConfigError(
-                f"training.batch_size: auto needs {MIN_BATCHES} batches of "
-                f"calibration.base_batch = {limits.base_batch} events, got "
-                f"{profile[0].num_batches}: events of equal time stay together, up to "
-                f"{profile[0].largest_batch:,} of them"
-            )
-        return _distinct(profile)
 
     def _train(self, batch_size: int, seed: int) -> float | None:
         """Train once; return the best epoch's validation metric, or None if training diverges."""
@@ -225,32 +210,53 @@ class _Trials:
         return trainer.state.best_metric
 
 
-def _distinct(profile: Sequence[Discontinuity]) -> list[Discontinuity]:
-    """Return the sizes, ascending, that give distinct batches, and enough of them.
+def _candidates(config: RunConfig, data: Data) -> list[Discontinuity]:
+    """Return the profile of the batch sizes to choose from, ascending; the first is the base.
 
-    If many events have equal timestamps, several sizes give the same batches. The base batch size
-    is always kept.
+    Raises:
+        ConfigError: an epoch has too few batches of the base size.
     """
-    base, *larger = profile
+    limits, stream, end = config.calibration, data.stream, data.split.train_end
+    needs = (
+        f"training.batch_size: auto needs {MIN_BATCHES} batches of "
+        f"calibration.base_batch = {limits.base_batch} events"
+    )
+    sizes, size = [], limits.base_batch
+    while size <= min(limits.largest_batch, end // MIN_BATCHES):
+        sizes.append(size)
+        size *= 2
+    if not sizes:
+        raise ConfigError(
+            f"{needs}, and calibration.largest_batch = {limits.largest_batch} no smaller than "
+            f"that, got {end:,} training events to calibrate on"
+        )
+    rows = slice(data.kept.start, data.kept.stop) if isinstance(data.kept, range) else data.kept
+    base, *larger = discontinuity_profile(stream.src[rows], stream.dst[rows], stream.t[rows], sizes)
+    if base.num_batches < MIN_BATCHES:
+        raise ConfigError(
+            f"{needs}, got {base.num_batches}: events of equal time stay together, up to "
+            f"{base.largest_batch:,} of them"
+        )
     found = [base]
-    for row in larger:
-        if row.num_batches < found[-1].num_batches and row.num_batches >= MIN_BATCHES:
+    for row in larger:  # where many events have equal times, several sizes give the same batches
+        if MIN_BATCHES <= row.num_batches < found[-1].num_batches:
             found.append(row)
     return found
 
 
-def _num_training_events(config: RunConfig) -> int:
-    """Count the events before the validation split; check the run's evaluation negatives early."""
-    stream = load_stream(config.data.stream, config.data.max_events)
-    split = split_of(config.data, stream)
-    check_negatives(config.evaluation, stream, split)
-    return split.train_end
-
-
 def _shortened(config: RunConfig, world: World) -> RunConfig:
-    """Return the configuration of a trial: only the first events of the run's training split."""
-    num_training = world.rank0_first(lambda: _num_training_events(config))
-    num_events = min(config.calibration.max_events, num_training)
+    """Return the configuration of a trial: only the first events of the run's training split.
+
+    The run's own split and evaluation negatives are checked first.
+    """
+
+    def count_training_events() -> int:
+        stream = load_stream(config.data.stream, config.data.max_events)
+        split = split_of(config.data, stream)
+        check_negatives(config.evaluation, stream, split)
+        return split.train_end
+
+    num_events = min(config.calibration.max_events, world.rank0_first(count_training_events))
     data = {"max_events": num_events, "split": "shares"}
     training = {"epochs": config.calibration.epochs, "patience": 0, "checkpoint_every": 0}
     return config.model_copy(
@@ -260,28 +266,3 @@ def _shortened(config: RunConfig, world: World) -> RunConfig:
             "evaluation": config.evaluation.model_copy(update={"negatives": "random"}),
         }
     )
-
-
-def _told(trial: Trial, metric: str) -> str:
-    row = trial.pending
-    measured = "diverged" if trial.metric is None else f"{metric} {trial.metric:.4f}"
-    ties = ""
-    if row.largest_batch > row.batch_size:
-        ties = f" (batches of up to {row.largest_batch:,} events of equal time)"
-    return (
-        f"calibration: batch {row.batch_size:,}{ties}: {row.affected_share:.0%} of events with "
-        f"pending ones, {row.mean_pending:.1f} on average; validation {measured}"
-    )
-
-
-def _explained(found: Calibration) -> str:
-    base, by_size = found.trials[0], {t.pending.batch_size: t for t in found.trials}
-    cost = by_size[found.batch_size].costs(base)
-    text = (
-        f"training.batch_size: auto is {found.batch_size:,}: it costs {cost:.4f} {found.metric} "
-        f"against {base.pending.batch_size:,}, within the tolerance of {found.tolerance:g}"
-    )
-    beyond = [trial for size, trial in by_size.items() if size > found.batch_size]
-    if not beyond:
-        return f"{text}; no larger one was to be tried"
-    return f"{text}; {beyond[0].pending.batch_size:,} costs {beyond[0].costs(base):.4f}"

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def train(
                 world,
             ) as place:
                 if found is not None and world.is_rank0:
-                    text = json.dumps(found.as_record(), indent=1)
+                    text = json.dumps(asdict(found), indent=1)
                     keep(place.folder / CALIBRATION, text + "\n")
                 return _run(parts, place, progress, None)
 
