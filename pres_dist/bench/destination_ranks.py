@@ -60,7 +60,7 @@ class CandidateSets:
     def __init__(self, live: LiveRun) -> None:
         self._destinations = destinations_of_run(live)
         self._samplers: list[NegativeSampler] = []
-        split, adjacency = live.parts.data.split, live.step.sampler.adjacency
+        split, adjacency = live.parts.data.split, live.pipeline.sampler.adjacency
         if len(self._destinations) > MOST_DESTINATIONS:
             seed = live.config.evaluation.seed
             stream, listed = live.stream, self._destinations
@@ -109,7 +109,7 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
     split = live.parts.data.split
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
-    sets, history = CandidateSets(live), History(live.stream, live.step.tables)
+    sets, history = CandidateSets(live), History(live.stream, live.pipeline.tables)
     name = f"{live.config.model.kind}, {live.config.model.decoder}"
     ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     is_new = []
@@ -164,7 +164,7 @@ def _events(
     for same in np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1):
         first = live.first_event_at(int(live.stream.t[same[0]]))
         live.move_to(first)
-        batch = batch_of(live.step.tables, torch.from_numpy(same).to(live.device))
+        batch = batch_of(live.pipeline.tables, torch.from_numpy(same).to(live.device))
         yield batch, torch.full_like(batch.src_B, first)
         done += len(same)
         report(done, done, len(chosen))
@@ -178,7 +178,7 @@ def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
     sources = live.query(batch.src_B, batch.t_B, t)
     rows = torch.arange(len(sources), device=live.device)
     blocks = rows.split(max(1, _PAIRS // place_nC.shape[1]))
-    scored = [live.step.score(sources.at(own), candidates, place_nC[own]) for own in blocks]
+    scored = [live.pipeline.score(sources.at(own), candidates, place_nC[own]) for own in blocks]
     return torch.cat(scored)
 
 

@@ -108,7 +108,7 @@ def learn_blend(
             "learned on the validation split, which this run has not: --order model does without"
         )
     destinations = destinations_of_run(live)
-    history = History(live.stream, live.step.tables)
+    history = History(live.stream, live.pipeline.tables)
     wanted = min(FIT_EVENTS, max(100, _FIT_CELLS // destinations.numel()))
     inputs, true = [], []
     scored = scored_events(live, events, destinations, wanted, report, share)
@@ -146,7 +146,7 @@ class EventsAt:
         destinations = torch.from_numpy(self.destinations).to(live.device)
         sources = live.query(batch.src_B, batch.t_B, t)
         candidates = live.query(destinations, torch.full_like(destinations, t), t)
-        return all_logits(live.step, sources, candidates).cpu().numpy()
+        return all_logits(live.pipeline, sources, candidates).cpu().numpy()
 
 
 def scored_events(
@@ -188,7 +188,7 @@ def scored_events(
 
 
 def _batch(live: LiveRun, events: np.ndarray) -> TemporalBatch:
-    return batch_of(live.step.tables, torch.from_numpy(events).to(live.device))
+    return batch_of(live.pipeline.tables, torch.from_numpy(events).to(live.device))
 
 
 def destinations_of_run(live: LiveRun) -> Tensor:

@@ -101,7 +101,7 @@ class LiveRun:
         self.state = replace(state, memory={})  # the store holds it
         self._world = World(evaluation_grid(self.config.parallel, 0, 1))
         self.parts: Parts = assemble(self.config, state.data, self._world)
-        self.stream, self.step = self.parts.data.stream, self.parts.evaluation_pipeline
+        self.stream, self.pipeline = self.parts.data.stream, self.parts.evaluation_pipeline
         self.lookup = NodeLookup(self.stream)
         self.replayed = replay
         self._stretches = stretches_of(self.parts, state.segments, replay)
@@ -229,25 +229,25 @@ class LiveRun:
             NonFiniteError: an embedding is NaN or infinite.
         """
         nodes, t = nodes.to(self.device), t.to(self.device)
-        queries = query_in_parts(self.step, nodes, t, now)
+        queries = query_in_parts(self.pipeline, nodes, t, now)
         if not bool(torch.isfinite(queries.embedded_QA).all()):
             raise NonFiniteError(f"embeddings at time {now} must be finite, and are not")
         return queries
 
     def memory(self, nodes: Tensor, now: int) -> UpdatedMemory:
         """Return the memory of distinct nodes, their mail applied; `nodes` may be on the host."""
-        return self.step.memory(nodes.to(self.device), torch.tensor(now, device=self.device))
+        return self.pipeline.memory(nodes.to(self.device), torch.tensor(now, device=self.device))
 
     def known_nodes(self, event: int) -> Tensor:
         """Return the sorted nodes that have an event before the given one."""
         nodes = torch.arange(self.stream.num_nodes, device=self.parts.device)
-        start, end = self.step.sampler.adjacency.history(nodes, torch.full_like(nodes, event))
+        start, end = self.pipeline.sampler.adjacency.history(nodes, torch.full_like(nodes, event))
         return nodes[end > start]
 
     def partners(self, node: int, event: int) -> tuple[Tensor, Tensor]:
         """Return a node's partners before an event, with counts."""
         one = torch.tensor([node], device=self.parts.device)
-        return partners_of(self.step.sampler.adjacency, one, event)
+        return partners_of(self.pipeline.sampler.adjacency, one, event)
 
     def _begin(self, state: RunState) -> None:
         """Load the weights, and the memory unless it is replayed."""
@@ -285,12 +285,12 @@ class LiveRun:
         events = stretch.between(first, end)
         if not len(events):
             return None
-        tables = self.step.tables
+        tables = self.pipeline.tables
         events_B = torch.as_tensor(np.asarray(events)).to(tables.device)
         return batch_of(tables, events_B, int(events[0]))
 
     def _take_in(self, stretch: Stretch, batch: TemporalBatch, undoable: bool) -> Sequence[Forward]:
-        pipeline = self.parts.train_pipeline if stretch.learns else self.step
+        pipeline = self.parts.train_pipeline if stretch.learns else self.pipeline
         plan = plan_of(pipeline, batch, self._world)
         if undoable and stretch.learns:  # statistics cannot be undone: the next move restarts
             self._position = self.stream.num_events + 1
@@ -307,19 +307,19 @@ class LiveRun:
             self._undo = None
 
 
-def query_in_parts(step: BatchPipeline, nodes: Tensor, t: Tensor, now: int) -> Queries:
+def query_in_parts(pipeline: BatchPipeline, nodes: Tensor, t: Tensor, now: int) -> Queries:
     """Embed nodes at their times, at most `MOST_QUERIES` at once."""
     at = torch.tensor(now, device=nodes.device)
     pairs = zip(nodes.split(MOST_QUERIES), t.split(MOST_QUERIES), strict=True)
-    return joined_queries([step.query(*pair, at) for pair in pairs])
+    return joined_queries([pipeline.query(*pair, at) for pair in pairs])
 
 
-def rows_before(step: BatchPipeline, plan: Plan) -> tuple[Tensor, NodeState]:
+def rows_before(pipeline: BatchPipeline, plan: Plan) -> tuple[Tensor, NodeState]:
     """Return the nodes that the batch of a plan will write, and their current rows."""
     nodes = plan.nodes_V[plan.writes_V]
     if plan.deliveries is not None:
         nodes = torch.unique(torch.cat([nodes, plan.deliveries.nodes_X]))
-    return nodes, step.store.pull(nodes).state
+    return nodes, pipeline.store.pull(nodes).state
 
 
 def partners_of(adjacency: TemporalAdjacency, one: Tensor, event: int) -> tuple[Tensor, Tensor]:

@@ -149,7 +149,7 @@ class Embedder(Protocol):
     """Interface for embedding nodes; `LiveRun` implements it."""
 
     @property
-    def step(self) -> BatchPipeline:
+    def pipeline(self) -> BatchPipeline:
         """Step that scores embeddings."""
 
     @property
@@ -176,4 +176,4 @@ def link_logits(live: Embedder, pairs: Pairs, rows: np.ndarray, now: int) -> Ten
     nodes, t = (torch.from_numpy(row.copy()).to(device) for row in distinct)
     embedded = live.query(nodes, t, now)
     source_n, destination_n = torch.from_numpy(place.ravel()).to(device).split(num)
-    return live.step.score(embedded.at(source_n), embedded, destination_n[:, None])[:, 0]
+    return live.pipeline.score(embedded.at(source_n), embedded, destination_n[:, None])[:, 0]

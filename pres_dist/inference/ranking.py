@@ -57,7 +57,7 @@ def evaluate_ranking(
         raise DataError(f"{live.stream.name}: has no test events to rank")
     kind, destinations = str(live.config.model.kind), destinations_of_run(live)
     blend, past = learn_blend(live, report, share) if len(split.validation) else (None, None)
-    history = History(live.stream, live.step.tables)
+    history = History(live.stream, live.pipeline.tables)
     ranked: list[Ranks] = []
     is_new: list[np.ndarray] = []
     scored = scored_events(live, split.test, destinations, max_events, report, share)

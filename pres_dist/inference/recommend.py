@@ -31,7 +31,7 @@ def order_of(live: LiveRun, order: Order | None) -> Order:
     """
     if order is not None:
         return order
-    return "blend" if live.step.log is None else "model"
+    return "blend" if live.pipeline.log is None else "model"
 
 
 _CELLS = 1 << 20
@@ -87,7 +87,7 @@ def recommend(
     """
     live.require_links()
     blend = blend_of(live, report) if order_of(live, order) == "blend" else None
-    history = History(live.stream, live.step.tables)
+    history = History(live.stream, live.pipeline.tables)
     event = live.first_event_at(t)
     live.move_to(event, report)
     candidates_C = _candidates(live, event)
@@ -95,7 +95,7 @@ def recommend(
     done = 0
     for part in sources.to(live.device).split(max(1, _CELLS // candidates_C.numel())):
         asked = live.query(part, torch.full_like(part, t), t)
-        logits_SC = scores_SC = all_logits(live.step, asked, candidates)
+        logits_SC = scores_SC = all_logits(live.pipeline, asked, candidates)
         if blend is not None:
             before_S = torch.full_like(part, event)
             scores_SC = blend.scores(logits_SC, history.features(part, before_S, candidates_C))

@@ -18,17 +18,17 @@ _PAIRS = 1 << 15
 
 
 @torch.no_grad()
-def all_logits(step: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
+def all_logits(pipeline: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
     """Return [S, C] logits of all sources with all candidates, embedded at the source's time."""
-    if step.log is not None:
-        return _from_log(step, sources, candidates)
+    if pipeline.log is not None:
+        return _from_log(pipeline, sources, candidates)
     sources_SA, candidates_CA = sources.embedded_QA, candidates.embedded_QA
     rows = max(1, _NUMBERS // max(candidates_CA.numel(), 1))
-    parts = [step.model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
+    parts = [pipeline.model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
     return torch.cat(parts).float()
 
 
-def _from_log(step: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
+def _from_log(pipeline: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
     """Return `all_logits` for a decoder that reads the event log, one block of pairs at a time."""
     place_S, place_C = (
         torch.arange(len(queries), device=queries.nodes_Q.device)
@@ -39,7 +39,8 @@ def _from_log(step: BatchPipeline, sources: Queries, candidates: Queries) -> Ten
     for some in place_S.split(rows):
         own = sources.at(some)
         parts = [
-            step.score(own, candidates, part.expand(len(own), -1)) for part in place_C.split(_PAIRS)
+            pipeline.score(own, candidates, part.expand(len(own), -1))
+            for part in place_C.split(_PAIRS)
         ]
         blocks.append(torch.cat(parts, dim=1))
     return torch.cat(blocks)

@@ -42,7 +42,7 @@ def test_many_destinations_are_sampled_without_repeats(
     live = LiveRun(trained(runs))
     sets = CandidateSets(live)
     assert str(sets) == "6 random and 6 historical destinations"
-    batch = batch_of(live.step.tables, torch.arange(700, 720))
+    batch = batch_of(live.pipeline.tables, torch.arange(700, 720))
     candidates = sets.of(batch)
     assert candidates.nodes_nC.shape == (20, 13)
     assert torch.equal(candidates.nodes_nC[:, 0], batch.dst_B)

@@ -128,7 +128,7 @@ def test_a_decoder_that_reads_the_log_says_what_it_needs(runs: Path, tmp_path: P
     t = torch.full((15,), live.latest)
     sources, candidates = live.query(src, t[:5], live.latest), live.query(dst, t, live.latest)
     place = torch.arange(15).expand(5, -1)
-    reads = live.step.log.read(src, dst.expand(5, -1), t[:5])
+    reads = live.pipeline.log.read(src, dst.expand(5, -1), t[:5])
     past = past_of(reads, candidates.around.at(place.flatten()))
     assert past.num_common_BM.max() > 0
     decode = torch.export.load(out / "link_decoder.pt2").module()
@@ -139,7 +139,7 @@ def test_a_decoder_that_reads_the_log_says_what_it_needs(runs: Path, tmp_path: P
         common=past.common_BMS,
         num_common=past.num_common_BM,
     )
-    assert torch.equal(logits, live.step.score(sources, candidates, place))
+    assert torch.equal(logits, live.pipeline.score(sources, candidates, place))
     readme, manifest = (out / "README.md").read_text(), (out / "manifest.json").read_text()
     for name, meaning in numbers_of(bipartite=True).items():
         assert f"| {name} | {meaning} |" in readme

@@ -173,7 +173,7 @@ def test_before_is_what_the_run_as_it_is_scores(run_dir: Path, tmp_path: Path, n
         return negatives.sample(batch.src_B, batch.dst_B, batch.events_B, config.num_negatives, 0)
 
     sweep = parts.evaluation_loader(range(cut, OLD + NEW), config.batch_size)
-    for _, forwards in sweep_forwards(live.step, sweep, draw, World()):
+    for _, forwards in sweep_forwards(live.pipeline, sweep, draw, World()):
         positive += [forward.positive_B for forward in forwards]
         negative += [forward.negative_BM[:, 0] for forward in forwards]
     scores = torch.cat([*positive, *negative]).numpy()

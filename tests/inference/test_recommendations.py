@@ -75,7 +75,7 @@ def test_the_blend_is_learned_once_and_kept(runs: Path, tmp_path: Path) -> None:
 
 def test_features_count_what_came_before(tgn_run: Path) -> None:
     live = LiveRun(tgn_run)
-    stream, history = live.stream, History(live.stream, live.step.tables)
+    stream, history = live.stream, History(live.stream, live.pipeline.tables)
     destinations = torch.arange(40, 55, device=live.device)
     rows = [12, 300, 650]
     before = torch.from_numpy(np.searchsorted(stream.t, stream.t[rows])).to(live.device)

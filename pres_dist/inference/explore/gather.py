@@ -91,7 +91,7 @@ def explore(
 def _chosen(live: LiveRun, known: Tensor, num: int, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the nodes of the page, and the number of events of each."""
     nodes = known if chosen is None else chosen.to(known.device)
-    adjacency, end = live.step.sampler.adjacency, live.stream.num_events
+    adjacency, end = live.pipeline.sampler.adjacency, live.stream.num_events
     first, last = adjacency.history(nodes, torch.full_like(nodes, end))
     degree = last - first
     if chosen is not None:
@@ -134,7 +134,7 @@ def _embedded(
 
 def _latest(live: LiveRun, node: int, num: int) -> list[int]:
     """Return the ids of the latest events of a node, the newest first."""
-    adjacency = live.step.sampler.adjacency
+    adjacency = live.pipeline.sampler.adjacency
     one = torch.tensor([node], device=live.device)
     start, end = (
         int(bound) for bound in adjacency.history(one, one.new_tensor([live.stream.num_events]))

@@ -100,13 +100,13 @@ def _programs(live: LiveRun) -> Iterator[tuple[str, Program]]:
     if live.scores_links:
         yield DECODER, link_decoder(model, live.config.model.embedding_dim)
     if model.updater is not None:
-        yield UPDATER, memory_updater(live.step)
+        yield UPDATER, memory_updater(live.pipeline)
 
 
 def _memory(live: LiveRun, report: Report) -> dict[str, Tensor]:
     live.move_to(live.stream.num_events, report)
     nodes = torch.arange(live.stream.num_nodes, device=live.parts.device)
-    return updater_inputs(live.step, nodes, torch.tensor(live.latest))
+    return updater_inputs(live.pipeline, nodes, torch.tensor(live.latest))
 
 
 def _write_nodes(live: LiveRun, file: Path) -> None:
@@ -132,7 +132,8 @@ def _manifest(
     programs: Mapping[str, Program],
     tensors: Mapping[str, Mapping[str, Tensor]],
 ) -> dict[str, Any]:
-    stream, scaling = live.stream, live.step.tables.edge_scaling
+    stream, log = live.stream, live.pipeline.log
+    scaling = live.pipeline.tables.edge_scaling
     return {
         "format": FORMAT,
         "pres_dist": __version__,
@@ -152,7 +153,7 @@ def _manifest(
         "feature_scaling": scaling
         and {name: part.tolist() for name, part in zip(("scale", "shift"), scaling, strict=True)},
         "num_neighbors": live.config.sampling.num_neighbors,
-        "log_numbers": None if live.step.log is None else numbers_of(live.step.log.bipartite),
+        "log_numbers": None if log is None else numbers_of(log.bipartite),
         "programs": {
             name: {"inputs": dict(program.inputs), "outputs": list(program.outputs)}
             for name, program in programs.items()

@@ -175,33 +175,33 @@ def link_decoder(model: TGN, embedding_dim: int) -> Program:
     return Program(program, inputs, ("float32 [batch, candidates] logits",))
 
 
-def memory_updater(step: BatchPipeline) -> Program:
+def memory_updater(pipeline: BatchPipeline) -> Program:
     """Export the memory updater of a model with memory, with dynamic U."""
-    example = updater_inputs(step, torch.arange(_EXAMPLES), torch.tensor(0))
+    example = updater_inputs(pipeline, torch.arange(_EXAMPLES), torch.tensor(0))
     nodes = Dim("nodes", min=1)
     shapes = {name: {0: nodes} if tensor.dim() else {} for name, tensor in example.items()}
     program = torch.export.export(
-        MemoryProgram(step.model).eval(), (), example, dynamic_shapes=shapes
+        MemoryProgram(pipeline.model).eval(), (), example, dynamic_shapes=shapes
     )
     outputs = (
-        f"float32 [nodes, {step.store.dim}] memory",
+        f"float32 [nodes, {pipeline.store.dim}] memory",
         "int64 [nodes] time of the newest event in it",
     )
     inputs = {name: _described(name, tensor) for name, tensor in example.items()}
     return Program(program, inputs, outputs)
 
 
-def updater_inputs(step: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dict[str, Tensor]:
+def updater_inputs(pipeline: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dict[str, Tensor]:
     """Return the inputs of the `memory_updater` program for nodes in the store.
 
     Args:
-        step: step with model, store and stream.
+        pipeline: pipeline over the stream.
         nodes_U: int64 nodes.
         now: int64 scalar, time at which the age of mail is measured; used for ring-buffer
             mailboxes.
     """
-    correction, tables = step.model.correction, step.tables
-    pulled = step.store.pull(nodes_U, correction is not None and correction.needs_mixture)
+    correction, tables = pipeline.model.correction, pipeline.tables
+    pulled = pipeline.store.pull(nodes_U, correction is not None and correction.needs_mixture)
     state, transitions = pulled.state, pulled.transitions
     events_UR = state.mail_event_UR.clamp(min=0)
     found = {
@@ -215,7 +215,7 @@ def updater_inputs(step: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dict[st
     features = tables.edge_features(events_UR)
     if features is not None:
         found["mail_features"] = features
-    if step.store.rolling:
+    if pipeline.store.rolling:
         found["mail_own"] = tables.is_endpoint(nodes_U[:, None], events_UR)
         found["now"] = now
     if correction is not None and transitions is not None:

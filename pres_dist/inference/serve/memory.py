@@ -39,14 +39,14 @@ class GrowingMemory:
 
     def __init__(self, live: LiveRun, report: Report = quiet) -> None:
         live.move_to(live.stream.num_events, report)
-        self.tables = GrowingTables(live.step.tables)
+        self.tables = GrowingTables(live.pipeline.tables)
         self.adjacency = GrowingAdjacency(
-            live.step.sampler.adjacency, self.tables, live.stream.num_nodes
+            live.pipeline.sampler.adjacency, self.tables, live.stream.num_nodes
         )
         self.pairs: GrowingPairs | None = None
-        if live.step.log is not None:
-            self.pairs = GrowingPairs(live.step.log.pairs, self.tables, live.stream.num_nodes)
-        self.step = live.step.over(self.tables, self.adjacency, self.pairs)
+        if live.pipeline.log is not None:
+            self.pairs = GrowingPairs(live.pipeline.log.pairs, self.tables, live.stream.num_nodes)
+        self.pipeline = live.pipeline.over(self.tables, self.adjacency, self.pairs)
         self.num_nodes = live.stream.num_nodes
         self._has_memory = live.config.model.has_memory
         self._batch_size = live.config.evaluation.batch_size
@@ -57,7 +57,7 @@ class GrowingMemory:
 
     @property
     def model(self) -> TGN:
-        return self.step.model
+        return self.pipeline.model
 
     @property
     def device(self) -> torch.device:
@@ -115,7 +115,7 @@ class GrowingMemory:
 
     def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
         """Embed nodes [n] at their times [n] for scoring, as `LiveRun.query` does."""
-        return query_in_parts(self.step, nodes, t, now)
+        return query_in_parts(self.pipeline, nodes, t, now)
 
     def _next_cut(self) -> int | None:
         """Return the end of the open batch; None until later events determine it."""
@@ -135,29 +135,29 @@ class GrowingMemory:
             return
         events = torch.arange(self._closed, end, device=self.device)
         batch = batch_of(self.tables, events, self._closed)
-        plan = plan_of(self.step, batch, self._world)
+        plan = plan_of(self.pipeline, batch, self._world)
         if undoable:
-            self._undo = rows_before(self.step, plan)
-        take_in(self.step, batch, plan, self._world, learn=False)
+            self._undo = rows_before(self.pipeline, plan)
+        take_in(self.pipeline, batch, plan, self._world, learn=False)
 
     def _step_back(self) -> None:
         if self._undo is not None:
-            assert isinstance(self.step.store, LocalStore)
-            self.step.store.put_back(*self._undo)
+            assert isinstance(self.pipeline.store, LocalStore)
+            self.pipeline.store.put_back(*self._undo)
             self._undo = None
         self._seen = self._closed
 
     def _make_room(self, num_nodes: int) -> None:
         """Grow the store to at least `num_nodes` rows, by half or more so that this is rare."""
         self.num_nodes = max(self.num_nodes, num_nodes)
-        store = self.step.store
+        store = self.pipeline.store
         if num_nodes <= store.num_nodes:
             return
         room = max(num_nodes, store.num_nodes * 3 // 2)
         if isinstance(store, NullStore):
-            self.step.store = NullStore(room)
+            self.pipeline.store = NullStore(room)
             return
         larger = self._layout.make(room)
         old, new = (NodeNumbers(0, num, 0) for num in (store.num_nodes, room))
         larger.load_state_dict(relaid(store.state_dict(), old, new))
-        self.step.store = larger
+        self.pipeline.store = larger

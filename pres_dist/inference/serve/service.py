@@ -222,7 +222,7 @@ class ScoringService:
         candidates_C = candidates.nodes_Q
         one = torch.tensor([node], device=self.memory.device)
         source = self._query(one, t)
-        logits_1C = scores_1C = all_logits(self.memory.step, source, candidates)
+        logits_1C = scores_1C = all_logits(self.memory.pipeline, source, candidates)
         if self._blend is not None:
             features = self.past.features(node, event, candidates_C)
             scores_1C = self._blend.scores(logits_1C, features)

@@ -108,7 +108,7 @@ def test_the_blend_is_that_of_the_past(trained_dir: Path, tmp_path: Path) -> Non
                 assert [(one.dst, one.rank) for one in found] == [
                     (one.dst, one.rank) for one in expected
                 ]
-        history = History(run.stream, run._live.step.tables)
+        history = History(run.stream, run._live.pipeline.tables)
         candidates = torch.arange(run.stream.num_sources or 0, run.stream.num_nodes)
         for event in (run.stream.num_events, run.stream.num_events - 13, 777 - 400):
             features = history.features(torch.tensor([7]), torch.tensor([event]), candidates)
