@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from pres_dist.cli.main import main
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
-from pres_dist.run_files import METRICS
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import Parts, assembled
 from pres_dist.training.step import StepResult, TrainingStep
 from tests.support.small_run import habitual_stream, small_config, train_until
+from tests.support.states import epochs_of, tensors_of
 
 MODELS = {
     "default": {},
@@ -52,23 +51,13 @@ def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list
         yield parts, done
 
 
-def tables(parts: Parts) -> dict[str, Tensor]:
-    """Of the store, on the CPU."""
-    state = parts.store.state_dict()
-    return {
-        f"{part}.{name}": table.cpu()
-        for part, tables in state.items()
-        for name, table in tables.items()
-    }
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.device) -> None:
     config = small_config(stream)(**MODELS[name])
     with steps(config, torch.device("cpu")) as (parts, expected):
-        memory = tables(parts)
+        memory = dict(tensors_of(parts.store.state_dict()))
     with steps(config, device) as (parts, done):
-        found = tables(parts)
+        found = {name: table.cpu() for name, table in tensors_of(parts.store.state_dict())}
         assert all(value.device.type == device.type for value in parts.model.parameters())
     for one, other in zip(done, expected, strict=True):
         for update, reference in zip(one.updates, other.updates, strict=True):
@@ -76,8 +65,8 @@ def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.devic
                 update.loss.values().cpu(), reference.loss.values(), rtol=1e-3, atol=1e-4
             )
     assert memory.keys() == found.keys()
-    assert {"rows.memory_UD", "rows.mail_event_UR", "statistics.count"} <= memory.keys()
-    assert memory["rows.memory_UD"].count_nonzero()
+    assert {"rows/memory_UD", "rows/mail_event_UR", "statistics/count"} <= memory.keys()
+    assert memory["rows/memory_UD"].count_nonzero()
     for column, expected_rows in memory.items():
         if expected_rows.is_floating_point():
             torch.testing.assert_close(found[column], expected_rows, rtol=1e-2, atol=1e-3)
@@ -105,7 +94,7 @@ def test_bf16_learns(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
     for precision in ("float32", "bf16"):
         config = small_config(stream)(training__device=gpu, training__precision=precision)
         train(config, tmp_path / precision)
-        losses[precision] = epochs(tmp_path / precision)[-1]["loss"]
+        losses[precision] = epochs_of(tmp_path / precision)[-1]["loss"]
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.1)
 
 
@@ -117,12 +106,7 @@ def test_a_run_goes_on_from_its_checkpoint(stream: Path, gpu: torch.device, tmp_
     resumed = resume(tmp_path / "half")
     # Sums on a GPU are in no fixed order.
     assert resumed["test"]["ap"] == pytest.approx(whole["test"]["ap"], abs=0.05)
-    assert len(epochs(tmp_path / "half")) == len(epochs(tmp_path / "whole"))
-
-
-def epochs(folder: Path) -> list[dict[str, float]]:
-    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
-    return [one for one in map(json.loads, lines) if one["kind"] == "epoch"]
+    assert len(epochs_of(tmp_path / "half")) == len(epochs_of(tmp_path / "whole"))
 
 
 @pytest.mark.gpu

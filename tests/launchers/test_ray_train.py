@@ -9,18 +9,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
-from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.run import train
+from tests.support.nightly import nightly_except
 from tests.support.ray_runs import Ended, RayRun, ended, ray_run, started
 from tests.support.small_run import habitual_stream, saved_state, small_config
+from tests.support.states import assert_same, epochs_of, results_of
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -57,12 +56,15 @@ def test_two_workers_train_what_one_trains(
     assert undisturbed.ended.code == 0, undisturbed.ended.err
     monkeypatch.chdir(undisturbed.folder)
     alone = train(undisturbed.config, Path("runs/alone"))
-    two = _results(undisturbed.run_dir)
+    two = results_of(undisturbed.run_dir)
     assert two["best_epoch"] == alone["best_epoch"]
     for part in ("validation", "test"):
         for metric in ("ap", "auc", "mrr"):
             assert two[part][metric] == pytest.approx(alone[part][metric], abs=5e-3)
-    assert _epoch_steps(undisturbed.run_dir) == _epoch_steps(Path("runs/alone"))
+    steps = [
+        [one["step"] for one in epochs_of(run)] for run in (undisturbed.run_dir, Path("runs/alone"))
+    ]
+    assert steps[0] == steps[1]
 
 
 def test_it_looks_like_train(undisturbed: Undisturbed) -> None:
@@ -86,44 +88,61 @@ def test_nothing_is_left(undisturbed: Undisturbed) -> None:
     assert [path.name for path in (undisturbed.folder / "runs").glob("two*")] == ["two"]
 
 
+@pytest.mark.nightly
 def test_a_killed_worker_costs_nothing_but_time(undisturbed: Undisturbed) -> None:
-    killed = _killed(undisturbed, "killed", RayRun.workers)
-    note = "died; all workers start again from the newest checkpoint, attempt 2 of 4"
-    assert [line for line in killed.out.splitlines() if note in line], killed.out
+    _assert_kills_cost_nothing(undisturbed, "killed", [RayRun.workers])
 
 
-def test_a_killed_memory_shard_costs_nothing_but_time(undisturbed: Undisturbed) -> None:
+def test_a_killed_worker_and_a_killed_memory_shard_cost_nothing_but_time(
+    undisturbed: Undisturbed,
+) -> None:
     """New shards take what the checkpoint holds; memory in the workers gives the same bits."""
     servers = ["--memory.store", "server", "--memory.shards", "3"]
-    killed = _killed(undisturbed, "shards", RayRun.shards, *servers)
-    note = "all workers start again from the newest checkpoint, attempt 2 of 4"
-    assert [line for line in killed.out.splitlines() if note in line], killed.out
+    _assert_kills_cost_nothing(undisturbed, "shards", [RayRun.workers, RayRun.shards], *servers)
 
 
-def _killed(
+def _assert_kills_cost_nothing(
     undisturbed: Undisturbed,
     name: str,
-    victims: Callable[[RayRun], list[psutil.Process]],
+    victims: list[Callable[[RayRun], list[psutil.Process]]],
     *options: str,
-) -> Ended:
-    """A run of which one process was killed in mid-epoch; it must end as if none had been."""
+) -> None:
+    """Kill a process of each kind in mid-epoch, one an attempt; the run must end as if none had."""
     run_dir = undisturbed.folder / "runs" / name
     arguments = ["run.yaml", "--run-dir", f"runs/{name}", *options]
+    earlier: set[int] = set()
     with started(*arguments, cwd=undisturbed.folder) as run:
-        run.wait_until(run_dir.exists)
-        victim = victims(run)[0]
-        run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
-        victim.send_signal(signal.SIGKILL)
+        for victims_of in victims:
+            _kill_after_a_checkpoint(run, victims_of, run_dir / "checkpoints" / "LATEST", earlier)
         killed = ended(run)
     assert killed.code == 0, killed.err
     assert "resumed at epoch 1, batch" in killed.out
+    for attempt in range(2, 2 + len(victims)):
+        note = f"all workers start again from the newest checkpoint, attempt {attempt} of 4"
+        assert [line for line in killed.out.splitlines() if note in line], killed.out
     assert "raylet" not in killed.out  # what Ray says of it itself
     assert killed.left == []
-    one, other = _results(undisturbed.run_dir), _results(run_dir)
-    assert one.pop("seconds") != other.pop("seconds")
-    assert one == other
-    _assert_same(saved_state(undisturbed.run_dir)["model"], saved_state(run_dir)["model"])
-    return killed
+    assert_same(results_of(undisturbed.run_dir), results_of(run_dir), "results")
+    assert_same(saved_state(undisturbed.run_dir)["model"], saved_state(run_dir)["model"])
+
+
+def _kill_after_a_checkpoint(
+    run: RayRun,
+    victims_of: Callable[[RayRun], list[psutil.Process]],
+    newest: Path,
+    earlier: set[int],
+) -> None:
+    """Kill one process that is not of an earlier attempt; note those of this attempt."""
+
+    def fresh() -> list[psutil.Process]:
+        return [process for process in victims_of(run) if process.pid not in earlier]
+
+    run.wait_until(fresh)
+    victim = fresh()[0]
+    before = newest.read_text() if newest.exists() else ""
+    run.wait_until(lambda: newest.exists() and newest.read_text() != before)
+    victim.send_signal(signal.SIGKILL)
+    earlier |= {process.pid for process in run.descendants()}
 
 
 def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> None:
@@ -143,7 +162,7 @@ def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> No
     before="ended at once without a checkpoint; two processes of Ray lived on",
     after="treated as SIGTERM: a checkpoint of the last step, exit 143, nothing left",
 )
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", nightly_except([signal.SIGHUP], [signal.SIGTERM, signal.SIGHUP]))
 def test_a_terminated_run_leaves_nothing_behind(
     undisturbed: Undisturbed, number: signal.Signals
 ) -> None:
@@ -225,18 +244,3 @@ def _listening(processes: list[psutil.Process]) -> set[str]:
             connections = process.net_connections(kind="inet")
             addresses |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
     return {address.removeprefix("::ffff:") for address in addresses}
-
-
-def _results(run_dir: Path) -> dict[str, Any]:
-    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
-    return results
-
-
-def _epoch_steps(run_dir: Path) -> list[int]:
-    return [r["step"] for r in read_metrics(run_dir / "metrics.jsonl") if r["kind"] == "epoch"]
-
-
-def _assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name

@@ -35,6 +35,7 @@ from pres_dist.training.checkpoint import Checkpoint, SaveTotals
 from pres_dist.training.evaluate_run import final_metrics
 from pres_dist.training.setup import assemble, split_data
 from pres_dist.training.trainer import Trainer
+from tests.support.states import tensors_of
 
 Tables = dict[str, np.ndarray]
 
@@ -132,7 +133,7 @@ class _Observer:
         whole = {name: tensor for part in parts for name, tensor in part.items()}
         if self._world.is_rank0:
             self._newest = {"state": deepcopy(dict(state)), "memory": whole}
-            self.record.trained.append(dict(_tables({"model": state["model"], "memory": whole})))
+            self.record.trained.append(_tables({"model": state["model"], "memory": whole}))
 
     def mark_best(self) -> None:
         self._best = self._newest
@@ -148,7 +149,7 @@ class _Observer:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         if entry["kind"] == "epoch":
-            self.record.validated.append(dict(_tables(self._store.state_dict())))
+            self.record.validated.append(_tables(self._store.state_dict()))
             self.record.validation.append(entry["validation"])
             self._epoch += 1
 
@@ -178,7 +179,7 @@ class _Observer:
         if not len(done.positive_B):  # a replay scores nothing
             return
         if not step.model.training and self._epoch not in self.record.carried:
-            self.record.carried[self._epoch] = dict(_tables(step.store.state_dict()))
+            self.record.carried[self._epoch] = _tables(step.store.state_dict())
         last = max(_last(part) for part in plan.parts)
         negatives_BM = _negatives(done).numpy()
         scores = _scores(done)
@@ -231,13 +232,6 @@ def _scores(done: Forward) -> np.ndarray:
     return torch.cat(said, dim=1).numpy()
 
 
-def _tables(state: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of a nested state with its path."""
-    if isinstance(state, torch.Tensor):
-        yield prefix, state.detach().cpu().clone().numpy()
-    elif isinstance(state, Mapping):
-        for name, value in state.items():
-            yield from _tables(value, f"{prefix}/{name}" if prefix else str(name))
-    elif isinstance(state, list | tuple):
-        for number, value in enumerate(state):
-            yield from _tables(value, f"{prefix}/{number}")
+def _tables(state: Any) -> Tables:
+    """Copy every tensor of a nested state."""
+    return {name: value.detach().cpu().clone().numpy() for name, value in tensors_of(state)}

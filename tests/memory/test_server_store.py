@@ -36,12 +36,12 @@ from tests.support.shard_hosts import (
     leave,
     with_shards,
 )
+from tests.support.states import assert_same
 from tests.support.store_of_all import StoreOfAll, TablePlacement, put_together
 from tests.support.store_rows import FIELDS, Layout, assert_same_rows, ids, random_state
 from tests.support.store_scenarios import (
     SCENARIOS,
     Scenario,
-    assert_same_state,
     batches,
     copied,
     cuts_of,
@@ -162,7 +162,7 @@ def assert_slices_equal_whole(
         gloo, world, placement, layout, play_slices, scenario, make_server=make_server
     )
     for step, (one, *shards) in enumerate(zip(play_whole(scenario), *workers, strict=True)):
-        assert_same_state(one, put_together(shards), str(step))
+        assert_same(one, put_together(shards), str(step))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -229,7 +229,7 @@ def test_a_checkpoint_loads_into_another_number_of_shards(
     saved = with_shards(gloo, 2, Placement(41, 3), layout, save_and_go_on, 5)
     whole = put_together(saved)
     again = with_shards(gloo, 3, Placement(41, 2), layout, in_chunks, chunk, whole)
-    assert_same_state(whole, put_together(again))
+    assert_same(whole, put_together(again))
     assert whole["rows"]["memory_UD"].any()
 
 

@@ -25,6 +25,7 @@ from pres_dist.memory.state import (
 from tests.memory.store_contract import StoreContract, program_settings, random_programs
 from tests.support.gloo_world import COLLECTIVE_S, GlooWorld, Worker, WorkerError
 from tests.support.nightly import drawn, nightly_except
+from tests.support.states import assert_same
 from tests.support.store_of_all import (
     StoreOfAll,
     TablePlacement,
@@ -37,7 +38,6 @@ from tests.support.store_rows import Layout, ids
 from tests.support.store_scenarios import (
     SCENARIOS,
     Scenario,
-    assert_same_state,
     batches,
     copied,
     cuts_of,
@@ -104,7 +104,7 @@ def assert_slices_equal_whole(
 ) -> None:
     workers = gloo.run(world, play_slices, scenario, owner_N)
     for step, (one, *shards) in enumerate(zip(play_whole(scenario), *workers, strict=True)):
-        assert_same_state(one, put_together(shards), str(step))
+        assert_same(one, put_together(shards), str(step))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

@@ -25,6 +25,7 @@ from tests.model.small_world import (
 )
 from tests.support.by_rates import by_rates
 from tests.support.nightly import nightly_except
+from tests.support.states import assert_same, tensors_of
 
 OFF = by_rates(prediction=False)
 PAPER = by_rates(clock="time", components=2, initial_gate=0.6)
@@ -166,15 +167,8 @@ def run_batch(world: World, batch: Any, learn: bool = True) -> Forward:
 
 
 def bits(state: Any) -> dict[str, torch.Tensor]:
-    """Copies of all tensors of a store, by name."""
-    tables = {**state.state_dict()["rows"], **state.state_dict()["statistics"]}
-    return {name: table.clone() for name, table in tables.items()}
-
-
-def assert_same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    for name, table in left.items():
-        assert torch.equal(table, right[name]), name
+    """Return copies of all tensors of a store, by name."""
+    return {path.partition("/")[2]: each.clone() for path, each in tensors_of(state.state_dict())}
 
 
 def assert_state(world: World) -> None:
@@ -263,7 +257,7 @@ def test_forward_writes_nothing(world):
     for batch in batches[1:]:
         world.single.forward(batch, world.negatives(batch))
         world.single.replay(batch)
-    assert_same_bits(before, bits(world.store))
+    assert_same(before, bits(world.store))
 
 
 def test_without_learning_statistics_stay_as_they_are(world):
@@ -277,7 +271,7 @@ def test_without_learning_statistics_stay_as_they_are(world):
     for batch in batches[3:]:
         run_batch(world, batch, learn=False)
         world.single.commit(world.single.replay(batch), learn=False)
-    assert_same_bits(before, dict(world.store.state_dict()["statistics"]))
+    assert_same(before, dict(world.store.state_dict()["statistics"]))
 
 
 def test_replay_writes_what_forward_and_commit_write(world):
@@ -292,7 +286,7 @@ def test_replay_writes_what_forward_and_commit_write(world):
         # A matrix product over fewer nodes may round the last bit in another way.
         for name in ("memory_UD", "mail_memory_URD"):
             close(left.pop(name), right.pop(name), 2e-6)
-        assert_same_bits(left, right)
+        assert_same(left, right)
 
 
 def test_previous_memory_has_no_gradient(world):
@@ -384,4 +378,4 @@ def test_shifting_all_times_changes_no_bit(world):
     written = before["last_update_U"] >= 0
     assert written.any()
     before["last_update_U"] = before["last_update_U"] + shift * written
-    assert_same_bits(before, after)
+    assert_same(before, after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.report.metrics_log import read_metrics
@@ -20,6 +18,7 @@ from pres_dist.training.checkpoint import Checkpoints
 from tests.support.launched import Launched, torchrun, wait_until
 from tests.support.nightly import nightly_except
 from tests.support.small_run import habitual_stream, saved_state, small_config
+from tests.support.states import assert_same, results_of
 
 ROOT = str(Path(__file__).parents[2])
 HALTING = "tests.parallel.halting"
@@ -192,34 +191,11 @@ def _assert_same_end(run: Path, undisturbed: Path) -> None:
     """Weights, memory, results and the record of every step, to the last bit."""
     for which in ("LATEST", "BEST"):
         first, second = (saved_state(folder, which) for folder in (run, undisturbed))
-        _assert_equal(_timeless(first), _timeless(second), which)
-    results = [json.loads((folder / "results.json").read_text()) for folder in (run, undisturbed)]
-    _assert_equal(_timeless(results[0]), _timeless(results[1]), "results")
+        assert_same(first, second, which)
+    assert_same(results_of(run), results_of(undisturbed), "results")
     steps, expected = (
         [(r["step"], r["loss"]) for r in read_metrics(folder / "metrics.jsonl") if "loss" in r]
         for folder in (run, undisturbed)
     )
     assert [step for step, _ in steps] == [step for step, _ in expected]
     assert [loss for _, loss in steps] == pytest.approx([loss for _, loss in expected], rel=1e-6)
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _timeless(inner) for key, inner in value.items() if key != "seconds"}
-    return value
-
-
-def _assert_equal(first: Any, second: Any, where: str) -> None:
-    assert type(first) is type(second), where
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            _assert_equal(first[key], second[key], f"{where}.{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for number, pair in enumerate(zip(first, second, strict=True)):
-            _assert_equal(*pair, f"{where}[{number}]")
-    else:
-        assert first == second, where

@@ -28,9 +28,9 @@ from pres_dist.parallel.world import World
 from pres_dist.training.checkpoint import Checkpoints
 from pres_dist.training.checkpoint_folder import MANIFEST
 from tests.support.gloo_world import GlooWorld, Worker
+from tests.support.states import assert_same
 from tests.support.store_of_all import TablePlacement, make_local, make_store
 from tests.support.store_rows import Layout, random_state
-from tests.support.store_scenarios import assert_same_state
 
 LAYOUT = Layout(num_nodes=11, num_slots=2)
 
@@ -92,7 +92,7 @@ def load_shards(worker: Worker, run_dir: Path, blinded: bool) -> MemoryStore:
         load_memory(store, newest.memory, world)
     expected = make_store(worker, LAYOUT)
     part_of(expected, filled(5))
-    assert_same_state(expected.state_dict(), store.state_dict())
+    assert_same(expected.state_dict(), store.state_dict())
     assert newest.state == {"rank": 0}
     return True  # type: ignore[return-value]
 
@@ -106,7 +106,7 @@ def test_any_workers_find_their_rows_again(
     gloo.run(2, save_shards, tmp_path, owners, blinded)
     alone = make_local(LAYOUT)
     load_memory(alone, Checkpoints(tmp_path).open().memory, World())
-    assert_same_state(filled(5).state_dict(), alone.state_dict())
+    assert_same(filled(5).state_dict(), alone.state_dict())
     assert gloo.run(2, load_shards, tmp_path, blinded) == [True, True]
     files = {path.name for path in (tmp_path / "checkpoints/step-00000001/memory").iterdir()}
     assert files == {".metadata", "__0_0.distcp"} | (set() if blinded else {"__1_0.distcp"})
@@ -120,7 +120,7 @@ def save_replicas(worker: Worker, run_dir: Path) -> list[Any]:
     checkpoints.close()
     again = make_local(LAYOUT)
     load_memory(again, world.run_on_rank0(checkpoints.open).memory, world)
-    assert_same_state(filled(5 + worker.rank).state_dict(), again.state_dict())
+    assert_same(filled(5 + worker.rank).state_dict(), again.state_dict())
     return [True]
 
 
@@ -128,7 +128,7 @@ def test_each_replica_finds_its_own_memory(gloo: GlooWorld, tmp_path: Path) -> N
     assert gloo.run(2, save_replicas, tmp_path) == [[True], [True]]
     saved, alone = Checkpoints(tmp_path).open().memory, make_local(LAYOUT)
     load_memory(alone, saved, World())  # what training left is the last one's
-    assert_same_state(filled(6).state_dict(), alone.state_dict())
+    assert_same(filled(6).state_dict(), alone.state_dict())
     with pytest.raises(CheckpointError, match="must hold 3 memory replicas, got 2"):
         load_memory(alone, saved, World(Grid(0, 3, 1, replicas=3)))
 

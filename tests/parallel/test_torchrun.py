@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pres_dist.config.load import dump_yaml
 from pres_dist.config.run import RunConfig
-from pres_dist.report.metrics_log import read_metrics
 from pres_dist.training.evaluate_run import evaluate_run
 from pres_dist.training.run import resume, train
 from tests.support.small_run import MakeConfig, saved_state, train_until
+from tests.support.states import assert_same, epochs_of, results_of
 
 TIMEOUT_S = 100
 
@@ -52,10 +51,10 @@ def test_two_workers_train_what_one_trains(make_config: MakeConfig, tmp_path: Pa
     result = torchrun(2, "train", _file(config, tmp_path), *two)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("report: ") == 1  # one worker speaks
-    _assert_alike(_results(tmp_path / "two"), alone)
-    steps = [record["step"] for record in _epochs(tmp_path / "two")]
-    assert steps == [record["step"] for record in _epochs(tmp_path / "alone")]
-    _assert_only_training_is_counted(_epochs(tmp_path / "two"))
+    _assert_alike(results_of(tmp_path / "two"), alone)
+    steps = [record["step"] for record in epochs_of(tmp_path / "two")]
+    assert steps == [record["step"] for record in epochs_of(tmp_path / "alone")]
+    _assert_only_training_is_counted(epochs_of(tmp_path / "two"))
     _assert_shown_in_tensorboard(tmp_path / "two")
 
 
@@ -77,7 +76,7 @@ def _assert_shown_in_tensorboard(run_dir: Path) -> None:
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     shown = accumulators.EventAccumulator(str(run_dir / "tensorboard"))
     shown.Reload()
-    epoch = _epochs(run_dir)[-1]
+    epoch = epochs_of(run_dir)[-1]
     worker = epoch["workers"][1]
     expected = {
         **{name: epoch[name] for name in ("events_per_second", "coherence", "prediction_error")},
@@ -110,19 +109,19 @@ def test_two_workers_calibrate_as_one_does(make_config: MakeConfig, tmp_path: Pa
         json.loads((tmp_path / run / "calibration.json").read_text()) for run in ("alone", "two")
     ]
     assert records[0]["batch_size"] == records[1]["batch_size"]
-    _assert_alike(_results(tmp_path / "two"), alone)
+    _assert_alike(results_of(tmp_path / "two"), alone)
 
 
 def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(training__optimizer="muon")
     result = torchrun(3, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
-    by_three = _results(tmp_path / "run")
+    by_three = results_of(tmp_path / "run")
     # The last epoch is validated again, and the best one tested, on the memory of three.
     _assert_alike(resume(tmp_path / "run"), by_three)
     result = torchrun(2, "resume", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
-    _assert_alike(_results(tmp_path / "run"), by_three)
+    _assert_alike(results_of(tmp_path / "run"), by_three)
     result = torchrun(2, "evaluate", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
     _assert_alike(json.loads((tmp_path / "run" / "evaluation.json").read_text()), by_three)
@@ -138,19 +137,9 @@ def test_a_run_begun_by_one_and_ended_by_two_has_the_same_bits(
     assert result.returncode == 0, result.stderr
     whole, broken = (saved_state(folder) for folder in (tmp_path / "whole", tmp_path / "broken"))
     for part in ("model", "store"):
-        assert_same_bits(whole[part], broken[part], part)
-    assert_same_bits(whole["optimizer"]["state"], broken["optimizer"]["state"], "optimizer")
-    one, other = _results(tmp_path / "whole"), _results(tmp_path / "broken")
-    assert one | {"seconds": 0} == other | {"seconds": 0}
-
-
-def assert_same_bits(one: Any, other: Any, where: str) -> None:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for name, value in one.items():
-            assert_same_bits(value, other[name], f"{where}/{name}")
-    else:
-        assert torch.equal(one, other), where
+        assert_same(whole[part], broken[part], part)
+    assert_same(whole["optimizer"]["state"], broken["optimizer"]["state"], "optimizer")
+    assert_same(results_of(tmp_path / "whole"), results_of(tmp_path / "broken"), "results")
 
 
 def test_groups_and_replicas_from_start_to_end(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -158,15 +147,15 @@ def test_groups_and_replicas_from_start_to_end(make_config: MakeConfig, tmp_path
     config = make_config(parallel__epochs=2, parallel__replicas=2, training__batch_size=60)
     result = torchrun(4, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
-    results = _results(tmp_path / "run")
-    epoch = _epochs(tmp_path / "run")[0]
+    results = results_of(tmp_path / "run")
+    epoch = epochs_of(tmp_path / "run")[0]
     assert [worker["rank"] for worker in epoch["workers"]] == [0, 1, 2, 3]
     assert epoch["step"] == 9  # 1050 events in batches of 60 are 18, of which each memory sweeps 9
     # One worker can evaluate, and as many as before can go on.
     _assert_alike(evaluate_run(tmp_path / "run", config.evaluation), results)
     result = torchrun(4, "resume", str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
-    _assert_alike(_results(tmp_path / "run"), results)
+    _assert_alike(results_of(tmp_path / "run"), results)
     result = torchrun(2, "resume", str(tmp_path / "run"))
     assert "must be a multiple of epochs x replicas = 2 x 2 = 4, got 2" in result.stderr
 
@@ -183,15 +172,6 @@ def _file(config: RunConfig, folder: Path) -> str:
     path = folder / "config.yaml"
     path.write_text(dump_yaml(config))
     return str(path)
-
-
-def _results(run_dir: Path) -> dict[str, Any]:
-    results: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
-    return results
-
-
-def _epochs(run_dir: Path) -> list[dict[str, Any]]:
-    return [r for r in read_metrics(run_dir / "metrics.jsonl") if r["kind"] == "epoch"]
 
 
 def _assert_alike(first: dict[str, Any], second: dict[str, Any]) -> None:

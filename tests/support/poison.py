@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts
 from pres_dist.training.trainer import Trainer
+from tests.support.states import tensors_of
 
 KINDS = ("score", "gradient", "memory", "mail", "refreshed memory")
 
@@ -69,15 +70,7 @@ def _spoil_mail(forward: Forward) -> Forward:
 def state_of(parts: Parts) -> dict[str, Tensor]:
     """Copies of weights and of all that the store holds."""
     held = {"model": dict(parts.model.state_dict()), "store": parts.store.state_dict()}
-    return {name: tensor.clone() for name, tensor in _tensors(held, "")}
-
-
-def _tensors(held: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(held, Tensor):
-        yield name.removeprefix("."), held
-    elif isinstance(held, dict):
-        for inner, value in held.items():
-            yield from _tensors(value, f"{name}.{inner}")
+    return {name: tensor.clone() for name, tensor in tensors_of(held)}
 
 
 def stopped(parts: Parts, what: Callable[[], object]) -> tuple[str, list[str]]:

@@ -164,10 +164,3 @@ def copied(state: Any) -> Any:
     if isinstance(state, dict):
         return {name: copied(value) for name, value in state.items()}
     return state.clone() if isinstance(state, Tensor) else state
-
-
-def assert_same_state(one: dict[str, Any], other: dict[str, Any], where: str = "") -> None:
-    for part in ("rows", "statistics"):
-        assert one[part].keys() == other[part].keys()
-        for name, table in one[part].items():
-            assert torch.equal(table, other[part][name]), (where, part, name)

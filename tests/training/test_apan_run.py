@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.training.checkpoint import LATEST
 from pres_dist.training.run import resume, train
 from tests.support.small_run import MakeConfig, saved_state, train_until
+from tests.support.states import assert_same, epochs_of
 
 APAN: dict[str, Any] = {
     "model__updater": "attention",
@@ -36,22 +35,13 @@ def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: 
     resume(tmp_path / "broken")
     whole, resumed = (saved_state(tmp_path / run, LATEST) for run in ("whole", "broken"))
     assert (whole["store"]["rows"]["mail_event_UR"] >= 0).any(1).sum() > 40
-    for name, table in tensors(whole).items():
-        assert torch.equal(table, tensors(resumed)[name]), name
-
-
-def tensors(state: Any, name: str = "") -> dict[str, torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        return {name: state}
-    items = state.items() if isinstance(state, dict) else []
-    return {k: v for key, each in items for k, v in tensors(each, f"{name}.{key}").items()}
+    assert_same(whole, resumed)
 
 
 def test_pres_learns_and_speaks_of_memory(make_config: MakeConfig, tmp_path: Path) -> None:
     """The gate moves, coherence is that of the memory, predictions are measured."""
     train(make_config(**APAN, training__epochs=4), tmp_path / "run")
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    *epochs, last = [each for each in map(json.loads, lines) if each["kind"] == "epoch"]
+    *epochs, last = epochs_of(tmp_path / "run")
     assert last["loss"] < epochs[0]["loss"]
     assert last["gate"] != pytest.approx(0.9, abs=1e-6)
     assert -1 < last["coherence"] < 1

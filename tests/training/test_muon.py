@@ -16,6 +16,7 @@ from pres_dist.training.optimizer import build_optimizer, trainable
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from tests.support.small_run import MakeConfig, saved_state, train_until
+from tests.support.states import assert_same
 
 
 def _parameter(*shape: int, seed: int = 0) -> nn.Parameter:
@@ -128,10 +129,9 @@ def test_a_resumed_run_ends_in_the_same_bits(config: RunConfig, tmp_path: Path) 
     whole = train(config, tmp_path / "whole")
     train_until(config, tmp_path / "broken", step=8)
     resumed = resume(tmp_path / "broken")
-    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+    assert_same(resumed, whole, "results")
     left, right = (saved_state(tmp_path / run) for run in ("whole", "broken"))
-    for name, values in left["model"].items():
-        assert torch.equal(values, right["model"][name]), name
+    assert_same(left["model"], right["model"], "model")
     moments = [
         state["momentum"] for state in left["optimizer"]["state"].values() if "momentum" in state
     ]

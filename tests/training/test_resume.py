@@ -23,17 +23,7 @@ from pres_dist.training.checkpoint_folder import STATE
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
 from tests.support.small_run import Died, MakeConfig, saved_state, train_until
-
-TIMES = {
-    "checkpoints",
-    "seconds",
-    "events_per_second",
-    "events_per_cpu_second",
-    "stage_seconds",
-    "peak_rss_bytes",
-    "workers",
-    "worker_0",
-}
+from tests.support.states import assert_same
 
 
 @pytest.fixture(params=[0, 2], ids=["prompt", "lagging"])
@@ -62,7 +52,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
             resume(tmp_path / "broken")
         return
     resumed = resume(tmp_path / "broken")
-    assert _without_times(resumed) == _without_times(whole)
+    assert_same(resumed, whole)
     _assert_same_states(tmp_path / "whole", tmp_path / "broken")
     _assert_same_metrics(tmp_path / "whole", tmp_path / "broken")
 
@@ -78,7 +68,7 @@ def test_a_resumed_run_that_reads_the_log_ends_in_the_same_bits(
     )
     whole = train(config, tmp_path / "whole")
     train_until(config, tmp_path / "broken", step=5)
-    assert _without_times(resume(tmp_path / "broken")) == _without_times(whole)
+    assert_same(resume(tmp_path / "broken"), whole)
     _assert_same_states(tmp_path / "whole", tmp_path / "broken")
 
 
@@ -97,7 +87,7 @@ def test_dying_between_training_and_validation_loses_nothing(
         patch.setattr(Trainer, "_validate", dying)
         with pytest.raises(Died):
             train(config, tmp_path / "broken")
-    assert _without_times(resume(tmp_path / "broken")) == _without_times(whole)
+    assert_same(resume(tmp_path / "broken"), whole)
     _assert_same_metrics(tmp_path / "whole", tmp_path / "broken")
 
 
@@ -117,13 +107,13 @@ def test_a_killed_process_can_be_resumed(config: RunConfig, tmp_path: Path) -> N
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert _without_times(resume(run_dir)) == _without_times(whole)
+    assert_same(resume(run_dir), whole)
     _assert_same_states(tmp_path / "whole", run_dir)
 
 
 def test_resuming_a_finished_run_repeats_its_results(config: RunConfig, tmp_path: Path) -> None:
     results = train(config, tmp_path / "run")
-    assert _without_times(resume(tmp_path / "run")) == _without_times(results)
+    assert_same(resume(tmp_path / "run"), results)
     kinds = [record["kind"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert kinds.count("final") == 1
     assert kinds.count("epoch") == 3
@@ -161,7 +151,7 @@ def test_an_older_checkpoint_can_be_asked_for(config: RunConfig, tmp_path: Path)
     older = sorted(path.name for path in checkpoints.folder.glob("step-*"))[0]
     assert older != checkpoints.name(LATEST)
     (checkpoints.folder / checkpoints.name(LATEST) / STATE).write_bytes(b"damaged")
-    assert _without_times(resume(tmp_path / "run", checkpoint=older)) == _without_times(whole)
+    assert_same(resume(tmp_path / "run", checkpoint=older), whole)
     with pytest.raises(CheckpointError, match=f"must be one of .*{older}.*, got step-9"):
         resume(tmp_path / "run", checkpoint="step-9")
 
@@ -208,29 +198,11 @@ def test_a_save_that_fails_leaves_the_last_checkpoint_usable(
     assert checkpoints.open().state["step"] == 2
 
 
-def _without_times(results: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in results.items() if name not in TIMES}
-
-
 def _assert_same_metrics(first: Path, second: Path) -> None:
     logs = [read_metrics(folder / "metrics.jsonl") for folder in (first, second)]
-    assert [_without_times(r) for r in logs[0]] == [_without_times(r) for r in logs[1]]
+    assert_same(*logs)
 
 
 def _assert_same_states(first: Path, second: Path) -> None:
     for which in (LATEST, BEST):
-        _assert_same(*(saved_state(folder, which) for folder in (first, second)))
-
-
-def _assert_same(first: Any, second: Any, path: str = "") -> None:
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), path
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-        for name in first.keys() - TIMES:
-            _assert_same(first[name], second[name], f"{path}/{name}")
-    elif isinstance(first, list):
-        for number, pair in enumerate(zip(first, second, strict=True)):
-            _assert_same(*pair, f"{path}[{number}]")
-    else:
-        assert first == second, path
+        assert_same(*(saved_state(folder, which) for folder in (first, second)))

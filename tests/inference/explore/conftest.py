@@ -12,21 +12,8 @@ import pytest
 from pres_dist.events.stream import EventStream
 from pres_dist.training.run import train
 from tests.inference.explore.hostile_ids import EVENTS, HOSTILE
-from tests.support.small_run import habitual_stream, small_config
+from tests.support.small_run import small_config
 from tests.support.trained_runs import trained
-
-
-@pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the stream `habits`; and runs by kind, once they are asked for."""
-    folder = tmp_path_factory.mktemp("explored")
-    habitual_stream(800).save(folder / "habits")
-    return folder
-
-
-@pytest.fixture
-def tgn_run(runs: Path) -> Path:
-    return trained(runs)
 
 
 @pytest.fixture

@@ -32,10 +32,8 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 
 
 @pytest.fixture(scope="module")
-def service(
-    trained_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ScoringService]:
-    run_dir = copied(trained(trained_dir), tmp_path_factory.mktemp("access") / "run")
+def service(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScoringService]:
+    run_dir = copied(trained(runs), tmp_path_factory.mktemp("access") / "run")
     with ScoringService(run_dir, order="model") as service:
         yield service
 
@@ -149,10 +147,8 @@ class _Quiet:
     before="events were taken in",
     after="nothing is taken in, and the page can read nothing",
 )
-def test_a_page_of_another_origin_can_neither_write_nor_read(
-    trained_dir: Path, tmp_path: Path
-) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+def test_a_page_of_another_origin_can_neither_write_nor_read(runs: Path, tmp_path: Path) -> None:
+    run_dir = copied(trained(runs), tmp_path / "run")
     (tmp_path / "site").mkdir()
     page_reports: queue.Queue[dict[str, str]] = queue.Queue()
     with (
@@ -271,9 +267,9 @@ def test_the_users_token_is_drawn_once_and_is_private(
     after="401: a token is drawn and asked for unless `--no-token` is given",
 )
 def test_a_token_is_asked_for_by_default(
-    trained_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+    run_dir = copied(trained(runs), tmp_path / "run")
     environment = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PRES_DIST_TOKEN": ""}
     with served(run_dir, environment=environment) as (process, api):
         assert process.stdout is not None

@@ -89,8 +89,8 @@ def served(
 
 
 @pytest.fixture(scope="module")
-def run_dir(trained_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copied(trained(trained_dir), tmp_path_factory.mktemp("http") / "run")
+def run_dir(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(trained(runs), tmp_path_factory.mktemp("http") / "run")
 
 
 @pytest.mark.attack(
@@ -194,13 +194,13 @@ def test_mistakes_on_the_command_line(
 
 
 def test_a_run_that_cannot_be_opened_ends_in_one_line(
-    trained_dir: Path,
+    runs: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PRES_DIST_TOKEN", TOKEN)
-    broken = copied(trained(trained_dir), tmp_path / "run")
+    broken = copied(trained(runs), tmp_path / "run")
     (broken / "checkpoints" / "BEST").unlink()
     assert main(["serve", str(broken), "--port", "0"]) == 2
     assert "there is no best checkpoint here" in capsys.readouterr().err

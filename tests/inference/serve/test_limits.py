@@ -69,10 +69,8 @@ def test_the_first_mistake_ends_the_check(item: str, message: str) -> None:
         (b"{" + b",".join(b'"%d": 1' % n for n in range(100_000)) + b"}", 422, "request must have"),
     ],
 )
-def test_malformed_bodies_get_one_line(
-    trained_dir: Path, raw: bytes, status: int, message: str
-) -> None:
-    with _opened(trained_dir) as service, InProcess(lambda: service) as api:
+def test_malformed_bodies_get_one_line(runs: Path, raw: bytes, status: int, message: str) -> None:
+    with _opened(runs) as service, InProcess(lambda: service) as api:
         path = "/v1/score" if b"pairs" in raw else "/v1/events"
         code, answer = api(path, raw=raw)
         assert code == status
@@ -81,8 +79,8 @@ def test_malformed_bodies_get_one_line(
         assert len(answer["error"]) < 300
 
 
-def _opened(trained_dir: Path) -> ScoringService:
-    return ScoringService(trained(trained_dir), order="model")
+def _opened(runs: Path) -> ScoringService:
+    return ScoringService(trained(runs), order="model")
 
 
 @pytest.mark.attack(
@@ -91,7 +89,7 @@ def _opened(trained_dir: Path) -> ScoringService:
     after="answered meanwhile; a thread of its own checks bodies, one after the other",
 )
 def test_health_is_answered_while_a_body_is_parsed(
-    trained_dir: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, begun = threading.Event(), threading.Event()
     parse = bodies._parse
@@ -110,12 +108,12 @@ def test_health_is_answered_while_a_body_is_parsed(
         go.set()
         return health[0], (await scores)[0]
 
-    with _opened(trained_dir) as service, InProcess(lambda: service) as api:
+    with _opened(runs) as service, InProcess(lambda: service) as api:
         assert asyncio.run(both(api)) == (200, 200)
 
 
 def test_bodies_that_wait_take_no_more_memory_than_they_may(
-    trained_dir: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "MOST_BYTES_TOGETHER", 60)
     content = b'{"pairs": [[0, 41]]}' + b" " * 20
@@ -124,16 +122,14 @@ def test_bodies_that_wait_take_no_more_memory_than_they_may(
         asked = [api.ask("/v1/score", content, {}) for _ in range(3)]
         return sorted(status for status, _ in await asyncio.gather(*asked))
 
-    with _opened(trained_dir) as service, InProcess(lambda: service) as api:
+    with _opened(runs) as service, InProcess(lambda: service) as api:
         assert asyncio.run(three(api)) == [200, 429, 429]
         assert api("/v1/score", raw=content)[0] == 200
 
 
-def test_a_body_that_does_not_come_is_given_up(
-    trained_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_body_that_does_not_come_is_given_up(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_S", 0.1)
-    with _opened(trained_dir) as service:
+    with _opened(runs) as service:
 
         async def stalled(self: object, request: object, content: object) -> None:
             await asyncio.sleep(60)
@@ -163,8 +159,8 @@ def connected(api: Api, content: bytes) -> socket.socket:
     before="alive after 25 s, and after a second SIGTERM",
     after="ends with 143 once `--grace` (5 s) is over",
 )
-def test_a_stalled_client_does_not_hold_up_the_end(trained_dir: Path, tmp_path: Path) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+def test_a_stalled_client_does_not_hold_up_the_end(runs: Path, tmp_path: Path) -> None:
+    run_dir = copied(trained(runs), tmp_path / "run")
     with served(run_dir, "--grace", "1") as (process, api):
         with connected(api, STALLED), connected(api, HALF), connected(api, b""):
             assert api("/v1/status")[0] == 200
@@ -179,8 +175,8 @@ def test_a_stalled_client_does_not_hold_up_the_end(trained_dir: Path, tmp_path: 
     before="nobody else was answered for as long as they lasted; a busy loop",
     after="the one that has waited longest is closed for a new one; all close after 10 s",
 )
-def test_connections_that_send_nothing_keep_nobody_out(trained_dir: Path, tmp_path: Path) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+def test_connections_that_send_nothing_keep_nobody_out(runs: Path, tmp_path: Path) -> None:
+    run_dir = copied(trained(runs), tmp_path / "run")
 
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -204,7 +200,7 @@ def test_connections_that_send_nothing_keep_nobody_out(trained_dir: Path, tmp_pa
 
 
 def test_a_head_that_does_not_come_ends_the_connection(
-    trained_dir: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server in this process, whose patience is short."""
     import uvicorn
@@ -235,9 +231,9 @@ def test_a_head_that_does_not_come_ends_the_connection(
 
 
 def test_health_tells_of_an_error_that_has_ended_the_service(
-    trained_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    runs: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _opened(trained_dir) as service, InProcess(lambda: service) as api:
+    with _opened(runs) as service, InProcess(lambda: service) as api:
         assert api("/healthz")[0] == api("/readyz")[0] == 200
 
         def broken(_: object) -> None:
@@ -253,9 +249,9 @@ def test_health_tells_of_an_error_that_has_ended_the_service(
 
 
 def test_a_full_journal_makes_the_service_unready(
-    trained_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+    run_dir = copied(trained(runs), tmp_path / "run")
     with ScoringService(run_dir, order="model") as service, InProcess(lambda: service) as api:
         events = {"events": later_events(service.memory.latest, 1)}
 
@@ -274,12 +270,12 @@ def test_a_full_journal_makes_the_service_unready(
 
 
 def test_without_a_thread_the_command_ends_in_one_line(
-    trained_dir: Path,
+    runs: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+    run_dir = copied(trained(runs), tmp_path / "run")
     monkeypatch.setenv("PRES_DIST_TOKEN", "s3cret")
 
     def none(self: threading.Thread) -> None:

@@ -348,8 +348,8 @@ def _plain(raw: object) -> object:
     return int(raw) if isinstance(raw, float) else raw
 
 
-def test_a_client_counts_on_after_a_drop(trained_dir: Path, tmp_path: Path) -> None:
-    run_dir = copied(trained(trained_dir), tmp_path / "run")
+def test_a_client_counts_on_after_a_drop(runs: Path, tmp_path: Path) -> None:
+    run_dir = copied(trained(runs), tmp_path / "run")
     with opened(run_dir) as service:
         events = later_events(service.memory.latest, 4)
         service.ingest(ingest(events[:3]))

@@ -30,9 +30,9 @@ def frame(events: list[dict[str, object]]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", ["tgn", "apan", "dyrep", "tgat", "pending", "history"])
-def test_serving_is_extending_at_once(trained_dir: Path, tmp_path: Path, kind: str) -> None:
+def test_serving_is_extending_at_once(runs: Path, tmp_path: Path, kind: str) -> None:
     """However events are grouped, and whatever is asked in between."""
-    run_dir = copied(trained(trained_dir, kind), tmp_path / "served")
+    run_dir = copied(trained(runs, kind), tmp_path / "served")
     offline = copied(run_dir, tmp_path / "offline")
     service = ScoringService(run_dir, order="model")
     events = later_events(service.memory.latest, 260)
@@ -86,10 +86,10 @@ def test_a_service_that_starts_again_gives_the_same_bits(served_run: Path) -> No
     again.close()
 
 
-def test_the_blend_is_that_of_the_past(trained_dir: Path, tmp_path: Path) -> None:
+def test_the_blend_is_that_of_the_past(runs: Path, tmp_path: Path) -> None:
     """Also where sources are destinations, and events loops."""
     for kind in ("tgn", "talk"):
-        run_dir = copied(trained(trained_dir, kind), tmp_path / kind)
+        run_dir = copied(trained(runs, kind), tmp_path / kind)
         offline = copied(run_dir, tmp_path / f"{kind}-offline")
         service = ScoringService(run_dir)
         events = later_events(service.memory.latest, 90)
@@ -157,9 +157,9 @@ def test_the_blend_is_that_of_the_past(trained_dir: Path, tmp_path: Path) -> Non
     ],
 )
 def test_events_that_are_not_valid_change_nothing(
-    trained_dir: Path, change: dict[str, object], message: str
+    runs: Path, change: dict[str, object], message: str
 ) -> None:
-    with opened(trained_dir) as service:
+    with opened(runs) as service:
         good, bad = later_events(service.memory.latest, 2)
         size = service.journal.num_bytes
         with pytest.raises(DataError, match=message):
@@ -168,12 +168,12 @@ def test_events_that_are_not_valid_change_nothing(
         assert service.journal.num_bytes == size
 
 
-def opened(trained_dir: Path) -> ScoringService:
-    return ScoringService(trained(trained_dir), order="model")
+def opened(runs: Path) -> ScoringService:
+    return ScoringService(trained(runs), order="model")
 
 
-def test_questions_that_cannot_be_answered(trained_dir: Path) -> None:
-    service = opened(trained_dir)
+def test_questions_that_cannot_be_answered(runs: Path) -> None:
+    service = opened(runs)
     for request, message in (
         (score([(0, 40), (99, 40)]), r"pairs\[1\]\[0\] must be one of the 40 sources"),
         (score([(0, 4)]), r"pairs\[0\]\[1\] must be one of the 15 destinations of habits, got 4"),
@@ -224,9 +224,7 @@ def test_one_service_at_a_time(served_run: Path, tmp_path: Path) -> None:
     assert (served_run / EXTENDED / JOURNAL).exists()
 
 
-def test_a_run_of_labels_alone_is_not_served(trained_dir: Path, tmp_path: Path) -> None:
-    from tests.support.small_run import labelled_stream
+def test_a_run_of_labels_alone_is_not_served(runs: Path, tmp_path: Path) -> None:
 
-    labelled_stream(800).save(trained_dir / "labelled")
     with pytest.raises(ConfigError, match="need a run that learned links"):
-        ScoringService(trained(trained_dir, "labels"))
+        ScoringService(trained(runs, "labels"))

@@ -24,6 +24,7 @@ from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, load_data
 from pres_dist.training.trainer import Trainer
 from tests.support.small_run import MakeConfig, labelled_stream, saved_state, train_until
+from tests.support.states import assert_same
 
 EDGES = {"task__kind": "edge_classification", "task__missing_label": -1}
 NODES = {"task__kind": "node_classification", "task__missing_label": -1}
@@ -104,9 +105,8 @@ def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: 
     config = make_config(**EDGES, training__checkpoint_every=3, model__dropout=0.1)
     whole = train(config, tmp_path / "whole")
     train_until(config, tmp_path / "broken", step=14)
-    assert resume(tmp_path / "broken") | {"seconds": 0} == whole | {"seconds": 0}
-    weights = [saved_state(tmp_path / name)["model"] for name in ("whole", "broken")]
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert_same(resume(tmp_path / "broken"), whole, "results")
+    assert_same(*(saved_state(tmp_path / name)["model"] for name in ("whole", "broken")))
 
 
 def test_a_frozen_encoder_keeps_its_weights_and_only_the_classifier_learns(
