@@ -94,8 +94,10 @@ def test_bf16_learns(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
     for precision in ("float32", "bf16"):
         config = small_config(stream)(training__device=gpu, training__precision=precision)
         train(config, tmp_path / precision)
-        losses[precision] = epochs_of(tmp_path / precision)[-1]["loss"]
-    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.1)
+        losses[precision] = [epoch["loss"] for epoch in epochs_of(tmp_path / precision)]
+    assert losses["bf16"][1] < losses["bf16"][0]
+    # On a CPU they are 2e-4 apart, and the epochs 1e-2.
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=3e-3)
 
 
 @pytest.mark.gpu
@@ -105,8 +107,10 @@ def test_a_run_goes_on_from_its_checkpoint(stream: Path, gpu: torch.device, tmp_
     train_until(config, tmp_path / "half", 8)
     resumed = resume(tmp_path / "half")
     # Sums on a GPU are in no fixed order.
-    assert resumed["test"]["ap"] == pytest.approx(whole["test"]["ap"], abs=0.05)
-    assert len(epochs_of(tmp_path / "half")) == len(epochs_of(tmp_path / "whole"))
+    runs = [epochs_of(tmp_path / name) for name in ("half", "whole")]
+    losses, expected = ([epoch["loss"] for epoch in epochs] for epochs in runs)
+    assert losses == pytest.approx(expected, rel=1e-3)
+    assert resumed["test"]["ap"] == pytest.approx(whole["test"]["ap"], abs=0.01)
 
 
 @pytest.mark.gpu
