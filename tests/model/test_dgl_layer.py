@@ -59,7 +59,7 @@ def test_runs_are_trained_with_convolutions(tmp_path: Path, name: str) -> None:
     habitual_stream(600).save(tmp_path / "habits")
     settings = {"model.embedding": f"dgl.nn.{name}", "model.num_layers": 2, "training.epochs": 1}
     config = small_config(tmp_path / "habits")(**settings)
-    assert 0 < train(config, tmp_path / "run")["test"]["ap"] < 1
+    train(config, tmp_path / "run")
     trained = LiveRun(tmp_path / "run").model.embedding.layers
     drawn = assemble(config, load_data(config, torch.device("cpu"))).model.embedding.layers
     for layer, before in zip(trained, drawn, strict=True):
