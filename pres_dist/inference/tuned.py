@@ -25,7 +25,7 @@ from pres_dist.files import replacing, sha256
 from pres_dist.inference.relaying import NodeNumbers
 from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.setup import Data
-from pres_dist.training.state import TunedState, checked_tuned
+from pres_dist.training.state import TunedState, checked
 
 WEIGHTS, TRAINED_MEMORY = "weights.pt", "trained_memory.pt"
 
@@ -94,7 +94,7 @@ class Tuned:
         numbers, digest = NodeNumbers(**entry.trained), entry.sha256[WEIGHTS]
         file = folder / TRAINED_MEMORY
         memory = read_memory(file, entry.sha256.get(TRAINED_MEMORY, ""), numbers.num_nodes)
-        state = checked_tuned(weights, folder / WEIGHTS)
+        state = checked(TunedState, weights, folder / WEIGHTS)
         return cls(entry.train_end, entry.end, numbers, state, memory, digest)
 
 

@@ -36,6 +36,7 @@ class TemporalBatch:
 
     @property
     def num_events(self) -> int:
+        """Number of events of the batch or slice."""
         return self.events_B.numel()
 
     def part(self, events: slice) -> TemporalBatch:
@@ -75,6 +76,7 @@ class TemporalLoader:
 
     @property
     def num_events(self) -> int:
+        """Number of events in all batches."""
         return len(self._events)
 
     @property

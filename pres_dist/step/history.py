@@ -37,7 +37,8 @@ class Around:
         """Return the neighbors, with duplicates masked out.
 
         Args:
-            states, nodes_QK: states and ids of the neighbors.
+            states: states of the neighbors.
+            nodes_QK: ids of the neighbors.
             mask_QK: False for empty slots, which come first.
         """
         first_QK = newest_of_each(nodes_QK.flip(1)).flip(1)

@@ -71,7 +71,8 @@ class BatchPipeline:
         """Return a pipeline that uses the same model and store on other events.
 
         Args:
-            tables, adjacency: columns and adjacency of the events.
+            tables: columns of the events.
+            adjacency: their adjacency.
             pairs: pair log of the events; required if the decoder reads the event log.
         """
         sampler, log = self.sampler.over(adjacency), self.log
@@ -138,7 +139,8 @@ class BatchPipeline:
         """Recompute the state that some parts write, using the current weights.
 
         Args:
-            plan, pulled: plan and state of the step.
+            plan: plan of the step.
+            pulled: state that was read for it.
             numbers: the parts. If mail holds memory, each of their nodes is updated once.
             forwards: forward passes of all parts of the plan.
         """
@@ -171,10 +173,6 @@ class BatchPipeline:
         """
         pulled = self.store.pull(nodes_U, self._reads_mixture)
         return self._update(nodes_U, pulled, now if self.store.rolling else None)
-
-    def embed(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Tensor:
-        """Return [Q, A] embeddings of nodes, each at its own time; see `query`."""
-        return self.query(nodes_Q, t_Q, now).embedded_QA
 
     @torch.no_grad()
     def query(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Queries:

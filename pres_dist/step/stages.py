@@ -49,6 +49,7 @@ class StageClock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Add the duration of the block to a stage."""
         outer, self.stage = self.stage, stage
         start = self.now()
         try:
@@ -69,6 +70,7 @@ class StageClock:
             self.compute_by_range.append(computed - sum(self.compute_by_range))
 
     def reset(self) -> None:
+        """Set all times to zero."""
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.compute_by_range: list[float] = []
         """Seconds of compute time in consecutive ranges of steps."""

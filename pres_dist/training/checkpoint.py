@@ -42,7 +42,7 @@ from pres_dist.training.checkpoint_folder import (
     write_state,
 )
 from pres_dist.training.mirror import CheckpointMirror, MirrorTotals
-from pres_dist.training.state import CheckpointState, checked_state
+from pres_dist.training.state import CheckpointState, checked
 
 __all__ = ["BEST", "LATEST", "Checkpoint", "Checkpoints", "NoCheckpoints", "SaveTotals"]
 
@@ -77,7 +77,7 @@ class Checkpoint:
 
     def training_state(self) -> CheckpointState:
         """Return the state with types and bounds checked; raise CheckpointError if one is wrong."""
-        return checked_state(self.state, self.file)
+        return checked(CheckpointState, self.state, self.file)
 
 
 @dataclass
@@ -320,22 +320,25 @@ class Checkpoints:
 
 
 class NoCheckpoints:
-    """Saves nothing: for trainings that are never resumed."""
+    """Checkpoints of trainings that are never resumed: saves nothing."""
 
     def blocking(self) -> AbstractContextManager[None]:
+        """Do nothing."""
         return nullcontext()
 
     def save(self, step: int, state: Mapping[str, Any], memory: Mapping[str, Tensor]) -> None:
-        pass
+        """Do nothing."""
 
     def mark_best(self) -> None:
-        pass
+        """Do nothing."""
 
     def wait(self) -> None:
-        pass
+        """Do nothing."""
 
     def take_totals(self) -> SaveTotals:
+        """Return totals of zero."""
         return SaveTotals()
 
     def open(self, which: str = LATEST) -> Checkpoint:
+        """Raise CheckpointError."""
         raise CheckpointError(f"there is no {which.lower()} checkpoint: none were written")

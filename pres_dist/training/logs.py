@@ -42,7 +42,8 @@ def open_log(
     If the pairs are stored in a file, one worker writes it and all read it.
 
     Args:
-        config, data: configuration and data of the run.
+        config: configuration of the run.
+        data: its events.
         sampler: sampler over the histories of nodes.
         world: the workers.
         keep_E: [E] bool, False for events that the log may not contain; all when None.

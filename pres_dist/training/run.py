@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -70,9 +70,7 @@ def train(
         NonFiniteError: the loss became NaN or infinite.
     """
     config = with_absolute_places(config)
-    device = _device(config)
-    with _joined(config, device) as world:
-        progress = _progress(console, world)
+    with _workers(config, console) as (device, world, progress):
         world.run_on_rank0(partial(check_mirror, config))
         asked, found = config, None
         if config.training.batch_size == "auto":
@@ -114,12 +112,10 @@ def start_or_resume(
             another process writes into the folder.
         CheckpointError: the newest checkpoint fails its check.
     """
-    device = _device(config)
-    with _joined(config, device) as world:
+    with _workers(config, console) as (device, world, progress):
         begun = world.run_on_rank0(lambda: begun_run_folder(run_dir))
         if begun is None:
             return train(config, run_dir, console)
-        progress = _progress(console, world)
         with _writing(lambda: lock_run(begun, PREDECESSOR_S), world) as place:
             config = world.run_on_rank0(lambda: read_config(begun))  # as at the start of the run
             check_stream_there(begun, config)
@@ -158,9 +154,7 @@ def resume(
     if device is not None:
         training = config.training.model_copy(update={"device": device})
         config = config.model_copy(update={"training": training})
-    chosen = _device(config)
-    with _joined(config, chosen) as world:
-        progress = _progress(console, world)
+    with _workers(config, console) as (chosen, world, progress):
         if config.memory.store == "server" and not ray_runs_here():
             progress.note("no Ray runs here for memory.store: server; going on with store: auto")
             config = without_servers(config)
@@ -170,24 +164,23 @@ def resume(
                 return _run(parts, place, progress, newest)
 
 
-def _device(config: RunConfig) -> torch.device:
-    """Return the device; raise ConfigError early if the run cannot be trained on it."""
+@contextmanager
+def _workers(
+    config: RunConfig, console: Progress | None
+) -> Iterator[tuple[torch.device, World, Progress]]:
+    """Join the workers of a run; yield the device, the workers and the progress reporter.
+
+    Raises:
+        ConfigError: the run cannot be trained on this device, or by these workers.
+    """
     device = choose_device(config)
     if config.training.compile:
         check_compiler(device)
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     check_reads_ahead(config, workers, on_gpu=device.type != "cpu")
-    return device
-
-
-def _joined(config: RunConfig, device: torch.device) -> AbstractContextManager[World]:
     grid_of = partial(training_grid, config.parallel)
-    return join_world(device, grid_of, config.parallel.timeout_s)
-
-
-def _progress(console: Progress | None, world: World) -> Progress:
-    """Return the progress reporter on rank 0, a silent one on other ranks."""
-    return (console or LogProgress()) if world.is_rank0 else Progress()
+    with join_world(device, grid_of, config.parallel.timeout_s) as world:
+        yield device, world, (console or LogProgress()) if world.is_rank0 else Progress()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Schedule:
 
     @property
     def num_events(self) -> int:
+        """Number of events per epoch."""
         return self._loader.num_events
 
     @property

@@ -93,17 +93,8 @@ class TunedState(BaseModel):
     updates: Count
 
 
-def checked_state(state: Mapping[str, Any], file: Path) -> CheckpointState:
-    """Validate the state of a checkpoint; raise CheckpointError for a missing or wrong value."""
-    return _checked(CheckpointState, state, file)
-
-
-def checked_tuned(state: Mapping[str, Any], file: Path) -> TunedState:
-    """Validate the state of an extended run's weights; raise CheckpointError as above."""
-    return _checked(TunedState, state, file)
-
-
-def _checked(model: type[Model], state: Mapping[str, Any], file: Path) -> Model:
+def checked(model: type[Model], state: Mapping[str, Any], file: Path) -> Model:
+    """Validate the content of a file; raise CheckpointError for a missing or wrong value."""
     try:
         return model.model_validate(dict(state))
     except ValidationError as error:

@@ -38,7 +38,8 @@ def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -
 
     Args:
         config: settings, with the events per optimizer step at the start of the run.
-        num_events, num_updates: events and optimizer steps of the temporal batch.
+        num_events: events of the temporal batch.
+        num_updates: optimizer steps over it.
     """
     each = config.events_per_step * num_updates
     return max(num_events / each, 1.0) if each else 1.0

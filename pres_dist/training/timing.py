@@ -22,6 +22,7 @@ class Throughput:
         self._events_before, self._started = events_before, time.perf_counter()
 
     def rate(self, events_done: int) -> float:
+        """Return the events per second, after the given number of events of the epoch."""
         seconds = max(time.perf_counter() - self._started, 1e-9)
         return (events_done - self._events_before) / seconds
 
@@ -47,8 +48,6 @@ class EpochTimer:
         if parts.traffic is not None:  # drop the traffic of the preceding validation
             parts.traffic.reset()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
-        self._trained: tuple[float, float] | None = None
-        self._workers: list[WorkerRecord] = []
 
     def training_ended(self, gradient_bytes: int) -> None:
         """Stop the training time; call between training and validation, on all workers.
@@ -56,16 +55,28 @@ class EpochTimer:
         Args:
             gradient_bytes: bytes that this worker sent to all-reduce gradients.
         """
-        self._trained = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        self._stages = dict(self._parts.clock.seconds)
-        worker = self._worker(self._trained[1])
-        worker["gradient_bytes"] = gradient_bytes
-        self._workers = self._parts.world.gather(worker)
+        parts, traffic = self._parts, self._parts.traffic
+        self._trained_s = time.perf_counter() - self._wall
+        cpu_s, self._stages = time.process_time() - self._cpu, dict(parts.clock.seconds)
+        worker: WorkerRecord = {
+            "rank": parts.world.rank,
+            "host": platform.node(),
+            "device": device_name(parts.device),
+            "threads": torch.get_num_threads(),
+            "seconds": split_of(self._stages),
+            "compute_by_range": parts.clock.compute_by_range,
+            "cpu_seconds": cpu_s,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "peak_device_bytes": peak_device_bytes(parts.device),
+            "gradient_bytes": gradient_bytes,
+        }
+        if traffic is not None:
+            worker["traffic"] = {verb: dict(vars(volume)) for verb, volume in vars(traffic).items()}
+        self._workers = parts.world.gather(worker)
 
     def record(self, events: int) -> EpochCosts:
         """Return the time, memory and traffic entries of an epoch record."""
-        assert self._trained is not None
-        wall = max(self._trained[0], 1e-9)
+        wall = max(self._trained_s, 1e-9)
         cpu = max(sum(worker["cpu_seconds"] for worker in self._workers), 1e-9)
         return {
             "events_per_second": events / wall,
@@ -76,24 +87,6 @@ class EpochTimer:
             "backend": self._parts.world.backend,
             "workers": self._workers,
         }
-
-    def _worker(self, cpu_seconds: float) -> WorkerRecord:
-        """Return this worker's time by stage, memory and traffic."""
-        record: WorkerRecord = {
-            "rank": self._parts.world.rank,
-            "host": platform.node(),
-            "device": device_name(self._parts.device),
-            "threads": torch.get_num_threads(),
-            "seconds": split_of(self._stages),
-            "compute_by_range": self._parts.clock.compute_by_range,
-            "cpu_seconds": cpu_seconds,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "peak_device_bytes": peak_device_bytes(self._parts.device),
-        }
-        traffic = self._parts.traffic
-        if traffic is not None:
-            record["traffic"] = {verb: dict(vars(volume)) for verb, volume in vars(traffic).items()}
-        return record
 
 
 def peak_rss_bytes() -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -91,10 +90,12 @@ class EpochTotals:
             "gate": sums["gate"] / nodes if nodes and sums["gate"] else None,
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the sums, to resume an epoch from."""
         return {"sums": self._sums, "pending_max": self._pending_max}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore sums from a `state_dict`."""
         self._sums.copy_(state["sums"])
         self._pending_max.copy_(state["pending_max"])
 

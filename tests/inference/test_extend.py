@@ -122,7 +122,7 @@ def test_memory_goes_on_as_evaluation_would(tmp_path: Path, kind: str, model: st
             pass
     nodes = run._live.known_nodes(ALL).cpu()
     t = torch.tensor(run._live.latest)
-    expected = parts.evaluation_pipeline.embed(nodes, t.repeat(len(nodes)), t)
+    expected = parts.evaluation_pipeline.query(nodes, t.repeat(len(nodes)), t).embedded_QA
     torch.testing.assert_close(latest.values, expected, atol=2e-5, rtol=1e-4)
 
     # What was known before the new events is still known.
