@@ -17,8 +17,8 @@ from pres_dist.errors import (
     WorkerLostError,
 )
 from pres_dist.exit_codes import BROKEN_PIPE, DIVERGED, INTERRUPTED, WORKER_LOST
-from pres_dist.parallel.notice import TERMINATED
 from pres_dist.parallel.parent import end_with_agent
+from pres_dist.parallel.shutdown import TERMINATED
 from pres_dist.parallel.supervise import supervised
 from pres_dist.version import __version__
 

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
     from pres_dist.launchers.ray_options import RayOptions
     from pres_dist.launchers.ray_run import train_on_ray
-    from pres_dist.parallel.notice import PROCESS
+    from pres_dist.parallel.shutdown import PROCESS_SHUTDOWN
     from pres_dist.report.progress import make_progress
 
     launch = RayOptions(
@@ -54,11 +54,11 @@ def main(argv: list[str]) -> int:
     )
     progress = make_progress()
     try:
-        with terminable(PROCESS):
+        with terminable(PROCESS_SHUTDOWN):
             train_on_ray(config, launch, options.address, options.run_dir, progress)
     finally:
         progress.stop()
-        PROCESS.forget()
+        PROCESS_SHUTDOWN.clear()
     return 0
 
 

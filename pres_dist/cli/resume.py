@@ -56,13 +56,13 @@ def main(argv: list[str]) -> int:
         restore_config(run_dir)
     read_config(run_dir)  # Report a wrong folder before torch is imported.
 
-    from pres_dist.parallel.notice import listening
+    from pres_dist.parallel.shutdown import graceful_shutdown
     from pres_dist.report.progress import make_progress
     from pres_dist.training.run import resume
 
     progress = make_progress()
     try:
-        with listening():
+        with graceful_shutdown():
             resume(run_dir, progress, checkpoint, options.stream, options.device)
     finally:
         progress.stop()

@@ -7,18 +7,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pres_dist.parallel.notice import TERMINATED, Notice, leave_terminal, notices
+from pres_dist.parallel.shutdown import (
+    TERMINATED,
+    ShutdownRequest,
+    leave_terminal,
+    shutdown_signals,
+)
 
 
 @contextmanager
-def terminable(notice: Notice | None = None) -> Iterator[None]:
+def terminable(request: ShutdownRequest | None = None) -> Iterator[None]:
     """Make SIGTERM unwind the stack, so that no partial file and no child process is left.
 
     The exit code is TERMINATED, even if code inside the block changes it, as Ray does. Outside
     the main thread, where there are no signals, this does nothing.
 
     Args:
-        notice: receives the first SIGTERM, and only the second unwinds the stack; None for a
+        request: receives the first SIGTERM, and only the second unwinds the stack; None for a
             command that has nothing to finish.
     """
     stopped = False
@@ -26,13 +31,13 @@ def terminable(notice: Notice | None = None) -> Iterator[None]:
     def stop(number: int, _frame: object) -> None:
         nonlocal stopped
         leave_terminal(number)
-        if notice is not None and notice.take():
+        if request is not None and request.receive():
             return
         stopped = True
         sys.exit(TERMINATED)
 
     try:
-        before = {number: signal.signal(number, stop) for number in notices()}
+        before = {number: signal.signal(number, stop) for number in shutdown_signals()}
     except ValueError:  # not the main thread
         yield
         return
@@ -54,6 +59,6 @@ def hang_up_as_sigterm() -> None:
         leave_terminal(number)
         signal.raise_signal(signal.SIGTERM)
 
-    for number in notices():
+    for number in shutdown_signals():
         if number != signal.SIGTERM:
             signal.signal(number, hand_on)

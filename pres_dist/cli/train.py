@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         print(dump_yaml(config, with_help=True), end="")
         return 0
 
-    from pres_dist.parallel.notice import listening
+    from pres_dist.parallel.shutdown import graceful_shutdown
     from pres_dist.report.progress import make_progress
     from pres_dist.training.run import start_or_resume, train
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     begin = start_or_resume if launch_id() is not None or restarts > 0 else train
     progress = make_progress()
     try:
-        with listening():
+        with graceful_shutdown():
             begin(config, options.run_dir, progress)
     finally:
         progress.stop()

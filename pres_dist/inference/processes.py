@@ -27,7 +27,7 @@ import torch
 from pres_dist.errors import PresDistError, WorkerLostError
 from pres_dist.inference.live import LiveRun, Report, quiet
 from pres_dist.inference.sharing import Alone, Opening, Task, lost
-from pres_dist.parallel.failure_detector import beating
+from pres_dist.parallel.failure_detector import heartbeats
 
 _AHEAD = 2
 """Most tasks per worker that are sent and not yet yielded, which bounds memory use."""
@@ -244,4 +244,4 @@ class _Voice:
 
     def working(self) -> AbstractContextManager[None]:
         """Send heartbeats until the block ends."""
-        return beating(lambda: self.say(Alive()), self._beat_s)
+        return heartbeats(lambda: self.say(Alive()), self._beat_s)

@@ -18,7 +18,7 @@ import psutil
 
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.loopback import INTERFACES
-from pres_dist.parallel.notice import notices
+from pres_dist.parallel.shutdown import shutdown_signals
 from pres_dist.parallel.supervise import ray_processes, report
 from pres_dist.report.run_lock import LOCK, is_locked, lock_run
 
@@ -149,7 +149,7 @@ def _uninterrupted() -> Iterator[None]:
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _frame: received.append(number))
-        for number in (signal.SIGINT, *notices())
+        for number in (signal.SIGINT, *shutdown_signals())
     }
     try:
         yield

@@ -16,7 +16,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.launchers.ray_cluster import LOCAL, cluster, cluster_address, environment
 from pres_dist.launchers.ray_options import RayOptions
-from pres_dist.parallel.ray_end import END
+from pres_dist.parallel.ray_shutdown import SHUTDOWN_FILE
 from pres_dist.parallel.supervise import report
 from pres_dist.records import Results
 from pres_dist.report.progress import LogProgress, Progress
@@ -66,7 +66,7 @@ def train_on_ray(
     ):
         from pres_dist.launchers.ray_train import launch
 
-        report(run=str(folder), end=str(storage / END))
+        report(run=str(folder), end=str(storage / SHUTDOWN_FILE))
         return launch(config, options, folder, storage, console)
 
 

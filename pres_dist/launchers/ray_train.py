@@ -32,8 +32,8 @@ from pres_dist.launchers.ray_failures import FailureNotes, controller_lost, used
 from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.launchers.ray_relay import Call, Mailbox, RelayHandler, RelayProgress, replay
 from pres_dist.launchers.ray_run import FAILURE_LOG
-from pres_dist.parallel.ray_end import await_the_end, passing_on_the_end
 from pres_dist.parallel.ray_group import GroupConfig
+from pres_dist.parallel.ray_shutdown import forward_shutdown, watch_for_shutdown
 from pres_dist.records import Results
 from pres_dist.report.environment import LAUNCH
 from pres_dist.report.progress import Progress
@@ -128,7 +128,7 @@ def launch(
         ),
     )
     try:
-        with _showing(mailbox, console), passing_on_the_end(storage):
+        with _showing(mailbox, console), forward_shutdown(storage):
             return trainer.fit().return_value
     except ControllerError as error:
         if isinstance(error.controller_failure, PresDistError):
@@ -149,7 +149,7 @@ def _work(settings: dict[str, Any]) -> Results:
     outbox = Outbox(job.mailbox)
     relay = RelayProgress(outbox)
     logging.getLogger("pres_dist").addHandler(RelayHandler(relay))
-    await_the_end(job.storage)
+    watch_for_shutdown(job.storage)
     try:
         _tell_of_nodes(relay)
         return start_or_resume(job.config, folder, relay)

@@ -155,7 +155,7 @@ class ServerStore:
         """Send a leave message to all shards. A shard exits once all workers have left."""
         for link in self._links:
             try:
-                link.tell(Header(Kind.LEAVE, self._incarnation, self._num_writes))
+                link.send(Header(Kind.LEAVE, self._incarnation, self._num_writes))
                 link.settle()
             except StoreError:  # already gone
                 continue
@@ -184,7 +184,7 @@ class ServerStore:
             if num_rows := len(places):
                 request = replace(header, num_rows=num_rows)
                 rows = pack_columns([row_U.index_select(0, places)])
-                asked.append((places, link.ask(request, rows, frame_bytes(like, num_rows))))
+                asked.append((places, link.request(request, rows, frame_bytes(like, num_rows))))
         answers, errors = [], []
         for places, wait in asked:
             # Even if one shard fails, so that no answer is still under way at the next read.
@@ -227,7 +227,7 @@ class ServerStore:
         for link, places in zip(self._links, self._places(nodes), strict=True):
             payload = pack_columns(columns, places)
             _count(volume, len(places), len(payload))
-            link.tell(replace(header, num_rows=len(places)), payload)
+            link.send(replace(header, num_rows=len(places)), payload)
         self._num_writes += 1
 
     def _places(self, nodes_U: Tensor) -> list[Tensor]:

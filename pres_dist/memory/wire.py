@@ -74,7 +74,7 @@ class Link:
         # Sends are asynchronous: a message must not be freed before its send has ended.
         self._sent: list[tuple[Work, Tensor]] = []
 
-    def tell(self, header: Header, payload: Tensor | None = None) -> None:
+    def send(self, header: Header, payload: Tensor | None = None) -> None:
         """Send a message without waiting for it to arrive."""
         num_bytes = 0 if payload is None else payload.numel()
         header = replace(header, num_bytes=num_bytes)
@@ -86,7 +86,7 @@ class Link:
             for message in messages:
                 self._sent.append((self._group.send([message], self._peer, _TAG), message))
 
-    def ask(
+    def request(
         self, header: Header, payload: Tensor, num_bytes: int
     ) -> Callable[[], tuple[int, Tensor]]:
         """Send a message that requests an answer of `num_bytes` bytes.
@@ -106,7 +106,7 @@ class Link:
             with self._clear_errors():
                 # Post the receive first, so that the answer has a buffer when it arrives.
                 work = self._group.recv([frame], self._peer, _TAG)
-            self.tell(header, payload)
+            self.send(header, payload)
         except StoreError as error:
             failure = error
 

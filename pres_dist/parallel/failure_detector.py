@@ -61,7 +61,7 @@ class FailureDetector:
         key = self._next_piece()
         try:
             # RuntimeError: the store is gone, and with it the readers of heartbeats.
-            with beating(
+            with heartbeats(
                 lambda: self._store.add(key, 1), self.timeout_s / _BEATS, gone=RuntimeError
             ):
                 yield
@@ -137,7 +137,7 @@ def _answer(ask: Callable[[], Result], seconds: float) -> Result | None:
 
 
 @contextmanager
-def beating(
+def heartbeats(
     beat: Callable[[], object], every_s: float, gone: type[Exception] = ConnectionError
 ) -> Iterator[None]:
     """Call `beat` periodically, in a thread, until the block ends.
@@ -168,13 +168,13 @@ def lost(workers: list[int], timeout_s: float) -> WorkerLostError:
     names = ", ".join(map(str, workers))
     who = f"worker {names} has" if len(workers) == 1 else f"one or several of workers {names} have"
     return WorkerLostError(
-        f"{who} not answered for {timeout_s:g} s (parallel.timeout_s): stopped, hung or cut off; "
-        "the run can go on from its newest checkpoint"
+        f"{who} not answered for {timeout_s:g} s (parallel.timeout_s): stopped, hung or "
+        "disconnected; the run can resume from its newest checkpoint"
     )
 
 
 @contextmanager
-def naming_the_lost(detector: FailureDetector | None) -> Iterator[None]:
+def naming_lost_workers(detector: FailureDetector | None) -> Iterator[None]:
     """Turn the error of a failed collective into one that names the lost workers.
 
     Raises:
@@ -194,6 +194,6 @@ def naming_the_lost(detector: FailureDetector | None) -> Iterator[None]:
         if missing:
             raise lost(missing, detector.timeout_s) from error
         raise WorkerLostError(
-            "the connection to another worker broke: it has died or given up; "
-            "the run can go on from its newest checkpoint"
+            "the connection to another worker broke: it has failed or given up; "
+            "the run can resume from its newest checkpoint"
         ) from error

@@ -14,10 +14,10 @@ import torch.distributed as dist
 from pres_dist.errors import ConfigError, WorkerLostError
 from pres_dist.failpoint import set_identity
 from pres_dist.parallel.device import use_device
-from pres_dist.parallel.failure_detector import LONGEST_S, FailureDetector, naming_the_lost
+from pres_dist.parallel.failure_detector import LONGEST_S, FailureDetector, naming_lost_workers
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.notice import PROCESS
 from pres_dist.parallel.parent import end_with_agent
+from pres_dist.parallel.shutdown import PROCESS_SHUTDOWN
 from pres_dist.parallel.torchrun_store import init_process_group
 from pres_dist.parallel.world import World
 
@@ -52,7 +52,7 @@ def join_world(
     outer = dist.is_initialized()
     if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         set_identity(rank=0)
-        yield World(grid_of(0, 1), notice=PROCESS)
+        yield World(grid_of(0, 1), shutdown=PROCESS_SHUTDOWN)
         return
     if not outer:
         needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -68,7 +68,7 @@ def join_world(
     set_identity(rank=dist.get_rank())
     try:
         world = _world_of(grid_of(dist.get_rank(), dist.get_world_size()), timeout_s)
-        with naming_the_lost(world.detector):
+        with naming_lost_workers(world.detector):
             yield world
     except WorkerLostError:
         outer = True  # a group with a hung worker cannot be destroyed; the process can end
@@ -106,6 +106,6 @@ def _world_of(grid: Grid, timeout_s: float) -> World:
         groups[grid.replica],
         detector(grid, patient(), "all"),
         detector(grid.own_replica(), of_memories[grid.replica], f"memory-{grid.replica}"),
-        PROCESS,
+        PROCESS_SHUTDOWN,
         control,
     )

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from pres_dist.console import print_error
-from pres_dist.parallel.notice import leave_terminal, notices
 from pres_dist.parallel.parent import become_reaper, end_with
+from pres_dist.parallel.shutdown import leave_terminal, shutdown_signals
 from pres_dist.report.run_lock import is_locked
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def supervised(command: Callable[[], int]) -> int:
     if not become_reaper():
         return command()
     reader, writer = os.pipe()
-    numbers = {signal.SIGINT, signal.SIGCHLD, *notices()}
+    numbers = {signal.SIGINT, signal.SIGCHLD, *shutdown_signals()}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     sys.stdout.flush()
     parent, child = os.getpid(), os.fork()
@@ -108,7 +108,7 @@ class _Supervisor:
     """Supervisor of the child process.
 
     Attributes:
-        told: the newest report of the child of each kind.
+        reported: the newest report of the child of each kind.
         remove: folders to remove.
         polls_stopped: consecutive polls that found a part of the cluster stopped. These are polls
             and not seconds, because a supervisor that was stopped with the cluster did not wait.
@@ -118,7 +118,7 @@ class _Supervisor:
     child: int
     reader: int
     numbers: set[signal.Signals]
-    told: Message = field(default_factory=Message)
+    reported: Message = field(default_factory=Message)
     remove: set[str] = field(default_factory=set)
     polls_stopped: int = 0
     handed_on: set[int] = field(default_factory=set)
@@ -139,13 +139,13 @@ class _Supervisor:
             self._end_all()
         if why is None:
             assert self.status is not None
-            if self.told.get("done") or -self.status in self.handed_on:
+            if self.reported.get("done") or -self.status in self.handed_on:
                 # As a shell reports it.
                 return 128 - self.status if self.status < 0 else self.status
             why = f"Ray has ended its driver with exit code {self.status}"
             if self.status < 0:
                 why = f"Ray's driver was ended by {signal.Signals(-self.status).name}"
-        advice, run = _AGAIN, self.told.get("run")
+        advice, run = _AGAIN, self.reported.get("run")
         if run is not None:
             begun = any(Path(run).glob("checkpoints/LATEST"))
             advice = _RESUMED.format(run) if begun else _NOTHING_YET
@@ -186,13 +186,13 @@ class _Supervisor:
                     self.remove.add(message["remove"])
                 if "keep" in message:
                     self.remove.discard(message["keep"])
-                self.told.update(message)
+                self.reported.update(message)
 
     def _broken(self) -> str | None:
         """Return the reason why the cluster is broken; None if it is not."""
-        if self.status is not None or self.told.get("ending"):
+        if self.status is not None or self.reported.get("ending"):
             return None
-        states = {name: _state(pid) for name, pid in self.told.get("watch", {}).items()}
+        states = {name: _state(pid) for name, pid in self.reported.get("watch", {}).items()}
         for name, state in states.items():
             if state in ("", "Z", "X"):
                 return f"{name} of Ray was killed or has failed, and the cluster with it"
@@ -200,14 +200,14 @@ class _Supervisor:
         if self.polls_stopped * _POLL_S > _STOPPED_S:
             stopped = ", ".join(name for name, state in states.items() if state == "T")
             return f"{stopped} of Ray has been stopped for {_STOPPED_S:g} s"
-        needed = self.told.get("needed")
+        needed = self.reported.get("needed")
         if needed is not None and not os.path.isdir(needed):
             return f"{needed}: the folder that Ray needs while it runs was removed"
         return None
 
     def _let_workers_save(self) -> None:
         """Ask running workers to end, and wait until they have released the run's lock."""
-        end, run = self.told.get("end"), self.told.get("run")
+        end, run = self.reported.get("end"), self.reported.get("run")
         if end is None or run is None:
             return
         with suppress(OSError):

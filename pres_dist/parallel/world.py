@@ -15,7 +15,7 @@ from torch import Tensor
 from pres_dist.errors import PresDistError
 from pres_dist.parallel.failure_detector import FailureDetector
 from pres_dist.parallel.grid import Grid
-from pres_dist.parallel.notice import Notice
+from pres_dist.parallel.shutdown import ShutdownRequest
 
 Result = TypeVar("Result")
 
@@ -41,7 +41,7 @@ class World:
             run in its own thread.
         detector: failure detector of all workers.
         memory_detector: failure detector of the workers that share a memory.
-        notice: shutdown request.
+        shutdown: shutdown request.
         control: gloo group of all workers, even if `group` uses NCCL.
     """
 
@@ -50,7 +50,7 @@ class World:
     memory_group: dist.ProcessGroup | None = None
     detector: FailureDetector | None = None
     memory_detector: FailureDetector | None = None
-    notice: Notice = field(default_factory=Notice)
+    shutdown: ShutdownRequest = field(default_factory=ShutdownRequest)
     control: dist.ProcessGroup | None = None
 
     @property
@@ -90,19 +90,19 @@ class World:
 
     def agree(self) -> bool:
         """All-reduce the shutdown flag; return True if any worker was asked to end."""
-        asked = self.notice.asked
+        asked = self.shutdown.asked
         if self.size > 1:
             found = torch.tensor([float(asked)])
             dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control or self.group)
             asked = bool(found)
-        self.notice.agreed = asked
+        self.shutdown.agreed = asked
         return asked
 
     def shall_end(self, step: int) -> bool:
         """Return True if all workers end after this step, because one was asked to end."""
         if self.size == 1 or (self.backend != "gloo" and step % _STEPS_APART == 0):
             return self.agree()
-        return self.notice.agreed
+        return self.shutdown.agreed
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """Sum values over workers, in place."""

@@ -66,7 +66,7 @@ class Trainer:
             if patience and self.state.epoch - 1 - self.state.best_epoch >= patience:
                 break
             timer = EpochTimer(self.parts)
-            with self.parts.world.notice.heeded():
+            with self.parts.world.shutdown.checked_each_step():
                 resumed_at = self._train_epoch()
             timer.training_ended(self.step.take_gradient_bytes())
             self.totals.all_reduce(self.parts.world)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from pres_dist.cli.terminable import hang_up_as_sigterm, terminable
-from pres_dist.parallel.notice import Notice
+from pres_dist.parallel.shutdown import ShutdownRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -26,10 +26,10 @@ def test_a_signal_unwinds_the_stack(number: signal.Signals, prepare: Callable[[]
 
 
 def test_the_first_is_a_notice_for_who_takes_it() -> None:
-    notice = Notice()
-    with terminable(notice):
+    request = ShutdownRequest()
+    with terminable(request):
         signal.raise_signal(signal.SIGHUP)
-    assert notice.asked
+    assert request.asked
 
 
 def test_a_hang_up_that_is_ignored_stays_so() -> None:

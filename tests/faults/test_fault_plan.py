@@ -13,7 +13,7 @@ import pytest
 from pres_dist import failpoint as failpoints
 from pres_dist.errors import ConfigError
 from pres_dist.failpoint import VARIABLE, failpoint, set_identity
-from pres_dist.parallel.notice import Notice
+from pres_dist.parallel.shutdown import ShutdownRequest
 from tests.support.fault_injector import disarm
 from tests.support.fault_plan import FaultPlan
 
@@ -138,10 +138,10 @@ def test_system_calls_of_a_save(place: str, code: int, written: list[str], tmp_p
 def test_a_second_notice_ends_at_once_unless_it_comes_with_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now, notice = [100.0], Notice()
+    now, request = [100.0], ShutdownRequest()
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    assert [notice.take(), notice.asked] == [True, True]
+    assert [request.receive(), request.asked] == [True, True]
     now[0] += 0.5  # the same, passed on by the launcher
-    assert notice.take()
+    assert request.receive()
     now[0] += 3
-    assert not notice.take()
+    assert not request.receive()

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import WorkerLostError
-from pres_dist.parallel.failure_detector import FailureDetector, naming_the_lost
+from pres_dist.parallel.failure_detector import FailureDetector, naming_lost_workers
 from pres_dist.training.run import train
 from tests.support.fault_plan import FaultPlan
 from tests.support.gloo_world import GlooWorld, Worker
@@ -109,7 +109,7 @@ def miss_one(worker: Worker) -> str:
     if worker.rank == 2:
         return ""
     time.sleep(worker.rank)
-    with pytest.raises(WorkerLostError) as caught, naming_the_lost(detector):
+    with pytest.raises(WorkerLostError) as caught, naming_lost_workers(detector):
         raise RuntimeError("gloo: Timed out waiting 1000ms for recv operation to complete")
     return str(caught.value)
 

@@ -181,7 +181,7 @@ def faulty_link(pending: Pending) -> type[Link]:
             self._held: tuple[Header, Tensor | None] | None = None
             self._lock = threading.Lock()
 
-        def tell(self, header: Header, payload: Tensor | None = None) -> None:
+        def send(self, header: Header, payload: Tensor | None = None) -> None:
             fault = pending.take("send") if header.kind == Kind.PUSH else None
             verb = None if fault is None else fault.verb
             if fault is not None and verb == "delay":
@@ -197,11 +197,11 @@ def faulty_link(pending: Pending) -> type[Link]:
                     timer.daemon = True
                     timer.start()
                 else:
-                    super().tell(header, payload)
+                    super().send(header, payload)
                 if verb == "duplicate":
-                    super().tell(header, payload)
+                    super().send(header, payload)
                 if overtaken is not None:
-                    super().tell(*overtaken)
+                    super().send(*overtaken)
 
         def _give_up_waiting(self) -> None:
             with self._lock:
@@ -210,6 +210,6 @@ def faulty_link(pending: Pending) -> type[Link]:
         def _send_held(self) -> None:
             held, self._held = self._held, None
             if held is not None:
-                super().tell(*held)
+                super().send(*held)
 
     return FaultyLink

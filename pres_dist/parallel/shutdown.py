@@ -23,11 +23,11 @@ from dataclasses import dataclass
 
 TERMINATED = 143
 """Exit code of a command that SIGTERM ended, as in a shell."""
-_SAME_NOTICE_S = 2.0
+_SAME_REQUEST_S = 2.0
 
 
 @dataclass
-class Notice:
+class ShutdownRequest:
     """Shutdown request of a run.
 
     Attributes:
@@ -41,14 +41,14 @@ class Notice:
     training: bool = False
     _asked_at: float = 0.0
 
-    def take(self) -> bool:
+    def receive(self) -> bool:
         """Record a SIGTERM; return True for the request, False for one to end at once."""
         if not self.asked:
             self.asked, self._asked_at = True, time.monotonic()
-        return time.monotonic() - self._asked_at < _SAME_NOTICE_S
+        return time.monotonic() - self._asked_at < _SAME_REQUEST_S
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def checked_each_step(self) -> Iterator[None]:
         """Mark the block as one that checks for the request after every step."""
         self.training = True
         try:
@@ -56,17 +56,17 @@ class Notice:
         finally:
             self.training = False
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop the request."""
         self.asked = self.agreed = False
 
 
-PROCESS = Notice()
+PROCESS_SHUTDOWN = ShutdownRequest()
 """Shutdown request of this process, shared by all that runs in it."""
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def graceful_shutdown() -> Iterator[None]:
     """Handle SIGTERM as a shutdown request; do nothing outside the main thread.
 
     Python handles signals between two instructions of the main thread, which may be waiting
@@ -77,7 +77,7 @@ def listening() -> Iterator[None]:
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = {number: signal.signal(number, _end_unless_training) for number in notices()}
+    before = {number: signal.signal(number, _end_unless_training) for number in shutdown_signals()}
     for number in before:
         signal.siginterrupt(number, False)
     woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -91,10 +91,10 @@ def listening() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(writer)
-        PROCESS.forget()
+        PROCESS_SHUTDOWN.clear()
 
 
-def notices() -> list[signal.Signals]:
+def shutdown_signals() -> list[signal.Signals]:
     """Return the signals that request a shutdown of this process."""
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN:
@@ -125,7 +125,7 @@ def _is_terminal(descriptor: int) -> bool:
 
 def _end_unless_training(number: int, _frame: object) -> None:
     leave_terminal(number)
-    if not PROCESS.training:
+    if not PROCESS_SHUTDOWN.training:
         sys.exit(TERMINATED)
 
 
@@ -134,5 +134,5 @@ def _listen(reader: int, numbers: frozenset[int]) -> None:
         while number := signals.read(1):
             if number[0] in numbers:
                 leave_terminal(number[0])
-                if not PROCESS.take():
+                if not PROCESS_SHUTDOWN.receive():
                     os._exit(TERMINATED)

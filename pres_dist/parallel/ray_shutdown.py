@@ -13,25 +13,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pres_dist.parallel.notice import PROCESS
+from pres_dist.parallel.shutdown import PROCESS_SHUTDOWN
 
 END_S = 20.0
 """Seconds that workers have to end after SIGTERM; clouds and Kubernetes allow thirty."""
-END = "end"
+SHUTDOWN_FILE = "end"
 _POLL_S = 0.2
 
 
 @contextmanager
-def passing_on_the_end(storage: Path) -> Iterator[None]:
+def forward_shutdown(storage: Path) -> Iterator[None]:
     """Forward a shutdown request to workers; end this process if they do not end in time."""
-    (storage / END).unlink(missing_ok=True)
+    (storage / SHUTDOWN_FILE).unlink(missing_ok=True)
     over = threading.Event()
 
     def watch() -> None:
-        while not PROCESS.asked:
+        while not PROCESS_SHUTDOWN.asked:
             if over.wait(_POLL_S):
                 return
-        (storage / END).touch()
+        (storage / SHUTDOWN_FILE).touch()
         if not over.wait(END_S):
             _thread.interrupt_main(signal.SIGTERM)
 
@@ -44,12 +44,12 @@ def passing_on_the_end(storage: Path) -> Iterator[None]:
         thread.join()
 
 
-def await_the_end(storage: Path) -> None:
+def watch_for_shutdown(storage: Path) -> None:
     """Watch, in a worker, for the launcher's shutdown request."""
 
     def wait() -> None:
-        while not (storage / END).exists():
+        while not (storage / SHUTDOWN_FILE).exists():
             time.sleep(_POLL_S)
-        PROCESS.take()
+        PROCESS_SHUTDOWN.receive()
 
     threading.Thread(target=wait, name="end", daemon=True).start()
