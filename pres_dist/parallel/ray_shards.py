@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,12 +86,12 @@ def start_shards(
         actors.stop(at_once=True)
         raise
     store = ServerStore(group, placement, layout, rendezvous.incarnation, answer_s)
+    return store, partial(_close, store, actors)
 
-    def close() -> None:
-        store.leave()
-        actors.stop()
 
-    return store, close
+def _close(store: ServerStore, actors: _ShardActors) -> None:
+    store.leave()
+    actors.stop()
 
 
 @dataclass

@@ -82,7 +82,7 @@ class Worker:
         """Kill a shard and wait until its process is gone: until then it may still answer."""
         before = shard_processes()
         assert len(before) == 2
-        ray.kill(self.close.shards.actors[1])
+        ray.kill(self.close.args[1].actors[1])
         end = time.monotonic() + 30
         while shard_processes() == before:
             assert time.monotonic() < end, "the shard is still there"
