@@ -40,42 +40,32 @@ _FIRST_CAPACITY = 64
 
 @dataclass(frozen=True)
 class Route:
-    """All-to-all routing between this worker and the row owners.
+    """All-to-all routing of rows between this worker and their owners.
 
     Attributes:
         order_U: indices of this worker's rows, sorted by owner.
         sent_W: number of this worker's rows that each owner stores.
         received_W: number of each worker's rows that this one stores.
+        rows_X: the rows of this shard, in rank order.
     """
 
     order_U: Tensor
     sent_W: list[int]
     received_W: list[int]
+    rows_X: Tensor
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """Rows that workers have announced for delivery.
-
-    Attributes:
-        nodes_P: ids that this worker will deliver, sorted by owner.
-        route: their routing.
-        rows_X: rows of this shard that will be delivered, in rank order.
-    """
+class Delivery(Route):
+    """Rows that workers have announced for delivery; `nodes_P` are this worker's, by owner."""
 
     nodes_P: Tensor
-    route: Route
-    rows_X: Tensor
 
     def check(self, nodes_P: Tensor) -> None:
-        """Check that the ids are the announced ones; on a GPU, check only their number.
-
-        Raises:
-            ValueError: the ids differ.
-        """
+        """Raise ValueError unless the ids are the announced ones (on a GPU, only as many)."""
         same = nodes_P.numel() == self.nodes_P.numel()
         if same and not nodes_P.is_cuda:  # comparing would synchronize with the GPU
-            same = torch.equal(nodes_P.index_select(0, self.route.order_U), self.nodes_P)
+            same = torch.equal(nodes_P.index_select(0, self.order_U), self.nodes_P)
         if not same:
             raise ValueError(
                 f"rows must be delivered for the {self.nodes_P.numel()} nodes that the pull "
@@ -84,18 +74,9 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Request:
-    """Rows that workers have requested.
+class Request(Route):
+    """Rows that workers have requested, and those announced for a later delivery, if any."""
 
-    Attributes:
-        route: routing of the request; the reply uses it in reverse.
-        rows_X: requested rows of this shard, in rank order.
-        written: rows announced for a later write, or None.
-        observed: rows announced for a later observation, or None.
-    """
-
-    route: Route
-    rows_X: Tensor
     written: Delivery | None
     observed: Delivery | None
 
@@ -153,35 +134,30 @@ class RowExchange:
             nodes_U, key_U, order_U, sent_WK, announced, volume
         )
 
+        def routed(kinds: slice) -> tuple[list[int], list[int], Tensor]:
+            rows_X = _cut(blocks_WC.unbind(), received, kinds)
+            return _counts(sent, kinds), _counts(received, kinds), rows_X
+
         def delivery(mask_U: Tensor | None, kinds: slice) -> Delivery | None:
             if mask_U is None:
                 return None
             places_P = _cut(order_U.split([sum(counts) for counts in sent]), sent, kinds)
             order_P = (mask_U.cumsum(0) - 1).index_select(0, places_P)
-            way = Route(order_P, _counts(sent, kinds), _counts(received, kinds))
-            nodes_P = nodes_U.index_select(0, places_P)
-            return Delivery(nodes_P, way, _cut(blocks_WC.unbind(), received, kinds))
+            return Delivery(order_P, *routed(kinds), nodes_U.index_select(0, places_P))
 
-        route = Route(order_U, _counts(sent, _ALL), _counts(received, _ALL))
-        rows_X = _cut(blocks_WC.unbind(), received, _ALL)
-        return Request(route, rows_X, delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED))
+        written, observed = delivery(writes_U, _WRITTEN), delivery(observes_U, _OBSERVED)
+        return Request(order_U, *routed(_ALL), written, observed)
 
     def reply(self, request: Request, columns: Sequence[Tensor], volume: Volume) -> list[Tensor]:
-        """Send the requested rows back.
-
-        Args:
-            request: requests of all workers.
-            columns: the X rows of this shard; types and row shapes are the same on all
-                workers.
-            volume: counter for the rows that this worker receives.
+        """Send the X requested rows back; their types and row shapes are the same everywhere.
 
         Returns:
             columns of the U rows that this worker requested, in request order.
         """
-        route, layout = request.route, RowLayout(columns)
-        volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
-        rows_UY = self._move(layout, columns, None, route.received_W, route.sent_W)
-        return layout.unpack(rows_UY, torch.argsort(route.order_U))
+        layout = RowLayout(columns)
+        volume.add_rows(request.sent_W, self.rank, layout.num_bytes)
+        rows_UY = self._move(layout, columns, None, request.received_W, request.sent_W)
+        return layout.unpack(rows_UY, torch.argsort(request.order_U))
 
     def announce(self, nodes_P: Tensor, volume: Volume) -> Delivery:
         """Announce the rows of the next delivery to their owners."""
@@ -193,20 +169,16 @@ class RowExchange:
     def deliver(
         self, delivery: Delivery, columns: Sequence[Tensor], volume: Volume
     ) -> list[Tensor]:
-        """Send announced rows to their owners, in one exchange.
-
-        Args:
-            delivery: the announced delivery.
-            columns: the rows [P, ...]; types and row shapes are the same on all workers.
-            volume: counter for the rows.
+        """Send the P announced rows to their owners, in one exchange.
 
         Returns:
             columns [X, ...] of `delivery.rows_X`, valid until the next exchange.
         """
-        route, layout = delivery.route, RowLayout(columns)
-        volume.add_rows(route.sent_W, self.rank, layout.num_bytes)
-        rows_XY = self._move(layout, columns, route.order_U, route.sent_W, route.received_W)
-        return layout.columns(rows_XY)
+        layout, sent_W = RowLayout(columns), delivery.sent_W
+        volume.add_rows(sent_W, self.rank, layout.num_bytes)
+        return layout.columns(
+            self._move(layout, columns, delivery.order_U, sent_W, delivery.received_W)
+        )
 
     def _move(
         self,
