@@ -73,6 +73,7 @@ class LocalStore:
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
         if learn:
             self._observe(nodes_U, POSITIVE, state.memory_UD, state.last_update_U)
+        # The mail of pushes up to `seen` was read, and applied, by the pull of these rows.
         self._recent = [] if seen is None else [one for one in self._recent if one.version > seen]
         self.version += 1
         if self.rolling:

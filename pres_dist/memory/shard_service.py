@@ -10,6 +10,7 @@ from torch import Tensor
 from pres_dist.errors import StoreError
 from pres_dist.failpoint import failpoint, set_identity
 from pres_dist.memory.packing import unpack_columns
+from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_group import Group, Rendezvous, join_group
 from pres_dist.memory.shard_layout import Kind, MessageColumns, ShardLayout
 from pres_dist.memory.shard_server import Part, ShardServer
@@ -85,10 +86,9 @@ def _read(server: ShardServer, header: Header, payload: Tensor) -> list[Tensor]:
 def host_shard(
     rendezvous: Rendezvous,
     layout: ShardLayout,
-    num_rows: int,
+    placement: Placement,
     shard: int,
     world: int,
-    num_shards: int,
     timeout_s: float,
     answer_s: float | None = None,
 ) -> None:
@@ -97,15 +97,15 @@ def host_shard(
     Args:
         rendezvous: rendezvous of workers and shards.
         layout: sizes of the rows.
-        num_rows: number of rows of this shard.
-        shard: its number among `num_shards`.
+        placement: mapping of nodes to shards.
+        shard: number of this shard.
         world: number of workers, W.
-        num_shards: number of shards, S.
         timeout_s: seconds to wait for the others to join.
         answer_s: seconds to wait for writes that a read needs; None uses `timeout_s`.
     """
     set_identity(shard=shard)
-    group = join_group(rendezvous, world + shard, world + num_shards, timeout_s)
+    group = join_group(rendezvous, world + shard, world + placement.world, timeout_s)
     patience_s = timeout_s if answer_s is None else answer_s
-    server = ShardServer(layout.make(num_rows), world, rendezvous.incarnation, patience_s)
+    rows = layout.make(len(placement.nodes_of(shard)))
+    server = ShardServer(rows, world, rendezvous.incarnation, patience_s)
     serve_shard(server, layout, group)

@@ -141,7 +141,7 @@ class _ShardActors:
         one_node = sum(bool(node["Alive"]) for node in ray.nodes()) == 1
         host = LOOPBACK if one_node else str(ray.util.get_node_ip_address())
         self.meeting_point, rendezvous = open_rendezvous(host, timeout_s)
-        for shard, (num_rows, bundle) in enumerate(zip(rows, bundles, strict=True)):
+        for shard, bundle in enumerate(bundles):
             options = {
                 "num_cpus": num_cpus,
                 "memory": bundle["memory"],
@@ -153,7 +153,7 @@ class _ShardActors:
             }
             actor = ray.remote(ShardActor).options(**options).remote()
             self.actors.append(actor)
-            of_shard = (layout, num_rows, shard, num_workers, num_shards, timeout_s, answer_s)
+            of_shard = (layout, placement, shard, num_workers, timeout_s, answer_s)
             self.ends.append(actor.host.remote(rendezvous, *of_shard))
         early, _ = ray.wait(self.ends, timeout=0)
         if early:  # raises the error of an actor that has already failed
