@@ -12,11 +12,12 @@ import torch
 
 from pres_dist.model import rows
 from pres_dist.parallel.world import World
-from pres_dist.report.metrics_log import NoLog
-from pres_dist.report.progress import SilentProgress
+from pres_dist.report.metrics_log import MetricsSink
+from pres_dist.report.progress import Progress
 from pres_dist.step.stages import StageClock
 from pres_dist.step.waits import waits
 from pres_dist.training.checkpoint import NoCheckpoints
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import assembled
 from pres_dist.training.trainer import Trainer
 from tests.support.small_run import habitual_stream, small_config
@@ -70,11 +71,11 @@ def test_waits_of_a_training_step(
     # As on a GPU, which has no kernels that read rows in place.
     dense = mock.patch.object(rows, "_in_place", return_value=False)
     with dense, assembled(config, torch.device("cpu"), World()) as parts:
-        trainer = Trainer(parts, NoCheckpoints(), NoLog(), SilentProgress())
+        trainer = Trainer(parts, NoCheckpoints(), MetricsSink(), Progress())
 
         def step(number: int) -> None:
-            for plan, pulled in trainer.prefetch.steps([lambda: trainer.step.plan(number, 1)]):
-                trainer._train_step(plan, pulled, number, mock.Mock())
+            for inputs in trainer.step.prefetch.steps([StepIndex(1, number)]):
+                trainer._train_step(inputs, mock.Mock())
 
         with mock.patch.object(Trainer, "_report"):  # which reads the loss, now and then
             step(0)
