@@ -42,7 +42,7 @@ def work_of_a_step(folder: Path, **settings: object) -> tuple[int, dict[str, Wor
     config = _for_one_worker(small_config(folder / "habits")(preset="none", **settings))
     with assembled(config, torch.device("cpu"), World()) as parts:
         parts.model.train()
-        (step,) = _steps(parts, 1, time.perf_counter, counts=True)
+        (step,) = _steps(parts, 1, counts=True)
     assert step.events == B
     return step.nodes, step.work
 
