@@ -74,14 +74,13 @@ def describe_stream(argv: list[str]) -> int:
     options = parse("data describe", DescribeOptions, argv)
 
     from pres_dist.events.builtin import load_stream
-    from pres_dist.events.describe import describe
+    from pres_dist.events.describe import describe, print_summary
 
     summary = describe(load_stream(options.stream))
     if options.as_json:
         print(json.dumps(summary.to_dict(), indent=1))
     else:
         from pres_dist.console import result_console
-        from pres_dist.events.summary_table import print_summary
 
         print_summary(summary, result_console())
     return 0

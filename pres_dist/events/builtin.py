@@ -10,7 +10,7 @@ from pathlib import Path
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import DataError
 from pres_dist.events.capacity import check_capacity
-from pres_dist.events.publish import StreamExistsError, stored_at
+from pres_dist.events.storage import StreamExistsError, stored_at
 from pres_dist.events.stream import EventStream
 from pres_dist.files import cache_directory, user_path
 
@@ -33,7 +33,25 @@ def load_stream(name_or_path: str | Path, max_events: int | None = None) -> Even
     ``$PRES_DIST_CACHE``, by default ``~/.cache/pres_dist``. ``max_events`` limits the
     stream to its first events. Raises ``DataError``.
     """
-    stream = _open(name_or_path)
+    name, place = str(name_or_path), user_path(name_or_path)
+    if name in BUILT_IN:
+        place = cache_directory() / f"{name}-v{CACHE_VERSION}"
+        if not place.is_dir():
+            # Another process may build it at the same time and finish first.
+            with contextlib.suppress(StreamExistsError):
+                BUILT_IN[name](place)
+    elif not stored_at(place).is_dir():
+        if Path(name).is_file():
+            raise DataError(
+                f"{name}: is a file; import it first: pres-dist data import {name} --out DIRECTORY"
+            )
+        close = difflib.get_close_matches(name, BUILT_IN, n=1)
+        raise DataError(
+            "stream must be the directory of an imported stream or a built-in name "
+            f"({', '.join(sorted(BUILT_IN))}), got {name!r}, and there is no folder "
+            f"{Path(name).absolute()}{f'; did you mean {close[0]}?' if close else ''}"
+        )
+    stream = EventStream.verify(place)
     check_capacity(stream.num_nodes, f"stream {stream.name}")
     return stream if max_events is None else stream.head(max_events)
 
@@ -47,34 +65,3 @@ def check_stream_there(run_dir: Path, config: RunConfig) -> None:
             f"{Path(place).absolute()}, where no folder is; --data.stream DIR (in Python "
             "stream=DIR) tells where it is now"
         )
-
-
-def _open(name_or_path: str | Path) -> EventStream:
-    name = str(name_or_path)
-    if name in BUILT_IN:
-        return _built_in(name)
-    place = user_path(name_or_path)
-    if stored_at(place).is_dir():
-        return EventStream.verify(place)
-    raise DataError(_unknown(name))
-
-
-def _built_in(name: str) -> EventStream:
-    directory = cache_directory() / f"{name}-v{CACHE_VERSION}"
-    if not directory.is_dir():
-        # Another process may build it at the same time and finish first.
-        with contextlib.suppress(StreamExistsError):
-            BUILT_IN[name](directory)
-    return EventStream.verify(directory)
-
-
-def _unknown(name: str) -> str:
-    if Path(name).is_file():
-        return f"{name}: is a file; import it first: pres-dist data import {name} --out DIRECTORY"
-    close = difflib.get_close_matches(name, BUILT_IN, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return (
-        "stream must be the directory of an imported stream or a built-in name "
-        f"({', '.join(sorted(BUILT_IN))}), got {name!r}, and there is no folder "
-        f"{Path(name).absolute()}{hint}"
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import psutil
@@ -34,14 +33,13 @@ def check_capacity(num_nodes: int, where: str, node_bytes: int = NODE_BYTES) -> 
         where: file or stream that the nodes belong to.
         node_bytes: bytes per row.
     """
-    limit = memory_bytes()
-    if num_nodes * node_bytes <= limit:
-        return
-    raise DataError(
-        f"{where}: rows for {num_nodes:,} node numbers take at least "
-        f"{_gib(num_nodes * node_bytes)} of memory, and there are {_gib(limit)}; an import with "
-        f"{setting('ids', 'map')} numbers nodes without gaps"
-    )
+    needed, limit = num_nodes * node_bytes, memory_bytes()
+    if needed > limit:
+        raise DataError(
+            f"{where}: rows for {num_nodes:,} node numbers take at least {needed / 2**30:,.1f} GiB "
+            f"of memory, and there are {limit / 2**30:,.1f} GiB; an import with "
+            f"{setting('ids', 'map')} numbers nodes without gaps"
+        )
 
 
 def memory_bytes() -> int:
@@ -51,9 +49,5 @@ def memory_bytes() -> int:
         try:
             limits.append(float(Path(file).read_text()))
         except (OSError, ValueError):  # no such file, or "max"
-            limits.append(math.inf)
+            continue
     return int(min(limits))
-
-
-def _gib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:,.1f} GiB"

@@ -81,6 +81,15 @@ def as_float32(values: object, what: str, num_rows: int) -> np.ndarray:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
+def check_values(chunk: EventChunk, first_row: int, locate: Locate, feature: str) -> None:
+    """Raise DataError for an invalid id or time, or a `feature` that is not finite."""
+    check_ids(chunk.src, "src", first_row, locate)
+    check_ids(chunk.dst, "dst", first_row, locate)
+    check_times(chunk.t, first_row, locate)
+    if chunk.edge_features is not None:
+        check_finite(chunk.edge_features, feature, first_row, locate)
+
+
 def check_ids(ids: np.ndarray, what: str, first_row: int, locate: Locate) -> None:
     """Raise DataError unless all ids lie in 0..MAX_ID."""
     if len(ids) and (ids.min() < 0 or ids.max() > MAX_ID):

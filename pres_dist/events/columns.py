@@ -27,6 +27,7 @@ class ColumnFile:
         self._width = width
         self._num_rows = 0
         self._stream = file.open("wb")
+        # The number of rows is known only at the end; the header has a fixed size.
         self._stream.write(bytes(HEADER_BYTES))
 
     def append(self, rows: np.ndarray) -> None:
@@ -45,6 +46,7 @@ class ColumnFile:
         self._stream.seek(0, os.SEEK_END)
 
     def close(self) -> None:
+        """Close the file; the header is complete only after `flush`."""
         self._stream.close()
 
 
@@ -60,6 +62,7 @@ class ColumnReader:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes per row."""
         return self.dtype.itemsize * max(1, self.width)
 
     def read(self, rows: slice) -> np.ndarray:
@@ -69,20 +72,21 @@ class ColumnReader:
         values = np.fromfile(self.file, self.dtype, count, offset=offset)
         return values.reshape(-1, self.width) if self.width else values
 
-    def read_all(self, slices: list[slice]) -> np.ndarray:
-        """Return a copy of the rows of all slices, one after another."""
-        return np.concatenate([self.read(rows) for rows in slices])
-
     def overwrite(self, start: int, values: np.ndarray) -> None:
         """Replace the rows from ``start`` on."""
         with self.file.open("r+b") as opened:
             opened.seek(HEADER_BYTES + start * self.row_bytes)
             opened.write(np.ascontiguousarray(values).data.cast("B"))
 
-    def one_value(self, slices: list[slice]) -> bool:
-        """Return True if all rows of the slices are equal; each slice must be sorted."""
-        ends = [row for rows in slices for row in (rows.start, rows.stop - 1)]
-        return len({int(self.read(slice(row, row + 1))[0]) for row in ends}) == 1
+
+def write_column(file: Path, rows: np.ndarray, dtype: np.dtype) -> None:
+    """Store [n] or [n, width] rows as a .npy file of `dtype`."""
+    column = ColumnFile(file, dtype, rows.shape[1] if rows.ndim == 2 else 0)
+    try:
+        column.append(rows)
+        column.flush()
+    finally:
+        column.close()
 
 
 def splitters_of(samples: np.ndarray, every: int) -> np.ndarray:
@@ -139,13 +143,15 @@ def _merge(
     output = ColumnFile(output_file, reader.dtype, reader.width)
     try:
         for slices in parts:
-            # If all events have the same time, they are already in order.
-            if times.one_value(slices):
+            ends = [row for rows in slices for row in (rows.start, rows.stop - 1)]
+            # Slices are sorted. If all events have the same time, they are already in order.
+            if len({int(times.read(slice(row, row + 1))[0]) for row in ends}) == 1:
                 for rows in slices:
                     output.append(reader.read(rows))
                 continue
-            order = np.argsort(times.read_all(slices), kind="stable")
-            output.append(reader.read_all(slices)[order])
+            t = np.concatenate([times.read(rows) for rows in slices])
+            values = np.concatenate([reader.read(rows) for rows in slices])
+            output.append(values[np.argsort(t, kind="stable")])
         output.flush()
     finally:
         output.close()

@@ -54,10 +54,15 @@ class Conversions:
         Warns:
             PresDistWarning: the notes that ``pres-dist data import`` prints.
         """
-        from pres_dist.events.from_tables import stream_of
+        from pres_dist.events.frames import stream_of
 
+        if isinstance(frame, (str, Path)):
+            raise ArgumentError(
+                f"frame must be a DataFrame or an Arrow table, got {frame!r}: from_parquet reads "
+                "files"
+            )
         return stream_of(
-            _table(frame),
+            frame,
             columns={"src": src, "dst": dst, "t": t, "label": label},
             features=features,
             bipartite=bipartite,
@@ -81,7 +86,7 @@ class Conversions:
         **options: Any,
     ) -> EventStream:
         """Build a stream from a Parquet file; arguments and errors are as in ``from_pandas``."""
-        from pres_dist.events.from_tables import stream_of
+        from pres_dist.events.frames import stream_of
 
         return stream_of(
             arguments.path("path", path),
@@ -118,7 +123,7 @@ class Conversions:
         Raises:
             DataError: the events are not valid, or do not fit the nodes of `like`.
         """
-        from pres_dist.events.interop.pyg import from_pyg
+        from pres_dist.events.graph_libraries import from_pyg
 
         return from_pyg(data, like=like, name=name, bipartite=bipartite, sort=sort, out=out)
 
@@ -131,7 +136,7 @@ class Conversions:
         Raises:
             ConfigError: torch_geometric is not installed.
         """
-        from pres_dist.events.interop.pyg import to_pyg
+        from pres_dist.events.graph_libraries import to_pyg
 
         return to_pyg(self)  # type: ignore[arg-type]
 
@@ -158,7 +163,7 @@ class Conversions:
         Raises:
             DataError: the events are not valid, or do not fit the nodes of `like`.
         """
-        from pres_dist.events.interop.dgl import from_dgl
+        from pres_dist.events.graph_libraries import from_dgl
 
         return from_dgl(graph, like=like, name=name, bipartite=bipartite, sort=sort, out=out)
 
@@ -170,15 +175,6 @@ class Conversions:
         Raises:
             ConfigError: DGL is not installed.
         """
-        from pres_dist.events.interop.dgl import to_dgl
+        from pres_dist.events.graph_libraries import to_dgl
 
         return to_dgl(self)  # type: ignore[arg-type]
-
-
-def _table(frame: object) -> object:
-    """Return the frame; raise ArgumentError for a path, which `from_tables` would read."""
-    if isinstance(frame, (str, Path)):
-        raise ArgumentError(
-            f"frame must be a DataFrame or an Arrow table, got {frame!r}: from_parquet reads files"
-        )
-    return frame

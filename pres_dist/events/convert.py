@@ -53,13 +53,24 @@ def to_integers(
         raise DataError(f"{locate(0)}: {what} must be {allowed}, got a column of {kind}")
 
     def convert(part: pa.Array) -> pa.Array:
-        return _whole(part) if factor is None else _scaled(part, factor)
+        if factor is None:
+            return _whole(part)
+        places = max(0, -int(factor.as_tuple().exponent))
+        scale = pa.scalar(factor, pa.decimal256(FACTOR_DIGITS, places))
+        return pc.multiply(_exact(part), scale).cast(pa.int64())
 
     try:
         return as_numpy(convert(column))
     except pa.ArrowInvalid:
         row = first_bad(column, convert)
-        reason = _why_not_integer(_texts(column)[row].as_py(), allowed, factor, hint)
+        number = as_decimal(_texts(column)[row].as_py())
+        if number is None or not number.is_finite():
+            reason = f"must be {allowed}"
+        elif abs(number) < 10**30 and (exact := number * (factor or 1)) != math.floor(exact):
+            scaled = f" after multiplying by {factor:f}" if factor else ""
+            reason = f"must be a whole number{scaled}{hint}"
+        else:
+            reason = f"must be {allowed} in the range of int64"
         raise DataError(f"{locate(row)}: {what} {reason}, got {shown_value(column, row)}") from None
 
 
@@ -178,6 +189,7 @@ def first_rounded(column: pa.Array) -> tuple[int, int] | None:
 
 
 def as_numpy(column: pa.Array) -> np.ndarray:
+    """Return a column without missing values as an array."""
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
     return values
 
@@ -196,12 +208,6 @@ def _whole(column: pa.Array) -> pa.Array:
     return _exact(column).cast(pa.int64())
 
 
-def _scaled(column: pa.Array, factor: Decimal) -> pa.Array:
-    places = max(0, -int(factor.as_tuple().exponent))
-    scale = pa.scalar(factor, pa.decimal256(FACTOR_DIGITS, places))
-    return pc.multiply(_exact(column), scale).cast(pa.int64())
-
-
 def _exact(column: pa.Array) -> pa.Array:
     """Return decimals without rounding; raise ``ArrowInvalid`` for values that are no numbers."""
     if pt.is_integer(column.type) or pt.is_decimal(column.type):
@@ -215,6 +221,7 @@ def _texts(numbers: pa.Array) -> pa.Array:
 
 
 def as_decimal(text: str) -> Decimal | None:
+    """Parse a number exactly; return None for other texts, and for digits of other scripts."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -235,17 +242,7 @@ def first_bad(column: pa.Array, convert: Callable[[pa.Array], pa.Array]) -> int:
     return start
 
 
-def _why_not_integer(text: str, allowed: str, factor: Decimal | None, hint: str) -> str:
-    """Return the reason why a value is refused: it is not a number, not whole or too large."""
-    number = as_decimal(text)
-    if number is None or not number.is_finite():
-        return f"must be {allowed}"
-    if abs(number) < 10**30 and (exact := number * (factor or 1)) != math.floor(exact):
-        scaled = f" after multiplying by {factor:f}" if factor else ""
-        return f"must be a whole number{scaled}{hint}"
-    return f"must be {allowed} in the range of int64"
-
-
 def shown_value(column: pa.Array, row: int) -> str:
+    """Return a value for an error, cut to 60 characters."""
     value = column[row].as_py()
     return repr(value if len(str(value)) <= 60 else f"{str(value)[:57]}...")

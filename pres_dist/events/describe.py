@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pres_dist.errors import DataError
 from pres_dist.events.discontinuity import BATCH_SIZES, Discontinuity, discontinuity_profile
 from pres_dist.events.split import chronological_split, unseen_nodes
 from pres_dist.events.stream import EventStream
+from pres_dist.wording import printable
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -56,8 +61,21 @@ class StreamSummary:
 
 def describe(stream: EventStream, batch_sizes: Sequence[int] = BATCH_SIZES) -> StreamSummary:
     """Compute the statistics of a stream; takes about 50 bytes of memory per event."""
-    tied, largest_tie = _ties(stream.t)
+    borders = np.flatnonzero(stream.t[1:] != stream.t[:-1]) + 1
+    ties = np.diff(borders, prepend=0, append=stream.num_events)
     degrees = np.sort(_degrees(stream))
+    busiest = max(1, len(degrees) // 100)
+    label_counts: dict[int, int] | None = None
+    if stream.labels is not None:
+        values, counts = np.unique(stream.labels, return_counts=True)
+        most = np.sort(np.argsort(-counts, kind="stable")[:10])
+        label_counts = {int(values[index]): int(counts[index]) for index in most}
+    unseen_share: float | None = None
+    with suppress(DataError):  # the stream may be too short to split
+        split = chronological_split(stream)
+        unseen, test = unseen_nodes(stream, split), slice(split.validation_end, None)
+        unseen_share = float((unseen[stream.src[test]] | unseen[stream.dst[test]]).mean())
+    sizes = [size for size in batch_sizes if size < stream.num_events] or [min(batch_sizes)]
     return StreamSummary(
         name=stream.name,
         num_events=stream.num_events,
@@ -66,34 +84,20 @@ def describe(stream: EventStream, batch_sizes: Sequence[int] = BATCH_SIZES) -> S
         active_nodes=len(degrees),
         edge_dim=stream.edge_dim,
         node_dim=stream.node_dim,
-        label_counts=_label_counts(stream.labels),
+        label_counts=label_counts,
         first_t=int(stream.t[0]),
         last_t=int(stream.t[-1]),
         time_unit=stream.metadata.get("time_unit"),
-        tied_share=tied / stream.num_events,
-        largest_tie=largest_tie,
+        tied_share=int(ties[ties > 1].sum()) / stream.num_events,
+        largest_tie=int(ties.max()),
         repeat_share=_repeat_share(stream),
         self_loops=sum(int((chunk.src == chunk.dst).sum()) for chunk in stream.chunks()),
         degree_quantiles={f"{q:.0%}": float(np.quantile(degrees, q)) for q in QUANTILES},
         max_degree=int(degrees[-1]),
-        top_percent_share=_top_share(degrees),
-        unseen_test_share=_unseen_test_share(stream),
-        discontinuity=discontinuity_profile(
-            stream.src, stream.dst, stream.t, _useful(batch_sizes, stream)
-        ),
+        top_percent_share=float(degrees[-busiest:].sum() / degrees.sum()),
+        unseen_test_share=unseen_share,
+        discontinuity=discontinuity_profile(stream.src, stream.dst, stream.t, sizes),
     )
-
-
-def _useful(batch_sizes: Sequence[int], stream: EventStream) -> list[int]:
-    """Return the sizes below the number of events, or the smallest size if there are none."""
-    return [size for size in batch_sizes if size < stream.num_events] or [min(batch_sizes)]
-
-
-def _ties(t: np.ndarray) -> tuple[int, int]:
-    """Return the number of events that share their time, and the most events at one time."""
-    borders = np.flatnonzero(t[1:] != t[:-1]) + 1
-    sizes = np.diff(borders, prepend=0, append=len(t))
-    return int(sizes[sizes > 1].sum()), int(sizes.max())
 
 
 def _degrees(stream: EventStream) -> np.ndarray:
@@ -123,25 +127,45 @@ def _repeat_share(stream: EventStream) -> float:
     return float(met_before.mean())
 
 
-def _top_share(sorted_degrees: np.ndarray) -> float:
-    busiest = max(1, len(sorted_degrees) // 100)
-    return float(sorted_degrees[-busiest:].sum() / sorted_degrees.sum())
-
-
-def _label_counts(labels: np.ndarray | None) -> dict[int, int] | None:
-    if labels is None:
-        return None
-    values, counts = np.unique(labels, return_counts=True)
-    most = np.sort(np.argsort(-counts, kind="stable")[:10])
-    return {int(values[index]): int(counts[index]) for index in most}
-
-
-def _unseen_test_share(stream: EventStream) -> float | None:
-    """Return the share of test events with an unseen node; None if the stream is too short."""
-    try:
-        split = chronological_split(stream)
-    except DataError:
-        return None
-    unseen = unseen_nodes(stream, split)
-    rows = slice(split.validation_end, None)
-    return float((unseen[stream.src[rows]] | unseen[stream.dst[rows]]).mean())
+def print_summary(summary: StreamSummary, console: Console) -> None:
+    """Print the figures, then the temporal discontinuity profile."""
+    sources, labels, unseen = summary.num_sources, summary.label_counts, summary.unseen_test_share
+    nodes = f"{summary.num_nodes:,}"
+    if sources is not None:
+        nodes += f" ({sources:,} sources + {summary.num_nodes - sources:,} destinations)"
+    degrees = ", ".join(f"{name} {value:,.0f}" for name, value in summary.degree_quantiles.items())
+    counts = "none" if labels is None else ", ".join(f"{k}: {v:,}" for k, v in labels.items())
+    span = f"{summary.first_t:,} to {summary.last_t:,} {summary.time_unit or ''}".rstrip()
+    figures = Table(title=escape(printable(summary.name)), show_header=False, title_justify="left")
+    figures.add_column()
+    figures.add_column(justify="right")
+    for name, value in (
+        ("events", f"{summary.num_events:,}"),
+        ("nodes", nodes),
+        ("nodes with events", f"{summary.active_nodes:,}"),
+        ("edge, node features", f"{summary.edge_dim}, {summary.node_dim}"),
+        ("labels", counts),
+        ("time", span),
+        ("events sharing their time", f"{summary.tied_share:.1%}"),
+        ("most events at one time", f"{summary.largest_tie:,}"),
+        ("events of a pair seen before", f"{summary.repeat_share:.1%}"),
+        ("self-loops", f"{summary.self_loops:,}"),
+        ("events of a node", f"{degrees}, most {summary.max_degree:,}"),
+        ("share of the busiest 1% of nodes", f"{summary.top_percent_share:.1%}"),
+        ("test events with an unseen node", "-" if unseen is None else f"{unseen:.1%}"),
+    ):
+        figures.add_row(name, value)
+    console.print(figures)
+    profile = Table(title="temporal discontinuity", title_justify="left")
+    columns = ("temporal batch", "largest", "events with pending", "mean pending", "most pending")
+    for name in columns:
+        profile.add_column(name, justify="right")
+    for row in summary.discontinuity:
+        profile.add_row(
+            f"{row.batch_size:,}",
+            f"{row.largest_batch:,}",
+            f"{row.affected_share:.1%}",
+            f"{row.mean_pending:,.2f}",
+            f"{row.max_pending:,}",
+        )
+    console.print(profile)

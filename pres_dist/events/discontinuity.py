@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pres_dist.errors import DataError
-from pres_dist.events.batch_bounds import batch_bounds
+from pres_dist.events.split import batch_bounds
 
 BATCH_SIZES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 WINDOW_EVENTS = 2_000_000
@@ -52,7 +52,7 @@ def discontinuity_profile(
         raise DataError(f"batch sizes must be >= 1, got {list(batch_sizes)}")
     events = len(src)
     bounds = {size: np.array(batch_bounds(t, size)) for size in batch_sizes}
-    totals = {size: np.zeros(3, dtype=np.int64) for size in batch_sizes}
+    totals = dict.fromkeys(batch_sizes, (0, 0, 0))
     for rows, whole in _windows(events, bounds):
         window = _Window(src[rows], dst[rows])
         numbers = np.arange(rows.start, rows.stop)
@@ -61,19 +61,17 @@ def discontinuity_profile(
             inside = slice(own.start - rows.start, own.stop - rows.start)
             pending = window.pending(batch_W)[inside]
             affected, total, most = totals[size]
-            totals[size] = np.array(
-                [
-                    affected + np.count_nonzero(pending),
-                    total + pending.sum(),
-                    max(most, pending.max(initial=0)),
-                ]
+            totals[size] = (
+                affected + int(np.count_nonzero(pending)),
+                total + int(pending.sum()),
+                max(most, int(pending.max(initial=0))),
             )
     return [
         Discontinuity(
             size,
-            int(affected) / events,
-            int(total) / events,
-            int(most),
+            affected / events,
+            total / events,
+            most,
             len(bounds[size]) - 1,
             int(np.diff(bounds[size]).max()),
         )
@@ -125,13 +123,8 @@ class _Window:
         self._by_pair = _Groups(pairs[straight], straight)
 
     def pending(self, batch_W: np.ndarray) -> np.ndarray:
-        """Return [W] counts: earlier events with the source, plus with the destination, minus both.
-
-        Args:
-            batch_W: batch number of each event.
-        """
-        touching = self._by_node.earlier(batch_W)
-        return touching - self._by_pair.earlier(batch_W)
+        """Return [W] counts of earlier events with the source or the destination."""
+        return self._by_node.earlier(batch_W) - self._by_pair.earlier(batch_W)
 
 
 class _Groups:

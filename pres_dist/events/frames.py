@@ -1,22 +1,34 @@
-"""Tables in memory as sources of events: pandas DataFrames and Arrow tables."""
+"""Streams from tables in memory and Parquet files, with the checks of an import."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
+from pydantic import ValidationError
 
-from pres_dist.errors import ArgumentError, DataError
-from pres_dist.events.readers.table import list_width
+from pres_dist import arguments
+from pres_dist.config.suggest import suggest
+from pres_dist.errors import ArgumentError, DataError, PresDistWarning
+from pres_dist.events.import_config import ImportConfig
+from pres_dist.events.importer import import_stream
+from pres_dist.events.readers.source import joined_names
+from pres_dist.events.readers.table import Table, list_width
+from pres_dist.events.stream import EventStream
 from pres_dist.events.times import column_of
 
 FRAME = Path("DataFrame")
 """Path shown for a table without a file."""
 ROWS = 1 << 20
+OPTIONS = ("name", "ids", "sort", "time_scale", "time_unit", "force", "feature_file")
+"""Fields of `ImportConfig` that are accepted as options, in addition to `node_features`."""
 
 
 class ArrowTable:
@@ -68,10 +80,7 @@ class FrameTable(ArrowTable):
     def _column(self, place: int) -> Any:
         series = self._frame.iloc[:, place]
         name, kind = self.columns[place], series.dtype
-        if type(kind).__name__ == "SparseDtype":
-            values: Any = np.asarray(series)
-        else:
-            values = series
+        values = np.asarray(series) if type(kind).__name__ == "SparseDtype" else series
         if isinstance(kind, np.dtype) and kind.kind == "c":
             raise DataError(f"{FRAME}: column {name!r} must be numbers or texts, got {kind}")
         if isinstance(kind, np.dtype) and not kind.isnative:
@@ -151,3 +160,78 @@ def frame_table(frame: object, what: str = "events") -> ArrowTable:
             f"{what} must be a pandas DataFrame or an Arrow table, got {type(frame).__name__}"
         )
     return ArrowTable(frame)
+
+
+def stream_of(
+    source: Path | object,
+    *,
+    columns: dict[str, object],
+    features: Sequence[object] | None,
+    bipartite: bool,
+    out: str | Path | None,
+    options: dict[str, Any],
+) -> EventStream:
+    """Import a Parquet file or a table in memory; see `EventStream.from_pandas`.
+
+    Args:
+        source: path of a Parquet file, or a table in memory.
+        columns: names of the columns src, dst, t and label; label may be None.
+        options: other fields of `ImportConfig`.
+    """
+    _check_options(options)
+    named = {
+        "time" if name == "t" else name: arguments.column(name, value)
+        for name, value in columns.items()
+        if not (name == "label" and value is None)
+    }
+    if features is not None:
+        names = arguments.items("features", features, "names of columns")
+        named["features"] = joined_names(
+            [arguments.column(f"features[{place}]", one) for place, one in enumerate(names)]
+        )
+    config: dict[str, Any] = {"format": "parquet", **named, **options}
+    config["bipartite"] = arguments.flag("bipartite", bipartite)
+    place = None if out is None else arguments.path("out", out)
+    path, table = (
+        (source, None) if isinstance(source, Path) else (FRAME, frame_table(source, "frame"))
+    )
+    config.setdefault("name", path.stem if place is None else None)
+    if place is not None:
+        return _imported(place, path, table, config)
+    with tempfile.TemporaryDirectory(prefix="pres_dist-") as folder:
+        stream = _imported(Path(folder) / "stream", path, table, config)
+        # Copy memory maps, so that the files can be removed.
+        arrays = {k: np.array(v) for k, v in vars(stream).items() if isinstance(v, np.ndarray)}
+        ids = stream.node_ids
+        if ids is not None:
+            ids = pa.chunked_array([ids.take(pa.array(np.arange(len(ids)))).combine_chunks()])
+        changed: dict[str, Any] = {**arrays, "node_ids": ids, "path": None}
+        return replace(stream, **changed)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    known = [*OPTIONS, "node_features"]
+    for name, value in options.items():
+        if name == "time":
+            raise ArgumentError("time is not an argument: the column of times is named by t")
+        if name not in known:
+            hint = suggest(
+                name, ["src", "dst", "t", "label", "features", "bipartite", "out", *known]
+            )
+            raise ArgumentError(f"{name} is not an argument; {hint}")
+        if name in ("sort", "force"):
+            arguments.flag(name, value)
+
+
+def _imported(out: Path, path: Path, table: Table | None, options: dict[str, Any]) -> EventStream:
+    try:
+        config = ImportConfig(source=path, out=out, **options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArgumentError(f"{where}: {first['msg']}, got {first['input']!r}") from None
+    result = import_stream(config, table=table)
+    for note in result.notes:
+        # Level 5 is the caller of from_pandas: its check, stream_of and this function lie between.
+        warnings.warn(note, PresDistWarning, stacklevel=5)
+    return result.stream

@@ -98,15 +98,14 @@ def check_same_events(
 
 
 def _column_hash(stream: EventStream, column: str) -> str | None:
+    """Return the SHA-256 of the .npy file that stores or would store a column."""
     values = getattr(stream, column)
     if values is None:
         return None
-    stored, digest = stream.recorded.get(column, (None, ""))
-    return digest if stored is values else _array_hash(values)
-
-
-def _array_hash(values: np.ndarray) -> str:
-    """Return the SHA-256 of the .npy file that would store a column."""
+    stored, recorded = stream.recorded.get(column, (None, ""))
+    # A slice of a stored column, as in `head`, is another array: its hash is not recorded.
+    if stored is values:
+        return recorded
     digest = hashlib.sha256(npy_header(values.dtype, values.shape))
     for start in range(0, len(values), _ROWS):
         digest.update(np.ascontiguousarray(values[start : start + _ROWS]).data)

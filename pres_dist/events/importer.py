@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from pres_dist.events.node_columns import IdRules, NodeColumns, OtherIdsError
 from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
-from pres_dist.events.tgb_import import import_tgb
+from pres_dist.events.tgb import import_tgb
 from pres_dist.events.time_remarks import time_remarks
 from pres_dist.events.times import TimeRules, is_date, read_times
 from pres_dist.events.writer import StreamWriter
@@ -51,12 +50,14 @@ def import_stream(
     if config.root is not None:
         raise DataError(f"{option_name('root')} is for the format tgb, not for {config.format}")
     source = open_source(config, table)
+    # Ids may turn out to need a map as late as in the last event. Then the source is read again,
+    # because holding all of it would take too much memory.
     rules, reason = IdRules(config.ids), ""
     while True:
         try:
             notes = _write(source, config, rules, progress)
             break
-        except OtherIdsError as found:  # read the source again, with the kind of ids found
+        except OtherIdsError as found:
             rules, reason = replace(rules, kind=found.kind), reason or found.reason
     stream = EventStream.open(config.out)
     if stream.node_ids is not None:
@@ -96,9 +97,6 @@ class Converter:
     """Converter from batches of a table to events; keeps its state across batches.
 
     Args:
-        source: the table.
-        config: options of the import.
-        rules: rules for converting ids to nodes.
         times: time rules of the stream that the events extend; from `config` when None.
     """
 
@@ -118,22 +116,25 @@ class Converter:
 
     def convert(self, batch: pa.RecordBatch) -> EventChunk:
         """Return the events of the next batch; raise ``DataError`` for the first bad value."""
-        if not self._num_events:
-            self._decide(batch)
-        first = self._num_events
-        table = self._source.table
+        first, source = self._num_events, self._source
+        scaled = self._rules.stream is None and self._config.time_factor is not None
+        if not first and scaled and is_date(batch.column(source.time)):
+            raise DataError(
+                f"{source.table.path}: {option_name('time_scale')} is for plain numbers, but "
+                f"column {source.time!r} holds dates, whose unit is that of "
+                f"{option_name('time_unit')}"
+            )
 
         def locate(row: int) -> str:
-            return table.locate(first + row)
+            return source.table.locate(first + row)
 
         src, dst = self.nodes.nodes(batch, locate)
-        chunk = EventChunk(
-            src,
-            dst,
-            self._times(batch, locate),
-            self._features(batch, locate),
-            self._labels(batch, locate),
-        )
+        times = read_times(batch.column(source.time), "time", locate, self._rules)
+        # Later batches must have a time zone if this one has, and none otherwise.
+        if times.dated:
+            self._rules = replace(self._rules, zoned=times.zoned)
+        features, labels = self._features(batch, locate), self._labels(batch, locate)
+        chunk = EventChunk(src, dst, times.t, features, labels)
         self._num_events += batch.num_rows
         return chunk
 
@@ -150,32 +151,18 @@ class Converter:
             writer.set_node_ids(self.nodes.map.raw_ids())
         if source.node_features is not None:
             writer.set_node_features(source.node_features)
-        writer.metadata.update(self._metadata())
+        known = writer.metadata
+        known["feature_names"] = source.features
+        if self._rules.zoned is not None:
+            known.update(time_unit=self._rules.unit, times_have_zone=self._rules.zoned)
+        elif self._config.time_unit is not None:
+            known["time_unit"] = self._config.time_unit
+        if self._config.time_factor is not None:
+            known["time_scale"] = self._config.time_scale
         trimmed = self.nodes.trimmed
         if not trimmed.num_ids:
             return []
         return [f"white space around {trimmed.num_ids:,} ids removed, first at {trimmed.first}"]
-
-    def _decide(self, batch: pa.RecordBatch) -> None:
-        """Raise DataError if the first batch has dates although a time scale is set."""
-        source, config = self._source, self._config
-        if self._rules.stream is None and config.time_factor is not None:
-            self._check_scaled(batch.column(source.time))
-
-    def _check_scaled(self, column: pa.Array) -> None:
-        if is_date(column):
-            raise DataError(
-                f"{self._source.table.path}: {option_name('time_scale')} is for plain numbers, but "
-                f"column {self._source.time!r} holds dates, whose unit is that of "
-                f"{option_name('time_unit')}"
-            )
-
-    def _times(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray:
-        times = read_times(batch.column(self._source.time), "time", locate, self._rules)
-        # Later batches must have a time zone if this one has, and none otherwise.
-        if times.dated:
-            self._rules = replace(self._rules, zoned=times.zoned)
-        return times.t
 
     def _labels(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
         label = self._source.label
@@ -218,18 +205,6 @@ class Converter:
         with np.errstate(over="ignore"):
             return array[rows].astype(np.float32)
 
-    def _metadata(self) -> dict[str, Any]:
-        config = self._config
-        known: dict[str, Any] = {"feature_names": self._source.features}
-        if self._rules.zoned is not None:
-            known["time_unit"] = self._rules.unit
-            known["times_have_zone"] = self._rules.zoned
-        elif config.time_unit is not None:
-            known["time_unit"] = config.time_unit
-        if config.time_factor is not None:
-            known["time_scale"] = config.time_scale
-        return known
-
 
 def _remarks(stream: EventStream, source: Source) -> list[str]:
     """Return notes on the sides and times of the events."""
@@ -239,19 +214,22 @@ def _remarks(stream: EventStream, source: Source) -> list[str]:
             f"every src is below every dst: bipartite, {stream.num_sources} sources "
             f"and {stream.num_nodes - (stream.num_sources or 0)} destinations"
         )
-    if stream.node_ids is not None and not stream.bipartite and _sides_are_disjoint(stream):
-        remarks.append(
-            f"no id is both a source and a destination; is the stream {setting('bipartite')}?"
-        )
+    if stream.node_ids is not None and not stream.bipartite:
+        is_source, is_destination = np.zeros((2, stream.num_nodes), dtype=bool)
+        for chunk in stream.chunks():
+            is_source[chunk.src] = True
+            is_destination[chunk.dst] = True
+        if not (is_source & is_destination).any():
+            remarks.append(
+                f"no id is both a source and a destination; is the stream {setting('bipartite')}?"
+            )
     return [*remarks, *time_remarks(stream)]
 
 
 def _check_numbers(writer: StreamWriter, source: Source, nodes: NodeColumns) -> list[str]:
     """Check that kept ids are dense and their nodes fit into memory; return notes.
 
-    Raises:
-        DataError: the nodes need more memory than the machine has.
-        OtherIdsError: ids are sparse and may be mapped, since the user left the choice.
+    Raises OtherIdsError if ids are sparse and may be mapped, since the user left the choice.
     """
     if nodes.map is not None:
         return []
@@ -270,12 +248,3 @@ def _check_numbers(writer: StreamWriter, source: Source, nodes: NodeColumns) -> 
         f"most of the {num_nodes:,} node ids are unused and take memory in training; "
         f"{setting('ids', 'map')} numbers them without gaps"
     ]
-
-
-def _sides_are_disjoint(stream: EventStream) -> bool:
-    is_source = np.zeros(stream.num_nodes, dtype=bool)
-    is_destination = np.zeros(stream.num_nodes, dtype=bool)
-    for chunk in stream.chunks():
-        is_source[chunk.src] = True
-        is_destination[chunk.dst] = True
-    return not (is_source & is_destination).any()

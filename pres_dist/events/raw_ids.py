@@ -5,7 +5,7 @@ only is a missing id. A text counts as an integer only if it is written as one: 
 ``007``, ``7.0``, ``1e3`` and ``+7`` are texts, each a different id. Numbers are never rounded:
 floating-point ids must be whole and below 2**53.
 
-`id_column` reads a column of ids, `parse_id` a single one.
+`id_column` reads a column of ids, `parse_id` a single one; `PairMap` numbers them.
 """
 
 from __future__ import annotations
@@ -39,29 +39,77 @@ _WIDEST = pa.decimal256(76, 0)
 
 @dataclass
 class Trimmed:
-    """Count of the ids that had white space around them.
-
-    Attributes:
-        num_ids: number of such ids.
-        first: place of the first such id.
-    """
+    """Number of ids that had white space around them, and the place of the first."""
 
     num_ids: int = 0
     first: str = ""
 
 
+class PairMap:
+    """Map from ids to 0, 1, 2, ... in the order of their first appearance, all in memory.
+
+    Args:
+        separate: True if sources and destinations are numbered independently.
+        texts: True if ids are texts, False if they are int64.
+    """
+
+    def __init__(self, separate: bool, texts: bool = True) -> None:
+        self.texts = texts
+        self._sources: dict[RawId, int] = {}
+        self._destinations: dict[RawId, int] = {} if separate else self._sources
+
+    @classmethod
+    def known(cls, raw_ids: pa.ChunkedArray, num_sources: int | None) -> PairMap:
+        """Return a map that continues a numbering: [N] ids, row = node, sources first.
+
+        `num_sources` is None if there is one id space.
+        """
+        pairs = cls(num_sources is not None, not pt.is_integer(raw_ids.type))
+        _number(pairs._sources, raw_ids[:num_sources].combine_chunks())
+        if num_sources is not None:
+            _number(pairs._destinations, raw_ids[num_sources:].combine_chunks())
+        return pairs
+
+    @property
+    def num_sources(self) -> int:
+        """Number of sources so far, or of all nodes if there is one id space."""
+        return len(self._sources)
+
+    def number(self, src: pa.Array, dst: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Return the [n] int64 numbers of [n] source ids and of [n] destination ids of one type."""
+        if self._sources is not self._destinations:
+            return _number(self._sources, src), _number(self._destinations, dst)
+        # Number event by event, so that the numbers do not depend on the batch size.
+        order = np.arange(2 * len(src)).reshape(2, -1).T.ravel()
+        numbers = _number(self._sources, pa.concat_arrays([src, dst]).take(pa.array(order)))
+        return numbers[0::2], numbers[1::2]
+
+    def raw_ids(self) -> pa.ChunkedArray:
+        """Return the [N] raw ids, row = node; sources come first if there are two id spaces."""
+        kind = pa.large_string() if self.texts else pa.int64()
+        maps = [self._sources]
+        if self._destinations is not self._sources:
+            maps.append(self._destinations)
+        return pa.chunked_array([pa.array(list(numbers), kind) for numbers in maps])
+
+
+def _number(known: dict[RawId, int], raw_ids: pa.Array) -> np.ndarray:
+    """Return the [n] int64 numbers of [n] raw ids; new ids get the next numbers."""
+    # Python looks up each distinct id of a batch once.
+    encoded = raw_ids.dictionary_encode()
+    numbers = [known.setdefault(raw, len(known)) for raw in encoded.dictionary.to_pylist()]
+    return np.array(numbers, dtype=np.int64)[encoded.indices.to_numpy()]
+
+
 def parse_id(value: object, where: str) -> RawId:
     """Parse one id from JSON, the command line or Python.
 
-    This is the only parser of a single id. Texts stay texts, because it depends on the stream
-    whether a text stands for an integer (`canonical_integer`).
-
-    Args:
-        value: a text, an integer, a whole float below 2**53, or a UUID.
-        where: name of the value in errors.
+    Texts stay texts, because it depends on the stream whether a text stands for an integer
+    (`canonical_integer`).
 
     Raises:
-        DataError: the id is missing, or is none of these.
+        DataError: `value`, named `where`, is missing, or is no text, integer, whole float below
+            2**53, or UUID.
     """
     if isinstance(value, uuid.UUID):
         return str(value)
@@ -113,7 +161,7 @@ def id_column(
         column: integers, whole floats, decimals, texts or UUIDs, or a dictionary of these.
         what: name of the column, for errors.
         locate: function from a row to its place.
-        tidied: counter of the ids that had white space around them, to be updated.
+        tidied: counter to update.
         missing: leave missing ids null instead of raising an error.
 
     Raises:
@@ -125,8 +173,10 @@ def id_column(
     kind = column.type
     if is_text(kind):
         ids = _tidy(column.cast(pa.large_string()), locate, tidied)
-    elif _is_uuid(kind):
-        ids = _uuid_texts(column)
+    elif getattr(kind, "extension_name", "") == "arrow.uuid":
+        encoded = column.storage.dictionary_encode()
+        texts = [str(uuid.UUID(bytes=one)) for one in encoded.dictionary.to_pylist()]
+        ids = pa.array(texts, pa.large_string()).take(encoded.indices)
     elif pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
         ids = _integers(column, what, locate)
     elif pt.is_null(kind):
@@ -212,13 +262,3 @@ def _integers(column: pa.Array, what: str, locate: Locate) -> pa.Array:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
         return column.cast(pa.large_string())
-
-
-def _is_uuid(kind: pa.DataType) -> bool:
-    return getattr(kind, "extension_name", "") == "arrow.uuid"
-
-
-def _uuid_texts(column: pa.Array) -> pa.Array:
-    encoded = column.storage.dictionary_encode()
-    texts = [str(uuid.UUID(bytes=one)) for one in encoded.dictionary.to_pylist()]
-    return pa.array(texts, pa.large_string()).take(encoded.indices)

@@ -1,4 +1,4 @@
-"""Chronological split of a stream into training, validation and test events."""
+"""Cuts of a stream by time, into splits and temporal batches, never between equal times."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ class Split:
 
     @property
     def train(self) -> range:
+        """Ids of training events."""
         return range(self.train_end)
 
     @property
     def validation(self) -> range:
+        """Ids of validation events."""
         return range(self.train_end, self.validation_end)
 
     @property
     def test(self) -> range:
+        """Ids of test events."""
         return range(self.validation_end, self.num_events)
 
     def training_mask(self, stream: EventStream) -> np.ndarray | None:
@@ -62,7 +65,13 @@ def chronological_split(
     Rossi et al. 2020). Raise ``DataError`` if a split would be empty; only validation
     may be empty, with ``validation_share`` 0.
     """
-    _check_shares(train_share, validation_share, held_out_share)
+    if not (0 < train_share < 1 and 0 <= validation_share < 1 - train_share):
+        raise DataError(
+            "train_share must be in (0, 1) and validation_share in [0, 1 - train_share), "
+            f"got {train_share} and {validation_share}"
+        )
+    if not 0 <= held_out_share < 1:
+        raise DataError(f"held_out_share must be in [0, 1), got {held_out_share}")
     events = stream.num_events
     train_end = _cut(stream.t, int(events * train_share), 0)
     validation_end = train_end
@@ -80,8 +89,7 @@ def chronological_split(
 def official_split(stream: EventStream, held_out_share: float = 0.0, seed: int = 2020) -> Split:
     """Return the split that a benchmark prescribes, as imported with the stream.
 
-    ``held_out_share`` and ``seed`` are as in `chronological_split`. Raise ``DataError`` if the
-    stream has no such split, or has too few events left for a test split.
+    Other arguments are as in `chronological_split`. Raise ``DataError`` if the stream has none.
     """
     if stream.official_split is None:
         raise DataError(
@@ -91,10 +99,41 @@ def official_split(stream: EventStream, held_out_share: float = 0.0, seed: int =
     return _with_held_out(stream, *stream.official_split, held_out_share, seed)
 
 
+def batch_bounds(t: np.ndarray, batch_size: int) -> list[int]:
+    """Return the first event of each temporal batch, followed by the number of events.
+
+    An event must not see another event of its own time. If a batch ended inside a run
+    of equal times, the rest of the run would read memory written by its first part. So
+    a cut inside a run moves back to the start of the run or, if the batch would then be
+    empty, forward to its end.
+
+    Args:
+        t: [n] times, non-decreasing.
+        batch_size: events per batch, before a cut is moved.
+    """
+    bounds = [0]
+    while bounds[-1] < t.size:
+        cut = bounds[-1] + batch_size
+        if cut < t.size and t[cut - 1] == t[cut]:
+            run_start = int(np.searchsorted(t, t[cut], side="left"))
+            cut = run_start if run_start > bounds[-1] else int(np.searchsorted(t, t[cut], "right"))
+        bounds.append(min(cut, t.size))
+    return bounds
+
+
 def _with_held_out(
     stream: EventStream, train_end: int, validation_end: int, held_out_share: float, seed: int
 ) -> Split:
-    held_out = _held_out_nodes(stream, train_end, held_out_share, seed)
+    held_out: np.ndarray | None = None
+    if held_out_share:
+        seen = np.zeros(stream.num_nodes, dtype=bool)
+        for rows in _slices(train_end, stream.num_events):
+            seen[stream.src[rows]] = True
+            seen[stream.dst[rows]] = True
+        candidates = np.flatnonzero(seen)
+        count = max(1, round(held_out_share * len(candidates)))
+        chosen = np.random.default_rng(seed).choice(candidates, size=count, replace=False)
+        held_out = np.sort(chosen).astype(np.int64)
     split = Split(train_end, validation_end, stream.num_events, held_out)
     mask = split.training_mask(stream)
     if mask is not None and not mask.any():
@@ -113,36 +152,11 @@ def unseen_nodes(stream: EventStream, split: Split) -> np.ndarray:
     return unseen
 
 
-def _check_shares(train_share: float, validation_share: float, held_out_share: float) -> None:
-    if not (0 < train_share < 1 and 0 <= validation_share < 1 - train_share):
-        raise DataError(
-            "train_share must be in (0, 1) and validation_share in [0, 1 - train_share), "
-            f"got {train_share} and {validation_share}"
-        )
-    if not 0 <= held_out_share < 1:
-        raise DataError(f"held_out_share must be in [0, 1), got {held_out_share}")
-
-
 def _cut(t: np.ndarray, wanted: int, start: int) -> int:
     """Return the start of the tie at ``wanted``, or its end if it starts at or before ``start``."""
     wanted = min(max(wanted, start), len(t) - 1)
     cut = int(np.searchsorted(t, t[wanted], side="left"))
     return cut if cut > start else int(np.searchsorted(t, t[wanted], side="right"))
-
-
-def _held_out_nodes(
-    stream: EventStream, train_end: int, share: float, seed: int
-) -> np.ndarray | None:
-    if not share:
-        return None
-    seen = np.zeros(stream.num_nodes, dtype=bool)
-    for rows in _slices(train_end, stream.num_events):
-        seen[stream.src[rows]] = True
-        seen[stream.dst[rows]] = True
-    candidates = np.flatnonzero(seen)
-    count = max(1, round(share * len(candidates)))
-    chosen = np.random.default_rng(seed).choice(candidates, size=count, replace=False)
-    return np.sort(chosen).astype(np.int64)
 
 
 def _slices(start: int, end: int) -> list[slice]:

@@ -9,8 +9,12 @@ meta.json holds the size and SHA-256 of each file, and a SHA-256 of itself.
 
 from __future__ import annotations
 
+import atexit
+import errno
+import os
 import stat
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +23,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.errors import DataError
-from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256
+from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256, user_path
+from pres_dist.staging import Staged, restore
+from pres_dist.wording import setting
 
 META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
@@ -29,6 +35,7 @@ HEADER_BYTES = 128
 MAX_COUNT = 2**63 - 1
 INT: np.dtype = np.dtype("<i8")
 FLOAT: np.dtype = np.dtype("<f4")
+_SHOWN = 5
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -126,27 +133,6 @@ def read_meta(directory: Path) -> StreamMeta:
     return meta
 
 
-def is_stream(directory: Path) -> bool:
-    """Return True if the directory holds a readable meta.json of this format."""
-    try:
-        read_meta(directory)
-    except DataError:
-        return False
-    return True
-
-
-def others_in(directory: Path) -> list[str]:
-    """Return the names in a stream's directory that are neither part of it nor derived from it."""
-    own = {META_FILE, *read_meta(directory).file_names()}
-    # Files that are still being written have one more dot.
-    made = (ADJACENCY, PAIRS, f".{ADJACENCY}", f".{PAIRS}")
-    return sorted(
-        path.name
-        for path in directory.iterdir()
-        if path.name not in own and not path.name.startswith(made)
-    )
-
-
 def check_files(directory: Path, meta: StreamMeta) -> None:
     """Compare the files with meta.json by name and size, without reading them.
 
@@ -204,3 +190,82 @@ def open_array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarra
         raise DataError(f"{file}: must hold {dtype.str} of shape {shape} in {wanted} bytes")
     array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     return array
+
+
+class StreamExistsError(DataError):
+    """Error for an output directory that already exists."""
+
+
+def stored_at(path: str | Path) -> Path:
+    """Return the path of a stored stream, and restore a stream that a killed import moved away."""
+    place = user_path(path)
+    with suppress(OSError):
+        restore(place.absolute())
+    return place
+
+
+class PartialDirectory:
+    """Hidden directory next to ``target`` that is renamed to it once complete."""
+
+    def __init__(self, target: Path, force: bool) -> None:
+        self._target, self._force = target, force
+        self._staged = Staged(target, folder=True)
+
+    @property
+    def path(self) -> Path:
+        """Place to write to, once `create` has returned."""
+        return self._staged.path
+
+    def create(self) -> None:
+        """Create the directory; raise ``DataError`` if the target exists or is not writable."""
+        try:
+            restore(self._target)
+            self._refuse_existing()
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            # A signal may end the process before the caller can call `remove`.
+            atexit.register(self.remove)
+            self._staged.create()
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{self._target}: cannot write here: {reason}") from None
+
+    def publish(self) -> None:
+        """Rename the directory to its target; its files must already be on disk."""
+        self._refuse_existing()
+        try:
+            self._staged.publish(replace=self._force)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                self._refuse_existing()
+            raise
+        atexit.unregister(self.remove)
+
+    def remove(self) -> None:
+        """Remove the hidden directory, if it exists; after ``publish`` it does not."""
+        atexit.unregister(self.remove)
+        self._staged.discard()
+
+    def _refuse_existing(self) -> None:
+        if not os.path.lexists(self._target):
+            return
+        if not self._force:
+            raise StreamExistsError(
+                f"{self._target}: already exists; use {setting('force')} to replace it"
+            )
+        try:
+            meta = read_meta(self._target)
+        except DataError:
+            raise StreamExistsError(
+                f"{self._target}: already exists and is not a stored stream; {setting('force')} "
+                "replaces only streams"
+            ) from None
+        # Derived files may go; those that are still being written have one more dot.
+        own = {META_FILE, *meta.file_names()}
+        made = (ADJACENCY, PAIRS, f".{ADJACENCY}", f".{PAIRS}")
+        names = sorted(path.name for path in self._target.iterdir())
+        if others := [name for name in names if name not in own and not name.startswith(made)]:
+            more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+            raise StreamExistsError(
+                f"{self._target}: {setting('force')} replaces only what an import has written; "
+                f"move elsewhere first: {', '.join(others[:_SHOWN])}{more}"
+            )

@@ -21,22 +21,20 @@ from pres_dist.events.chunk import (
     as_float32,
     as_int64,
     check_finite,
-    check_ids,
     check_order,
     check_span,
-    check_times,
+    check_values,
     event_number,
 )
 from pres_dist.events.conversions import Conversions
 from pres_dist.events.identity import StreamIdentity, identity_of
-from pres_dist.events.publish import stored_at
 from pres_dist.events.storage import (
     NODE_IDS_FILE,
-    StreamMeta,
     check_content,
     check_files,
     open_array,
     read_meta,
+    stored_at,
 )
 
 if TYPE_CHECKING:
@@ -86,18 +84,22 @@ class EventStream(Conversions):
 
     @property
     def num_events(self) -> int:
+        """Number of events."""
         return len(self.src)
 
     @property
     def edge_dim(self) -> int:
+        """Number of features of an event; 0 if it has none."""
         return 0 if self.edge_features is None else int(self.edge_features.shape[1])
 
     @property
     def node_dim(self) -> int:
+        """Number of features of a node; 0 if it has none."""
         return 0 if self.node_features is None else int(self.node_features.shape[1])
 
     @property
     def bipartite(self) -> bool:
+        """True if sources and destinations are disjoint sets."""
         return self.num_sources is not None
 
     def head(self, num_events: int) -> EventStream:
@@ -110,14 +112,12 @@ class EventStream(Conversions):
             for column in ("src", "dst", "t", "edge_features", "labels")
             if (values := getattr(self, column)) is not None
         }
-        return replace(self, **columns, **self._official_head(num_events))
-
-    def _official_head(self, num_events: int) -> dict[str, Any]:
-        """Return the official split's fields for the first events; None without test events."""
         split, negatives = self.official_split, self.negatives
-        if split is None or num_events <= split[1]:
-            return {"official_split": None, "negatives": None}
-        return {"negatives": None if negatives is None else negatives[: num_events - split[0]]}
+        if split is not None and num_events <= split[1]:  # no test events are left
+            split = negatives = None
+        if split is not None and negatives is not None:
+            negatives = negatives[: num_events - split[0]]
+        return replace(self, **columns, official_split=split, negatives=negatives)
 
     def chunks(self, size: int = CHUNK_EVENTS) -> Iterator[EventChunk]:
         """Yield the events in order, ``size`` at a time."""
@@ -139,10 +139,7 @@ class EventStream(Conversions):
         Checks meta.json by its hash, and the other files by names, sizes and headers. Only
         ``verify`` checks their content. Raises ``DataError``.
         """
-        directory = stored_at(arguments.path("path", path))
-        meta = read_meta(directory)
-        check_files(directory, meta)
-        return cls._open(directory, meta)
+        return cls._open(stored_at(arguments.path("path", path)))
 
     @classmethod
     @checked_call
@@ -152,17 +149,18 @@ class EventStream(Conversions):
         Reads the whole stream, at about 500 MB/s on one core if it is in the page cache.
         """
         directory = stored_at(arguments.path("path", path))
-        meta = read_meta(directory)
-        check_files(directory, meta)
-        check_content(directory, meta)
-        stream = cls._open(directory, meta)
+        stream = cls._open(directory, whole=True)
         stream.check()
         if stream.node_ids is not None:
-            stream.raw_ids(np.empty(0, np.int64))
+            stream.raw_ids(np.empty(0, np.int64))  # checks them
         return stream
 
     @classmethod
-    def _open(cls, directory: Path, meta: StreamMeta) -> EventStream:
+    def _open(cls, directory: Path, whole: bool = False) -> EventStream:
+        meta = read_meta(directory)
+        check_files(directory, meta)
+        if whole:
+            check_content(directory, meta)
         columns: dict[str, Any] = {
             column: open_array(directory / f"{column}.npy", dtype, shape)
             for column, (dtype, shape) in meta.arrays().items()
@@ -236,14 +234,6 @@ class EventStream(Conversions):
                 raise DataError(f"{column} must have {self.num_events} rows, got {len(values)}")
         if self.node_features is not None:
             check_finite(self.node_features, "node feature", 0, lambda node: f"node {node}")
-        self._check_official()
-        first_row, previous = 0, None
-        for chunk in self.chunks():
-            self._check_chunk(chunk, first_row, previous)
-            first_row, previous = first_row + len(chunk), int(chunk.t[-1])
-        check_span(int(self.t[0]), int(self.t[-1]))
-
-    def _check_official(self) -> None:
         if self.official_split is not None:
             first, second = self.official_split
             if not 0 < first <= second < self.num_events:
@@ -258,23 +248,20 @@ class EventStream(Conversions):
                     f"negatives must be nodes below {self.num_nodes}, or -1 for none, "
                     f"got {low} to {high}"
                 )
-
-    def _check_chunk(self, chunk: EventChunk, first_row: int, previous: int | None) -> None:
-        check_ids(chunk.src, "src", first_row, event_number)
-        check_ids(chunk.dst, "dst", first_row, event_number)
-        check_times(chunk.t, first_row, event_number)
-        check_order(chunk.t, previous, first_row, event_number)
-        largest = max(int(chunk.src.max()), int(chunk.dst.max()))
-        if largest >= self.num_nodes:
-            raise DataError(f"node ids must be below num_nodes {self.num_nodes}, got {largest}")
-        sources = self.num_sources
-        if sources is not None and not chunk.src.max() < sources <= chunk.dst.min():
-            raise DataError(
-                f"in a bipartite stream src must be below num_sources {sources} and dst not, "
-                f"got src up to {chunk.src.max()} and dst from {chunk.dst.min()}"
-            )
-        if chunk.edge_features is not None:
-            check_finite(chunk.edge_features, "edge feature", first_row, event_number)
+        first_row, previous = 0, None
+        for chunk in self.chunks():
+            check_values(chunk, first_row, event_number, "edge feature")
+            check_order(chunk.t, previous, first_row, event_number)
+            src, dst = chunk.src, chunk.dst
+            if (largest := max(int(src.max()), int(dst.max()))) >= self.num_nodes:
+                raise DataError(f"node ids must be below num_nodes {self.num_nodes}, got {largest}")
+            if self.num_sources is not None and not src.max() < self.num_sources <= dst.min():
+                raise DataError(
+                    f"in a bipartite stream src must be below num_sources {self.num_sources} and "
+                    f"dst not, got src up to {src.max()} and dst from {dst.min()}"
+                )
+            first_row, previous = first_row + len(chunk), int(chunk.t[-1])
+        check_span(int(self.t[0]), int(self.t[-1]))
 
     @checked_call
     def save(self, path: str | Path, *, force: bool = False) -> EventStream:
@@ -309,17 +296,14 @@ class EventStream(Conversions):
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.num_nodes:
             raise DataError(f"nodes must be in 0..{self.num_nodes - 1}")
         if self.node_ids is None:
-            return self._kept_ids(wanted)
+            # Kept ids are the node numbers, without the offset of a second id space.
+            offset = self.metadata.get("destination_offset", 0)
+            return np.where(wanted >= offset, wanted - offset, wanted) if offset else wanted.copy()
         taken = self.checked_node_ids.take(wanted)
         if str(taken.type) == "int64":
             return np.asarray(taken.to_numpy())
         texts: list[str] = taken.to_pylist()
         return texts
-
-    def _kept_ids(self, nodes: np.ndarray) -> np.ndarray:
-        """Return kept ids: the node numbers, without the offset of a second id space."""
-        offset = self.metadata.get("destination_offset", 0)
-        return np.where(nodes >= offset, nodes - offset, nodes) if offset else nodes.copy()
 
     @cached_property
     def identity(self) -> StreamIdentity:

@@ -92,16 +92,13 @@ class _Generator:
         if self._config.features:
             shape = (size, self._config.features)
             features = self._random.standard_normal(shape, dtype=np.float32)
-        return users, items + self._config.users, self._times(size), features
-
-    def _times(self, size: int) -> np.ndarray:
-        """Return [size] times with exponential gaps, stretched by a log-normal factor of mean 1."""
+        # Exponential gaps, stretched by a log-normal factor of mean 1.
         sigma = 3 * self._config.burstiness
         stretch = np.exp(sigma * self._random.standard_normal(size) - sigma**2 / 2)
         gaps = self._random.exponential(MEAN_GAP_MS, size) * stretch
         times = self._now + np.cumsum(gaps.astype(np.int64))
         self._now = int(times[-1])
-        return times
+        return users, items + self._config.users, times, features
 
     def _returning(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Replace each returning user's item by the item of one of their last events.

@@ -80,12 +80,16 @@ class TimeRules:
         known = stream.metadata
         unit = known.get("time_unit")
         factor = Decimal(str(known.get("time_scale", "1")))
+        origin, first = 0, known.get("first_event")
+        if unit is not None and first is not None:
+            at = np.datetime64(str(first).removesuffix("Z")).astype(f"datetime64[{unit}]")
+            origin = int(at.astype(np.int64)) - int(stream.t[0])
         return cls(
             stream.name,
             unit,
             None if factor == 1 else round(factor, 12).normalize(),
             known.get("times_have_zone"),
-            0 if unit is None else _origin(stream, unit),
+            origin,
         )
 
     @property
@@ -110,18 +114,23 @@ class Times:
 
 
 def read_times(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> Times:
-    """Read a column of numbers, timestamps, dates or texts of either.
-
-    Args:
-        column: [n] values, n >= 1.
-        what: name of the values in errors.
-        locate: function from a row to the place that an error shows.
-        rules: rules of the stream.
+    """Read a column of numbers, timestamps, dates or texts of either, with at least one value.
 
     Raises:
         DataError: a value is not a valid time by the rules; the error shows its place.
     """
-    column = _plain(column, what, locate, rules)
+    column = present(column, what, locate)
+    kind = column.type
+    is_number = pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_floating(kind)
+    if rounded := first_rounded(column):
+        row, bits = rounded
+        raise DataError(
+            f"{locate(row)}: {what} must be below 2**{bits} as a floating-point number, which is "
+            f"rounded from there on; give integers or texts, got {shown_value(column, row)}"
+        )
+    if not (is_text(kind) or is_number or pt.is_timestamp(kind) or pt.is_date(kind)):
+        got = shown_value(column, 0) if pt.is_boolean(kind) else f"a column of {kind}"
+        raise DataError(f"{locate(0)}: {what} must be {rules.allowed}, got {got}")
     if is_date(column):
         return _read_dates(column, what, locate, rules)
     hint = ""
@@ -148,11 +157,14 @@ def column_of(values: Sequence[Any], what: str, locate: Locate, allowed: str) ->
 
     Dates become ISO 8601 texts, because Arrow would drop some time zones, and nanoseconds.
     """
-    texts = [_is_date_like(value) or isinstance(value, str) for value in values]
+    texts = [isinstance(value, (str, date, np.datetime64)) for value in values]
+    no_number = (bool, np.bool_, complex, np.complexfloating)
     for row, value in enumerate(values):
-        if _is_missing(value):
+        # NaN counts as a number that is not whole.
+        missing = value is None or type(value).__name__ in ("NaTType", "NAType")
+        if missing or (isinstance(value, np.datetime64) and np.isnat(value)):
             raise DataError(f"{locate(row)}: {what} is missing")
-        if not texts[row] and (isinstance(value, (bool, np.bool_)) or not _is_number(value)):
+        if not texts[row] and (isinstance(value, no_number) or not isinstance(value, Number)):
             raise DataError(f"{locate(row)}: {what} must be {allowed}, got {value!r}")
         if texts[row] != texts[0]:
             kinds = ("a date or text", "a number") if texts[0] else ("a number", "a date or text")
@@ -170,23 +182,6 @@ def column_of(values: Sequence[Any], what: str, locate: Locate, allowed: str) ->
         raise DataError(
             f"{locate(0)}: {what} must be {allowed}, got text that is not Unicode"
         ) from None
-
-
-def _plain(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> pa.Array:
-    """Return the column decoded and trimmed; raise DataError for values that cannot be times."""
-    column = present(column, what, locate)
-    kind = column.type
-    is_number = pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_floating(kind)
-    if rounded := first_rounded(column):
-        row, bits = rounded
-        raise DataError(
-            f"{locate(row)}: {what} must be below 2**{bits} as a floating-point number, which is "
-            f"rounded from there on; give integers or texts, got {shown_value(column, row)}"
-        )
-    if not (is_text(kind) or is_number or pt.is_timestamp(kind) or pt.is_date(kind)):
-        got = shown_value(column, 0) if pt.is_boolean(kind) else f"a column of {kind}"
-        raise DataError(f"{locate(0)}: {what} must be {rules.allowed}, got {got}")
-    return column
 
 
 def _read_dates(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> Times:
@@ -287,23 +282,6 @@ def _reads(value: pa.Array, unit: str) -> bool:
     return True
 
 
-def _is_date_like(value: Any) -> bool:
-    return isinstance(value, (date, np.datetime64))
-
-
-def _is_missing(value: Any) -> bool:
-    """Return True for None, NaT and pandas' NA; NaN counts as a number that is not whole."""
-    return (
-        value is None
-        or type(value).__name__ in ("NaTType", "NAType")
-        or (isinstance(value, np.datetime64) and bool(np.isnat(value)))
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Number) and not isinstance(value, (complex, np.complexfloating))
-
-
 def _text(value: Any) -> str:
     """Return a date as ISO 8601 text, in UTC if it has a zone: offsets may include seconds."""
     if isinstance(value, datetime):
@@ -313,12 +291,3 @@ def _text(value: Any) -> str:
         unit = np.datetime_data(value.dtype)[0]
         return str(value.astype("datetime64[D]") if unit in "YMW" else value)
     return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def _origin(stream: EventStream, unit: str) -> int:
-    """Return the epoch time of the stream's 0, in the given unit."""
-    first = stream.metadata.get("first_event")
-    if first is None:
-        return 0
-    at = np.datetime64(str(first).removesuffix("Z")).astype(f"datetime64[{unit}]")
-    return int(at.astype(np.int64)) - int(stream.t[0])

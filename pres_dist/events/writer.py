@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,18 @@ from pres_dist.events.chunk import (
     as_float32,
     as_int64,
     check_finite,
-    check_ids,
     check_order,
     check_span,
-    check_times,
+    check_values,
     event_number,
 )
-from pres_dist.events.columns import ColumnFile, ColumnReader, sort_by_time
-from pres_dist.events.publish import PartialDirectory
+from pres_dist.events.columns import ColumnFile, ColumnReader, sort_by_time, write_column
 from pres_dist.events.storage import (
     FLOAT,
     INT,
     META_FILE,
     NODE_IDS_FILE,
+    PartialDirectory,
     StoredFile,
     StreamMeta,
     meta_json,
@@ -96,14 +96,15 @@ class StreamWriter:
         """Number of events written so far."""
         return self._num_events
 
-    @property
-    def _partial(self) -> Path:
-        return self._directory.path
-
     def __enter__(self) -> StreamWriter:
         self._directory.create()
-        for column, dtype, width in self._layout():
-            self._columns[column] = ColumnFile(self._partial / f"{column}.npy", dtype, width)
+        layout = dict.fromkeys(("src", "dst", "t"), (INT, 0))
+        if self._edge_dim:
+            layout["edge_features"] = (FLOAT, self._edge_dim)
+        if self._labelled:
+            layout["labels"] = (INT, 0)
+        for column, (dtype, width) in layout.items():
+            self._columns[column] = ColumnFile(self._directory.path / f"{column}.npy", dtype, width)
         return self
 
     def __exit__(
@@ -119,7 +120,7 @@ class StreamWriter:
             raise self._cannot_write(failure) from failure
         finally:
             for column in self._columns.values():
-                with contextlib.suppress(OSError):  # the disk may be full
+                with suppress(OSError):  # the disk may be full
                     column.close()
             self._directory.remove()
 
@@ -132,24 +133,32 @@ class StreamWriter:
         labels: object = None,
     ) -> None:
         """Write the next [n] events; raise ``DataError`` for the first invalid one."""
-        sources = as_int64(src, "src")
-        self.append_chunk(
-            EventChunk(
-                sources,
-                as_int64(dst, "dst"),
-                as_int64(t, "t"),
-                None
-                if edge_features is None
-                else as_float32(edge_features, "edge_features", len(sources)),
-                None if labels is None else as_int64(labels, "labels"),
-            )
-        )
+        chunk = EventChunk(as_int64(src, "src"), as_int64(dst, "dst"), as_int64(t, "t"))
+        if edge_features is not None:
+            rows = as_float32(edge_features, "edge_features", len(chunk))
+            chunk = replace(chunk, edge_features=rows)
+        if labels is not None:
+            chunk = replace(chunk, labels=as_int64(labels, "labels"))
+        self.append_chunk(chunk)
 
     def append_chunk(self, chunk: EventChunk) -> None:
         """Write the next events; raise ``DataError`` for the first invalid one."""
         if not len(chunk):
             return
-        self._check(chunk)
+        width = 0 if chunk.edge_features is None else chunk.edge_features.shape[1]
+        if width != self._edge_dim:
+            raise DataError(f"events must have {self._edge_dim} edge features, got {width}")
+        if (chunk.labels is not None) != self._labelled:
+            raise DataError("either every event has a label or none has")
+        for column in self._columns:
+            if (rows := len(getattr(chunk, column))) != len(chunk):
+                raise DataError(f"{column} must have {len(chunk)} rows, got {rows}")
+        check_values(chunk, self._num_events, self._locate, "feature")
+        if not self._sort:
+            check_order(chunk.t, self._last_t, self._num_events, self._locate)
+        elif self._in_order:
+            previous = chunk.t[0] if self._last_t is None else self._last_t
+            self._in_order = bool(chunk.t[0] >= previous and (chunk.t[1:] >= chunk.t[:-1]).all())
         try:
             for column, file in self._columns.items():
                 file.append(getattr(chunk, column))
@@ -172,6 +181,7 @@ class StreamWriter:
 
     def count_used_nodes(self) -> int:
         """Return the number of nodes with an event; an upper bound if `num_nodes` is very large."""
+        # A few huge ids would otherwise allocate an array that fills the memory.
         most = 2 * self._num_events
         if self.num_nodes > _MOST_ROWS_AN_EVENT * most:
             return most
@@ -180,7 +190,7 @@ class StreamWriter:
             used["dst"] = used["src"]
         for column, used_N in used.items():
             self._columns[column].flush()
-            rows = ColumnReader(self._partial / f"{column}.npy")
+            rows = ColumnReader(self._directory.path / f"{column}.npy")
             for start in range(0, self._num_events, OFFSET_EVENTS):
                 used_N[rows.read(slice(start, min(start + OFFSET_EVENTS, self._num_events)))] = True
         counted = used.values() if self._separate_ids else [used["src"]]
@@ -206,39 +216,6 @@ class StreamWriter:
     def _cannot_write(self, error: OSError) -> DataError:
         return DataError(f"{self.path}: cannot be written: {error.strerror or error}")
 
-    def _layout(self) -> list[tuple[str, np.dtype, int]]:
-        layout = [("src", INT, 0), ("dst", INT, 0), ("t", INT, 0)]
-        if self._edge_dim:
-            layout.append(("edge_features", FLOAT, self._edge_dim))
-        if self._labelled:
-            layout.append(("labels", INT, 0))
-        return layout
-
-    def _check(self, chunk: EventChunk) -> None:
-        first = self._num_events
-        self._check_shapes(chunk)
-        check_ids(chunk.src, "src", first, self._locate)
-        check_ids(chunk.dst, "dst", first, self._locate)
-        check_times(chunk.t, first, self._locate)
-        if chunk.edge_features is not None:
-            check_finite(chunk.edge_features, "feature", first, self._locate)
-        if not self._sort:
-            check_order(chunk.t, self._last_t, first, self._locate)
-        elif self._in_order:
-            previous = chunk.t[0] if self._last_t is None else self._last_t
-            self._in_order = bool(chunk.t[0] >= previous and (chunk.t[1:] >= chunk.t[:-1]).all())
-
-    def _check_shapes(self, chunk: EventChunk) -> None:
-        width = 0 if chunk.edge_features is None else chunk.edge_features.shape[1]
-        if width != self._edge_dim:
-            raise DataError(f"events must have {self._edge_dim} edge features, got {width}")
-        if (chunk.labels is not None) != self._labelled:
-            raise DataError("either every event has a label or none has")
-        for column in self._columns:
-            rows = len(getattr(chunk, column))
-            if rows != len(chunk):
-                raise DataError(f"{column} must have {len(chunk)} rows, got {rows}")
-
     def _publish(self) -> None:
         if not self._num_events:
             raise DataError("there must be at least one event, got none")
@@ -246,7 +223,7 @@ class StreamWriter:
         for column in self._columns.values():
             column.flush()
         if not self._in_order:
-            sort_by_time(self._partial, list(self._columns))
+            sort_by_time(self._directory.path, list(self._columns))
         self._number_nodes()
         self._write_node_files()
         self._write_meta()
@@ -261,41 +238,31 @@ class StreamWriter:
                     f"sources and destinations together must be at most {MAX_ID + 1}, "
                     f"got {offset + self._max_dst + 1}"
                 )
-            destinations = np.load(self._partial / "dst.npy", mmap_mode="r+")
+            destinations = np.load(self._directory.path / "dst.npy", mmap_mode="r+")
             for start in range(0, self._num_events, OFFSET_EVENTS):
                 destinations[start : start + OFFSET_EVENTS] += offset
             destinations.flush()
             self._max_dst += offset
             if self._node_ids is None:
                 self.metadata["destination_offset"] = offset
-        elif self._guesses_sides and self._max_src < self._min_dst:
+        elif self._detect_bipartite and self._node_ids is None and self._max_src < self._min_dst:
+            # Mapped ids number destinations among the sources, and tell nothing about sides.
             self._num_sources = self._min_dst
         largest = max(self._max_src, self._max_dst)
         self._num_nodes = largest + 1 if self._num_nodes is None else self._num_nodes
         if largest >= self._num_nodes:
             raise DataError(f"node ids must be below {self._num_nodes}, got {largest}")
 
-    @property
-    def _guesses_sides(self) -> bool:
-        """True if sides are detected from node numbers, which mapped ids do not allow."""
-        return self._detect_bipartite and self._node_ids is None
-
     def _write_node_files(self) -> None:
         assert self._num_nodes is not None
         if self._node_features is not None:
             features = as_float32(self._node_features, "node features", self._num_nodes)
             check_finite(features, "node feature", 0, lambda node: f"node {node}")
-            column = ColumnFile(self._partial / "node_features.npy", FLOAT, features.shape[1])
-            column.append(features)
-            column.flush()
-            column.close()
+            write_column(self._directory.path / "node_features.npy", features, FLOAT)
         if self._negatives is not None:
-            negatives = ColumnFile(self._partial / "negatives.npy", INT, self._negatives.shape[1])
-            negatives.append(self._negatives)
-            negatives.flush()
-            negatives.close()
+            write_column(self._directory.path / "negatives.npy", self._negatives, INT)
         if self._node_ids is not None:
-            _write_node_ids(self._partial / NODE_IDS_FILE, self._node_ids)
+            _write_node_ids(self._directory.path / NODE_IDS_FILE, self._node_ids)
 
     def _write_meta(self) -> None:
         node_dim = 0 if self._node_features is None else self._node_features.shape[1]
@@ -312,16 +279,15 @@ class StreamWriter:
             mapped_ids=self._node_ids is not None,
             metadata=self.metadata,
         )
-        files = {name: _describe(self._partial / name) for name in meta.file_names()}
-        complete = meta.model_copy(update={"files": files})
-        file = self._partial / META_FILE
+        stored = {}
+        for name in meta.file_names():
+            file = self._directory.path / name
+            sync(file)
+            stored[name] = StoredFile(bytes=file.stat().st_size, sha256=sha256(file))
+        complete = meta.model_copy(update={"files": stored})
+        file = self._directory.path / META_FILE
         file.write_text(meta_json(complete), encoding="utf-8")
         sync(file)
-
-
-def _describe(file: Path) -> StoredFile:
-    sync(file)
-    return StoredFile(bytes=file.stat().st_size, sha256=sha256(file))
 
 
 def _write_node_ids(file: Path, raw_ids: pa.ChunkedArray) -> None:

@@ -17,10 +17,10 @@ from pres_dist.errors import DataError
 from pres_dist.events.capacity import FEW_NODES, SPARSE, check_capacity, is_sparse
 from pres_dist.events.chunk import EventChunk, Locate, check_ids
 from pres_dist.events.frames import FRAME, frame_table
-from pres_dist.events.ids import PairMap
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import Converter
 from pres_dist.events.node_columns import IdRules
+from pres_dist.events.raw_ids import PairMap
 from pres_dist.events.readers.source import joined_names, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream

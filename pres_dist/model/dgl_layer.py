@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.errors import ConfigError
-from pres_dist.events.interop.load_dgl import load_dgl
+from pres_dist.events.graph_libraries import load_dgl
 from pres_dist.model.attention import at_queries
 from pres_dist.model.neighborhood import Hop, neighbor_parts
 from pres_dist.model.rows import Rows

@@ -3,8 +3,7 @@
 The half-edges of the stream are stored as one sorted tensor of composite keys
 ``node * num_events + event_id``. The history of a node before an event is then a
 contiguous range, found for all queries at once by ``torch.searchsorted``:
-no loop, no custom kernel, the same code on CPU and GPU. `sorted_keys` computes the keys,
-`stored_keys` caches the keys of large streams.
+no loop, no custom kernel, the same code on CPU and GPU.
 
 Shapes: E events, H half-edges (2E less self-loops), Q queries.
 """
@@ -57,6 +56,7 @@ class TemporalAdjacency:
 
     @property
     def num_half_edges(self) -> int:
+        """Number of events in all histories."""
         return self._keys_H.numel()
 
     def first_event_at(self, t_Q: Tensor) -> Tensor:
@@ -70,6 +70,7 @@ class TemporalAdjacency:
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
         """Return positions [start, end) of each node's events with since <= event id < before."""
         base_Q, known_Q = self._base(nodes_Q)
+        # One search for both bounds; a bound below `since` must give an empty history.
         bounds = torch.stack([base_Q + since, base_Q + before_Q.clamp(min=since)])
         start_Q, end_Q = torch.searchsorted(self._keys_H, bounds)
         return start_Q, torch.where(known_Q, end_Q, start_Q) if known_Q is not None else end_Q
@@ -86,7 +87,7 @@ class TemporalAdjacency:
         flat = events.flatten()
         ends = (column.index_select(0, flat) for column in (self._tables.src_E, self._tables.dst_E))
         src, dst = (end.view(events.shape) for end in ends)
-        return src ^ dst ^ nodes
+        return src ^ dst ^ nodes  # the given endpoint cancels out
 
     def times(self, events: Tensor) -> Tensor:
         """Return the int64 times of events (same shape)."""
@@ -99,11 +100,13 @@ class TemporalAdjacency:
 
     @property
     def device(self) -> torch.device:
+        """Device of queries and results."""
         return self._tables.device
 
     def _base(self, nodes: Tensor) -> tuple[Tensor, Tensor | None]:
         if self._present is None:
             return nodes * self.num_events, None
+        # Nodes that do not occur have no rank: they get a valid one, and a mask that is False.
         rank = torch.searchsorted(self._present, nodes.contiguous()).clamp(
             max=self._present.numel() - 1
         )

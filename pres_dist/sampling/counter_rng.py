@@ -67,6 +67,7 @@ class CounterRNG:
 
     def uniform(self, *counters: Tensor) -> Tensor:
         """Return uniform float64 in [0, 1), one for each element of the counters."""
+        # A double has 53 bits; more would round some draws up to 1.
         return _shift_right(self.bits(*counters), 11).double() * 2.0**-53
 
     def integers(self, high: Tensor | int, *counters: Tensor) -> Tensor:

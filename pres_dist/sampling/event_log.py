@@ -60,11 +60,7 @@ def numbers_of(bipartite: bool) -> dict[str, str]:
     """Return name and meaning of each number of a pair (u, v) at time t, in order.
 
     All numbers are of events strictly before t. A node's events have it as source or
-    destination.
-
-    Args:
-        bipartite: whether sources and destinations are disjoint sets. If not, there are also
-            numbers of events from the destination to the source.
+    destination. Unless the stream is bipartite, there are also numbers of events from v to u.
     """
     return _OF_PAIR | _OF_ENDS | ({} if bipartite else _ANSWERED)
 
@@ -95,14 +91,7 @@ class LogReads:
 class PairLog:
     """Counts and latest events of pairs (source, destination) before an event id.
 
-    Args:
-        stream: the events.
-        device: device of the look-ups.
-        keep: [E] bool, False for events to exclude from the log; None keeps all.
-        home: location of the index, as in `SamplingConfig.adjacency`.
-
-    Raises:
-        DataError: too many nodes or events, or the index cannot be stored on disk as asked.
+    Arguments and errors are as in `TemporalAdjacency`.
     """
 
     def __init__(
@@ -119,15 +108,7 @@ class PairLog:
         self._keys = pairs.keys.to(device)
 
     def before(self, src_Q: Tensor, dst_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
-        """Count the events of each pair with id < before, and return the id of the last.
-
-        Args:
-            src_Q, dst_Q: int64 nodes of the stream.
-            before_Q: int64 ids.
-
-        Returns:
-            [Q] int64 counts, and [Q] int64 ids, -1 if the count is 0.
-        """
+        """Count each pair's events with id < before; also return the id of the last, or -1."""
         return self._events.last(self._keys.ordered(src_Q, dst_Q), before_Q)
 
 
@@ -138,8 +119,8 @@ class EventLog:
         sampler: histories of nodes, and number of neighbors to read.
         pairs: events of pairs.
         tables: columns of the stream.
-        bipartite: whether sources and destinations are disjoint sets.
-        common: whether to read common neighbors.
+        bipartite: True if sources and destinations are disjoint sets.
+        common: True to read common neighbors.
     """
 
     def __init__(
@@ -160,13 +141,7 @@ class EventLog:
         return other
 
     def read(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor) -> LogReads:
-        """Compute the features of each source and its candidates from events strictly before t.
-
-        Args:
-            src_B: int64 sources.
-            dst_BM: int64 candidates of each.
-            t_B: int64 times.
-        """
+        """Compute the features of each source and its candidates from events strictly before t."""
         before_B = self.sampler.adjacency.first_event_at(t_B)
         around_BL = self.around(src_B, before_B) if self.common else None
         return LogReads(dst_BM, self.numbers(src_B, dst_BM, t_B, before_B), around_BL)
@@ -203,14 +178,18 @@ class EventLog:
         each = (column[:, None].expand(shape).flatten() for column in (src_B, before_B, t_B, end_B))
         src_Q, before_Q, t_Q, end_Q = each
         dst_Q = dst_BM.flatten()
-        columns = self._of_destinations(dst_Q, t_Q, before_Q)
-        count_B = end_B - start_B
-        of_source = {
-            "source count": count_B.log1p(),
-            "source age": self._log_age(self._last(src_B, start_B, end_B), t_B),
+        recent_Q = (before_Q - RECENT_EVENTS).clamp(min=0)
+        ends = adjacency.history(dst_Q.repeat(2), torch.cat([before_Q, recent_Q]))
+        (first_Q, _), (last_Q, recently_Q) = (end_2Q.view(2, -1) for end_2Q in ends)
+        count_B, age_B = end_B - start_B, self._log_age(self._last(src_B, start_B, end_B), t_B)
+        columns = {
+            "destination count": (last_Q - first_Q).log1p(),
+            "destination count, recent events": (last_Q - recently_Q).log1p(),
+            "destination age": self._log_age(self._last(dst_Q, first_Q, last_Q), t_Q),
+            "source count": count_B.log1p()[:, None].expand(shape),
+            "source age": age_B[:, None].expand(shape),
+            "rank among partners": self._rank(src_B, start_B, end_B, dst_BM),
         }
-        columns |= {name: column[:, None].expand(shape) for name, column in of_source.items()}
-        columns["rank among partners"] = self._rank(src_B, start_B, end_B, dst_BM)
         total_Q = count_B[:, None].expand(shape).flatten()
         columns |= self._of_pairs((src_Q, dst_Q), src_Q, t_Q, before_Q, end_Q, total_Q)
         if not self.bipartite:
@@ -229,11 +208,7 @@ class EventLog:
     ) -> dict[str, Tensor]:
         """Return [Q] numbers of a pair's events, relative to the history of the query's source.
 
-        Args:
-            pair: source and destination of the events.
-            src_Q, t_Q, before_Q: source, time and bound of the queries.
-            end_Q: position after the last event of the source.
-            total_Q: number of events of the source.
+        The source's history has `total_Q` events and ends at position `end_Q`.
         """
         count_Q, latest_Q = self.pairs.before(*pair, before_Q)
         met_Q = count_Q > 0
@@ -246,19 +221,6 @@ class EventLog:
             "count": count_Q.log1p(),
             "share": count_Q / total_Q.clamp(min=1),
             "age": self._log_age(latest_Q, t_Q),
-        }
-
-    def _of_destinations(self, dst_Q: Tensor, t_Q: Tensor, before_Q: Tensor) -> dict[str, Tensor]:
-        """Return [Q] numbers of each destination's events."""
-        adjacency = self.sampler.adjacency
-        recent_Q = (before_Q - RECENT_EVENTS).clamp(min=0)
-        bounds_2Q = torch.cat([before_Q, recent_Q])
-        start_2Q, end_2Q = adjacency.history(dst_Q.repeat(2), bounds_2Q)
-        (start_Q, _), (end_Q, recently_Q) = start_2Q.view(2, -1), end_2Q.view(2, -1)
-        return {
-            "destination count": (end_Q - start_Q).log1p(),
-            "destination count, recent events": (end_Q - recently_Q).log1p(),
-            "destination age": self._log_age(self._last(dst_Q, start_Q, end_Q), t_Q),
         }
 
     def _last(self, nodes_Q: Tensor, start_Q: Tensor, end_Q: Tensor) -> Tensor:
@@ -277,10 +239,7 @@ class EventLog:
         return (t_Q - t_event_Q).clamp(min=1).double().log()
 
     def _rank(self, src_B: Tensor, start_B: Tensor, end_B: Tensor, dst_BM: Tensor) -> Tensor:
-        """Return [B, M] reciprocal ranks of candidates among the source's partners, newest first.
-
-        Only partners in the last `PARTNER_EVENTS` events are ranked; others get 0.
-        """
+        """Return [B, M] values of `rank among partners`."""
         back_W = torch.arange(1, PARTNER_EVENTS + 1, device=src_B.device)
         position_BW = end_B[:, None] - back_W
         mask_BW = position_BW >= start_B[:, None]

@@ -79,13 +79,16 @@ class GrowingTables(EventTables):
 
     @property
     def edge_dim(self) -> int:
+        """Number of features of an event; 0 if it has none."""
         return self._known.edge_dim
 
     @property
     def edge_scaling(self) -> tuple[Tensor, Tensor] | None:
+        """Scaling of features at look-up, as of the stream."""
         return self._known.edge_scaling
 
     def edge_features(self, events: Tensor) -> Tensor | None:
+        """Return the [..., d_e] features of events; None if the stream has none."""
         late = events >= self.num_known
         if not self.edge_dim or not bool(late.any()):
             return self._known.edge_features(events)
@@ -95,6 +98,7 @@ class GrowingTables(EventTables):
         return rows
 
     def node_features(self, nodes: Tensor) -> Tensor | None:
+        """Return the [..., d_n] features of nodes; None if the stream has none."""
         return self._known.node_features(nodes)
 
 
@@ -126,6 +130,7 @@ class GrowingAdjacency(TemporalAdjacency):
 
     @property
     def num_half_edges(self) -> int:
+        """Number of events in all histories."""
         return self._known.num_half_edges + self._late_H.numel()
 
     def append(self, num: int) -> None:
@@ -141,6 +146,7 @@ class GrowingAdjacency(TemporalAdjacency):
         self._late_H, self.num_events = _merged(self._late_H, new, place), end
 
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
+        """Return positions [start, end) as `TemporalAdjacency` does."""
         first = self._num_known
         start_Q, end_Q = self._known.history(nodes_Q, before_Q.clamp(max=first), since)
         if not self._late_H.numel():
@@ -149,6 +155,7 @@ class GrowingAdjacency(TemporalAdjacency):
         return start_Q, end_Q + late_end_Q - late_start_Q
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
+        """Return the event ids at positions of the nodes' histories (same shape)."""
         if not self._late_H.numel():
             return self._known.event_at(nodes, positions)
         # If one node is expanded over all positions of a row, look it up once.
@@ -159,6 +166,7 @@ class GrowingAdjacency(TemporalAdjacency):
         late_start, _ = self._late(once, last)
         late = positions >= known_end
         place = (late_start + positions - known_end).clamp(0, self._late_H.numel() - 1)
+        # Positions behind the stream's events are out of range there, hence replaced by 0.
         known = self._known.event_at(nodes, torch.where(late, 0, positions))
         return torch.where(late, self._late_H[place] - once * _STRIDE, known)
 
@@ -203,6 +211,7 @@ class GrowingPairs(PairLog):
         self._seen = end
 
     def before(self, src_Q: Tensor, dst_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
+        """Count each pair's events with id < before; also return the id of the last, or -1."""
         known_Q = torch.maximum(src_Q, dst_Q) < self._num_nodes
         query = (src_Q, dst_Q, before_Q.clamp(max=self._first))
         # For a pair with a new node, query before event 0, where no pair has events.

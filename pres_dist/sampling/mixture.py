@@ -34,19 +34,13 @@ def training_negatives(
     train_end: int,
     seed: int,
 ) -> Negatives:
-    """Return the sampler of `sampling.negatives`.
+    """Return the sampler of `sampling.negatives`: one kind, or a mixture of kinds.
 
     Args:
-        negatives: a kind, or a mixture of kinds.
-        stream: the events.
-        destinations: [n] sorted ids that may be drawn.
+        negatives: value of the setting.
         adjacency: histories that training may see.
         kept: ids of training events.
-        train_end: first event after the training split.
-        seed: seed of the draws.
-
-    Raises:
-        DataError: fewer than two destinations to choose from.
+        stream, destinations, train_end, seed: as in `NegativeSampler`, with its errors.
     """
     shares = shares_of(negatives)
 
@@ -144,6 +138,7 @@ class MixedNegatives(Negatives):
         slot_M = torch.arange(first, first + num, device=src_B.device)
         rng = CounterRNG(self._seed, _PURPOSE_KIND, epoch)
         kind_BM = torch.searchsorted(self._bounds, rng.uniform(events_B[:, None], slot_M))
+        # All kinds draw all slots: a choice by mask would make shapes depend on the data.
         drawn = [
             sampler.sample(src_B, dst_B, events_B, num, epoch, first) for sampler in self._samplers
         ]

@@ -53,7 +53,7 @@ class Negatives(ABC):
     ) -> Tensor:
         """Return [B, M] negatives of the events, for slots starting at `first`.
 
-        They are a function of event id, epoch and slot.
+        They are a function of event id, epoch and slot, whatever the batch.
         """
 
     def num_slots(self, wanted: int) -> int:
@@ -121,6 +121,7 @@ class NegativeSampler(Negatives):
         if kind != "random":
             src_E, dst_E = adjacency.endpoints
             self._keys = PairKeys(stream, src_E, dst_E)
+            # Training excludes held-out events from histories, but they are true events too.
             self._pairs = EventGroups.of(self._keys.ordered(src_E, dst_E))
         if kind == "inductive" and train_end is not None:
             self._train_pairs = self._keys.unordered(src_E[:train_end], dst_E[:train_end]).unique()
@@ -141,6 +142,8 @@ class NegativeSampler(Negatives):
         open_Q = torch.arange(negatives_BM.numel(), device=src_B.device)
         negatives_Q, slot_Q = negatives_BM.flatten(), slot_BM.flatten()
         history = self._history(src_B, events_B)
+        # Every slot draws by (event, slot, attempt), so that neither the batch nor the draws of
+        # other slots can change its negative.
         for attempt in range(_ATTEMPTS):
             row_Q = open_Q // max(num, 1)
             key_Q = (events_B[row_Q], slot_Q[open_Q], torch.full_like(open_Q, attempt))
@@ -161,12 +164,7 @@ class NegativeSampler(Negatives):
     def _partners(
         self, src_Q: Tensor, dst_Q: Tensor, history: Tensor, draw_Q: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Draw a past partner of each source, uniformly over its events, with a validity mask.
-
-        Args:
-            history: [4, Q] start and end of the positions to draw from, first event at the
-                query's time and first event after it.
-        """
+        """Draw a past partner of each source, uniformly over its events, with a validity mask."""
         start_Q, end_Q, now_Q, later_Q = history
         length_Q = end_Q - start_Q
         some_Q = length_Q > 0
@@ -185,7 +183,11 @@ class NegativeSampler(Negatives):
         return partner_Q, valid_Q
 
     def _history(self, src_B: Tensor, events_B: Tensor) -> Tensor:
-        """Return the [4, B] `history` argument of `_partners`, limited to what the kind allows."""
+        """Return the events to draw from, as the kind allows: [4, B].
+
+        They are the start and end of their positions, the first event at the query's time, and
+        the first event after it.
+        """
         t_B = self._adjacency.times(events_B)
         now_B, later_B = self._adjacency.first_event_at(t_B), self._adjacency.first_event_after(t_B)
         train_end = self._train_end

@@ -94,5 +94,6 @@ def _systematic(start_Q: Tensor, end_Q: Tensor, num: int, offset_Q: Tensor) -> T
     length_Q = (end_Q - start_Q)[:, None]
     slot_K = torch.arange(num, device=end_Q.device)
     spread_QK = ((slot_K + offset_Q[:, None]) * (length_Q.double() / num)).long()
+    # Rounding may push the last position to the end of the history.
     spread_QK = start_Q[:, None] + torch.minimum(spread_QK, length_Q - 1)
     return torch.where(length_Q > num, spread_QK, _last(end_Q, num))

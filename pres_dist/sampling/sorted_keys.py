@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from pres_dist.errors import DataError
-from pres_dist.events.columns import ColumnFile, ColumnReader, forget_pages, splitters_of
+from pres_dist.events.columns import ColumnReader, forget_pages, splitters_of, write_column
 from pres_dist.events.storage import ADJACENCY, HEADER_BYTES, INT, PAIRS, npy_header
 from pres_dist.events.stream import CHUNK_EVENTS, EventStream
 from pres_dist.events.tables import tensor_of
@@ -93,12 +93,7 @@ class SortedIndex(ABC):
         """
         most = max(memory_bytes // self._sort_bytes, 1)
         if self._most_rows <= most:
-            column = ColumnFile(file, INT)
-            try:
-                column.append(self.sorted())
-                column.flush()
-            finally:
-                column.close()
+            write_column(file, self.sorted(), INT)
             return
         step = max(1, most // _SAMPLES_A_RANGE)
         # Copy the samples, because a view would keep its whole chunk in memory.

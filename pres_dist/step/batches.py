@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.events.batch_bounds import batch_bounds
+from pres_dist.events.split import batch_bounds
 from pres_dist.events.tables import EventTables
 
 

@@ -17,9 +17,8 @@ from pres_dist.evaluation.ranking_negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.identity import check_same_events
 from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
-from pres_dist.events.standardize import standardize
 from pres_dist.events.stream import EventStream
-from pres_dist.events.tables import EventTables
+from pres_dist.events.tables import EventTables, standardize
 from pres_dist.host_memory import keep_freed_memory
 from pres_dist.memory.state import MemoryStore
 from pres_dist.memory.traffic import Traffic

@@ -97,7 +97,7 @@ def test_stopping_leaves_nothing(stop, tmp_path):
 def test_an_exit_right_after_the_folder_was_made_leaves_nothing(tmp_path):
     """A signal may come before anything that would remove it is entered."""
     program = (
-        "import sys; from pathlib import Path; from pres_dist.events.publish import *; "
+        "import sys; from pathlib import Path; from pres_dist.events.storage import *; "
         "folder = PartialDirectory(Path(sys.argv[1]), False); folder.create(); "
         "assert folder.path.exists(); sys.exit(143)"
     )

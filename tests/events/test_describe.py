@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pres_dist.events.describe import _degrees, _repeat_share, describe
+from pres_dist.events.describe import _degrees, _repeat_share, describe, print_summary
 from pres_dist.events.stream import EventStream
-from pres_dist.events.summary_table import print_summary
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pres_dist.errors import DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.readers.plain_pickle import read_plain_pickle
-from pres_dist.events.readers.tgb import events_of, with_negatives
+from pres_dist.events.tgb import events_of, with_negatives
 from tests.events.test_fuzz import expect_stream_or_error, mutate
 from tests.support.nightly import drawn
 from tests.support.tgb_files import tgb_files

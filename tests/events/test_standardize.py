@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pres_dist.events.standardize import standardize
 from pres_dist.events.stream import EventStream
-from pres_dist.events.tables import EventTables
+from pres_dist.events.tables import EventTables, standardize
 
 
 def test_each_feature_gets_mean_0_and_deviation_1() -> None:

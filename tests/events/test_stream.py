@@ -147,7 +147,7 @@ def test_open_something_else(tmp_path):
 
 
 def test_importing_events_is_light():
-    modules = "builtin importer describe synthesize split discontinuity summary_table"
+    modules = "builtin importer describe synthesize split discontinuity"
     imports = "; ".join(f"import pres_dist.events.{name}" for name in modules.split())
     check = (
         f"import sys; {imports}; print([m for m in ('torch', 'ray', 'dgl') if m in sys.modules])"

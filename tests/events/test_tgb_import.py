@@ -11,13 +11,13 @@ import pytest
 
 from pres_dist.cli.main import main
 from pres_dist.errors import DataError
-from pres_dist.events import tgb_import
+from pres_dist.events import tgb
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.readers.plain_pickle import read_plain_pickle
-from pres_dist.events.readers.tgb import events_of, with_negatives
 from pres_dist.events.split import official_split
 from pres_dist.events.stream import EventStream
+from pres_dist.events.tgb import events_of, with_negatives
 from tests.support.tgb_files import NAME, TgbFiles, tgb_files
 
 WHERE = [Path("val.pkl"), Path("test.pkl")]
@@ -26,7 +26,7 @@ WHERE = [Path("val.pkl"), Path("test.pkl")]
 def imported(files: TgbFiles, out: Path, monkeypatch: pytest.MonkeyPatch) -> EventStream:
     """The stream, without py-tgb: from what it would make of the files."""
     dataset = with_negatives(events_of(files.official()), files.negatives, WHERE)
-    monkeypatch.setattr(tgb_import, "read_tgb", lambda *_: dataset)
+    monkeypatch.setattr(tgb, "read_tgb", lambda *_: dataset)
     import_stream(ImportConfig(source=Path(NAME), out=out, format="tgb"))
     return EventStream.verify(out)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pres_dist.errors import DataError
-from pres_dist.events.publish import StreamExistsError
+from pres_dist.events.storage import StreamExistsError
 from pres_dist.events.stream import EventStream
 from pres_dist.events.writer import StreamWriter
 

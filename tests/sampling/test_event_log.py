@@ -61,7 +61,7 @@ def test_numbers_equal_a_count_of_all_events(data: st.DataObject) -> None:
     case = data.draw(cases())
     log, slow = log_of(case, data.draw(st.booleans())), SlowLog(case)
     few = mock.patch.object(event_log, "RECENT_EVENTS", 5)
-    with few, mock.patch("slow_event_log.RECENT_EVENTS", 5):
+    with few, mock.patch("tests.support.slow_event_log.RECENT_EVENTS", 5):
         check(log, slow, *data.draw(queries(case)))
 
 

@@ -13,7 +13,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +53,7 @@ class CsvTable:
 
     @property
     def position(self) -> int:
+        """Number of bytes read so far, before decompression."""
         return 0 if self._file is None or self._file.closed else int(self._file.tell())
 
     def width(self, column: str) -> int:
@@ -64,8 +64,21 @@ class CsvTable:
         """Yield the rows in order, all values as texts."""
         try:
             with pa.OSFile(str(self.path), "rb") as self._file:
-                source = pa.CompressedInputStream(self._file, "gzip") if self._gzipped else None
-                for batch in self._open(source or self._file, columns):
+                gzipped = is_gzip(self.path)
+                opened = pa_csv.open_csv(
+                    pa.CompressedInputStream(self._file, "gzip") if gzipped else self._file,
+                    pa_csv.ReadOptions(
+                        use_threads=False,
+                        block_size=BLOCK_BYTES,
+                        skip_rows=self._header_line,
+                        column_names=self.columns,
+                    ),
+                    pa_csv.ParseOptions(delimiter=self.delimiter),
+                    pa_csv.ConvertOptions(
+                        include_columns=columns, column_types=dict.fromkeys(columns, pa.string())
+                    ),
+                )
+                for batch in opened:
                     yield pa.record_batch(list(map(_without_quotes, batch)), columns)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise self._explain(error) from None
@@ -80,25 +93,6 @@ class CsvTable:
         except (DataError, csv.Error):
             pass
         return f"{self.path}: event {row}"
-
-    @property
-    def _gzipped(self) -> bool:
-        return is_gzip(self.path)
-
-    def _open(self, source: pa.NativeFile, columns: list[str]) -> pa_csv.CSVStreamingReader:
-        return pa_csv.open_csv(
-            source,
-            pa_csv.ReadOptions(
-                use_threads=False,
-                block_size=BLOCK_BYTES,
-                skip_rows=self._header_line,
-                column_names=self.columns,
-            ),
-            pa_csv.ParseOptions(delimiter=self.delimiter),
-            pa_csv.ConvertOptions(
-                include_columns=columns, column_types=dict.fromkeys(columns, pa.string())
-            ),
-        )
 
     def _explain(self, error: Exception) -> DataError:
         """Return an error with the line that pyarrow failed on, or else with its message."""
@@ -154,7 +148,7 @@ def first_rows(path: Path, count: int, delimiter: str = ",") -> list[tuple[int, 
 def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number (from 1) and fields of each row that is not blank; slow."""
     try:
-        with _open_binary(path) as opened:
+        with gzip.open(path) if is_gzip(path) else path.open("rb") as opened:
             reader = csv.reader(_decoded_lines(opened, path), delimiter=delimiter)
             start = 1
             for row in reader:
@@ -167,11 +161,7 @@ def read_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}: cannot be read: {error}") from None
 
 
-def _open_binary(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path) if is_gzip(path) else path.open("rb"))
-
-
-def _decoded_lines(opened: IO[bytes], path: Path) -> Iterator[str]:
+def _decoded_lines(opened: gzip.GzipFile | io.BufferedReader, path: Path) -> Iterator[str]:
     text = io.TextIOWrapper(opened, encoding="utf-8", errors="surrogateescape", newline="")
     lines = iter(lambda: text.readline(LONGEST_LINE), "")
     for number, line in enumerate(lines, start=1):

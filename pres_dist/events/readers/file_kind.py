@@ -6,6 +6,7 @@ import gzip
 import re
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -59,10 +60,17 @@ def table_kind(path: Path) -> TableKind:
         DataError: the file cannot be read, or is of another kind, which the error names.
     """
     check_source(path)
-    head = _head(path)
+    try:
+        with path.open("rb") as opened:
+            head = inner = opened.read(_HEAD_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if head.startswith(_PARQUET):
         return "parquet"
-    inner = _unpacked(path) if head.startswith(_GZIP) else head
+    if head.startswith(_GZIP):
+        inner = b""
+        with suppress(OSError, EOFError, zlib.error), gzip.open(path) as unpacked:
+            inner = unpacked.read(_HEAD_BYTES)  # damaged: its reader raises the error
     other = _other(path, inner)
     if other is not None:
         packed = "gzip-compressed: " if inner is not head else ""
@@ -74,29 +82,18 @@ def table_kind(path: Path) -> TableKind:
     return "csv"
 
 
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as opened:
-            return opened.read(_HEAD_BYTES)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _unpacked(path: Path) -> bytes:
-    """Return the first decompressed bytes of a gzip file; none if damaged: its reader raises."""
-    try:
-        with gzip.open(path) as opened:
-            return opened.read(_HEAD_BYTES)
-    except (OSError, EOFError, zlib.error):
-        return b""
-
-
 def _other(path: Path, head: bytes) -> str | None:
     """Return a description of the bytes if they cannot be read as a table; else None."""
     if head.startswith(_PARQUET):
         return "Parquet, which has a compression of its own"
     if head.startswith(_ZIP):
-        return _zipped(path)
+        names: list[str] = []
+        with (
+            suppress(OSError, zipfile.BadZipFile, ValueError, NotImplementedError),
+            zipfile.ZipFile(path) as archive,
+        ):
+            names = archive.namelist()
+        return "an Excel workbook (.xlsx)" if "xl/workbook.xml" in names else "a zip archive"
     for start, name in _STARTS.items():
         if head.startswith(start):
             return name
@@ -107,14 +104,3 @@ def _other(path: Path, head: bytes) -> str | None:
         if re.match(pattern, text, re.IGNORECASE):
             return name
     return None
-
-
-def _zipped(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return "a zip archive"
-    if "xl/workbook.xml" in names:
-        return "an Excel workbook (.xlsx)"
-    return "a zip archive"

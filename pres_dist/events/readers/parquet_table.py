@@ -33,6 +33,7 @@ class ParquetTable:
 
     @property
     def position(self) -> int:
+        """Approximate number of bytes read so far."""
         return self.size * self._rows_read // max(1, self._file.metadata.num_rows)
 
     def width(self, column: str) -> int:

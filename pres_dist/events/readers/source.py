@@ -15,10 +15,10 @@ from pres_dist.errors import DataError
 from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.csv_table import CsvTable, first_rows
-from pres_dist.events.readers.features import read_array, read_tensor
 from pres_dist.events.readers.file_kind import table_kind
 from pres_dist.events.readers.parquet_table import ParquetTable
 from pres_dist.events.readers.table import Table, column_named, require_columns
+from pres_dist.files import open_regular
 from pres_dist.wording import option_name
 
 _KINDS = {"csv": "CSV", "parquet": "Parquet"}
@@ -57,6 +57,7 @@ class Source:
 
     @property
     def edge_dim(self) -> int:
+        """Number of features of an event."""
         return sum(self.widths) if self.feature_array is None else self.feature_array.shape[1]
 
 
@@ -123,13 +124,16 @@ def _detect_format(path: Path) -> str:
 
 def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
     """Return a CSV or Parquet source with the columns named by the user or by default."""
+    label: str | None = column_named(table.columns, config.label or "label")
+    if config.label == "" or (config.label is None and label not in table.columns):
+        label = None
     source = Source(
         table=table,
         format=kind,
         src=column_named(table.columns, config.src),
         dst=column_named(table.columns, config.dst),
         time=column_named(table.columns, config.time),
-        label=_label(config.label, table),
+        label=label,
         separate_ids=config.bipartite,
     )
     if config.feature_file is not None:
@@ -151,14 +155,6 @@ def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
         shown = ", ".join(ignored[:8]) + (", ..." if len(ignored) > 8 else "")
         source.notes.append(f"columns not used: {shown}")
     return source
-
-
-def _label(chosen: str | None, table: Table) -> str | None:
-    """Return the label column: the chosen one, None for '', or by default ``label``."""
-    column = column_named(table.columns, "label" if chosen is None else chosen)
-    if chosen is None:
-        return column if column in table.columns else None
-    return column or None
 
 
 def _numbered(columns: list[str]) -> list[str]:
@@ -217,7 +213,10 @@ def _tgl(path: Path) -> Source:
 
 def _dyglib(path: Path) -> Source:
     """Return a DyGLib source: ids and feature rows start at 1; feature row 0 is padding."""
-    file = path if path.is_file() else _only(path, "ml_*.csv")
+    files = [path] if path.is_file() else sorted(path.glob("ml_*.csv"))
+    if len(files) != 1:
+        raise DataError(f"{path}: must hold one file ml_*.csv, got {len(files)}")
+    (file,) = files
     source = Source(
         table=CsvTable(file),
         format="dyglib",
@@ -242,8 +241,43 @@ def _dyglib(path: Path) -> Source:
     return source
 
 
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise DataError(f"{folder}: must hold one file {pattern}, got {len(found)}")
-    return found[0]
+def read_array(file: Path) -> np.ndarray:
+    """Memory-map the two-dimensional numbers of a .npy file; never unpickles."""
+    try:
+        open_regular(file).close()
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # numpy's header parser raises many kinds of errors
+        raise DataError(f"{file}: cannot be read as .npy: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{file}: must be a .npy file, got an .npz archive")
+    return _numbers(array, file)
+
+
+def read_tensor(file: Path) -> np.ndarray:
+    """Load the two-dimensional tensor of a .pt file without running its pickle."""
+    import torch
+
+    from pres_dist.tensor_files import load_tensors
+
+    try:
+        tensor = load_tensors(file)
+        if isinstance(tensor, torch.Tensor) and not tensor.is_complex():
+            return _numbers(tensor.detach().to(torch.float32).numpy(), file)
+    except DataError:
+        raise
+    except Exception as error:  # damaged archives and sparse tensors raise many kinds of errors
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{file}: cannot be read as a tensor: {reason}") from None
+    found = f"{tensor.dtype}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+    raise DataError(f"{file}: must hold one tensor of real numbers, got {found}")
+
+
+def _numbers(array: np.ndarray, file: Path) -> np.ndarray:
+    if array.ndim != 2 or array.dtype.kind not in "iufb" or 0 in array.shape:
+        raise DataError(
+            f"{file}: must hold numbers of shape [rows, features], "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pres_dist.errors import ConfigError
 from pres_dist.events.chunk import EventChunk
 from pres_dist.events.identity import digest_of
-from pres_dist.events.ids import PairMap
+from pres_dist.events.raw_ids import PairMap
 from pres_dist.events.stream import EventStream
 from pres_dist.files import sync_folder
 from pres_dist.inference.extend import JOURNAL, Extension, append, learned_labels

@@ -12,16 +12,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pres_dist.errors import DataError
+from pres_dist.events.chunk import EventChunk
+from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.plain_pickle import read_plain_pickle
+from pres_dist.events.stream import CHUNK_EVENTS, EventStream
+from pres_dist.events.writer import StreamWriter
 
 PREFIX = "tgbl-"
+_PRESCRIBED = (*COLUMN_OPTIONS, "node_features", "ids", "time_scale", "time_unit", "sort")
+"""Options that the data set itself determines."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,47 @@ class TgbDataset:
     negatives: np.ndarray
     edge_features: np.ndarray | None = None
     node_features: np.ndarray | None = None
+
+
+def import_tgb(
+    config: ImportConfig, progress: Callable[[int, int, int], None] | None = None
+) -> tuple[EventStream, list[str]]:
+    """Import the data set that ``config.source`` names; return the stream, and notes for the user.
+
+    Raises:
+        DataError: as in `read_tgb`, or an option is set that the data set determines.
+    """
+    given = [option for option in _PRESCRIBED if not config.is_default(option)]
+    if given:
+        raise DataError(f"--{given[0].replace('_', '-')} is not for the format tgb")
+    dataset = read_tgb(str(config.source), config.root)
+    with StreamWriter(
+        config.out,
+        name=config.name or str(config.source),
+        edge_dim=0 if dataset.edge_features is None else dataset.edge_features.shape[1],
+        num_nodes=int(max(dataset.src.max(), dataset.dst.max())) + 1,
+        detect_bipartite=True,
+        metadata={"source": str(config.source), "format": "tgb"},
+        force=config.force,
+    ) as writer:
+        for start in range(0, len(dataset.t), CHUNK_EVENTS):
+            rows = slice(start, start + CHUNK_EVENTS)
+            chunk = EventChunk(dataset.src[rows], dataset.dst[rows], dataset.t[rows])
+            if dataset.edge_features is not None:
+                chunk = replace(chunk, edge_features=dataset.edge_features[rows])
+            writer.append_chunk(chunk)
+            if progress is not None:
+                progress(writer.num_events, writer.num_events, len(dataset.t))
+        if dataset.node_features is not None:
+            writer.set_node_features(dataset.node_features)
+        writer.set_official(dataset.split, dataset.negatives)
+    first, second = dataset.split
+    notes = [
+        f"official split: {first:,} events for training, {second - first:,} for validation, "
+        f"{len(dataset.t) - second:,} for testing, up to {dataset.negatives.shape[1]:,} negatives "
+        "each: data.split: official, evaluation.negatives: tgb"
+    ]
+    return EventStream.open(config.out), notes
 
 
 def read_tgb(name: str, root: Path | None) -> TgbDataset:
@@ -107,13 +155,15 @@ def events_of(official: Any) -> TgbDataset:
     split = int(np.argmax(after)), int(np.argmax(test))
     if not (after[split[0] :].all() and test[split[1] :].all() and test.any()):
         raise DataError("the official split must be one by time, with events in the test split")
+    # Edge features that are all 0 mean nothing.
+    rows = np.asarray(features, dtype=np.float32)[order] if _given(features) else None
     return TgbDataset(
         src=np.asarray(data["sources"], dtype=np.int64)[order],
         dst=np.asarray(data["destinations"], dtype=np.int64)[order],
         t=t[order],
         split=split,
         negatives=np.empty((0, 0), dtype=np.int64),
-        edge_features=_features(features, order) if _given(features) else None,
+        edge_features=rows if rows is not None and rows.any() else None,
         node_features=np.asarray(nodes, dtype=np.float32) if _given(nodes) else None,
     )
 
@@ -122,21 +172,12 @@ def _given(features: Any) -> bool:
     return features is not None and np.ndim(features) == 2 and np.shape(features)[1] > 0
 
 
-def _features(features: Any, order: np.ndarray) -> np.ndarray | None:
-    """Return [E, d] float32 features in time order; None if all are 0, hence meaningless."""
-    rows = np.asarray(features, dtype=np.float32)[order]
-    return rows if rows.any() else None
-
-
 def with_negatives(
     dataset: TgbDataset, by_event: list[dict[Any, Any]], files: list[Path]
 ) -> TgbDataset:
     """Return the data set with the negatives of its validation and test events.
 
-    Args:
-        dataset: events and split.
-        by_event: for each of the two splits, [M] negatives by (src, dst, t).
-        files: files of the negatives, for errors.
+    For each of the two splits, `by_event` has [M] negatives by (src, dst, t), read from a file.
     """
     first, second = dataset.split
     parts = [range(first, second), range(second, len(dataset.t))]
@@ -147,7 +188,7 @@ def with_negatives(
     table = np.full((len(rows), max(width, 1)), -1, dtype=np.int64)
     for line, row in zip(table, rows, strict=True):
         line[: len(row)] = row
-    return TgbDataset(**{**vars(dataset), "negatives": table})
+    return replace(dataset, negatives=table)
 
 
 def _rows(
