@@ -1,4 +1,4 @@
-"""Whether `torch.compile` makes a training step faster, and what starting with it costs.
+"""Speedup of a training step by `torch.compile`, and its cost at the start.
 
     python benchmarks/compiled.py configs/wikipedia.yaml --preset rates --training.batch_size 600
 

@@ -1,4 +1,4 @@
-"""What one pull and one push of the sharded store cost, over gloo on the loopback interface.
+"""Cost of one pull and one push of the sharded store, over gloo on the loopback interface.
 
     python benchmarks/exchange.py --workers 2 --rows 2500 --dim 100
 

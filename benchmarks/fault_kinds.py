@@ -26,7 +26,7 @@ _WRITES = 6 * STEPS
 
 @dataclass(frozen=True)
 class Told:
-    """What a rehearsal came to.
+    """Outcome of a rehearsal.
 
     Attributes:
         faults: that happened.

@@ -1,4 +1,4 @@
-"""What a run bears: a small job under every kind of fault, against one that was left alone.
+"""A small job under every kind of fault, against one that was left alone.
 
     python benchmarks/faults.py                                  # all kinds
     python benchmarks/faults.py --only 'worker SIGKILL' --runs 5

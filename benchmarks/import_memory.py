@@ -1,4 +1,4 @@
-"""How much memory importing a large file takes, and how fast it is.
+"""Memory and speed of importing a large file.
 
     python benchmarks/import_memory.py --events 100000000 --format parquet
     python benchmarks/import_memory.py --source events.csv.gz

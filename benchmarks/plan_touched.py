@@ -1,4 +1,4 @@
-"""How well the planner knows the distinct nodes of a time slice.
+"""Accuracy of the planner's number of distinct nodes of a time slice.
 
 Three answers for the rows that W workers pull an event: what the slices of many batches of
 the training split pull (endpoints, a negative each, and the recent neighbors of all); the
@@ -41,7 +41,7 @@ _SEED = 0
 
 
 class Work:
-    """What workers would gather of a stream's temporal batches."""
+    """Nodes that workers would gather for a stream's temporal batches."""
 
     def __init__(self, stream: EventStream, options: argparse.Namespace) -> None:
         train_end = chronological_split(stream).train_end

@@ -1,4 +1,4 @@
-"""What the planner predicts of a step against what torchrun workers measure.
+"""The planner's predictions of a step against measurements of torchrun workers.
 
 The machine is calibrated first, on one worker. Then steps of 1 and more workers are
 measured as in `benchmarks/scaling.py`, interleaved: medians, and the shortest wall-clock time.

@@ -142,7 +142,7 @@ def launch(command: Sequence[str], environment: Mapping[str, str] | None = None)
 
 
 def happened(marks: Path) -> list[float]:
-    """When the faults of a plan happened, in order."""
+    """Return the times of the faults of a plan, in order."""
     return sorted(float(path.read_text()) for path in marks.glob("fault-*"))
 
 

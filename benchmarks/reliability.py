@@ -1,4 +1,4 @@
-"""What it costs to check a stream before it is used, and every step for NaN and infinity.
+"""Cost of checking a stream before its use, and every step for NaN and infinity.
 
     python benchmarks/reliability.py configs/quickstart.yaml --data.max-events 40000
 

@@ -1,4 +1,4 @@
-"""What several workers cost and gain: CPU time and bytes an event, and events a second.
+"""Cost and gain of several workers: CPU time and bytes an event, and events a second.
 
 Each configuration is measured in torchrun workers of one thread each, on training steps
 from the middle of an epoch; evaluation is left out. Configurations are interleaved and

@@ -35,7 +35,7 @@ WARM_S = 5.0
 
 @dataclass(frozen=True)
 class Held:
-    """What all processes of a launch hold together.
+    """Resources that all processes of a launch hold together.
 
     Attributes:
         after_s: seconds since the start.
@@ -112,7 +112,7 @@ def _started(run: Path) -> Launch:
 
 
 def _progress_after(started: Launch, moment: float) -> list[float]:
-    """When batches were told of, once all workers have been started since the moment."""
+    """Return the times of reported batches, once all workers have started since the moment."""
     starts = [at for at, line in started.lines if line.startswith("run folder") and at > moment]
     return [at for at, line in started.lines if starts and at > starts[-1] and RATE.search(line)]
 

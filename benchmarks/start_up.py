@@ -1,4 +1,4 @@
-"""How long a user waits: for `pres-dist --help`, and for the first training step of a run.
+"""Waiting time of a user: for `pres-dist --help`, and for the first training step of a run.
 
     python benchmarks/start_up.py configs/flights3m.yaml
 

@@ -1,4 +1,4 @@
-"""How fast rows get from memory shards in Ray actors to workers, by four ways.
+"""Speed of four ways to send rows from memory shards in Ray actors to workers.
 
     python benchmarks/store_transport.py [--rows 1000 10000] [--rounds 8]
 

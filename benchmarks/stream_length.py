@@ -1,4 +1,4 @@
-"""What the length of a stream costs: its adjacency, and a training step in its middle.
+"""Cost of a stream's length: its adjacency, and a training step in its middle.
 
     python benchmarks/stream_length.py --events 1000000 10000000 100000000
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs pres_dist with its development tools and runs every check.
-# Arguments go to pytest, e.g. launch/test.sh -m "not slow" tests/config
+# Arguments go to pytest, e.g. launch/test.sh tests/config, or launch/test.sh --nightly for the full
+# matrix.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -14,5 +15,5 @@ cd "$repository"
 "$venv/bin/mypy"
 # import-linter has no release for Python 3.10.
 if [[ -x "$venv/bin/lint-imports" ]]; then "$venv/bin/lint-imports"; fi
-# A process for each core, and all tests of a file in one of them.
-exec "$venv/bin/python" -m pytest -n auto --dist loadfile "$@"
+# A process for each core; one that has no tests left takes half of another's.
+exec "$venv/bin/python" -m pytest -n auto --dist worksteal "$@"

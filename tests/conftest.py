@@ -36,12 +36,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell test modules, before they are imported, whether the full matrix runs."""
-    os.environ["PRES_DIST_NIGHTLY"] = str(int(config.getoption("--nightly")))
+    os.environ["PRES_DIST_NIGHTLY"] = str(int(_nightly(config)))
+
+
+def _nightly(config: pytest.Config) -> bool:
+    """Return True under `--nightly` and under `-m nightly` or `-m "nightly or not nightly"`."""
+    markers = config.getoption("markexpr").replace("not nightly", "")
+    return config.getoption("--nightly") or "nightly" in markers
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests marked nightly, unless they are asked for."""
-    if config.getoption("--nightly") or "nightly" in config.getoption("markexpr"):
+    if _nightly(config):
         return
     left_out = [item for item in items if item.get_closest_marker("nightly")]
     if left_out:

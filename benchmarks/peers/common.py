@@ -1,4 +1,4 @@
-"""What the trainings of all systems share: the stream, the metric, the clock.
+"""Shared parts of the trainings of all systems: the stream, the metric, the clock.
 
 Runs in the environment of the other systems, so it knows nothing of pres_dist: native
 streams are folders of `.npy` columns.

@@ -15,7 +15,7 @@ _OF_THE_OTHERS = ("preset", "learning_rate", "learning_rate_scaling", "learning_
 
 
 def default_settings(options: Options) -> dict[str, object]:
-    """What of the shared settings is no choice of pres_dist's own."""
+    """Return the shared settings that pres_dist does not choose by default."""
     return {
         name: value
         for name, value in settings(options).items()

@@ -31,7 +31,7 @@ from pres_dist.training.timing import peak_rss_bytes
 
 
 def settings(options: Options) -> dict[str, object]:
-    """What the other systems' trainings are, in the names of pres_dist."""
+    """Return the settings of the other systems' trainings, in the names of pres_dist."""
     return {
         "preset": "none",
         "data.stream": options.stream.resolve(),

@@ -36,7 +36,7 @@ class Job(ABC):
 
     @property
     def distinguished_by(self) -> tuple[Any, ...]:
-        """What distinguishes runs of the same configuration, such as the number of workers."""
+        """Distinction between runs of the same configuration, such as the number of workers."""
         return ()
 
     @cached_property

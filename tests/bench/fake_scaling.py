@@ -24,7 +24,7 @@ VALIDATION_AP = (0.90, 0.94, 0.96)
 
 @dataclass
 class World:
-    """What the made-up runs follow; every time is multiplied by `noise` of the run.
+    """Laws of the made-up runs; every time is multiplied by `noise` of the run.
 
     Attributes:
         serial, parallel: microseconds an event (Amdahl).

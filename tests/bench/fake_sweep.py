@@ -62,7 +62,7 @@ def small_sweep(folder: Path, text: str = SWEEP) -> SweepSpec:
 
 
 def fake_program(folder: Path, behavior: str = "{}") -> list[str]:
-    """What stands for `pres-dist`; `behavior` as in TRAIN."""
+    """Write a program that stands for `pres-dist`; `behavior` as in TRAIN."""
     (folder / "train.py").write_text(TRAIN)
     (folder / "train.json").write_text(behavior)
     return [sys.executable, "-S", str(folder / "train.py")]

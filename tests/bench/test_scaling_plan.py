@@ -1,4 +1,4 @@
-"""Which runs a scaling bench makes, how they start, and what it refuses."""
+"""Runs of a scaling bench: their plan, their start, and refused settings."""
 
 from __future__ import annotations
 

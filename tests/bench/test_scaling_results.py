@@ -1,4 +1,4 @@
-"""What a scaling bench makes of its runs, against figures computed by hand or planted."""
+"""Figures of a scaling bench against figures computed by hand or planted."""
 
 from __future__ import annotations
 

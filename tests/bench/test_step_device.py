@@ -1,4 +1,4 @@
-"""What `pres-dist bench step` tells of a GPU, as far as that can be tested without one."""
+"""The GPU figures of `pres-dist bench step`, as far as they can be tested without a GPU."""
 
 from __future__ import annotations
 

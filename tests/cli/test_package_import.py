@@ -1,4 +1,4 @@
-"""What importing pres_dist costs, and that a run needs neither Ray nor DGL."""
+"""The cost of importing pres_dist; a run needs neither Ray nor DGL."""
 
 from __future__ import annotations
 

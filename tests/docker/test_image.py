@@ -1,4 +1,4 @@
-"""What the image is made of, as far as it can be checked without Docker."""
+"""Contents of the image, as far as they can be checked without Docker."""
 
 from __future__ import annotations
 

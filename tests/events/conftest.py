@@ -31,7 +31,7 @@ def run_import(tmp_path: Path) -> Import:
 
 @pytest.fixture
 def out_entries(tmp_path: Path) -> Callable[[], list[str]]:
-    """What the import left where it writes, hidden files included."""
+    """List the files that the import left in its output folder, hidden files included."""
 
     def entries() -> list[str]:
         folder = tmp_path / "out"

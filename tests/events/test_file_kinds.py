@@ -1,4 +1,4 @@
-"""What a file holds is seen by its first bytes, whatever its name says."""
+"""The kind of a file is recognized by its first bytes, whatever its name."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_round_trip_through_dgl() -> None:
 
 
 def temporal(**columns: Any) -> Any:
-    """What `from_pyg` reads of a TemporalData, without PyG."""
+    """Stand in for a TemporalData that `from_pyg` reads, without PyG."""
     values = {"src": [0, 1], "dst": [2, 3], "t": [1, 1], **columns}
     given = {name: torch.tensor(one) for name, one in values.items() if one is not None}
     return SimpleNamespace(to_dict=lambda: given)

@@ -118,7 +118,7 @@ def test_who_opens_a_stream_puts_back_what_a_killed_writer_moved_away(tmp_path: 
 
 
 def test_both_renames_back_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be put back at once is put back by the next import, whatever its source."""
+    """A stream that cannot be put back at once is put back by the next import of any source."""
     path, rename = tmp_path / "st", os.rename
     write(path, "old")
 

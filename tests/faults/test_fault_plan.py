@@ -120,7 +120,7 @@ for number in range(3):
     ],
 )
 def test_system_calls_of_a_save(place: str, code: int, written: list[str], tmp_path: Path) -> None:
-    """What was renamed before is whole, whatever the next file came to."""
+    """Files renamed before the fault are whole, whatever happens to the next file."""
     passes = {"open": 3, "fsync": 1, "rename": 1, "write": 0}[place]
     plan = FaultPlan().kill(rank=0, step=3, place=place, passes=passes)
     done = subprocess.run(

@@ -129,7 +129,7 @@ def test_two_workers_train_on_two_devices(habits: Path, sim: torch.device, tmp_p
 def test_workers_that_send_by_one_device_are_refused(
     habits: Path, sim: torch.device, tmp_path: Path
 ) -> None:
-    """What happened before workers set their device: the simulation sees it, as NCCL does."""
+    """Workers that do not set their device fail in the simulation, as they do with NCCL."""
     file = tmp_path / "run.yaml"
     file.write_text(dump_yaml(small_config(habits)(training__device="sim")))
     command = ["train", str(file), "--run-dir", str(tmp_path / "run")]

@@ -212,7 +212,7 @@ ways = st.sampled_from(
 
 @st.composite
 def in_two_parts(draw: st.DrawFn, times: int = 2**61) -> tuple[dict[str, Any], Events, int]:
-    """How events are imported, the events, and where they are cut."""
+    """Draw settings of an import, its events, and the place to cut them in two."""
     how, ids = draw(ways)
     of = draw(events(ids, times))
     return how, of, draw(st.integers(1, len(of.t) - 1))

@@ -1,4 +1,4 @@
-"""What a run knows at a time is what evaluation knew then, and nothing of later."""
+"""A run's memory at a time equals that of evaluation at that time, without later events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook does: a DataFrame, a stream, a run."""
+"""The steps of a notebook: a DataFrame, a stream, a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run, its stream and its output are: from any folder, moved, and under `~`."""
+"""Paths of a run, its stream and its output: from any folder, moved, and under `~`."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def commands(run: Path, folder: Path) -> dict[str, list[str]]:
 
 
 def written(run: Path) -> list[Path]:
-    """What is in a run folder, but for the lock of `extend`."""
+    """List the contents of a run folder except the lock of `extend`."""
     return sorted(path for path in run.rglob("*") if "extended" not in path.parts)
 
 

@@ -38,7 +38,7 @@ def documents() -> dict[str, dict[str, Any]]:
 
 
 def _check_cluster(cluster: dict[str, Any]) -> dict[str, Any]:
-    """What `ray up` does with the file before it asks the provider for machines."""
+    """Validate the file as `ray up` does before it asks the provider for machines."""
     util = pytest.importorskip("ray.autoscaler._private.util")
     prepared: dict[str, Any] = util.prepare_config(copy.deepcopy(cluster))
     util.validate_config(prepared)
@@ -147,7 +147,7 @@ def test_the_machines_have_a_python_that_is_new_enough() -> None:
 
 
 def _version(value: Any) -> bool:
-    """What authOptions need: Ray 2.52 or newer, as text."""
+    """Check for Ray 2.52 or newer, as text, which authOptions need."""
     return isinstance(value, str) and tuple(map(int, value.split("."))) >= (2, 52, 0)
 
 
@@ -204,7 +204,7 @@ RAY_JOB = {
 
 
 def _faults(value: Any, shape: Any, where: str = "") -> Iterator[str]:
-    """Where a document does not have the shape that is asked for."""
+    """Yield the places where a document does not have the required shape."""
     if callable(shape):
         if not shape(value):
             yield f"{where}: not allowed: {value!r}"

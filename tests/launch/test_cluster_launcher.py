@@ -146,7 +146,7 @@ def test_the_head_is_set_up_and_starts_with_the_token(name: str, machines: Machi
 
 @pytest.mark.parametrize("name", ["ray-aws.yaml", "ray-gcp.yaml"])
 def test_a_worker_joins_the_head_with_the_token(name: str, machines: Machines) -> None:
-    """What the head runs on a worker, to which it hands its own files."""
+    """Run the commands that the head runs on a worker, with its own files copied there."""
     cluster = machines.cluster(name)
     (machines.home / ".ray").mkdir()
     (machines.home / ".ray/auth_token").write_text(TOKEN)

@@ -1,4 +1,4 @@
-"""What ends when a launcher, an agent or a terminal dies, and what can be resumed then."""
+"""Death of a launcher, an agent or a terminal: processes that end, and resumed runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What launch/quickstart.sh and launch/test.sh install: everything from locks, by hash."""
+"""launch/quickstart.sh and launch/test.sh install everything from locks, by hash."""
 
 from __future__ import annotations
 

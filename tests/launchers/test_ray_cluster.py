@@ -1,4 +1,4 @@
-"""Who may use the clusters that runs are on: a local one, and one of several nodes."""
+"""Access to the Ray cluster of a run: a local one, and one of several nodes."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 def test_workers_are_spread_over_nodes(
     two_nodes: Nodes, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """What `ray job submit` runs on a node of the cluster: RAY_ADDRESS is set for it."""
+    """Run the command of `ray job submit` on a node of the cluster, with RAY_ADDRESS set."""
     config = make_config(training__epochs=1)
     (tmp_path / "run.yaml").write_text(dump_yaml(config))
     done = ray_run(

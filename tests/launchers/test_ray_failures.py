@@ -1,4 +1,4 @@
-"""What the launcher makes of failed workers, without a cluster."""
+"""Errors that the launcher raises for failed workers, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ray
 
 
 def died() -> Exception:
-    """What Ray Train reports for a worker whose process is gone."""
+    """Return the error of Ray Train for a worker whose process is gone."""
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
     return WorkerHealthCheckFailedError("poll failed", ray.exceptions.ActorDiedError())

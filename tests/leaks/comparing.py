@@ -1,4 +1,4 @@
-"""What differs between two runs.
+"""Differences between two runs.
 
 An event whose temporal batch also holds changed events is compared to rounding: matrix
 products of another shape may round differently. All else is compared to the last bit.
@@ -69,6 +69,6 @@ def near(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def assert_seen(before: list[Record], after: list[Record], first: int) -> None:
-    """What is scored from the change on does differ: the probe is not blind."""
+    """Check that scores from the change on do differ: the probe is not blind."""
     pairs = zip(before, after, strict=True)
     assert any(list(different_rows(*pair, lambda row: row.event >= first)) for pair in pairs)

@@ -259,7 +259,7 @@ def _negatives_not_of_the_kind(
 
 
 def _is_of_kind(stream: EventStream, kind: str, event: int, negative: int) -> bool:
-    """Whether source and negative met before the event, by going through all events."""
+    """Return True if source and negative met before the event, by going through all events."""
     pair = {int(stream.src[event]), negative}
     met = [
         earlier

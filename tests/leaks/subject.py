@@ -1,4 +1,4 @@
-"""What is probed, and the register of probes."""
+"""Subjects of probes, and the register of probes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUM_WORKERS = 2
 
 
 class Subject:
-    """What is probed: runs of a configuration, perhaps with a leak planted.
+    """Runs of a configuration to probe, perhaps with a leak planted.
 
     Args:
         overrides: of the small configuration.
@@ -48,7 +48,7 @@ class Subject:
         company: bool = False,
         **changes: object,
     ) -> list[Record]:
-        """What each worker's run showed; over the true stream when none is given."""
+        """Return the record of each worker's run; over the true stream when none is given."""
         key = f"{company} {sorted(changes.items())}"
         if stream is None and key in self._kept:
             return self._kept[key]

@@ -1,4 +1,4 @@
-"""What every memory store promises about mail, as tests."""
+"""The contract of memory stores about mail, as tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.store_rows import (
 
 
 class ContractBase:
-    """What tests of a store begin with; subclasses say how it is made."""
+    """Base of the tests of a store; subclasses make it."""
 
     def make_store(self, layout: Layout) -> MemoryStore:
         """An empty store of the layout; several may be alive at once."""

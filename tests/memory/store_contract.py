@@ -1,4 +1,4 @@
-"""What every memory store promises, as tests. A new store only says how it is made::
+"""The contract of every memory store, as tests. A new store is only made::
 
     class TestMyStore(StoreContract):
         def make_store(self, layout):

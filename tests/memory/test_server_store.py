@@ -141,7 +141,7 @@ class TestFourWorkers(ServerContract):
 
 
 def play_slices(worker: Worker, store: ServerStore, scenario: Scenario) -> list[Shard]:
-    """What this worker saves after each step."""
+    """Return the state that this worker saves after each step."""
     states = []
     for step, batch in enumerate(batches(scenario)):
         cuts = cuts_of(scenario, worker.world, step)

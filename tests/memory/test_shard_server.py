@@ -66,7 +66,7 @@ def random_write(layout: Layout, world: int, number: int, random: Random, seen: 
 
 
 def apply_in_order(store: LocalStore, write: Write) -> None:
-    """What one worker with the whole temporal batch does."""
+    """Apply a write as one worker with the whole temporal batch does."""
     first = write.parts[0]
     if first.kind is Kind.RESET:
         store.reset()

@@ -1,4 +1,4 @@
-"""How often the workers of a sharded store exchange something, what, and in which order."""
+"""Number, contents and order of the exchanges between workers of a sharded store."""
 
 from __future__ import annotations
 

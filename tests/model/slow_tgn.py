@@ -297,7 +297,7 @@ class SlowStep:
         return [(event, held(other, event)) for event, other in zip(own, others, strict=True)]
 
     def _held_in_messages(self) -> Callable[[int, int], Vector]:
-        """What a message of an event holds of the other endpoint."""
+        """Return a function that gives the part of a message that tells of the other endpoint."""
         config = self.model.config
         if config.message_endpoint == "memory":
             return lambda node, event: self._updated(node).memory
@@ -363,7 +363,7 @@ class SlowStep:
     def _change(
         self, start: Vector, state: SlowNode, elapsed: int, count: int, drawn: Vector | None = None
     ) -> Vector:
-        """What the prediction adds to a memory."""
+        """Return the change that the prediction adds to a memory."""
         length, num = self._length(elapsed, count), len(state.seen)
         if not (self.pres.prediction and num and length > 0):
             return np.zeros_like(start)

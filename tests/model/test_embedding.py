@@ -51,7 +51,7 @@ def build(kind: str, **stream: int) -> World:
 
 
 def read(world: World, batch: int = 3) -> tuple[Gathered, NodeInputs]:
-    """What the embedding of a batch reads, with random memory."""
+    """Return the inputs of the embedding of a batch, with random memory."""
     chosen = world.batches()[batch]
     hops = num_hops(world.slow.model.config)
     negatives = world.negatives(chosen)

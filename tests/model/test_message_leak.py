@@ -1,4 +1,4 @@
-"""What DyRep's mail holds of a partner is its embedding at the event, from earlier events alone."""
+"""DyRep's mail holds the partner's embedding at the event, from earlier events alone."""
 
 from __future__ import annotations
 

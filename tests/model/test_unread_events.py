@@ -1,4 +1,4 @@
-"""Where reads lag, PRES predicts memory for the events that a read could not see."""
+"""PRES predicts memory for the events that a lagging read could not see."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def undisturbed(config_file: Path) -> Path:
 
 @pytest.fixture(params=nightly_except(["step", "epoch"], ["step", "checkpoint", "epoch"]))
 def place(request: pytest.FixtureRequest) -> str:
-    """Where the first attempt is killed, see halting.py."""
+    """Place at which the first attempt is killed, see halting.py."""
     return str(request.param)
 
 

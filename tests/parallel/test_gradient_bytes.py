@@ -1,4 +1,4 @@
-"""What workers are said to send to add up gradients is what their collectives send."""
+"""The reported bytes of gradients are those that the collectives send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who computes what."""
+"""Assignment of slices, epochs and replicas to workers."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def make_config(stream: Path, *overrides: str) -> RunConfig:
 
 
 def sweep_epochs(worker: Worker, config: RunConfig, num_epochs: int) -> list[dict[str, Any]]:
-    """What this worker's replica had at the start, scored and had at the end of each epoch."""
+    """Return the memory at the start, the scores and the memory at the end of each epoch."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
     with join_world(device, partial(training_grid, config.parallel)) as world:

@@ -1,4 +1,4 @@
-"""What is left, and what is told, when a command that uses Ray breaks; without Ray."""
+"""Remains and errors of a command whose Ray cluster breaks; without Ray."""
 
 from __future__ import annotations
 

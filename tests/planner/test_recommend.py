@@ -1,4 +1,4 @@
-"""What is recommended: never more than fits, and never what costs more for nothing."""
+"""Recommended layouts fit the machine and never cost more for nothing."""
 
 from __future__ import annotations
 

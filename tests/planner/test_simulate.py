@@ -79,7 +79,7 @@ def test_it_agrees_with_a_queue_of_events(staleness: int, slow_shard: float) -> 
 
 
 class _Queue:
-    """When the last step ends, by events taken one by one from a queue.
+    """Time at which the last step ends, by events taken one by one from a queue.
 
     Each of three shards is a server with a line of jobs; the first one is the slow one. Draws
     are made beforehand, in the order of the simulation's.

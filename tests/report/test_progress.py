@@ -1,4 +1,4 @@
-"""What a run prints, on a terminal and into a file."""
+"""The output of a run, on a terminal and into a file."""
 
 from __future__ import annotations
 

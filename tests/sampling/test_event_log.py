@@ -1,4 +1,4 @@
-"""What the event log says of a pair equals a count of all earlier events, one by one."""
+"""Numbers of the event log about a pair equal a count of all earlier events, one by one."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_random_draws_ignore_time_and_history():
 
 
 def acceptable(case, kind, event, train_end, listed):
-    """What a loop finds: the past of the source, and which of its partners will do."""
+    """Find by a loop the past of the source, and those of its partners that are acceptable."""
     src, dst = int(case.stream.src[event]), int(case.stream.dst[event])
     before = first_at(case.stream, int(case.stream.t[event]))
     if kind == "historical":

@@ -1,4 +1,4 @@
-"""Who gets the mail of an event, against a search through the stream event by event."""
+"""Receivers of the mail of an event, against a search through the stream event by event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step would make a host wait for, had it a GPU: pinned, so that none is added."""
+"""Waits of the host for a GPU in a training step: pinned, so that none is added."""
 
 from __future__ import annotations
 

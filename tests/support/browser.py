@@ -34,7 +34,7 @@ frame.addEventListener("load", async () => {{
 
 
 def look(page: Path, width: int, dark: bool, script: str) -> Any:
-    """What a script finds in a page, which must not complain on the console.
+    """Return the findings of a script in a page, which must not complain on the console.
 
     Args:
         page: the file.

@@ -40,7 +40,7 @@ class WorkerError(AssertionError):
 
 @dataclass
 class Worker:
-    """What a function finds in a worker process.
+    """State of a worker process for the functions that run in it.
 
     Attributes:
         groups: process groups by the number of their workers.

@@ -76,7 +76,7 @@ def _live(arguments: list[str], environment: dict[str, str]) -> None:
 
 
 def end_of(run: Path) -> dict[str, Any]:
-    """What two runs of the same bits have in common."""
+    """Return the results, steps and weights of a run, equal for two runs of the same bits."""
     results = json.loads((run / "results.json").read_text())
     records = read_metrics(run / "metrics.jsonl")
     newest = run / "checkpoints" / (run / "checkpoints" / "LATEST").read_text().strip()

@@ -62,7 +62,7 @@ def _spoil_memory(forward: Forward) -> Forward:
 
 
 def _spoil_mail(forward: Forward) -> Forward:
-    """What mail holds of an endpoint, where that is not its memory."""
+    """Spoil the part of mail that tells of an endpoint, where that is not its memory."""
     num_ends, dim = forward.gathered.index_2B.numel(), forward.updated.memory_UD.shape[1]
     return replace(forward, endpoints_2BD=torch.full((num_ends, dim), float("nan")))
 

@@ -54,7 +54,7 @@ class RayRun:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a run left: its output, and processes that outlived it."""
+    """The end of a run: its output, and processes that outlived it."""
 
     code: int
     out: str

@@ -140,7 +140,7 @@ def pull_rotated(
     writes_U: Tensor | None,
     observes_U: Tensor | None,
 ) -> Pulled:
-    """What worker 0 asked for; the state of all others put into its order.
+    """Pull the rows that worker 0 asked for; the states of all others in its order.
 
     Of what is announced, each announces the share that it will push.
     """

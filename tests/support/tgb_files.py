@@ -30,7 +30,7 @@ class TgbFiles:
         return [self.t <= first, (self.t > first) & (self.t <= second), self.t > second]
 
     def official(self) -> SimpleNamespace:
-        """What py-tgb makes of the files."""
+        """Return the data set that py-tgb makes of the files."""
         return SimpleNamespace(
             full_data={"sources": self.src, "destinations": self.dst, "timestamps": self.t},
             edge_feat=self.features,

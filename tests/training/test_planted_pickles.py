@@ -1,4 +1,4 @@
-"""What is unpickled of a run folder is data: a program in its place is never run.
+"""Only data is unpickled from a run folder: a program in its place is never run.
 
 The planted files pass their hash, which whoever can write one can write as well.
 """

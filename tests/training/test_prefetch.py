@@ -56,7 +56,7 @@ class Step:
 
 
 def sweep(prefetch: Prefetch, step: Step, num: int) -> list[int]:
-    """How many pushes each step's read lacked."""
+    """Return the number of pushes that each step's read lacked."""
     lags = []
     indices: Any = range(num)
     for number, inputs in enumerate(prefetch.steps(indices)):

@@ -1,4 +1,4 @@
-"""Who is answered: not other sites through the user's browser, and nobody without the token."""
+"""Access to the service: none for other sites in the user's browser or without the token."""
 
 from __future__ import annotations
 
