@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 
 from pres_dist.config.load import load_config
+from pres_dist.planner.failures import losses
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.machine import load_machine
-from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.power_law import assumed_touches
 from pres_dist.planner.predict import predict
-from pres_dist.planner.scenarios import Disturbed, cluster_of, disturbed, losses
+from pres_dist.planner.simulate import Disturbed, cluster_of, disturbed
 from pres_dist.planner.units import duration
 from pres_dist.planner.workload import Workload
 
@@ -37,7 +38,7 @@ def main() -> None:
     counts = [int(count) for count in options.workers.split(",")]
     found, lossy = [], []
     for workers in counts:
-        plan = ParallelPlan(workers, 1, 1, workers * options.local_batch)
+        plan = Layout(workers, 1, 1, workers * options.local_batch)
         cost = predict(work, plan, machine, touch)
         cluster = cluster_of(cost, plan, machine)
         found.append(disturbed(cluster))

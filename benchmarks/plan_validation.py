@@ -23,8 +23,8 @@ from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
 from pres_dist.planner.calibrate import calibrate
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.machine import Machine, load_machine
-from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.predict import StepCost, predict
 from pres_dist.planner.touched import count_touches
 from pres_dist.planner.workload import Workload
@@ -92,7 +92,7 @@ def predictions(
             within = range(warm * setting.batch, (warm + num) * setting.batch)
             touch = count_touches(stream, config, setting.batch, 24, within)
             work = Workload(config, stream.num_nodes, stream.num_events, stream.edge_dim)
-            plan = ParallelPlan(setting.workers, 1, 1, setting.batch)
+            plan = Layout(setting.workers, 1, 1, setting.batch)
             found[setting] = predict(work, plan, machine, touch)
     return found
 

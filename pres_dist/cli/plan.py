@@ -13,7 +13,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.exit_codes import NO_LAYOUT
 from pres_dist.files import write_atomically
-from pres_dist.planner.config import PlanConfig
+from pres_dist.planner.plan_config import PlanConfig
 
 SECTIONS = ("preset", "data", "sampling", "memory", "model", "pres", "training")
 
@@ -52,8 +52,9 @@ def main(argv: list[str]) -> int:
 
 def _plan(config: RunConfig, options: PlanOptions) -> int:
     from pres_dist.console import result_console
-    from pres_dist.planner.recommend import make_planner
-    from pres_dist.planner.scenarios import cluster_of, disturbed, losses
+    from pres_dist.planner.advice import make_planner
+    from pres_dist.planner.failures import losses
+    from pres_dist.planner.simulate import cluster_of, disturbed
     from pres_dist.planner.tables import (
         print_advice,
         print_disturbed,
@@ -67,12 +68,12 @@ def _plan(config: RunConfig, options: PlanOptions) -> int:
     print_head(planner, notes, console)
     rows, lossy = [], None
     if advice.best is not None:
-        plan, machine = advice.best.plan, planner.machine
-        advice.why.append(planner.batch_needed(plan, options.efficiency))
+        layout, machine = advice.best.layout, planner.machine
+        advice.why.append(planner.batch_needed(layout, options.efficiency))
         if options.simulate:
-            rows = disturbed(cluster_of(advice.best.cost, plan, machine))
+            rows = disturbed(cluster_of(advice.best.cost, layout, machine))
             rest = options.mtbf_hours, options.restart_seconds
-            lossy = losses(planner.workload, plan, machine, *rest)
+            lossy = losses(planner.workload, layout, machine, *rest)
     print_advice(advice, planner, console)
     if lossy is not None:
         print_disturbed(rows, console)

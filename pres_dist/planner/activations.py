@@ -18,7 +18,7 @@ from pres_dist.config.data import DataConfig
 from pres_dist.config.run import RunConfig
 from pres_dist.config.task import TaskConfig
 from pres_dist.events.stream import EventStream
-from pres_dist.planner.fit import fit_rates
+from pres_dist.planner.machine import fit_rates
 from pres_dist.planner.touched import waiting_messages
 from pres_dist.training.loss import batch_loss
 from pres_dist.training.setup import Parts, assemble, split_data
@@ -38,6 +38,7 @@ class SavedBytes:
     message: float
 
     def bytes(self, events: float, nodes: float, messages: float) -> float:
+        """Return the saved bytes of a step with these events, distinct nodes and messages."""
         each = self.event * events + self.node * nodes + self.message * messages
         return self.fixed + each
 
@@ -78,33 +79,23 @@ def measured_step(
             negatives = parts.train_negatives.sample(*draws, parts.task.num_negatives, 1)
             plan = pipeline.plan([batch], [negatives], 1)
             pulled = pipeline.read(plan)
-            seen = _Seen(parts)
-            with torch.autograd.graph.saved_tensors_hooks(seen.keep, lambda tensor: tensor):
+            # Each storage counts once, and those of the weights do not count.
+            kept = {p.untyped_storage().data_ptr(): p.detach() for p in parts.model.parameters()}
+            weights = set(kept)
+
+            def keep(tensor: Tensor, kept: dict[int, Tensor] = kept) -> Tensor:
+                kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 forward = pipeline.forward(plan, pulled)
                 targets = parts.task.targets(batch.events_B)
                 weight = config.pres.coherence_weight
                 batch_loss(forward, weight, batch.num_events, targets)
             pipeline.commit(plan, pulled, [forward], learn=True)
-    return MeasuredStep(
-        batch.num_events, plan.nodes_V.numel(), waiting_messages(pulled), seen.bytes
-    )
-
-
-class _Seen:
-    """Counter of the bytes of saved tensors: each storage once, without those of the weights."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._kept: dict[int, Tensor] = {
-            p.untyped_storage().data_ptr(): p for p in parts.model.parameters()
-        }
-        self.bytes = 0
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._kept:
-            self._kept[storage.data_ptr()] = tensor
-            self.bytes += storage.nbytes()
-        return tensor
+    saved = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+    nodes, messages = plan.nodes_V.numel(), waiting_messages(pulled)
+    return MeasuredStep(batch.num_events, nodes, messages, saved)
 
 
 def _parts(config: RunConfig, edge_dim: int, node_dim: int, num_nodes: int, batch: int) -> Parts:

@@ -17,10 +17,9 @@ import torch
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.world import World
-from pres_dist.planner.fit import fit_rates
 from pres_dist.planner.footprint import store_layout
 from pres_dist.planner.link_rates import measure_links
-from pres_dist.planner.machine import Link, Machine, Rates, model_sizes
+from pres_dist.planner.machine import Machine, Rates, fit_rates, model_sizes
 from pres_dist.planner.touched import waiting_messages
 from pres_dist.report.environment import describe_environment
 from pres_dist.step.stages import STAGES
@@ -57,11 +56,12 @@ class StepTime:
 
     @property
     def store(self) -> float:
+        """Return the seconds of the store."""
         return sum(self.stages[stage] for stage in _STORE)
 
     @property
     def rest(self) -> float:
-        """Seconds outside of all stages."""
+        """Return the seconds outside of all stages."""
         return self.total - sum(self.stages.values())
 
 
@@ -79,13 +79,48 @@ def calibrate(
     Raises:
         ConfigError, DataError: one worker cannot run the configuration.
     """
-    config = _for_one_worker(config)
+    # One worker with one thread and one optimizer step per batch.
+    training = {"num_threads": 1, "events_per_step": 0, "batch_size": max(BATCHES)}
+    parallel = {"slices": 1, "epochs": 1, "replicas": 1}
+    config = config.model_copy(
+        update={
+            "training": config.training.model_copy(update=training),
+            "parallel": config.parallel.model_copy(update=parallel),
+            "memory": config.memory.model_copy(update={"store": "local", "staleness": 0}),
+        }
+    )
     device = choose_device(config)
     with assembled(config, device, World()) as parts:
         steps = measure_steps(parts, BATCHES, rounds, tell)
         tell("exchanges between processes")
-        links = measure_links(store_layout(config))
-        return _machine(parts, steps, links.loopback, links.store)
+        measured = measure_links(store_layout(config))
+        stream = parts.data.stream.name
+    known = describe_environment(seed=0)
+    hardware, versions = known["hardware"], known["versions"]
+    memory = (hardware["memory_gib"] or 1) * 2**30
+    workers, processor = hardware["usable_cores"] or 1, f"core of {hardware['cpu']}"
+    own = memory / workers
+    if device.type == "cuda":
+        workers, processor = torch.cuda.device_count(), torch.cuda.get_device_name(device)
+        own = torch.cuda.get_device_properties(device).total_memory
+    machine = Machine(
+        name=f"{workers} x {processor}",
+        origin=f"calibrated {known['date'][:10]} on {stream}, torch {versions['torch']}, one "
+        "thread a worker; the network is taken to be as fast as the loopback",
+        device="cuda" if device.type == "cuda" else "cpu",
+        workers_per_node=workers,
+        worker_memory_bytes=own,
+        node_memory_bytes=memory,
+        loopback=measured.loopback,
+        network=measured.loopback,
+        compute=compute_rates(steps),
+        update=stage_rates(steps, "update"),
+        local_store=rates_of(steps, lambda step: step.store),
+        sharded_store=measured.store,
+        jitter=_jitter(steps),
+        calibrated_for=model_sizes(config.model_dump()),
+    )
+    return Machine.model_validate(_rounded(machine.model_dump()))
 
 
 def measure_steps(
@@ -198,55 +233,8 @@ def _jitter(steps: Rounds) -> float:
     return statistics.median(spreads) if spreads else 0.0
 
 
-def _machine(parts: Parts, steps: Rounds, link: Link, store: Rates) -> Machine:
-    local = rates_of(steps, lambda step: step.store)
-    known = describe_environment(seed=0)
-    hardware, versions = known["hardware"], known["versions"]
-    memory = (hardware["memory_gib"] or 1) * 2**30
-    workers, processor = hardware["usable_cores"] or 1, f"core of {hardware['cpu']}"
-    own = memory / workers
-    if parts.device.type == "cuda":
-        workers, processor = torch.cuda.device_count(), torch.cuda.get_device_name(parts.device)
-        own = torch.cuda.get_device_properties(parts.device).total_memory
-    machine = Machine.model_validate(
-        {
-            "name": f"{workers} x {processor}",
-            "origin": f"calibrated {known['date'][:10]} on {parts.data.stream.name}, torch "
-            f"{versions['torch']}, one thread a worker; the network is taken to be as "
-            "fast as the loopback",
-            "device": parts.device.type,
-            "workers_per_node": workers,
-            "worker_memory_bytes": own,
-            "node_memory_bytes": memory,
-            "loopback": link,
-            "network": link,
-            "compute": compute_rates(steps),
-            "update": stage_rates(steps, "update"),
-            "local_store": local,
-            "sharded_store": store,
-            "jitter": _jitter(steps),
-            "calibrated_for": model_sizes(parts.config.model_dump()),
-        }
-    )
-    return Machine.model_validate(_rounded(machine.model_dump()))
-
-
 def _rounded(value: Any) -> Any:
     """Round each number to four significant digits: more would suggest a precision it lacks."""
     if isinstance(value, dict):
         return {name: _rounded(own) for name, own in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _for_one_worker(config: RunConfig) -> RunConfig:
-    """Return the configuration for one worker with one thread and one optimizer step per batch."""
-    training = {"num_threads": 1, "events_per_step": 0, "batch_size": max(BATCHES)}
-    parallel = {"slices": 1, "epochs": 1, "replicas": 1}
-    memory = {"store": "local", "staleness": 0}
-    return config.model_copy(
-        update={
-            "training": config.training.model_copy(update=training),
-            "parallel": config.parallel.model_copy(update=parallel),
-            "memory": config.memory.model_copy(update=memory),
-        }
-    )

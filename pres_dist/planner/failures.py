@@ -11,6 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pres_dist.planner.footprint import saved_by_a_node
+from pres_dist.planner.layout import Layout
+from pres_dist.planner.machine import Machine
+from pres_dist.planner.workload import Workload
+
+LOSSES = 20_000
+"""Number of failures to simulate."""
+
 
 @dataclass(frozen=True)
 class Failures:
@@ -28,7 +36,7 @@ class Failures:
     restart_s: float
 
 
-def useful_share(failures: Failures, every_s: float, losses: int, seed: int = 0) -> float:
+def useful_share(failures: Failures, every_s: float, losses: int = LOSSES, seed: int = 0) -> float:
     """Simulate `losses` failures; return the share of time whose training is not lost.
 
     A segment of training counts once the checkpoint after it is written. A failure in either loses
@@ -38,17 +46,6 @@ def useful_share(failures: Failures, every_s: float, losses: int, seed: int = 0)
     trained = np.maximum(lives - failures.restart_s, 0.0)
     segments = np.floor(trained / (every_s + failures.save_s))
     return float(segments.sum() * every_s / lives.sum())
-
-
-def expected_share(failures: Failures, every_s: float) -> float:
-    """Return the share of `useful_share` in closed form.
-
-    Daly, A higher order estimate of the optimum checkpoint interval for restart dumps (2006):
-    a segment of t seconds takes M e^(R/M) (e^((t + C)/M) - 1) on average.
-    """
-    mtbf = failures.mtbf_s
-    lost = math.expm1((every_s + failures.save_s) / mtbf)
-    return every_s / (mtbf * math.exp(failures.restart_s / mtbf) * lost)
 
 
 def young(failures: Failures) -> float:
@@ -68,7 +65,7 @@ def daly(failures: Failures) -> float:
     return math.sqrt(2 * save * mtbf) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - save
 
 
-def best_interval(failures: Failures, losses: int = 20_000, seed: int = 0) -> float:
+def best_interval(failures: Failures, losses: int = LOSSES, seed: int = 0) -> float:
     """Return the seconds between checkpoints with the largest useful share, by simulation.
 
     Simulated shares near Young's interval are noisy and flat at the maximum. A cubic in the
@@ -81,3 +78,38 @@ def best_interval(failures: Failures, losses: int = 20_000, seed: int = 0) -> fl
     curve = np.polynomial.Polynomial.fit(places, shares, 3)
     fine = np.linspace(places[0], places[-1], 1201)
     return young(failures) * math.exp(fine[np.argmax(curve(fine))])
+
+
+@dataclass(frozen=True)
+class Lossy:
+    """Training with failures and the best checkpoint interval.
+
+    Attributes:
+        failures: failures of the cluster.
+        best_s, young_s, daly_s: seconds between checkpoints: the best in the simulation, and by
+            the formulas of Young and Daly.
+        useful: share of time whose training is not lost, at the best interval.
+    """
+
+    failures: Failures
+    best_s: float
+    young_s: float
+    daly_s: float
+    useful: float
+
+
+def losses(
+    workload: Workload, layout: Layout, machine: Machine, mtbf_hours: float, restart_s: float
+) -> Lossy:
+    """Simulate training where each node fails once in `mtbf_hours` on average.
+
+    A checkpoint takes the time to send the rows of a node's workers over its network link to
+    storage. The simulation stops training for that time; in fact training waits only for a copy.
+    """
+    nodes = machine.num_nodes(layout.workers)
+    saved = saved_by_a_node(workload, layout, machine)
+    save_s = max(saved / machine.network.bytes_per_s, 1e-3)
+    failures = Failures(mtbf_hours * 3600 / nodes, save_s, restart_s)
+    best_s = best_interval(failures)
+    useful = useful_share(failures, best_s)
+    return Lossy(failures, best_s, young(failures), daly(failures), useful)

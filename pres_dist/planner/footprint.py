@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import Tensor
 
 from pres_dist.config.run import RunConfig
 from pres_dist.memory.packing import RowLayout
 from pres_dist.memory.shard_layout import ShardLayout, table_columns
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.planner.activations import saved_bytes
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.machine import Machine
-from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.touched import TouchModel, of_slice
 from pres_dist.planner.units import quantity
 from pres_dist.planner.workload import Workload
@@ -63,7 +62,7 @@ def row_bytes(config: RunConfig) -> RowBytes:
     state = pulled.state
     observes = layout.num_components > NEGATIVE
     return RowBytes(
-        sum(map(_bytes, table_columns(shard.state_dict()))),
+        sum(column.nbytes for column in table_columns(shard.state_dict())),
         RowLayout(pulled.columns()).num_bytes,
         RowLayout(state.columns()).num_bytes,
         RowLayout([state.memory_UD, state.last_update_U]).num_bytes if observes else 0,
@@ -75,22 +74,15 @@ def store_layout(config: RunConfig) -> ShardLayout:
     return layout_of(config, 1.0, torch.device("cpu"))
 
 
-def _bytes(column: Tensor) -> int:
-    return column.numel() * column.element_size()
-
-
 @cache
 def gradient_numbers(config: RunConfig, edge_dim: int, node_dim: int) -> int:
     """Return the number of trainable parameters; an all-reduce sends them and the losses."""
-    return sum(p.numel() for p in trainable(_model(config, edge_dim, node_dim)))
-
-
-def _model(config: RunConfig, edge_dim: int, node_dim: int) -> TGN:
+    # An upper bound: a bipartite stream has fewer pair features.
+    num = len(numbers_of(bipartite=False)) if config.model.decoder == "history" else 0
+    shape = StreamShape(edge_dim, node_dim, 1.0, num)
     with torch.random.fork_rng(devices=[]):
-        # An upper bound: a bipartite stream has fewer pair features.
-        num = len(numbers_of(bipartite=False)) if config.model.decoder == "history" else 0
-        shape = StreamShape(edge_dim, node_dim, 1.0, num)
-        return TGN(config.model, config.memory, config.pres, shape)
+        model = TGN(config.model, config.memory, config.pres, shape)
+    return sum(p.numel() for p in trainable(model))
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ class Part:
 
 def footprint(
     workload: Workload,
-    plan: ParallelPlan,
+    layout: Layout,
     machine: Machine,
     touch: TouchModel,
     spread: Sequence[str] = (),
@@ -120,19 +112,56 @@ def footprint(
     """Return the memory of a worker while it trains and of a node while it saves, largest first.
 
     Args:
-        workload, plan, machine: the training, its layout and its hardware.
+        workload, layout, machine: the training, its layout and its hardware.
         touch: model of the distinct nodes of a slice.
         spread: parts to count as if they were sharded over the workers of a memory.
     """
-    parts = [*_of_stream(workload, machine), *_of_step(workload, plan, touch)]
-    sharers = plan.memory_workers
+    config, sharers = workload.config, layout.memory_workers
+    nodes, events = workload.num_nodes, workload.num_events
+
+    # The stream and its nodes, which every worker keeps as a whole.
+    on_cpu = machine.device == "cpu"  # where workers share memory-mapped files
+    shared = on_cpu and on_disk(config.sampling.adjacency, events)
+    destinations = (nodes - workload.num_sources) * _INT64
+    parts = [
+        Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64, of_node=shared),
+        Part("destinations", "ids of all destinations (at most)", destinations),
+        Part("unseen", "mask of nodes unseen in training", nodes * torch.bool.itemsize),
+    ]
+    if config.model.decoder == "history":
+        pairs = Part("pairs", "pairs of the event log", 2 * events * _INT64, of_node=shared)
+        parts.insert(0, pairs)
+    if not on_cpu:
+        columns = events * (3 * _INT64 + workload.edge_dim * _FLOAT32)
+        columns += nodes * workload.node_dim * _FLOAT32
+        parts.append(Part("events", "columns of all events", columns))
+
+    # A step. A single worker keeps the rows of all nodes in order, and needs no table of owners.
+    state = store_layout(config).num_bytes(-(-nodes // sharers))
+    state -= nodes * _INT64 if sharers == 1 else 0
+    numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
+    step_events = layout.local_batch / workload.fewest_updates(layout.batch)
+    whole, one = of_slice(workload, layout, touch), touch.touched(step_events)
+    messages = one.pulled * touch.waiting(step_events, layout.batch).pulled
+    saved = saved_bytes(config, workload.edge_dim, workload.node_dim)
+    activations = saved.bytes(step_events, one.pulled, messages)
+    parts += [
+        Part("state", "node state", state),
+        Part("weights", "weights, gradients, Adam's moments", 4 * numbers * _FLOAT32),
+        Part("gradients", "rows of gradients on the way", 5 * numbers * _FLOAT32),
+        Part("activations", "saved for the backward pass", activations),
+        Part("rows", "rows on the way, and a copy", 3 * whole.pulled * row_bytes(config).pull),
+    ]
     parts = [
         Part(part.name, f"{part.what}, spread", part.bytes / sharers)
         if part.name in spread
         else part
         for part in parts
     ]
-    parts.append(_checkpoint(workload, plan, machine))
+    # Workers copy their rows, and threads write the copies.
+    copies = saved_by_a_node(workload, layout, machine)
+    what = "copies of node state while they are saved"
+    parts.append(Part("checkpoint", what, copies, of_node=True))
     return sorted(parts, key=lambda part: -part.bytes)
 
 
@@ -168,58 +197,8 @@ def over_limit(parts: Sequence[Part], machine: Machine) -> list[str]:
     return problems
 
 
-def _of_stream(workload: Workload, machine: Machine) -> list[Part]:
-    """Return the parts of the stream and its nodes that every worker keeps as a whole."""
-    nodes, events = workload.num_nodes, workload.num_events
-    on_cpu = machine.device == "cpu"  # where workers share memory-mapped files
-    shared = on_cpu and on_disk(workload.config.sampling.adjacency, events)
-    pairs = []
-    if workload.config.model.decoder == "history":
-        pairs = [Part("pairs", "pairs of the event log", 2 * events * _INT64, of_node=shared)]
-    parts = [
-        *pairs,
-        Part("adjacency", "temporal adjacency, whole", 2 * events * _INT64, of_node=shared),
-        Part(
-            "destinations", "ids of all destinations (at most)", workload.num_destinations * _INT64
-        ),
-        Part("unseen", "mask of nodes unseen in training", nodes * torch.bool.itemsize),
-    ]
-    if not on_cpu:
-        columns = events * (3 * _INT64 + workload.edge_dim * _FLOAT32)
-        columns += nodes * workload.node_dim * _FLOAT32
-        parts.append(Part("events", "columns of all events", columns))
-    return parts
-
-
-def _of_step(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> list[Part]:
-    config, layout = workload.config, store_layout(workload.config)
-    each = plan.memory_workers
-    # A single worker keeps the rows of all nodes in order, and needs no table of owners.
-    table = layout.num_bytes(-(-workload.num_nodes // each))
-    table -= workload.num_nodes * _INT64 if each == 1 else 0
-    numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
-    part = plan.local_batch / workload.fewest_updates(plan.batch)
-    whole, one = of_slice(workload, plan, touch), touch.touched(part)
-    messages = one.pulled * touch.waiting(part, plan.batch).pulled
-    saved = saved_bytes(config, workload.edge_dim, workload.node_dim)
-    rows = row_bytes(config)
-    return [
-        Part("state", "node state", table),
-        Part("weights", "weights, gradients, Adam's moments", 4 * numbers * _FLOAT32),
-        Part("gradients", "rows of gradients on the way", 5 * numbers * _FLOAT32),
-        Part("activations", "saved for the backward pass", saved.bytes(part, one.pulled, messages)),
-        Part("rows", "rows on the way, and a copy", 3 * whole.pulled * rows.pull),
-    ]
-
-
-def saved_by_a_node(workload: Workload, plan: ParallelPlan, machine: Machine) -> int:
+def saved_by_a_node(workload: Workload, layout: Layout, machine: Machine) -> int:
     """Return the bytes that the workers of a node write to a checkpoint: rows and their nodes."""
-    rows = -(-workload.num_nodes // plan.memory_workers)
-    here = min(machine.workers_per_node, plan.workers)
+    rows = -(-workload.num_nodes // layout.memory_workers)
+    here = min(machine.workers_per_node, layout.workers)
     return here * store_layout(workload.config).num_bytes(rows)
-
-
-def _checkpoint(workload: Workload, plan: ParallelPlan, machine: Machine) -> Part:
-    """Return the host memory of a checkpoint: workers copy their rows, and threads write them."""
-    copies = saved_by_a_node(workload, plan, machine)
-    return Part("checkpoint", "copies of node state while they are saved", copies, of_node=True)

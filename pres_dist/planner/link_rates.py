@@ -8,7 +8,7 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,8 +20,7 @@ import torch.multiprocessing as mp
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
-from pres_dist.planner.fit import fit_rates
-from pres_dist.planner.machine import Link, Rates
+from pres_dist.planner.machine import Link, Rates, fit_rates
 from pres_dist.pres.statistics import NEGATIVE
 
 _PROCESSES = 3
@@ -85,15 +84,10 @@ def measure_links(layout: ShardLayout) -> LinkRates:
         cpu_s_per_byte=max(large.cpu - small.cpu, 0.0) / moved,
     )
     exchanges = 3 + (layout.num_components > NEGATIVE)  # ids, rows, push, observation
-    return LinkRates(link, _store_rates(verbs, link, exchanges))
-
-
-def _store_rates(verbs: Sequence[_Exchange], link: Link, exchanges: int) -> Rates:
-    """Fit the store's rates to the time of its operations minus that of the link."""
-    messages = exchanges * link.overhead_s
+    messages = exchanges * overhead  # the time of the link is not that of the store
     own = [max(one.cpu - messages - one.remote_bytes * link.cpu_s_per_byte, 1e-9) for one in verbs]
     step_s, node_s = fit_rates([[1.0, rows] for rows in _ROWS], own)
-    return Rates(step_s=step_s, node_s=node_s)
+    return LinkRates(link, Rates(step_s=step_s, node_s=node_s))
 
 
 def _process(rank: int, folder: str, layout: ShardLayout) -> None:

@@ -7,11 +7,13 @@ partners of an exchange.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from pres_dist.config.base import Config
@@ -46,6 +48,7 @@ class Rates(Config):
     """Seconds per pending message of these nodes, if a mailbox has several slots."""
 
     def seconds(self, events: float, nodes: float, messages: float = 0.0) -> float:
+        """Return the seconds of a step with these events, distinct nodes and messages."""
         each = self.event_s * events + self.node_s * nodes + self.message_s * messages
         return self.step_s + each
 
@@ -155,3 +158,30 @@ def model_sizes(dump: dict[str, dict[str, object]]) -> dict[str, str]:
         for section, names in wanted.items()
         for name in names
     }
+
+
+def fit_rates(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
+    """Fit non-negative rates that minimize the squared relative errors of the predicted seconds.
+
+    Every subset of nonzero rates is tried; there are few.
+
+    Args:
+        rows: [n, c] quantities of each measurement.
+        seconds: [n] measured seconds, all above 0.
+
+    Returns:
+        [c] rates >= 0.
+    """
+    target = np.asarray(seconds, dtype=float)
+    scaled = np.asarray(rows, dtype=float) / target[:, None]
+    num = scaled.shape[1]
+    best, best_error = np.zeros(num), np.inf
+    for size in range(1, num + 1):
+        for chosen in combinations(range(num), size):
+            found, *_ = np.linalg.lstsq(scaled[:, chosen], np.ones(len(target)), rcond=None)
+            error = float(((scaled[:, chosen] @ found - 1) ** 2).sum())
+            if (found >= 0).all() and error < best_error:
+                best, best_error = np.zeros(num), error
+                best[list(chosen)] = found
+    rates: list[float] = best.tolist()
+    return rates

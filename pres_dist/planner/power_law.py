@@ -10,7 +10,6 @@ Shapes: G groups of nodes of similar popularity.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +36,7 @@ class Popularity:
 
     @property
     def num_nodes(self) -> float:
+        """Return the number of nodes of all groups."""
         return float(self.nodes_G.sum())
 
     def distinct(self, draws: float, uniform_draws: float = 0.0) -> float:
@@ -146,10 +146,12 @@ class PowerLawTouches:
     name: str
 
     @property
-    def told(self) -> str:
+    def origin(self) -> str:
+        """Return the source of the numbers."""
         return f"distinct nodes expected under {self.name}, independent draws"
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
+        """Return the distinct nodes of a share of consecutive events."""
         events *= share  # draws are independent, so a spread-out share equals consecutive events
         return Touched(
             self._union(*self._draws(events)),
@@ -158,33 +160,28 @@ class PowerLawTouches:
         )
 
     def waiting(self, events: float, batch: float) -> Waiting:
-        pulled, written = self._draws(events), (events, events, 0.0)
-        return Waiting(*(self._each(*draws, batch) for draws in (pulled, written)))
+        """Return the pending messages per node touched by consecutive events."""
+        known = self.history, batch if self.bipartite else 2 * batch, self.slots
+        each = []
+        for src, dst, uniform in (self._draws(events), (events, events, 0.0)):
+            if self.bipartite:
+                messages = self.sources.waiting(src, 0.0, *known)
+                messages += self.destinations.waiting(dst, uniform, *known)
+            else:
+                messages = self.destinations.waiting(src + dst, uniform, *known)
+            each.append(messages / max(self._union(src, dst, uniform), 1e-300))
+        return Waiting(*each)
 
     def _draws(self, events: float) -> tuple[float, float, float]:
         """Return the draws of sources, of destinations, and uniform draws of destinations."""
+        known = self.history, self.num_neighbors
         src, dst, uniform = events, events, events * self.num_negatives
         for _ in range(self.num_hops):
-            of_src = self._partners(self.sources.neighbors(src, 0.0, *self._known), src)
-            of_dst = self._partners(
-                self.destinations.neighbors(dst, uniform, *self._known), dst + uniform
-            )
+            of_src = self._partners(self.sources.neighbors(src, 0.0, *known), src)
+            neighbors = self.destinations.neighbors(dst, uniform, *known)
+            of_dst = self._partners(neighbors, dst + uniform)
             src, dst = src + of_dst, dst + of_src
         return src, dst, uniform
-
-    def _each(self, src: float, dst: float, uniform: float, batch: float) -> float:
-        """Return the expected messages per distinct node of the draws."""
-        known = self.history, batch if self.bipartite else 2 * batch, self.slots
-        if self.bipartite:
-            messages = self.sources.waiting(src, 0.0, *known)
-            messages += self.destinations.waiting(dst, uniform, *known)
-        else:
-            messages = self.destinations.waiting(src + dst, uniform, *known)
-        return messages / max(self._union(src, dst, uniform), 1e-300)
-
-    @cached_property
-    def _known(self) -> tuple[float, int]:
-        return self.history, self.num_neighbors
 
     def _partners(self, neighbors: float, roots: float) -> float:
         """Return the distinct partners among neighbors: the first of each node, and new ones."""

@@ -14,8 +14,8 @@ from statistics import NormalDist
 
 from pres_dist.memory.exchange import ID_BYTES, block_numbers
 from pres_dist.planner.footprint import RowBytes, gradient_numbers, row_bytes
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.machine import Link, Machine
-from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.touched import Touched, TouchModel, of_slice
 from pres_dist.planner.workload import Workload
 
@@ -39,17 +39,18 @@ class StepBytes:
 
     @property
     def rows(self) -> float:
-        """Bytes that the store moves: everything but the gradients."""
+        """Return the bytes that the store moves: everything but the gradients."""
         return self.ids + self.pull + self.push + self.observe
 
     @property
     def total(self) -> float:
+        """Return all bytes."""
         return self.rows + self.gradients
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Cost of a step of a plan for an average worker.
+    """Cost of a step for an average worker.
 
     Attributes:
         events: events that all replicas train in the step.
@@ -70,91 +71,107 @@ class StepCost:
     cpu_s: float
 
     @property
+    def phases(self) -> dict[str, float]:
+        """Return the seconds of each phase of a step, by name."""
+        return {
+            "computing": self.compute_s,
+            "exchanging rows": self.exchange_s,
+            "adding up gradients": self.reduce_s,
+            "waiting for the slowest": self.wait_s,
+        }
+
+    @property
     def step_s(self) -> float:
+        """Return the seconds of a step."""
         return self.compute_s + self.exchange_s + self.reduce_s + self.wait_s
 
     @property
     def events_per_s(self) -> float:
+        """Return the events that all replicas train per second."""
         return self.events / self.step_s
 
 
-def predict(
-    workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel
-) -> StepCost:
-    """Predict the cost of a step of a plan."""
-    rows = row_bytes(workload.config)
-    moved = step_bytes(workload, plan, touch, rows)
-    touched = of_slice(workload, plan, touch)
-    compute_s = _compute(workload, plan, machine, touch)
-    store_s = _store(plan, machine, touched)
+def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchModel) -> StepCost:
+    """Predict the cost of a step."""
+    rows, touched = row_bytes(workload.config), of_slice(workload, layout, touch)
+    moved = step_bytes(workload, layout, touch, rows)
+    sharers, workers = layout.memory_workers, layout.workers
+    updates = workload.num_updates(layout.batch)
+
+    # Each optimizer step computes its own events, and applies all pending messages.
+    events = layout.local_batch / updates
+    nodes, waiting = touch.touched(events).pulled, touch.waiting(events, layout.batch)
+    compute_s = updates * machine.compute.seconds(events, nodes, nodes * waiting.pulled)
+    if updates > 1:  # the written rows are recomputed once per slice with the final weights
+        messages = touched.written * touch.waiting(layout.local_batch, layout.batch).written
+        compute_s += machine.update.seconds(layout.local_batch, touched.written, messages)
+
+    rates = machine.local_store if sharers == 1 else machine.sharded_store
+    store_s = rates.seconds(layout.local_batch, touched.pulled)
+    link = link_between(machine, sharers)
     reads, writes = 2, 1 + (rows.observe > 0)  # ids and rows; push and observation
-    link, peers = link_between(machine, plan.memory_workers), plan.memory_workers - 1
-    uneven = _fullest(plan, touched)
-    read_s = _wall(link, peers, reads, (moved.ids + moved.pull) * uneven)
-    write_s = _wall(link, peers, writes, (moved.push + moved.observe) * uneven)
-    updates = workload.num_updates(plan.batch)
-    all_link, others = link_between(machine, plan.workers), plan.workers - 1
-    barrier = 2 * updates * math.ceil(math.log2(plan.workers))
-    reduce_s = _wall(all_link, others, 2 * updates, moved.gradients)
+    # The busiest owner sets the pace: the fullest of W owners, each with `pulled` rows on average.
+    uneven = 1 + _largest_normal(sharers) / math.sqrt(max(touched.pulled, 1.0))
+    read_s = _wall(link, sharers, reads, (moved.ids + moved.pull) * uneven)
+    write_s = _wall(link, sharers, writes, (moved.push + moved.observe) * uneven)
+    # With prefetching, rows arrive while the previous step computes.
+    hidden_s = min(compute_s, read_s) if workload.config.memory.staleness else 0.0
+
+    all_link = link_between(machine, workers)
+    barrier = 2 * updates * math.ceil(math.log2(workers))
+    reduce_s = _wall(all_link, workers, 2 * updates, moved.gradients)
     reduce_s += barrier * all_link.latency_s
-    messages = (reads + writes) * peers + 2 * updates * others + barrier
+
+    messages = (reads + writes) * (sharers - 1) + 2 * updates * (workers - 1) + barrier
     cpu_s = compute_s + store_s + messages * link.overhead_s
     # `cpu_s_per_byte` covers both ends: a worker sends and receives about as many bytes.
     cpu_s += (moved.rows + moved.gradients) * link.cpu_s_per_byte
-    # With prefetching, rows arrive while the previous step computes.
-    hidden_s = min(compute_s, read_s) if workload.config.memory.staleness else 0.0
     return StepCost(
-        plan.batch * plan.replicas,
+        layout.batch * layout.replicas,
         touched,
         moved,
         compute_s,
         store_s + read_s + write_s - hidden_s,
         reduce_s,
-        compute_s * waiting_share(plan.workers, machine.jitter),
+        compute_s * waiting_share(workers, machine.jitter),
         cpu_s,
     )
 
 
 def one_worker(workload: Workload, batch: int, machine: Machine, touch: TouchModel) -> StepCost:
     """Predict one worker that computes the whole temporal batch, the baseline of efficiency."""
-    return predict(workload, ParallelPlan(1, 1, 1, batch), machine, touch)
+    return predict(workload, Layout(1, 1, 1, batch), machine, touch)
 
 
-def efficiency(
-    workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel
-) -> float:
+def efficiency(workload: Workload, layout: Layout, machine: Machine, touch: TouchModel) -> float:
     """Return events/s per worker, relative to one worker with the same temporal batch."""
-    alone = one_worker(workload, plan.batch, machine, touch).events_per_s
-    return predict(workload, plan, machine, touch).events_per_s / plan.workers / alone
+    alone = one_worker(workload, layout.batch, machine, touch).events_per_s
+    return predict(workload, layout, machine, touch).events_per_s / layout.workers / alone
 
 
 def work_inflation(
-    workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel
+    workload: Workload, layout: Layout, machine: Machine, touch: TouchModel
 ) -> float:
     """Return total CPU time per event, relative to one worker with the same temporal batch."""
-    alone, cost = (
-        one_worker(workload, plan.batch, machine, touch),
-        predict(workload, plan, machine, touch),
-    )
-    return cost.cpu_s * plan.workers / cost.events / (alone.cpu_s / alone.events)
+    alone = one_worker(workload, layout.batch, machine, touch)
+    cost = predict(workload, layout, machine, touch)
+    return cost.cpu_s * layout.workers / cost.events / (alone.cpu_s / alone.events)
 
 
-def step_bytes(
-    workload: Workload, plan: ParallelPlan, touch: TouchModel, rows: RowBytes
-) -> StepBytes:
+def step_bytes(workload: Workload, layout: Layout, touch: TouchModel, rows: RowBytes) -> StepBytes:
     """Return the bytes that a worker moves in a step."""
-    touched, sharers = of_slice(workload, plan, touch), plan.memory_workers
+    touched, sharers = of_slice(workload, layout, touch), layout.memory_workers
     remote = 1 - 1 / sharers
     block = block_numbers(largest_block(touched.pulled, sharers)) * ID_BYTES
     numbers = gradient_numbers(workload.config, workload.edge_dim, workload.node_dim) + _LOSSES
-    share = 2 * (plan.workers - 1) / plan.workers
+    share = 2 * (layout.workers - 1) / layout.workers
     return StepBytes(
         ids=(sharers - 1) * block,
         pull=touched.pulled * remote * rows.pull,
         # Only one of the `epochs` groups writes.
-        push=touched.written * remote * rows.push / plan.epochs,
+        push=touched.written * remote * rows.push / layout.epochs,
         observe=touched.observed * remote * rows.observe,
-        gradients=share * numbers * _FLOAT_BYTES * workload.num_updates(plan.batch),
+        gradients=share * numbers * _FLOAT_BYTES * workload.num_updates(layout.batch),
     )
 
 
@@ -185,29 +202,6 @@ def _largest_normal(num: int) -> float:
     return NormalDist().inv_cdf((num - 0.375) / (num + 0.25)) if num > 1 else 0.0
 
 
-def _compute(workload: Workload, plan: ParallelPlan, machine: Machine, touch: TouchModel) -> float:
-    updates = workload.num_updates(plan.batch)
-    events = plan.local_batch / updates
-    nodes, waiting = touch.touched(events).pulled, touch.waiting(events, plan.batch)
-    seconds = updates * machine.compute.seconds(events, nodes, nodes * waiting.pulled)
-    if updates > 1:  # the written rows are recomputed once per slice with the final weights
-        written = of_slice(workload, plan, touch).written
-        messages = written * touch.waiting(plan.local_batch, plan.batch).written
-        seconds += machine.update.seconds(plan.local_batch, written, messages)
-    return seconds
-
-
-def _store(plan: ParallelPlan, machine: Machine, touched: Touched) -> float:
-    rates = machine.local_store if plan.memory_workers == 1 else machine.sharded_store
-    return rates.seconds(plan.local_batch, touched.pulled)
-
-
-def _fullest(plan: ParallelPlan, touched: Touched) -> float:
-    """Return the rows requested from the busiest owner, relative to the mean."""
-    mean = touched.pulled  # W workers request `mean` rows each from W owners
-    return 1 + _largest_normal(plan.memory_workers) / math.sqrt(max(mean, 1.0))
-
-
 def link_between(machine: Machine, workers: int) -> Link:
     """Return the loopback on a single node, else a worker's share of its node's network."""
     if workers <= machine.workers_per_node:
@@ -216,9 +210,9 @@ def link_between(machine: Machine, workers: int) -> Link:
     return machine.network.model_copy(update={"bytes_per_s": share})
 
 
-def _wall(link: Link, peers: int, rounds: float, num_bytes: float) -> float:
-    """Return the wall-clock seconds of exchanges with a number of partners."""
-    if not peers:
+def _wall(link: Link, workers: int, rounds: float, num_bytes: float) -> float:
+    """Return the wall-clock seconds of exchanges between workers."""
+    if workers == 1:
         return 0.0
-    each = link.latency_s + (peers - 1) * link.overhead_s
+    each = link.latency_s + (workers - 2) * link.overhead_s
     return rounds * each + num_bytes / link.bytes_per_s

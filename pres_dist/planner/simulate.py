@@ -19,6 +19,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pres_dist.planner.layout import Layout
+from pres_dist.planner.machine import Machine
+from pres_dist.planner.predict import StepCost, link_between
+
+STEPS = 400
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -51,7 +57,7 @@ class Cluster:
 
     @property
     def undisturbed(self) -> Cluster:
-        """This cluster without jitter, stragglers and slow shards, and with synchronous reads."""
+        """Return this cluster without disturbances, and with synchronous reads."""
         return replace(self, jitter=0.0, straggler_share=0.0, slow_shard=1.0, staleness=0)
 
     def __post_init__(self) -> None:
@@ -80,6 +86,7 @@ class Simulated:
 def simulate(cluster: Cluster, steps: int, seed: int = 0) -> Simulated:
     """Simulate some steps, including the first reads."""
     draws = np.random.default_rng(seed)
+    sigma = float(np.sqrt(np.log1p(cluster.jitter**2)))  # lognormal noise with a mean of 1
     straggling_W = _straggling(cluster, draws)
     speeds = (cluster.slow_shard, 1.0)
     free = dict.fromkeys(speeds, 0.0)  # when shards of each speed have served all requests
@@ -92,7 +99,9 @@ def simulate(cluster: Cluster, steps: int, seed: int = 0) -> Simulated:
             ahead_W = _pulls(cluster, draws, free, float(begin_W.max()))
         if not cluster.persistent:
             straggling_W = _straggling(cluster, draws)
-        done_W = begin_W + _computing(cluster, draws, straggling_W)
+        noise_W = np.exp(sigma * draws.standard_normal(cluster.workers) - sigma**2 / 2)
+        factor_W = np.where(straggling_W, cluster.straggler_factor, 1.0)
+        done_W = begin_W + cluster.compute_s * noise_W * factor_W
         end = float(done_W.max())
         read += float((begin_W - now).mean())
         waited += float((end - done_W).mean())
@@ -130,11 +139,47 @@ def _straggling(cluster: Cluster, draws: np.random.Generator) -> np.ndarray:
     return chosen_W
 
 
-def _computing(
-    cluster: Cluster, draws: np.random.Generator, straggling_W: np.ndarray
-) -> np.ndarray:
-    """Draw each worker's compute seconds [W]; without stragglers, their mean is `compute_s`."""
-    sigma = float(np.sqrt(np.log1p(cluster.jitter**2)))
-    noise_W = np.exp(sigma * draws.standard_normal(cluster.workers) - sigma**2 / 2)
-    factor_W = np.where(straggling_W, cluster.straggler_factor, 1.0)
-    return cluster.compute_s * noise_W * factor_W
+@dataclass(frozen=True)
+class Disturbed:
+    """Result of a scenario, relative to the undisturbed synchronous cluster."""
+
+    name: str
+    staleness: int
+    throughput: float
+    found: Simulated
+
+
+def cluster_of(cost: StepCost, layout: Layout, machine: Machine) -> Cluster:
+    """Build the cluster to simulate from the cost of a layout's step; each worker keeps a shard."""
+    sharers = layout.memory_workers
+    link = link_between(machine, sharers)
+
+    def busy(num_bytes: float, messages: int) -> float:
+        return num_bytes / sharers / link.bytes_per_s + messages * link.overhead_s
+
+    moved, messages = cost.bytes, 0 if sharers == 1 else 1
+    return Cluster(
+        layout.workers,
+        cost.compute_s,
+        busy(moved.ids + moved.pull, 2 * messages),
+        busy(moved.push + moved.observe, messages),
+        cost.reduce_s,
+        machine.jitter,
+    )
+
+
+def disturbed(cluster: Cluster, steps: int = STEPS) -> list[Disturbed]:
+    """Simulate every scenario, with synchronous reads and with reads one step ahead."""
+    scenarios = {"jitter alone": cluster}
+    for factor in (2.0, 5.0):
+        name = f"1 worker in 100 takes {factor:g} times as long"
+        slow = replace(cluster, straggler_share=0.01, straggler_factor=factor)
+        scenarios[f"{name}, always the same"] = slow
+        scenarios[f"{name}, others in each step"] = replace(slow, persistent=False)
+    for factor in (2.0, 5.0):
+        scenarios[f"one shard takes {factor:g} times as long"] = replace(cluster, slow_shard=factor)
+    return [
+        Disturbed(name, ahead, *relative_throughput(replace(scenario, staleness=ahead), steps))
+        for name, scenario in scenarios.items()
+        for ahead in (0, 1)
+    ]

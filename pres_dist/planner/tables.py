@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pres_dist.planner.choice import Advice, Choice
+from pres_dist.planner.advice import Advice, Choice, Planner
+from pres_dist.planner.failures import Lossy
 from pres_dist.planner.footprint import Part, row_bytes
 from pres_dist.planner.machine import Machine
-from pres_dist.planner.recommend import Planner
-from pres_dist.planner.scenarios import Disturbed, Lossy
+from pres_dist.planner.simulate import Disturbed
 from pres_dist.planner.units import duration, price, quantity
 
 _SHOWN = 5
@@ -31,25 +31,33 @@ def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None
     )
     table.add_row("machine", planner.machine.name)
     console.print(table)
-    for note in (planner.machine.origin, planner.touch.told, *notes):
+    for note in (planner.machine.origin, planner.touch.origin, *notes):
         console.print(f"- {note}", highlight=False, markup=False)
 
 
 def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
     """Print the plan, its reasons, its memory, its step, and the runners-up."""
     console.print()
-    title = "no plan" if advice.best is None else f"plan: {advice.best.plan}"
+    title = "no plan" if advice.best is None else f"plan: {advice.best.layout}"
     console.print(f"[bold]{title}[/bold]  (slices x epochs x replicas)", highlight=False)
     for reason in advice.why:
         console.print(f"- {reason}", highlight=False, markup=False)
     shown = advice.best or (advice.refused[0] if advice.refused else None)
     if advice.best is not None:
-        console.print(f"- run it with {advice.best.plan.options}", highlight=False)
+        console.print(f"- run it with {advice.best.layout.options}", highlight=False)
     if shown is not None:
         console.print(_memory(shown.parts, planner.machine))
         console.print(_step(shown))
         if shown.epoch_price is not None:
-            console.print(f"- {_priced(shown, planner)}", highlight=False)
+            epochs = planner.workload.config.training.epochs
+            nodes = planner.machine.num_nodes(shown.layout.workers)
+            console.print(
+                f"- price: {nodes:,} node{'s'[: nodes > 1]} of "
+                f"{planner.machine.workers_per_node} workers at {planner.node_price:,g} an hour; "
+                f"all {epochs} epochs cost {price(epochs * shown.epoch_price)}, without a head "
+                "node, start, import, evaluation, storage and traffic",
+                highlight=False,
+            )
     if advice.best is not None and advice.others:
         console.print(_choices("runners-up", advice.others[:_SHOWN]))
     if advice.fewer:
@@ -98,7 +106,7 @@ def to_json(
         "events": work.num_events,
         "machine": planner.machine.model_dump(),
         "price_per_hour": planner.node_price or None,
-        "notes": [planner.machine.origin, planner.touch.told, *notes],
+        "notes": [planner.machine.origin, planner.touch.origin, *notes],
         "row_bytes": asdict(row_bytes(work.config)),
         "plan": None if advice.best is None else _values(advice.best),
         "why": advice.why,
@@ -113,7 +121,7 @@ def to_json(
 def _values(choice: Choice) -> dict[str, Any]:
     cost = choice.cost
     return {
-        **asdict(choice.plan),
+        **asdict(choice.layout),
         "step_seconds": cost.step_s,
         "epoch_seconds": choice.epoch_s,
         "epoch_price": choice.epoch_price,
@@ -138,37 +146,34 @@ def _memory(parts: Sequence[Part], machine: Machine) -> Table:
         table.add_row(part.what, quantity(part.bytes, "B"))
     limit = quantity(machine.worker_memory_bytes, "B")
     table.add_row("in all", f"{quantity(sum(part.bytes for part in own), 'B')} of {limit}")
+    limit = quantity(machine.node_memory_bytes, "B")
     for part in parts:
         if part.of_node:
-            limit = quantity(machine.node_memory_bytes, "B")
             table.add_row(part.what, f"{quantity(part.bytes, 'B')} of {limit}")
     return table
 
 
 def _step(choice: Choice) -> Table:
-    cost, plan = choice.cost, choice.plan
-    table = _table("a step", "", "")
-    table.add_row("events: of a step, of a slice", f"{cost.events:,}, {plan.local_batch:,.1f}")
-    touched = f"{cost.touched.pulled:,.0f}, {cost.touched.written:,.0f}"
-    table.add_row("distinct nodes of a slice: pulled, written", touched)
-    moved = cost.bytes
-    table.add_row("a worker moves", quantity(moved.total, "B"))
-    for name in ("ids", "pull", "push", "observe", "gradients"):
-        table.add_row(f"  {name}", quantity(getattr(moved, name), "B"))
-    table.add_row("time", duration(cost.step_s))
-    for name, seconds in (
-        ("computing", cost.compute_s),
-        ("exchanging rows", cost.exchange_s),
-        ("adding up gradients", cost.reduce_s),
-        ("waiting for the slowest", cost.wait_s),
-    ):
-        table.add_row(f"  {name}", duration(seconds))
-    table.add_row("events a second", f"{cost.events_per_s:,.0f}")
-    table.add_row("an epoch", duration(choice.epoch_s))
+    cost, touched, moved = choice.cost, choice.cost.touched, choice.cost.bytes
+    events = f"{cost.events:,}, {choice.layout.local_batch:,.1f}"
+    rows = {
+        "events: of a step, of a slice": events,
+        "distinct nodes of a slice: pulled, written": f"{touched.pulled:,.0f}, "
+        f"{touched.written:,.0f}",
+        "a worker moves": quantity(moved.total, "B"),
+        **{f"  {name}": quantity(number, "B") for name, number in vars(moved).items()},
+        "time": duration(cost.step_s),
+        **{f"  {name}": duration(seconds) for name, seconds in cost.phases.items()},
+        "events a second": f"{cost.events_per_s:,.0f}",
+        "an epoch": duration(choice.epoch_s),
+    }
     if choice.epoch_price is not None:
-        table.add_row("an epoch costs", price(choice.epoch_price))
-    table.add_row("efficiency against one worker", f"{choice.efficiency:.2%}")
-    table.add_row("work inflation", f"{choice.inflation:,.2f}")
+        rows["an epoch costs"] = price(choice.epoch_price)
+    rows["efficiency against one worker"] = f"{choice.efficiency:.2%}"
+    rows["work inflation"] = f"{choice.inflation:,.2f}"
+    table = _table("a step", "", "")
+    for row in rows.items():
+        table.add_row(*row)
     return table
 
 
@@ -178,27 +183,14 @@ def _choices(title: str, choices: Sequence[Choice]) -> Table:
     table = _table(title, *columns, *(["an epoch costs"] if priced else []))
     for choice in choices:
         table.add_row(
-            f"{choice.plan.workers:,}",
-            str(choice.plan),
+            f"{choice.layout.workers:,}",
+            str(choice.layout),
             duration(choice.cost.step_s),
             duration(choice.epoch_s),
             f"{choice.efficiency:.2%}",
             *([] if choice.epoch_price is None else [price(choice.epoch_price)]),
         )
     return table
-
-
-def _priced(choice: Choice, planner: Planner) -> str:
-    """Describe the assumptions behind the price of an epoch and of the run."""
-    assert choice.epoch_price is not None
-    nodes = planner.machine.num_nodes(choice.plan.workers)
-    epochs = planner.workload.config.training.epochs
-    return (
-        f"price: {nodes:,} node{'s'[: nodes > 1]} of {planner.machine.workers_per_node} workers at "
-        f"{planner.node_price:,g} an hour; all {epochs} epochs cost "
-        f"{price(epochs * choice.epoch_price)}, without a head node, start, import, evaluation, "
-        "storage and traffic"
-    )
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -28,7 +28,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import NO_EVENT, Pulled
 from pres_dist.model.embedding import num_hops
-from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.mixture import training_negatives
@@ -81,8 +81,8 @@ class TouchModel(Protocol):
     """Model of the distinct nodes of a slice by its size, and of their pending messages."""
 
     @property
-    def told(self) -> str:
-        """Source of the numbers, as text for the reader of the plan."""
+    def origin(self) -> str:
+        """Return the source of the numbers, as text for the reader of the plan."""
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
         """Return the distinct nodes of consecutive events, or of an evenly spread share of them.
@@ -125,12 +125,22 @@ class CountedTouches:
     waiting_SS2: np.ndarray
 
     @property
-    def told(self) -> str:
+    def origin(self) -> str:
+        """Return the source of the numbers."""
         sizes = f"{int(self.sizes_S[0]):,} to {int(self.sizes_S[-1]):,}"
         return f"distinct nodes counted on slices of {sizes} events of {self.name}"
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
-        sizes, counts_S3 = np.log(self.sizes_S), self._logarithms(share)
+        """Return the distinct nodes of a share of consecutive events."""
+        # Log counts [S, 3] of the share; below the smallest share, they are proportional to it.
+        halvings, counts_PS3 = -np.log2(share), np.log(self.counts_SP3).transpose(1, 0, 2)
+        last = len(counts_PS3) - 1
+        if halvings >= last:
+            counts_S3 = counts_PS3[-1] - np.log(2.0) * (halvings - last)
+        else:
+            right = max(int(np.ceil(halvings)), 1)
+            counts_S3 = _between(counts_PS3, right, np.arange(last + 1.0), halvings)
+        sizes = np.log(self.sizes_S)
         place = np.log(max(events, 1e-9))
         if place <= sizes[0]:
             return Touched(*(np.exp(counts_S3[0]) * events / self.sizes_S[0]).tolist())
@@ -139,22 +149,13 @@ class CountedTouches:
         return Touched(*np.minimum(found, self.num_nodes).tolist())
 
     def waiting(self, events: float, batch: float) -> Waiting:
+        """Return the pending messages per node touched by consecutive events."""
         sizes = np.log(self.sizes_S)
         found = self.waiting_SS2
         for size in (events, batch):  # one axis after the other
             place = np.clip(np.log(max(size, 1e-9)), sizes[0], sizes[-1])
             found = _between(found, max(int(np.searchsorted(sizes, place)), 1), sizes, place)
         return Waiting(*found.tolist())
-
-    def _logarithms(self, share: float) -> np.ndarray:
-        """Return [S, 3] log counts of a share; below the smallest, they are proportional to it."""
-        halvings, counts_PS3 = -np.log2(share), np.log(self.counts_SP3).transpose(1, 0, 2)
-        places = np.arange(len(counts_PS3), dtype=float)
-        if halvings >= places[-1]:
-            smallest: np.ndarray = counts_PS3[-1] - np.log(2.0) * (halvings - places[-1])
-            return smallest
-        right = max(int(np.searchsorted(places, halvings)), 1)
-        return _between(counts_PS3, right, places, halvings)
 
 
 def _between(values: np.ndarray, right: int, places: np.ndarray, place: float) -> np.ndarray:
@@ -164,11 +165,11 @@ def _between(values: np.ndarray, right: int, places: np.ndarray, place: float) -
     return found
 
 
-def of_slice(workload: Workload, plan: ParallelPlan, touch: TouchModel) -> Touched:
+def of_slice(workload: Workload, layout: Layout, touch: TouchModel) -> Touched:
     """Return the distinct nodes of a slice, which several optimizer steps spread over the batch."""
-    if workload.num_updates(plan.batch) > 1:
-        return touch.touched(plan.batch, 1 / plan.slices)
-    return touch.touched(plan.local_batch)
+    if workload.num_updates(layout.batch) > 1:
+        return touch.touched(layout.batch, 1 / layout.slices)
+    return touch.touched(layout.local_batch)
 
 
 def count_touches(

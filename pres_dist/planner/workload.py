@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pres_dist.config.run import RunConfig
-from pres_dist.errors import ConfigError
 from pres_dist.training.step_sizes import updates_of_batch
 
 _PLACES = 50
@@ -33,18 +32,13 @@ class Workload:
     num_sources: int = 0
 
     @property
-    def num_destinations(self) -> int:
-        """Number of nodes that may be destinations."""
-        return self.num_nodes - self.num_sources
-
-    @property
     def train_events(self) -> int:
-        """Number of events of an epoch."""
+        """Return the number of events of an epoch."""
         return max(int(self.num_events * self.config.data.train_share), 1)
 
     @property
     def with_whole_steps(self) -> Workload:
-        """This workload with one optimizer step per temporal batch."""
+        """Return this workload with one optimizer step per temporal batch."""
         training = self.config.training.model_copy(update={"events_per_step": 0})
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
@@ -60,18 +54,3 @@ class Workload:
         Optimizer steps cover the most events then.
         """
         return updates_of_batch(self.config.training, int(batch), 1.0)
-
-
-def check_covered(config: RunConfig) -> None:
-    """Raise ConfigError for a model whose cost the planner cannot predict."""
-    if not config.model.has_memory:
-        raise ConfigError(
-            f"pres-dist plan is for models with a memory, got model.kind {config.model.kind}"
-        )
-    if config.model.updater == "attention":
-        raise ConfigError(
-            "pres-dist plan does not cover mailboxes that roll (model.updater attention): what "
-            "their deliveries cost is not modelled"
-        )
-    if config.memory.store == "server":
-        raise ConfigError("pres-dist plan covers memory.store auto, local and sharded, got server")

@@ -37,7 +37,7 @@ class RootTouches:
     scale: float = 20.0
 
     @property
-    def told(self) -> str:
+    def origin(self) -> str:
         return "made up"
 
     def touched(self, events: float, share: float = 1.0) -> Touched:

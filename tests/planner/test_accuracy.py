@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pres_dist.planner.accuracy import TOLERANCE, largest_batch
+from pres_dist.planner.layout import TOLERANCE, largest_batch
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "batch_size.json"
 

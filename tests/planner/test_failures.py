@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pres_dist.planner.failures import (
     Failures,
     best_interval,
     daly,
-    expected_share,
     useful_share,
     young,
 )
 
 CLUSTER = Failures(mtbf_s=36_000, save_s=30, restart_s=120)
+
+
+def expected_share(failures: Failures, every_s: float) -> float:
+    """The share of `useful_share` in closed form.
+
+    Daly, A higher order estimate of the optimum checkpoint interval for restart dumps (2006):
+    a segment of t seconds takes M e^(R/M) (e^((t + C)/M) - 1) on average.
+    """
+    mtbf = failures.mtbf_s
+    lost = math.expm1((every_s + failures.save_s) / mtbf)
+    return every_s / (mtbf * math.exp(failures.restart_s / mtbf) * lost)
 
 
 def test_without_failures_only_saving_takes_time() -> None:

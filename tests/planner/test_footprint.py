@@ -19,7 +19,7 @@ from pres_dist.planner.footprint import (
     row_bytes,
     store_layout,
 )
-from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.training.optimizer import build_optimizer
@@ -30,7 +30,7 @@ def part(name: str, parts: list[Part]) -> float:
     return next(part.bytes for part in parts if part.name == name)
 
 
-def parts_of(work: Workload, plan: ParallelPlan, *spread: str, device: str = "cpu") -> list[Part]:
+def parts_of(work: Workload, plan: Layout, *spread: str, device: str = "cpu") -> list[Part]:
     return footprint(work, plan, machine(device=device), RootTouches(), spread)
 
 
@@ -78,7 +78,7 @@ def test_node_state_is_what_a_shard_allocates(sharers: int) -> None:
     tables = [*shard.state_dict()["rows"].values(), *shard.state_dict()["statistics"].values()]
     allocated = sum(table.untyped_storage().nbytes() for table in tables)
     ids = 0 if sharers == 1 else 8 * 1000 // sharers
-    plan = ParallelPlan(sharers, 1, 1, 400)
+    plan = Layout(sharers, 1, 1, 400)
     assert part("state", parts_of(work, plan)) == allocated + ids
 
 
@@ -86,7 +86,7 @@ def test_the_adjacency_is_what_a_stream_s_takes() -> None:
     stream = EventStream.from_arrays(np.arange(500) % 30, 30 + np.arange(500) % 7, np.arange(500))
     adjacency = TemporalAdjacency(stream, EventTables(stream))
     work = Workload(small_model(), stream.num_nodes, stream.num_events)
-    told = part("adjacency", parts_of(work, ParallelPlan(1, 1, 1, 100)))
+    told = part("adjacency", parts_of(work, Layout(1, 1, 1, 100)))
     assert told == adjacency.num_half_edges * torch.int64.itemsize
 
 
@@ -103,7 +103,7 @@ def test_weights_are_what_the_optimizer_keeps() -> None:
     numbers += sum(2 * p.numel() for p in model.parameters() if p.requires_grad)
     # Moments of single numbers have no dimension, and neither have step counts.
     singles = sum(2 for p in model.parameters() if p.requires_grad and not p.dim())
-    told = part("weights", parts_of(work, ParallelPlan(1, 1, 1, 100)))
+    told = part("weights", parts_of(work, Layout(1, 1, 1, 100)))
     assert told == 4 * (numbers + singles)
 
 
@@ -125,21 +125,21 @@ def test_activations_of_other_sizes_are_foretold(config: RunConfig, within: floa
 
 
 def test_on_a_gpu_the_columns_of_the_stream_count() -> None:
-    work, plan = Workload(small_model(), 100, 5000, edge_dim=3), ParallelPlan(1, 1, 1, 100)
+    work, plan = Workload(small_model(), 100, 5000, edge_dim=3), Layout(1, 1, 1, 100)
     columns = 5000 * (3 * 8 + 3 * 4)
     assert part("events", parts_of(work, plan, device="cuda")) == columns
     assert "events" not in [one.name for one in parts_of(work, plan)]
 
 
 def test_parts_that_are_spread_are_shared() -> None:
-    work, plan = workload(), ParallelPlan(4, 2, 2, 400)
+    work, plan = workload(), Layout(4, 2, 2, 400)
     whole, spread = parts_of(work, plan), parts_of(work, plan, "adjacency")
     assert part("adjacency", spread) == part("adjacency", whole) / 8
     assert part("state", spread) == part("state", whole)
 
 
 def test_an_adjacency_on_disk_is_shared_by_the_workers_of_a_node() -> None:
-    plan, num_events = ParallelPlan(4, 1, 1, 400), 10**9
+    plan, num_events = Layout(4, 1, 1, 400), 10**9
     for home, device, of_node in (
         ("auto", "cpu", True),
         ("memory", "cpu", False),
@@ -154,7 +154,7 @@ def test_an_adjacency_on_disk_is_shared_by_the_workers_of_a_node() -> None:
 
 def test_a_node_holds_copies_of_its_workers_rows_while_they_are_saved() -> None:
     work = workload()
-    for plan in (ParallelPlan(2, 1, 3, 100), ParallelPlan(1, 1, 1, 100)):
+    for plan in (Layout(2, 1, 3, 100), Layout(1, 1, 1, 100)):
         parts, here = parts_of(work, plan), min(plan.workers, machine().workers_per_node)
         ids = 8 * work.num_nodes if plan.workers == 1 else 0  # a lone worker keeps none
         assert part("checkpoint", parts) == here * (part("state", parts) + ids)

@@ -12,8 +12,7 @@ import pytest
 from pres_dist.config.dump import dump_yaml
 from pres_dist.errors import ConfigError
 from pres_dist.planner.calibrate import StepTime, calibrate, compute_rates, stage_rates
-from pres_dist.planner.fit import fit_rates
-from pres_dist.planner.machine import load_machine, shipped_machines
+from pres_dist.planner.machine import fit_rates, load_machine, shipped_machines
 from pres_dist.step.stages import STAGES
 from tests.planner.made_up import machine, small_model
 from tests.support.small_run import habitual_stream

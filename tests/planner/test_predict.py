@@ -16,8 +16,8 @@ from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.planner.footprint import row_bytes, store_layout
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.machine import Rates
-from pres_dist.planner.plan import ParallelPlan
 from pres_dist.planner.predict import (
     efficiency,
     largest_block,
@@ -35,7 +35,7 @@ TOUCH = RootTouches()
 
 
 def test_one_worker_moves_nothing_and_is_its_own_measure() -> None:
-    plan = ParallelPlan(1, 1, 1, 800)
+    plan = Layout(1, 1, 1, 800)
     cost = predict(workload(), plan, machine(jitter=0.2), TOUCH)
     assert cost.bytes.total == cost.reduce_s == cost.wait_s == 0
     nodes = TOUCH.touched(800).pulled
@@ -52,12 +52,12 @@ def test_gradients_move_as_a_ring_moves_them() -> None:
     model = TGN(config.model, config.memory, config.pres, StreamShape(0, 0, 1.0))
     numbers = sum(p.numel() for p in model.parameters() if p.requires_grad) + 4
     for workers in (2, 3, 8):
-        cost = predict(work, ParallelPlan(workers, 1, 1, 800), machine(), TOUCH)
+        cost = predict(work, Layout(workers, 1, 1, 800), machine(), TOUCH)
         assert cost.bytes.gradients == pytest.approx(2 * (workers - 1) / workers * 4 * numbers)
 
 
 def test_several_optimizer_steps_add_up_gradients_several_times() -> None:
-    plan = ParallelPlan(4, 1, 1, 800)
+    plan = Layout(4, 1, 1, 800)
     once = predict(workload(), plan, machine(), TOUCH)
     often = predict(workload(training__events_per_step=200), plan, machine(), TOUCH)
     assert often.bytes.gradients == 4 * once.bytes.gradients
@@ -69,7 +69,7 @@ def test_messages_that_wait_cost_what_each_does() -> None:
     """Each optimizer step applies them all, and what is written is computed once more."""
     rates = Rates(message_s=1e-6)
     costly = machine(compute=rates, update=rates)
-    plan = ParallelPlan(2, 1, 1, 800)
+    plan = Layout(2, 1, 1, 800)
     for each, updates in ((0, 1), (200, 4)):
         work = workload(training__events_per_step=each)
         events = 400 / updates
@@ -90,14 +90,14 @@ def test_work_grows_by_nodes_that_are_in_several_slices() -> None:
         network=LINK.model_copy(update={"overhead_s": 0, "cpu_s_per_byte": 0}),
     )
     for workers in (2, 8, 32):
-        plan = ParallelPlan(workers, 1, 1, 3200)
+        plan = Layout(workers, 1, 1, 3200)
         expected = workers * TOUCH.touched(3200 / workers).pulled / TOUCH.touched(3200).pulled
         assert work_inflation(workload(), plan, ideal, TOUCH) == pytest.approx(expected)
 
 
 @given(st.integers(1, 7), st.integers(0, 2), st.integers(1000, 100_000))
 def test_a_step_takes_no_less_on_anything_slower(power: int, replicas: int, batch: int) -> None:
-    work, plan = workload(), ParallelPlan(2**power, 1, 2**replicas, batch)
+    work, plan = workload(), Layout(2**power, 1, 2**replicas, batch)
     base = predict(work, plan, machine(jitter=0.1), TOUCH)
     slow_link = LINK.model_copy(update={"bytes_per_s": 5e8, "latency_s": 1e-4, "overhead_s": 1e-5})
     for slower in (
@@ -115,7 +115,7 @@ def test_a_step_takes_no_less_on_anything_slower(power: int, replicas: int, batc
 
 
 def test_reads_ahead_hide_behind_computing_and_writes_do_not() -> None:
-    plan = ParallelPlan(4, 1, 1, 4000)
+    plan = Layout(4, 1, 1, 4000)
     now = predict(workload(), plan, machine(), TOUCH)
     ahead = predict(workload(memory__staleness=1), plan, machine(), TOUCH)
     read = (now.bytes.ids + now.bytes.pull) / LINK.bytes_per_s
@@ -173,7 +173,7 @@ def traffic_of(dim: int, worker: Worker) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Fixed:
-    told = "fixed"
+    origin = "fixed"
 
     def touched(self, events: float, share: float = 1.0) -> Touched:
         return Touched(ROWS, ROWS / 2, ROWS / 3)
@@ -187,9 +187,7 @@ def test_bytes_are_those_that_a_sharded_store_counts(tmp_path: Path) -> None:
     with GlooWorld(3, tmp_path) as world:
         for sharers in (2, 3):
             counted = world.run(sharers, partial(traffic_of, work.config.memory.dim))
-            told = step_bytes(
-                work, ParallelPlan(sharers, 1, 1, 900), Fixed(), row_bytes(work.config)
-            )
+            told = step_bytes(work, Layout(sharers, 1, 1, 900), Fixed(), row_bytes(work.config))
             pulls = np.mean([one["pull"] for one in counted])
             pushes = np.mean([one["push"] for one in counted])
             observes = np.mean([one["observe"] for one in counted])
@@ -200,4 +198,4 @@ def test_bytes_are_those_that_a_sharded_store_counts(tmp_path: Path) -> None:
 
 def test_one_worker_helper_is_the_plan_of_one() -> None:
     alone = one_worker(workload(), 500, machine(), TOUCH)
-    assert alone == predict(workload(), ParallelPlan(1, 1, 1, 500), machine(), TOUCH)
+    assert alone == predict(workload(), Layout(1, 1, 1, 500), machine(), TOUCH)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pres_dist.planner.choice import Bounds
+from pres_dist.planner.advice import AS_FAST, Planner
+from pres_dist.planner.layout import Bounds, Layout, layouts
 from pres_dist.planner.machine import Rates
-from pres_dist.planner.plan import ParallelPlan
-from pres_dist.planner.recommend import AS_FAST, Planner, plans
 from tests.planner.made_up import LINK, RootTouches, machine, workload
 
 TOUCH = RootTouches()
@@ -38,7 +39,7 @@ def test_a_recommended_plan_fits_and_uses_all_workers(
     planner = Planner(workload(nodes, 100_000), small, TOUCH, bounds)
     advice = planner.advise(workers)
     for choice in [*advice.others, *advice.refused, *([advice.best] if advice.best else [])]:
-        plan = choice.plan
+        plan = choice.layout
         assert plan.slices * plan.epochs * plan.replicas == workers
         assert plan.slices <= plan.batch <= batch
         assert plan.epochs <= epochs
@@ -54,11 +55,11 @@ def test_a_recommended_plan_fits_and_uses_all_workers(
     assert advice.best.fits
     fastest = min(choice.epoch_s for choice in [advice.best, *advice.others])
     assert advice.best.epoch_s <= fastest * (1 + AS_FAST)
-    assert all(choice.plan.workers < workers and choice.fits for choice in advice.fewer)
+    assert all(choice.layout.workers < workers and choice.fits for choice in advice.fewer)
 
 
 def test_every_factorization_within_the_bounds_is_weighed() -> None:
-    found = {(plan.slices, plan.epochs, plan.replicas) for plan in plans(12, Bounds(400, 2, 3))}
+    found = {(plan.slices, plan.epochs, plan.replicas) for plan in layouts(12, Bounds(400, 2, 3))}
     assert found == {(12, 1, 1), (6, 2, 1), (6, 1, 2), (3, 2, 2), (4, 1, 3), (2, 2, 3)}
 
 
@@ -74,29 +75,29 @@ def test_replicas_are_taken_only_where_they_buy_time() -> None:
     )
     best = Planner(workload(), linear, TOUCH, bounds).advise(4).best
     assert best is not None
-    assert best.plan.replicas == 1
+    assert best.layout.replicas == 1
     # A fixed cost of each step, which larger slices spread: replicas of the memory buy much.
     fixed = machine(compute=Rates(step_s=1.0))
     best = Planner(workload(), fixed, TOUCH, bounds).advise(4).best
     assert best is not None
-    assert best.plan == ParallelPlan(1, 1, 4, 400)
+    assert best.layout == Layout(1, 1, 4, 400)
 
 
 def test_groups_with_other_negatives_take_workers_that_buy_no_time() -> None:
     fixed = machine(compute=Rates(step_s=1.0))
     best = Planner(workload(), fixed, TOUCH, Bounds(400, 2, 1)).advise(4).best
     assert best is not None
-    assert best.plan.epochs == 2
+    assert best.layout.epochs == 2
 
 
 def test_the_batch_for_an_efficiency_reaches_it_and_smaller_ones_do_not() -> None:
     planner = Planner(workload(), machine(), TOUCH, Bounds(1000))
-    plan = ParallelPlan(16, 1, 1, 1000)
+    plan = Layout(16, 1, 1, 1000)
     batch = planner.batch_for(plan, 0.4)
     assert batch is not None
 
     def reached(events: int) -> float:
-        return planner.choice(ParallelPlan(16, 1, 1, events)).efficiency
+        return planner.choice(Layout(16, 1, 1, events)).efficiency
 
     assert reached(batch) >= 0.4 > reached(batch * 4 // 5)
     assert planner.batch_for(plan, 0.999) is None
@@ -105,8 +106,9 @@ def test_the_batch_for_an_efficiency_reaches_it_and_smaller_ones_do_not() -> Non
 
 def test_small_optimizer_steps_keep_an_efficiency_out_of_reach() -> None:
     planner = Planner(workload(training__events_per_step=100), machine(), TOUCH, Bounds(10**5))
-    plan = ParallelPlan(16, 1, 1, 1000)
-    whole = planner.with_whole_steps.batch_for(plan, 0.4)
+    whole_steps = replace(planner, workload=planner.workload.with_whole_steps)
+    plan = Layout(16, 1, 1, 1000)
+    whole = whole_steps.batch_for(plan, 0.4)
     assert planner.batch_for(plan, 0.4) is None
     assert whole is not None
     told = planner.batch_needed(plan, 0.4)
@@ -161,10 +163,10 @@ def test_reasons_count_plans_in_english() -> None:
 def test_an_epoch_costs_whole_nodes(workers: int, nodes: int) -> None:
     """Four workers share a node."""
     planner = Planner(workload(), machine(), TOUCH, Bounds(400), node_price=0.5)
-    choice = planner.choice(ParallelPlan(workers, 1, 1, 400))
+    choice = planner.choice(Layout(workers, 1, 1, 400))
     assert choice.epoch_price == pytest.approx(0.5 * nodes * choice.epoch_s / 3600)
 
 
 def test_without_a_price_there_is_no_cost() -> None:
     planner = Planner(workload(), machine(), TOUCH, Bounds(400))
-    assert planner.choice(ParallelPlan(4, 1, 1, 400)).epoch_price is None
+    assert planner.choice(Layout(4, 1, 1, 400)).epoch_price is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pres_dist.events.stream import EventStream
-from pres_dist.planner.plan import ParallelPlan
+from pres_dist.planner.layout import Layout
 from pres_dist.planner.power_law import (
     PowerLawTouches,
     assumed_touches,
@@ -50,7 +50,7 @@ def test_events_that_are_spread_touch_more_nodes_than_as_many_in_a_row() -> None
 
 def test_several_optimizer_steps_spread_a_slice_over_the_batch() -> None:
     model = count_touches(pairs_in_turn(), small_model(), 200)
-    plan = ParallelPlan(4, 1, 1, 200)
+    plan = Layout(4, 1, 1, 200)
     one_step, several = (workload(training__events_per_step=each) for each in (0, 50))
     assert of_slice(one_step, plan, model) == model.touched(50)
     assert of_slice(several, plan, model) == model.touched(200, 1 / 4)

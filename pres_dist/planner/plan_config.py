@@ -15,13 +15,11 @@ SpreadPart = Literal["adjacency", "events", "destinations", "unseen"]
 
 def _count(value: Any) -> Any:
     """Convert text such as `1e9` to an integer; return other values unchanged for validation."""
-    if isinstance(value, str):
-        try:
-            number = float(value.replace(",", ""))
-        except ValueError:
-            return value
-        return int(number) if number.is_integer() else value
-    return value
+    try:
+        number = float(value.replace(",", "")) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    return int(number) if isinstance(number, float) and number.is_integer() else value
 
 
 def _parts(value: Any) -> Any:
