@@ -6,7 +6,6 @@ A command defines a class of options, which may inherit options that it shares w
 from __future__ import annotations
 
 import inspect
-import re
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -196,7 +195,9 @@ def parse_with_settings(
     """Parse the arguments of a command that also accepts settings of a run.
 
     Args:
-        command, options, argv: as in `parse`.
+        command: name of the command.
+        options: its own options, as in `parse`.
+        argv: arguments after the name.
         sections: sections of the settings in `--help`; all if empty.
 
     Returns:
@@ -227,14 +228,12 @@ def run_subcommand(
 
 
 def _parser(command: str, options: type[Config], more: str = "") -> OptionParser:
-    owners = [inspect.get_annotations(owner) for owner in options.__mro__]
-
-    def place(leaf: Leaf) -> int:
-        """Return a rank that puts the options of a command before those that it inherits."""
-        return next(place for place, names in enumerate(owners) if leaf.key in names)
-
     positional = [leaf for leaf in leaves(options) if _form(leaf).positional]
-    named = sorted((leaf for leaf in leaves(options) if leaf not in positional), key=place)
+    # Pydantic lists inherited fields first. In `--help`, a command's own options come first.
+    owners = [inspect.get_annotations(owner) for owner in options.__mro__]
+    ranks = {name: rank for rank, names in reversed([*enumerate(owners)]) for name in names}
+    named = [leaf for leaf in leaves(options) if leaf not in positional]
+    named.sort(key=lambda leaf: ranks[leaf.key])
     words = [f"pres-dist {command}"]
     for leaf in positional:
         name = _metavar(leaf) + (" ..." if _form(leaf).many else "")
@@ -301,11 +300,10 @@ def _validated(options: type[Options], arguments: Namespace) -> Options:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         leaf = next(leaf for leaf in leaves(options) if leaf.key == first["loc"][0])
-        allowed = f"be {_allowed(leaf)}"
-        if first["type"] == "value_error":
-            allowed = str(first["msg"]).removeprefix("Value error, must ")
-        allowed = re.sub(r"^be (?=integer)", "be an ", re.sub(r"^be (?=number)", "be a ", allowed))
         name = _metavar(leaf) if _form(leaf).positional else _name(leaf)
-        raise ConfigError(
-            f"{COMMAND_LINE}: {name} must {allowed}, got {first['input']!r}"
-        ) from None
+        allowed = _allowed(leaf)
+        article = {"integer": "an ", "number": "a "}.get(allowed.split()[0], "")
+        rule = f"must be {article}{allowed}"
+        if first["type"] == "value_error":  # a validator's own rule
+            rule = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{COMMAND_LINE}: {name} {rule}, got {first['input']!r}") from None

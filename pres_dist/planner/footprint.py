@@ -112,7 +112,9 @@ def footprint(
     """Return the memory of a worker while it trains and of a node while it saves, largest first.
 
     Args:
-        workload, layout, machine: the training, its layout and its hardware.
+        workload: the training.
+        layout: its layout.
+        machine: its hardware.
         touch: model of the distinct nodes of a slice.
         spread: parts to count as if they were sharded over the workers of a memory.
     """

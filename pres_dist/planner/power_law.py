@@ -47,7 +47,8 @@ class Popularity:
         """Return the expected sampled neighbors of the distinct nodes of the draws.
 
         Args:
-            draws, uniform_draws: as in `distinct`.
+            draws: draws by popularity.
+            uniform_draws: uniform draws of nodes.
             history: event endpoints of the side at the end of the training split. A node's share
                 of them grows from 0; the result is the average over that time.
             most: largest number of neighbors sampled per node.
@@ -65,7 +66,9 @@ class Popularity:
         follows a Poisson distribution conditioned on being above 0.
 
         Args:
-            draws, uniform_draws, history: as in `neighbors`.
+            draws: draws by popularity.
+            uniform_draws: uniform draws of nodes.
+            history: as in `neighbors`.
             batch: number of draws of a temporal batch.
             slots: largest number of messages kept per node.
         """
@@ -201,7 +204,8 @@ def assumed_touches(
 
     Args:
         config: configuration with hops, neighbors and negatives.
-        nodes, events: numbers of nodes and events of the stream.
+        nodes: number of nodes of the stream.
+        events: number of events of the stream.
         sources: number of source nodes, if all others are destinations; 0 if any may be both.
         exponent: exponent of both sides.
         repeat_share: share of a node's recent events that repeat a recent partner.

@@ -273,10 +273,9 @@ class _Counter:
 
 
 def _of_shares(reads: torch.Tensor, num_events: int) -> np.ndarray:
-    """Return [P] expected distinct nodes of shares of the events.
+    """Return [P] expected distinct nodes of shares of the events, from node * num_events + event.
 
-    Args:
-        reads: node * num_events + event.
+    A node that is read by n events is read by a random share p of them with 1 - (1 - p)^n.
     """
     nodes = torch.unique(reads) // num_events
     num_events_N = torch.unique_consecutive(nodes, return_counts=True)[1].numpy()
