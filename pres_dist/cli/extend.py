@@ -66,14 +66,18 @@ def main(argv: list[str]) -> int:
     for name in OF_A_FILE:
         if options.served and name in given:
             raise ConfigError(
-                f"{option(name)} says how a file of events is read: it has no effect with "
-                "--served, whose events the service has read and checked"
+                f"command line: {option(name)} says how a file of events is read: it has no "
+                "effect with --served, whose events the service has read and checked"
             )
     training = {name: getattr(options, name) for name in TRAINING if name in given}
     if training and not options.train:
-        raise ConfigError(f"{option(next(iter(training)))} is for --train, which is not given")
+        raise ConfigError(
+            f"command line: {option(next(iter(training)))} is for --train, which is not given"
+        )
     if options.train and options.served:
-        raise ConfigError("--train continues training on the events of a file, not of --served")
+        raise ConfigError(
+            "command line: --train needs a file of events, and cannot be given with --served"
+        )
 
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.events.readers.source import split_names

@@ -51,7 +51,9 @@ def main(argv: list[str]) -> int:
         if options.fetch_only:
             return 0
     elif options.run_dir or options.fetch_only:
-        raise ConfigError(f"--run-dir and --fetch-only go with a URL, got {options.run}")
+        raise ConfigError(
+            f"command line: --run-dir and --fetch-only go with a URL, got {options.run}"
+        )
     if options.restore_config:
         restore_config(run_dir)
     read_config(run_dir)  # Report a wrong folder before torch is imported.

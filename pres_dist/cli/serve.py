@@ -135,7 +135,7 @@ def _access(options: ServeOptions) -> tuple[Access, str]:
         token, place = chosen_token(options.token_file)
         return replace(access, token=token), f"requests need the bearer token in {place}"
     if options.token_file is not None:
-        raise ConfigError("--no-token and --token-file exclude each other")
+        raise ConfigError("command line: --no-token and --token-file exclude each other")
     if not (bound.is_loopback if bound else options.host == "localhost"):
         raise ConfigError(
             f"--no-token needs a loopback address: --host {options.host} is reached from other "

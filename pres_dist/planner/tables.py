@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -98,7 +97,7 @@ def to_json(
     notes: Sequence[str],
     rows: Sequence[Disturbed] = (),
     lossy: Lossy | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the whole advice as JSON values, in seconds, bytes and events."""
     work = planner.workload
     return {
@@ -118,7 +117,7 @@ def to_json(
     }
 
 
-def _values(choice: Choice) -> dict[str, Any]:
+def _values(choice: Choice) -> dict[str, object]:
     cost = choice.cost
     return {
         **asdict(choice.layout),
