@@ -91,9 +91,9 @@ def calibrate(
     )
     device = choose_device(config)
     with assembled(config, device, World()) as parts:
-        steps = measure_steps(parts, BATCHES, rounds, tell)
+        steps = measure_steps(parts, rounds, tell)
         tell("exchanges between processes")
-        measured = measure_links(store_layout(config))
+        link, store = measure_links(store_layout(config))
         stream = parts.data.stream.name
     known = describe_environment(seed=0)
     hardware, versions = known["hardware"], known["versions"]
@@ -111,34 +111,29 @@ def calibrate(
         workers_per_node=workers,
         worker_memory_bytes=own,
         node_memory_bytes=memory,
-        loopback=measured.loopback,
-        network=measured.loopback,
+        loopback=link,
+        network=link,
         compute=compute_rates(steps),
         update=stage_rates(steps, "update"),
         local_store=rates_of(steps, lambda step: step.store),
-        sharded_store=measured.store,
+        sharded_store=store,
         jitter=_jitter(steps),
         calibrated_for=model_sizes(config.model_dump()),
     )
     return Machine.model_validate(_rounded(machine.model_dump()))
 
 
-def measure_steps(
-    parts: Parts,
-    batches: Sequence[int],
-    rounds: int,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Rounds:
+def measure_steps(parts: Parts, rounds: int, tell: Callable[[str], None]) -> Rounds:
     """Time steps of one worker.
 
     Local batch sizes are interleaved, so that a busy period of the machine affects all of them.
     """
     parts.clock.now = device_clock(parts.device)
     parts.model.train()
-    usable = [batch for batch in batches if batch * 4 <= parts.train_loader.num_events]
+    usable = [batch for batch in BATCHES if batch * 4 <= parts.train_loader.num_events]
     if not usable:
         raise ConfigError(
-            f"a machine is calibrated on at least {4 * min(batches)} training events, "
+            f"a machine is calibrated on at least {4 * min(BATCHES)} training events, "
             f"{parts.data.stream.name} has {parts.train_loader.num_events}"
         )
     steps = []

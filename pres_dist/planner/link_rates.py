@@ -9,9 +9,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -34,21 +34,7 @@ _TIMES, _TIMES_OF_BYTES, _TIMES_OF_NOTHING = 15, 50, 300
 _LIFETIME_S = 120
 
 
-@dataclass(frozen=True)
-class LinkRates:
-    """Measured rates.
-
-    Attributes:
-        loopback: link between two processes.
-        store: CPU seconds of the store's operations in a step, without those of the link.
-    """
-
-    loopback: Link
-    store: Rates
-
-
-@dataclass(frozen=True)
-class _Exchange:
+class Exchange(NamedTuple):
     """Timing of an all-to-all in one process.
 
     Attributes:
@@ -62,17 +48,21 @@ class _Exchange:
     remote_bytes: float
 
 
-def measure_links(layout: ShardLayout) -> LinkRates:
+def measure_links(layout: ShardLayout) -> tuple[Link, Rates]:
     """Measure the link and the store with a few processes on the loopback interface.
 
     Args:
         layout: layout of the rows that a store moves.
+
+    Returns:
+        The link between two processes, and the CPU seconds of a store's operations in a step,
+        without those of the link.
     """
     with tempfile.TemporaryDirectory(prefix="pres-dist-plan-") as folder:
         mp.spawn(_process, (folder, layout), _PROCESSES, daemon=True)
         found = json.loads((Path(folder) / "found.json").read_text(encoding="utf-8"))
-    two = [_Exchange(*row) for row in found["two"]]
-    three, verbs = _Exchange(*found["three"]), [_Exchange(*row) for row in found["verbs"]]
+    two = [Exchange(*row) for row in found["two"]]
+    three, verbs = Exchange(*found["three"]), [Exchange(*row) for row in found["verbs"]]
     # This includes the call itself: the difference to two processes is lost in the noise.
     overhead = three.cpu / (_PROCESSES - 1)
     small, large = two[2], two[-1]
@@ -87,7 +77,7 @@ def measure_links(layout: ShardLayout) -> LinkRates:
     messages = exchanges * overhead  # the time of the link is not that of the store
     own = [max(one.cpu - messages - one.remote_bytes * link.cpu_s_per_byte, 1e-9) for one in verbs]
     step_s, node_s = fit_rates([[1.0, rows] for rows in _ROWS], own)
-    return LinkRates(link, Rates(step_s=step_s, node_s=node_s))
+    return link, Rates(step_s=step_s, node_s=node_s)
 
 
 def _process(rank: int, folder: str, layout: ShardLayout) -> None:
@@ -109,9 +99,7 @@ def _process(rank: int, folder: str, layout: ShardLayout) -> None:
     dist.destroy_process_group()
 
 
-def _timed(
-    exchange: Callable[[], object], remote_bytes: float, times: int
-) -> tuple[float, float, float]:
+def _timed(exchange: Callable[[], object], remote_bytes: float, times: int) -> Exchange:
     exchange()
     walls, cpus = [], []
     for _ in range(times):
@@ -119,10 +107,10 @@ def _timed(
         exchange()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
-    return min(walls), statistics.median(cpus), remote_bytes
+    return Exchange(min(walls), statistics.median(cpus), remote_bytes)
 
 
-def _swap(size: int, group: dist.ProcessGroup | None) -> tuple[float, float, float]:
+def _swap(size: int, group: dist.ProcessGroup | None) -> Exchange:
     """Time an all-to-all of `size` bytes per process, with reused buffers as in a store."""
     sent = torch.zeros(dist.get_world_size(group), max(size, 1), dtype=torch.uint8)
     received = torch.zeros_like(sent)
@@ -130,7 +118,7 @@ def _swap(size: int, group: dist.ProcessGroup | None) -> tuple[float, float, flo
     return _timed(lambda: dist.all_to_all_single(received, sent, group=group), size, times)
 
 
-def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[tuple[float, float, float]]:
+def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[Exchange]:
     """Time a pull, observe and push for each number of rows; 1/2 is written, 1/3 observed."""
     placement = Placement(_NODES, 2)
     shard = layout.make(_NODES // 2)
@@ -154,5 +142,5 @@ def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[tuple[float, f
         wall, cpu, _ = _timed(verbs, 0.0, _TIMES)
         volumes = vars(store.traffic).values()
         moved = sum(volume.remote_bytes for volume in volumes) / (_TIMES + 1)
-        found.append((wall, cpu, moved))
+        found.append(Exchange(wall, cpu, moved))
     return found

@@ -85,6 +85,8 @@ class Simulated:
 
 def simulate(cluster: Cluster, steps: int, seed: int = 0) -> Simulated:
     """Simulate some steps, including the first reads."""
+    # The order of the draws (turns, stragglers, noise) is the one that the event queue of
+    # tests/planner/test_simulate.py repeats.
     draws = np.random.default_rng(seed)
     sigma = float(np.sqrt(np.log1p(cluster.jitter**2)))  # lognormal noise with a mean of 1
     straggling_W = _straggling(cluster, draws)
