@@ -22,7 +22,7 @@ class JournalOptions(RunOptions):
     """
 
     last: int | None = Field(None, ge=1)
-    """List only the last events, as many as this."""
+    """List only the last N events."""
     verify: Annotated[bool, Argument(exclusive="action")] = False
     """Check that every event can be appended to the run."""
     drop: Annotated[str | None, Argument("NUMBERS", exclusive="action")] = None

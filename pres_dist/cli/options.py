@@ -273,7 +273,8 @@ def _name(leaf: Leaf) -> str:
 
 
 def _metavar(leaf: Leaf) -> str:
-    return _form(leaf).metavar or ("PATH" if "Path" in leaf.allowed else "VALUE")
+    kind = _allowed(leaf).split()[0]
+    return _form(leaf).metavar or {"integer": "N", "Path": "PATH"}.get(kind, "VALUE")
 
 
 def _allowed(leaf: Leaf) -> str:

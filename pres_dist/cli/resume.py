@@ -19,8 +19,8 @@ class ResumeOptions(RunOptions):
 
     run: Annotated[str, Argument("RUN", positional=True)]  # type: ignore[assignment]
     """Folder of the run, or the URL of its training.checkpoint_mirror."""
-    checkpoint: Annotated[str, Argument("NAME")] = LATEST
-    """An older checkpoint in RUN/checkpoints, such as step-00000012."""
+    checkpoint: Annotated[str | None, Argument("NAME")] = None
+    """An older checkpoint in RUN/checkpoints, such as step-00000012; the newest when unset."""
     run_dir: Annotated[UserPath | None, Argument("DIR")] = None
     """New or empty folder to copy a run from a URL to; runs/END-OF-URL when unset."""
     fetch_only: bool = False
@@ -35,7 +35,7 @@ class ResumeOptions(RunOptions):
 def main(argv: list[str]) -> int:
     """Continue a run from its last checkpoint."""
     options = parse("resume", ResumeOptions, argv)
-    run_dir, checkpoint = user_path(options.run), options.checkpoint
+    run_dir, checkpoint = user_path(options.run), options.checkpoint or LATEST
     if is_url(options.run):
         run_dir = options.run_dir or Path("runs") / options.run.rstrip("/").rsplit("/", 1)[1]
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not options.fetch_only:
