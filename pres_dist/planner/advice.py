@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.events.builtin import load_stream
+from pres_dist.planner.failures import Lossy, losses
 from pres_dist.planner.footprint import Part, footprint, obstacles, over_limit
 from pres_dist.planner.layout import SMALLEST_BATCH, Bounds, Layout, largest_batch, layouts
 from pres_dist.planner.machine import (
@@ -19,6 +20,7 @@ from pres_dist.planner.machine import (
 from pres_dist.planner.plan_config import PlanConfig
 from pres_dist.planner.power_law import assumed_touches
 from pres_dist.planner.predict import StepCost, efficiency, predict, work_inflation
+from pres_dist.planner.simulate import Disturbed, cluster_of, disturbed
 from pres_dist.planner.touched import TouchModel, count_touches
 from pres_dist.planner.units import duration
 from pres_dist.planner.workload import Workload
@@ -70,12 +72,46 @@ class Advice:
     fewer: list[Choice] = field(default_factory=list)
 
 
-def make_planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
-    """Return the planner for a configuration, and notes on its assumptions.
+@dataclass(frozen=True)
+class Plan:
+    """Output of the planner.
+
+    Attributes:
+        planner: the workload and the machine of the plan.
+        notes: assumptions, one per line.
+        advice: the recommended layout, reasons and alternatives.
+        disturbed: simulated stragglers and slow shards, if asked for.
+        losses: simulated failures of nodes, if asked for.
+    """
+
+    planner: Planner
+    notes: list[str]
+    advice: Advice
+    disturbed: list[Disturbed] = field(default_factory=list)
+    losses: Lossy | None = None
+
+
+def make_plan(config: RunConfig, asked: PlanConfig) -> Plan:
+    """Return the plan for a configuration.
 
     Raises:
         ConfigError: the cost of the model cannot be predicted, or a size is missing.
     """
+    planner, notes = make_planner(config, asked)
+    advice = planner.advise(asked.workers)
+    if advice.best is None:
+        return Plan(planner, notes, advice)
+    layout, machine = advice.best.layout, planner.machine
+    advice.why.append(planner.batch_needed(layout, asked.efficiency))
+    if not asked.simulate:
+        return Plan(planner, notes, advice)
+    rows = disturbed(cluster_of(advice.best.cost, layout, machine))
+    lossy = losses(planner.workload, layout, machine, asked.mtbf_hours, asked.restart_seconds)
+    return Plan(planner, notes, advice, rows, lossy)
+
+
+def make_planner(config: RunConfig, asked: PlanConfig) -> tuple[Planner, list[str]]:
+    """Return the planner for a configuration, and notes on its assumptions."""
     if not config.model.has_memory:
         raise ConfigError(
             f"pres-dist plan is for models with a memory, got model.kind {config.model.kind}"

@@ -1,4 +1,4 @@
-"""Format advice as tables for the terminal and as JSON. Every figure has its unit."""
+"""Format a plan as tables for the terminal and as JSON. Every figure has its unit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from pres_dist.planner.advice import Advice, Choice, Planner
-from pres_dist.planner.failures import Lossy
+from pres_dist.planner.advice import Choice, Plan
 from pres_dist.planner.footprint import Part, row_bytes
 from pres_dist.planner.machine import Machine
-from pres_dist.planner.simulate import Disturbed
 from pres_dist.planner.units import duration, price, quantity
 
 _SHOWN = 5
 
 
-def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None:
-    """Print the workload and the assumptions."""
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print the workload, the recommended layout with its cost, and the alternatives."""
+    advice, planner, lossy = plan.advice, plan.planner, plan.losses
     work, rows = planner.workload, row_bytes(planner.workload.config)
     table = _table("workload", "", "")
     table.add_row("nodes, events", f"{work.num_nodes:,}, {work.num_events:,}")
@@ -30,25 +29,22 @@ def print_head(planner: Planner, notes: Sequence[str], console: Console) -> None
     )
     table.add_row("machine", planner.machine.name)
     console.print(table)
-    for note in (planner.machine.origin, planner.touch.origin, *notes):
+    for note in (planner.machine.origin, planner.touch.origin, *plan.notes):
         console.print(f"- {note}", highlight=False, markup=False)
 
-
-def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
-    """Print the plan, its reasons, its memory, its step, and the runners-up."""
     console.print()
     title = "no plan" if advice.best is None else f"plan: {advice.best.layout}"
     console.print(f"[bold]{title}[/bold]  (slices x epochs x replicas)", highlight=False)
     for reason in advice.why:
         console.print(f"- {reason}", highlight=False, markup=False)
-    shown = advice.best or (advice.refused[0] if advice.refused else None)
     if advice.best is not None:
         console.print(f"- run it with {advice.best.layout.options}", highlight=False)
+    shown = advice.best or (advice.refused[0] if advice.refused else None)
     if shown is not None:
         console.print(_memory(shown.parts, planner.machine))
         console.print(_step(shown))
         if shown.epoch_price is not None:
-            epochs = planner.workload.config.training.epochs
+            epochs = work.config.training.epochs
             nodes = planner.machine.num_nodes(shown.layout.workers)
             console.print(
                 f"- price: {nodes:,} node{'s'[: nodes > 1]} of "
@@ -62,58 +58,41 @@ def print_advice(advice: Advice, planner: Planner, console: Console) -> None:
     if advice.fewer:
         console.print(_choices("fewer workers", advice.fewer))
 
-
-def print_disturbed(rows: Sequence[Disturbed], console: Console) -> None:
-    """Print the simulated throughput with stragglers and slow shards."""
-    table = _table("simulated", "scenario", "staleness", "throughput", "waiting", "reading")
-    for row in rows:
-        table.add_row(
-            row.name,
-            str(row.staleness),
-            f"{row.throughput:.0%}",
-            f"{row.found.waiting:.0%}",
-            f"{row.found.reading:.0%}",
-        )
-    console.print(table)
-
-
-def print_losses(lossy: Lossy, console: Console) -> None:
-    """Print the simulation of training with failures."""
-    failures = lossy.failures
-    table = _table("lost nodes, simulated", "", "")
-    table.add_row("a failure somewhere every", duration(failures.mtbf_s))
-    table.add_row(
-        "a checkpoint, a restart", f"{duration(failures.save_s)}, {duration(failures.restart_s)}"
-    )
-    table.add_row("best time between checkpoints", duration(lossy.best_s))
-    table.add_row("by Young, by Daly", f"{duration(lossy.young_s)}, {duration(lossy.daly_s)}")
-    table.add_row("time that ends up in weights", f"{lossy.useful:.1%}")
-    console.print(table)
+    if lossy is not None:
+        columns = ("scenario", "staleness", "throughput", "waiting", "reading")
+        table = _table("simulated", *columns)
+        for row in plan.disturbed:
+            shares = (row.throughput, row.found.waiting, row.found.reading)
+            table.add_row(row.name, str(row.staleness), *(f"{share:.0%}" for share in shares))
+        console.print(table)
+        failures = lossy.failures
+        restart = f"{duration(failures.save_s)}, {duration(failures.restart_s)}"
+        table = _table("lost nodes, simulated", "", "")
+        table.add_row("a failure somewhere every", duration(failures.mtbf_s))
+        table.add_row("a checkpoint, a restart", restart)
+        table.add_row("best time between checkpoints", duration(lossy.best_s))
+        table.add_row("by Young, by Daly", f"{duration(lossy.young_s)}, {duration(lossy.daly_s)}")
+        table.add_row("time that ends up in weights", f"{lossy.useful:.1%}")
+        console.print(table)
 
 
-def to_json(
-    advice: Advice,
-    planner: Planner,
-    notes: Sequence[str],
-    rows: Sequence[Disturbed] = (),
-    lossy: Lossy | None = None,
-) -> dict[str, object]:
-    """Return the whole advice as JSON values, in seconds, bytes and events."""
-    work = planner.workload
+def to_json(plan: Plan) -> dict[str, object]:
+    """Return the whole plan as JSON values, in seconds, bytes and events."""
+    planner, advice = plan.planner, plan.advice
     return {
-        "nodes": work.num_nodes,
-        "events": work.num_events,
+        "nodes": planner.workload.num_nodes,
+        "events": planner.workload.num_events,
         "machine": planner.machine.model_dump(),
         "price_per_hour": planner.node_price or None,
-        "notes": [planner.machine.origin, planner.touch.origin, *notes],
-        "row_bytes": asdict(row_bytes(work.config)),
+        "notes": [planner.machine.origin, planner.touch.origin, *plan.notes],
+        "row_bytes": asdict(row_bytes(planner.workload.config)),
         "plan": None if advice.best is None else _values(advice.best),
         "why": advice.why,
         "others": [_values(choice) for choice in advice.others],
         "refused": [_values(choice) for choice in advice.refused],
         "fewer_workers": [_values(choice) for choice in advice.fewer],
-        "disturbed": [asdict(row) for row in rows],
-        "losses": None if lossy is None else asdict(lossy),
+        "disturbed": [asdict(row) for row in plan.disturbed],
+        "losses": None if plan.losses is None else asdict(plan.losses),
     }
 
 
