@@ -79,14 +79,6 @@ def discontinuity_profile(
     ]
 
 
-def pending_events(src: np.ndarray, dst: np.ndarray, t: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return [E] int64, the number of pending events of each event."""
-    if batch_size < 1:
-        raise DataError(f"batch_size must be >= 1, got {batch_size}")
-    bounds = batch_bounds(t, batch_size)
-    return _Window(src, dst).pending(np.searchsorted(bounds, np.arange(len(src)), side="right"))
-
-
 def _windows(
     events: int, bounds: dict[int, np.ndarray]
 ) -> Iterator[tuple[slice, dict[int, slice]]]:

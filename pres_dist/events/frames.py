@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from pres_dist.events.times import column_of
 FRAME = Path("DataFrame")
 """Path shown for a table without a file."""
 ROWS = 1 << 20
+_SURROGATES = re.compile("[\ud800-\udfff]")
 OPTIONS = ("name", "ids", "sort", "time_scale", "time_unit", "force", "feature_file")
 """Fields of `ImportConfig` that are accepted as options, in addition to `node_features`."""
 
@@ -104,7 +106,7 @@ class FrameTable(ArrowTable):
         if any(hasattr(value, "isoformat") or isinstance(value, np.datetime64) for value in values):
             return self._dates(series, name)
         for row, value in enumerate(values):
-            if isinstance(value, str) and not _is_unicode(value):
+            if isinstance(value, str) and _SURROGATES.search(value):  # has no UTF-8 form
                 raise DataError(f"{self.locate(row)}: {name} must be Unicode text, got {value!r}")
         kinds = [type(value).__name__ for value in values]
         given = [row for row, value in enumerate(values) if value is not None and value == value]
@@ -116,15 +118,6 @@ class FrameTable(ArrowTable):
                 )
         reason = str(error).splitlines()[0]
         raise DataError(f"{FRAME}: column {name!r} cannot be read: {reason}") from None
-
-
-def _is_unicode(text: str) -> bool:
-    """Return True if the text can be encoded as UTF-8; lone surrogates cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_frame(value: object) -> bool:

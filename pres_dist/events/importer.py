@@ -18,10 +18,18 @@ from pres_dist.events.readers.source import Source, open_source
 from pres_dist.events.readers.table import Table
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tgb import import_tgb
-from pres_dist.events.time_remarks import time_remarks
 from pres_dist.events.times import TimeRules, is_date, read_times
 from pres_dist.events.writer import StreamWriter
 from pres_dist.wording import option_name, setting
+
+# Ranges of times since 1970 for the years 1973 to 2286, by unit.
+_SINCE_1970 = {
+    "seconds": (10**8, 10**10),
+    "milliseconds": (10**11, 10**13),
+    "microseconds": (10**14, 10**16),
+    "nanoseconds": (10**17, 10**19),
+}
+_PER_YEAR = {"s": 31_556_952, "ms": 31_556_952 * 10**3, "us": 31_556_952 * 10**6}
 
 Progress = Callable[[int, int, int], None]
 """Callback with the events so far, the bytes read so far and the size of the file in bytes."""
@@ -178,23 +186,19 @@ class Converter:
             raise DataError(f"{error} (a column of this name is read as labels; {hint})") from None
 
     def _features(self, batch: pa.RecordBatch, locate: Locate) -> np.ndarray | None:
-        source = self._source
-        if source.feature_array is not None:
-            return self._feature_rows(batch, locate, source.feature_array)
-        if not source.features:
-            return None
-        parts = [
-            to_vectors(batch.column(name), width, name, locate)
-            for name, width in zip(source.features, source.widths, strict=True)
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def _feature_rows(self, batch: pa.RecordBatch, locate: Locate, array: np.ndarray) -> np.ndarray:
-        name, first = self._source.feature_row, self._num_events
-        if name is None:
-            rows = np.arange(first, first + batch.num_rows)
+        source, array = self._source, self._source.feature_array
+        if array is None:
+            if not source.features:
+                return None
+            parts = [
+                to_vectors(batch.column(name), width, name, locate)
+                for name, width in zip(source.features, source.widths, strict=True)
+            ]
+            return np.concatenate(parts, axis=1)
+        if source.feature_row is None:
+            rows = np.arange(self._num_events, self._num_events + batch.num_rows)
         else:
-            rows = to_integers(batch.column(name), name, locate)
+            rows = to_integers(batch.column(source.feature_row), source.feature_row, locate)
         outside = (rows < 0) | (rows >= len(array))
         if outside.any():
             row = int(np.argmax(outside))
@@ -202,7 +206,7 @@ class Converter:
                 f"{locate(row)}: edge features have rows 0..{len(array) - 1}, "
                 f"but the event needs row {rows[row]}"
             )
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # infinite values are refused by the writer
             return array[rows].astype(np.float32)
 
 
@@ -223,7 +227,55 @@ def _remarks(stream: EventStream, source: Source) -> list[str]:
             remarks.append(
                 f"no id is both a source and a destination; is the stream {setting('bipartite')}?"
             )
-    return [*remarks, *time_remarks(stream)]
+    return [*remarks, *_time_remarks(stream)]
+
+
+def _time_remarks(stream: EventStream) -> list[str]:
+    """Return notes on times that look like dates, mixed units or another unit; often none."""
+    known, first, last = stream.metadata, int(stream.t[0]), int(stream.t[-1])
+    notes = []
+    if not {"times_have_zone", "time_scale"} & known.keys() and _are_dates(stream, first):
+        notes.append(
+            f"times look like dates and are read as plain numbers ({first:,}): a date is written "
+            "2024-01-31 or 2024-01-31T10:00:00Z"
+        )
+    units = [
+        name
+        for time in (first, last)
+        for name, (low, high) in _SINCE_1970.items()
+        if low <= time < high
+    ]
+    if len(units) == 2 and units[0] != units[1]:
+        middle = int(np.searchsorted(stream.t, first * 50))
+        # Times of two units form two groups that are far apart.
+        if middle < stream.num_events and stream.t[middle] // stream.t[middle - 1] >= 100:
+            notes.append(
+                f"times from {first:,} to {last:,} look like {units[0]} and {units[1]} since 1970 "
+                "in one column"
+            )
+    unit = known.get("time_unit")
+    if unit in _PER_YEAR and "first_event" not in known:
+        year = 1970 + last // _PER_YEAR[unit]
+        if year > 9999:
+            notes.append(
+                f"the last time, {last:,}, is in the year {year:,} as {unit}: is it of another "
+                "unit?"
+            )
+    return notes
+
+
+def _are_dates(stream: EventStream, first: int) -> bool:
+    """Return True if all times look like dates written as 20240131 or 20240131100000."""
+    day = 10**6 if first >= 10**13 else 1
+    for chunk in stream.chunks():
+        days, clock = np.divmod(chunk.t, day)
+        months = days // 100 % 100
+        dates = (days >= 1900_01_01) & (days <= 2100_12_31) & (months >= 1) & (months <= 12)
+        dates &= (days % 100 >= 1) & (days % 100 <= 31)
+        times_of_day = (clock // 10_000 < 24) & (clock // 100 % 100 < 60) & (clock % 100 < 60)
+        if not (dates & times_of_day).all():
+            return False
+    return True
 
 
 def _check_numbers(writer: StreamWriter, source: Source, nodes: NodeColumns) -> list[str]:

@@ -40,11 +40,7 @@ def standardize(features: np.ndarray) -> Affine:
 class EventTables:
     """Columns of a stream on one device; on the CPU they share the stream's memory map.
 
-    Args:
-        stream: the events.
-        device: device of the look-ups.
-        edge_scaling: scaling applied to edge features at look-up; None for no scaling.
-        node_scaling: the same for node features.
+    Features are scaled at look-up; None for no scaling.
     """
 
     def __init__(

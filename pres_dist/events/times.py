@@ -100,17 +100,13 @@ class TimeRules:
 
 @dataclass(frozen=True)
 class Times:
-    """Times in the stream's unit.
-
-    Attributes:
-        t: [n] int64.
-        dated: True if they were read from dates, False if from numbers.
-        zoned: True if the dates had a time zone; None for numbers.
-    """
+    """Times in the stream's unit: [n] int64."""
 
     t: np.ndarray
     dated: bool = False
+    """True if they were read from dates, False if from numbers."""
     zoned: bool | None = None
+    """True if the dates had a time zone; None for numbers."""
 
 
 def read_times(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -> Times:

@@ -262,7 +262,14 @@ class StreamWriter:
         if self._negatives is not None:
             write_column(self._directory.path / "negatives.npy", self._negatives, INT)
         if self._node_ids is not None:
-            _write_node_ids(self._directory.path / NODE_IDS_FILE, self._node_ids)
+            import pyarrow as pa
+
+            numbers = pa.types.is_integer(self._node_ids.type)
+            column = self._node_ids.cast(pa.int64() if numbers else pa.large_string())
+            table = pa.table({"raw_id": column})
+            file = str(self._directory.path / NODE_IDS_FILE)
+            with pa.OSFile(file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
 
     def _write_meta(self) -> None:
         node_dim = 0 if self._node_features is None else self._node_features.shape[1]
@@ -288,12 +295,3 @@ class StreamWriter:
         file = self._directory.path / META_FILE
         file.write_text(meta_json(complete), encoding="utf-8")
         sync(file)
-
-
-def _write_node_ids(file: Path, raw_ids: pa.ChunkedArray) -> None:
-    import pyarrow as pa
-
-    kind = pa.int64() if pa.types.is_integer(raw_ids.type) else pa.large_string()
-    table = pa.table({"raw_id": raw_ids.cast(kind)})
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)

@@ -67,18 +67,13 @@ def numbers_of(bipartite: bool) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LogReads:
-    """Event-log features of B sources with M candidates each.
-
-    Attributes:
-        dst_BM: int64 candidates.
-        numbers_BMF: float32, in the order of `numbers_of`.
-        around_BL: int64 sorted nodes to match a candidate's neighbors with, padded with NOBODY;
-            None if no neighbors are read.
-    """
+    """Event-log features of B sources with M candidates each."""
 
     dst_BM: Tensor
     numbers_BMF: Tensor
+    """float32, in the order of `numbers_of`."""
     around_BL: Tensor | None
+    """Sorted nodes to match a candidate's neighbors with, padded with NOBODY, if they are read."""
 
     @property
     def share_BM(self) -> Tensor:
@@ -117,8 +112,6 @@ class EventLog:
 
     Args:
         sampler: histories of nodes, and number of neighbors to read.
-        pairs: events of pairs.
-        tables: columns of the stream.
         bipartite: True if sources and destinations are disjoint sets.
         common: True to read common neighbors.
     """

@@ -23,11 +23,7 @@ _PAIR_NODES = 1 << 31
 
 
 class _Column:
-    """Tensor that rows can be appended to; its buffer has room for more rows.
-
-    Args:
-        first: initial rows; their memory is shared until rows are appended.
-    """
+    """Tensor that rows can be appended to; shares the memory of its first rows until then."""
 
     def __init__(self, first: Tensor) -> None:
         self._room, self._num = first, first.shape[0]
@@ -49,11 +45,7 @@ class _Column:
 
 
 class GrowingTables(EventTables):
-    """Columns of a stream and of the events appended since.
-
-    Args:
-        known: the columns of the stream.
-    """
+    """Columns of a stream and of the events appended since."""
 
     def __init__(self, known: EventTables) -> None:
         self._known, self.num_known = known, known.t_E.numel()
@@ -107,15 +99,7 @@ class GrowingAdjacency(TemporalAdjacency):
 
     A history is the node's events in the stream followed by its appended events, which are
     all later; positions run through both. An append copies the keys of all events appended
-    so far.
-
-    Args:
-        known: histories of the stream.
-        tables: its columns, including appended events.
-        num_nodes: number of nodes of the stream.
-
-    Raises:
-        DataError: too many nodes.
+    so far. Raises ``DataError`` for too many nodes.
     """
 
     def __init__(self, known: TemporalAdjacency, tables: GrowingTables, num_nodes: int) -> None:
@@ -179,15 +163,7 @@ class GrowingAdjacency(TemporalAdjacency):
 
 
 class GrowingPairs(PairLog):
-    """A log that includes appended events.
-
-    An append copies the keys of all events appended so far.
-
-    Args:
-        known: log of the stream.
-        tables: its columns, including appended events.
-        num_nodes: number of nodes of the stream.
-    """
+    """A log that includes appended events; an append copies the keys of all of them."""
 
     def __init__(self, known: PairLog, tables: GrowingTables, num_nodes: int) -> None:
         self._known, self._tables, self._num_nodes = known, tables, num_nodes

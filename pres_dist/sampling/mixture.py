@@ -60,13 +60,7 @@ def training_negatives(
 class PopularNegatives(Negatives):
     """Destinations of the last 1,000 events that training may see.
 
-    If an event's own destination is drawn, a random negative replaces it.
-
-    Args:
-        random: sampler of random negatives.
-        adjacency: times of events.
-        kept: ids of training events.
-        seed: seed of the draws.
+    If an event's own destination is drawn, a negative of the sampler `random` replaces it.
     """
 
     def __init__(

@@ -33,11 +33,7 @@ _EVENTS_AT_A_TIME = 1 << 24
 
 
 class Negatives(ABC):
-    """Negatives that each event is ranked against, or trained with.
-
-    Args:
-        device: device of the negatives.
-    """
+    """Negatives that each event is ranked against, or trained with."""
 
     def __init__(self, device: torch.device) -> None:
         self._counts = torch.zeros(2, dtype=torch.int64, device=device)
@@ -83,8 +79,7 @@ class Negatives(ABC):
 class NegativeSampler(Negatives):
     """Sampler of M destinations other than the true one for each event.
 
-    If a source has no historical or inductive negative, a random one replaces it;
-    `counts` has the number of negatives of the requested kind.
+    If a source has no historical or inductive negative, a random one replaces it.
 
     Args:
         kind: random, historical or inductive.
@@ -93,7 +88,7 @@ class NegativeSampler(Negatives):
         adjacency: histories for the historical and inductive kinds.
         train_end: first event after the training split; None treats the first half of the
             events before a query as the training split.
-        seed: seed; draws are a function of (seed, epoch, event id, slot).
+        seed: seed of the draws.
 
     Raises:
         DataError: fewer than two destinations to choose from.
@@ -208,10 +203,8 @@ class OfficialNegatives(Negatives):
     each event, so each event's row is rotated to a random start.
 
     Args:
-        stream: a stream with negatives.
         train_end: first event with negatives.
         seed: seed of the random starts.
-        device: device of the returned negatives.
     """
 
     def __init__(

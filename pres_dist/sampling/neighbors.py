@@ -39,11 +39,6 @@ class NeighborSampler:
     has at most K events, and otherwise a systematic sample: K evenly spaced positions
     with one random offset per query, so that each earlier event is drawn with
     probability K / length and none twice.
-
-    Args:
-        adjacency: histories to draw from.
-        config: number of neighbors and strategy.
-        seed: seed of the uniform draws.
     """
 
     def __init__(self, adjacency: TemporalAdjacency, config: SamplingConfig, seed: int) -> None:

@@ -85,12 +85,7 @@ class SortedIndex(ABC):
         return columns_CH.reshape(-1)
 
     def write(self, file: Path, memory_bytes: int = MEMORY_BYTES) -> None:
-        """Write the result of `sorted` as a .npy file.
-
-        Args:
-            file: file to replace.
-            memory_bytes: bytes of rows to hold at a time.
-        """
+        """Write the result of `sorted` as a .npy file, with `memory_bytes` of rows at a time."""
         most = max(memory_bytes // self._sort_bytes, 1)
         if self._most_rows <= most:
             write_column(file, self.sorted(), INT)

@@ -54,13 +54,7 @@ def stored_keys(
 ) -> np.ndarray:
     """Load the columns from the first folder that has them, or write them to a writable one.
 
-    Args:
-        index: index to store.
-        folders: folders, in order of preference; created if missing, except the stream's.
-        memory_bytes: bytes of rows to hold at a time while writing.
-
-    Raises:
-        DataError: no folder is writable.
+    Folders are created if missing, except the stream's. Raises ``DataError`` if none is writable.
     """
     name = f"{index.prefix}{index.digest()}.npy"
     files = [folder / name for folder in folders]

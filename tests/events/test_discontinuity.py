@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pres_dist.errors import DataError
-from pres_dist.events.discontinuity import discontinuity_profile, pending_events
+from pres_dist.events.discontinuity import _Window, discontinuity_profile
+from pres_dist.events.split import batch_bounds
 from pres_dist.step.batches import TemporalLoader
 
 
@@ -45,7 +46,8 @@ node = st.integers(0, 6)
 def test_equals_brute_force(events, batch_size):
     src, dst, gaps = np.array(events).T
     t = np.cumsum(gaps // 5)
-    found = pending_events(src, dst, t, batch_size)
+    batches = np.searchsorted(batch_bounds(t, batch_size), np.arange(len(src)), side="right")
+    found = _Window(src, dst).pending(batches)
     assert found.tolist() == brute_force(src, dst, t, batch_size)
 
 

@@ -45,7 +45,7 @@ def test_dictionary_columns(run_import, tmp_path):
     "kind", [pa.list_(pa.float32()), pa.large_list(pa.int64()), pa.list_(pa.float64(), 2)]
 )
 def test_embeddings_are_features(kind, run_import, tmp_path, monkeypatch):
-    monkeypatch.setattr("pres_dist.events.readers.parquet_table.BATCH_VALUES", 1)
+    monkeypatch.setattr("pres_dist.events.readers.table.BATCH_VALUES", 1)
     vectors = [[event, -event] for event in range(2_000)]
     ends = {"src": [0] * 2_000, "dst": [1] * 2_000, "t": list(range(2_000))}
     file = write(tmp_path / "x.parquet", **ends, emb=pa.array(vectors, kind), f=pa.array(ends["t"]))
@@ -82,7 +82,7 @@ def test_boolean_labels(run_import, tmp_path):
 
 
 def test_many_batches(run_import, tmp_path, monkeypatch):
-    monkeypatch.setattr("pres_dist.events.readers.parquet_table.BATCH_VALUES", 1)
+    monkeypatch.setattr("pres_dist.events.readers.table.BATCH_VALUES", 1)
     t = np.arange(5_000)
     file = write(tmp_path / "x.parquet", src=t % 7, dst=t % 11, t=t)
     stream = run_import(file).stream

@@ -16,8 +16,7 @@ from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.csv_table import CsvTable, first_rows
 from pres_dist.events.readers.file_kind import table_kind
-from pres_dist.events.readers.parquet_table import ParquetTable
-from pres_dist.events.readers.table import Table, column_named, require_columns
+from pres_dist.events.readers.table import ParquetTable, Table, column_named, require_columns
 from pres_dist.files import open_regular
 from pres_dist.wording import option_name
 
@@ -149,19 +148,17 @@ def _named_columns(config: ImportConfig, kind: str, table: Table) -> Source:
         ]
     else:
         taken = source.columns
-        source.features = [name for name in _numbered(table.columns) if name not in taken]
+        numbers = {
+            column: int(name[1:])
+            for column in table.columns
+            if re.fullmatch(r"f[0-9]+", name := column.strip(WHITE_SPACE)) and column not in taken
+        }
+        source.features = sorted(numbers, key=numbers.__getitem__)
     ignored = [column for column in table.columns if column not in source.columns]
     if ignored:
         shown = ", ".join(ignored[:8]) + (", ..." if len(ignored) > 8 else "")
         source.notes.append(f"columns not used: {shown}")
     return source
-
-
-def _numbered(columns: list[str]) -> list[str]:
-    """Return the columns f0, f1, ... in the order of their numbers."""
-    plain = {column: column.strip(WHITE_SPACE) for column in columns}
-    found = [column for column in columns if re.fullmatch(r"f[0-9]+", plain[column])]
-    return sorted(found, key=lambda column: int(plain[column][1:]))
 
 
 def split_names(names: str) -> list[str]:

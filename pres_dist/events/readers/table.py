@@ -1,4 +1,4 @@
-"""Protocol of the readers of event tables, and the checks that they share."""
+"""Protocol of the readers of event tables, their checks, and the reader of Parquet files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from pres_dist.errors import DataError
 from pres_dist.events.convert import WHITE_SPACE, is_list
 from pres_dist.wording import setting
+
+BATCH_VALUES = 1 << 21
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError)
 
 
 class Table(Protocol):
@@ -57,22 +61,14 @@ def require_columns(table: Table, wanted: list[str]) -> None:
         if count != 1:
             problem = "is missing" if count == 0 else f"is there {count} times"
             shown = ", ".join(table.columns[:12]) + (", ..." if len(table.columns) > 12 else "")
-            raise DataError(
-                f"{table.path}: column {column!r} {problem}; the columns are: {shown}"
-                f"{_delimiter_hint(table.columns)}"
-            )
+            separators = {";": ";", "|": "|", "\t": "tab", " ": "space"}
+            for mark, name in separators.items():
+                if len(table.columns) == 1 and mark in table.columns[0]:
+                    shown += f" (is it one column? {setting('delimiter', name)} splits it)"
+                    break
+            raise DataError(f"{table.path}: column {column!r} {problem}; the columns are: {shown}")
         if wanted.count(column) > 1:
             raise DataError(f"{table.path}: column {column!r} cannot be used for two things")
-
-
-def _delimiter_hint(columns: list[str]) -> str:
-    """Return a hint on the delimiter if the header was read as a single column."""
-    if len(columns) > 1:
-        return ""
-    for delimiter, name in ((";", ";"), ("|", "|"), ("\t", "tab"), (" ", "space")):
-        if delimiter in columns[0]:
-            return f" (is it one column? {setting('delimiter', name)} splits it)"
-    return ""
 
 
 def list_width(column: pa.Array) -> int:
@@ -99,3 +95,51 @@ def check_source(path: Path) -> int:
     if size == 0:
         raise DataError(f"{path}: the file is empty")
     return size
+
+
+class ParquetTable:
+    """One Parquet file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = check_source(path)
+        self._rows_read = 0
+        try:
+            self._file = pq.ParquetFile(
+                path, memory_map=False, pre_buffer=False, page_checksum_verification=True
+            )
+            self.columns = list(self._file.schema_arrow.names)
+        except DAMAGED as error:
+            raise self._damaged(error) from None
+
+    @property
+    def position(self) -> int:
+        """Approximate number of bytes read so far."""
+        return self.size * self._rows_read // max(1, self._file.metadata.num_rows)
+
+    def width(self, column: str) -> int:
+        """Return the numbers per row of a column: 1, or the length of its first list."""
+        kind = self._file.schema_arrow.field(column).type
+        if not is_list(kind):
+            return 1
+        return list_width(next(self.batches([column]), pa.nulls(0, kind)).column(0))
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, with the types of the file."""
+        size = max(1024, BATCH_VALUES // len(columns))
+        self._rows_read = 0
+        try:
+            for batch in self._file.iter_batches(size, columns=columns, use_threads=False):
+                batch.validate(full=True)
+                self._rows_read += batch.num_rows
+                yield batch
+        except DAMAGED as error:
+            raise self._damaged(error) from None
+
+    def locate(self, row: int) -> str:
+        """Return the place of a row, such as ``events.parquet: row 812``, counted from 0."""
+        return f"{self.path}: row {row}"
+
+    def _damaged(self, error: BaseException) -> DataError:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return DataError(f"{self.path}: cannot be read as Parquet: {reason}")
