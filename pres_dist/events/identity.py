@@ -20,7 +20,7 @@ from pres_dist.events.storage import npy_header
 if TYPE_CHECKING:
     from pres_dist.events.stream import EventStream
 
-StreamIdentity = dict[str, Any]
+StreamIdentity = dict[str, str | int | list[int] | None]
 """Dictionary from `identity_of`; hashes are hexadecimal, or None for an absent column."""
 
 COLUMNS = ("src", "dst", "t", "edge_features", "node_features", "labels", "negatives")
