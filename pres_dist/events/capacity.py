@@ -44,6 +44,7 @@ def check_capacity(num_nodes: int, where: str, node_bytes: int = NODE_BYTES) -> 
 
 def memory_bytes() -> int:
     """Return the memory limit of this process in bytes: the machine's, or its container's."""
+    # A container sees the memory of its host, but may use only what its cgroup allows.
     limits = [float(psutil.virtual_memory().total)]
     for file in _CGROUPS:
         try:

@@ -116,6 +116,7 @@ class _Window:
 
     def pending(self, batch_W: np.ndarray) -> np.ndarray:
         """Return [W] counts of earlier events with the source or the destination."""
+        # An event between the same two nodes is counted at both of its ends, once too often.
         return self._by_node.earlier(batch_W) - self._by_pair.earlier(batch_W)
 
 
@@ -132,6 +133,8 @@ class _Groups:
         batch = batch_W[self._events]
         starts = self._new_key | (np.diff(batch, prepend=-1) != 0)
         places = np.arange(len(batch))
+        # Entries of one key and batch are adjacent, so the distance from the first of them is the
+        # number of earlier ones.
         first = np.maximum.accumulate(np.where(starts, places, 0))
         counts = np.bincount(self._events, weights=places - first, minlength=len(batch_W))
         return counts.astype(np.int64)

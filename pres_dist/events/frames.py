@@ -56,6 +56,7 @@ class ArrowTable:
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, with only `columns`."""
         self._rows_read = 0
+        # By place, because the names of a DataFrame need not be texts.
         named = {name: self._column(self.columns.index(name)) for name in columns}
         for batch in pa.table(named).combine_chunks().to_batches(ROWS):
             self._rows_read += batch.num_rows

@@ -66,6 +66,7 @@ class NodeLookup:
             wanted = pa.array(numbers, mask=~are_integers)
         else:
             wanted = ids.cast(pa.large_string())
+        # Null is a missing id, which must not match anything.
         found = pc.index_in(wanted, value_set=known, skip_nulls=True)
         places: np.ndarray = pc.fill_null(found, UNKNOWN).to_numpy(zero_copy_only=False)
         return np.where(places == UNKNOWN, UNKNOWN, places.astype(np.int64) + low)

@@ -201,6 +201,7 @@ def _read_dates(column: pa.Array, what: str, locate: Locate, rules: TimeRules) -
     def convert(part: pa.Array) -> pa.Array:
         return part.cast(pa.timestamp(unit, zone)).cast(pa.int64())
 
+    # The subtraction is checked, because numpy would wrap around beyond int64.
     try:
         epoch = as_numpy(convert(plain))
         return Times(pc.subtract_checked(pa.array(epoch), rules.origin).to_numpy(), True, zoned)

@@ -238,6 +238,7 @@ class StreamWriter:
                     f"sources and destinations together must be at most {MAX_ID + 1}, "
                     f"got {offset + self._max_dst + 1}"
                 )
+            # The number of sources is known only now, so destinations are shifted in their file.
             destinations = np.load(self._directory.path / "dst.npy", mmap_mode="r+")
             for start in range(0, self._num_events, OFFSET_EVENTS):
                 destinations[start : start + OFFSET_EVENTS] += offset

@@ -61,6 +61,7 @@ class CounterRNG:
         """Return 64 random bits for each element of the broadcast int64 counters."""
         state: Tensor | int = self._key
         for counter in counters:
+            # Without the 1, a counter of 0 would not step the generator.
             state = _mix(state + (counter + 1) * _signed(_GOLDEN))
         assert isinstance(state, Tensor)
         return state

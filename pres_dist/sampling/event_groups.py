@@ -39,6 +39,7 @@ class EventGroups:
         """Group all events by their [E] int64 keys; raise DataError for too many events."""
         num_events = key_E.numel()
         check_num_events(num_events, "the stream")
+        # A stable sort keeps the events of one key in the order of their ids.
         key_H, event_H = key_E.sort(stable=True)
         event_H.add_(torch.searchsorted(key_H, key_H), alpha=num_events)
         return cls(key_H, event_H, num_events)

@@ -125,6 +125,7 @@ class GrowingAdjacency(TemporalAdjacency):
         events = torch.arange(first, end, device=src.device)
         twice = src != dst
         new = torch.cat([src * _STRIDE + events, (dst * _STRIDE + events)[twice]])
+        # The place of a new key is its rank among the old ones plus its rank among the new ones.
         place = torch.searchsorted(self._late_H, new := new.sort().values)
         place += torch.arange(new.numel(), device=new.device)
         self._late_H, self.num_events = _merged(self._late_H, new, place), end

@@ -163,6 +163,7 @@ class NegativeSampler(Negatives):
         start_Q, end_Q, now_Q, later_Q = history
         length_Q = end_Q - start_Q
         some_Q = length_Q > 0
+        # A partner is as likely as its events are frequent: draw an event, not a partner.
         position_Q = torch.where(some_Q, start_Q + (draw_Q * length_Q).long(), 0)
         event_Q = torch.where(some_Q, self._adjacency.event_at(src_Q, position_Q), 0)
         partner_Q = self._adjacency.other_endpoint(src_Q, event_Q)

@@ -70,6 +70,7 @@ def stored_keys(
                 index.write(temporary, memory_bytes)
                 digest = sha256(temporary)
             write_atomically(_digest_file(file), f"{digest}  {file.name}\n")
+            # Read it back: a full or faulty disk may not report what it lost.
             if (keys := _intact(file)) is not None:
                 return keys
             problems.append(f"{file}: is not what was written")

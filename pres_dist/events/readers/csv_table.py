@@ -121,6 +121,7 @@ def _without_quotes(column: pa.Array) -> pa.Array:
     characters = np.frombuffer(column.buffers()[2] or b"", np.uint8)
     if not (characters == ord('"')).any():
         return column
+    # Arrow takes `1, "2"` literally, blank and quotes included.
     quoted = pc.match_substring_regex(column, _QUOTED.pattern)
     inner = pc.replace_substring_regex(column, r'^[ \t]+"((?s:.*))"[ \t]*$', r"\1")
     return pc.if_else(quoted, pc.replace_substring(inner, '""', '"'), column)
