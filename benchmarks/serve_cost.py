@@ -73,9 +73,8 @@ def main() -> None:
         print(measured("scores of 1,000 pairs", lambda n: score(n, 1000), nothing))
         print(measured("recommendations", recommend, nothing))
         print(measured("recommendations after an event", recommend, event))
-        num = int(
-            (service.past.known(service.memory.num_events) & service.names.destinations()).sum()
-        )
+        known = service.memory.known_nodes(service.memory.num_events)
+        num = int(service.names.destinations()[known.cpu()].sum())
         service.close()
         began = time.process_time()
         with ScoringService(run_dir, order="model") as again:

@@ -23,7 +23,8 @@ from pres_dist.errors import ConfigError, DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
 from pres_dist.inference.blend import destinations_of_run
 from pres_dist.inference.history import History
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.sampling.negatives import NegativeSampler
 from pres_dist.step.batches import TemporalBatch, batch_of
 
@@ -109,23 +110,26 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
     split = live.parts.data.split
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
-    sets, history = CandidateSets(live), History(live.stream, live.pipeline.tables)
+    sets, history = CandidateSets(live), History(live)
     name = f"{live.config.model.kind}, {live.config.model.decoder}"
     ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     is_new = []
-    for batch, before in _events(live, split.test, max_events, report):
+    for batch, event in _events(live, split.test, max_events, report):
         candidates = sets.of(batch)
         nodes_nC = candidates.nodes_nC
+        past = history.before(event, batch.src_B, nodes_nC)
         scores = {
             name: _logits(live, batch, nodes_nC),
-            **_baselines(history, batch, before, nodes_nC),
+            "EdgeBank": past.latest_nC >= 0,
+            **past.baselines(),
+            "most popular, last 1,000": past.lately_nC,
         }
         for what, score_nC in scores.items():
             lowest = score_nC.double().masked_fill(candidates.hidden_nC, -torch.inf).cpu().numpy()
             true_n, others_nC = lowest[:, 0], lowest[:, 1:]
             pair = hits(true_n, others_nC, TOP), reciprocal_ranks(true_n, others_nC)
             ranks.setdefault(what, []).append(pair)
-        is_new.append((history.latest(batch.src_B, batch.dst_B, before) < 0).cpu().numpy())
+        is_new.append((past.latest_nC[:, 0] < 0).cpu().numpy())
     new_n = np.concatenate(is_new)
     return {
         "run": str(run_dir),
@@ -156,7 +160,7 @@ def rank_runs(
 
 def _events(
     live: LiveRun, events: range, max_events: int, report: Report
-) -> Iterator[tuple[TemporalBatch, Tensor]]:
+) -> Iterator[tuple[TemporalBatch, int]]:
     """Yield sampled test events, grouped by time, with the first event that is hidden from them."""
     chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
     t_n = np.asarray(live.stream.t[chosen])
@@ -165,7 +169,7 @@ def _events(
         first = live.first_event_at(int(live.stream.t[same[0]]))
         live.move_to(first)
         batch = batch_of(live.pipeline.tables, torch.from_numpy(same).to(live.device))
-        yield batch, torch.full_like(batch.src_B, first)
+        yield batch, first
         done += len(same)
         report(done, done, len(chosen))
 
@@ -180,18 +184,6 @@ def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
     blocks = rows.split(max(1, _PAIRS // place_nC.shape[1]))
     scored = [live.pipeline.score(sources.at(own), candidates, place_nC[own]) for own in blocks]
     return torch.cat(scored)
-
-
-def _baselines(
-    history: History, batch: TemporalBatch, before: Tensor, nodes_nC: Tensor
-) -> dict[str, Tensor]:
-    """Return the scores [n, C] of baselines without training, by name."""
-    features = history.features(batch.src_B, before, nodes_nC)
-    return {
-        "EdgeBank": features[..., 0],
-        **dict(history.baselines(batch.src_B, before, nodes_nC)),
-        "most popular, last 1,000": features[..., 5],
-    }
 
 
 def _metrics(parts: list[tuple[np.ndarray, np.ndarray]], new_n: np.ndarray) -> dict[str, Any]:

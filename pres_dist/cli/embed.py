@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         if options.nodes is not None:
             nodes = find_nodes(live.lookup, *read_ids(options.nodes), side=options.side)
         with options.sharing(live) as share, show_progress("embedding") as report:
-            rows = write_embeddings(live, options.run, options.out, t, nodes, report, share)
+            rows = write_embeddings(live, options.out, t, nodes, report, share)
     seconds = time.perf_counter() - started
     print(
         f"{options.out}: {rows:,} nodes at time {shown(live.stream, t)}, "

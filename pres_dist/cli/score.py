@@ -43,8 +43,8 @@ def main(argv: list[str]) -> int:
 
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.inference.live import LiveRun
-    from pres_dist.inference.pair_files import PairColumns, PairFile
     from pres_dist.inference.pairs import score_pairs
+    from pres_dist.inference.read_pairs import PairColumns, PairFile
     from pres_dist.inference.table_files import TABLE_SUFFIXES, check_place, table_file
 
     started = time.perf_counter()

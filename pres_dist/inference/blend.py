@@ -27,9 +27,10 @@ from torch import Tensor
 from pres_dist.errors import ConfigError
 from pres_dist.files import keep, read_regular
 from pres_dist.inference.history import FEATURES, History
-from pres_dist.inference.live import LiveRun, Report, quiet
-from pres_dist.inference.recommend_scores import all_logits
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.pairs import all_logits
 from pres_dist.inference.sharing import Alone, Share
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.sampling.negatives import destinations_of
 from pres_dist.step.batches import TemporalBatch, batch_of
 
@@ -108,22 +109,22 @@ def learn_blend(
             "learned on the validation split, which this run has not: --order model does without"
         )
     destinations = destinations_of_run(live)
-    history = History(live.stream, live.pipeline.tables)
+    history = History(live)
     wanted = min(FIT_EVENTS, max(100, _FIT_CELLS // destinations.numel()))
     inputs, true = [], []
     scored = scored_events(live, events, destinations, wanted, report, share)
-    for batch, before_n, logit_nC in scored:
-        features_nCF = history.features(batch.src_B, before_n, destinations)
-        inputs.append(torch.cat([logit_nC[:, :, None], features_nCF], dim=2))
+    for batch, event, logit_nC in scored:
+        past = history.before(event, batch.src_B, destinations)
+        inputs.append(torch.cat([logit_nC[:, :, None], past.features()], dim=2))
         true.append(torch.searchsorted(destinations, batch.dst_B))
     inputs_nCF, true_n = torch.cat(inputs), torch.cat(true)
     both = _fit(inputs_nCF, true_n)
-    past = torch.cat([torch.zeros(1, device=both.device), _fit(inputs_nCF[:, :, 1:], true_n)])
+    alone = torch.cat([torch.zeros(1, device=both.device), _fit(inputs_nCF[:, :, 1:], true_n)])
     num = true_n.numel()
-    blend, alone = (
-        Blend(tuple(weights.tolist()), live.checkpoint, num) for weights in (both, past)
+    blend, past_alone = (
+        Blend(tuple(weights.tolist()), live.checkpoint, num) for weights in (both, alone)
     )
-    return blend, alone
+    return blend, past_alone
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def scored_events(
     max_events: int,
     report: Report = quiet,
     share: Share | None = None,
-) -> Iterator[tuple[TemporalBatch, Tensor, Tensor]]:
+) -> Iterator[tuple[TemporalBatch, int, Tensor]]:
     """Yield the model's logits of some events with all destinations, time by time.
 
     Memory has no lag: it has seen every event before the time, and all nodes are embedded at
@@ -172,7 +173,7 @@ def scored_events(
         share: computes the logits; the run itself when None.
 
     Yields:
-        the events of one time; [n] id of the first event that they do not see; [n, C] logits.
+        the events of one time; the id of the first event that they do not see; [n, C] logits.
     """
     chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
     t_n = np.asarray(live.stream.t[chosen])
@@ -181,8 +182,8 @@ def scored_events(
     done = 0
     for same, logits_nC in zip(groups, (share or Alone(live))(tasks), strict=True):
         batch = _batch(live, same)
-        before = torch.full_like(batch.src_B, live.first_event_at(int(batch.t_B[0])))
-        yield batch, before, torch.from_numpy(logits_nC).to(live.device)
+        event = live.first_event_at(int(batch.t_B[0]))
+        yield batch, event, torch.from_numpy(logits_nC).to(live.device)
         done += len(same)
         report(done, done, len(chosen))
 

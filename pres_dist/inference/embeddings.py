@@ -12,14 +12,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pres_dist import arguments
 from pres_dist.errors import DataError
 from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
-from pres_dist.events.raw_ids import parse_id
+from pres_dist.events.raw_ids import RawId, parse_id
 from pres_dist.events.readers.table import check_source
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.node_table import NodeTable, table_of, write_tables
 from pres_dist.inference.sharing import Alone, Share
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.version import __version__
 
 ROWS = 1 << 14
@@ -42,7 +44,8 @@ class NodesAt:
         """Return the [n, A] float32 embeddings."""
         live.move_to(live.first_event_at(self.t), report)
         nodes = torch.from_numpy(self.nodes).to(live.device)
-        return live.embed(nodes, torch.full_like(nodes, self.t), self.t).float().cpu().numpy()
+        queries = live.query(nodes, torch.full_like(nodes, self.t), self.t)
+        return queries.embedded_QA.float().cpu().numpy()
 
 
 def embed_nodes(
@@ -71,16 +74,8 @@ def embed_nodes(
         yield table_of(live.stream, part, torch.from_numpy(values), t)
 
 
-def memory_of(live: LiveRun, t: int, nodes: Tensor) -> NodeTable:
-    """Return the memory of nodes at a time, their mail applied, of a model with memory."""
-    live.move_to(live.first_event_at(t))
-    updated = live.memory(nodes, t)
-    return table_of(live.stream, nodes, updated.memory_UD.float(), t, updated.last_update_U)
-
-
 def write_embeddings(
     live: LiveRun,
-    run_dir: Path,
     out: Path,
     t: int,
     nodes: Tensor | None = None,
@@ -89,23 +84,25 @@ def write_embeddings(
 ) -> int:
     """Write the tables of `embed_nodes` to a file, and return the number of rows."""
     about = {
-        "run": run_dir.absolute().name,
+        "run": live.run_dir.absolute().name,
         "time": t,
         "model": live.config.model.kind,
         "stream": live.stream.name,
         "num_events": live.first_event_at(t),
         "version": __version__,
     }
-    count = 0
+    return write_tables(out, embed_nodes(live, t, nodes, report, share), about)
 
-    def counted() -> Iterator[NodeTable]:
-        nonlocal count
-        for table in embed_nodes(live, t, nodes, report, share):
-            count += len(table)
-            yield table
 
-    write_tables(out, counted(), about)
-    return count
+def is_id(value: object) -> bool:
+    """Return True if the value is one id, not several."""
+    return isinstance(value, (str, int, float, np.number)) or not hasattr(value, "__iter__")
+
+
+def ids_given(name: str, ids: object) -> list[RawId]:
+    """Return the ids of a list or array; raise for anything else, such as a single string."""
+    values = arguments.items(name, ids, "ids")
+    return [parse_id(value, f"{name}[{place}]") for place, value in enumerate(values)]
 
 
 def find_nodes(

@@ -10,12 +10,13 @@ import numpy as np
 
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.inference.journal import read_journal
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.new_events import EventColumns, NewEvents, read_new_events, write_longer
-from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.inference.node_numbering import NodeNumbering, remap_nodes
 from pres_dist.inference.times import MaxAhead
 from pres_dist.inference.train_on import TrainedOn, TrainOn, check_trainable, train_on
 from pres_dist.inference.versions import EXTENDED, STREAM, RunState, new_version, publish
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import RunLock, lock_run
 
@@ -74,7 +75,12 @@ def extend_run(
     """
     read_config(run_dir)
     with lock_run(run_dir) as lock:
-        _check_nothing_served(run_dir)
+        journal = run_dir / EXTENDED / JOURNAL
+        if journal.exists() and read_journal(journal).kept:
+            raise ConfigError(
+                f"{journal}: holds events that `pres-dist serve` took in: append these first, by "
+                f"`pres-dist extend {run_dir} --served`"
+            )
         live = LiveRun(run_dir, stream=stream)
         new = read_new_events(live.stream, source, columns or EventColumns(), max_ahead)
         return append(lock, live, new, report, training)
@@ -88,7 +94,13 @@ def append(
     training: TrainOn | None = None,
 ) -> Extension:
     """Append events to a run whose lock the caller holds; see `extend_run`."""
-    _check_labels(live, new)
+    learned = learned_labels(live)
+    if new.chunk.labels is not None and learned is not None:
+        unknown = np.setdiff1d(new.chunk.labels, learned)
+        if unknown.size:
+            raise DataError(
+                f"labels must be among those that the run has learned, got {unknown[0]}"
+            )
     if training is not None:
         check_trainable(live, new)
     live.move_to(live.stream.num_events, report)
@@ -114,12 +126,12 @@ def _grown(
 ) -> tuple[RunState, TrainedOn | None]:
     """Return the run state with the new events, and the result of training on them."""
     stream = write_longer(live.stream, new, folder / STREAM)
-    before, after = NodeNumbers.of(live.stream), NodeNumbers.of(stream)
+    before, after = NodeNumbering.of(live.stream), NodeNumbering.of(stream)
     state = replace(
         live.state,
         data=live.state.data_over(stream, live.config, live.device),
         segments=[*live.state.segments, stream.num_events],
-        memory=relaid(live.parts.store.state_dict(), before, after),
+        memory=remap_nodes(live.parts.store.state_dict(), before, after),
         memory_end=live.stream.num_events,
     )
     trained = None
@@ -129,26 +141,6 @@ def _grown(
     grown.move_to(stream.num_events, report)
     memory = grown.parts.store.state_dict()
     return replace(state, memory=memory, memory_end=stream.num_events), trained
-
-
-def _check_nothing_served(run_dir: Path) -> None:
-    """Raise ConfigError if a service ingested events that were not appended yet."""
-    journal = run_dir / EXTENDED / JOURNAL
-    if journal.exists() and read_journal(journal).kept:
-        raise ConfigError(
-            f"{journal}: holds events that `pres-dist serve` took in: append these first, by "
-            f"`pres-dist extend {run_dir} --served`"
-        )
-
-
-def _check_labels(live: LiveRun, new: NewEvents) -> None:
-    """Raise DataError for a label that the run's classifier has not learned."""
-    learned = learned_labels(live)
-    if new.chunk.labels is None or learned is None:
-        return
-    unknown = np.setdiff1d(new.chunk.labels, learned)
-    if unknown.size:
-        raise DataError(f"labels must be among those that the run has learned, got {unknown[0]}")
 
 
 def learned_labels(live: LiveRun) -> np.ndarray | None:

@@ -1,91 +1,131 @@
 """Features of candidate destinations from past events, and baselines.
 
-Shapes: n sources, C destinations, F features.
+Shapes: n sources, C destinations of each, M destinations that a source has met, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pres_dist.events.stream import EventStream
-from pres_dist.events.tables import EventTables
-from pres_dist.sampling.event_groups import EventGroups, PairKeys
+from pres_dist.inference.walker import MemoryWalker
+from pres_dist.sampling.event_groups import find
 
 FEATURES = ("met", "last", "recency", "repeats", "popularity", "recent_popularity")
 RECENT_EVENTS = 1000
 """Window of recent popularity: the last events of the stream, as in the popularity baseline."""
 
 
-class History:
-    """Counts of past events, for queries that see the events before a given event id.
+@dataclass(frozen=True)
+class Past:
+    """Counts of the events before a point of the stream.
 
-    Args:
-        stream: the events.
-        tables: their columns.
+    Attributes:
+        event: id of the first event that is not counted.
+        latest_nC: id of the last event from each source to its destination; -1 if none.
+        rank_nC: rank of the destination among those that the source has met, the most recent
+            first, from 0.
+        repeats_nC: number of events from the source to the destination.
+        popular_nC: number of events of the destination.
+        lately_nC: number of its events among the last `RECENT_EVENTS` of the stream.
     """
 
-    def __init__(self, stream: EventStream, tables: EventTables) -> None:
-        self._num_events = stream.num_events
-        self._keys = PairKeys(stream, tables.src_E, tables.dst_E)
-        self._pairs = EventGroups.of(self._keys.ordered(tables.src_E, tables.dst_E))
-        self._destinations = EventGroups.of(tables.dst_E)
+    event: int
+    latest_nC: Tensor
+    rank_nC: Tensor
+    repeats_nC: Tensor
+    popular_nC: Tensor
+    lately_nC: Tensor
 
-    def latest(self, src_n: Tensor, dst_n: Tensor, before_n: Tensor) -> Tensor:
-        """Return the id of the last event from each source to its destination; -1 if none."""
-        return self._pairs.last(self._keys.ordered(src_n, dst_n), before_n)[1]
-
-    def features(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> Tensor:
+    def features(self) -> Tensor:
         """Return [n, C, F] float32 features, in the order of `FEATURES`.
 
         The features are: 1 if the source has met the destination; 1 if the destination was its
-        last one; 1 / rank of the destination among those that the source has met, the most
-        recent first; and log(1 + count) of the events between the two, of all events of the
-        destination, and of its events among the last `RECENT_EVENTS` of the stream.
-
-        Args:
-            src_n: sources.
-            before_n: id of the first event that each source does not see.
-            dst_C: [C] destinations for all sources, or [n, C] with those of each source.
+        last one; 1 / rank of the destination, from 1; and log(1 + count) of the events between
+        the two, of all events of the destination, and of its recent events.
         """
-        src_nC, dst_nC, before_nC = self._all(src_n, before_n, dst_C)
-        pair_nC = self._keys.ordered(src_nC, dst_nC)
-        repeats_nC, latest_nC = self._pairs.last(pair_nC, before_nC)
-        met_nC = latest_nC >= 0
-        place_nC = latest_nC.argsort(1, descending=True).argsort(1)
-        recent_nC = (before_nC - RECENT_EVENTS).clamp(min=0)
-        popular_nC, lately_nC = self._destinations.counts(dst_nC, before_nC, recent_nC)
+        met_nC = self.latest_nC >= 0
         columns = (
             met_nC,
-            met_nC & (place_nC == 0),
-            met_nC / (1 + place_nC),
-            repeats_nC.float().log1p(),
-            popular_nC.float().log1p(),
-            lately_nC.float().log1p(),
+            met_nC & (self.rank_nC == 0),
+            met_nC / (1 + self.rank_nC),
+            self.repeats_nC.float().log1p(),
+            self.popular_nC.float().log1p(),
+            self.lately_nC.float().log1p(),
         )
         return torch.stack([column.float() for column in columns], dim=2)
 
-    def baselines(
-        self, src_n: Tensor, before_n: Tensor, dst_C: Tensor
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name and the [n, C] scores of each baseline; none of them is learned."""
-        src_nC, dst_nC, before_nC = self._all(src_n, before_n, dst_C)
-        (count_nC,) = self._destinations.counts(dst_nC, before_nC)
-        latest_nC = self.latest(src_nC, dst_nC, before_nC)
-        yield "most popular", count_nC
-        yield "last destinations", latest_nC
+    def baselines(self) -> dict[str, Tensor]:
+        """Return the [n, C] scores of each baseline by name; none of them is learned."""
         # A count is at most the number of events, so destinations that were met rank above all
         # others.
-        both_nC = torch.where(latest_nC >= 0, self._num_events + latest_nC, count_nC)
-        yield "last destinations, then most popular", both_nC
+        both_nC = torch.where(self.latest_nC >= 0, self.event + self.latest_nC, self.popular_nC)
+        return {
+            "most popular": self.popular_nC,
+            "last destinations": self.latest_nC,
+            "last destinations, then most popular": both_nC,
+        }
 
-    def _all(self, src_n: Tensor, before_n: Tensor, dst_C: Tensor) -> tuple[Tensor, ...]:
-        """Return [n, C] sources, destinations and bounds.
 
-        Each source is paired with every destination of [C], or with its own row of [n, C].
+class History:
+    """Counts of past events, also of a stream that grows.
+
+    Args:
+        walker: walker over the events.
+    """
+
+    def __init__(self, walker: MemoryWalker) -> None:
+        self._walker = walker
+        self._popular_N = torch.zeros(walker.num_nodes, dtype=torch.int64, device=walker.device)
+        self._counted = 0
+        """Number of events, the first of the stream, that are counted in `_popular_N`."""
+
+    def before(self, event: int, src_n: Tensor, dst_C: Tensor) -> Past:
+        """Count the events before an event.
+
+        Args:
+            event: id of the first event that is not counted.
+            src_n: sources.
+            dst_C: [C] destinations for all sources, or [n, C] with those of each source.
         """
-        shape = (src_n.numel(), dst_C.shape[-1])
-        src_nC, before_nC = (column[:, None].expand(shape) for column in (src_n, before_n))
-        return src_nC, dst_C.expand(shape).contiguous(), before_nC.contiguous()
+        dst_nC = dst_C.expand(src_n.numel(), -1)
+        pairs = [self._of_source(*each, event) for each in zip(src_n.tolist(), dst_nC, strict=True)]
+        recent = self._walker.pipeline.tables.dst_E[max(event - RECENT_EVENTS, 0) : event]
+        popular_N = self._popular_before(event)
+        lately_N = torch.bincount(recent, minlength=popular_N.numel())
+        latest_nC, rank_nC, repeats_nC = (
+            torch.stack(column) for column in zip(*pairs, strict=True)
+        )
+        return Past(event, latest_nC, rank_nC, repeats_nC, popular_N[dst_nC], lately_N[dst_nC])
+
+    def _of_source(self, node: int, dst_C: Tensor, event: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return latest event, rank and number of events of a source with its destinations."""
+        tables = self._walker.pipeline.tables
+        events = self._walker.events_of(node, event)
+        events = events[tables.src_E[events] == node]  # it may be the destination of others
+        met_M, place, repeats_M = torch.unique(
+            tables.dst_E[events], return_inverse=True, return_counts=True
+        )
+        latest_M = torch.zeros_like(met_M).scatter_reduce_(0, place, events, "amax")
+        rank_M = latest_M.argsort(descending=True).argsort()
+        at_C, met_C = find(met_M, dst_C)
+        # A destination that was not met reads the row that is padded at the end.
+        at_C = torch.where(met_C, at_C, met_M.numel())
+        padded = F.pad(latest_M, (0, 1), value=-1), F.pad(rank_M, (0, 1)), F.pad(repeats_M, (0, 1))
+        return padded[0][at_C], padded[1][at_C], padded[2][at_C]
+
+    def _popular_before(self, event: int) -> Tensor:
+        """Return the [N] number of events of each destination before an event.
+
+        Only the events since the last call are counted: queries come mostly in order of time.
+        """
+        num_nodes, dst_E = self._walker.num_nodes, self._walker.pipeline.tables.dst_E
+        self._popular_N = F.pad(self._popular_N, (0, num_nodes - self._popular_N.numel()))
+        between = dst_E[min(event, self._counted) : max(event, self._counted)]
+        counts_N = torch.bincount(between, minlength=num_nodes)
+        self._popular_N += counts_N if event > self._counted else -counts_N
+        self._counted = event
+        return self._popular_N

@@ -103,6 +103,7 @@ class Journal:
 
     @property
     def num_bytes(self) -> int:
+        """Size of all complete records."""
         return self._end
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -114,9 +115,14 @@ class Journal:
         """
         if self.failure is not None:
             raise JournalError(f"{self.failure}; nothing is written until a new start")
-        line = _line(record)
+        text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+        sizes = b"%08x %08x " % (len(text), zlib.crc32(text))
+        line = b"%s%08x %s\n" % (sizes, zlib.crc32(sizes), text)
         try:
-            _write_all(self._file, line, self._end)
+            self._file.seek(self._end)
+            view = memoryview(line)
+            while view:  # an unbuffered write may be partial
+                view = view[self._file.write(view) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             # The state on disk after a failed sync is unknown, so refuse all later writes.
@@ -151,16 +157,21 @@ def read_journal(path: Path) -> Contents:
     end, records = _read(path, content)
     if not records:
         raise JournalError(f"{path}: holds no whole record")
-    if records[0].get("format") != FORMAT:
-        raise JournalError(_other_header(path, records[0], {"format": FORMAT}))
+    check_header(path, records[0], records[0])
     return _contents(records, len(content) - end)
 
 
 def check_header(path: Path, found: Record, header: Mapping[str, Any]) -> None:
     """Raise JournalError unless a journal has the expected header and format."""
-    expected = {"format": FORMAT, **header}
-    if found != expected:
-        raise JournalError(_other_header(path, found, expected))
+    expected = {"format": FORMAT, **header} | {"format": FORMAT}
+    if found == expected:
+        return
+    differing = [name for name in expected if found.get(name) != expected[name]]
+    told = ", ".join(f"{name} {found.get(name)}, now {expected[name]}" for name in differing)
+    raise JournalError(
+        f"{path}: continues other events or another training ({told}): move it away, or restore "
+        "the run that it belongs to"
+    )
 
 
 def events_record(first: int, rows: Sequence[Row]) -> Record:
@@ -210,9 +221,21 @@ def rescue_journal(path: Path) -> tuple[list[int], Path]:
     Raises:
         JournalError: nothing is damaged, the header is damaged, or files cannot be written.
     """
+    kept: list[bytes] = []
+    lost: list[int] = []
+    end = 0
     try:
         content = path.read_bytes()
-        kept, lost = _whole_lines(content)
+        while end < len(content):
+            size = _size(content[end : end + _HEAD])
+            # The newline has no checksum: restore it in case it is the damaged byte.
+            line = content[end : end + (size or 1) - 1] + b"\n"
+            if size is not None and _parsed(line) is not None:
+                kept.append(line)
+                end += size
+            else:
+                lost.append(len(kept) + len(lost) + 1)
+                end = content.find(b"\n", end) + 1 or len(content)
         if b"".join(kept) == content:
             raise JournalError(f"{path}: must be damaged to be rescued, and is not")
         if lost[:1] == [1]:
@@ -228,24 +251,6 @@ def rescue_journal(path: Path) -> tuple[list[int], Path]:
     return lost, aside
 
 
-def _whole_lines(content: bytes) -> tuple[list[bytes], list[int]]:
-    """Return the intact records, and the line numbers of the damaged ones."""
-    kept: list[bytes] = []
-    lost: list[int] = []
-    end = 0
-    while end < len(content):
-        size = _size(content[end : end + _HEAD])
-        # The newline has no checksum: restore it in case it is the damaged byte.
-        line = content[end : end + (size or 1) - 1] + b"\n"
-        if size is not None and _parsed(line) is not None:
-            kept.append(line)
-            end += size
-        else:
-            lost.append(len(kept) + len(lost) + 1)
-            end = content.find(b"\n", end) + 1 or len(content)
-    return kept, lost
-
-
 def _contents(records: Sequence[Record], torn: int) -> Contents:
     rows: dict[int, Row] = {}
     dropped: dict[int, str] = {}
@@ -253,12 +258,6 @@ def _contents(records: Sequence[Record], torn: int) -> Contents:
         rows |= enumerate(record.get("events", ()), record.get("first", 1))
         dropped |= dict.fromkeys(record.get("dropped", ()), record.get("reason", ""))
     return Contents(records[0], rows, dropped, torn)
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
-    sizes = b"%08x %08x " % (len(text), zlib.crc32(text))
-    return b"%s%08x %s\n" % (sizes, zlib.crc32(sizes), text)
 
 
 def _read(path: Path, content: bytes) -> tuple[int, list[Record]]:
@@ -298,19 +297,3 @@ def _parsed(line: bytes) -> Record | None:
         return None
     record: Record = json.loads(text)
     return record
-
-
-def _write_all(file: BinaryIO, content: bytes, place: int) -> None:
-    file.seek(place)
-    view = memoryview(content)
-    while view:
-        view = view[file.write(view) :]
-
-
-def _other_header(path: Path, found: Record, expected: Mapping[str, Any]) -> str:
-    differing = [name for name in expected if found.get(name) != expected[name]]
-    told = ", ".join(f"{name} {found.get(name)}, now {expected[name]}" for name in differing)
-    return (
-        f"{path}: continues other events or another training ({told}): move it away, or restore "
-        "the run that it belongs to"
-    )

@@ -5,7 +5,7 @@ Shapes: n new events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,15 +114,30 @@ def read_new_events(
     ]
     if not chunks:
         raise DataError(f"{opened.table.path}: must hold at least one event, got none")
-    chunk = _joined(chunks)
+    chunk = _by_columns(np.concatenate, *chunks)
     for name in ("src", "dst"):
         check_ids(getattr(chunk, name), name, 0, opened.table.locate)
     if known is None:
         _check_numbers(stream, chunk, opened.table.locate)
     last = int(stream.t[-1])
     check_ahead(stream, chunk.t, last, columns.time, opened.table.locate, max_ahead)
-    chunk = _in_order(chunk, columns.sort, opened.table.locate)
-    _check_later(stream, chunk, columns.sort, opened.table.locate)
+    falls = np.flatnonzero(chunk.t[1:] < chunk.t[:-1])
+    if falls.size and not columns.sort:
+        row = int(falls[0]) + 1
+        raise DataError(
+            f"{opened.table.locate(row)}: time must not decrease ({setting('sort')} sorts the "
+            f"events), got {chunk.t[row]} after {chunk.t[row - 1]}"
+        )
+    if falls.size:
+        order = np.argsort(chunk.t, kind="stable")
+        chunk = _by_columns(lambda parts: parts[0][order], chunk)
+    if chunk.t[0] <= last:
+        where = "the new events" if columns.sort else opened.table.locate(0)
+        raise DataError(
+            f"{where}: time must be later than the last event that the run knows, at "
+            f"{shown(stream, last)}, got {shown(stream, int(chunk.t[0]))} (memory has seen all "
+            "events of that time already)"
+        )
     return NewEvents(chunk, known)
 
 
@@ -176,36 +191,32 @@ def write_longer(stream: EventStream, new: NewEvents, path: Path) -> EventStream
 
 def _import_config(stream: EventStream, source: Any, columns: EventColumns) -> ImportConfig:
     """Return the configuration to read new events with, as the stream's own events were read."""
-    metadata = stream.metadata
     names: dict[str, Any] = {"src": columns.src, "dst": columns.dst, "time": columns.time}
     if isinstance(source, Path):
-        names["delimiter"] = columns.delimiter
-    path = source if isinstance(source, Path) else FRAME
-    if not isinstance(source, Path):
-        names["format"] = "parquet"
+        names |= {"source": source, "delimiter": columns.delimiter}
+    else:
+        names |= {"source": FRAME, "format": "parquet"}
     if stream.labels is None:
         names["label"] = ""
     elif columns.label is not None:
         names["label"] = columns.label
     features = columns.features
     if features is None:
-        features = metadata.get("feature_names") or None
+        features = stream.metadata.get("feature_names") or None
     if not stream.edge_dim:
         features = []
     if features is not None:
         names["features"] = joined_names(features)
-    config = ImportConfig(
-        source=path,
-        out=Path("unused"),
-        ids="keep" if stream.node_ids is None else "map",
-        **names,
-    )
-    return config
+    ids = "keep" if stream.node_ids is None else "map"
+    return ImportConfig(out=Path("unused"), ids=ids, **names)
 
 
-def _joined(chunks: Sequence[EventChunk]) -> EventChunk:
+def _by_columns(
+    function: Callable[[Sequence[np.ndarray]], np.ndarray], *chunks: EventChunk
+) -> EventChunk:
+    """Return the chunk whose columns are the function of the columns of chunks."""
     columns: dict[str, Any] = {
-        name: None if values is None else np.concatenate([getattr(one, name) for one in chunks])
+        name: None if values is None else function([getattr(one, name) for one in chunks])
         for name, values in vars(chunks[0]).items()
     }
     return EventChunk(**columns)
@@ -214,23 +225,6 @@ def _joined(chunks: Sequence[EventChunk]) -> EventChunk:
 def _moved(chunk: EventChunk, by: int) -> EventChunk:
     """Return the events with destination numbers increased by `by`."""
     return chunk if not by else EventChunk(**{**vars(chunk), "dst": chunk.dst + by})
-
-
-def _in_order(chunk: EventChunk, sort: bool, locate: Locate) -> EventChunk:
-    falls = np.flatnonzero(chunk.t[1:] < chunk.t[:-1])
-    if not falls.size:
-        return chunk
-    if not sort:
-        row = int(falls[0]) + 1
-        raise DataError(
-            f"{locate(row)}: time must not decrease ({setting('sort')} sorts the events), "
-            f"got {chunk.t[row]} after {chunk.t[row - 1]}"
-        )
-    order = np.argsort(chunk.t, kind="stable")
-    columns: dict[str, Any] = {
-        name: None if values is None else values[order] for name, values in vars(chunk).items()
-    }
-    return EventChunk(**columns)
 
 
 def _check_numbers(stream: EventStream, chunk: EventChunk, locate: Locate) -> None:
@@ -247,15 +241,3 @@ def _check_numbers(stream: EventStream, chunk: EventChunk, locate: Locate) -> No
             f"because ids of {stream.name} are node numbers (an import of all events with "
             f"{setting('ids', 'map')} takes any), got {largest}"
         )
-
-
-def _check_later(stream: EventStream, chunk: EventChunk, sort: bool, locate: Locate) -> None:
-    last = int(stream.t[-1])
-    if chunk.t[0] > last:
-        return
-    where = "the new events" if sort else locate(0)
-    raise DataError(
-        f"{where}: time must be later than the last event that the run knows, at "
-        f"{shown(stream, last)}, got {shown(stream, int(chunk.t[0]))} (memory has seen all events "
-        "of that time already)"
-    )

@@ -69,14 +69,13 @@ class NodeTable:
         import pandas as pd
 
         columns = _id_columns(self)
-        named = [columns.pop(name) for name in ("side", "id") if name in columns]
-        names = ["id"] if self.sides is None else ["side", "id"]
-        index = pd.MultiIndex.from_arrays(named, names=names) if len(named) > 1 else None
+        ids, sides = columns.pop("id"), columns.pop("side", None)
+        index = pd.Index(ids, name="id")
+        if sides is not None:
+            index = pd.MultiIndex.from_arrays([sides, ids], names=["side", "id"])
         values = self.values.cpu().numpy()
         columns |= {f"e{place}": column for place, column in enumerate(values.T)}
-        return pd.DataFrame(
-            columns, index=pd.Index(named[0], name="id") if index is None else index
-        )
+        return pd.DataFrame(columns, index=index)
 
 
 def joined(tables: Sequence[NodeTable]) -> NodeTable:
@@ -109,8 +108,8 @@ def table_of(
     )
 
 
-def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:
-    """Write the parts of a table to a file, atomically.
+def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> int:
+    """Write the parts of a table to a file, atomically, and return the number of rows.
 
     Args:
         path: .parquet with a list of numbers per node, .csv or .csv.gz with a column per number,
@@ -124,22 +123,20 @@ def write_tables(path: Path, tables: Iterator[NodeTable], about: Mapping[str, ob
     check_place(path, NODE_SUFFIXES)
     if path.suffix == ".npz":
         with new_file(path) as file:
-            _write_npz(file, tables, about)
-        return
+            whole = joined(list(tables))
+            arrays: dict[str, Any] = {
+                name: np.asarray(column) for name, column in _id_columns(whole).items()
+            }
+            arrays[whole.kind] = whole.values.cpu().numpy()
+            with file.open("wb") as opened:
+                np.savez(opened, time=np.int64(str(about["time"])), **arrays)
+        return len(whole)
+    num_rows = 0
     with table_file(path, about) as writer:
         for table in tables:
             writer.write(table.to_arrow(spread=ending(path) != ".parquet"))
-
-
-def _write_npz(file: Path, tables: Iterator[NodeTable], about: Mapping[str, object]) -> None:
-    all_of: dict[str, list[np.ndarray]] = {}
-    for table in tables:
-        columns: dict[str, Any] = {**_id_columns(table), table.kind: table.values.cpu().numpy()}
-        for name, column in columns.items():
-            all_of.setdefault(name, []).append(np.asarray(column))
-    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in all_of.items()}
-    with file.open("wb") as opened:
-        np.savez(opened, time=np.int64(str(about["time"])), **arrays)
+            num_rows += len(table)
+    return num_rows
 
 
 def _id_columns(table: NodeTable) -> dict[str, Any]:

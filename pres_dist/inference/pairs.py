@@ -1,25 +1,29 @@
 """Link probabilities of pairs of nodes, each at a time of its own.
 
-Shapes: n pairs, A embedding size.
+Shapes: n pairs, S sources, C candidates, A embedding size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.inference.live import MOST_QUERIES, LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.sharing import Alone, Share
+from pres_dist.inference.walker import MOST_QUERIES, MemoryWalker, Report, quiet
 from pres_dist.step.history import Queries
 from pres_dist.step.pipeline import BatchPipeline
 
 _CHUNKS = 32
 """Most chunks per task; if each pair has its own time, that takes a fraction of a second."""
+_HIDDEN_VALUES = 1 << 24
+"""Most hidden values of the decoder at once, which bounds memory use."""
+_LOG_PAIRS = 1 << 15
+"""Most pairs that are read from the event log at once, which bounds memory use."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class ChunksInOrder:
         for chunk in self.chunks:
             live.move_to(chunk.event, report)
             report = quiet
-            logits = link_logits(live, chunk.pairs, np.arange(len(chunk.pairs)), chunk.now)
+            logits = link_logits(live, chunk.pairs, chunk.now)
             probabilities.append(torch.sigmoid(logits).cpu().numpy())
         return np.concatenate(probabilities)
 
@@ -103,7 +107,8 @@ def score_pairs(
     probability_n = np.empty(len(pairs), np.float32)
     order = np.argsort(pairs.t, kind="stable")
     done = 0
-    for part in (share or Alone(live))(_tasks(live, pairs, order, batched), report):
+    tasks = _tasks(live, pairs, order, batched)
+    for part in (share or Alone(live))(tasks, report):
         probability_n[order[done : done + len(part)]] = part
         done += len(part)
         report(done, done, len(pairs))
@@ -145,35 +150,40 @@ def _groups(
         yield rows, event, now
 
 
-class Embedder(Protocol):
-    """Interface for embedding nodes; `LiveRun` implements it."""
-
-    @property
-    def pipeline(self) -> BatchPipeline:
-        """Step that scores embeddings."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the embeddings."""
-
-    def query(self, nodes: Tensor, t: Tensor, now: int) -> Queries:
-        """Embed nodes [n] at times [n]."""
-
-
-def link_logits(live: Embedder, pairs: Pairs, rows: np.ndarray, now: int) -> Tensor:
-    """Return the [n] logits of some pairs; a node is embedded once for each of its times.
+def link_logits(walker: MemoryWalker, pairs: Pairs, now: int) -> Tensor:
+    """Return the [n] logits of pairs; a node is embedded once for each of its times.
 
     Args:
-        live: embeds nodes from memory that was moved to the point where the pairs read it.
-        pairs: all pairs.
-        rows: [n] rows of the pairs to score.
+        walker: memory that was moved to the point where the pairs read it.
+        pairs: the pairs.
         now: time of the memory.
     """
-    device = live.device
-    num = len(rows)
-    ends = np.stack([np.concatenate([pairs.src[rows], pairs.dst[rows]]), np.tile(pairs.t[rows], 2)])
+    ends = np.stack([np.concatenate([pairs.src, pairs.dst]), np.tile(pairs.t, 2)])
     distinct, place = np.unique(ends, axis=1, return_inverse=True)
-    nodes, t = (torch.from_numpy(row.copy()).to(device) for row in distinct)
-    embedded = live.query(nodes, t, now)
-    source_n, destination_n = torch.from_numpy(place.ravel()).to(device).split(num)
-    return live.pipeline.score(embedded.at(source_n), embedded, destination_n[:, None])[:, 0]
+    nodes, t = (torch.from_numpy(row.copy()).to(walker.device) for row in distinct)
+    embedded = walker.query(nodes, t, now)
+    source_n, destination_n = torch.from_numpy(place.ravel()).to(walker.device).split(len(pairs))
+    return walker.pipeline.score(embedded.at(source_n), embedded, destination_n[:, None])[:, 0]
+
+
+@torch.no_grad()
+def all_logits(pipeline: BatchPipeline, sources: Queries, candidates: Queries) -> Tensor:
+    """Return [S, C] logits of all sources with all candidates, embedded at the source's time."""
+    sources_SA, candidates_CA = sources.embedded_QA, candidates.embedded_QA
+    if pipeline.log is None:
+        rows = max(1, _HIDDEN_VALUES // max(candidates_CA.numel(), 1))
+        parts = [pipeline.model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
+        return torch.cat(parts).float()
+    # A decoder that reads the event log looks up every pair: one block of pairs at a time.
+    place_S, place_C = (
+        torch.arange(len(queries), device=sources_SA.device) for queries in (sources, candidates)
+    )
+    blocks = []
+    for rows_S in place_S.split(max(1, _LOG_PAIRS // max(len(candidates), 1))):
+        own = sources.at(rows_S)
+        parts = [
+            pipeline.score(own, candidates, columns_C.expand(len(own), -1))
+            for columns_C in place_C.split(_LOG_PAIRS)
+        ]
+        blocks.append(torch.cat(parts, dim=1))
+    return torch.cat(blocks)

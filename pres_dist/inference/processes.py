@@ -13,8 +13,9 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -25,8 +26,9 @@ import numpy as np
 import torch
 
 from pres_dist.errors import PresDistError, WorkerLostError
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.sharing import Alone, Opening, Task, lost
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.parallel.failure_detector import heartbeats
 
 _AHEAD = 2
@@ -131,6 +133,7 @@ class Processes:
         self._members = []
 
     def __call__(self, tasks: Iterable[Task], report: Report = quiet) -> Iterator[np.ndarray]:
+        """Yield the result of each task, in the order of the tasks."""
         ahead = iter(tasks)
         first = list(islice(ahead, self._num_workers))
         if len(first) < 2:
@@ -145,11 +148,19 @@ class Processes:
         given = handed_on = 0
         results: dict[int, np.ndarray] = {}
         while True:
+            idle = [member for member in self._members if member.idle]
             most = handed_on + _AHEAD * len(self._members) - given
-            given += self._give(islice(tasks, most))
+            for member, (place, task) in zip(idle, islice(tasks, most), strict=False):
+                member.send(place, task)
+                given += 1
             if given == handed_on and any(member.idle for member in self._members):
                 return
-            for member in self._speaking():
+            busy = [member for member in self._members if not member.idle]
+            heard = wait([member.connection for member in busy], timeout=_BEAT_S)
+            for member in busy:
+                if member.connection not in heard:
+                    member.check()
+                    continue
                 said = member.receive()
                 if isinstance(said, np.ndarray):
                     results[member.place] = said
@@ -158,24 +169,6 @@ class Processes:
             while handed_on in results:
                 yield results.pop(handed_on)
                 handed_on += 1
-
-    def _give(self, tasks: Iterator[tuple[int, Task]]) -> int:
-        """Send a task to each idle worker, and return the number of tasks sent."""
-        idle = [member for member in self._members if member.idle]
-        given = 0
-        for member, (place, task) in zip(idle, tasks, strict=False):
-            member.send(place, task)
-            given += 1
-        return given
-
-    def _speaking(self) -> Iterator[_Member]:
-        """Wait for messages, and return the workers that sent one; check the others."""
-        busy = [member for member in self._members if not member.idle]
-        heard = wait([member.connection for member in busy], timeout=_BEAT_S)
-        for member in busy:
-            if member.connection not in heard:
-                member.check()
-        return (member for member in busy if member.connection in heard)
 
 
 def _start(number: int, opening: Opening) -> _Member:
@@ -196,19 +189,31 @@ def _start(number: int, opening: Opening) -> _Member:
 def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
     """Compute tasks in a worker until the pipe is closed."""
     Thread(target=_end_with_command, name="command", daemon=True).start()
-    voice = _Voice(connection, beat_s)
+    lock, last = Lock(), 0.0
+
+    def say(what: Answer | PresDistError) -> None:
+        with lock:  # heartbeats are sent by a thread of their own
+            connection.send(what)
+
+    def report(events: int, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_REPORTS:
+            last = time.monotonic()
+            say(Swept(events, done, total))
+
+    working = partial(heartbeats, partial(say, Alive()), beat_s)
     with suppress(EOFError, ConnectionError):
         try:
-            with voice.working():
+            with working():
                 live = opening.open()
-            voice.say(Ready())
+            say(Ready())
             while True:
                 task: Task = connection.recv()
-                with voice.working():
-                    values = task.compute(live, voice.now_and_then)
-                voice.say(values)
+                with working():
+                    values = task.compute(live, report)
+                say(values)
         except PresDistError as error:
-            voice.say(error)
+            say(error)
 
 
 def _end_with_command() -> None:
@@ -217,31 +222,3 @@ def _end_with_command() -> None:
     if command is not None:
         command.join()
         os._exit(1)
-
-
-class _Voice:
-    """Sender of messages from a worker to the main process.
-
-    Args:
-        connection: pipe to the main process.
-        beat_s: seconds between heartbeats.
-    """
-
-    def __init__(self, connection: Connection, beat_s: float) -> None:
-        self._connection, self._beat_s = connection, beat_s
-        self._lock = Lock()
-        self._last = 0.0
-
-    def say(self, what: Answer | PresDistError) -> None:
-        with self._lock:
-            self._connection.send(what)
-
-    def now_and_then(self, events: int, done: int, total: int) -> None:
-        """Send the progress of the memory, at a limited rate."""
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_REPORTS:
-            self._last = time.monotonic()
-            self.say(Swept(events, done, total))
-
-    def working(self) -> AbstractContextManager[None]:
-        """Send heartbeats until the block ends."""
-        return heartbeats(lambda: self.say(Alive()), self._beat_s)

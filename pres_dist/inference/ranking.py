@@ -16,9 +16,9 @@ from pres_dist.errors import DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
 from pres_dist.inference.blend import NAMES, destinations_of_run, learn_blend, scored_events
 from pres_dist.inference.history import History
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.sharing import Share
-from pres_dist.step.batches import TemporalBatch
+from pres_dist.inference.walker import Report, quiet
 
 TOP = 10
 MAX_EVENTS = 2000
@@ -56,54 +56,45 @@ def evaluate_ranking(
     if not len(split.test):
         raise DataError(f"{live.stream.name}: has no test events to rank")
     kind, destinations = str(live.config.model.kind), destinations_of_run(live)
-    blend, past = learn_blend(live, report, share) if len(split.validation) else (None, None)
-    history = History(live.stream, live.pipeline.tables)
+    blend, alone = learn_blend(live, report, share) if len(split.validation) else (None, None)
+    history = History(live)
     ranked: list[Ranks] = []
     is_new: list[np.ndarray] = []
     scored = scored_events(live, split.test, destinations, max_events, report, share)
-    for batch, before, logits in scored:
+    for batch, event, logits in scored:
         scores: dict[str, Tensor] = {kind: logits}
-        if blend is not None and past is not None:
-            features = history.features(batch.src_B, before, destinations)
+        past = history.before(event, batch.src_B, destinations)
+        if blend is not None and alone is not None:
+            features = past.features()
             scores |= {f"{kind} and the past": blend.scores(logits, features)}
-            scores |= {"the past alone": past.scores(logits, features)}
-        scores |= history.baselines(batch.src_B, before, destinations)
-        ranked.append({name: _ranks(score, batch, destinations) for name, score in scores.items()})
-        is_new.append((history.latest(batch.src_B, batch.dst_B, before) < 0).cpu().numpy())
+            scores |= {"the past alone": alone.scores(logits, features)}
+        scores |= past.baselines()
+        true_n1 = torch.searchsorted(destinations, batch.dst_B)[:, None]
+        ranked.append({name: _ranks(score, true_n1) for name, score in scores.items()})
+        is_new.append((past.latest_nC.gather(1, true_n1)[:, 0] < 0).cpu().numpy())
+    new_n = np.concatenate(is_new)
+    metrics: dict[str, dict[str, Any]] = {}
+    for name in ranked[0]:
+        parts = zip(*(part[name] for part in ranked), strict=True)
+        hit_n, reciprocal_n = (np.concatenate(part) for part in parts)
+        metrics[name] = {
+            **_means(hit_n, reciprocal_n),
+            "new_pairs": _means(hit_n[new_n], reciprocal_n[new_n]),
+        }
     return {
-        "num_events": sum(len(part) for part in is_new),
+        "num_events": new_n.size,
         "num_destinations": destinations.numel(),
-        "ranked": _metrics(ranked, np.concatenate(is_new)),
+        "ranked": metrics,
         "blend": None if blend is None else dict(zip(NAMES, blend.weights, strict=True)),
         "seconds": time.perf_counter() - started,
     }
 
 
-def _ranks(
-    score_nC: Tensor, batch: TemporalBatch, destinations: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
+def _ranks(score_nC: Tensor, true_n1: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Return hits and reciprocal ranks of the true destinations."""
-    true_n = torch.searchsorted(destinations, batch.dst_B)[:, None]
-    positive_n = score_nC.gather(1, true_n)[:, 0].double().cpu().numpy()
-    others_nC = score_nC.double().scatter(1, true_n, -torch.inf).cpu().numpy()
+    positive_n = score_nC.gather(1, true_n1)[:, 0].double().cpu().numpy()
+    others_nC = score_nC.double().scatter(1, true_n1, -torch.inf).cpu().numpy()
     return hits(positive_n, others_nC, TOP), reciprocal_ranks(positive_n, others_nC)
-
-
-def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    hit, reciprocal = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return hit, reciprocal
-
-
-def _metrics(ranked: list[Ranks], new_n: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Return hit@10 and MRR by name, of all events and of the events whose pair is new."""
-    metrics = {}
-    for name in ranked[0]:
-        hit_n, reciprocal_n = _joined([part[name] for part in ranked])
-        metrics[name] = {
-            **_means(hit_n, reciprocal_n),
-            "new_pairs": {**_means(hit_n[new_n], reciprocal_n[new_n])},
-        }
-    return metrics
 
 
 def _means(hit_n: np.ndarray, reciprocal_n: np.ndarray) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from pres_dist.errors import PresDistError
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.sharing import Opening, Share, Task, lost
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.launchers.ray_cluster import cluster, cluster_address, environment
 
 _AHEAD = 2

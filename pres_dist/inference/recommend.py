@@ -5,7 +5,7 @@ Shapes: S sources, C candidates, A embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,26 +14,16 @@ import torch
 from torch import Tensor
 
 from pres_dist.errors import DataError
-from pres_dist.inference.blend import blend_of
+from pres_dist.events.raw_ids import RawId
+from pres_dist.inference.blend import Blend, blend_of
 from pres_dist.inference.history import History
-from pres_dist.inference.live import LiveRun, Report, quiet
-from pres_dist.inference.recommend_scores import all_logits
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.pairs import all_logits
+from pres_dist.inference.walker import MemoryWalker, Report, quiet
+from pres_dist.step.history import Queries
 
 Order = Literal["blend", "model"]
 """Ranking by the model's logit blended with the past (`inference/blend.py`), or by the logit."""
-
-
-def order_of(live: LiveRun, order: Order | None) -> Order:
-    """Return the requested order, or the default for the run.
-
-    The default is the blend, unless the decoder reads the event log: it then already uses the
-    information that the blend would add.
-    """
-    if order is not None:
-        return order
-    return "blend" if live.pipeline.log is None else "model"
-
-
 _CELLS = 1 << 20
 """Most scores that are computed at once, which bounds memory use."""
 
@@ -54,6 +44,17 @@ class Recommendation:
     dst: str | int
     probability: float
     events: int
+
+
+def order_of(live: LiveRun, order: Order | None) -> Order:
+    """Return the requested order, or the default for the run.
+
+    The default is the blend, unless the decoder reads the event log: it then already uses the
+    information that the blend would add.
+    """
+    if order is not None:
+        return order
+    return "blend" if live.pipeline.log is None else "model"
 
 
 def recommend(
@@ -87,57 +88,73 @@ def recommend(
     """
     live.require_links()
     blend = blend_of(live, report) if order_of(live, order) == "blend" else None
-    history = History(live.stream, live.pipeline.tables)
+    ranker = Ranker(live, blend, live.stream.raw_ids)
     event = live.first_event_at(t)
     live.move_to(event, report)
-    candidates_C = _candidates(live, event)
+    known = live.known_nodes(event)
+    candidates_C = known[known >= (live.stream.num_sources or 0)]
+    if not candidates_C.numel():
+        raise DataError(f"{live.stream.name}: no node has an event before that time")
     candidates = live.query(candidates_C, torch.full_like(candidates_C, t), t)
     done = 0
     for part in sources.to(live.device).split(max(1, _CELLS // candidates_C.numel())):
-        asked = live.query(part, torch.full_like(part, t), t)
-        logits_SC = scores_SC = all_logits(live.pipeline, asked, candidates)
-        if blend is not None:
-            before_S = torch.full_like(part, event)
-            scores_SC = blend.scores(logits_SC, history.features(part, before_S, candidates_C))
-        for node, logits_C, scores_C in zip(part.tolist(), logits_SC, scores_SC, strict=True):
-            met = live.partners(node, event)
-            hidden_C = candidates_C == node
-            if exclude_seen:
-                hidden_C |= torch.isin(candidates_C, met[0])
-            best = best_places(scores_C.masked_fill(hidden_C, -torch.inf), top)
-            yield from _named(live, node, candidates_C[best], logits_C[best], met)
+        for best in ranker.best(part, candidates, t, top, exclude_seen):
+            yield from best
         done += part.numel()
         report(done, done, sources.numel())
 
 
-def _candidates(live: LiveRun, event: int) -> Tensor:
-    known = live.known_nodes(event)
-    if live.stream.num_sources is not None:
-        known = known[known >= live.stream.num_sources]
-    if not known.numel():
-        raise DataError(f"{live.stream.name}: no node has an event before that time")
-    return known
+class Ranker:
+    """Ranking of candidates for sources, from memory that was moved to the time of the query.
 
+    Args:
+        walker: walker over the events.
+        blend: score to rank by; None ranks by the model's logit.
+        raw_ids: returns the user's own ids of nodes.
+    """
 
-def best_places(scores_C: Tensor, top: int) -> Tensor:
-    """Return the indices of the best candidates, best first, without those at minus infinity."""
-    scores, places = scores_C.topk(min(top, scores_C.numel()))
-    return places[scores > -torch.inf]
+    def __init__(
+        self,
+        walker: MemoryWalker,
+        blend: Blend | None,
+        raw_ids: Callable[[Sequence[int]], Iterable[RawId | np.integer]],
+    ) -> None:
+        self._walker, self._blend, self._raw_ids = walker, blend, raw_ids
+        self._history = History(walker)
 
+    def best(
+        self, sources_S: Tensor, candidates: Queries, t: int, top: int, exclude_seen: bool
+    ) -> Iterator[list[Recommendation]]:
+        """Yield the best candidates of each source, best first, without the source itself.
 
-def _named(
-    live: LiveRun, source: int, nodes: Tensor, logits: Tensor, met: tuple[Tensor, Tensor]
-) -> Iterator[Recommendation]:
-    """Yield the recommendations of a source with the user's own ids."""
-    (src,) = live.stream.raw_ids([source])
-    times_met = dict(zip(met[0].tolist(), met[1].tolist(), strict=True))
-    names = live.stream.raw_ids(nodes.cpu().numpy())
-    probabilities = torch.sigmoid(logits).tolist()
-    ranked = zip(nodes.tolist(), names, probabilities, strict=True)
-    for rank, (node, name, probability) in enumerate(ranked, 1):
-        yield Recommendation(_plain(src), rank, _plain(name), probability, times_met.get(node, 0))
-
-
-def _plain(raw: str | np.integer) -> str | int:
-    """Return an id as a Python string or integer."""
-    return raw if isinstance(raw, str) else int(raw)
+        Args:
+            sources_S: int64 nodes.
+            candidates: embedded candidates.
+            t: time of the memory.
+            top: maximum number of candidates per source.
+            exclude_seen: exclude candidates that the source has met before.
+        """
+        walker, candidates_C = self._walker, candidates.nodes_Q
+        event = walker.first_event_at(t)
+        sources = walker.query(sources_S, torch.full_like(sources_S, t), t)
+        logits_SC = scores_SC = all_logits(walker.pipeline, sources, candidates)
+        if self._blend is not None:
+            past = self._history.before(event, sources_S, candidates_C)
+            scores_SC = self._blend.scores(logits_SC, past.features())
+        for node, logits_C, scores_C in zip(sources_S.tolist(), logits_SC, scores_SC, strict=True):
+            met, times_met = walker.partners(node, event)
+            hidden_C = candidates_C == node
+            if exclude_seen:
+                hidden_C |= torch.isin(candidates_C, met)
+            shown_C = scores_C.masked_fill(hidden_C, -torch.inf)
+            scores, places = shown_C.topk(min(top, shown_C.numel()))
+            best = places[scores > -torch.inf]
+            nodes = candidates_C[best].tolist()
+            ids = self._raw_ids([node, *nodes])
+            src, *others = (raw if isinstance(raw, str) else int(raw) for raw in ids)
+            events = dict(zip(met.tolist(), times_met.tolist(), strict=True))
+            ranked = zip(nodes, others, torch.sigmoid(logits_C[best]).tolist(), strict=True)
+            yield [
+                Recommendation(src, rank, dst, probability, events.get(other, 0))
+                for rank, (other, dst, probability) in enumerate(ranked, 1)
+            ]

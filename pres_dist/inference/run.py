@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,22 +14,25 @@ import numpy as np
 
 from pres_dist import arguments
 from pres_dist.arguments import checked_call
+from pres_dist.config.fields import leaves
+from pres_dist.config.load import load_config
+from pres_dist.config.options import option
 from pres_dist.config.run import RunConfig
+from pres_dist.config.suggest import suggest
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.lookup import SIDES, Side
+from pres_dist.events.raw_ids import RawId
 from pres_dist.events.stream import EventStream
-from pres_dist.files import read_regular
-from pres_dist.inference.embeddings import embed_nodes, find_nodes, memory_of
+from pres_dist.files import read_regular, user_path
+from pres_dist.inference.embeddings import embed_nodes, find_nodes, ids_given, is_id
 from pres_dist.inference.extend import Extension, extend_run
-from pres_dist.inference.given_ids import Id, ids_given, is_id
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.new_events import EventColumns
-from pres_dist.inference.node_table import NodeTable, joined
-from pres_dist.inference.pair_tables import pairs_of
+from pres_dist.inference.node_table import NodeTable, joined, table_of
 from pres_dist.inference.pairs import score_pairs
 from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
+from pres_dist.inference.read_pairs import pairs_of
 from pres_dist.inference.recommend import Order, Recommendation, recommend
-from pres_dist.inference.settings import configured
 from pres_dist.inference.times import MaxAhead, time_of
 from pres_dist.records import Results
 from pres_dist.report.progress import make_progress
@@ -100,10 +103,13 @@ class Run:
         Raises:
             ConfigError: the model has no memory.
         """
-        live = self._live
+        live, t = self._live, self._live.latest
         if not self.config.model.has_memory:
             raise ConfigError(f"model.kind {self.config.model.kind} has no memory")
-        return memory_of(live, live.latest, live.known_nodes(live.stream.num_events))
+        live.move_to(live.stream.num_events)
+        nodes = live.known_nodes(live.stream.num_events)
+        updated = live.memory(nodes, t)
+        return table_of(live.stream, nodes, updated.memory_UD.float(), t, updated.last_update_U)
 
     @checked_call
     def evaluate(self, **settings: object) -> Results:
@@ -114,13 +120,13 @@ class Run:
                 e.g. `negatives="historical"`.
         """
         named = {f"evaluation__{name}": value for name, value in settings.items()}
-        return evaluate_run(self.path, configured(self.config, named).evaluation, self._stream)
+        return evaluate_run(self.path, _configured(self.config, named).evaluation, self._stream)
 
     @checked_call
     def embed(
         self,
         at: object = None,
-        nodes: Sequence[Id] | None = None,
+        nodes: Sequence[RawId] | None = None,
         side: Side | None = None,
     ) -> NodeTable:
         """Return the [n, A] embeddings of nodes at a time.
@@ -172,7 +178,7 @@ class Run:
     @checked_call
     def recommend(
         self,
-        src: Id | Sequence[Id],
+        src: RawId | Sequence[RawId],
         top: int = 20,
         at: object = None,
         exclude_seen: bool = False,
@@ -295,10 +301,20 @@ def train(
         arguments.kind("config", config, (RunConfig, str, os.PathLike), what)
     if run_dir is not None:
         run_dir = arguments.path("run_dir", run_dir)
+    if isinstance(stream, EventStream):
+        if stream.path is None:
+            raise DataError(
+                f"{stream.name}: training reads a stored stream, this one is in memory: "
+                "store it first, stream = stream.save(DIRECTORY)"
+            )
+        stream = stream.path
     if stream is not None:
-        settings = {**settings, "data__stream": _place(stream)}
-    resolved = configured(config, settings)
-    folder = Path(run_dir) if run_dir is not None else _own_folder(resolved.name)
+        settings = {**settings, "data__stream": str(arguments.path("stream", stream))}
+    resolved = _configured(config, settings)
+    try:
+        folder = Path(run_dir) if run_dir is not None else new_folder(resolved.name)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot make a run folder: {error.strerror}") from None
     console = make_progress() if progress else None
     try:
         training.train(resolved, folder, console)
@@ -319,19 +335,39 @@ def load_run(path: str | Path, replay: bool = False, stream: str | Path | None =
     return Run(path, replay, stream)
 
 
-def _place(stream: EventStream | str | Path) -> str:
-    if not isinstance(stream, EventStream):
-        return str(arguments.path("stream", stream))
-    if stream.path is None:
-        raise DataError(
-            f"{stream.name}: training reads a stored stream, this one is in memory: "
-            "store it first, stream = stream.save(DIRECTORY)"
-        )
-    return str(stream.path)
+def _configured(config: RunConfig | str | Path | None, settings: Mapping[str, object]) -> RunConfig:
+    """Return a configuration with some settings overridden.
+
+    Args:
+        config: a configuration, the path of a YAML file, or None for the defaults.
+        settings: values of fields. Fields of `training`, and fields that only one section has,
+            are given by name (`epochs`); others by section and name (`evaluation__batch_size`).
+
+    Raises:
+        ConfigError: a name is unknown or matches several fields, or a value is not valid.
+    """
+    overrides = [
+        f"{option(_key(name))}={'null' if value is None else value}"
+        for name, value in settings.items()
+    ]
+    if isinstance(config, RunConfig):
+        return load_config(None, overrides, config)
+    return load_config(None if config is None else user_path(config), overrides)
 
 
-def _own_folder(name: str) -> Path:
-    try:
-        return new_folder(name)
-    except OSError as error:
-        raise ConfigError(f"{error.filename}: cannot make a run folder: {error.strerror}") from None
+def _key(name: str) -> str:
+    """Return the dotted key of a name."""
+    keys = [leaf.key for leaf in leaves(RunConfig)]
+    dotted = name.replace("__", ".")
+    for exact in (dotted, f"training.{dotted}"):
+        if exact in keys:
+            return exact
+    found = [key for key in keys if key.split(".")[-1] == dotted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(key.replace(".", "__") for key in found)
+        raise ConfigError(f"setting {name!r} may be any of {names}: write the one that is meant")
+    hint = suggest(dotted, [*keys, *(key.split(".")[-1] for key in keys)])
+    hint = hint.replace(".", "__") if hint.startswith("did you") else "--help of train lists all"
+    raise ConfigError(f"unknown setting {name!r}; {hint}")

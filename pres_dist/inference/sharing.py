@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from pres_dist.errors import ConfigError, WorkerLostError
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.walker import Report, quiet
 
 
 class Task(Protocol):
@@ -60,6 +61,7 @@ class Alone:
         self._live = live
 
     def __call__(self, tasks: Iterable[Task], report: Report = quiet) -> Iterator[np.ndarray]:
+        """Yield the result of each task."""
         for task in tasks:
             yield task.compute(self._live, report)
             report = quiet
@@ -85,6 +87,7 @@ class Opening:
 
     @classmethod
     def of(cls, live: LiveRun, num_threads: int) -> Opening:
+        """Return the arguments that open this run again."""
         return cls(
             live.run_dir,
             live.replayed,

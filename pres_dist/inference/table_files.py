@@ -7,9 +7,10 @@ import gzip
 import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol, TextIO
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,13 +22,6 @@ from pres_dist.wording import printable
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
-class TableWriter(Protocol):
-    """Writer of tables that have the same columns."""
-
-    def write(self, table: pa.Table) -> None:
-        """Write the next rows."""
-
-
 class CsvWriter:
     """Writer of a CSV file that quotes only where needed (Arrow would quote every text)."""
 
@@ -37,27 +31,20 @@ class CsvWriter:
         self._terminal = file.isatty()
 
     def write(self, table: pa.Table) -> None:
-        if not self._begun:
-            self._write([table.column_names])
-            self._begun = True
+        """Write the next rows, after the names of the columns the first time."""
         # Arrow writes the shortest form of a float32; None becomes an empty field.
         columns = [column.cast(pa.large_string()).to_pylist() for column in table.columns]
-        self._write(zip(*columns, strict=True))
-
-    def _write(self, rows: Iterable[Sequence[str | None]]) -> None:
-        """Write rows; on a terminal, escape control characters."""
-        if self._terminal:
+        rows: Iterable[Sequence[str | None]] = zip(*columns, strict=True)
+        if not self._begun:
+            rows = chain([table.column_names], rows)
+            self._begun = True
+        if self._terminal:  # escape control characters
             rows = ([printable(one or "") for one in row] for row in rows)
         self._writer.writerows(rows)
 
 
 class ParquetWriter:
-    """Writer of a Parquet file.
-
-    Args:
-        file: file to write.
-        about: metadata of the schema.
-    """
+    """Writer of a Parquet file; `about` is metadata of its schema."""
 
     def __init__(self, file: Path, about: Mapping[str, object]) -> None:
         self._file = file
@@ -65,12 +52,14 @@ class ParquetWriter:
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, table: pa.Table) -> None:
+        """Write the next rows."""
         table = table.replace_schema_metadata(self._known)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._file, table.schema)
         self._writer.write_table(table)
 
     def close(self) -> None:
+        """Write the end of the file."""
         if self._writer is not None:
             self._writer.close()
 
@@ -78,7 +67,7 @@ class ParquetWriter:
 @contextmanager
 def table_file(
     path: Path | None, about: Mapping[str, object] | None = None
-) -> Iterator[TableWriter]:
+) -> Iterator[CsvWriter | ParquetWriter]:
     """Provide a writer to a .csv, .csv.gz or .parquet file, or of CSV to standard output if None.
 
     Raises:
@@ -88,32 +77,23 @@ def table_file(
         yield CsvWriter(sys.stdout)
         return
     check_place(path, TABLE_SUFFIXES)
-    with new_file(path) as file:
-        if ending(path) == ".csv":
-            with file.open("w", encoding="utf-8", newline="") as opened:
-                yield CsvWriter(opened)
-            return
-        if ending(path) == ".csv.gz":
-            with file.open("wb") as raw, _gzipped(raw) as opened:
-                yield CsvWriter(opened)
-            return
-        with closing(ParquetWriter(file, about or {})) as writer:
-            yield writer
+    with new_file(path) as file, ExitStack() as stack:
+        if ending(path) == ".parquet":
+            yield stack.enter_context(closing(ParquetWriter(file, about or {})))
+        elif ending(path) == ".csv":
+            yield CsvWriter(stack.enter_context(file.open("w", encoding="utf-8", newline="")))
+        else:
+            raw = stack.enter_context(file.open("wb"))
+            # no name and date, so that the bytes do not depend on them
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+            stack.enter_context(packed)
+            text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
+            yield CsvWriter(stack.enter_context(text))
 
 
 def ending(path: Path) -> str:
     """Return the suffix of a path, `.csv.gz` for a compressed CSV file."""
     return ".csv.gz" if path.name.endswith(".csv.gz") else path.suffix
-
-
-@contextmanager
-def _gzipped(raw: BinaryIO) -> Iterator[TextIO]:
-    """Provide a text file inside a gzip file whose bytes do not depend on its name and date."""
-    with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="") as opened,
-    ):
-        yield opened
 
 
 @contextmanager

@@ -121,10 +121,12 @@ def check_ahead(
     """Raise DataError for the first of [n] times that is too far ahead of a stream.
 
     Args:
-        stream, last, max_ahead: as in `latest_allowed`.
+        stream: the known events.
         t: times in the stream's unit.
         what: name of the times in error messages.
+        last: time of the last event so far.
         locate: returns the location of a row for error messages.
+        max_ahead: as in `latest_allowed`.
     """
     latest = latest_allowed(stream, last, max_ahead)
     if not (t > latest).any():

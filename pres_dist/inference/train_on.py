@@ -1,29 +1,48 @@
-"""Continue the training of a run on appended events, with metrics before and after."""
+"""Continue the training of a run on appended events, with metrics before and after.
+
+Earlier events are replayed. Memory must stay causal, so they cannot be mixed into batches of new
+ones: the current memory has already seen them. They are replayed at their own position in the
+stream. An epoch processes the stream in the order of time, from the end of the run's training
+split. Of the batches before the new events, a random share is trained on, drawn again in each
+epoch; the others only update the memory. All new events are trained on. So every training step
+reads memory that has seen exactly the events before it, computed with the current weights, as in
+the run's own training.
+
+Replay mixes earlier events into the training on new ones (Rolnick et al., Experience Replay for
+Continual Learning, NeurIPS 2019). The paper draws them from a buffer of samples, this module
+from the stream.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.inference.live import LiveRun, Report
+from pres_dist.evaluation.scoring import plan_of, take_in
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.new_events import NewEvents
-from pres_dist.inference.rehearsal import Rehearsal, bring_over
-from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.inference.node_numbering import NodeNumbering, remap_nodes
 from pres_dist.inference.tuned import Tuned
 from pres_dist.inference.versions import RunState
+from pres_dist.inference.walker import Report
+from pres_dist.memory.state import Tables
 from pres_dist.parallel.grid import evaluation_grid
 from pres_dist.parallel.world import World
 from pres_dist.records import Metrics
-from pres_dist.step.batches import TemporalLoader
-from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
+from pres_dist.step.batches import TemporalBatch, TemporalLoader
+from pres_dist.training.checkpoint import BEST, Checkpoints
+from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts, assemble
-from pres_dist.training.state import OptimizerState, load_weights
+from pres_dist.training.state import OptimizerState, TunedState, load_optimizer, load_weights
+from pres_dist.training.step import TrainingStep
+from pres_dist.training.tasks.pretrained import begin_training
 
 Keep = Literal["better", "always"]
 
@@ -118,19 +137,110 @@ def train_on(
     start, memory = old_end, state.memory
     if how.replay:  # start where the checkpoint has the memory
         start = state.data.unit_end or state.data.split.train_end
-        memory = relaid(origin.memory.last(), state.trained, NodeNumbers.of(stream))
+        memory = remap_nodes(origin.memory.last(), state.trained, NodeNumbering.of(stream))
     parts = _parts(live.config, state, range(start, cut), how.epochs)
-    before = _before(parts, state, range(old_end, cut), last)
-    training = Rehearsal(parts, how.replay, old_end, _learned(state, origin))
+    load_weights(parts.model, state.weights, state.checkpoint)
+    parts.model.eval()
+    if parts.config.model.has_memory:
+        parts.store.load_state_dict(state.memory)
+        size = parts.config.evaluation.batch_size
+        loader = parts.evaluation_loader(range(old_end, cut), size)
+        for batch in loader.batches(parts.evaluation_pipeline.tables):
+            _advance_memory(parts, batch)
+    before = _measured(parts, last)
+    if state.tuned is not None:
+        learned = state.tuned.state.optimizer, state.tuned.state.updates
+    else:
+        trained = origin.training_state()
+        learned = trained.optimizer, trained.position.updates
+    training = Rehearsal(parts, how.replay, old_end, *learned)
     losses = [training.epoch(number, memory, report) for number in range(1, how.epochs + 1)]
-    numbers, left = NodeNumbers.of(stream), deepcopy(parts.store.state_dict())
+    numbers, left = NodeNumbering.of(stream), deepcopy(parts.store.state_dict())
     tuned = Tuned(cut, stream.num_events, numbers, training.state(), left)
     after = _measured(parts, last)
     best_by = parts.task.best_by
-    taken = how.keep == "always" or after[best_by] > before[best_by]
+    kept = how.keep == "always" or after[best_by] > before[best_by]
     replayed = training.num_replayed / how.epochs
-    done = TrainedOn(cut - old_end, len(last), replayed, losses, before, after, taken)
-    return (_with(state, tuned) if taken else state), done
+    done = TrainedOn(cut - old_end, len(last), replayed, losses, before, after, kept)
+    if not kept:
+        return state, done
+    # The memory at the end of their training is the one that the new weights start from.
+    new = replace(
+        state,
+        data=tuned.over(state.data),
+        segments=[tuned.end],
+        weights=tuned.state.model,
+        memory=tuned.memory,
+        memory_end=tuned.train_end,
+        tuned=tuned,
+    )
+    return new, done
+
+
+class Rehearsal:
+    """Epochs of a continued training.
+
+    Args:
+        parts: parts over the events of an epoch, with the weights to start from.
+        replay: share of earlier events among the trained batches, less than 1.
+        old_end: id of the first new event.
+        optimizer: optimizer state to start from.
+        updates: its number of steps.
+    """
+
+    def __init__(
+        self, parts: Parts, replay: float, old_end: int, optimizer: OptimizerState, updates: int
+    ) -> None:
+        self._parts, self._share = parts, replay
+        loader, self._step = parts.train_loader, TrainingStep(parts)
+        self._step.num_updates = updates
+        load_optimizer(self._step.optimizer, optimizer, "the optimizer that training goes on from")
+        first = int(parts.data.kept[0])
+        ends = [first + loader.events_before(number) for number in range(len(loader) + 1)]
+        self._num_old = sum(end <= old_end for end in ends[1:])
+        self._sizes = [end - begin for begin, end in pairwise(ends)]
+        self._earlier = [min(end, old_end) - min(begin, old_end) for begin, end in pairwise(ends)]
+        self.num_replayed = 0
+        """Number of earlier events that were trained on, over all epochs."""
+
+    def epoch(self, number: int, memory: Tables, report: Report) -> float:
+        """Train for one epoch from the given memory, and return the mean loss of its events."""
+        parts, has_memory = self._parts, self._parts.config.model.has_memory
+        if has_memory:
+            parts.store.load_state_dict(memory)
+        num_new = len(self._sizes) - self._num_old
+        wanted = min(round(self._share / (1 - self._share) * num_new), self._num_old)
+        random = np.random.default_rng((parts.config.training.seed, number))
+        chosen = set(random.choice(self._num_old, wanted, replace=False)) if wanted else set()
+        total, num_events, done = 0.0, 0, 0
+        for batch, size in enumerate(self._sizes):
+            if batch >= self._num_old or batch in chosen:
+                begin_training(parts.model)
+                done_step = self._step.run(self._step.prepare(StepIndex(number, batch)))
+                losses = [float(update.loss.total.detach()) for update in done_step.updates]
+                total, num_events = total + float(np.mean(losses)) * size, num_events + size
+                self.num_replayed += self._earlier[batch]
+            elif has_memory:  # only pass over the batch
+                parts.model.eval()
+                _advance_memory(parts, self._step.batch(batch))
+            done += size
+            swept = (number - 1) * sum(self._sizes) + done
+            report(swept, swept, parts.config.training.epochs * sum(self._sizes))
+        return total / num_events
+
+    def state(self) -> TunedState:
+        """Return copies of the state that a later training starts from."""
+        return TunedState(
+            model=deepcopy(dict(self._parts.model.state_dict())),
+            optimizer=OptimizerState(**deepcopy(self._step.optimizer.state_dict())),
+            updates=self._step.num_updates,
+        )
+
+
+def _advance_memory(parts: Parts, batch: TemporalBatch) -> None:
+    """Update the memory with a batch, without learning anything."""
+    pipeline = parts.evaluation_pipeline
+    take_in(pipeline, batch, plan_of(pipeline, batch, parts.world), parts.world, learn=False)
 
 
 def _cut(t: np.ndarray, share: float) -> int:
@@ -162,23 +272,11 @@ def _batch_size(events: range, t: np.ndarray, wanted: int) -> int:
     nearly random direction, and here it would be the last step of training.
     """
     for size in range(wanted, 2 * wanted, max(wanted // 50, 1)):
-        sweep = TemporalLoader(events, t, size)
-        rest = sweep.num_events - sweep.events_before(len(sweep) - 1)
-        if len(sweep) == 1 or 2 * rest >= size:
+        loader = TemporalLoader(events, t, size)
+        rest = loader.num_events - loader.events_before(len(loader) - 1)
+        if len(loader) == 1 or 2 * rest >= size:
             return size
     return wanted
-
-
-def _before(parts: Parts, state: RunState, trained: range, last: range) -> Metrics:
-    """Load the run's current weights, and return their metrics on the last events."""
-    load_weights(parts.model, state.weights, state.checkpoint)
-    parts.model.eval()
-    if parts.config.model.has_memory:
-        parts.store.load_state_dict(state.memory)
-        sweep = parts.evaluation_loader(trained, parts.config.evaluation.batch_size)
-        for batch in sweep.batches(parts.evaluation_pipeline.tables):
-            bring_over(parts, batch)
-    return _measured(parts, last)
 
 
 def _measured(parts: Parts, last: range) -> Metrics:
@@ -187,24 +285,3 @@ def _measured(parts: Parts, last: range) -> Metrics:
     if config.negatives == "tgb":  # there are none for new events
         config = config.model_copy(update={"negatives": "random"})
     return parts.task.evaluator(parts, config).final(last, parts.world)
-
-
-def _learned(state: RunState, origin: Checkpoint) -> tuple[OptimizerState, int]:
-    """Return the optimizer state of the weights, and its number of steps."""
-    if state.tuned is not None:
-        return state.tuned.state.optimizer, state.tuned.state.updates
-    trained = origin.training_state()
-    return trained.optimizer, trained.position.updates
-
-
-def _with(state: RunState, tuned: Tuned) -> RunState:
-    """Return the state with new weights, and the memory at the end of their training."""
-    return replace(
-        state,
-        data=tuned.over(state.data),
-        segments=[tuned.end],
-        weights=tuned.state.model,
-        memory=dict(tuned.memory),
-        memory_end=tuned.train_end,
-        tuned=tuned,
-    )

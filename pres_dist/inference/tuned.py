@@ -22,7 +22,8 @@ from pres_dist.config.base import Config
 from pres_dist.errors import CheckpointError
 from pres_dist.events.split import unseen_nodes
 from pres_dist.files import replacing, sha256
-from pres_dist.inference.relaying import NodeNumbers
+from pres_dist.inference.node_numbering import NodeNumbering
+from pres_dist.memory.state import Tables
 from pres_dist.training.checkpoint_folder import read_tensors
 from pres_dist.training.setup import Data
 from pres_dist.training.state import TunedState, checked
@@ -31,7 +32,7 @@ WEIGHTS, TRAINED_MEMORY = "weights.pt", "trained_memory.pt"
 
 
 Numbers = dict[Literal["num_events", "num_nodes", "shifted"], Annotated[int, Field(ge=0)]]
-"""The fields of `NodeNumbers`."""
+"""The fields of `NodeNumbering`."""
 
 
 class TunedEntry(Config):
@@ -58,9 +59,9 @@ class Tuned:
 
     train_end: int
     end: int
-    trained: NodeNumbers
+    trained: NodeNumbering
     state: TunedState
-    memory: Mapping[str, Any]
+    memory: Tables
     digest: str = ""
 
     def over(self, data: Data) -> Data:
@@ -76,22 +77,22 @@ class Tuned:
         unit_end = data.unit_end or first.train_end
         return replace(data, split=split, kept=split.train, unseen_N=unseen, unit_end=unit_end)
 
-    def write(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> TunedEntry:
         """Write both files, and return their entry for the manifest."""
         for name, content in ((WEIGHTS, self.state.model_dump()), (TRAINED_MEMORY, self.memory)):
             write_tensors(folder / name, content)
-        return {
-            "train_end": self.train_end,
-            "end": self.end,
-            "trained": vars(self.trained),
-            "sha256": {name: sha256(folder / name) for name in (WEIGHTS, TRAINED_MEMORY)},
-        }
+        return TunedEntry(
+            train_end=self.train_end,
+            end=self.end,
+            trained=vars(self.trained),
+            sha256={name: sha256(folder / name) for name in (WEIGHTS, TRAINED_MEMORY)},
+        )
 
     @classmethod
     def read(cls, folder: Path, entry: TunedEntry) -> Tuned:
         """Read the files written by `write`; raise CheckpointError if they are damaged."""
         weights = read_checked(folder / WEIGHTS, entry.sha256.get(WEIGHTS, ""))
-        numbers, digest = NodeNumbers(**entry.trained), entry.sha256[WEIGHTS]
+        numbers, digest = NodeNumbering(**entry.trained), entry.sha256[WEIGHTS]
         file = folder / TRAINED_MEMORY
         memory = read_memory(file, entry.sha256.get(TRAINED_MEMORY, ""), numbers.num_nodes)
         state = checked(TunedState, weights, folder / WEIGHTS)
@@ -117,9 +118,9 @@ def read_checked(file: Path, digest: str) -> dict[str, Any]:
     return read_tensors(file)
 
 
-def read_memory(file: Path, digest: str, num_nodes: int) -> dict[str, Any]:
+def read_memory(file: Path, digest: str, num_nodes: int) -> Tables:
     """Return the state of a `LocalStore` of `num_nodes` nodes; else raise CheckpointError."""
-    state = read_checked(file, digest)
+    state: Tables = read_checked(file, digest)
     for part, tables in state.items():
         for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
             rows = table.shape[:1] if isinstance(table, torch.Tensor) else ()

@@ -30,8 +30,9 @@ from pres_dist.events.builtin import check_stream_there
 from pres_dist.events.identity import check_same_events, differences
 from pres_dist.events.stream import EventStream
 from pres_dist.files import read_regular, sha256, write_atomically
-from pres_dist.inference.relaying import NodeNumbers, relaid
+from pres_dist.inference.node_numbering import NodeNumbering, remap_nodes
 from pres_dist.inference.tuned import Numbers, Tuned, TunedEntry, read_memory, write_tensors
+from pres_dist.memory.state import Tables
 from pres_dist.report.run_record import id_of
 from pres_dist.staging import Staged
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints
@@ -86,11 +87,11 @@ class RunState:
     data: Data
     segments: Sequence[int]
     weights: Mapping[str, Any]
-    memory: dict[str, Any]
+    memory: Tables
     memory_end: int
     checkpoint: str
     digest: str
-    trained: NodeNumbers
+    trained: NodeNumbering
     tuned: Tuned | None = None
 
     @property
@@ -141,7 +142,7 @@ def open_state(
         data.split.train_end,
         best.name,
         best.digest,
-        NodeNumbers.of(data.stream),
+        NodeNumbering.of(data.stream),
     )
 
 
@@ -190,7 +191,7 @@ def publish(staged: Staged, state: RunState) -> Path:
         trained=vars(state.trained),
         segments=list(state.segments),
         memory_sha256=sha256(folder / MEMORY),
-        tuned=None if state.tuned is None else TunedEntry(**state.tuned.write(folder)),
+        tuned=None if state.tuned is None else state.tuned.write(folder),
     )
     write_sealed(folder / MANIFEST, manifest)
     staged.publish()  # replaces a version left by a crash before CURRENT was written
@@ -208,14 +209,17 @@ def _extended(
     best: Checkpoint,
     until: int | None,
 ) -> RunState:
-    manifest = _read(folder)
+    try:
+        manifest = read_sealed(folder / MANIFEST, Version)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder}: not a complete extension: no {MANIFEST}") from None
     own = id_of(folder.parents[1])
     if manifest.run != own:
         raise CheckpointError(
             f"{folder}: must be an extension of this run (id {own}), got one of run "
             f"{manifest.run}: was it copied here?"
         )
-    trained, segments = NodeNumbers(**manifest.trained), list(manifest.segments)
+    trained, segments = NodeNumbering(**manifest.trained), list(manifest.segments)
     # If the run was trained again since, its weights differ: recompute the memory from them.
     holds = manifest.parent_sha256 == best.digest
     tuned = Tuned.read(folder, manifest.tuned) if holds and manifest.tuned else None
@@ -232,19 +236,11 @@ def _extended(
     weights, memory, numbers = best.training_state().model, best.memory.last(), trained
     if tuned is not None:
         data, numbers = tuned.over(data), tuned.trained
-        weights, memory = tuned.state.model, dict(tuned.memory)
+        weights, memory = tuned.state.model, tuned.memory
     end = data.split.train_end
     if holds and (until is None or until >= stream.num_events):
         held = read_memory(folder / MEMORY, manifest.memory_sha256, stream.num_nodes)
         end = stream.num_events
     else:
-        held = relaid(memory, numbers, NodeNumbers.of(stream))
+        held = remap_nodes(memory, numbers, NodeNumbering.of(stream))
     return RunState(data, segments, weights, held, end, best.name, best.digest, trained, tuned)
-
-
-def _read(folder: Path) -> Version:
-    """Read the manifest of a version; raise CheckpointError if it is damaged or missing."""
-    try:
-        return read_sealed(folder / MANIFEST, Version)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: not a complete extension: no {MANIFEST}") from None

@@ -12,7 +12,7 @@ import torch
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, DataError
-from pres_dist.inference import recommend_scores
+from pres_dist.inference import pairs
 from pres_dist.inference.blend import BLEND, FEATURES, learn_blend
 from pres_dist.inference.history import History
 from pres_dist.inference.live import LiveRun
@@ -75,12 +75,15 @@ def test_the_blend_is_learned_once_and_kept(runs: Path, tmp_path: Path) -> None:
 
 def test_features_count_what_came_before(tgn_run: Path) -> None:
     live = LiveRun(tgn_run)
-    stream, history = live.stream, History(live.stream, live.pipeline.tables)
+    stream, history = live.stream, History(live)
     destinations = torch.arange(40, 55, device=live.device)
     rows = [12, 300, 650]
     before = torch.from_numpy(np.searchsorted(stream.t, stream.t[rows])).to(live.device)
     sources = torch.from_numpy(stream.src[rows].copy()).to(live.device)
-    found = history.features(sources, before, destinations).cpu()
+    found = [
+        history.before(end, sources[[place]], destinations).features()[0].cpu()
+        for place, end in enumerate(before.tolist())
+    ]
     for place, (row, end) in enumerate(zip(rows, before.tolist(), strict=True)):
         earlier = stream.dst[:end]
         own = earlier[stream.src[:end] == stream.src[row]].tolist()
@@ -94,7 +97,7 @@ def test_features_count_what_came_before(tgn_run: Path) -> None:
                 np.log1p((earlier == dst).sum()),
                 np.log1p((earlier[-1000:] == dst).sum()),
             ]
-            np.testing.assert_allclose(found[place, column], expected, rtol=1e-5)
+            np.testing.assert_allclose(found[place][column], expected, rtol=1e-5)
 
 
 def test_baselines_are_ranked_as_a_loop_ranks_them(tgn_run: Path) -> None:
@@ -224,7 +227,7 @@ def test_a_decoder_that_reads_the_log_needs_no_blend(
     found = Run(run_dir).recommend(3, top=5)
     assert found == Run(run_dir).recommend(3, top=5, order="model")
     assert not (run_dir / BLEND).exists()
-    monkeypatch.setattr(recommend_scores, "_PAIRS", 4)  # in blocks of sources and of candidates
+    monkeypatch.setattr(pairs, "_LOG_PAIRS", 4)  # in blocks of sources and of candidates
     again = Run(run_dir).recommend(3, top=5)
     assert [one.dst for one in again] == [one.dst for one in found]
     chances = [one.probability for one in found]

@@ -20,11 +20,12 @@ from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError, WorkerLostError
 from pres_dist.inference import embeddings, pairs, processes
 from pres_dist.inference.embeddings import embed_nodes
-from pres_dist.inference.live import LiveRun, Report
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, score_pairs
 from pres_dist.inference.processes import Processes
 from pres_dist.inference.ranking import evaluate_ranking
 from pres_dist.inference.sharing import Alone, Opening, Share
+from pres_dist.inference.walker import Report
 
 
 def shared_memory() -> set[str]:

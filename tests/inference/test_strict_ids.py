@@ -14,8 +14,7 @@ from pres_dist.errors import DataError
 from pres_dist.events.lookup import UNKNOWN, NodeLookup
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.embeddings import find_nodes
-from pres_dist.inference.pair_files import nodes_of
-from pres_dist.inference.pair_tables import pairs_of
+from pres_dist.inference.read_pairs import nodes_of, pairs_of
 from pres_dist.inference.run import Run
 from pres_dist.inference.serve.names import NodeNames
 

@@ -141,7 +141,12 @@ def _notes(live: LiveRun, explored: Explored, limits: Limits, predicts: bool) ->
 
 def _nodes(stream: EventStream, explored: Explored) -> dict[str, Any]:
     """Return the ids, and the data of each node, which refers to other nodes by index of id."""
-    numbers = _mentioned(stream, explored)
+    own = explored.nodes_n.cpu().numpy()
+    events = np.array([event for latest in explored.latest for event in latest], np.int64)
+    near = explored.near_nK.cpu().numpy().ravel()
+    others = np.concatenate([stream.src[events], stream.dst[events], near[near >= 0]])
+    # The nodes of the page come first, so their index is their row in `nodes`.
+    numbers = np.concatenate([own, np.setdiff1d(others, own)])
     sides = NodeLookup(stream).side_of(numbers)
     place = {int(node): row for row, node in enumerate(numbers)}
     return {
@@ -151,15 +156,6 @@ def _nodes(stream: EventStream, explored: Explored) -> dict[str, Any]:
     }
 
 
-def _mentioned(stream: EventStream, explored: Explored) -> np.ndarray:
-    """Return the nodes of the page, then all other nodes in their events and neighbors."""
-    own = explored.nodes_n.cpu().numpy()
-    events = np.array([event for latest in explored.latest for event in latest], np.int64)
-    near = explored.near_nK.cpu().numpy().ravel()
-    others = np.concatenate([stream.src[events], stream.dst[events], near[near >= 0]])
-    return np.concatenate([own, np.setdiff1d(others, own)])
-
-
 def _node(
     stream: EventStream, explored: Explored, row: int, place: dict[int, int]
 ) -> dict[str, Any]:
@@ -167,14 +163,14 @@ def _node(
     ends = (stream.src[events].tolist(), stream.dst[events].tolist())
     near = zip(explored.near_nK[row].tolist(), explored.cosine_nK[row].tolist(), strict=True)
     x, y = explored.plane_n2[row].tolist()
+    t = stream.t[events]
+    # as texts, because JavaScript has no 64-bit integers
+    times = [one.replace("T", " ") for one in dates(stream, t) or map(str, t.tolist())]
     node = {
         "degree": int(explored.degree_n[row]),
         "x": _short(x),
         "y": _short(y),
-        "events": [
-            [t, place[src], place[dst]]
-            for t, src, dst in zip(_times(stream, stream.t[events]), *ends, strict=True)
-        ],
+        "events": [[t, place[src], place[dst]] for t, src, dst in zip(times, *ends, strict=True)],
         "near": [[place[other], _short(cosine)] for other, cosine in near if other >= 0],
         "facts": [],
     }
@@ -210,12 +206,6 @@ def _facts(whole: Point) -> list[tuple[str, str]]:
     if prediction is not None and persistence:
         facts.append(("prediction / persistence", f"{prediction / persistence:.2f}"))
     return facts
-
-
-def _times(stream: EventStream, t: np.ndarray) -> list[str]:
-    """Return times as texts, because JavaScript has no 64-bit integers."""
-    known = dates(stream, t)
-    return [one.replace("T", " ") for one in known or map(str, t.tolist())]
 
 
 def _short(value: float | None) -> float | None:

@@ -75,11 +75,17 @@ class TransitionLog:
 
     def watch(self, batch: TemporalBatch, forwards: Sequence[Forward]) -> None:
         """Record the transitions of the endpoints of a temporal batch."""
-        columns = [_of_endpoints(forward) for forward in forwards]
+        columns = []
+        for forward in forwards:
+            rows = torch.unique(forward.gathered.index_2B)
+            of_nodes = (forward.gathered.nodes_U, *_measured(forward.updated))
+            columns.append([column.index_select(0, rows) for column in of_nodes])
         nodes, *rest = (torch.cat(column) for column in zip(*columns, strict=True))
         # All slices of a batch compute the same update of a node: count it once.
         nodes, (moved, predicted, t, measures) = first_of_each(nodes, *rest)
-        self._add(self._part(int(batch.events_B[0])), nodes, moved, predicted, t, measures)
+        place = int(batch.events_B[0]) - self._events.start
+        part = place * self._num_parts // max(len(self._events), 1)
+        self._add(part, nodes, moved, predicted, t, measures)
 
     def end(self, nodes_U: Tensor, updated: UpdatedMemory) -> None:
         """Record the transitions of nodes by the mail that is left at the end of the sweep."""
@@ -105,10 +111,6 @@ class TransitionLog:
         sums = self._sum_nP4[row].sum(0).tolist()
         return Point(int(self._t_nP[row].max()), num, predicted, _means(sums, num, predicted))
 
-    def _part(self, event: int) -> int:
-        first, size = self._events.start, len(self._events)
-        return (event - first) * self._num_parts // max(size, 1)
-
     def _add(
         self,
         part: int,
@@ -127,13 +129,6 @@ class TransitionLog:
         self._predicted_nP[row_m, part] += predicted_m.long()
         self._t_nP[row_m, part] = torch.maximum(self._t_nP[row_m, part], t_U[kept_m])
         self._sum_nP4[row_m, part] += torch.where(counts_m4, measures_m4, 0.0)
-
-
-def _of_endpoints(forward: Forward) -> tuple[Tensor, ...]:
-    """Return the nodes of a slice that are endpoints of its events, with their `_measured`."""
-    rows = torch.unique(forward.gathered.index_2B)
-    columns = (forward.gathered.nodes_U, *_measured(forward.updated))
-    return tuple(column.index_select(0, rows) for column in columns)
 
 
 def _measured(updated: UpdatedMemory) -> tuple[Tensor, ...]:

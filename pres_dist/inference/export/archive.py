@@ -13,7 +13,7 @@ README.md               how to use the files
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from pres_dist.inference.export.programs import (
     updater_inputs,
 )
 from pres_dist.inference.export.readme import readme
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.report.run_folder import read_config
 from pres_dist.run_files import CONFIG
 from pres_dist.sampling.event_log import numbers_of
@@ -66,23 +67,44 @@ def export_run(
         CheckpointError: there is no usable checkpoint.
     """
     config = read_config(run_dir)
-    _check_safetensors()
+    try:
+        from safetensors.torch import save_file
+    except ImportError:
+        raise ConfigError(
+            "export needs the package safetensors: pip install 'pres-dist[export]'"
+        ) from None
     if memory and not config.model.has_memory:
         raise ConfigError(f"--memory: model.kind {config.model.kind} has no memory")
-    _check_free(out)
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out}: already exists: an export is written to a new folder")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"{out}: cannot be written: there is no folder {out.parent}")
     live = LiveRun(run_dir, device="cpu", stream=stream)  # programs are traced for the CPU
     try:
         with new_folder(out) as folder:
             (folder / CONFIG).write_text(dump_yaml(config), encoding="utf-8")
-            programs = dict(_programs(live))
+            programs = {}
+            if live.scores_links:
+                programs[DECODER] = link_decoder(live.model, live.config.model.embedding_dim)
+            if live.model.updater is not None:
+                programs[UPDATER] = memory_updater(live.pipeline)
             for name, program in programs.items():
                 torch.export.save(program.program, folder / name)
-            tensors = {WEIGHTS: dict(live.parts.model.state_dict())}
+            tensors = {WEIGHTS: dict(live.model.state_dict())}
             if memory:
-                tensors[MEMORY] = _memory(live, report)
-                _write_nodes(live, folder / NODES)
+                live.move_to(live.stream.num_events, report)
+                nodes = torch.arange(live.stream.num_nodes)
+                tensors[MEMORY] = updater_inputs(live.pipeline, nodes, torch.tensor(live.latest))
+                columns = {"id": pa.array(live.stream.raw_ids(nodes.numpy()))}
+                sides = live.lookup.side_of(nodes.numpy())
+                if sides is not None:
+                    columns["side"] = pa.array(sides)
+                pq.write_table(pa.table(columns), folder / NODES)
             for name, table in tensors.items():
-                _save_tensors(folder / name, table)
+                # safetensors rejects shared storage: clone, so shared weights are in the file
+                # twice.
+                whole = {key: one.detach().contiguous().clone() for key, one in table.items()}
+                save_file(whole, folder / name, metadata={"pres_dist.version": __version__})
             manifest = _manifest(live, programs, tensors)
             (folder / README).write_text(readme(manifest), encoding="utf-8")
             manifest["files"] = {
@@ -95,45 +117,12 @@ def export_run(
     return out
 
 
-def _programs(live: LiveRun) -> Iterator[tuple[str, Program]]:
-    model = live.parts.model
-    if live.scores_links:
-        yield DECODER, link_decoder(model, live.config.model.embedding_dim)
-    if model.updater is not None:
-        yield UPDATER, memory_updater(live.pipeline)
-
-
-def _memory(live: LiveRun, report: Report) -> dict[str, Tensor]:
-    live.move_to(live.stream.num_events, report)
-    nodes = torch.arange(live.stream.num_nodes, device=live.parts.device)
-    return updater_inputs(live.pipeline, nodes, torch.tensor(live.latest))
-
-
-def _write_nodes(live: LiveRun, file: Path) -> None:
-    """Write the user's own id of each row of the memory."""
-    nodes = torch.arange(live.stream.num_nodes).numpy()
-    columns = {"id": pa.array(live.stream.raw_ids(nodes))}
-    sides = live.lookup.side_of(nodes)
-    if sides is not None:
-        columns["side"] = pa.array(sides)
-    pq.write_table(pa.table(columns), file)
-
-
-def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    # safetensors rejects shared storage: clone, so shared weights are in the file twice.
-    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(whole, file, metadata={"pres_dist.version": __version__})
-
-
 def _manifest(
     live: LiveRun,
     programs: Mapping[str, Program],
     tensors: Mapping[str, Mapping[str, Tensor]],
 ) -> dict[str, Any]:
-    stream, log = live.stream, live.pipeline.log
-    scaling = live.pipeline.tables.edge_scaling
+    stream, log, scaling = live.stream, live.pipeline.log, live.pipeline.tables.edge_scaling
     return {
         "format": FORMAT,
         "pres_dist": __version__,
@@ -166,19 +155,3 @@ def _manifest(
             for file, table in tensors.items()
         },
     }
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out}: already exists: an export is written to a new folder")
-    if not out.absolute().parent.is_dir():
-        raise ConfigError(f"{out}: cannot be written: there is no folder {out.parent}")
-
-
-def _check_safetensors() -> None:
-    try:
-        import safetensors.torch  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "export needs the package safetensors: pip install 'pres-dist[export]'"
-        ) from None

@@ -57,10 +57,10 @@ class Program:
     outputs: tuple[str, ...]
 
 
-class HistoryDecoderProgram(nn.Module):
-    """Link decoder that reads the event log, with one named tensor per input."""
+class DecoderProgram(nn.Module):
+    """Link decoder with a named tensor for each input; the last three describe the event log."""
 
-    def __init__(self, decoder: HistoryDecoder) -> None:
+    def __init__(self, decoder: LinkDecoder | HistoryDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
@@ -68,39 +68,26 @@ class HistoryDecoderProgram(nn.Module):
         self,
         sources: Tensor,
         destinations: Tensor,
-        numbers: Tensor,
+        numbers: Tensor | None = None,
         common: Tensor | None = None,
         num_common: Tensor | None = None,
     ) -> Tensor:
         """Return the [B, M] logits."""
-        logits: Tensor = self.decoder(sources, destinations, Past(numbers, common, num_common))
-        return logits
-
-
-class DecoderProgram(nn.Module):
-    """Link decoder with named inputs."""
-
-    def __init__(self, decoder: LinkDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, sources: Tensor, destinations: Tensor) -> Tensor:
-        """Return the [B, M] logits."""
-        logits: Tensor = self.decoder(sources, destinations)
-        return logits
+        if isinstance(self.decoder, LinkDecoder):
+            return self.decoder(sources, destinations)
+        assert numbers is not None
+        return self.decoder(sources, destinations, Past(numbers, common, num_common))
 
 
 class MemoryProgram(nn.Module):
-    """`TGN.update_memory` with a tensor for each argument.
-
-    Args:
-        model: model with memory.
-    """
+    """`TGN.update_memory` with a named tensor for each input."""
 
     def __init__(self, model: TGN) -> None:
         super().__init__()
         self.model = model
 
+    # The program is called by these names. torch.export takes neither `**inputs` with dynamic
+    # shapes nor optional fields in a dataclass, so every tensor is a parameter.
     def forward(
         self,
         memory: Tensor,
@@ -166,12 +153,8 @@ def link_decoder(model: TGN, embedding_dim: int) -> Program:
     example = {name: example[name] for name in inputs}
     batch, candidates = Dim("batch", min=1), Dim("candidates", min=1)
     shapes = {name: {0: batch, 1: candidates} for name in inputs} | {"sources": {0: batch}}
-    module = (
-        HistoryDecoderProgram(decoder)
-        if isinstance(decoder, HistoryDecoder)
-        else DecoderProgram(decoder)
-    )
-    program = torch.export.export(module.eval(), (), example, dynamic_shapes=shapes)
+    module = DecoderProgram(decoder).eval()
+    program = torch.export.export(module, (), example, dynamic_shapes=shapes)
     return Program(program, inputs, ("float32 [batch, candidates] logits",))
 
 
@@ -187,7 +170,11 @@ def memory_updater(pipeline: BatchPipeline) -> Program:
         f"float32 [nodes, {pipeline.store.dim}] memory",
         "int64 [nodes] time of the newest event in it",
     )
-    inputs = {name: _described(name, tensor) for name, tensor in example.items()}
+    inputs = {}
+    for name, tensor in example.items():
+        axes = ["nodes", *map(str, tensor.shape[1:])] if tensor.dim() else []
+        kind = str(tensor.dtype).removeprefix("torch.")
+        inputs[name] = f"{kind} [{', '.join(axes)}] {_MEANINGS[name]}"
     return Program(program, inputs, outputs)
 
 
@@ -195,7 +182,7 @@ def updater_inputs(pipeline: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dic
     """Return the inputs of the `memory_updater` program for nodes in the store.
 
     Args:
-        pipeline: pipeline over the stream.
+        pipeline: pipeline with model, store and stream.
         nodes_U: int64 nodes.
         now: int64 scalar, time at which the age of mail is measured; used for ring-buffer
             mailboxes.
@@ -228,9 +215,3 @@ def updater_inputs(pipeline: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dic
                 "variances": mixture.variance_UCD,
             }
     return found
-
-
-def _described(name: str, example: Tensor) -> str:
-    """Return the type, shape and meaning of an argument."""
-    axes = ", ".join(["nodes", *(str(size) for size in example.shape[1:])] if example.dim() else [])
-    return f"{str(example.dtype).removeprefix('torch.')} [{axes}] {_MEANINGS[name]}"

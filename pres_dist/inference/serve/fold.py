@@ -17,11 +17,12 @@ from pres_dist.events.stream import EventStream
 from pres_dist.files import sync_folder
 from pres_dist.inference.extend import JOURNAL, Extension, append, learned_labels
 from pres_dist.inference.journal import Record, Row, check_header, read_journal
-from pres_dist.inference.live import LiveRun, Report, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.new_events import NewEvents
 from pres_dist.inference.serve.checks import NO_LABEL, EventChecks
 from pres_dist.inference.serve.names import NodeNames
 from pres_dist.inference.versions import EXTENDED
+from pres_dist.inference.walker import Report, quiet
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import lock_run
 

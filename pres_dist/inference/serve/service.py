@@ -25,18 +25,16 @@ from pres_dist.events.raw_ids import RawId
 from pres_dist.inference.blend import Blend, blend_of
 from pres_dist.inference.extend import JOURNAL, learned_labels
 from pres_dist.inference.journal import Journal, JournalError, Row, events_record
-from pres_dist.inference.live import LiveRun, Report, partners_of, quiet
+from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, link_logits
-from pres_dist.inference.recommend import Order, Recommendation, best_places, order_of
-from pres_dist.inference.recommend_scores import all_logits
+from pres_dist.inference.recommend import Order, Ranker, Recommendation, order_of
 from pres_dist.inference.serve.checks import Checked, ConflictError, EventChecks
 from pres_dist.inference.serve.fold import in_pieces, journal_header, put_aside_if_appended
-from pres_dist.inference.serve.memory import GrowingMemory
 from pres_dist.inference.serve.names import NodeNames
-from pres_dist.inference.serve.past import GrowingPast
 from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.inference.times import MaxAhead, latest_allowed, shown, time_of
 from pres_dist.inference.versions import EXTENDED
+from pres_dist.inference.walker import MemoryWalker, Report, quiet
 from pres_dist.report.run_lock import lock_run
 from pres_dist.step.history import Queries
 
@@ -111,9 +109,11 @@ class ScoringService:
         self._stream = live.stream
         blended = order_of(live, order) == "blend"
         self._blend: Blend | None = blend_of(live, report) if blended else None
-        self.memory = GrowingMemory(live, report)
-        self.past = GrowingPast(self.memory)
+        live.move_to(live.stream.num_events, report)
+        live.let_grow()
+        self.memory: MemoryWalker = live
         self.names = NodeNames(live.stream)
+        self._ranker = Ranker(live, self._blend, lambda nodes: map(self.names.raw, nodes))
         self._checks = EventChecks(live.stream, self.names, learned_labels(live), max_ahead)
         self._num_known = live.stream.num_events
         self.num_events = 0
@@ -205,7 +205,7 @@ class ScoringService:
         src, dst = np.array(ends, dtype=np.int64).T.copy()
         t = self._stand_at(request.t)
         pairs = Pairs(src, dst, np.full_like(src, t))
-        logits = link_logits(self.memory, pairs, np.arange(len(src)), t)
+        logits = link_logits(self.memory, pairs, t)
         return torch.sigmoid(logits).cpu().numpy()
 
     def recommend(self, request: RecommendRequest) -> list[Recommendation]:
@@ -219,28 +219,9 @@ class ScoringService:
         t = self._stand_at(request.t)
         event = self.memory.first_event_at(t)
         candidates = self._candidates(request.candidates, event, t)
-        candidates_C = candidates.nodes_Q
         one = torch.tensor([node], device=self.memory.device)
-        source = self._query(one, t)
-        logits_1C = scores_1C = all_logits(self.memory.pipeline, source, candidates)
-        if self._blend is not None:
-            features = self.past.features(node, event, candidates_C)
-            scores_1C = self._blend.scores(logits_1C, features)
-        met, times_met = partners_of(self.memory.adjacency, one, event)
-        hidden_C = candidates_C == node
-        if request.exclude_seen:
-            hidden_C |= torch.isin(candidates_C, met)
-        best = best_places(scores_1C[0].masked_fill(hidden_C, -torch.inf), request.top)
-        met_before = dict(zip(met.tolist(), times_met.tolist(), strict=True))
-        found = zip(
-            candidates_C[best].tolist(), torch.sigmoid(logits_1C[0, best]).tolist(), strict=True
-        )
-        return [
-            Recommendation(
-                self.names.raw(node), rank, self.names.raw(dst), chance, met_before.get(dst, 0)
-            )
-            for rank, (dst, chance) in enumerate(found, 1)
-        ]
+        (best,) = self._ranker.best(one, candidates, t, request.top, request.exclude_seen)
+        return best
 
     def status(self) -> dict[str, Any]:
         """Return the run, model and order that are served, and counts of events and nodes."""
@@ -291,7 +272,6 @@ class ScoringService:
         edge_features = np.array(features, np.float32) if self._stream.edge_dim else None
         chunk = EventChunk(src_n, dst_n, np.array(t, np.int64), edge_features)
         self.memory.append(chunk, len(self.names))
-        self.past.catch_up()
 
     def _stand_at(self, at: int | str | None) -> int:
         """Move the memory to a time, and return the time in the stream's unit."""
@@ -310,7 +290,7 @@ class ScoringService:
                     f"t must be at least {shown(self._stream, memory.earliest)}, which memory has "
                     f"gone past, got {shown(self._stream, t)}"
                 )
-        memory.see(memory.first_event_at(t))
+        memory.move_to(memory.first_event_at(t))
         return t
 
     def _candidates(self, chosen: Sequence[RawId] | None, event: int, t: int) -> Queries:
@@ -323,8 +303,8 @@ class ScoringService:
             return self._query(torch.tensor(nodes, device=self.memory.device).unique(), t)
         if self._queried is not None and self._queried[0] == (event, t):
             return self._queried[1]
-        known_N = self.past.known(event) & self.names.destinations().to(self.memory.device)
-        candidates_C = known_N.nonzero().flatten()
+        known = self.memory.known_nodes(event)
+        candidates_C = known[self.names.destinations().to(known.device)[known]]
         if not candidates_C.numel():
             raise DataError(f"{self._stream.name}: no node has an event before that time")
         candidates = self._query(candidates_C, t)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pres_dist.inference.explore import space
-from pres_dist.inference.explore.space import nearest, plane
+from pres_dist.inference.explore import gather
+from pres_dist.inference.explore.gather import nearest, plane
 
 
 def test_nearest_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space, "_CELLS", 16)
+    monkeypatch.setattr(gather, "_CELLS", 16)
     embedded = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
     nodes = torch.arange(20) * 3
     parts = list(zip(nodes.split(7), embedded.split(7), strict=True))

@@ -56,7 +56,7 @@ def test_serving_is_extending_at_once(runs: Path, tmp_path: Path, kind: str) -> 
 
     # A time within the batch that is still open, too.
     again = ScoringService(run_dir, order="model")
-    at = int(again.memory.tables.t_E[-3])
+    at = int(again.memory.pipeline.tables.t_E[-3])
     assert again.memory.earliest <= at
     np.testing.assert_array_equal(again.score(score(PAIRS, t=at)), run.score(PAIRS, at=at))
     again.close()
@@ -108,11 +108,13 @@ def test_the_blend_is_that_of_the_past(runs: Path, tmp_path: Path) -> None:
                 assert [(one.dst, one.rank) for one in found] == [
                     (one.dst, one.rank) for one in expected
                 ]
-        history = History(run.stream, run._live.pipeline.tables)
+        grown, whole = History(service.memory), History(run._live)
         candidates = torch.arange(run.stream.num_sources or 0, run.stream.num_nodes)
         for event in (run.stream.num_events, run.stream.num_events - 13, 777 - 400):
-            features = history.features(torch.tensor([7]), torch.tensor([event]), candidates)
-            assert torch.equal(service.past.features(7, event, candidates), features)
+            one, other = (
+                history.before(event, torch.tensor([7]), candidates) for history in (grown, whole)
+            )
+            assert torch.equal(one.features(), other.features())
         chosen = [one.dst for one in run.recommend(7, top=9)][::-2]
         ranked = service.recommend(recommend(7, candidates=chosen))
         assert [one.dst for one in ranked] == chosen[::-1]

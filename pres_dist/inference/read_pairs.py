@@ -1,25 +1,31 @@
-"""Read pairs from files in batches, and write the files with a column of probabilities."""
+"""Read pairs from files, DataFrames and tuples; write files with a column of probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from pres_dist.errors import DataError
+from pres_dist import arguments
+from pres_dist.errors import ArgumentError, DataError
 from pres_dist.events.chunk import Locate
+from pres_dist.events.frames import frame_table, is_table
 from pres_dist.events.lookup import SIDES, UNKNOWN, NodeLookup, Side
-from pres_dist.events.raw_ids import id_column
+from pres_dist.events.raw_ids import id_column, parse_id
 from pres_dist.events.readers.source import open_table
 from pres_dist.events.readers.table import Table, column_named, require_columns
+from pres_dist.events.times import TimeRules, column_of
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs
 from pres_dist.inference.times import times_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROBABILITY = "probability"
 Unknown = Literal["error", "skip"]
@@ -138,3 +144,73 @@ def check_times(live: LiveRun, times: np.ndarray, what: str, locate: Locate) -> 
     """Raise DataError for a time that the memory cannot be moved to."""
     for extreme in (times.argmin(), times.argmax()) if len(times) else ():
         live.check_time(int(times[extreme]), f"{locate(int(extreme))}: {what}")
+
+
+def pairs_of(live: LiveRun, pairs: pd.DataFrame | Iterable[Sequence[Any]], t: int) -> Pairs:
+    """Return the pairs of a DataFrame with columns src, dst and optionally t, or of such tuples.
+
+    Args:
+        live: the run, which defines ids and times.
+        pairs: one pair per row or tuple.
+        t: time of pairs without one.
+
+    Raises:
+        DataError: a column is missing, an id is unknown or a time is out of range. The message
+            has the row.
+    """
+    columns, what = _columns(pairs, live)
+    if not len(columns[0]):
+        nothing = np.empty(0, np.int64)
+        return Pairs(nothing, nothing, nothing)
+
+    def locate(row: int) -> str:
+        return f"{what}{row}"
+
+    src = nodes_of(live.lookup, columns[0], "src", "source", locate)
+    dst = nodes_of(live.lookup, columns[1], "dst", "destination", locate)
+    times = np.full(len(src), t, np.int64)
+    if len(columns) > 2:
+        times = times_of(live.stream, columns[2], "t", locate)
+        check_times(live, times, "t", locate)
+    return Pairs(src, dst, times)
+
+
+def _columns(pairs: object, live: LiveRun) -> tuple[list[pa.Array], str]:
+    """Return two or three columns, and the prefix of row numbers in error messages."""
+    if is_table(pairs):
+        table = frame_table(pairs, "pairs")
+        names = ["src", "dst", *(["t"] if "t" in table.columns else [])]
+        require_columns(table, names)
+        batches = list(table.batches(names))
+        return [
+            pa.concat_arrays([batch.column(name) for batch in batches]) if batches else pa.nulls(0)
+            for name in names
+        ], "DataFrame: row "
+    rows: list[Sequence[Any]] = []
+    for pair in arguments.items("pairs", pairs, "tuples (src, dst) or (src, dst, t)"):
+        where = f"pairs[{len(rows)}] must be"
+        if not isinstance(pair, (tuple, list, np.ndarray)):
+            raise ArgumentError(f"{where} a tuple (src, dst) or (src, dst, t), got {pair!r}")
+        rows.append(tuple(pair))
+        if len(pair) not in (2, 3) or len(pair) != len(rows[0]):
+            raise ArgumentError(
+                f"{where} (src, dst) or (src, dst, t), as all pairs are, got tuples of "
+                f"{sorted({len(rows[0]), len(pair)})} values"
+            )
+    if not rows:
+        return [pa.nulls(0)], "pair "
+
+    def locate(row: int) -> str:
+        return f"pair {row}"
+
+    src, dst, *times = zip(*rows, strict=True)
+    columns = [
+        # as texts, since a column of Arrow cannot hold integers and texts
+        pa.array(
+            [str(parse_id(one, f"{locate(row)}: {what}")) for row, one in enumerate(ids)],
+            pa.large_string(),
+        )
+        for what, ids in (("src", src), ("dst", dst))
+    ]
+    allowed = TimeRules.of(live.stream).allowed
+    return [*columns, *(column_of(t, "t", locate, allowed) for t in times)], "pair "
