@@ -13,43 +13,21 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pres_dist.errors import DataError
-from pres_dist.events.chunk import EventChunk
 from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.plain_pickle import read_plain_pickle
-from pres_dist.events.stream import CHUNK_EVENTS, EventStream
+from pres_dist.events.stream import EventStream
 from pres_dist.events.writer import StreamWriter
 
 PREFIX = "tgbl-"
 _PRESCRIBED = (*COLUMN_OPTIONS, "node_features", "ids", "time_scale", "time_unit", "sort")
 """Options that the data set itself determines."""
-
-
-@dataclass(frozen=True)
-class TgbDataset:
-    """A data set in memory, in time order.
-
-    Attributes:
-        src, dst, t: [E] int64.
-        split: first validation and first test event.
-        negatives: [E - split[0], M] int64 official negatives, padded with -1.
-        edge_features: [E, d_e] float32, or None.
-        node_features: [N, d_n] float32, or None.
-    """
-
-    src: np.ndarray
-    dst: np.ndarray
-    t: np.ndarray
-    split: tuple[int, int]
-    negatives: np.ndarray
-    edge_features: np.ndarray | None = None
-    node_features: np.ndarray | None = None
 
 
 def import_tgb(
@@ -67,33 +45,31 @@ def import_tgb(
     with StreamWriter(
         config.out,
         name=config.name or str(config.source),
-        edge_dim=0 if dataset.edge_features is None else dataset.edge_features.shape[1],
-        num_nodes=int(max(dataset.src.max(), dataset.dst.max())) + 1,
+        edge_dim=dataset.edge_dim,
+        num_nodes=dataset.num_nodes,
         detect_bipartite=True,
         metadata={"source": str(config.source), "format": "tgb"},
         force=config.force,
     ) as writer:
-        for start in range(0, len(dataset.t), CHUNK_EVENTS):
-            rows = slice(start, start + CHUNK_EVENTS)
-            chunk = EventChunk(dataset.src[rows], dataset.dst[rows], dataset.t[rows])
-            if dataset.edge_features is not None:
-                chunk = replace(chunk, edge_features=dataset.edge_features[rows])
+        for chunk in dataset.chunks():
             writer.append_chunk(chunk)
             if progress is not None:
-                progress(writer.num_events, writer.num_events, len(dataset.t))
+                progress(writer.num_events, writer.num_events, dataset.num_events)
         if dataset.node_features is not None:
             writer.set_node_features(dataset.node_features)
-        writer.set_official(dataset.split, dataset.negatives)
-    first, second = dataset.split
+        assert dataset.official_split is not None
+        assert dataset.negatives is not None
+        writer.set_official(dataset.official_split, dataset.negatives)
+    first, second = dataset.official_split
     notes = [
         f"official split: {first:,} events for training, {second - first:,} for validation, "
-        f"{len(dataset.t) - second:,} for testing, up to {dataset.negatives.shape[1]:,} negatives "
-        "each: data.split: official, evaluation.negatives: tgb"
+        f"{dataset.num_events - second:,} for testing, up to {dataset.negatives.shape[1]:,} "
+        "negatives each: data.split: official, evaluation.negatives: tgb"
     ]
     return EventStream.open(config.out), notes
 
 
-def read_tgb(name: str, root: Path | None) -> TgbDataset:
+def read_tgb(name: str, root: Path | None) -> EventStream:
     """Read a link-prediction data set of TGB from local files.
 
     Args:
@@ -144,7 +120,7 @@ def _official(name: str, folder: Path) -> Any:
             raise DataError(f"{folder}: py-tgb cannot read {name}: {error}") from None
 
 
-def events_of(official: Any) -> TgbDataset:
+def events_of(official: Any) -> EventStream:
     """Return the events, features and split of py-tgb's data set, without negatives yet."""
     data = official.full_data
     t = np.asarray(data["timestamps"], dtype=np.int64)
@@ -157,12 +133,14 @@ def events_of(official: Any) -> TgbDataset:
         raise DataError("the official split must be one by time, with events in the test split")
     # Edge features that are all 0 mean nothing.
     rows = np.asarray(features, dtype=np.float32)[order] if _given(features) else None
-    return TgbDataset(
-        src=np.asarray(data["sources"], dtype=np.int64)[order],
-        dst=np.asarray(data["destinations"], dtype=np.int64)[order],
+    src, dst = (np.asarray(data[ends], dtype=np.int64) for ends in ("sources", "destinations"))
+    return EventStream(
+        name="tgb",
+        src=src[order],
+        dst=dst[order],
         t=t[order],
-        split=split,
-        negatives=np.empty((0, 0), dtype=np.int64),
+        num_nodes=int(max(src.max(), dst.max())) + 1,
+        official_split=split,
         edge_features=rows if rows is not None and rows.any() else None,
         node_features=np.asarray(nodes, dtype=np.float32) if _given(nodes) else None,
     )
@@ -173,14 +151,15 @@ def _given(features: Any) -> bool:
 
 
 def with_negatives(
-    dataset: TgbDataset, by_event: list[dict[Any, Any]], files: list[Path]
-) -> TgbDataset:
+    dataset: EventStream, by_event: list[dict[Any, Any]], files: list[Path]
+) -> EventStream:
     """Return the data set with the negatives of its validation and test events.
 
     For each of the two splits, `by_event` has [M] negatives by (src, dst, t), read from a file.
     """
-    first, second = dataset.split
-    parts = [range(first, second), range(second, len(dataset.t))]
+    assert dataset.official_split is not None
+    first, second = dataset.official_split
+    parts = [range(first, second), range(second, dataset.num_events)]
     rows: list[np.ndarray] = []
     for events, negatives, file in zip(parts, by_event, files, strict=True):
         rows += _rows(dataset, events, negatives, file)
@@ -192,13 +171,13 @@ def with_negatives(
 
 
 def _rows(
-    dataset: TgbDataset, events: range, negatives: dict[Any, Any], file: Path
+    dataset: EventStream, events: range, negatives: dict[Any, Any], file: Path
 ) -> list[np.ndarray]:
     if not isinstance(negatives, dict):
         raise DataError(
             f"{file}: must hold a dict by (src, dst, t), got {type(negatives).__name__}"
         )
-    num_nodes = int(max(dataset.src.max(), dataset.dst.max())) + 1
+    num_nodes = dataset.num_nodes
     part = slice(events.start, events.stop)
     columns = (dataset.src[part], dataset.dst[part], dataset.t[part])
     rows = []
