@@ -116,6 +116,7 @@ def test_a_failed_point_is_noted_and_the_rest_goes_on(
     assert "3 runs failed" in (folder / "failed" / "report.html").read_text()
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_two_workers_on_ray_beside_torchrun(folder: Path) -> None:
     pytest.importorskip("ray")

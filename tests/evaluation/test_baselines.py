@@ -18,6 +18,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.report.result_tables import shortcomings
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from tests.support.nightly import drawn
 from tests.support.random_streams import Case, cases
 
 
@@ -48,7 +49,7 @@ def by_loops(stream, events, negatives, duration, recent=1000):
     return scores
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(case=cases(), data=st.data())
 def test_scores_against_a_loop(case: Case, data: st.DataObject) -> None:
     stream, tables = case.stream, case.tables

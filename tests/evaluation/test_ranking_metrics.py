@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pres_dist.evaluation.metrics import average_precision, reciprocal_ranks, roc_auc
+from tests.support.nightly import drawn
 
 FEW = st.sampled_from([-1.5, 0.0, 0.25, 0.5, 3.0])
 # Any finite float32, subnormal ones and both zeros included.
@@ -30,21 +31,21 @@ def labelled(positive, negative):
     return labels, np.concatenate([positive, negative])
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(scores())
 def test_average_precision_against_scikit_learn(pair):
     expected = average_precision_score(*labelled(*pair))
     assert average_precision(*pair) == pytest.approx(expected, rel=1e-12)
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(scores())
 def test_roc_auc_against_scikit_learn(pair):
     expected = roc_auc_score(*labelled(*pair))
     assert roc_auc(*pair) == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(scores())
 def test_roc_auc_is_the_share_of_pairs_in_the_right_order(pair):
     positive, negative = pair
@@ -113,7 +114,7 @@ def reciprocal_rank(positive: float, negatives: list[float]) -> float:
     return 1 / (0.5 * (optimistic + pessimistic) + 1)
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(st.data())
 def test_reciprocal_ranks_against_a_loop(data):
     values = data.draw(st.sampled_from([FEW, ANY]))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
+from tests.support.nightly import drawn
 
 PLAIN = "src,dst,t\n0,2,10\n1,3,10\n0,3,12\n"
 
@@ -239,7 +240,7 @@ ids = st.integers(0, 2**40)
 times = st.integers(-(2**62) + 1, 2**62 - 1)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drawn(60, 3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     events=st.lists(
         st.tuples(ids, ids, times, st.floats(width=32)),

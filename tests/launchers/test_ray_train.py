@@ -146,9 +146,8 @@ def _kill_after_a_checkpoint(
 
 
 def test_an_error_of_the_user_is_not_tried_again(undisturbed: Undisturbed) -> None:
-    run = ray_run(
-        "run.yaml", "--data.stream", "nowhere", "--run-dir", "runs/bad", cwd=undisturbed.folder
-    )
+    arguments = ["run.yaml", "--data.stream", "nowhere", "--run-dir", "runs/bad"]
+    run = ray_run(*arguments, "--num-workers", "1", cwd=undisturbed.folder)
     assert run.code == 2
     assert run.err.startswith("error: stream must be the directory of an imported stream")
     assert len(run.err.splitlines()) == 1
@@ -194,6 +193,7 @@ def test_a_cluster_that_breaks_leaves_a_checkpoint_and_nothing_else(
     run_dir, temporary = undisturbed.folder / "runs" / "broken", Path("/tmp")
     before = set(temporary.glob("pres-dist-ray-*"))
     arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/broken"]
+    arguments += ["--num-workers", "1"]
     environment = {"TMPDIR": str(temporary)}
     with started(*arguments, cwd=undisturbed.folder, environment=environment) as run:
         run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
@@ -224,6 +224,7 @@ def test_a_cluster_that_breaks_leaves_a_checkpoint_and_nothing_else(
 def test_a_killed_controller_is_told(undisturbed: Undisturbed) -> None:
     run_dir = undisturbed.folder / "runs" / "controller"
     arguments = ["run.yaml", "--training.epochs", "500", "--run-dir", "runs/controller"]
+    arguments += ["--num-workers", "1"]
     with started(*arguments, cwd=undisturbed.folder) as run:
         run.wait_until((run_dir / "checkpoints" / "LATEST").exists)
         (controller,) = run.named("ray::TrainContr")

@@ -19,6 +19,7 @@ from pres_dist.memory.shard_layout import Kind
 from pres_dist.memory.shard_server import MAX_AHEAD, Part, ShardServer
 from pres_dist.memory.state import NodeState
 from tests.memory.store_contract import LAYOUTS
+from tests.support.nightly import drawn
 from tests.support.store_rows import (
     Layout,
     assert_same_rows,
@@ -104,7 +105,7 @@ def writes_of(layout: Layout, world: int, num: int, random: Random) -> list[Writ
     return writes
 
 
-@settings(max_examples=150)
+@settings(max_examples=drawn(150, 3))
 @given(
     layout=LAYOUTS,
     world=st.integers(1, 4),

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 
 from pres_dist.model import rows as rows_module
 from pres_dist.model.rows import Rows, dots, spread, sums, sums_of_few
+from tests.support.nightly import drawn
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(
     num_queries=st.integers(0, 6),
     num_heads=st.integers(1, 3),

@@ -44,13 +44,25 @@ def torchrun(workers: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def test_two_workers_train_what_one_trains(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config()
+def test_two_workers_calibrate_and_train_what_one_does(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(
+        training__batch_size="auto",
+        calibration__base_batch=10,
+        calibration__largest_batch=40,
+        calibration__epochs=1,
+    )
     alone = train(config, tmp_path / "alone")
     two = ["--run-dir", str(tmp_path / "two"), "--training.tensorboard", "true"]
     result = torchrun(2, "train", _file(config, tmp_path), *two)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.count("training.batch_size: auto is ") == 1
     assert result.stdout.count("report: ") == 1  # one worker speaks
+    records = [
+        json.loads((tmp_path / run / "calibration.json").read_text()) for run in ("alone", "two")
+    ]
+    assert records[0]["batch_size"] == records[1]["batch_size"]
     _assert_alike(results_of(tmp_path / "two"), alone)
     steps = [record["step"] for record in epochs_of(tmp_path / "two")]
     assert steps == [record["step"] for record in epochs_of(tmp_path / "alone")]
@@ -92,24 +104,6 @@ def _assert_shown_in_tensorboard(run_dir: Path) -> None:
     tags = shown.Tags()["scalars"]
     for name in ("events_per_second", "worker_0/seconds/wait", "worker_0/remote_bytes"):
         assert f"step/{name}" in tags
-
-
-def test_two_workers_calibrate_as_one_does(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config(
-        training__batch_size="auto",
-        calibration__base_batch=10,
-        calibration__largest_batch=40,
-        calibration__epochs=1,
-    )
-    alone = train(config, tmp_path / "alone")
-    result = torchrun(2, "train", _file(config, tmp_path), "--run-dir", str(tmp_path / "two"))
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("training.batch_size: auto is ") == 1
-    records = [
-        json.loads((tmp_path / run / "calibration.json").read_text()) for run in ("alone", "two")
-    ]
-    assert records[0]["batch_size"] == records[1]["batch_size"]
-    _assert_alike(results_of(tmp_path / "two"), alone)
 
 
 def test_another_number_of_workers_goes_on(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pres_dist.sampling.counter_rng import CounterRNG
+from tests.support.nightly import drawn
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -44,7 +45,7 @@ def test_is_splitmix64_as_published():
     assert [value & MASK for value in bits] == known
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(
     key=st.lists(st.integers(-(1 << 70), 1 << 70), max_size=4),
     counters=st.lists(INT64, min_size=1, max_size=4),
@@ -64,7 +65,7 @@ def test_frozen_values():
     assert values == [0.5472708787280213, 0.3736715219795895, 0.5946503594281111]
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(st.data())
 def test_draws_do_not_depend_on_how_counters_are_batched(data):
     num = data.draw(st.integers(1, 12))

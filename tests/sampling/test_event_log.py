@@ -20,6 +20,7 @@ from pres_dist.sampling.event_log import EventLog, PairLog, newest_of_each, numb
 from pres_dist.sampling.growing import GrowingAdjacency, GrowingPairs, GrowingTables
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.sorted_keys import SortedPairs
+from tests.support.nightly import drawn
 from tests.support.random_streams import Case, cases, ids, query_times
 from tests.support.slow_event_log import SlowLog
 
@@ -56,7 +57,7 @@ def check(log: EventLog, slow: SlowLog, src: list[int], dst: list[list[int]], t:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn(60, 3), deadline=None)
 def test_numbers_equal_a_count_of_all_events(data: st.DataObject) -> None:
     case = data.draw(cases())
     log, slow = log_of(case, data.draw(st.booleans())), SlowLog(case)

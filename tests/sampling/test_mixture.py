@@ -18,6 +18,7 @@ from pres_dist.sampling import mixture
 from pres_dist.sampling.mixture import training_negatives
 from pres_dist.sampling.negatives import Negatives, destinations_of
 from tests.sampling.test_negative_sampler import draw_all
+from tests.support.nightly import drawn
 from tests.support.random_streams import Case, cases, first_at, ids, partner
 
 usable = cases().filter(lambda case: len(set(case.stream.dst[kept_of(case)].tolist())) >= 2)
@@ -36,7 +37,7 @@ def sampler_of(case: Case, negatives: str, seed: int = 0) -> Negatives:
 
 
 @given(case=usable, seed=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn(60, 3), deadline=None)
 def test_popular_ones_are_destinations_of_the_last_kept_events(case: Case, seed: int) -> None:
     stream, kept = case.stream, np.asarray(kept_of(case))
     with mock.patch.object(mixture, "RECENT_EVENTS", 3):
@@ -57,7 +58,7 @@ def test_popular_ones_are_destinations_of_the_last_kept_events(case: Case, seed:
 
 
 @given(case=usable, seed=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn(60, 3), deadline=None)
 def test_inductive_ones_were_met_first_in_the_later_half(case: Case, seed: int) -> None:
     stream = case.stream
     sampler = sampler_of(case, "inductive", seed)

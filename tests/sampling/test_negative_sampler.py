@@ -14,6 +14,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling import negatives as negatives_module
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from tests.support.nightly import drawn
 from tests.support.random_streams import Case, cases, first_at, history, ids, partner
 
 KINDS = ["random", "historical", "inductive"]
@@ -48,7 +49,7 @@ usable = cases().filter(lambda case: len(set(case.stream.dst.tolist())) >= 2)
 # ------------------------------------------------------- what holds for all
 
 
-@settings(max_examples=120)
+@settings(max_examples=drawn(120, 3))
 @given(case=usable, kind=kinds, num=st.integers(1, 4), data=st.data())
 def test_never_the_true_destination_and_only_listed_ones(case, kind, num, data):
     listed = data.draw(
@@ -64,7 +65,7 @@ def test_never_the_true_destination_and_only_listed_ones(case, kind, num, data):
         assert set(row) <= set(listed)
 
 
-@settings(max_examples=80)
+@settings(max_examples=drawn(80, 3))
 @given(case=usable, kind=kinds, num=st.integers(1, 3), data=st.data())
 def test_draws_do_not_depend_on_how_a_batch_is_cut(case, kind, num, data):
     num_events = case.stream.num_events
@@ -191,7 +192,7 @@ def acceptable(case, kind, event, train_end, listed):
     return met, good
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(
     case=usable,
     kind=st.sampled_from(["historical", "inductive"]),

@@ -15,6 +15,7 @@ from pres_dist.events.tables import EventTables
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
+from tests.support.nightly import drawn
 from tests.support.random_streams import (
     INT64_MAX,
     cases,
@@ -49,7 +50,7 @@ def all_queries(case):
 # ---------------------------------------------------------------- adjacency
 
 
-@settings(max_examples=80)
+@settings(max_examples=drawn(80, 3))
 @given(case=cases(), data=st.data())
 def test_history_against_a_loop(case, data):
     adjacency = case.adjacency()
@@ -74,7 +75,7 @@ def test_history_against_a_loop(case, data):
         assert adjacency.times(events).tolist() == case.stream.t[expected].tolist()
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(case=cases())
 def test_number_of_half_edges(case):
     everything = [
@@ -110,7 +111,7 @@ def test_more_nodes_times_events_than_can_be_indexed(monkeypatch):
     assert events_of(sampler_of(adjacency, 3).sample(ids([900]), ids([3]))) == [1, 2]
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(case=cases())
 def test_other_endpoint_keeps_the_shape_of_a_grid(case):
     adjacency = case.adjacency()
@@ -144,7 +145,7 @@ def test_huge_ids_cause_no_warning():
 # ------------------------------------------------------------- most recent
 
 
-@settings(max_examples=80)
+@settings(max_examples=drawn(80, 3))
 @given(case=cases(), num=st.integers(1, 6))
 def test_recent_against_a_loop(case, num):
     adjacency = case.adjacency()
@@ -210,7 +211,7 @@ def test_masked_events_take_no_slot_either():
 # ----------------------------------------------------------------- uniform
 
 
-@settings(max_examples=80)
+@settings(max_examples=drawn(80, 3))
 @given(case=cases(), num=st.integers(1, 6), seed=st.integers(0, 1 << 40), epoch=st.integers(0, 99))
 def test_uniform_is_an_ordered_subset_of_the_history(case, num, seed, epoch):
     adjacency = case.adjacency()

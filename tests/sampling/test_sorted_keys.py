@@ -15,6 +15,7 @@ from pres_dist.events.columns import ColumnReader, forget_pages
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import sorted_keys
 from pres_dist.sampling.sorted_keys import HalfEdges
+from tests.support.nightly import drawn
 from tests.support.random_streams import Case, cases
 
 
@@ -38,7 +39,7 @@ def written(edges: HalfEdges, memory_bytes: int) -> np.ndarray:
         return np.load(file, allow_pickle=False)
 
 
-@settings(max_examples=80)
+@settings(max_examples=drawn(80, 3))
 @given(
     case=cases(),
     chunk=st.sampled_from([1, 7, 100]),

@@ -19,6 +19,7 @@ from pres_dist.step.batches import batch_of
 from pres_dist.step.history import Around, Queries, candidates_of, joined_queries, past_of
 from pres_dist.training.setup import assembled
 from tests.sampling.test_event_log import NUM, log_of, queries
+from tests.support.nightly import drawn
 from tests.support.random_streams import Case, cases, ids
 from tests.support.slow_event_log import SlowLog
 from tests.support.small_run import habitual_stream, small_config
@@ -34,7 +35,7 @@ def around_of(log, nodes_Q, t_Q):  # type: ignore[no-untyped-def]
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn(60, 3), deadline=None)
 def test_states_of_common_neighbors_are_added_up_once_each(data: st.DataObject) -> None:
     case, bipartite = data.draw(cases()), data.draw(st.booleans())
     log, slow = log_of(case, bipartite), SlowLog(case)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.step.batches import TemporalLoader, batch_of
+from tests.support.nightly import drawn
 
 EPOCH_MS = 1_700_000_000_000
 
@@ -61,7 +62,7 @@ def packed(t, batch_size):
     return sizes
 
 
-@settings(max_examples=200)
+@settings(max_examples=drawn(200, 3))
 @given(sweeps())
 def test_batches_cover_the_events_in_whole_runs(case):
     stream, events, batch_size = case
@@ -77,7 +78,7 @@ def test_batches_cover_the_events_in_whole_runs(case):
     assert [sweep.events_before(i) for i in range(len(sweep) + 1)] == [0, *np.cumsum(sizes)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=drawn(100, 3))
 @given(sweeps(), st.data())
 def test_resuming_gives_the_batches_that_were_left(case, data):
     stream, events, batch_size = case

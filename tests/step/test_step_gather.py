@@ -15,6 +15,7 @@ from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import batch_of
 from pres_dist.step.gather import gather, gather_endpoints
+from tests.support.nightly import drawn
 
 EPOCH_MS = 1_700_000_000_000
 
@@ -117,7 +118,7 @@ def check_hop(case, gathered, hop, queries, strategy):
     return slots
 
 
-@settings(max_examples=120)
+@settings(max_examples=drawn(120, 3))
 @given(
     case=cases(), num_hops=st.sampled_from([1, 2]), strategy=st.sampled_from(["recent", "uniform"])
 )
@@ -136,7 +137,7 @@ def test_hops_against_loops(case, num_hops, strategy):
         ]
 
 
-@settings(max_examples=100)
+@settings(max_examples=drawn(100, 3))
 @given(case=cases(), num_hops=st.sampled_from([0, 1, 2]))
 def test_nodes_are_distinct_and_all_are_read(case, num_hops):
     gathered = case.gather(num_hops)
@@ -153,7 +154,7 @@ def test_nodes_are_distinct_and_all_are_read(case, num_hops):
     assert read == set(nodes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(case=cases())
 def test_edge_features_are_those_of_the_events(case):
     for hop in case.gather(2).hops:
@@ -210,7 +211,7 @@ def test_without_hops_there_are_queries_but_no_neighbors():
     assert hop.index_QK.shape == hop.t_QK.shape == hop.mask_QK.shape == (6, 0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=drawn(60, 3))
 @given(case=cases())
 def test_endpoints_alone(case):
     tables = EventTables(case.stream)

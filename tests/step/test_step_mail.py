@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pres_dist.memory.state import NO_EVENT
 from pres_dist.step.mail import BatchMail, collect_mail, pending_events
+from tests.support.nightly import drawn
 
 ROWS = 1000  # what is noted as the other endpoint is a row of something larger
 
@@ -52,7 +53,7 @@ def past_of(endpoint, pairs, events):
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=drawn(300, 3))
 @given(batches())
 def test_against_a_loop(batch):
     pairs, events, num_endpoints, num_slots = batch

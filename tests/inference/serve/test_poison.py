@@ -25,6 +25,7 @@ from pres_dist.inference.serve.service import ScoringService
 from pres_dist.inference.versions import EXTENDED
 from pres_dist.training.run import train
 from tests.inference.test_extend import OLD, lines, run_over
+from tests.support.nightly import drawn
 from tests.support.serving import InProcess, copied, ingest, later_events, score
 from tests.support.small_run import labelled_stream, small_config
 from tests.support.trained_runs import trained
@@ -302,7 +303,7 @@ def test_what_is_acknowledged_is_appended_once_and_all_else_is_refused(
     with opened(run_dir, max_ahead="1000") as service, InProcess(lambda: service) as api:
 
         @settings(
-            max_examples=120,
+            max_examples=drawn(120, 3),
             derandomize=True,
             database=None,
             suppress_health_check=[HealthCheck.too_slow],
