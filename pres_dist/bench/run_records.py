@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from pres_dist.records import EpochRecord, Metrics
+from pres_dist.records import Environment, EpochRecord, Metrics, Results
 from pres_dist.report.figures import prediction_ratio
 from pres_dist.report.metrics_log import read_metrics
+from pres_dist.report.result_tables import NAMES
 from pres_dist.run_files import ENVIRONMENT, METRICS, RESULTS
 
 State = Literal["done", "diverged", "failed", "begun", "new"]
-METRIC_NAMES = ("ap", "auc", "mrr")
 EPOCH_FIELDS = (
     *("loss", "gate", "coherence", "events_per_second", "events_per_cpu_second"),
     *("pending_events_mean", "pending_share", "prediction_error", "persistence_error"),
@@ -39,6 +39,8 @@ class Record(TypedDict):
     run: str
     validation: dict[str, float | None]
     test: dict[str, float | None]
+    baselines: dict[str, dict[str, float | None]]
+    """Test metrics of the baselines by name; reports of older revisions have none."""
     best_epoch: int | None
     seconds: float | None
     cpu_seconds: float | None
@@ -61,7 +63,9 @@ def read_record(run_dir: Path, state: State, attempts: Sequence[Attempt]) -> Rec
         DataError, ValueError: metrics.jsonl or another file of the run is damaged.
     """
     records = read_metrics(run_dir / METRICS)
-    results, environment = (_json(run_dir / name) for name in (RESULTS, ENVIRONMENT))
+    results: Results = _json(run_dir / RESULTS)
+    environment: Environment = _json(run_dir / ENVIRONMENT)
+    test = results.get("test") or {}
     steps = [
         record["optimizer_steps"]
         for record in records
@@ -73,7 +77,8 @@ def read_record(run_dir: Path, state: State, attempts: Sequence[Attempt]) -> Rec
         "state": state,
         "run": run_dir.name,
         "validation": _metrics(results.get("validation")),
-        "test": _metrics(results.get("test")),
+        "test": _metrics(test),
+        "baselines": {name: _metrics(of) for name, of in (test.get("baselines") or {}).items()},
         "best_epoch": results.get("best_epoch"),
         "seconds": results.get("seconds"),
         # Unknown if an attempt was killed before it was measured.
@@ -128,8 +133,8 @@ def _epoch(record: EpochRecord) -> dict[str, Any]:
 
 
 def _metrics(part: Metrics | None) -> dict[str, Any]:
-    return {name: (part or {}).get(name) for name in METRIC_NAMES}
+    return {name: (part or {}).get(name) for name in NAMES}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -24,6 +24,8 @@ FIGURES: dict[str, Callable[[Record], float | None]] = {
     "ap": lambda record: record["test"]["ap"],
     "auc": lambda record: record["test"]["auc"],
     "mrr": lambda record: record["test"]["mrr"],
+    "accuracy": lambda record: record["test"].get("accuracy"),
+    "macro_f1": lambda record: record["test"].get("macro_f1"),
     "validation_ap": lambda record: record["validation"]["ap"],
     "best_epoch": lambda record: record["best_epoch"],
     "epochs": lambda record: len(record["epochs"]) or None,
@@ -39,7 +41,7 @@ FIGURES: dict[str, Callable[[Record], float | None]] = {
     "pending_events": partial(at_best, name="pending_events_mean"),
     "pending_share": partial(at_best, name="pending_share"),
 }
-"""Figures averaged over the seeds of a cell. `ap`, `auc` and `mrr` are of the test split."""
+"""Figures averaged over the seeds of a cell. Metrics without a prefix are of the test split."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class CellResult:
         time_to: CPU seconds of training until validation AP reaches each target, over the
             seeds that reach it.
         reached: number of seeds that reach each target.
+        baselines: test metrics by the name of the baseline, which no seed changes.
     """
 
     cell: Cell
@@ -68,6 +71,7 @@ class CellResult:
     verdict: str
     time_to: Mapping[str, Estimate | None]
     reached: Mapping[str, int]
+    baselines: Mapping[str, Mapping[str, float | None]]
 
     @property
     def ap(self) -> float | None:
@@ -124,6 +128,7 @@ def _cell_result(
         verdict=words,
         time_to={name: estimate(seconds) for name, seconds in times.items()},
         reached={name: sum(s is not None for s in seconds) for name, seconds in times.items()},
+        baselines=next((one["baselines"] for one in done if one.get("baselines")), {}),
     )
 
 

@@ -9,6 +9,7 @@ from pres_dist.bench.estimates import Estimate
 from pres_dist.bench.sweep_cells import CellResult, CellResults
 from pres_dist.bench.sweep_goals import goal_lines, tolerated
 from pres_dist.bench.sweep_spec import Cell, SweepSpec
+from pres_dist.report.result_tables import NAMES, number
 
 NONE = "-"
 MARKS = {"better": " ▲", "worse": " ▼", "equal within interval": " ="}
@@ -39,6 +40,7 @@ def markdown(sweep: SweepSpec, results: CellResults) -> str:
     for stream in sweep.config.streams:
         parts += [f"## {stream}", accuracy_table(sweep, results, stream)]
         parts += [cost_table(results, stream)]
+        parts += [baseline_table(sweep, results, stream, size) for size in sweep.sizes]
     parts += ["## Largest batch within tolerance", tolerance_table(sweep, results)]
     if len(sweep.grid) > 1:
         head = ["stream", "temporal batch", "method", "chosen"]
@@ -93,7 +95,9 @@ def accuracy(result: CellResult | None) -> str:
     """
     if result is None or (result.figures["ap"] is None and not result.diverged):
         return NONE
-    text = f"{interval(result.figures['ap'])} (MRR {interval(result.figures['mrr'])})"
+    text = interval(result.figures["ap"])
+    if result.figures["accuracy"] is None:  # a task with classes has no MRR
+        text += f" (MRR {interval(result.figures['mrr'])})"
     if result.diverged:
         text += f"; {result.diverged} of {result.planned} diverged"
     elif result.done < result.planned:
@@ -102,6 +106,22 @@ def accuracy(result: CellResult | None) -> str:
         text += f"; {result.verdict}"
         text += f" ({interval(result.difference, signed=True)})" if result.difference else ""
     return text
+
+
+def baseline_table(sweep: SweepSpec, results: CellResults, stream: str, size: int) -> str:
+    """Return a table of the test metrics of methods and baselines; empty without baselines."""
+    cells = {name: results.get(Cell(stream, size, name)) for name in sweep.methods}
+    own = {name: result for name, result in cells.items() if result is not None}
+    baselines = next((result.baselines for result in own.values() if result.baselines), {})
+    if not baselines:
+        return ""
+    columns = [key for key in NAMES if any(result.figures[key] for result in own.values())]
+    rows = [
+        [name, *(interval(result.figures[key]) for key in columns)] for name, result in own.items()
+    ]
+    rows += [[name, *(number(of[key]) for key in columns)] for name, of in baselines.items()]
+    head = [f"temporal batch {size:,}", *(NAMES[key] for key in columns)]
+    return table(head, rows)
 
 
 def cost_table(results: CellResults, stream: str) -> str:

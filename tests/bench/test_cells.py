@@ -151,6 +151,24 @@ def test_a_seed_that_diverged_is_no_accuracy(sweep: SweepSpec) -> None:
     assert tolerated(sweep, results)[1].of_own_base == 1600
 
 
+def test_classes_stand_beside_baselines(sweep: SweepSpec) -> None:
+    """Metrics of classes, without MRR; a baseline's are those of any seed."""
+    metrics = {"ap": 0.8, "auc": 0.9, "mrr": None, "accuracy": 0.7, "macro_f1": 0.6}
+    prior = {"ap": 0.3333, "auc": 0.5, "mrr": None, "accuracy": 0.4, "macro_f1": None}
+    of_classes = record(0.8, test=metrics, baselines={"class prior": prior})
+    cells = [Cell("a", 100, "none"), Cell("a", 100, "full")]
+    rows = [Outcome(sweep.run(cell, 0, ()), "done", of_classes, True) for cell in cells]
+    page = markdown(sweep, cell_results(sweep, rows))
+    table = page[page.index("| temporal batch 100 |") :].splitlines()[:5]
+    assert table[0] == "| temporal batch 100 | AP | AUC | accuracy | macro F1 |"
+    assert table[2:] == [
+        "| none | 0.8000 | 0.9000 | 0.7000 | 0.6000 |",
+        "| full | 0.8000 | 0.9000 | 0.7000 | 0.6000 |",
+        "| class prior | 0.3333 | 0.5000 | 0.4000 | - |",
+    ]
+    assert "MRR" not in accuracy(cell_results(sweep, rows)[cells[0]])
+
+
 def test_the_tables(sweep: SweepSpec, results: CellResults) -> None:
     page = markdown(sweep, results)
     row = next(line for line in page.splitlines() if line.startswith("| 400 |"))

@@ -28,7 +28,11 @@ def test_an_epoch_that_was_resumed_at_its_end_says_nothing_of_speed(tmp_path: Pa
     epochs = [epoch(1, 0.7, 100.0), epoch(2, 0.9, 0.0)]
     text = "".join(json.dumps(record) + "\n" for record in epochs)
     (tmp_path / "metrics.jsonl").write_text(text)
+    test = {"ap": 0.8, "accuracy": 0.7, "baselines": {"class prior": {"ap": 0.1, "auc": 0.5}}}
+    (tmp_path / "results.json").write_text(json.dumps({"test": test}))
     record = read_record(tmp_path, "done", [])
+    assert (record["test"]["accuracy"], record["test"]["mrr"]) == (0.7, None)
+    assert record["baselines"]["class prior"]["auc"] == 0.5
     assert mean_of_epochs(record, "events_per_cpu_second") == 50.0
     assert [e["train_seconds"] for e in record["epochs"]] == [pytest.approx(4.0), 0.0]
     assert time_to(record, 0.8) == 16.0
