@@ -1,10 +1,13 @@
-"""The planner's predictions of a step against measurements of torchrun workers.
+r"""Compare what the planner predicts of a step with what `pres-dist bench scaling` measured.
 
-The machine is calibrated first, on one worker. Then steps of 1 and more workers are
-measured as in `benchmarks/scaling.py`, interleaved: medians, and the shortest wall-clock time.
-Beyond the machine's cores that says nothing: CPU seconds and bytes are compared.
+    pres-dist bench scaling configs/quickstart.yaml --preset rates --workers 1,2,4,8 \
+        --parallel.slices null --out runs/measured
+    python benchmarks/plan_validation.py configs/quickstart.yaml \
+        runs/measured/report.json --preset rates
 
-    python benchmarks/plan_validation.py configs/quickstart.yaml --workers 1,2,4,8
+Calibrates the machine first, on one worker. CPU time and bytes are medians over runs, wall-clock
+time is the shortest; beyond the machine's cores, only CPU time and bytes are compared. Also reads
+the steps kept in benchmarks/results/planner, which were measured on the first `--events` events.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from functools import partial
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from scaling import Results, Setting, in_rounds, measured_steps, median, run_setting
 
+from pres_dist.bench.read_reports import read_scaling
 from pres_dist.config.load import load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
@@ -30,66 +33,87 @@ from pres_dist.planner.touched import count_touches
 from pres_dist.planner.workload import Workload
 from pres_dist.training.setup import assembled
 
-ONE_SLICE_EACH = ["--parallel.slices", "null"]
+HEAD = (
+    "| workers | CPU ms a step and worker: measured | predicted | error "
+    "| KB of rows and ids: measured | predicted | error "
+    "| wall ms a step: shortest | predicted | error "
+    "| CPU an event, of one worker's: measured | predicted |\n" + "|---" * 12 + "|"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """Number of workers, and events in their temporal batch."""
+
+    workers: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class PerEvent:
+    """What one event cost: CPU seconds and bytes of all workers, seconds of wall-clock time."""
+
+    cpu: float
+    remote_bytes: float
+    wall: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("config")
-    parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers, by commas")
-    parser.add_argument("--local-batch", type=int, default=500, help="events of a slice")
-    parser.add_argument("--batch", type=int, default=4000, help="events of a batch, shared")
-    parser.add_argument("--events", type=int, default=24000, help="trained in a measurement")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--machine", help="calibrated before; else now")
-    parser.add_argument("--results", type=Path, help="JSON file: read if there, else written")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("measured", type=Path, help="report.json of bench scaling, or kept steps")
+    parser.add_argument("--events", type=int, help="measured from the middle (default: all)")
+    parser.add_argument("--machine", help="a calibrated profile (default: calibrate now)")
     arguments, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
-    config = load_config(Path(arguments.config), overrides)
+    config = load_config(arguments.config, overrides)
     machine = load_machine(arguments.machine) if arguments.machine else calibrate(config)
-    counts = [int(count) for count in arguments.workers.split(",")]
-    local = [Setting(count, count * arguments.local_batch) for count in counts]
-    whole = [Setting(count, arguments.batch) for count in counts]
-    run = partial(run_setting, arguments.config, arguments.events, [*overrides, *ONE_SLICE_EACH])
-    settings = list(dict.fromkeys(local + whole))
-    if arguments.results and arguments.results.exists():
-        results = read_results(arguments.results)
-    else:
-        results = in_rounds(run, settings, arguments.repeats)
-    if arguments.results:
-        write_results(arguments.results, results)
-    predicted = predictions(config, machine, settings, arguments.events)
-    for title, own in (
-        (f"{arguments.local_batch:,} events a worker", local),
-        (f"{arguments.batch:,} events in all", whole),
-    ):
-        table(title, own, results, predicted)
+    measured = read_measured(arguments.measured)
+    predicted = predictions(config, machine, list(measured), arguments.events)
+    groups = {f"{s.batch // s.workers:,} events a worker": s.batch // s.workers for s in measured}
+    for title, each in sorted(groups.items(), key=lambda item: item[1]):
+        table(title, [s for s in measured if s.batch == each * s.workers], measured, predicted)
+    for batch in sorted({setting.batch for setting in measured}):
+        own = [setting for setting in measured if setting.batch == batch]
+        table(f"{batch:,} events in all", own, measured, predicted)
 
 
-def read_results(path: Path) -> Results:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return {Setting(row["workers"], row["batch"]): row["rounds"] for row in rows}
-
-
-def write_results(path: Path, results: Results) -> None:
-    rows = [
-        {"workers": setting.workers, "batch": setting.batch, "rounds": rounds}
-        for setting, rounds in results.items()
-    ]
-    path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+def read_measured(path: Path) -> dict[Setting, list[PerEvent]]:
+    found: dict[Setting, list[PerEvent]] = {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, list):
+        for row in content:
+            found[Setting(row["workers"], row["batch"])] = [
+                PerEvent(*(one[key] / one["events"] for key in ("cpu", "remote_bytes", "wall")))
+                for one in row["rounds"]
+            ]
+        return found
+    for run in read_scaling(path).runs:
+        if run.state == "done" and not run.changes:
+            cpu, sent, rate = (
+                run.figures[name] or 0.0
+                for name in (
+                    "cpu_microseconds_per_event",
+                    "remote_bytes_per_step",
+                    "step_events_per_second",
+                )
+            )
+            each = PerEvent(cpu / 1e6, sent / run.batch_size, 1 / rate)
+            found.setdefault(Setting(run.workers, run.batch_size), []).append(each)
+    return dict(sorted(found.items()))
 
 
 def predictions(
-    config: RunConfig, machine: Machine, settings: list[Setting], events: int
+    config: RunConfig, machine: Machine, settings: list[Setting], events: int | None
 ) -> dict[Setting, StepCost]:
-    """The planner's costs, with the distinct nodes of the events that are measured."""
+    """Return the planner's costs, with the distinct nodes of the events that were measured."""
     found = {}
     with assembled(config, torch.device("cpu"), World()) as parts:
-        stream = parts.data.stream
+        stream, all_events = parts.data.stream, parts.train_loader.num_events
         for setting in settings:
-            total = parts.train_loader.num_events // setting.batch
-            warm, num = measured_steps(events, setting.batch, total)
-            within = range(warm * setting.batch, (warm + num) * setting.batch)
+            num = max(round((events or all_events) / setting.batch), 1)
+            warm = max(min(all_events // setting.batch - num, max(num // 2, 2)), 0)
+            within = range(warm * setting.batch, min((warm + num) * setting.batch, all_events))
             touch = count_touches(stream, config, setting.batch, 24, within)
             work = Workload(config, stream.num_nodes, stream.num_events, stream.edge_dim)
             plan = Layout(setting.workers, 1, 1, setting.batch)
@@ -98,43 +122,32 @@ def predictions(
 
 
 def table(
-    title: str, settings: list[Setting], results: Results, predicted: dict[Setting, StepCost]
+    title: str,
+    settings: list[Setting],
+    measured: dict[Setting, list[PerEvent]],
+    predicted: dict[Setting, StepCost],
 ) -> None:
-    print(f"\n{title}\n")
-    print(
-        "| workers | CPU ms a step and worker: measured | predicted | error "
-        "| KB of rows and ids: measured | predicted | error "
-        "| wall ms a step: shortest | predicted | error "
-        "| CPU an event, of one worker's: measured | predicted |"
-    )
-    print("|---" * 12 + "|")
-    first = settings[0]
-    alone = per_event(results, first, "cpu"), cpu_of(predicted[first], first)
-    for setting in settings:
-        cost, workers = predicted[setting], setting.workers
-        cpu, sent = (
-            setting.batch * per_event(results, setting, name) for name in ("cpu", "remote_bytes")
-        )
+    if len(settings) < 2:
+        return
+    print(f"\n{title}\n\n{HEAD}")
+    alone: tuple[float, float] | None = None
+    for setting in sorted(settings):
+        cost, workers, runs = predicted[setting], setting.workers, measured[setting]
+        cpu = statistics.median(run.cpu for run in runs)
+        sent = statistics.median(run.remote_bytes for run in runs) * setting.batch
+        expected = cost.cpu_s * workers / setting.batch
+        alone = alone or (cpu, expected)
         # Other work on the machine only ever adds to wall-clock time.
-        wall = setting.batch * min(r["wall"] / r["events"] for r in results[setting])
+        wall = min(run.wall for run in runs) * setting.batch
+        has_cores = workers <= len(os.sched_getaffinity(0))
         cells = [
-            *compared(cpu / workers * 1e3, cost.cpu_s * 1e3),
+            *compared(cpu * setting.batch / workers * 1e3, cost.cpu_s * 1e3),
             *compared(sent / workers / 1e3, cost.bytes.rows / 1e3),
-            *(compared(wall * 1e3, cost.step_s * 1e3) if workers <= cores() else ["", "", ""]),
-            f"{per_event(results, setting, 'cpu') / alone[0]:.2f}",
-            f"{cpu_of(cost, setting) / alone[1]:.2f}",
+            *(compared(wall * 1e3, cost.step_s * 1e3) if has_cores else ["", "", ""]),
+            f"{cpu / alone[0]:.2f}",
+            f"{expected / alone[1]:.2f}",
         ]
-        print(f"| {workers} | {' | '.join(cells)} |")
-
-
-def cpu_of(cost: StepCost, setting: Setting) -> float:
-    """Predicted CPU seconds of all workers an event."""
-    return cost.cpu_s * setting.workers / setting.batch
-
-
-def per_event(results: Results, setting: Setting, name: str) -> float:
-    value: float = median(results, setting, lambda result: result[name] / result["events"])
-    return value
+        print(f"| {workers} | {' | '.join(cells)} |", flush=True)
 
 
 def compared(measured: float, predicted: float) -> list[str]:
@@ -142,10 +155,5 @@ def compared(measured: float, predicted: float) -> list[str]:
     return [f"{measured:,.1f}", f"{predicted:,.1f}", error]
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 if __name__ == "__main__":
     main()
-    sys.stdout.flush()
