@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from pres_dist.bench.step.measure import StepReport, measure
+from pres_dist.bench.step.step_profile import StepReport, measure
 from pres_dist.config.load import load_config
 from pres_dist.events.synthesize import SynthesizeConfig, synthesize
 from pres_dist.files import write_atomically

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -36,6 +36,28 @@ NEGATIVES = 100
 MAX_EVENTS = 2000
 _PAIRS = 1 << 15
 """Number of pairs scored at a time, which bounds memory."""
+
+
+Ranking = TypedDict("Ranking", {"hit@10": float, "mrr": float})
+
+
+class ModelRanking(Ranking):
+    """Means over all events, and over events whose pair is new; empty without any."""
+
+    new_pairs: Ranking | dict[str, float]
+
+
+class RunRanking(TypedDict):
+    """Ranks of the destinations of a run's test events, by model or baseline."""
+
+    run: str
+    stream: str
+    model: str
+    num_events: int
+    num_new: int
+    candidates: str
+    ranked: dict[str, ModelRanking]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -88,7 +110,7 @@ class CandidateSets:
         return Candidates(nodes_nC, torch.zeros_like(again_nC).scatter(1, order.indices, again_nC))
 
 
-def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet) -> dict[str, Any]:
+def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet) -> RunRanking:
     """Rank the destinations of a run's test events.
 
     Args:
@@ -96,10 +118,6 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
         max_events: approximate number of events to rank, spread evenly over the test split; all if
             there are no more.
         report: called with the number of ranked events.
-
-    Returns:
-        run, stream, model, num_events, candidates (as text), seconds, and `ranked`: hit@10 and MRR
-        by model or baseline, of all events and of events whose pair is new.
 
     Raises:
         ConfigError: the run was not trained on link prediction.
@@ -145,9 +163,9 @@ def rank_run(run_dir: Path, max_events: int = MAX_EVENTS, report: Report = quiet
 
 def rank_runs(
     run_dirs: Sequence[Path], max_events: int = MAX_EVENTS, report: Report = quiet
-) -> list[dict[str, Any]]:
+) -> list[RunRanking]:
     """Call `rank_run` for several runs, which must be over one stream."""
-    ranked: list[dict[str, Any]] = []
+    ranked: list[RunRanking] = []
     for run_dir in run_dirs:
         ranked.append(rank_run(run_dir, max_events, report))
         if ranked[-1]["stream"] != ranked[0]["stream"]:
@@ -186,13 +204,11 @@ def _logits(live: LiveRun, batch: TemporalBatch, nodes_nC: Tensor) -> Tensor:
     return torch.cat(scored)
 
 
-def _metrics(parts: list[tuple[np.ndarray, np.ndarray]], new_n: np.ndarray) -> dict[str, Any]:
+def _metrics(parts: list[tuple[np.ndarray, np.ndarray]], new_n: np.ndarray) -> ModelRanking:
     hit_n, reciprocal_n = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return {
-        **_means(hit_n, reciprocal_n),
-        "new_pairs": _means(hit_n[new_n], reciprocal_n[new_n]) if new_n.any() else {},
-    }
 
+    def of(events: np.ndarray) -> Ranking:
+        return {"hit@10": float(hit_n[events].mean()), "mrr": float(reciprocal_n[events].mean())}
 
-def _means(hit_n: np.ndarray, reciprocal_n: np.ndarray) -> dict[str, float]:
-    return {f"hit@{TOP}": float(hit_n.mean()), "mrr": float(reciprocal_n.mean())}
+    everything = of(np.ones_like(new_n))
+    return {**everything, "new_pairs": of(new_n) if new_n.any() else {}}

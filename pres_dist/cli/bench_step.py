@@ -11,7 +11,7 @@ from pydantic import Field
 from pres_dist.cli.options import Argument, ConfigOptions, UserPath, parse_with_settings
 
 if TYPE_CHECKING:
-    from pres_dist.bench.step.measure import StepReport
+    from pres_dist.bench.step.step_profile import StepReport
 
 
 class StepOptions(ConfigOptions):
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     """Measure a training step by stage, and compare it with the limits of the machine."""
     options, settings = parse_with_settings("bench step", StepOptions, argv)
 
-    from pres_dist.bench.step.measure import measure
+    from pres_dist.bench.step.step_profile import measure
     from pres_dist.config.load import load_config
     from pres_dist.files import write_atomically
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from pres_dist.bench.step.device import DeviceWork, covered, kernels_of, measure_device
-from pres_dist.bench.step.limits import Limits
-from pres_dist.bench.step.measure import Stage, StepReport, _for_one_worker, _in_a_row
+from pres_dist.bench.step.device_work import DeviceWork, covered, kernels_of, measure_device
+from pres_dist.bench.step.machine_limits import Limits
+from pres_dist.bench.step.step_profile import Stage, StepReport, _for_one_worker, _in_a_row
 from pres_dist.cli.bench_step import lines
 from pres_dist.parallel.world import World
 from pres_dist.training.setup import assembled

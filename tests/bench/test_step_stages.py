@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pres_dist.bench.step import limits
-from pres_dist.bench.step.counting import Work, WorkCounter
-from pres_dist.bench.step.limits import flops_of, measure_limits
-from pres_dist.bench.step.measure import _for_one_worker, _steps
+from pres_dist.bench.step import machine_limits as limits
+from pres_dist.bench.step.machine_limits import flops_of, measure_limits
+from pres_dist.bench.step.step_profile import _for_one_worker, _steps
+from pres_dist.bench.step.work_counter import Work, WorkCounter
 from pres_dist.cli.main import main
 from pres_dist.parallel.world import World
 from pres_dist.step.stages import StageClock

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pres_dist.bench.step.counting import Gemm
+from pres_dist.bench.step.work_counter import Gemm
 
 _LONG_S = 0.02
 _ROUNDS = 5

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pres_dist.bench.step.counting import Gemm, Work, WorkCounter
-from pres_dist.bench.step.device import DeviceWork, measure_device
-from pres_dist.bench.step.limits import Limits, measure_limits
+from pres_dist.bench.step.device_work import DeviceWork, measure_device
+from pres_dist.bench.step.machine_limits import Limits, measure_limits
+from pres_dist.bench.step.work_counter import Gemm, Work, WorkCounter
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.world import World
@@ -34,7 +34,7 @@ class Stage:
 
     Attributes:
         seconds: CPU seconds of the host; on a GPU, wall-clock seconds until the device is done.
-        flops, bytes: see `counting`.
+        flops, bytes: see `work_counter`.
         limit_seconds: seconds of its work at the machine's limits: the longer of its operations at
             the rate of matrix products, and its bytes at the rate of a copy.
     """
