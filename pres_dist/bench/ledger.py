@@ -132,13 +132,10 @@ class Ledger:
         shutil.rmtree(self.run_dir(task) / CHECKPOINTS, ignore_errors=True)
         (self.run_dir(task) / REPORT).unlink(missing_ok=True)
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Create a temporary folder for a launcher, deleted on exit."""
-        with TemporaryDirectory(
-            prefix="launch-", dir=self.folder / TASKS, ignore_cleanup_errors=True
-        ) as name:
-            yield Path(name)
+    def scratch(self) -> TemporaryDirectory[str]:
+        """Create a temporary folder for a launcher."""
+        folder = self.folder / TASKS
+        return TemporaryDirectory(prefix="launch-", dir=folder, ignore_cleanup_errors=True)
 
     @contextmanager
     def claimed(self, task: Job) -> Iterator[int | None]:

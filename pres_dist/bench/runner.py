@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from pres_dist.bench.job import Job
 from pres_dist.bench.ledger import FINISHED, Ledger
@@ -82,7 +83,7 @@ class Runner:
                 return
             arguments = ledger.command(task)
             ledger.attempt_begins(task)
-            scratch = stack.enter_context(ledger.scratch())
+            scratch = Path(stack.enter_context(ledger.scratch()))
             log = stack.enter_context(ledger.file(task, ".log").open("ab"))
             interpreter, *module = self._program
             nice = ["nice", "-n", str(self._nice)] if self._nice else []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pres_dist.bench.scaling.report_schema import Candidate, Fit, Interval, Point, ScalingReport
 from pres_dist.bench.scaling.scaling_figures import scaling_figures
@@ -24,26 +25,36 @@ TITLES = {
     ),
     "weak": ("Weak scaling", "The temporal batch grows with the workers."),
 }
+
+
+class Column(NamedTuple):
+    """A column of figures: head, name of the figure, decimals and factor."""
+
+    head: str
+    figure: str
+    decimals: int
+    scale: float = 1.0
+
+
 SPEED = (
-    ("events/s", "events_per_second", 0, 1.0),
-    ("by worker", "events_per_second_per_worker", 0, 1.0),
+    Column("events/s", "events_per_second", 0),
+    Column("by worker", "events_per_second_per_worker", 0),
 )
-QUALITY = (("test AP", "test_ap", 4, 1.0),)
+QUALITY = (Column("test AP", "test_ap", 4),)
 COST = (
-    ("in steps", "step_events_per_second", 0, 1.0),
-    ("MRR", "test_mrr", 4, 1.0),
-    ("CPU us/event", "cpu_microseconds_per_event", 0, 1.0),
-    ("remote MB", "remote_bytes_per_step", 3, 1e-6),
-    ("local MB", "local_bytes_per_step", 3, 1e-6),
-    ("gradient MB", "gradient_bytes_per_step", 3, 1e-6),
-    ("host MiB", "peak_host_bytes", 0, 2**-20),
-    ("device MiB", "peak_device_bytes", 0, 2**-20),
-    ("imbalance", "imbalance", 3, 1.0),
-    ("pending", "pending_events_mean", 2, 1.0),
-    ("gate", "gate", 3, 1.0),
-    ("coherence", "coherence", 3, 1.0),
+    Column("in steps", "step_events_per_second", 0),
+    Column("MRR", "test_mrr", 4),
+    Column("CPU us/event", "cpu_microseconds_per_event", 0),
+    Column("remote MB", "remote_bytes_per_step", 3, 1e-6),
+    Column("local MB", "local_bytes_per_step", 3, 1e-6),
+    Column("gradient MB", "gradient_bytes_per_step", 3, 1e-6),
+    Column("host MiB", "peak_host_bytes", 0, 2**-20),
+    Column("device MiB", "peak_device_bytes", 0, 2**-20),
+    Column("imbalance", "imbalance", 3),
+    Column("pending", "pending_events_mean", 2),
+    Column("gate", "gate", 3),
+    Column("coherence", "coherence", 3),
 )
-"""Head, figure, decimals and scale of columns."""
 
 
 def write_scaling_page(path: Path, report: ScalingReport) -> bool:
@@ -54,6 +65,15 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
     )
     if any(point.oversubscribed for point in report.points):
         legend += " Hollow points had more threads than the machine has cores."
+    chosen, candidates = report.reference.chosen, report.reference.candidates
+    reference = "No one-worker run has finished, so that there is no efficiency."
+    if chosen is not None:
+        several = len(report.asked.launchers) > 1
+        started = f", started by {chosen.launcher}" if several else ""
+        reference = (
+            f"Speed-up and efficiency are against the fastest of {len(candidates)} configurations "
+            f"of one worker: {_setting(chosen)}{started}."
+        )
     return write_page(
         path,
         "scaling.html.j2",
@@ -61,7 +81,7 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
             "name": f"{report.name}: scaling",
             "facts": _facts(report),
             "warnings": warnings(report),
-            "reference": _reference(report),
+            "reference": reference,
             "candidate_head": ["one worker", "launcher", "events/s", "test AP", ""],
             "candidates": [
                 [
@@ -69,9 +89,9 @@ def write_scaling_page(path: Path, report: ScalingReport) -> bool:
                     one.launcher,
                     number(one.events_per_second, 0),
                     number(one.test_ap),
-                    "reference" if one == report.reference.chosen else "",
+                    "reference" if one == chosen else "",
                 ]
-                for one in report.reference.candidates
+                for one in candidates
             ],
             "tables_of_points": [
                 table for mode in report.asked.modes for table in _tables(report, mode)
@@ -161,18 +181,6 @@ def _facts(report: ScalingReport) -> list[tuple[str, str]]:
     ]
 
 
-def _reference(report: ScalingReport) -> str:
-    chosen = report.reference.chosen
-    if chosen is None:
-        return "No one-worker run has finished, so that there is no efficiency."
-    started = f", started by {chosen.launcher}" if _several_launchers(report) else ""
-    return (
-        f"Speed-up and efficiency are against the fastest of "
-        f"{len(report.reference.candidates)} configurations of one worker: {_setting(chosen)}"
-        f"{started}."
-    )
-
-
 def _setting(candidate: Candidate) -> str:
     changed = [f"{name} {value}" for name, value in candidate.changes.items()]
     return ", ".join([f"batch {candidate.batch_size:,}", *changed])
@@ -181,66 +189,54 @@ def _setting(candidate: Candidate) -> str:
 def _tables(report: ScalingReport, mode: str) -> list[dict[str, Any]]:
     """Return the tables of speed and quality, then of cost."""
     title, caption = TITLES[mode]
+    launchers = report.asked.launchers
     points = [point for point in report.points if mode in point.modes]
-    points.sort(key=lambda point: (report.asked.launchers.index(point.launcher), point.workers))
-    times = [f"s to AP {ap:.4f}" for ap in report.targets.values()]
-    cost = [c for c in COST if any(point.figures[c[1]] is not None for point in points)]
-    head = ["workers", *(["launcher"] if _several_launchers(report) else []), "batch"]
-    speed = [*head, "runs", *(column[0] for column in SPEED), "speed-up", "efficiency"]
+    points.sort(key=lambda point: (launchers.index(point.launcher), point.workers))
+    cost = [column for column in COST if any(p.figures[column.figure] is not None for p in points)]
+    speed_rows, cost_rows = [], []
+    for point in points:
+        marks = MARK * point.oversubscribed + f"\N{NO-BREAK SPACE}{STANDS_IN}" * point.stands_in
+        named = [f"{point.workers}{marks}", *[point.launcher][: len(launchers) > 1]]
+        named.append(f"{point.batch_size:,}")
+        runs = f"{point.done} of {point.planned}"
+        runs += f", {point.diverged} diverged" if point.diverged else ""
+        runs += f", {point.failed} failed" if point.failed else ""
+        ratios = [measured(value, 2) for value in (point.speed_up, point.efficiency)]
+        speed = [named, [runs], _cells(point, SPEED), ratios, _cells(point, QUALITY)]
+        times = []
+        for target in report.targets:
+            # The mean over the runs that reach the target, and their number if not all do.
+            text, reached = measured(point.time_to.get(target), 1), point.reached.get(target, 0)
+            some = reached not in (0, point.done)
+            times.append(f"{text} ({reached} of {point.done})" if some else text)
+        speed_rows.append([*chain(*speed), *times])
+        cost_rows.append([*named, *_cells(point, cost, with_interval=False)])
+    head = ["workers", *["launcher"][: len(launchers) > 1], "batch"]
     return [
         {
             "title": title,
             "caption": caption,
-            "head": [*speed, *(column[0] for column in QUALITY), *times],
-            "rows": [_speed_row(point, report) for point in points],
+            "head": [
+                *(*head, "runs", *(column.head for column in SPEED), "speed-up", "efficiency"),
+                *(column.head for column in QUALITY),
+                *(f"s to AP {ap:.4f}" for ap in report.targets.values()),
+            ],
+            "rows": speed_rows,
         },
         {
             "title": None,
             "caption": "Events/s in steps alone; MB a step of all workers; memory of the one that "
             "took most.",
-            "head": [*head, *(column[0] for column in cost)],
-            "rows": [[*_head(point, report), *_cells(point, cost)] for point in points],
+            "head": [*head, *(column.head for column in cost)],
+            "rows": cost_rows,
         },
     ]
 
 
-def _several_launchers(report: ScalingReport) -> bool:
-    return len(report.asked.launchers) > 1
-
-
-def _head(point: Point, report: ScalingReport) -> list[str]:
-    marks = MARK * point.oversubscribed + f"\N{NO-BREAK SPACE}{STANDS_IN}" * point.stands_in
-    launcher = [point.launcher] if _several_launchers(report) else []
-    return [f"{point.workers}{marks}", *launcher, f"{point.batch_size:,}"]
-
-
-def _speed_row(point: Point, report: ScalingReport) -> list[str]:
-    times = []
-    for target in report.targets:
-        # The mean over the runs that reach the target, and their number if not all do.
-        text, reached = measured(point.time_to.get(target), 1), point.reached.get(target, 0)
-        told = text if reached in (0, point.done) else f"{text} ({reached} of {point.done})"
-        times.append(told)
-    runs = f"{point.done} of {point.planned}"
-    runs += f", {point.diverged} diverged" if point.diverged else ""
-    runs += f", {point.failed} failed" if point.failed else ""
+def _cells(point: Point, columns: Sequence[Column], with_interval: bool = True) -> list[str]:
     return [
-        *_head(point, report),
-        runs,
-        *_cells(point, SPEED, with_interval=True),
-        measured(point.speed_up, 2),
-        measured(point.efficiency, 2),
-        *_cells(point, QUALITY, with_interval=True),
-        *times,
-    ]
-
-
-def _cells(
-    point: Point, columns: Sequence[tuple[str, str, int, float]], with_interval: bool = False
-) -> list[str]:
-    return [
-        measured(point.figures[name], decimals, scale, with_interval)
-        for _, name, decimals, scale in columns
+        measured(point.figures[column.figure], column.decimals, column.scale, with_interval)
+        for column in columns
     ]
 
 
