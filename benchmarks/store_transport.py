@@ -23,10 +23,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -122,24 +124,14 @@ def timed(call: Callable[[], object], times: int) -> list[float]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and all that descend from it: Ray's own processes and the actors."""
-    parent_of, seconds_of = {}, {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parent_of[int(entry.name)] = int(fields[1])
-        seconds_of[int(entry.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def ours(process: int) -> bool:
-        while process > 1 and process != os.getpid():
-            process = parent_of.get(process, 0)
-        return process == os.getpid()
-
-    return sum(seconds for process, seconds in seconds_of.items() if ours(process))
+    """Return the CPU seconds of this process and its descendants: Ray and the actors."""
+    here = psutil.Process()
+    total = 0.0
+    for process in [here, *here.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            spent = process.cpu_times()
+            total += spent.user + spent.system
+    return total
 
 
 def ways_of(folder: str) -> tuple[dict[str, Callable[[int, int], list[float]]], list[Any]]:

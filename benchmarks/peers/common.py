@@ -64,6 +64,7 @@ class Options:
     threads: int
     seed: int
     learning_rate: float
+    defaults: bool
 
 
 def parse_options() -> Options:
@@ -76,6 +77,7 @@ def parse_options() -> Options:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--defaults", action="store_true", help="those of pres_dist")
     options = Options(**vars(parser.parse_args()))
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)

@@ -1,13 +1,15 @@
 """The same training by pres_dist: TGN without PRES, every query embedded at its own time.
 
-python ours.py data/wikipedia --batch 600
+With `--defaults`, by the default settings of pres_dist, which are for accuracy at a large batch:
+PRES, mailboxes of several messages, several optimizer steps a temporal batch, another rate.
+
+    python ours.py data/wikipedia --batch 600
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from common import (
@@ -32,8 +34,14 @@ from pres_dist.training.timing import peak_rss_bytes
 
 def settings(options: Options) -> dict[str, object]:
     """Return the settings of the other systems' trainings, in the names of pres_dist."""
-    return {
+    same = {
         "preset": "none",
+        "training.learning_rate": options.learning_rate,
+        "training.learning_rate_scaling": "sqrt",
+        "training.learning_rate_decay": "none",
+    }
+    return {
+        **({} if options.defaults else same),
         "data.stream": options.stream.resolve(),
         **({"data.max_events": options.max_events} if options.max_events else {}),
         "data.train_share": TRAIN_SHARE,
@@ -48,19 +56,16 @@ def settings(options: Options) -> dict[str, object]:
         "training.epochs": options.epochs,
         "training.num_threads": options.threads,
         "training.seed": options.seed,
-        "training.learning_rate": options.learning_rate,
-        "training.learning_rate_scaling": "sqrt",
-        "training.learning_rate_decay": "none",
         "training.device": "cpu",
         "evaluation.batch_size": EVALUATION_BATCH,
         "evaluation.num_negatives": 1,
     }
 
 
-def main(wanted: Callable[[Options], dict[str, object]] = settings) -> None:
+def main() -> None:
     options = parse_options()
     arguments = [
-        text for pair in wanted(options).items() for text in (f"--{pair[0]}", str(pair[1]))
+        text for pair in settings(options).items() for text in (f"--{pair[0]}", str(pair[1]))
     ]
     with tempfile.TemporaryDirectory() as folder:
         train(load_config(None, arguments), Path(folder) / "run")

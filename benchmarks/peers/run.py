@@ -30,7 +30,7 @@ from pres_dist.report.environment import describe_environment
 
 HERE = Path(__file__).parent
 OURS, DEFAULTS = "pres_dist", "pres_dist-defaults"
-SYSTEMS = {OURS: "ours.py", DEFAULTS: "defaults.py", "pyg": "pyg.py", "tgm": "tgm_tgn.py"}
+SYSTEMS = {OURS: "ours.py", DEFAULTS: "ours.py", "pyg": "pyg.py", "tgm": "tgm_tgn.py"}
 _SAME_TRAINING = [name for name in SYSTEMS if name != DEFAULTS]
 RANDOM_FEATURES = 172
 RESULT = "measured: "
@@ -91,6 +91,7 @@ def _run(
     command = [python, str(HERE / SYSTEMS[system]), str(stream), "--batch", str(batch)]
     for name in ("epochs", "threads", "max_events"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    command += ["--defaults"] if system == DEFAULTS else []
     done = subprocess.run([*command, "--seed", str(seed)], capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if not lines:
