@@ -95,6 +95,7 @@ def _distinct(
     roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbors]]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the distinct nodes of queries and hops, and the index of each into them."""
+    # One `unique` over everything: each call sorts, and waits for a GPU to learn the size.
     around = [neighbors.nodes_QK.flatten() for _, neighbors in sampled]
     nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
     index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])

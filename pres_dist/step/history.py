@@ -156,6 +156,8 @@ def common_neighbors(
     num_sources, num_candidates = dst_BM.shape
     num_neighbors = candidates.nodes_QK.shape[1]
     nodes_BX = candidates.nodes_QK.reshape(num_sources, num_candidates * num_neighbors)
+    # Rows are sorted: a row has a node if it stands where the node would be inserted. The last
+    # place serves for nodes above all others, which differ from what is there.
     place_BX = torch.searchsorted(around_BL, nodes_BX).clamp(max=around_BL.shape[1] - 1)
     found_BX = around_BL.gather(1, place_BX) == nodes_BX
     shared_QK = found_BX.view_as(candidates.nodes_QK) & candidates.mask_QK

@@ -84,12 +84,13 @@ def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
     The memory of the endpoint does not include these events yet. Ids must not be negative.
     """
     loops_B = src_B == dst_B
-    # The second endpoint of a self-loop is not counted.
+    # The second endpoint of a self-loop is not counted: it gets an id that no node has.
     owner_2B = torch.stack([src_B, torch.where(loops_B, -1, dst_B)], dim=1).flatten()
     sorted_2B, order_2B = torch.sort(owner_2B, stable=True)
     place_2B = torch.arange(sorted_2B.numel(), device=src_B.device)
     begins_2B = torch.ones_like(sorted_2B, dtype=torch.bool)
     begins_2B[1:] = sorted_2B[1:] != sorted_2B[:-1]
+    # In sorted order, a run of equal ids begins at the largest beginning so far.
     first_2B = torch.where(begins_2B, place_2B, 0).cummax(0).values
     pending_2B = torch.empty_like(place_2B)
     pending_2B[order_2B] = place_2B - first_2B

@@ -147,7 +147,7 @@ class BatchPipeline:
         if self.model.message_endpoint == "memory":
             written = written_of(plan, numbers)
             own = pulled.rows(written.rows_U)
-            updated = self._update(written.gathered.nodes_U, own, plan.now, plan.unread_before)
+            updated = self._update(written.nodes_U, own, plan.now, plan.unread_before)
             return [
                 replace(forwards[number], gathered=gathered, updated=updated)
                 for number, gathered in zip(numbers, written.by_part, strict=True)

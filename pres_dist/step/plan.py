@@ -109,12 +109,12 @@ class Written:
     """The distinct nodes that some parts write or observe.
 
     Attributes:
-        gathered: these nodes, without events.
+        nodes_U: their ids.
         rows_U: their indices among the plan's nodes.
         by_part: each part's events, as indices into these nodes; without hops.
     """
 
-    gathered: Gathered
+    nodes_U: Tensor
     rows_U: Tensor
     by_part: Sequence[Gathered]
 
@@ -126,6 +126,7 @@ def written_of(plan: Plan, numbers: Sequence[int]) -> Written:
         index_BM = part.gathered.index_BM
         index_BM = index_BM if plan.observes_V is not None else index_BM[:, :0]
         read.append((part.in_plan(part.gathered.index_2B), part.in_plan(index_BM)))
+    # Each node once, also if several parts touch it: all writes of a node must be the same bits.
     flat = torch.cat([each.flatten() for pair in read for each in pair])
     once = repeated(flat, plan.nodes_V.numel())
     nodes_U = plan.nodes_V.index_select(0, once.rows_P)
@@ -134,7 +135,7 @@ def written_of(plan: Plan, numbers: Sequence[int]) -> Written:
         Gathered(nodes_U, next(places), next(places).view(index_BM.shape), [])
         for _, index_BM in read
     ]
-    return Written(Gathered(nodes_U, flat[:0], flat[:0].view(0, 0), []), once.rows_P, by_part)
+    return Written(nodes_U, once.rows_P, by_part)
 
 
 def _mask(nodes_V: Tensor, places: Sequence[Tensor]) -> Tensor:

@@ -42,7 +42,7 @@ def write_step(
         for part, forward in zip(plan.parts, forwards, strict=True)
     ]
     nodes, state = joined_rows(written)
-    if len(written) > 1:
+    if len(written) > 1:  # a node may have events in several parts
         nodes, state = merge_rows(nodes, state)
     if not plan.writes:  # all workers push, some of them nothing
         nothing = nodes.new_empty(0)

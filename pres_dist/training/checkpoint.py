@@ -148,6 +148,7 @@ class Checkpoints:
         self.wait()
         if self._writers is None:
             self._writers = self._writing_world()
+        # Serialized here, not in the thread: the next step changes weights in place.
         content = io.BytesIO()
         if self._world.is_rank0:
             torch.save(state, content)
@@ -268,10 +269,10 @@ class Checkpoints:
 
         def publish() -> None:
             seal(partial, step, id_of(self._run_dir), hashes)
-            self._check_place()
+            self._check_place()  # again: hashing may have taken long
             if final.exists():  # left by a run that ended before LATEST could name it
                 shutil.rmtree(final)
-            partial.rename(final)
+            partial.rename(final)  # atomic: a checkpoint is complete or not there
             sync_folder(self.folder)
             self._point(LATEST, final.name)
             self._prune()

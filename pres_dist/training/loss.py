@@ -83,6 +83,7 @@ def batch_loss(
             positive_B=forward.positive_B - log_density_BC[:, 0],
             negative_BM=forward.negative_BM - log_density_BC[:, 1:],
         )
+    # Sums over the part, divided by the events of the whole step, so that parts add up.
     num_events = max(num_events, 1)
     link = _link_loss(forward, link_loss, num_events)
     learned, label = link, torch.zeros_like(link)

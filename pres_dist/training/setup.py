@@ -184,6 +184,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         labels = labels_of(data.stream, config.task.missing_label, data.kept, where)
         num_negatives = config.sampling.num_negatives
         task = Classification(config.task, labels, data.kept, num_negatives, device)
+    # The same seed on all workers, which so draw the same weights and need not send them.
     torch.manual_seed(config.training.seed)
     stream, num_numbers = data.stream, num_log_numbers(config, data.stream)
     shape = StreamShape(stream.edge_dim, stream.node_dim, data.time_unit, num_numbers)
@@ -194,6 +195,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
     layout = layout_of(config, data.time_unit, device)
     store, close = open_store(config, data.stream, layout, world)
     adjacency = _adjacency(config, data, world)
+    # Training sees no event of a held-out node, neither as a neighbor nor in the event log.
     training_adjacency, keep_E = adjacency, None
     if isinstance(data.kept, np.ndarray):
         keep_E = np.zeros(data.stream.num_events, dtype=bool)

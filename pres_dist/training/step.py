@@ -141,6 +141,8 @@ class TrainingStep:
             with clock("wait"):
                 world.host_barrier()
             with clock("all_reduce"):
+                # A row for each part, and not their sum: workers add all rows in the order of
+                # parts, so that the bits do not depend on the number of workers.
                 parts_Ln = torch.stack(rows)
                 summed_n = world.all_reduce_parts(parts_Ln)
                 self._gradient_bytes += world.bytes_to_all_reduce(parts_Ln)
@@ -149,6 +151,7 @@ class TrainingStep:
             with clock("optimizer"):
                 norm = gradient_norm(parts.model, self._config.gradient_clip)
                 where = partial(self._where, inputs, self.num_updates + update)
+                # Before the optimizer: a NaN in the weights could not be undone.
                 check_update(loss, norm, memory, where)
                 done = self._share_done(inputs.index, update / num_updates)
                 step, replicas = self.num_updates + update, world.grid.replicas
@@ -167,7 +170,7 @@ class TrainingStep:
                 for forward in pipeline.refresh(plan, pulled, own, forwards)
             ]
             check_written(written, world, where)
-        self.prefetch.settle()
+        self.prefetch.settle()  # no read may see a part of the push
         pipeline.commit(plan, pulled, written, learn=True)
         pending_2B = pending_events(inputs.batch.src_B, inputs.batch.dst_B).view(2, -1)
         pending = [pending_2B[:, events].flatten() for events in inputs.parts]
@@ -198,6 +201,7 @@ class TrainingStep:
             kind = self._config.loss
             loss = batch_loss(forward, weight, num_events, targets, kind, density_BC)
         with clock("backward"):
+            # Each part has its own gradient, see `run`.
             parts.model.zero_grad(set_to_none=True)
             loss.total.backward()
             weights = trainable(parts.model)

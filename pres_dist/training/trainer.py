@@ -214,7 +214,7 @@ class Trainer:
         """
         position = self.state.model_dump() | {"seconds": self.seconds()}
         world = self.parts.world
-        totals = deepcopy(self.totals)
+        totals = deepcopy(self.totals)  # the epoch goes on with this worker's own sums
         totals.all_reduce(world)
         return {
             "fingerprint": self.parts.data.stream.identity,
