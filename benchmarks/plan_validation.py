@@ -88,8 +88,9 @@ def read_measured(path: Path) -> dict[Setting, list[PerEvent]]:
                 for one in row["rounds"]
             ]
         return found
-    for run in read_scaling(path).runs:
-        if run.state == "done" and not run.changes:
+    report = read_scaling(path)
+    for run in report.runs:
+        if run.state == "done" and not run.changes and run.launcher == report.asked.launchers[0]:
             cpu, sent, rate = (
                 run.figures[name] or 0.0
                 for name in (
