@@ -124,6 +124,7 @@ def welch(before: Sequence[float], after: Sequence[float]) -> tuple[float, float
         return difference, 0.0
     sizes = (len(before), len(after))
     weights = sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
+    # Rounded down, which makes the interval wider rather than too narrow.
     freedom = max(math.floor(total**2 / weights), 1)
     return difference, t975(freedom) * math.sqrt(total)
 

@@ -104,6 +104,7 @@ class CandidateSets:
             for sampler in self._samplers
         ] or [self._destinations.expand(batch.num_events, -1)]
         nodes_nC = torch.cat([batch.dst_B[:, None], *others], dim=1)
+        # Of equal nodes the stable sort leaves the first visible: never is the true one hidden.
         order = nodes_nC.sort(dim=1, stable=True)
         again_nC = torch.zeros_like(nodes_nC, dtype=torch.bool)
         again_nC[:, 1:] = order.values[:, 1:] == order.values[:, :-1]

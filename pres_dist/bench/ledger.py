@@ -162,6 +162,7 @@ class Ledger:
             return "failed" if attempts and attempts[-1]["outcome"] == "failed" else "new"
         if (run_dir / RESULTS).exists():
             return "done"
+        # An attempt that ended well without results has lost its files, and runs again.
         outcome: State = attempts[-1]["outcome"] if attempts else "begun"
         return "begun" if outcome == "done" else outcome
 

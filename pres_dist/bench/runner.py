@@ -62,6 +62,7 @@ class Runner:
 
     def run(self, tasks: Iterable[Job]) -> None:
         """Run all unfinished tasks in order; tasks with the same identity run once."""
+        # Of tasks with one identity the first stays, in its place.
         waiting = list({task.identity: task for task in reversed(list(tasks))}.values())[::-1]
         try:
             while waiting or self._children:
@@ -103,6 +104,7 @@ class Runner:
     def _reap(self, interrupted: bool = False) -> None:
         """Record the outcomes of the children that have exited."""
         for child in list(self._children):
+            # Unlike Popen.wait, wait4 returns the CPU time of this child and its own children.
             pid, status, usage = os.wait4(child.process.pid, os.WNOHANG)
             if not pid:
                 continue

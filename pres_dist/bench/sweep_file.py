@@ -37,6 +37,7 @@ def load_sweep(path: Path) -> SweepSpec:
         with _collected(problems):
             place = f"{path}: methods.{name}"
             methods[name] = validated(Method, Source(own, layer.places), place)
+    # References are checked only if every method is valid; otherwise they would name a missing one.
     if len(methods) == len(config.methods):
         problems |= dict.fromkeys(_reference_problems(methods, path))
     if problems:

@@ -155,6 +155,7 @@ class SweepSpec:
         while (like := self.methods[lineage[-1]].like) is not None:
             lineage.append(like)
         source = Source(nothing_set())
+        # Runs share the machine's cores; any layer may set another number of threads.
         source.put(Source({"training": {"num_threads": 1}}))
         methods = (("methods", name) for name in reversed(lineage))
         for layer in (("base",), ("streams", cell.stream), *methods):

@@ -86,6 +86,7 @@ class _History:
     def __init__(self, columns: Sequence[np.ndarray], t: np.ndarray) -> None:
         self._order_E = np.lexsort(list(columns))  # stable: time order within a group
         group_E = _starts([column[self._order_E] for column in columns])
+        # Events of a group at one time do not see each other, so counts end before their run.
         run_E = _starts([*(column[self._order_E] for column in columns), t[self._order_E]])
         self._group_E, self._run_E = group_E, run_E
 
@@ -98,6 +99,7 @@ class _History:
         """Return the [E] class of the group's latest labeled event at an earlier time, or -1."""
         sorted_E = class_E[self._order_E]
         place_E = np.where(sorted_E >= 0, np.arange(sorted_E.size), -1)
+        # The newest labeled place before the run may lie in an earlier group: `there_E` is False.
         newest = np.concatenate([[-1], np.maximum.accumulate(place_E)])[self._run_E]
         there_E = newest >= self._group_E
         return self._unsorted(np.where(there_E, sorted_E[np.where(there_E, newest, 0)], -1))

@@ -146,6 +146,7 @@ class LinkBaselines:
             events_n = torch.arange(start, min(start + size, events.stop))
             scores = self._scores(events_n, negatives, num_negatives, duration)
             for name, score_nC in scores.items():
+                # Copies: a view would keep all scores of the chunk alive.
                 positive_n, negative_n = score_nC[:, 0].copy(), score_nC[:, 1].copy()
                 reciprocal_n = reciprocal_ranks(score_nC[:, 0], score_nC[:, 1:])
                 chunks.setdefault(name, []).append((positive_n, negative_n, reciprocal_n))

@@ -82,6 +82,8 @@ def _class_metrics(score_nC: np.ndarray, class_n: np.ndarray) -> Metrics:
     if score_nC.shape[1] == 2:
         ranked = {1: score_nC[:, 1] - score_nC[:, 0]}
     else:
+        # Softmax is compared between events, for which raw logits are not comparable; the maximum
+        # is subtracted so that exp does not overflow.
         share_nC = score_nC - score_nC.max(1, keepdims=True)
         share_nC -= np.log(np.exp(share_nC).sum(1, keepdims=True))
         ranked = dict(enumerate(share_nC.T))
@@ -119,6 +121,7 @@ def roc_auc(positive_n: np.ndarray, negative_m: np.ndarray) -> float:
     true_positives, false_positives = _cumulated(positive_n, negative_m)
     if true_positives.size == 0 or true_positives[-1] == 0 or false_positives[-1] == 0:
         return float("nan")
+    # Trapezoids between thresholds count ties as one half.
     height = true_positives + np.concatenate([[0], true_positives[:-1]])
     area = np.sum(np.diff(false_positives, prepend=0) * height) / 2
     return float(area / (true_positives[-1] * false_positives[-1]))
@@ -177,6 +180,7 @@ def _cumulated(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, 
         return np.empty(0), np.empty(0)
     is_positive = np.concatenate([np.ones(positive.size), np.zeros(negative.size)])
     order = np.argsort(-scores, kind="stable")
+    # Equal scores are one threshold: only the counts at the last of them are points of the curve.
     last_of_score = np.ones(scores.size, dtype=bool)
     last_of_score[:-1] = scores[order][1:] != scores[order][:-1]
     true_positives = np.cumsum(is_positive[order])[last_of_score]

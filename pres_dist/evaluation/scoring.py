@@ -157,6 +157,7 @@ def take_in(
     """
     pulled = pipeline.read(plan)
     forwards = [pipeline.forward(plan, pulled, number) for number in range(len(plan.parts))]
+    # Before the commit, so that memory stays finite and all workers stop at the same batch.
     _check_finite(forwards, whole, world)
     pipeline.commit(plan, pulled, forwards, learn)
     return forwards
@@ -201,6 +202,7 @@ def own_parts(whole: TemporalBatch, world: World) -> list[TemporalBatch]:
     """Return this worker's slices; empty ones if another worker group has its events."""
     own = world.grid.own_slices(whole.num_events)
     if world.grid.epoch > 0:
+        # Workers of this group still take part in every collective, with nothing of their own.
         own = [slice(0)] * len(own)
     return [whole.part(events) for events in own]
 

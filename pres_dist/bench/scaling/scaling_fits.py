@@ -88,6 +88,7 @@ def _fitted(pairs: Sequence[tuple[float, float]], of_x: str) -> tuple[Line | Non
             f"each, and {FEWEST} are needed"
         )
     x, y = np.array(pairs).T
+    # Each equation is divided by its y, so that least squares weigh relative residuals.
     rows = np.stack([1 / y, x / y], axis=1)
     (at_zero, slope), *_ = np.linalg.lstsq(rows, np.ones(len(y)), rcond=None)
     return Line(float(at_zero), float(slope)), None

@@ -66,6 +66,7 @@ def scaling_report(spec: ScalingSpec, ledger: Ledger) -> ScalingReport:
     }
     candidates = {setup: _candidate(setup, list(runs[setup].values())) for setup in alone}
     rates = {s: one.events_per_second for s, one in candidates.items() if one.events_per_second}
+    # The fastest of all, or speed-up would grow with the inefficiency of the baseline.
     best = max(rates, key=lambda setup: rates[setup], default=None)
     against = runs[best] if best else {}
     points = [

@@ -122,6 +122,7 @@ class ScalingSpec:
         self.base = self._load([])
         self._batch = _numbered(self.base, str(path))
         if not self.base.training.num_threads:
+            # First, so that a setting on the command line wins.
             self._overrides.insert(0, "--training.num-threads=1")
             self.base = self._load([])
         # Every setup, with the scaling modes that it is a point of; references have none.
@@ -165,6 +166,7 @@ class ScalingSpec:
         """Yield the configurations of one worker; the fastest is the baseline of efficiency."""
         batch = self._batch
         make, parallel = partial(Setup, self.asked.launchers[0], 1), self.base.parallel
+        # To one worker, replicas, epochs and slices only cut its work into pieces.
         alone: Changes = ()
         if parallel.epochs * parallel.replicas > 1:
             alone = (("parallel.epochs", "1"), ("parallel.replicas", "1"))

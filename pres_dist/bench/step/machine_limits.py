@@ -82,6 +82,7 @@ def _gemm_flops(gemms: Counter[Gemm], device: torch.device, now: Callable[[], fl
 def _best(what: Callable[[], Tensor], now: Callable[[], float]) -> float:
     """Return the seconds of one call: the best of some rounds, each long enough for the clock."""
     what()
+    # Doubled until a round is long enough that the clock's resolution does not matter.
     times = 1
     found: list[float] = []
     while len(found) < _ROUNDS:

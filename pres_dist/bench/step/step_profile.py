@@ -175,6 +175,7 @@ def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
 def _place(schedule: Schedule, num_steps: int) -> tuple[int, int]:
     """Return the first step and the number of steps in the middle of an epoch."""
     num = min(num_steps, schedule.num_steps - _WARM_UP)
+    # Early steps read emptier memory and fewer neighbors than most of an epoch does.
     return max((schedule.num_steps - num) // 2, _WARM_UP), num
 
 

@@ -141,5 +141,6 @@ def _size(tensor: Tensor) -> int:
     if tensor.layout != torch.strided:
         return tensor._nnz() * tensor.element_size()
     axes = zip(tensor.shape, tensor.stride(), strict=True)
+    # An expanded dimension has stride 0 and no memory of its own.
     own = [size for size, stride in axes if stride or not size]
     return math.prod(own) * tensor.element_size()
