@@ -117,6 +117,8 @@ def learn_blend(
         past = history.before(event, batch.src_B, destinations)
         inputs.append(torch.cat([logit_nC[:, :, None], past.features()], dim=2))
         true.append(torch.searchsorted(destinations, batch.dst_B))
+    # Not on training events: the model has learned them, so its logits are better there than they
+    # are on new events, and the blend would trust them too much.
     inputs_nCF, true_n = torch.cat(inputs), torch.cat(true)
     both = _fit(inputs_nCF, true_n)
     alone = torch.cat([torch.zeros(1, device=both.device), _fit(inputs_nCF[:, :, 1:], true_n)])

@@ -137,6 +137,7 @@ def _grown(
     trained = None
     if training is not None:
         state, trained = train_on(live, state, training, report)
+    # Walk over the new events as a run that is opened later would, so that both have equal bits.
     grown = LiveRun(live.run_dir, opened=state)
     grown.move_to(stream.num_events, report)
     memory = grown.parts.store.state_dict()

@@ -110,7 +110,7 @@ class History:
             tables.dst_E[events], return_inverse=True, return_counts=True
         )
         latest_M = torch.zeros_like(met_M).scatter_reduce_(0, place, events, "amax")
-        rank_M = latest_M.argsort(descending=True).argsort()
+        rank_M = latest_M.argsort(descending=True).argsort()  # the inverse of an order is the ranks
         at_C, met_C = find(met_M, dst_C)
         # A destination that was not met reads the row that is padded at the end.
         at_C = torch.where(met_C, at_C, met_M.numel())
@@ -124,6 +124,7 @@ class History:
         """
         num_nodes, dst_E = self._walker.num_nodes, self._walker.pipeline.tables.dst_E
         self._popular_N = F.pad(self._popular_N, (0, num_nodes - self._popular_N.numel()))
+        # Counts are integers, so going back subtracts exactly what going forward has added.
         between = dst_E[min(event, self._counted) : max(event, self._counted)]
         counts_N = torch.bincount(between, minlength=num_nodes)
         self._popular_N += counts_N if event > self._counted else -counts_N

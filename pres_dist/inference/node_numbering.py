@@ -42,6 +42,7 @@ class NodeNumbering:
     def in_other(self, other: NodeNumbering) -> Tensor:
         """Return the [N] numbers of these nodes in a stream with more nodes."""
         nodes = torch.arange(self.num_nodes)
+        # Sources come first, so each new source moves all destinations up by one.
         return nodes + (nodes >= self.shifted) * (other.shifted - self.shifted)
 
 

@@ -105,6 +105,7 @@ def score_pairs(
     """
     live.require_links()
     probability_n = np.empty(len(pairs), np.float32)
+    # In order of time, memory only moves forward: going back means to start from the checkpoint.
     order = np.argsort(pairs.t, kind="stable")
     done = 0
     tasks = _tasks(live, pairs, order, batched)
@@ -141,6 +142,8 @@ def _groups(
     if batched:
         distinct, place_n = np.unique(event_n, return_inverse=True)
         event_n = np.array([live.batch_start(int(event)) for event in distinct])[place_n]
+    # Pairs of one time read the same memory; in batches, all pairs of a batch do, and the time of
+    # that memory is the time of the batch's first event, as in evaluation.
     key_n = event_n if batched else t_n
     starts = np.flatnonzero(key_n[1:] != key_n[:-1]) + 1
     for first, rows in zip([0, *starts], np.split(order, starts), strict=True):
@@ -158,6 +161,7 @@ def link_logits(walker: MemoryWalker, pairs: Pairs, now: int) -> Tensor:
         pairs: the pairs.
         now: time of the memory.
     """
+    # Equal pairs of node and time share an embedding, and so its bits.
     ends = np.stack([np.concatenate([pairs.src, pairs.dst]), np.tile(pairs.t, 2)])
     distinct, place = np.unique(ends, axis=1, return_inverse=True)
     nodes, t = (torch.from_numpy(row.copy()).to(walker.device) for row in distinct)

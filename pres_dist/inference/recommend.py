@@ -146,6 +146,7 @@ class Ranker:
             hidden_C = candidates_C == node
             if exclude_seen:
                 hidden_C |= torch.isin(candidates_C, met)
+            # topk also returns hidden candidates if fewer than `top` are left.
             shown_C = scores_C.masked_fill(hidden_C, -torch.inf)
             scores, places = shown_C.topk(min(top, shown_C.numel()))
             best = places[scores > -torch.inf]

@@ -261,6 +261,7 @@ def _parts(config: RunConfig, state: RunState, swept: range, epochs: int) -> Par
     memory = config.memory.model_copy(update={"staleness": 0})
     config = config.model_copy(update={"training": training, "memory": memory})
     world = World(evaluation_grid(config.parallel, 0, 1))
+    # Assembled over all earlier events, for their destinations; trained on those of `swept`.
     parts = assemble(config, replace(state.data, kept=range(swept.stop)), world)
     return replace(parts, data=replace(state.data, kept=swept))
 

@@ -135,14 +135,14 @@ def open_state(
     trained = best.training_state()
     check_same_events(data.stream, trained.fingerprint)
     return RunState(
-        data,
-        [data.split.validation_end, data.split.num_events],
-        trained.model,
-        best.memory.last(),
-        data.split.train_end,
-        best.name,
-        best.digest,
-        NodeNumbering.of(data.stream),
+        data=data,
+        segments=[data.split.validation_end, data.split.num_events],
+        weights=trained.model,
+        memory=best.memory.last(),
+        memory_end=data.split.train_end,
+        checkpoint=best.name,
+        digest=best.digest,
+        trained=NodeNumbering.of(data.stream),
     )
 
 
@@ -241,6 +241,16 @@ def _extended(
     if holds and (until is None or until >= stream.num_events):
         held = read_memory(folder / MEMORY, manifest.memory_sha256, stream.num_nodes)
         end = stream.num_events
-    else:
+    else:  # the memory at the end of the training of the weights, from which a walk starts
         held = remap_nodes(memory, numbers, NodeNumbering.of(stream))
-    return RunState(data, segments, weights, held, end, best.name, best.digest, trained, tuned)
+    return RunState(
+        data=data,
+        segments=segments,
+        weights=weights,
+        memory=held,
+        memory_end=end,
+        checkpoint=best.name,
+        digest=best.digest,
+        trained=trained,
+        tuned=tuned,
+    )

@@ -144,6 +144,7 @@ class MemoryWalker:
         if not self.parts.config.model.has_memory or event == self._seen:
             return
         if self._undo is not None:
+            # The last batch was cut short at an earlier query: it must be repeated as a whole.
             store = self.pipeline.store
             assert isinstance(store, LocalStore), "one worker keeps its memory itself"
             store.put_back(*self._undo)
@@ -236,9 +237,10 @@ class MemoryWalker:
         if self._growing.pairs is not None:
             self._growing.pairs.append()
         first = self._borders[-1]
+        # Memory takes in a batch only when later events can no longer change where it ends.
         open_t = self._growing.tables.t_E[first:].cpu().numpy()
         bounds = batch_bounds(open_t, self.parts.config.evaluation.batch_size)
-        # Later events can only move the last bound, so the batches before it are complete.
+        # The last bound is the end of the stream so far, which later events move.
         self._borders += [first + bound for bound in bounds[1:-1]]
         if self._borders[-1] > first:
             self.move_to(self._borders[-1])
