@@ -6,7 +6,7 @@ Shapes: n events, C destinations, A embedding size.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -26,12 +26,28 @@ Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
 """[n] hits and [n] reciprocal ranks, by the name of the model or baseline."""
 
 
+class Ranking(TypedDict):
+    """Metrics of recommendations on the test split.
+
+    Attributes:
+        ranked: num_events, hit@10 and mrr by model or baseline, and of the events whose pair is
+            new under `new_pairs`.
+        blend: weights of the blend by name; None without validation events.
+    """
+
+    num_events: int
+    num_destinations: int
+    ranked: dict[str, dict[str, Any]]
+    blend: dict[str, float] | None
+    seconds: float
+
+
 def evaluate_ranking(
     live: LiveRun,
     max_events: int = MAX_EVENTS,
     report: Report = quiet,
     share: Share | None = None,
-) -> dict[str, Any]:
+) -> Ranking:
     """Return hit@10 and MRR of the model and of baselines over the test split.
 
     The destination of an event is ranked among all destinations of the stream, including those
@@ -45,10 +61,9 @@ def evaluate_ranking(
         report: progress callback that counts events, first those that the blend is learned from.
         share: scores the events; the run itself when None.
 
-    Returns:
-        num_events, num_destinations, seconds, `blend` with the blend's weights by name (None
-        without validation events), and `ranked`: for the model, the blend, the past alone and
-        each baseline, hit@10 and MRR of all events and of the events whose pair is new.
+    Raises:
+        ConfigError: the run has not learned to score links.
+        DataError: the run has no test events.
     """
     live.require_links()
     started = time.perf_counter()

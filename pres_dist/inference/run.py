@@ -30,7 +30,7 @@ from pres_dist.inference.live import LiveRun
 from pres_dist.inference.new_events import EventColumns
 from pres_dist.inference.node_table import NodeTable, joined, table_of
 from pres_dist.inference.pairs import score_pairs
-from pres_dist.inference.ranking import MAX_EVENTS, evaluate_ranking
+from pres_dist.inference.ranking import MAX_EVENTS, Ranking, evaluate_ranking
 from pres_dist.inference.read_pairs import pairs_of
 from pres_dist.inference.recommend import Order, Recommendation, recommend
 from pres_dist.inference.times import MaxAhead, time_of
@@ -251,7 +251,7 @@ class Run:
         return export_run(self.path, arguments.path("out", out), memory, stream=self._stream)
 
     @checked_call
-    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> dict[str, Any]:
+    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> Ranking:
         """Return hit@10 and MRR of recommendations on the test split, and of baselines.
 
         See `pres_dist.inference.ranking.evaluate_ranking` for the metrics.
