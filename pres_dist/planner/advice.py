@@ -19,7 +19,13 @@ from pres_dist.planner.machine import (
 )
 from pres_dist.planner.plan_config import PlanConfig
 from pres_dist.planner.power_law import assumed_touches
-from pres_dist.planner.predict import StepCost, efficiency, predict, work_inflation
+from pres_dist.planner.predict import (
+    StepCost,
+    efficiency,
+    one_worker,
+    predict,
+    work_inflation,
+)
 from pres_dist.planner.simulate import Disturbed, cluster_of, disturbed
 from pres_dist.planner.touched import TouchModel, count_touches
 from pres_dist.planner.units import duration
@@ -205,12 +211,14 @@ class Planner:
         """Predict the cost of a layout and list its problems."""
         known = (self.workload, layout, self.machine, self.touch)
         cost, parts = predict(*known), footprint(*known, self.spread)
+        alone = one_worker(self.workload, layout.batch, self.machine, self.touch)
         problems = obstacles(self.workload, self.spread) + over_limit(parts, self.machine)
         epoch_s = self.workload.train_events / cost.events * cost.step_s
         price = None
         if self.node_price:  # a partly used node is paid in full
             price = self.node_price * self.machine.num_nodes(layout.workers) * epoch_s / 3600
-        share, inflation = efficiency(*known), work_inflation(*known)
+        share = efficiency(cost, layout.workers, alone)
+        inflation = work_inflation(cost, layout.workers, alone)
         return Choice(layout, cost, epoch_s, share, inflation, parts, problems, price)
 
     def batch_for(self, layout: Layout, wanted: float) -> int | None:
@@ -221,7 +229,9 @@ class Planner:
         batch = max(layout.slices, SMALLEST_BATCH)
         while batch * layout.replicas <= self.workload.train_events:
             tried = replace(layout, batch=batch)
-            if efficiency(self.workload, tried, self.machine, self.touch) >= wanted:
+            cost = predict(self.workload, tried, self.machine, self.touch)
+            alone = one_worker(self.workload, batch, self.machine, self.touch)
+            if efficiency(cost, layout.workers, alone) >= wanted:
                 return batch
             batch += max(batch // 8, 1)
         return None

@@ -143,19 +143,14 @@ def one_worker(workload: Workload, batch: int, machine: Machine, touch: TouchMod
     return predict(workload, Layout(1, 1, 1, batch), machine, touch)
 
 
-def efficiency(workload: Workload, layout: Layout, machine: Machine, touch: TouchModel) -> float:
+def efficiency(cost: StepCost, workers: int, alone: StepCost) -> float:
     """Return events/s per worker, relative to one worker with the same temporal batch."""
-    alone = one_worker(workload, layout.batch, machine, touch).events_per_s
-    return predict(workload, layout, machine, touch).events_per_s / layout.workers / alone
+    return cost.events_per_s / workers / alone.events_per_s
 
 
-def work_inflation(
-    workload: Workload, layout: Layout, machine: Machine, touch: TouchModel
-) -> float:
+def work_inflation(cost: StepCost, workers: int, alone: StepCost) -> float:
     """Return total CPU time per event, relative to one worker with the same temporal batch."""
-    alone = one_worker(workload, layout.batch, machine, touch)
-    cost = predict(workload, layout, machine, touch)
-    return cost.cpu_s * layout.workers / cost.events / (alone.cpu_s / alone.events)
+    return cost.cpu_s * workers / cost.events / (alone.cpu_s / alone.events)
 
 
 def step_bytes(workload: Workload, layout: Layout, touch: TouchModel, rows: RowBytes) -> StepBytes:

@@ -42,8 +42,9 @@ def test_one_worker_moves_nothing_and_is_its_own_measure() -> None:
     # Computing and store, by the rates of `made_up`.
     assert cost.step_s == pytest.approx(1e-3 + 800 * 5e-5 + nodes * 2e-5 + 1e-4 + nodes * 1e-7)
     assert cost.cpu_s == pytest.approx(cost.step_s)
-    assert efficiency(workload(), plan, machine(), TOUCH) == pytest.approx(1)
-    assert work_inflation(workload(), plan, machine(), TOUCH) == pytest.approx(1)
+    alone = one_worker(workload(), 800, machine(), TOUCH)
+    assert efficiency(cost, 1, alone) == pytest.approx(1)
+    assert work_inflation(cost, 1, alone) == pytest.approx(1)
 
 
 def test_gradients_move_as_a_ring_moves_them() -> None:
@@ -92,7 +93,9 @@ def test_work_grows_by_nodes_that_are_in_several_slices() -> None:
     for workers in (2, 8, 32):
         plan = Layout(workers, 1, 1, 3200)
         expected = workers * TOUCH.touched(3200 / workers).pulled / TOUCH.touched(3200).pulled
-        assert work_inflation(workload(), plan, ideal, TOUCH) == pytest.approx(expected)
+        cost = predict(workload(), plan, ideal, TOUCH)
+        alone = one_worker(workload(), 3200, ideal, TOUCH)
+        assert work_inflation(cost, workers, alone) == pytest.approx(expected)
 
 
 @given(st.integers(1, 7), st.integers(0, 2), st.integers(1000, 100_000))
