@@ -93,6 +93,7 @@ def test_a_killed_worker_costs_nothing_but_time(undisturbed: Undisturbed) -> Non
     _assert_kills_cost_nothing(undisturbed, "killed", [RayRun.workers])
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_worker_and_a_killed_memory_shard_cost_nothing_but_time(
     undisturbed: Undisturbed,
 ) -> None:
@@ -117,6 +118,7 @@ def _assert_kills_cost_nothing(
         killed = ended(run)
     assert killed.code == 0, killed.err
     assert "resumed at epoch 1, batch" in killed.out
+    assert "died; all workers start again" in killed.out
     for attempt in range(2, 2 + len(victims)):
         note = f"all workers start again from the newest checkpoint, attempt {attempt} of 4"
         assert [line for line in killed.out.splitlines() if note in line], killed.out
