@@ -54,6 +54,8 @@ def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.device) -> None:
     config = small_config(stream)(**MODELS[name])
+    # Sums on a GPU are in no fixed order; those of the simulation are nearly the CPU's.
+    loose = 1e-4 if device.type == "sim" else 1e-2
     with steps(config, torch.device("cpu")) as (parts, expected):
         memory = dict(tensors_of(parts.store.state_dict()))
     with steps(config, device) as (parts, done):
@@ -61,15 +63,16 @@ def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.devic
         assert all(value.device.type == device.type for value in parts.model.parameters())
     for one, other in zip(done, expected, strict=True):
         for update, reference in zip(one.updates, other.updates, strict=True):
+            found_loss, expected_loss = update.loss.values().cpu(), reference.loss.values()
             torch.testing.assert_close(
-                update.loss.values().cpu(), reference.loss.values(), rtol=1e-3, atol=1e-4
+                found_loss, expected_loss, rtol=0.1 * loose, atol=0.01 * loose
             )
     assert memory.keys() == found.keys()
     assert {"rows/memory_UD", "rows/mail_event_UR", "statistics/count"} <= memory.keys()
     assert memory["rows/memory_UD"].count_nonzero()
     for column, expected_rows in memory.items():
         if expected_rows.is_floating_point():
-            torch.testing.assert_close(found[column], expected_rows, rtol=1e-2, atol=1e-3)
+            torch.testing.assert_close(found[column], expected_rows, rtol=loose, atol=0.1 * loose)
         else:  # times, events and counts: whatever the weights, they are the same
             assert torch.equal(found[column], expected_rows), column
 

@@ -63,8 +63,14 @@ def on_device(run_dir: Path, place: Path, device: object) -> Path:
     return place
 
 
-def close(found: Any, expected: Any) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+def close(found: Any, expected: Any, device: torch.device | None = None) -> None:
+    """Compare with the CPU's numbers; with `device`, numbers that training or ranks amplify.
+
+    Sums on a GPU are in no fixed order; those of the simulation are the CPU's.
+    """
+    amplified = device is not None and device.type != "sim"
+    rtol, atol = (0.1, 1e-2) if amplified else (1e-3, 1e-4)
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
 def test_scores_and_embeddings(both: tuple[Path, Path]) -> None:
@@ -92,19 +98,19 @@ def test_recommendations(both: tuple[Path, Path]) -> None:
         assert [(each.src, each.rank) for each in gpu] == [(each.src, each.rank) for each in cpu]
 
 
-def test_the_blend_is_learned_there(both: tuple[Path, Path]) -> None:
+def test_the_blend_is_learned_there(both: tuple[Path, Path], device: torch.device) -> None:
     cpu, gpu = (Run(path).evaluate_ranking(20) for path in both)
-    assert gpu["blend"] == pytest.approx(cpu["blend"], rel=0.05, abs=0.05)
+    close(gpu["blend"], cpu["blend"], device)
     assert gpu["num_destinations"] == cpu["num_destinations"]
 
 
-def test_evaluations(both: tuple[Path, Path]) -> None:
+def test_evaluations(both: tuple[Path, Path], device: torch.device) -> None:
     for evaluated in (
         lambda path: historical(path)["test"]["ap"],
         lambda path: stream_baselines(Run(path).config)["random"]["num_negatives"],
     ):
         cpu, gpu = (evaluated(path) for path in both)
-        assert gpu == pytest.approx(cpu, abs=1e-2)
+        close(gpu, cpu, device)
 
 
 def historical(path: Path) -> Any:
@@ -127,12 +133,14 @@ def test_an_export_is_of_the_cpu(both: tuple[Path, Path], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("training", [None, TrainOn(keep="always")], ids=["as it is", "trained on"])
-def test_an_extension(both: tuple[Path, Path], training: TrainOn | None) -> None:
+def test_an_extension(
+    both: tuple[Path, Path], training: TrainOn | None, device: torch.device
+) -> None:
     found = []
     for path in both:
         extend_run(path, new_events(path), training=training)
         found.append(Run(path).embed().values)
-    torch.testing.assert_close(found[1], found[0], rtol=0.1, atol=1e-2)
+    close(found[1].cpu(), found[0], device)
 
 
 def new_events(path: Path) -> pd.DataFrame:
