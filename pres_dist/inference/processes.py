@@ -176,8 +176,9 @@ def _start(number: int, opening: Opening) -> _Member:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, opening, _BEAT_S), daemon=True)
     resource_tracker.ensure_running()  # otherwise `start` does that, which unblocks signals
-    # A process inherits its parent's signal mask: only the main process handles Ctrl-C.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A process inherits its parent's signal mask: only the main process handles Ctrl-C. A SIGTERM
+    # waits until the process has read its arguments, which it would miss with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         process.start()
     finally:
@@ -188,6 +189,7 @@ def _start(number: int, opening: Opening) -> _Member:
 
 def _work(connection: Connection, opening: Opening, beat_s: float) -> None:
     """Compute tasks in a worker until the pipe is closed."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     Thread(target=_end_with_command, name="command", daemon=True).start()
     lock, last = Lock(), 0.0
 
