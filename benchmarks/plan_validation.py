@@ -51,7 +51,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class PerEvent:
-    """What one event cost: CPU seconds and bytes of all workers, seconds of wall-clock time."""
+    """Cost of one event: CPU seconds and bytes of all workers, seconds of wall-clock time."""
 
     cpu: float
     remote_bytes: float
