@@ -35,7 +35,7 @@ def test_a_step_stops_before_weights_and_memory_move(make_config: MakeConfig, ki
     assert message.startswith("habits: epoch 1, step ")
     assert f"events {int(events_B[0])} to {int(events_B[-1])}: " in message
     # With several optimizer steps over a batch the earlier ones have been taken.
-    weights = [name for name in changed if name.startswith("model.")]
+    weights = [name for name in changed if name.startswith("model/")]
     assert bool(weights) == (kind == "refreshed memory")
     assert changed == weights
 
