@@ -52,7 +52,7 @@ def test_a_step_stops_everywhere(
     assert message == same
     assert "events 10" in message
     assert [
-        name for name in changed + changed_too if not name.startswith("model.") or not each
+        name for name in changed + changed_too if not name.startswith("model/") or not each
     ] == []
 
 
