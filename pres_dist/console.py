@@ -32,10 +32,7 @@ def prepare_output() -> None:
     """
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(
-            encoding=None if out.isatty() else "utf-8",
-            errors="backslashreplace",
-        )
+        out.reconfigure(encoding=None if out.isatty() else "utf-8", errors="backslashreplace")
     logger = logging.getLogger("pres_dist")
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
         logger.addHandler(_StderrHandler())

@@ -5,9 +5,12 @@ Colors are roles such as `series-1`. The page maps them to colors of its light o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+Trace = dict[str, Any]
+"""A trace in plotly's format."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Figure:
     name: str
     title: str
     caption: str
-    traces: list[dict[str, Any]]
+    traces: list[Trace]
     layout: dict[str, Any] = field(default_factory=dict)
 
 
@@ -25,27 +28,38 @@ def make_figure(
     name: str,
     title: str,
     caption: str,
-    traces: list[dict[str, Any]],
+    traces: list[Trace],
     x_title: str,
     y_title: str,
     whole_x: bool = False,
+    y_axis: Mapping[str, object] | None = None,
+    **layout: object,
 ) -> Figure | None:
-    """Return a figure, or None without traces; `whole_x` puts ticks on whole numbers only."""
+    """Return a figure, or None without traces.
+
+    Args:
+        name, title, caption, traces: of the figure.
+        x_title, y_title: of its axes.
+        whole_x: put ticks on whole numbers only.
+        y_axis: more settings of the y axis, in plotly's format.
+        layout: more settings of the figure, in plotly's format.
+    """
     if not traces:
         return None
     ticks = {"tickformat": "d", "dtick": 1} if whole_x and len(traces[0]["x"]) <= 12 else {}
-    layout = {
+    full = {
         "xaxis": {"title": {"text": x_title}, **ticks},
-        "yaxis": {"title": {"text": y_title}},
+        "yaxis": {"title": {"text": y_title}, **(y_axis or {})},
         "showlegend": len(traces) > 1,
+        **layout,
     }
-    return Figure(name, title, caption, traces, layout)
+    return Figure(name, title, caption, traces, full)
 
 
 def bars(
     name: str, labels: Sequence[str], values: Sequence[float | None], series: int, unit: str
-) -> dict[str, Any]:
-    """Return a plotly trace of horizontal bars, one for each label."""
+) -> Trace:
+    """Return a trace of horizontal bars, one for each label."""
     return {
         "type": "bar",
         "orientation": "h",

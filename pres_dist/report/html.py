@@ -126,10 +126,7 @@ def _forced_batch(training: Mapping[str, Any], epochs: Sequence[EpochRecord]) ->
 
 
 def _facts(
-    config: Mapping[str, Any],
-    environment: Environment,
-    results: Results,
-    records: Sequence[Record],
+    config: Mapping[str, Any], environment: Environment, results: Results, records: Sequence[Record]
 ) -> Rows:
     """Return the main facts of a run as rows."""
     epochs = [record for record in records if record["kind"] == "epoch"]

@@ -141,10 +141,7 @@ class TerminalProgress(Progress):
             self._bar.reset(self._task)
             self._bar.update(self._task, visible=True, epoch=epoch)
         self._bar.update(
-            self._task,
-            completed=events_done,
-            loss=f"{loss:.4f}",
-            rate=f"{events_per_second:,.0f}",
+            self._task, completed=events_done, loss=f"{loss:.4f}", rate=f"{events_per_second:,.0f}"
         )
 
     def epoch(self, record: EpochRecord) -> None:

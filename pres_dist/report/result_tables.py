@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pres_dist.records import (
-    EVALUATED_SPLITS,
-    EpochRecord,
-    MetricName,
-    Metrics,
-    Results,
-    SplitName,
-)
+from pres_dist.records import EVALUATED_SPLITS, EpochRecord, MetricName, Metrics, Results, SplitName
 
 NOTHING = "-"
 NAMES: dict[MetricName, str] = {

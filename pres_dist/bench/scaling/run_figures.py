@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from pres_dist.bench.run_records import Record, at_best
 from pres_dist.bench.scaling.report_schema import Epoch, WorkerShare
 from pres_dist.records import WorkerRecord
+from pres_dist.report.figures import SPLIT
 from pres_dist.report.metrics_log import read_metrics
-from pres_dist.report.worker_figures import SPLIT
 from pres_dist.run_files import ENVIRONMENT, METRICS
 
 OTHER = "other"

@@ -86,9 +86,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
 
     ingress = serve.ingress(build)(Replica)
     deployment = serve.deployment(
-        name="pres_dist",
-        num_replicas=1,
-        max_ongoing_requests=chosen.max_waiting + _OTHERS,
+        name="pres_dist", num_replicas=1, max_ongoing_requests=chosen.max_waiting + _OTHERS
     )(ingress)
     return deployment.bind()
 

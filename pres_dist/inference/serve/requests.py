@@ -9,13 +9,7 @@ from numbers import Integral, Real
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    Field,
-    PlainValidator,
-    StrictBool,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PlainValidator, StrictBool, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from pres_dist.config.base import Config
