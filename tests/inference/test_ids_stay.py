@@ -291,8 +291,8 @@ def test_serving_is_an_import_of_all(
         )
     )
     checks = EventChecks(first, names, max_ahead=None)
-    checked = checks.accept([Event(**one) for one in body], int(first.t[-1]) + 1)
-    rows = json.loads(json.dumps(list(checked.rows())))
+    accepted = checks.accept([Event(**one) for one in body], int(first.t[-1]) + 1)
+    rows = json.loads(json.dumps(accepted))
     with tempfile.TemporaryDirectory(dir=folder) as place:
         same(write_longer(first, _new_events(first, rows), Path(place) / "longer"), whole)
 

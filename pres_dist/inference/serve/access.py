@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from pres_dist.inference.serve.answers import refusal
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token."""
@@ -56,6 +54,14 @@ class Access:
         return kind.lower() == "bearer" and fits
 
 
+def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return an error response whose JSON body holds the message."""
+    more = dict(headers or {})
+    if status == 429:
+        more["Retry-After"] = "1"
+    return JSONResponse({"error": message}, status, more)
+
+
 class Guard:
     """ASGI middleware that rejects requests which the rules do not allow, before reading bodies.
 
@@ -78,22 +84,23 @@ class Guard:
             return refusal(421, f"Host must be a name or address of this service, got {host!r}")
         # Browsers send the Origin of the page. Only a page of the service itself, which has none
         # today, would send its own Host.
-        if "origin" in headers and not _is_own(headers["origin"], host):
-            return refusal(403, f"requests of other sites are refused, got {headers['origin']!r}")
+        origin = headers.get("origin")
+        own = (f"http://{host}".lower(), f"https://{host}".lower()) if host else ()
+        if origin is not None and origin.lower() not in own:
+            return refusal(403, f"requests of other sites are refused, got {origin!r}")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return refusal(403, "requests of other sites are refused")
-        if scope["path"] not in OPEN and not self._access.shows_token(
-            headers.get("authorization", "")
-        ):
-            return refusal(
-                401,
-                "a bearer token is needed: Authorization: Bearer TOKEN",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        authorization = headers.get("authorization", "")
+        if scope["path"] not in OPEN and not self._access.shows_token(authorization):
+            needed = "a bearer token is needed: Authorization: Bearer TOKEN"
+            return refusal(401, needed, {"WWW-Authenticate": "Bearer"})
         # Browsers send forms and plain text to other sites without a CORS preflight, but not JSON.
-        if scope["method"] == "POST" and not _is_json(headers):
-            got = headers.get("content-type", "none")
-            return refusal(415, f"Content-Type must be {JSON}, got {got!r}")
+        if scope["method"] == "POST":
+            got = headers.get("content-type")
+            kind, *parameters = (got or "").lower().split(";")
+            charsets = {"charset=utf-8", 'charset="utf-8"', ""}
+            if kind.strip() != JSON or any(one.strip() not in charsets for one in parameters):
+                return refusal(415, f"Content-Type must be {JSON}, got {got or 'none'!r}")
         return None
 
 
@@ -111,13 +118,3 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _is_own(origin: str, host: str) -> bool:
-    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
-
-
-def _is_json(headers: Mapping[str, str]) -> bool:
-    kind, *parameters = headers.get("content-type", "").lower().split(";")
-    charsets = {"charset=utf-8", 'charset="utf-8"', ""}
-    return kind.strip() == JSON and all(one.strip() in charsets for one in parameters)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -28,13 +28,11 @@ from starlette.types import ASGIApp
 
 from pres_dist.errors import PresDistError
 from pres_dist.inference.journal import JournalError
-from pres_dist.inference.serve.access import Access, Guard
-from pres_dist.inference.serve.answers import refusal
+from pres_dist.inference.serve.access import Access, Guard, refusal
 from pres_dist.inference.serve.bodies import Bodies
 from pres_dist.inference.serve.checks import ConflictError
 from pres_dist.inference.serve.metrics import Metrics
 from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
-from pres_dist.inference.serve.service import ScoringService
 from pres_dist.inference.serve.worker import BusyError, Job, NotReadyError, Worker
 
 STOP_S = 5.0
@@ -43,7 +41,7 @@ _log = logging.getLogger(__name__)
 STATUS = {ConflictError: 409, BusyError: 429, NotReadyError: 503, JournalError: 503}
 """HTTP status of errors that the request did not cause; all other errors are 422."""
 
-Answer = Callable[[Request], Awaitable[dict[str, Any]]]
+Answer = Callable[[Request], Awaitable[Mapping[str, object]]]
 
 
 def make_app(worker: Worker, access: Access) -> ASGIApp:
@@ -110,28 +108,25 @@ class _Api:
             _log.exception("%s: an error of the service", request.url.path)
             return refusal(500, "an error of the service; its log has more")
 
-    async def _events(self, request: Request) -> dict[str, Any]:
+    async def _events(self, request: Request) -> dict[str, object]:
         async with self._bodies.parsed(IngestRequest, request) as events:
             done = await self._do(Job(None, events))
         self._metrics.num_events += len(events.events)
         return asdict(done)
 
-    async def _score(self, request: Request) -> dict[str, Any]:
+    async def _score(self, request: Request) -> dict[str, object]:
         async with self._bodies.parsed(ScoreRequest, request) as asked:
             # The shortest text of a float32, which parses to the same float32.
-            found = await self._ask(
-                lambda service: [float(str(one)) for one in service.score(asked)]
-            )
-        return {"probabilities": found}
+            score = Job(lambda service: [float(str(one)) for one in service.score(asked)])
+            return {"probabilities": await self._do(score)}
 
-    async def _recommend(self, request: Request) -> dict[str, Any]:
+    async def _recommend(self, request: Request) -> dict[str, object]:
         async with self._bodies.parsed(RecommendRequest, request) as asked:
-            found = await self._ask(lambda service: service.recommend(asked))
-        return {"recommendations": [asdict(one) for one in found]}
+            found = await self._do(Job(lambda service: service.recommend(asked)))
+            return {"recommendations": [asdict(one) for one in found]}
 
-    async def _status(self, _: Request) -> dict[str, Any]:
-        status: dict[str, Any] = await self._ask(lambda service: service.status())
-        return status
+    async def _status(self, _: Request) -> Status:
+        return await self._do(Job(lambda service: service.status()))
 
     async def _health(self, _: Request) -> Response:
         if self._worker.failure is not None:
@@ -145,9 +140,6 @@ class _Api:
     async def _tell_metrics(self, _: Request) -> Response:
         gauges = {"waiting_requests": self._worker.num_waiting, "ready": not self._worker.unready}
         return PlainTextResponse(self._metrics.text(gauges), media_type="text/plain; version=0.0.4")
-
-    async def _ask(self, call: Callable[[ScoringService], Any]) -> Any:
-        return await self._do(Job(call))
 
     async def _do(self, job: Job) -> Any:
         return await asyncio.wrap_future(self._worker.submit(job))

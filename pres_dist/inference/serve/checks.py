@@ -6,9 +6,7 @@ these checks before it journals an event, and `pres-dist extend --served` runs t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,29 +24,6 @@ NO_LABEL = -1
 
 class ConflictError(PresDistError):
     """The request expects a different number of ingested events."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Valid events, as columns.
-
-    Attributes:
-        src, dst: ids in the stream's normal form.
-        t: times in the stream's unit.
-        features: float32 values of each event.
-        labels: label of each event; None for an event without one.
-    """
-
-    src: Sequence[RawId]
-    dst: Sequence[RawId]
-    t: Sequence[int]
-    features: Sequence[Sequence[float]]
-    labels: Sequence[int | None]
-
-    def rows(self) -> Iterator[list[Any]]:
-        """Return an iterator over the events as rows of the journal."""
-        columns = (self.src, self.dst, self.t, self.features, self.labels)
-        return (list(row) for row in zip(*columns, strict=True))
 
 
 class EventChecks:
@@ -73,8 +48,10 @@ class EventChecks:
         latest_allowed(stream, int(stream.t[-1]), max_ahead)  # raises for one that is not valid
         self._labels = None if labels is None else set(labels.tolist())
 
-    def accept(self, events: Sequence[Event], first_allowed: int) -> Checked:
-        """Return the events of a request as they will be journaled.
+    def accept(self, events: Sequence[Event], first_allowed: int) -> list[Row]:
+        """Return the events of a request as rows of the journal.
+
+        Ids are in the stream's normal form, times in its unit, features as float32.
 
         Args:
             events: the events of the request.
@@ -109,30 +86,30 @@ class EventChecks:
 
     def _checked(
         self, events: Sequence[Event], t_n: np.ndarray, first_allowed: int, where: Sequence[str]
-    ) -> Checked:
-        self._check_times(t_n, first_allowed, where)
-        sides: dict[RawId, str] = {}
-        for event, place in zip(events, where, strict=True):
-            self._check_ends(event, place, sides)
-            self._check_label(event, place)
-        return Checked(
-            [self._names.normal(event.src, "src") for event in events],
-            [self._names.normal(event.dst, "dst") for event in events],
-            t_n.tolist(),
-            [self._features(event, place) for event, place in zip(events, where, strict=True)],
-            [event.label for event in events],
-        )
-
-    def _check_times(self, t_n: np.ndarray, first_allowed: int, where: Sequence[str]) -> None:
+    ) -> list[Row]:
         before = np.concatenate([[first_allowed], t_n[:-1]])
-        if not (t_n < before).any():
-            return
-        place = int(np.argmax(t_n < before))
-        raise DataError(
-            f"{where[place]}.t must be at least {shown(self._stream, int(before[place]))}, "
-            f"where the events before have brought memory, got "
-            f"{shown(self._stream, int(t_n[place]))}"
-        )
+        if (t_n < before).any():
+            place = int(np.argmax(t_n < before))
+            raise DataError(
+                f"{where[place]}.t must be at least {shown(self._stream, int(before[place]))}, "
+                f"where the events before have brought memory, got "
+                f"{shown(self._stream, int(t_n[place]))}"
+            )
+        sides: dict[RawId, str] = {}
+        for event, here in zip(events, where, strict=True):
+            self._check_ends(event, here, sides)
+            self._check_label(event, here)
+        normal = self._names.normal
+        return [
+            [
+                normal(event.src, "src"),
+                normal(event.dst, "dst"),
+                t,
+                self._features(event, place),
+                event.label,
+            ]
+            for event, t, place in zip(events, t_n.tolist(), where, strict=True)
+        ]
 
     def _check_ends(self, event: Event, where: str, sides: dict[RawId, str]) -> None:
         known = self._names.check(event.src, "source", f"{where}.src")

@@ -38,18 +38,17 @@ class Metrics:
             lines.append(f'pres_dist_requests_total{{route="{route}",status="{status}"}} {num}')
         lines.append("# TYPE pres_dist_request_seconds histogram")
         for route, buckets in sorted(self._buckets.items()):
-            lines += self._histogram(route, buckets)
+            total = 0
+            for bound, num in zip([*map(str, BUCKETS), "+Inf"], buckets, strict=True):
+                total += num
+                lines.append(
+                    f'pres_dist_request_seconds_bucket{{route="{route}",le="{bound}"}} {total}'
+                )
+            seconds = self._seconds[route]
+            lines.append(f'pres_dist_request_seconds_sum{{route="{route}"}} {seconds:.6f}')
+            lines.append(f'pres_dist_request_seconds_count{{route="{route}"}} {total}')
         lines.append("# TYPE pres_dist_ingested_events_total counter")
         lines.append(f"pres_dist_ingested_events_total {self.num_events}")
         for name, value in gauges.items():
             lines += [f"# TYPE pres_dist_{name} gauge", f"pres_dist_{name} {value:g}"]
         return "\n".join(lines) + "\n"
-
-    def _histogram(self, route: str, buckets: list[int]) -> list[str]:
-        name, total, lines = "pres_dist_request_seconds", 0, []
-        for bound, num in zip([*map(str, BUCKETS), "+Inf"], buckets, strict=True):
-            total += num
-            lines.append(f'{name}_bucket{{route="{route}",le="{bound}"}} {total}')
-        lines.append(f'{name}_sum{{route="{route}"}} {self._seconds[route]:.6f}')
-        lines.append(f'{name}_count{{route="{route}"}} {total}')
-        return lines

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TypedDict, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from pres_dist.inference.journal import Journal, JournalError, Row, events_recor
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, link_logits
 from pres_dist.inference.recommend import Order, Ranker, Recommendation, order_of
-from pres_dist.inference.serve.checks import Checked, ConflictError, EventChecks
+from pres_dist.inference.serve.checks import ConflictError, EventChecks
 from pres_dist.inference.serve.fold import in_pieces, journal_header, put_aside_if_appended
 from pres_dist.inference.serve.names import NodeNames
 from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
@@ -52,6 +52,25 @@ class Ingested:
 
     num_events: int
     t: int
+
+
+class Status(TypedDict):
+    """Run that a service serves, and its counts of events and nodes."""
+
+    run: str
+    model: str
+    checkpoint: str
+    stream: str
+    order: Order
+    num_events: int
+    """Events ingested since the journal began."""
+    num_known_events: int
+    """Events of the run."""
+    num_nodes: int
+    last_time: int
+    journal_bytes: int
+    journal_torn_bytes: int
+    num_dropped_events: int
 
 
 class ScoringService:
@@ -132,7 +151,15 @@ class ScoringService:
                 path,
                 self.journal.num_torn,
             )
-        self._recover(report)
+        contents, self.journal.contents = self.journal.contents, None
+        assert contents is not None
+        kept, num = contents.kept, 0
+        self.num_events = contents.num_events
+        for piece in in_pieces(kept):
+            self._checks.recheck(piece, self._first_allowed)
+            self._apply(list(piece.values()))
+            report(self._num_known + num, num, len(kept))
+            num += len(piece)
 
     def __enter__(self) -> ScoringService:
         return self
@@ -162,7 +189,7 @@ class ScoringService:
         # The side of a new id is known only after it is ingested: one request at a time.
         if self.names.one_of_two and len(requests) > 1:
             return [answer for request in requests for answer in self.ingest_all([request])]
-        accepted: list[Checked] = []
+        accepted: list[Row] = []
         answers: list[Ingested | PresDistError] = []
         num, last = self.num_events, self._first_allowed
         for request in requests:
@@ -172,20 +199,19 @@ class ScoringService:
                         f"after must be the number of events taken in so far, {num}, "
                         f"got {request.after}"
                     )
-                checked = self._checks.accept(request.events, last)
+                rows = self._checks.accept(request.events, last)
             except PresDistError as error:
                 answers.append(error)
                 continue
-            accepted.append(checked)
-            num, last = num + len(checked.t), checked.t[-1]
+            accepted += rows
+            num, last = num + len(rows), rows[-1][2]
             answers.append(Ingested(num, last))
         if accepted:
-            rows = [row for checked in accepted for row in checked.rows()]
             try:
-                self.journal.append(events_record(self.num_events + 1, rows))
+                self.journal.append(events_record(self.num_events + 1, accepted))
             except PresDistError as error:
                 return [each if isinstance(each, PresDistError) else error for each in answers]
-            self._apply(rows)
+            self._apply(accepted)
             self.num_events = num
         return answers
 
@@ -223,7 +249,7 @@ class ScoringService:
         (best,) = self._ranker.best(one, candidates, t, request.top, request.exclude_seen)
         return best
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Return the run, model and order that are served, and counts of events and nodes."""
         return {
             "run": self.run_dir.absolute().name,
@@ -248,18 +274,6 @@ class ScoringService:
     def _first_allowed(self) -> int:
         """Earliest time that the next event may have."""
         return max(self.memory.earliest, self.memory.latest - 1)
-
-    def _recover(self, report: Report) -> None:
-        contents, self.journal.contents = self.journal.contents, None
-        assert contents is not None
-        kept = contents.kept
-        self.num_events = contents.num_events
-        num = 0
-        for piece in in_pieces(kept):
-            self._checks.recheck(piece, self._first_allowed)
-            self._apply(list(piece.values()))
-            report(self._num_known + num, num, len(kept))
-            num += len(piece)
 
     def _apply(self, rows: Sequence[Row]) -> None:
         """Update ids, memory and counts with rows of the journal."""

@@ -139,7 +139,12 @@ class Worker:
             return
         self.opened.set_result(None)
         try:
-            self._serve(service)
+            while (job := self._held or self._jobs.get()) is not None:
+                self._held = None
+                if job.call is not None:
+                    _answer(job, service)
+                else:
+                    _take_in([job, *self._more_events()], service)
         except BaseException as error:
             _log.exception("the service has ended by an error")
             with self._lock:
@@ -152,21 +157,11 @@ class Worker:
         self.failure = error
         self.opened.set_exception(error)
 
-    def _serve(self, service: ScoringService) -> None:
-        while (job := self._next()) is not None:
-            if job.call is not None:
-                _answer(job, service)
-            else:
-                _take_in([job, *self._more_events()], service)
-
-    def _next(self) -> Job | None:
-        job, self._held = self._held or self._jobs.get(), None
-        return job
-
     def _more_events(self) -> list[Job]:
         """Take the next jobs from the queue that only ingest events."""
         jobs: list[Job] = []
-        while len(jobs) < _MOST_TOGETHER - 1 and _num_events(jobs) < MOST_EVENTS:
+        num_events = 0
+        while len(jobs) < _MOST_TOGETHER - 1 and num_events < MOST_EVENTS:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
@@ -177,7 +172,9 @@ class Worker:
             if job.call is not None:
                 self._held = job
                 break
+            assert job.events is not None
             jobs.append(job)
+            num_events += len(job.events.events)
         return jobs
 
     def _refuse_the_rest(self) -> None:
@@ -190,10 +187,6 @@ class Worker:
                 return
             if job is not None:
                 job.result.set_exception(NotReadyError(_ENDED))
-
-
-def _num_events(jobs: list[Job]) -> int:
-    return sum(len(job.events.events) for job in jobs if job.events is not None)
 
 
 _ENDED = "the service has ended by an error, which its log tells: start it again"
