@@ -19,7 +19,7 @@ import numpy as np
 from serve_load import drawn_events
 
 from pres_dist.inference.run import Run
-from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.serve.request_models import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.inference.serve.service import ScoringService
 
 ROUNDS = 100

@@ -122,8 +122,7 @@ def _access(options: ServeOptions) -> tuple[Access, str]:
     Raises:
         ConfigError: a required token is missing or cannot be read.
     """
-    from pres_dist.inference.serve.access import Access, address_of, host_name
-    from pres_dist.inference.serve.token import chosen_token
+    from pres_dist.inference.serve.access import Access, address_of, chosen_token, host_name
 
     bound = address_of(options.host)
     names = {options.host.lower(), *map(host_name, options.allow_host)}

@@ -36,7 +36,7 @@ from pres_dist.inference.node_table import table_of, write_tables
 from pres_dist.inference.serve.checks import EventChecks
 from pres_dist.inference.serve.fold import _new_events
 from pres_dist.inference.serve.names import NodeNames
-from pres_dist.inference.serve.requests import Event
+from pres_dist.inference.serve.request_models import Event
 
 quick = settings(max_examples=40, derandomize=True, database=None)
 

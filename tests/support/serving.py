@@ -13,7 +13,12 @@ import numpy as np
 
 from pres_dist.inference.serve.access import Access
 from pres_dist.inference.serve.app import make_app
-from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest, parsed
+from pres_dist.inference.serve.request_models import (
+    IngestRequest,
+    RecommendRequest,
+    ScoreRequest,
+    parsed,
+)
 from pres_dist.inference.serve.service import ScoringService
 from pres_dist.inference.serve.worker import Worker
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -31,12 +33,14 @@ from pres_dist.inference.journal import JournalError
 from pres_dist.inference.serve.access import Access, Guard, refusal
 from pres_dist.inference.serve.bodies import Bodies
 from pres_dist.inference.serve.checks import ConflictError
-from pres_dist.inference.serve.metrics import Metrics
-from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.serve.request_models import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.serve.service import Status
 from pres_dist.inference.serve.worker import BusyError, Job, NotReadyError, Worker
 
 STOP_S = 5.0
 """Seconds that pending jobs may take at shutdown."""
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histogram of durations, in seconds."""
 _log = logging.getLogger(__name__)
 STATUS = {ConflictError: 409, BusyError: 429, NotReadyError: 503, JournalError: 503}
 """HTTP status of errors that the request did not cause; all other errors are 422."""
@@ -56,7 +60,7 @@ def make_app(worker: Worker, access: Access) -> ASGIApp:
 
 class _Api:
     def __init__(self, worker: Worker) -> None:
-        self._worker, self._bodies, self._metrics = worker, Bodies(), Metrics()
+        self._worker, self._bodies, self._metrics = worker, Bodies(), _Metrics()
 
     def app(self) -> Starlette:
         routes = [
@@ -126,7 +130,8 @@ class _Api:
             return {"recommendations": [asdict(one) for one in found]}
 
     async def _status(self, _: Request) -> Status:
-        return await self._do(Job(lambda service: service.status()))
+        status: Status = await self._do(Job(lambda service: service.status()))
+        return status
 
     async def _health(self, _: Request) -> Response:
         if self._worker.failure is not None:
@@ -149,3 +154,47 @@ async def _http_error(_: Request, error: Exception) -> Response:
     """Respond to an error of the router: an unknown path or a wrong method."""
     assert isinstance(error, HTTPException)
     return refusal(error.status_code, error.detail)
+
+
+class _Metrics:
+    """Counts and durations of requests by route, in the text format of Prometheus."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._buckets: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
+        self.num_events = 0
+
+    def count(self, route: str, status: int, seconds: float) -> None:
+        """Count a request after its response."""
+        self._requests[route, status] += 1
+        self._buckets.setdefault(route, [0] * (len(BUCKETS) + 1))[
+            bisect_left(BUCKETS, seconds)
+        ] += 1
+        self._seconds[route] = self._seconds.get(route, 0.0) + seconds
+
+    def text(self, gauges: Mapping[str, float]) -> str:
+        """Return all metrics as text.
+
+        Args:
+            gauges: current values, by name.
+        """
+        lines = ["# TYPE pres_dist_requests_total counter"]
+        for (route, status), num in sorted(self._requests.items()):
+            lines.append(f'pres_dist_requests_total{{route="{route}",status="{status}"}} {num}')
+        lines.append("# TYPE pres_dist_request_seconds histogram")
+        for route, buckets in sorted(self._buckets.items()):
+            total = 0
+            for bound, num in zip([*map(str, BUCKETS), "+Inf"], buckets, strict=True):
+                total += num
+                lines.append(
+                    f'pres_dist_request_seconds_bucket{{route="{route}",le="{bound}"}} {total}'
+                )
+            seconds = self._seconds[route]
+            lines.append(f'pres_dist_request_seconds_sum{{route="{route}"}} {seconds:.6f}')
+            lines.append(f'pres_dist_request_seconds_count{{route="{route}"}} {total}')
+        lines.append("# TYPE pres_dist_ingested_events_total counter")
+        lines.append(f"pres_dist_ingested_events_total {self.num_events}")
+        for name, value in gauges.items():
+            lines += [f"# TYPE pres_dist_{name} gauge", f"pres_dist_{name} {value:g}"]
+        return "\n".join(lines) + "\n"

@@ -12,7 +12,12 @@ from typing import TypeVar
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest, parsed
+from pres_dist.inference.serve.request_models import (
+    IngestRequest,
+    RecommendRequest,
+    ScoreRequest,
+    parsed,
+)
 from pres_dist.inference.serve.worker import BusyError
 
 MOST_BYTES = 4 << 20

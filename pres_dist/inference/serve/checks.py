@@ -15,7 +15,7 @@ from pres_dist.events.raw_ids import RawId
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.journal import Row
 from pres_dist.inference.serve.names import NodeNames
-from pres_dist.inference.serve.requests import Event, event_of, told
+from pres_dist.inference.serve.request_models import Event, event_of, told
 from pres_dist.inference.times import MaxAhead, check_ahead, latest_allowed, shown, times_of_values
 
 NO_LABEL = -1

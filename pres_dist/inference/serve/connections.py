@@ -46,6 +46,7 @@ class Server(uvicorn.Server):
     """Server that accepts few connections at once, with a longer queue in the kernel."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, with a longer queue than asyncio would ask for."""
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(_WAITING)  # asyncio uses `Config.backlog` for both

@@ -14,7 +14,6 @@ from pres_dist.events.chunk import EventChunk
 from pres_dist.events.identity import digest_of
 from pres_dist.events.raw_ids import PairMap
 from pres_dist.events.stream import EventStream
-from pres_dist.files import sync_folder
 from pres_dist.inference.extend import JOURNAL, Extension, append, learned_labels
 from pres_dist.inference.journal import Record, Row, check_header, read_journal
 from pres_dist.inference.live import LiveRun
@@ -25,6 +24,7 @@ from pres_dist.inference.versions import EXTENDED
 from pres_dist.inference.walker import Report, quiet
 from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import lock_run
+from pres_dist.staging import sync
 
 PIECE = 1000
 """Most events of a journal that are processed at once."""
@@ -120,7 +120,7 @@ def put_aside_if_appended(path: Path, stream: EventStream) -> None:
 
 def _put_aside(path: Path, num_known: int) -> None:
     path.rename(path.with_name(f"served-after-{num_known}.jsonl"))
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _new_events(stream: EventStream, rows: Sequence[Row]) -> NewEvents:

@@ -12,7 +12,7 @@ from pres_dist.errors import DataError
 from pres_dist.events.lookup import SIDES, Side
 from pres_dist.events.raw_ids import RawId, canonical_integer, parse_id
 from pres_dist.events.stream import EventStream
-from pres_dist.inference.serve.requests import told
+from pres_dist.inference.serve.request_models import told
 
 _MOST_TO_COMPARE = 10_000
 """Most ids that are searched for suggestions, so that a wrong id does not cost seconds."""

@@ -16,8 +16,7 @@ from pydantic import Field
 
 from pres_dist.config.base import Config
 from pres_dist.errors import ConfigError
-from pres_dist.inference.serve.access import Access
-from pres_dist.inference.serve.token import chosen_token
+from pres_dist.inference.serve.access import Access, chosen_token
 
 if TYPE_CHECKING:
     from pres_dist.inference.serve.worker import Worker

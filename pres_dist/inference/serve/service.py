@@ -31,7 +31,7 @@ from pres_dist.inference.recommend import Order, Ranker, Recommendation, order_o
 from pres_dist.inference.serve.checks import ConflictError, EventChecks
 from pres_dist.inference.serve.fold import in_pieces, journal_header, put_aside_if_appended
 from pres_dist.inference.serve.names import NodeNames
-from pres_dist.inference.serve.requests import IngestRequest, RecommendRequest, ScoreRequest
+from pres_dist.inference.serve.request_models import IngestRequest, RecommendRequest, ScoreRequest
 from pres_dist.inference.times import MaxAhead, latest_allowed, shown, time_of
 from pres_dist.inference.versions import EXTENDED
 from pres_dist.inference.walker import MemoryWalker, Report, quiet

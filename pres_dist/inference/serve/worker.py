@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pres_dist.errors import PresDistError
-from pres_dist.inference.serve.requests import MOST_EVENTS, IngestRequest
+from pres_dist.inference.serve.request_models import MOST_EVENTS, IngestRequest
 from pres_dist.inference.serve.service import ScoringService
 
 Make = Callable[[], ScoringService]

@@ -19,9 +19,8 @@ import pytest
 
 from pres_dist.cli.main import main
 from pres_dist.errors import ConfigError
-from pres_dist.inference.serve.access import Access
+from pres_dist.inference.serve.access import Access, chosen_token, users_file
 from pres_dist.inference.serve.service import ScoringService
-from pres_dist.inference.serve.token import chosen_token, users_file
 from tests.inference.serve.test_http import Api, served
 from tests.support.browser import CHROMIUM, FLAGS, TIMEOUT_S
 from tests.support.serving import InProcess, copied, later_events

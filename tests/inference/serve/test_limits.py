@@ -28,7 +28,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 SMALL_MEMORY = """
 import json, resource, sys
 from pres_dist.errors import DataError
-from pres_dist.inference.serve.requests import IngestRequest, ScoreRequest, parsed
+from pres_dist.inference.serve.request_models import IngestRequest, ScoreRequest, parsed
 kind, content = (IngestRequest, '{"events": [' + ",".join(["%s"] * 1_000_000) + "]}")
 body = json.loads(content)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
