@@ -89,16 +89,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         staged.create()
         yield staged.path
         for inside in staged.path.rglob("*"):
-            sync_folder(inside)
+            sync(inside)
         staged.publish(replace=False)
     except BaseException:
         staged.discard()
         raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable; a rename alone may be lost in a power cut."""
-    sync(folder)
 
 
 def cache_directory() -> Path:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pres_dist.errors import DataError, PresDistError
-from pres_dist.files import sync_folder, write_atomically
+from pres_dist.files import write_atomically
+from pres_dist.staging import sync
 
 FORMAT = 2
 """Version of the file format; part of the header."""
@@ -98,7 +99,7 @@ class Journal:
             self._cut_off()
         if not records:
             self.append(expected)
-            sync_folder(path.parent)
+            sync(path.parent)
         self.contents: Contents | None = _contents([expected, *records[1:]], self.num_torn)
 
     @property

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from pres_dist.errors import CheckpointError, ConfigError
 from pres_dist.failpoint import failpoint
-from pres_dist.files import read_regular, sync_folder, write_atomically
+from pres_dist.files import read_regular, write_atomically
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.parallel.world import World
 from pres_dist.report.run_record import id_of
 from pres_dist.run_files import BEST, CHECKPOINTS, LATEST
+from pres_dist.staging import sync
 from pres_dist.training.background import Background
 from pres_dist.training.checkpoint_folder import (
     MEMORY,
@@ -273,7 +274,7 @@ class Checkpoints:
             if final.exists():  # left by a run that ended before LATEST could name it
                 shutil.rmtree(final)
             partial.rename(final)  # atomic: a checkpoint is complete or not there
-            sync_folder(self.folder)
+            sync(self.folder)
             self._point(LATEST, final.name)
             self._prune()
 

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pres_dist.errors import CheckpointError
-from pres_dist.files import read_regular, sha256, sync_folder, write_atomically
+from pres_dist.files import read_regular, sha256, write_atomically
 from pres_dist.memory.saved_metadata import METADATA
+from pres_dist.staging import sync
 from pres_dist.tensor_files import load_tensors
 
 STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
@@ -47,8 +48,8 @@ def seal(folder: Path, step: int, run: str | None, hashes: Sequence[dict[str, st
     found = {name: digest for each in hashes for name, digest in sorted(each.items())}
     manifest = {"version": VERSION, "run": run, "step": step, "sha256": found}
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    sync_folder(folder / MEMORY)
-    sync_folder(folder)
+    sync(folder / MEMORY)
+    sync(folder)
 
 
 @dataclass(frozen=True)
