@@ -71,7 +71,7 @@ class Staged:
             if self._folder:
                 return False
             raise
-        return _lock(self._descriptor, True) and _is_at(self.path, self._descriptor)
+        return _lock(self._descriptor, True) and is_at(self.path, self._descriptor)
 
     def publish(self, replace: bool = True) -> None:
         """Durably replace `target` and remove its old content.
@@ -202,7 +202,7 @@ def _abandoned(path: Path, without_locks: bool = False) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _lock(descriptor, without_locks) and _is_at(path, descriptor)
+        yield _lock(descriptor, without_locks) and is_at(path, descriptor)
     finally:
         os.close(descriptor)
 
@@ -218,7 +218,7 @@ def _lock(descriptor: int, without_locks: bool) -> bool:
     return True
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Return True if the open file or folder is still the one at `path`."""
     with suppress(OSError):
         return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))

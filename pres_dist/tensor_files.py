@@ -62,16 +62,20 @@ class Part(io.RawIOBase):
         self._file, self._start, self._length, self._at = file, start, length, 0
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the range, and return the new position."""
         self._at = max(offset + (0, self._at, self._length)[whence], 0)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, and return the number of bytes read."""
         self._file.seek(self._start + self._at)
         wanted = min(len(buffer), max(self._length - self._at, 0))
         data = self._file.read(wanted)

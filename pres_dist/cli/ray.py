@@ -42,8 +42,7 @@ def main(argv: list[str]) -> int:
     config = load_config(options.config, settings)
     require_ray()
 
-    from pres_dist.launchers.ray_options import RayOptions
-    from pres_dist.launchers.ray_run import train_on_ray
+    from pres_dist.launchers.ray_run import RayOptions, train_on_ray
     from pres_dist.parallel.shutdown import PROCESS_SHUTDOWN
     from pres_dist.report.progress import make_progress
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,11 @@ def cluster(address: str, num_cpus: int) -> Iterator[None]:
     """
     with environment(_QUIET):
         if address == LOCAL:
-            with _local_environment(), _temporary_folder() as folder, _local(num_cpus, folder):
+            with (
+                environment(_local_environment()),
+                _temporary_folder() as folder,
+                _local(num_cpus, folder),
+            ):
                 yield
         else:
             with _joined(address):
@@ -101,14 +105,10 @@ def _local(num_cpus: int, folder: Path) -> Iterator[None]:
         with _uninterrupted():
             processes = psutil.Process().children(recursive=True)
             ray.shutdown(wait_for_processes=True)
-            _end(processes)
-
-
-def _end(processes: Sequence[psutil.Process]) -> None:
-    """Wait for processes of the cluster to end, then kill them: actors notice its end late."""
-    for process in psutil.wait_procs(processes, timeout=_PATIENCE_S)[1]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+            # Actors notice the end of their cluster late.
+            for process in psutil.wait_procs(processes, timeout=_PATIENCE_S)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 @contextmanager
@@ -160,23 +160,19 @@ def _uninterrupted() -> Iterator[None]:
         signal.raise_signal(received[0])
 
 
-@contextmanager
-def _local_environment() -> Iterator[None]:
-    """Set the variables that Ray reads when it is imported and that its processes inherit."""
-    with environment(
-        {
-            # A token for this cluster only: no other user of this machine can use it.
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            # Ray then takes 127.0.0.1 for this node, as it does on macOS, and binds to it.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray's agents then end with the raylet at once, and not up to 80 s later.
-            "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
-            **INTERFACES,
-        }
-    ):
-        yield
+def _local_environment() -> dict[str, str]:
+    """Return the variables that Ray reads when it is imported and that its processes inherit."""
+    return {
+        # A token for this cluster only: no other user of this machine can use it.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Ray then takes 127.0.0.1 for this node, as it does on macOS, and binds to it.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's agents then end with the raylet at once, and not up to 80 s later.
+        "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
+        **INTERFACES,
+    }
 
 
 @contextmanager
@@ -203,7 +199,11 @@ def _temporary_folder() -> Iterator[Path]:
     """
     root = Path(tempfile.gettempdir())
     root = root if len(str(root)) <= _LONGEST_FOLDER else Path("/tmp")
-    _remove_forgotten(root)
+    for forgotten in root.glob(f"{_PREFIX}*"):  # of drivers killed together with supervisors
+        with suppress(OSError):
+            ours = forgotten.stat().st_uid == os.getuid() and (forgotten / LOCK).exists()
+            if ours and not is_locked(forgotten):
+                shutil.rmtree(forgotten, ignore_errors=True)
     private = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
     report(remove=str(private))
     try:
@@ -211,12 +211,3 @@ def _temporary_folder() -> Iterator[Path]:
             yield private / "r"
     finally:
         shutil.rmtree(private, ignore_errors=True)
-
-
-def _remove_forgotten(root: Path) -> None:
-    """Remove the folders of drivers that were killed together with their supervisors."""
-    for folder in root.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            ours = folder.stat().st_uid == os.getuid() and (folder / LOCK).exists()
-            if ours and not is_locked(folder):
-                shutil.rmtree(folder, ignore_errors=True)

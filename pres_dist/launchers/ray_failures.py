@@ -73,7 +73,12 @@ def controller_lost(error: Exception, folder: Path) -> WorkerLostError:
 
 def describe(errors: Mapping[int, Exception]) -> str:
     """Describe the failed workers in a line; a death explains the errors of the others."""
-    dead = [rank for rank, error in errors.items() if _is_death(error)]
+    # Ray Train wraps the death of a process in an error of its own.
+    dead = [
+        rank
+        for rank, error in errors.items()
+        if isinstance(getattr(error, "health_check_failure", error), RayActorError)
+    ]
     ranks = sorted(dead or errors)
     who = f"worker{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
     if dead:
@@ -81,8 +86,3 @@ def describe(errors: Mapping[int, Exception]) -> str:
     error = errors[ranks[0]]
     reason = (str(error).strip() or "no reason given").splitlines()[0]
     return f"{who} failed: {type(error).__name__}: {reason[:200]}"
-
-
-def _is_death(error: Exception) -> bool:
-    """Return True if the process died, which Ray Train wraps in an error of its own."""
-    return isinstance(getattr(error, "health_check_failure", error), RayActorError)

@@ -53,19 +53,24 @@ class RelayProgress(Progress):
         self._sent = 0.0
 
     def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        """Forward the start of a run."""
         self._add("start", total_epochs, events_per_epoch)
 
     def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        """Forward a batch, together with others that follow it closely."""
         hurry = time.monotonic() - self._sent >= INTERVAL_S
         self._add("batch", epoch, events_done, loss, events_per_second, hurry=hurry)
 
     def epoch(self, record: EpochRecord) -> None:
+        """Forward the end of an epoch."""
         self._add("epoch", record)
 
     def note(self, text: str) -> None:
+        """Forward a line of text."""
         self._add("note", text)
 
     def results(self, results: Results) -> None:
+        """Forward the final metrics."""
         self._add("results", results)
 
     def stop(self) -> None:
@@ -91,6 +96,7 @@ class RelayHandler(logging.Handler):
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Forward a record as a line of text."""
         self._progress.note(f"{record.levelname.lower()}: {self.format(record)}")
 
 

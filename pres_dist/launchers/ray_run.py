@@ -10,12 +10,12 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
 from pres_dist.launchers.ray_cluster import LOCAL, cluster, cluster_address, environment
-from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.parallel.ray_shutdown import SHUTDOWN_FILE
 from pres_dist.parallel.supervise import report
 from pres_dist.records import Results
@@ -24,12 +24,47 @@ from pres_dist.report.run_folder import check_given_folder, fresh_folders
 from pres_dist.report.run_lock import RunLock, lock_run
 
 FAILURE_LOG = "failure.log"
+PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 _RAY_TRAIN = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """Options of the launcher, in addition to the configuration of the run.
+
+    Attributes:
+        num_workers: processes that share the run.
+        placement: strategy of their placement group: on few nodes or on many.
+        max_failures: worker failures after which the run still resumes.
+    """
+
+    num_workers: int = 2
+    placement: str = "PACK"
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values that Ray would not accept."""
+        if self.num_workers < 1:
+            raise ConfigError(f"--num-workers must be an integer >= 1, got {self.num_workers}")
+        if self.placement not in PLACEMENTS:
+            raise ConfigError(
+                f"--placement must be one of {', '.join(PLACEMENTS)}, got {self.placement!r}"
+            )
+        if self.max_failures < 0:
+            raise ConfigError(f"--max-failures must be an integer >= 0, got {self.max_failures}")
+
+    def cpus_per_worker(self, config: RunConfig) -> int:
+        """Return the logical CPUs of a worker: one for each thread."""
+        return max(config.training.num_threads, 1)
+
+    def local_cpus(self, config: RunConfig) -> int:
+        """Return the logical CPUs of a local cluster: half for workers, half for their actors."""
+        return 2 * self.num_workers * self.cpus_per_worker(config)
 
 
 def train_on_ray(

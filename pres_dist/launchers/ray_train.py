@@ -29,9 +29,8 @@ from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError, PresDistError
 from pres_dist.failpoint import VARIABLE as FAILPOINTS
 from pres_dist.launchers.ray_failures import FailureNotes, controller_lost, used_up
-from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.launchers.ray_relay import Call, Mailbox, RelayHandler, RelayProgress, replay
-from pres_dist.launchers.ray_run import FAILURE_LOG
+from pres_dist.launchers.ray_run import FAILURE_LOG, RayOptions
 from pres_dist.parallel.ray_group import GroupConfig
 from pres_dist.parallel.ray_shutdown import forward_shutdown, watch_for_shutdown
 from pres_dist.records import Results
@@ -73,6 +72,7 @@ class Outbox:
         self._last: ray.ObjectRef | None = None
 
     def __call__(self, calls: list[Call]) -> None:
+        """Send calls."""
         self._last = self._mailbox.put.remote(calls)
 
     def wait(self) -> None:
@@ -104,7 +104,9 @@ def launch(
     check_reads_ahead(config, options.num_workers, on_gpu)
     _warn(options, console)
     (storage / _SHARED).touch()
-    mailbox = _make_mailbox()
+    # On this node, so that it lives as long as the launcher.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
     job = Job(config, folder, storage, mailbox, tuple(sys.argv), Path.cwd())
     trainer = _Trainer(
         _work,
@@ -129,7 +131,8 @@ def launch(
     )
     try:
         with _showing(mailbox, console), forward_shutdown(storage):
-            return trainer.fit().return_value
+            results: Results = trainer.fit().return_value
+            return results
     except ControllerError as error:
         if isinstance(error.controller_failure, PresDistError):
             raise error.controller_failure from None
@@ -151,7 +154,10 @@ def _work(settings: dict[str, Any]) -> Results:
     logging.getLogger("pres_dist").addHandler(RelayHandler(relay))
     watch_for_shutdown(job.storage)
     try:
-        _tell_of_nodes(relay)
+        nodes: list[str] = [""] * dist.get_world_size()
+        dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
+        if dist.get_rank() == 0 and len(set(nodes)) > 1:
+            relay.note(f"{len(nodes)} workers on {len(set(nodes))} nodes")
         return start_or_resume(job.config, folder, relay)
     finally:
         relay.stop()
@@ -171,14 +177,6 @@ def _settle(job: Job) -> Path:
     except OSError:  # not on this node: absolute paths may still be right
         return job.working_dir / job.folder
     return job.folder
-
-
-def _tell_of_nodes(progress: Progress) -> None:
-    """Report the number of nodes that the workers run on, if it is more than one."""
-    nodes: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
-    if dist.get_rank() == 0 and len(set(nodes)) > 1:
-        progress.note(f"{len(nodes)} workers on {len(set(nodes))} nodes")
 
 
 def _worker_environment(config: RunConfig, on_gpu: bool) -> dict[str, str]:
@@ -223,12 +221,6 @@ def _warn(options: RayOptions, console: Progress) -> None:
         console.note(f"waiting for the cluster to have {options.num_workers} nodes, now {nodes}")
     elif cpus < options.num_workers:
         console.note(f"waiting for the cluster to have {options.num_workers} CPUs, now {cpus}")
-
-
-def _make_mailbox() -> ActorHandle:
-    """Create the mailbox on this node, so that it lives as long as the launcher."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 class _Trainer(TorchTrainer):

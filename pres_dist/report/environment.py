@@ -11,6 +11,8 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 from pres_dist.records import Environment
 from pres_dist.remote import without_secrets
 from pres_dist.version import __version__
@@ -22,6 +24,16 @@ PACKAGES = ("torch", "numpy", "pyarrow", "ray", "dgl")
 
 def describe_environment(seed: int) -> Environment:
     """Return the facts that can explain why two runs differ; unknown values are None."""
+    versions: dict[str, str | None] = {
+        "pres_dist": __version__,
+        "python": platform.python_version(),
+    }
+    for name in PACKAGES:  # without importing them, which may take seconds
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    affinity = getattr(os, "sched_getaffinity", None)  # a container often limits the cores
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": without_secrets(shlex.join(sys.argv)),
@@ -29,17 +41,13 @@ def describe_environment(seed: int) -> Environment:
         "seed": seed,
         "git_commit": git_commit(),
         "interfaces": {name: os.environ[name] for name in NETWORK_VARIABLES if name in os.environ},
-        "versions": {
-            "pres_dist": __version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
-        },
+        "versions": versions,
         "hardware": {
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
             "cpu": _cpu_model(),
             "cores": os.cpu_count(),
-            "usable_cores": _usable_cores(),
-            "memory_gib": _memory_gib(),
+            "usable_cores": len(affinity(0)) if affinity else os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "gpus": _gpus(),
         },
     }
@@ -82,14 +90,6 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str | None:
-    """Return a package's version without importing it, which may take seconds."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -97,19 +97,6 @@ def _cpu_model() -> str:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int | None:
-    """Return the number of cores this process may run on, which a container often limits."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count()
-
-
-def _memory_gib() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _gpus() -> list[str]:

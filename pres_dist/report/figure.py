@@ -37,12 +37,8 @@ def make_figure(
 ) -> Figure | None:
     """Return a figure, or None without traces.
 
-    Args:
-        name, title, caption, traces: of the figure.
-        x_title, y_title: of its axes.
-        whole_x: put ticks on whole numbers only.
-        y_axis: more settings of the y axis, in plotly's format.
-        layout: more settings of the figure, in plotly's format.
+    `whole_x` puts ticks on whole numbers only; `y_axis` and `layout` are more settings in plotly's
+    format.
     """
     if not traces:
         return None

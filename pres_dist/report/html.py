@@ -15,7 +15,7 @@ import yaml
 from pres_dist.config.dump import scalar
 from pres_dist.errors import DataError
 from pres_dist.files import read_regular, write_atomically
-from pres_dist.records import EVALUATED_SPLITS, Environment, EpochRecord, Record, Results
+from pres_dist.records import EVALUATED_SPLITS, Environment, Record, Results
 from pres_dist.report.figures import figures
 from pres_dist.report.metrics_log import read_metrics
 from pres_dist.report.result_tables import (
@@ -112,33 +112,25 @@ def report_content(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _num_workers(epochs: Sequence[EpochRecord]) -> int | None:
-    """Return the number of workers of the last epoch; None if no epoch has ended."""
-    told = [len(epoch["workers"]) for epoch in epochs if epoch.get("workers")]
-    return told[-1] if told else None
-
-
-def _forced_batch(training: Mapping[str, Any], epochs: Sequence[EpochRecord]) -> int | None:
-    """Return the events of the largest temporal batch if equal times made it exceed the setting."""
-    largest = max((epoch.get("largest_batch") or 0 for epoch in epochs), default=0)
-    asked = training.get("batch_size")
-    return largest if isinstance(asked, int) and largest > asked else None
-
-
 def _facts(
     config: Mapping[str, Any], environment: Environment, results: Results, records: Sequence[Record]
 ) -> Rows:
     """Return the main facts of a run as rows."""
     epochs = [record for record in records if record["kind"] == "epoch"]
+    workers = [len(epoch["workers"]) for epoch in epochs if epoch.get("workers")]
+    largest = max((epoch.get("largest_batch") or 0 for epoch in epochs), default=0)
     training, pres = config.get("training", {}), config.get("pres", {})
     model = config.get("model", {})
+    asked = training.get("batch_size")
+    # Events of equal time stay together, which may exceed the setting.
+    exceeds = isinstance(asked, int) and largest > asked
     on = pres.get("prediction") or pres.get("coherence_weight")
     facts = {
         "stream": config.get("data", {}).get("stream"),
         "model": model.get("kind", "tgn") if model else None,
-        "temporal batch": training.get("batch_size"),
-        "largest batch, of events of equal time": _forced_batch(training, epochs),
-        "workers": _num_workers(epochs),
+        "temporal batch": asked,
+        "largest batch, of events of equal time": largest if exceeds else None,
+        "workers": workers[-1] if workers else None,
         "epochs": training.get("epochs"),
         "best epoch": results.get("best_epoch"),
         "PRES": "on" if on else "off",

@@ -64,15 +64,19 @@ class LogProgress(Progress):
         self._total_epochs = 0
 
     def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        """Keep the number of epochs."""
         self._total_epochs = total_epochs
 
     def epoch(self, record: EpochRecord) -> None:
+        """Log a line."""
         self.note(epoch_line(record, self._total_epochs))
 
     def note(self, text: str) -> None:
+        """Log a line."""
         _log.info("%s", text)
 
     def results(self, results: Results) -> None:
+        """Log the table of metrics, and warnings about them."""
         for line in (*aligned(results_rows(results)), results_summary(results)):
             self.note(line)
         for line in shortcomings(results):
@@ -92,10 +96,12 @@ class LineProgress(LogProgress):
         self._shown = (0, 0)
 
     def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        """Keep the numbers of epochs and events."""
         super().start(total_epochs, events_per_epoch)
         self._events_per_epoch = max(events_per_epoch, 1)
 
     def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        """Print a line if another tenth of the epoch is done."""
         tenth = events_done * LINES_PER_EPOCH // self._events_per_epoch
         if (epoch, tenth) <= self._shown or tenth == 0:
             return
@@ -108,6 +114,7 @@ class LineProgress(LogProgress):
         )
 
     def note(self, text: str) -> None:
+        """Print a line."""
         print(text, flush=True)
 
     warn = note
@@ -132,10 +139,12 @@ class TerminalProgress(Progress):
         self._epoch = 0
 
     def start(self, total_epochs: int, events_per_epoch: int) -> None:
+        """Show an empty bar."""
         self._bar.update(self._task, total=events_per_epoch, epochs=total_epochs)
         self._bar.start()
 
     def batch(self, epoch: int, events_done: int, loss: float, events_per_second: float) -> None:
+        """Advance the bar."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._bar.reset(self._task)
@@ -145,13 +154,16 @@ class TerminalProgress(Progress):
         )
 
     def epoch(self, record: EpochRecord) -> None:
+        """Replace the bar by a line."""
         self._bar.update(self._task, visible=False, refresh=True)
         self.note(epoch_line(record, self._bar.tasks[0].fields["epochs"]))
 
     def note(self, text: str) -> None:
+        """Print a line above the bar."""
         self._console.print(text, markup=False)
 
     def results(self, results: Results) -> None:
+        """Print the table of metrics."""
         self._bar.stop()
         header, *rows = results_rows(results)
         table = Table(header[0], title="Results", title_justify="left")
@@ -165,4 +177,5 @@ class TerminalProgress(Progress):
             self.note(line)
 
     def stop(self) -> None:
+        """Remove the bar."""
         self._bar.stop()

@@ -52,7 +52,13 @@ def create_run_folder(
         ConfigError: `run_dir` is not empty, is in use, or cannot be made.
     """
     try:
-        folder = new_folder(config.name) if run_dir is None else _given_folder(run_dir)
+        if run_dir is None:
+            folder = new_folder(config.name)
+        else:
+            check_given_folder(folder := run_dir)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # empty; or new, and the lock decides who gets it
+                folder.mkdir()
         lock = lock_run(folder, 0)
         try:
             # The process that held the lock until now may have begun a run.
@@ -187,19 +193,17 @@ def check_given_folder(run_dir: Path) -> None:
     """Raise ConfigError unless `run_dir` is new or empty."""
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir}: the run folder must be a folder, this is a file")
-    if run_dir.is_dir() and not all(_left_by_a_start(path.name) for path in run_dir.iterdir()):
+    # A start that was killed before it wrote config.yaml leaves some of these files.
+    written = (ENVIRONMENT, RECORD)
+    unfinished = tuple(f".{name}." for name in (*written, CONFIG))
+    left = (LOCK, *written)
+    if run_dir.is_dir() and not all(
+        path.name in left or path.name.startswith(unfinished) for path in run_dir.iterdir()
+    ):
         raise ConfigError(
             f"{run_dir}: the run folder must be new or empty; "
             f"`pres-dist resume {run_dir}` continues a run"
         )
-
-
-def _left_by_a_start(name: str) -> bool:
-    """Return True if a start that is killed before it writes config.yaml leaves such a file."""
-    written = (ENVIRONMENT, RECORD)
-    return name in (LOCK, *written) or name.startswith(
-        tuple(f".{one}." for one in (*written, CONFIG))
-    )
 
 
 def fresh_folders(name: str) -> Iterator[Path]:
@@ -218,11 +222,3 @@ def new_folder(name: str) -> Path:
             continue
         return folder
     raise AssertionError("fresh_folders() does not end")
-
-
-def _given_folder(run_dir: Path) -> Path:
-    check_given_folder(run_dir)
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):  # empty; or made by another process, which the lock decides
-        run_dir.mkdir()
-    return run_dir

@@ -9,6 +9,7 @@ gets a warning. The file is never removed, and describes its last holder.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -18,11 +19,12 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from pres_dist.errors import ConfigError
 from pres_dist.remote import without_secrets
 from pres_dist.report.environment import launch_id
+from pres_dist.staging import is_at
 
 _log = logging.getLogger(__name__)
 LOCK = ".lock"
@@ -36,6 +38,16 @@ server keeps the lock of a client that has vanished for about 90 s."""
 _POLL_S = 0.1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST_COMMAND = 200
+
+
+class Holder(TypedDict, total=False):
+    """Process that holds a lock, as its file describes it."""
+
+    pid: int
+    host: str
+    since: str
+    command: str
+    launch: str | None
 
 
 class RunLock:
@@ -60,7 +72,7 @@ class RunLock:
 
     def check(self) -> None:
         """Raise ConfigError if the folder was moved, removed or replaced."""
-        if not _is_at(self.folder / LOCK, self._descriptor):
+        if not is_at(self.folder / LOCK, self._descriptor):
             raise ConfigError(
                 f"{self.folder}: must stay in its place while this process writes into it, and was "
                 "moved, removed or replaced; nothing more is written here. Where the folder is "
@@ -91,12 +103,16 @@ def lock_run(folder: Path, patience_s: float = PATIENCE_S) -> RunLock:
             raise ConfigError(f"{folder / LOCK}: cannot be written: {error.strerror}") from None
         try:
             caveat = _take(descriptor, folder)
-            if _is_at(folder / LOCK, descriptor):
+            if is_at(folder / LOCK, descriptor):
                 _describe(descriptor)
                 break
         except BlockingIOError:
-            holder = _holder(folder / LOCK)
-            if time.monotonic() - started >= _patience_s(holder, patience_s):
+            holder, patience = _holder(folder / LOCK), patience_s
+            if (holder.get("host"), holder.get("pid")) == (socket.gethostname(), os.getpid()):
+                patience = 0.0  # this process will not release it while it waits
+            elif holder.get("launch") is not None and holder["launch"] == launch_id():
+                patience = max(patience_s, SAME_LAUNCH_S)
+            if time.monotonic() - started >= patience:
                 os.close(descriptor)
                 raise ConfigError(_refusal(folder, holder)) from None
             time.sleep(_POLL_S)
@@ -112,23 +128,17 @@ def lock_run(folder: Path, patience_s: float = PATIENCE_S) -> RunLock:
 def is_locked(folder: Path) -> bool:
     """Return True if a process holds the lock of a run folder."""
     try:
-        import fcntl
-
         with (folder / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (OSError, ImportError):
+    except OSError:
         pass
     return False
 
 
 def _take(descriptor: int, folder: Path) -> str:
     """Lock the file; return why the lock does not exclude all others, or an empty string."""
-    try:
-        import fcntl
-    except ImportError:
-        return "there are no locks on this operating system"
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -142,7 +152,7 @@ def _take(descriptor: int, folder: Path) -> str:
 def _describe(descriptor: int) -> None:
     """Write the holder of the lock into the file, for the error message of other processes."""
     command = "".join(sign for sign in without_secrets(shlex.join(sys.argv)) if sign.isprintable())
-    holder = {
+    holder: Holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -156,23 +166,16 @@ def _describe(descriptor: int) -> None:
         pass
 
 
-def _holder(file: Path) -> dict[str, Any]:
+def _holder(file: Path) -> Holder:
     """Return the description of the lock's holder; empty if it is not written yet."""
     try:
         holder = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return holder if isinstance(holder, dict) else {}
+    return cast("Holder", holder) if isinstance(holder, dict) else {}
 
 
-def _patience_s(holder: dict[str, Any], patience_s: float) -> float:
-    if (holder.get("host"), holder.get("pid")) == (socket.gethostname(), os.getpid()):
-        return 0.0  # this process will not release it while it waits
-    same_launch = holder.get("launch") is not None and holder["launch"] == launch_id()
-    return max(patience_s, SAME_LAUNCH_S) if same_launch else patience_s
-
-
-def _refusal(folder: Path, holder: dict[str, Any]) -> str:
+def _refusal(folder: Path, holder: Holder) -> str:
     who = "another process"
     if {"pid", "host", "since", "command"} <= holder.keys():
         who = (
@@ -183,13 +186,6 @@ def _refusal(folder: Path, holder: dict[str, Any]) -> str:
         f"{folder}: only one process at a time may train, resume, extend or serve a run; "
         f"it is in use by {who}"
     )
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
-    except OSError:
-        return False
 
 
 def _local_only(folder: Path) -> str | None:

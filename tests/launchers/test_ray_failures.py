@@ -9,8 +9,8 @@ import pytest
 
 from pres_dist.errors import ConfigError, DataError, PresDistError, StoreError
 from pres_dist.launchers.ray_cluster import cluster_address
-from pres_dist.launchers.ray_options import RayOptions
 from pres_dist.launchers.ray_relay import Call, Mailbox, RelayProgress, replay
+from pres_dist.launchers.ray_run import RayOptions
 from pres_dist.report.progress import LineProgress
 
 ray = pytest.importorskip("ray")
