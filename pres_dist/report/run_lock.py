@@ -103,6 +103,8 @@ def lock_run(folder: Path, patience_s: float = PATIENCE_S) -> RunLock:
             raise ConfigError(f"{folder / LOCK}: cannot be written: {error.strerror}") from None
         try:
             caveat = _take(descriptor, folder)
+            # Between open and flock, the folder may have been removed or replaced by another:
+            # a lock on a file that is no longer there excludes nobody.
             if is_at(folder / LOCK, descriptor):
                 _describe(descriptor)
                 break

@@ -170,7 +170,7 @@ class Worker:
                 self._jobs.put(None)  # put the stop marker back: it is always the last item
                 break
             if job.call is not None:
-                self._held = job
+                self._held = job  # answered next: after the events that came before it
                 break
             assert job.events is not None
             jobs.append(job)
