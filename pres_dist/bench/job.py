@@ -114,7 +114,11 @@ def _usual() -> dict[str, dict[str, Any]]:
     """
     fixed = {
         "preset": "rates",
+        "sampling.negatives": "random",
         "model.aggregator": "last",
+        "model.decoder": "embeddings",
+        "training.batch_size": 800,
+        "training.optimizer": "adamw",
         "training.learning_rate_scaling": "none",
         "training.learning_rate_decay": "none",
     }

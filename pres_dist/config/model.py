@@ -46,9 +46,10 @@ class ModelConfig(Config):
     """Dimension of a time encoding."""
     time_encoding: Literal["fixed", "learnable"] = "fixed"
     """Fixed geometric frequencies (GraphMixer), or learned ones that start from these (TGAT)."""
-    decoder: Literal["embeddings", "history"] = "embeddings"
-    """Input of the link decoder: the embeddings of both nodes, or also the event log strictly
-    before the query: how often and how recently either node was active and met the other."""
+    decoder: Literal["history", "embeddings"] = "history"
+    """Input of the link decoder: the embeddings of both nodes and the event log strictly before
+    the query (how often and how recently either node was active and met the other), or the
+    embeddings alone."""
     common_neighbors: bool = True
     """Let a decoder that reads the log also read the states of common recent neighbors, if
     embeddings read neighbors."""

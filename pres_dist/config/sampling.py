@@ -56,11 +56,12 @@ class SamplingConfig(Config):
     """Number of neighbors to sample for each query and hop."""
     strategy: Literal["recent", "uniform"] = "recent"
     """Sample the most recent earlier events of a node, or draw uniformly from all of them."""
-    negatives: Annotated[str, AfterValidator(_checked_mixture)] = "random"
+    negatives: Annotated[str, AfterValidator(_checked_mixture)] = "random, historical"
     """Kind of negative destinations of training events: random | historical | inductive | popular,
     or a mixture such as `random 0.7, historical 0.3`. Historical and inductive negatives are
     earlier partners of the source, inductive ones first met in the later half of the events before;
-    popular negatives are destinations of the last 1,000 events."""
+    popular negatives are destinations of the last 1,000 events. With `model.decoder: history`,
+    the loss corrects scores for the density of historical negatives in a mixture."""
     num_negatives: int = Field(1, ge=1)
     """Number of negative destinations for each training event."""
     adjacency: AdjacencyHome = "auto"
