@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pres_dist.config.run import RunConfig
+from pres_dist.config.sampling import shares_of
 from pres_dist.model.embedding import num_hops
 from pres_dist.planner.touched import Touched, Waiting
 
@@ -129,7 +130,9 @@ class PowerLawTouches:
         sources, destinations: popularity of each side; of the same nodes unless `bipartite`.
         bipartite: True if sources and destinations are different nodes.
         history: event endpoints of a side at the end of the training split.
-        num_negatives: negatives per event, drawn uniformly from destinations.
+        num_negatives: negatives per event.
+        uniform_share: share of negatives drawn uniformly from destinations; others are drawn by
+            popularity, as earlier partners are.
         num_neighbors: largest number of neighbors sampled per query.
         num_hops: number of sampling hops.
         slots: largest number of messages kept per node.
@@ -142,6 +145,7 @@ class PowerLawTouches:
     bipartite: bool
     history: float
     num_negatives: int
+    uniform_share: float
     num_neighbors: int
     num_hops: int
     slots: int
@@ -159,7 +163,7 @@ class PowerLawTouches:
         return Touched(
             self._union(*self._draws(events)),
             self._union(events, events, 0.0),
-            self.destinations.distinct(0.0, events * self.num_negatives),
+            self.destinations.distinct(*self._negatives(events)),
         )
 
     def waiting(self, events: float, batch: float) -> Waiting:
@@ -178,13 +182,19 @@ class PowerLawTouches:
     def _draws(self, events: float) -> tuple[float, float, float]:
         """Return the draws of sources, of destinations, and uniform draws of destinations."""
         known = self.history, self.num_neighbors
-        src, dst, uniform = events, events, events * self.num_negatives
+        popular, uniform = self._negatives(events)
+        src, dst = events, events + popular
         for _ in range(self.num_hops):
             of_src = self._partners(self.sources.neighbors(src, 0.0, *known), src)
             neighbors = self.destinations.neighbors(dst, uniform, *known)
             of_dst = self._partners(neighbors, dst + uniform)
             src, dst = src + of_dst, dst + of_src
         return src, dst, uniform
+
+    def _negatives(self, events: float) -> tuple[float, float]:
+        """Return the negatives drawn by popularity, and those drawn uniformly."""
+        negatives = events * self.num_negatives
+        return negatives * (1 - self.uniform_share), negatives * self.uniform_share
 
     def _partners(self, neighbors: float, roots: float) -> float:
         """Return the distinct partners among neighbors: the first of each node, and new ones."""
@@ -218,6 +228,7 @@ def assumed_touches(
         bool(sources),
         history if sources else 2 * history,
         config.sampling.num_negatives,
+        shares_of(config.sampling.negatives).get("random", 0.0),
         config.sampling.num_neighbors,
         num_hops(config.model),
         config.memory.mailbox_slots,
