@@ -39,7 +39,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def work_of_a_step(folder: Path, **settings: object) -> tuple[int, dict[str, Work]]:
     """Distinct nodes and work of one step."""
     habitual_stream(700).save(folder / "habits")
-    config = _for_one_worker(small_config(folder / "habits")(preset="none", **settings))
+    config = _for_one_worker(
+        small_config(folder / "habits")(preset="none", model__decoder="embeddings", **settings)
+    )
     with assembled(config, torch.device("cpu"), World()) as parts:
         parts.model.train()
         (step,) = _steps(parts, 1, counts=True)

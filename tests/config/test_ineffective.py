@@ -37,8 +37,11 @@ def test_defaults_say_nothing() -> None:
         (["--memory.shards", "3"], ["memory.shards"]),
         (["--memory.shards", "3", "--memory.store", "server"], []),
         (["--model.message_dim", "7", "--model.message", "mlp"], []),
-        (["--model.common_neighbors", "false"], ["model.common_neighbors"]),
-        (["--model.common_neighbors", "false", "--model.decoder", "history"], []),
+        (["--model.common_neighbors", "false"], []),
+        (
+            ["--model.common_neighbors", "false", "--model.decoder", "embeddings"],
+            ["model.common_neighbors"],
+        ),
         (
             [
                 *("--model.common_neighbors", "false", "--model.decoder", "history"),
@@ -48,14 +51,14 @@ def test_defaults_say_nothing() -> None:
         ),
         (
             [
-                *("--task.kind", "node_classification", "--model.decoder", "history"),
+                *("--task.kind", "node_classification", "--model.decoder", "embeddings"),
                 *("--training.loss", "ranking"),
             ],
             ["training.loss", "model.decoder"],
         ),
         (
             [
-                *("--task.kind", "node_classification", "--model.decoder", "history"),
+                *("--task.kind", "node_classification", "--model.decoder", "embeddings"),
                 *("--task.pretrained", "a run"),
             ],
             [],

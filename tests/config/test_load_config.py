@@ -217,7 +217,7 @@ def test_a_dumped_configuration_loads_back_equal(tmp_path: Path, with_help: bool
 
 def test_the_dump_with_help_tells_what_a_field_is_and_allows() -> None:
     lines = dump_yaml(RunConfig(), with_help=True).splitlines()
-    position = next(i for i, line in enumerate(lines) if line.startswith("  batch_size: 800"))
+    position = next(i for i, line in enumerate(lines) if line.startswith("  batch_size: 3200"))
     assert "Events in a temporal batch" in lines[position - 1]
     assert lines[position].endswith("# integer >= 1 | auto")
 

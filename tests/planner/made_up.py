@@ -58,7 +58,10 @@ def small_model(**overrides: object) -> RunConfig:
         "memory.dim": 8,
         "model.embedding_dim": 8,
         "model.time_dim": 6,
+        "model.decoder": "embeddings",
         "sampling.num_neighbors": 4,
+        "sampling.negatives": "random",
+        "training.optimizer": "adamw",
         **{name.replace("__", "."): value for name, value in overrides.items()},
     }
     return load_config(None, [text for name, v in values.items() for text in (f"--{name}", str(v))])

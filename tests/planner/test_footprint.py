@@ -22,6 +22,7 @@ from pres_dist.planner.footprint import (
 from pres_dist.planner.layout import Layout
 from pres_dist.planner.workload import Workload
 from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.event_log import numbers_of
 from pres_dist.training.optimizer import build_optimizer
 from tests.planner.made_up import RootTouches, machine, small_model, workload
 
@@ -105,6 +106,20 @@ def test_weights_are_what_the_optimizer_keeps() -> None:
     singles = sum(2 for p in model.parameters() if p.requires_grad and not p.dim())
     told = part("weights", parts_of(work, Layout(1, 1, 1, 100)))
     assert told == 4 * (numbers + singles)
+
+
+def test_muon_keeps_fewer_numbers() -> None:
+    work = workload(training__optimizer="muon", model__decoder="history")
+    shape = StreamShape(0, 0, 1.0, len(numbers_of(bipartite=False)))
+    model = TGN(work.config.model, work.config.memory, work.config.pres, shape)
+    optimizer = build_optimizer(model, work.config.training)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    kept = sum(t.numel() for state in optimizer.state.values() for t in state.values())
+    kept += sum(2 * p.numel() for p in model.parameters() if p.requires_grad)
+    told = part("weights", parts_of(work, Layout(1, 1, 1, 100)))
+    assert 0.7 * told < 4 * kept <= told
 
 
 @pytest.mark.parametrize(

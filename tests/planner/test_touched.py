@@ -122,9 +122,14 @@ def test_a_billion_nodes_are_no_burden() -> None:
     assert float(law.nodes_G @ law.share_G) == pytest.approx(1)
 
 
-def test_drawn_events_touch_what_the_power_law_expects() -> None:
+@pytest.mark.parametrize("negatives", ["random", "random, historical"])
+def test_drawn_events_touch_what_the_power_law_expects(negatives: str) -> None:
     """Independent draws are what the law assumes: it must then agree with counting."""
-    num, events, config = 3000, 40_000, small_model(sampling__num_neighbors=5)
+    num, events, config = (
+        3000,
+        40_000,
+        small_model(sampling__num_neighbors=5, sampling__negatives=negatives),
+    )
     shares = np.arange(1, num + 1) ** -0.8
     draws = np.random.default_rng(3)
     src, dst = draws.choice(num, (2, events), p=shares / shares.sum())
