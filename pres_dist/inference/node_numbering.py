@@ -6,8 +6,10 @@ Shapes: N nodes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pres_dist.events.stream import EventStream
@@ -15,6 +17,9 @@ from pres_dist.memory.state import NEVER, NO_EVENT, Tables
 
 _EMPTY = {"last_update_U": NEVER, "mail_event_UR": NO_EVENT}
 """Values in the rows of a node without events; 0 for all other columns."""
+
+
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,20 @@ class NodeNumbering:
         num_nodes: N.
         shifted: number of sources, if new sources shift the numbers of destinations; 0 if nodes
             keep their numbers.
+        bipartite: whether no node is both a source and a destination.
     """
 
-    num_events: int
-    num_nodes: int
-    shifted: int
+    num_events: _Count
+    num_nodes: _Count
+    shifted: _Count
+    bipartite: bool
 
     @classmethod
     def of(cls, stream: EventStream) -> NodeNumbering:
         """Return the numbering of a stream."""
         moves = stream.node_ids is not None or "destination_offset" in stream.metadata
         shifted = (stream.num_sources or 0) if moves else 0
-        return cls(stream.num_events, stream.num_nodes, shifted)
+        return cls(stream.num_events, stream.num_nodes, shifted, stream.bipartite)
 
     def in_other(self, other: NodeNumbering) -> Tensor:
         """Return the [N] numbers of these nodes in a stream with more nodes."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -31,16 +31,12 @@ from pres_dist.training.state import TunedState, checked
 WEIGHTS, TRAINED_MEMORY = "weights.pt", "trained_memory.pt"
 
 
-Numbers = dict[Literal["num_events", "num_nodes", "shifted"], Annotated[int, Field(ge=0)]]
-"""The fields of `NodeNumbering`."""
-
-
 class TunedEntry(Config):
     """Entry in the manifest of a version for weights that were trained further."""
 
     train_end: int = Field(ge=1)
     end: int = Field(ge=1)
-    trained: Numbers
+    trained: NodeNumbering
     sha256: dict[str, str]
 
 
@@ -84,7 +80,7 @@ class Tuned:
         return TunedEntry(
             train_end=self.train_end,
             end=self.end,
-            trained=vars(self.trained),
+            trained=self.trained,
             sha256={name: sha256(folder / name) for name in (WEIGHTS, TRAINED_MEMORY)},
         )
 
@@ -92,7 +88,7 @@ class Tuned:
     def read(cls, folder: Path, entry: TunedEntry) -> Tuned:
         """Read the files written by `write`; raise CheckpointError if they are damaged."""
         weights = read_checked(folder / WEIGHTS, entry.sha256.get(WEIGHTS, ""))
-        numbers, digest = NodeNumbering(**entry.trained), entry.sha256[WEIGHTS]
+        numbers, digest = entry.trained, entry.sha256[WEIGHTS]
         file = folder / TRAINED_MEMORY
         memory = read_memory(file, entry.sha256.get(TRAINED_MEMORY, ""), numbers.num_nodes)
         state = checked(TunedState, weights, folder / WEIGHTS)

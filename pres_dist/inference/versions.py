@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,7 +31,7 @@ from pres_dist.events.identity import check_same_events, differences
 from pres_dist.events.stream import EventStream
 from pres_dist.files import read_regular, sha256, write_atomically
 from pres_dist.inference.node_numbering import NodeNumbering, remap_nodes
-from pres_dist.inference.tuned import Numbers, Tuned, TunedEntry, read_memory, write_tensors
+from pres_dist.inference.tuned import Tuned, TunedEntry, read_memory, write_tensors
 from pres_dist.memory.state import Tables
 from pres_dist.report.run_record import id_of
 from pres_dist.staging import Staged
@@ -61,7 +61,7 @@ class Version(Sealed):
     parent: str
     parent_sha256: str = Field(pattern=SHA256)
     stream: dict[str, Any]
-    trained: Numbers
+    trained: NodeNumbering
     segments: list[Annotated[int, Field(ge=0)]]
     memory_sha256: str = Field(pattern=SHA256)
     tuned: TunedEntry | None = None
@@ -106,7 +106,7 @@ class RunState:
 
     def data_over(self, stream: EventStream, config: RunConfig, device: torch.device) -> Data:
         """Return the data of a longer stream, split like this one."""
-        data = extended_data(stream, self.trained.num_events, config, device)
+        data = extended_data(stream, self.trained, config, device)
         return data if self.tuned is None else self.tuned.over(data)
 
 
@@ -147,10 +147,12 @@ def open_state(
 
 
 def extended_data(
-    stream: EventStream, num_trained: int, config: RunConfig, device: torch.device
+    stream: EventStream, trained: NodeNumbering, config: RunConfig, device: torch.device
 ) -> Data:
     """Return the data of an extended stream, with the split that the run was trained with."""
-    return data_of(stream, split_of(config.data, stream.head(num_trained)), config, device)
+    split = split_of(config.data, stream.head(trained.num_events))
+    # The decoder keeps its inputs, even if new events make a source a destination.
+    return replace(data_of(stream, split, config, device), log_bipartite=trained.bipartite)
 
 
 def current_version(run_dir: Path) -> Path | None:
@@ -188,7 +190,7 @@ def publish(staged: Staged, state: RunState) -> Path:
         parent=state.checkpoint,
         parent_sha256=state.digest,
         stream=state.data.stream.identity,
-        trained=vars(state.trained),
+        trained=state.trained,
         segments=list(state.segments),
         memory_sha256=sha256(folder / MEMORY),
         tuned=None if state.tuned is None else state.tuned.write(folder),
@@ -219,7 +221,7 @@ def _extended(
             f"{folder}: must be an extension of this run (id {own}), got one of run "
             f"{manifest.run}: was it copied here?"
         )
-    trained, segments = NodeNumbering(**manifest.trained), list(manifest.segments)
+    trained, segments = manifest.trained, list(manifest.segments)
     # If the run was trained again since, its weights differ: recompute the memory from them.
     holds = manifest.parent_sha256 == best.digest
     tuned = Tuned.read(folder, manifest.tuned) if holds and manifest.tuned else None
@@ -230,7 +232,7 @@ def _extended(
             f"{stream.path}: must be the stream that the run was extended to, and holds other "
             f"events: different {', '.join(told)}"
         )
-    data = extended_data(stream, trained.num_events, config, device)
+    data = extended_data(stream, trained, config, device)
     if not holds:
         segments = sorted({data.split.validation_end, trained.num_events, *segments})
     weights, memory, numbers = best.training_state().model, best.memory.last(), trained

@@ -290,7 +290,7 @@ class MemoryWalker:
             self.pipeline.store = NullStore(room)
             return
         larger = layout_of(self.parts.config, self.parts.data.time_unit, self.device).make(room)
-        old, new = (NodeNumbering(0, num, 0) for num in (store.num_nodes, room))
+        old, new = (NodeNumbering(0, num, 0, False) for num in (store.num_nodes, room))
         larger.load_state_dict(remap_nodes(store.state_dict(), old, new))
         self.pipeline.store = larger
 

@@ -80,7 +80,8 @@ class LogReads:
         """Share of each candidate in the source's events, in either direction: [B, M] float32."""
         names = list(numbers_of(bipartite=False))[: self.numbers_BMF.shape[2]]
         shares = [place for place, name in enumerate(names) if name.startswith("share")]
-        return self.numbers_BMF[:, :, shares].sum(2)
+        # One column at a time: a list of places would be copied to the device.
+        return torch.stack([self.numbers_BMF[:, :, place] for place in shares]).sum(0)
 
 
 class PairLog:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from pres_dist.config.run import RunConfig
-from pres_dist.events.stream import EventStream
 from pres_dist.model.history import HistoryDecoder
 from pres_dist.parallel.world import World
 from pres_dist.sampling.event_log import EventLog, PairLog, numbers_of
@@ -25,9 +24,9 @@ _SAMPLE = 2048
 """Largest number of training events to estimate mean and standard deviation from."""
 
 
-def num_log_numbers(config: RunConfig, stream: EventStream) -> int:
+def num_log_numbers(config: RunConfig, data: Data) -> int:
     """Return the number of inputs that the decoder reads from the log; 0 if it reads none."""
-    return len(numbers_of(stream.bipartite)) if config.model.decoder == "history" else 0
+    return len(numbers_of(data.reads_bipartite)) if config.model.decoder == "history" else 0
 
 
 def open_log(
@@ -57,7 +56,7 @@ def open_log(
 
     pairs = world.rank0_first(build) if on_disk(home, stream.num_events) else build()
     common = config.model.reads_common_neighbors
-    return EventLog(sampler, pairs, data.tables, stream.bipartite, common)
+    return EventLog(sampler, pairs, data.tables, data.reads_bipartite, common)
 
 
 def standardize_numbers(parts: Parts) -> None:

@@ -59,7 +59,8 @@ class Muon(torch.optim.Optimizer):
                 "blocks": [blocks for _, blocks in matrices],
                 "ratio": 1.0,
             },
-            {"params": list(others), "blocks": None, "ratio": other_ratio},
+            # `fused` makes torch load the step counts of a checkpoint onto the device.
+            {"params": list(others), "blocks": None, "ratio": other_ratio, "fused": True},
         ]
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], defaults)
@@ -79,9 +80,10 @@ class Muon(torch.optim.Optimizer):
         for parameter, blocks in zip(group["params"], group["blocks"], strict=True):
             if parameter.grad is None:
                 continue
-            momentum = self.state[parameter].setdefault(
-                "momentum", torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            )
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
             # Nesterov momentum: mix the gradient in once more.
             ahead = torch.lerp(parameter.grad, momentum, group["momentum"])
@@ -114,7 +116,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            fused=True,
+            fused=group["fused"],
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,

@@ -54,6 +54,8 @@ class Data:
         unseen_N: bool, True for nodes without a training event.
         unit_end: end of the events that define the time unit, if the run was extended after its
             first training: its weights depend on the unit of the first training split.
+        log_bipartite: whether the event log is read as that of a bipartite stream; None if the
+            stream decides.
     """
 
     stream: EventStream
@@ -62,6 +64,12 @@ class Data:
     kept: range | np.ndarray
     unseen_N: np.ndarray
     unit_end: int | None = None
+    log_bipartite: bool | None = None
+
+    @property
+    def reads_bipartite(self) -> bool:
+        """True if a decoder reads the event log as that of a bipartite stream."""
+        return self.stream.bipartite if self.log_bipartite is None else self.log_bipartite
 
     @property
     def time_unit(self) -> float:
@@ -186,7 +194,7 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         task = Classification(config.task, labels, data.kept, num_negatives, device)
     # The same seed on all workers, which so draw the same weights and need not send them.
     torch.manual_seed(config.training.seed)
-    stream, num_numbers = data.stream, num_log_numbers(config, data.stream)
+    stream, num_numbers = data.stream, num_log_numbers(config, data)
     shape = StreamShape(stream.edge_dim, stream.node_dim, data.time_unit, num_numbers)
     classifier = task.classifier(config.model, shape.edge_dim)
     model = TGN(config.model, config.memory, config.pres, shape, classifier).to(device)

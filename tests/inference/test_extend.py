@@ -18,6 +18,7 @@ from pres_dist.events.importer import import_stream
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.extend import extend_run
 from pres_dist.inference.run import Run
+from pres_dist.inference.train_on import TrainOn
 from pres_dist.inference.versions import EXTENDED
 from pres_dist.parallel.world import World
 from pres_dist.report.run_lock import lock_run
@@ -129,6 +130,28 @@ def test_memory_goes_on_as_evaluation_would(tmp_path: Path, kind: str, model: st
     again = run.embed(at=boundary)
     assert list(again.ids) == list(asked.ids)
     torch.testing.assert_close(again.values, asked.values, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", ["history", "embeddings"])
+def test_a_new_source_above_the_destinations_keeps_the_inputs_of_the_decoder(
+    tmp_path: Path, decoder: str
+) -> None:
+    """The stream is no longer bipartite, but weights were trained as if it were."""
+    kind = "numbers, sources below"
+    imported(tmp_path / "old", kind, lines(kind)[:OLD])
+    make = small_config(tmp_path / "old")
+    train(make(model__decoder=decoder, training__epochs=1), tmp_path / "run")
+    assert Run(tmp_path / "run").stream.bipartite
+    extend_run(tmp_path / "run", write(tmp_path / "a.csv", ["2000,1001,9000,0.5,0"]))
+    run = Run(tmp_path / "run")
+    assert not run.stream.bipartite
+    assert np.isfinite(run.score([(2000, 1001), (3, 1001)])).all()
+    extend_run(
+        tmp_path / "run",
+        write(tmp_path / "b.csv", ["3,2000,9001,0.5,0", "4,2000,9002,0.5,0"]),
+        training=TrainOn(),
+    )
+    assert np.isfinite(Run(tmp_path / "run").score([(2000, 1001), (3, 2000)])).all()
 
 
 def over_all_events(run_dir: Path, stream: EventStream, old: EventStream) -> Parts:

@@ -96,7 +96,7 @@ def numbers_standardized_over_all_events() -> Leak:
     return mock.patch.object(setup, "standardize_numbers", over_all)
 
 
-@plant("numbers centered over the batch", "company", **_HISTORY)
+@plant("numbers centered over the batch", "company", **_HISTORY, sampling__negatives="random")
 def numbers_centered_over_the_batch() -> Leak:
     """Numbers are centered over the temporal batch, as batch normalization would."""
     read = EventLog.numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,11 @@ from tests.model.slow_apan import SlowApanModel, SlowApanStep
 from tests.model.slow_tgn import SlowModel, SlowNode, SlowStep
 
 MEMORY_DIM, TIME_UNIT, NUM_NEIGHBORS, SEED = 6, 4.0, 3, 17
-SMALL = {"embedding_dim": 8, "time_dim": 5, "message_dim": 7}
-"""Sizes of the parts, all different from each other and from the memory's."""
+SMALL: dict[str, Any] = {
+    **{"embedding_dim": 8, "time_dim": 5, "message_dim": 7},
+    "decoder": "embeddings",
+}
+"""Sizes of the parts, all different from each other and from the memory's; no event log is read."""
 IN_MAIL = {**SMALL, "embedding_dim": MEMORY_DIM}
 """The same, with embeddings that mail can hold."""
 

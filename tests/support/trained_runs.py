@@ -11,27 +11,24 @@ KINDS = ("tgn", "apan", "dyrep", "jodie", "tgat", "pending")
 
 
 def settings_of(kind: str) -> dict[str, object]:
-    """Configurations that differ in what memory and mail hold."""
-    if kind == "pending":
-        return {
+    """Configurations that differ in what memory, mail and decoder read; one reads the event log."""
+    kinds: dict[str, dict[str, object]] = {
+        "pending": {
             "pres.pending": "apply",
             "memory.mailbox_slots": 2,
             "model.aggregator": "sequential",
-        }
-    if kind == "rates":
-        return {"preset": "rates"}
-    if kind == "labels":
-        return {"task.kind": "node_classification", "data.stream": "labelled"}
-    if kind == "talk":
-        return {"data.stream": "talks"}
-    if kind == "history":
-        return {
+        },
+        "rates": {"preset": "rates"},
+        "labels": {"task.kind": "node_classification", "data.stream": "labelled"},
+        "talk": {"data.stream": "talks"},
+        "history": {
             "model.decoder": "history",
             "sampling.negatives": "random 2, historical, popular",
             "sampling.num_negatives": 2,
             "training.loss": "both",
-        }
-    return {"model.kind": kind}
+        },
+    }
+    return {"model.decoder": "embeddings", **kinds.get(kind, {"model.kind": kind})}
 
 
 def trained(runs: Path, kind: str = "tgn") -> Path:

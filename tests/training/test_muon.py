@@ -140,7 +140,9 @@ def test_a_resumed_run_ends_in_the_same_bits(config: RunConfig, tmp_path: Path) 
 
 
 def test_settings_of_muon_have_no_effect_on_adamw(make_config: MakeConfig) -> None:
-    lines = ineffective(make_config(training__momentum=0.9, training__vector_rate=1.0))
+    lines = ineffective(
+        make_config(training__optimizer="adamw", training__momentum=0.9, training__vector_rate=1.0)
+    )
     assert lines == [
         "training.vector_rate = 1.0 has no effect: training.optimizer is adamw",
         "training.momentum = 0.9 has no effect: training.optimizer is adamw",
