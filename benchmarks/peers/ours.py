@@ -36,6 +36,9 @@ def settings(options: Options) -> dict[str, object]:
     """Return the settings of the other systems' trainings, in the names of pres_dist."""
     same = {
         "preset": "none",
+        "model.decoder": "embeddings",
+        "sampling.negatives": "random",
+        "training.optimizer": "adamw",
         "training.learning_rate": options.learning_rate,
         "training.learning_rate_scaling": "sqrt",
         "training.learning_rate_decay": "none",

@@ -133,21 +133,21 @@ class NegativeSampler(Negatives):
         if self._kind == "random":
             self._count(negatives_BM.numel(), negatives_BM.numel())
             return negatives_BM
-        # Indices of the flattened negatives that are still to be found.
-        open_Q = torch.arange(negatives_BM.numel(), device=src_B.device)
+        history = self._history(src_B, events_B)[:, :, None].expand(-1, -1, num).flatten(1)
+        src_Q, dst_Q, event_Q = (
+            column[:, None].expand_as(slot_BM).flatten() for column in (src_B, dst_B, events_B)
+        )
         negatives_Q, slot_Q = negatives_BM.flatten(), slot_BM.flatten()
-        history = self._history(src_B, events_B)
+        open_Q = torch.ones_like(negatives_Q, dtype=torch.bool)
         # Every slot draws by (event, slot, attempt), so that neither the batch nor the draws of
-        # other slots can change its negative.
+        # other slots can change its negative. All attempts are made for all negatives: to select
+        # the open ones, a GPU would wait.
         for attempt in range(_ATTEMPTS):
-            row_Q = open_Q // max(num, 1)
-            key_Q = (events_B[row_Q], slot_Q[open_Q], torch.full_like(open_Q, attempt))
-            partner_Q, valid_Q = self._partners(
-                src_B[row_Q], dst_B[row_Q], history[:, row_Q], rng.uniform(*key_Q)
-            )
-            negatives_Q[open_Q[valid_Q]] = partner_Q[valid_Q]
-            open_Q = open_Q[~valid_Q]
-        self._count(negatives_Q.numel(), negatives_Q.numel() - open_Q.numel())
+            draw_Q = rng.uniform(event_Q, slot_Q, torch.full_like(slot_Q, attempt))
+            partner_Q, valid_Q = self._partners(src_Q, dst_Q, history, draw_Q)
+            negatives_Q = torch.where(open_Q & valid_Q, partner_Q, negatives_Q)
+            open_Q &= ~valid_Q
+        self._count(negatives_Q.numel(), negatives_Q.numel() - open_Q.sum())
         return negatives_Q.view_as(negatives_BM)
 
     def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:

@@ -70,10 +70,10 @@ def test_a_notebook_from_frame_to_recommendations(tmp_path: Path) -> None:
         stream=stream,
         run_dir=tmp_path / "run",
         progress=False,
-        epochs=1,
+        epochs=4,
         evaluation__batch_size=20,
     )
-    assert run.config.training.epochs == 1
+    assert run.config.training.epochs == 4
     assert run.results["test"]["num_events"] == 45
     assert run.evaluate(num_negatives=3)["num_negatives"] == 3
     again = pres_dist.load_run(tmp_path / "run")

@@ -30,7 +30,6 @@ ALWAYS = {
 }
 """Sizes of what is read, of what is written, and whether the step is finite."""
 SEQUENTIAL = {("update", "index"): 4, ("update", "nonzero"): 2}
-HISTORICAL = {("sample", "index"): 12}
 APAN = {
     ("sample", "_unique2"): 1,
     ("sample", "index"): 4,
@@ -48,7 +47,7 @@ APAN = {
     [
         ({"preset": "rates"}, ALWAYS),
         ({"preset": "rates", "memory__mailbox_slots": 2}, ALWAYS | SEQUENTIAL),
-        ({"preset": "rates", "sampling__negatives": "historical"}, ALWAYS | HISTORICAL),
+        ({"preset": "rates", "sampling__negatives": "historical"}, ALWAYS),
         ({"preset": "rates", "model__kind": "apan"}, APAN),
         ({"memory__mailbox_slots": 2}, ALWAYS | SEQUENTIAL),
         (

@@ -83,8 +83,8 @@ RESUMED: dict[str, tuple[Change, str]] = {
     "far epoch": (lambda state: state["position"].update(epoch=9), "got epoch 9, batch"),
     "far batch": (lambda state: state["position"].update(batch=10**9), "got epoch 1, batch 10000"),
     "groups": (lambda state: state["optimizer"]["param_groups"].pop(), "optimizer.param_groups"),
-    "moments": (lambda state: first_state(state).pop("exp_avg"), "misses exp_avg"),
-    "moment": (lambda state: first_state(state).update(exp_avg=torch.ones(9)), "exp_avg must be"),
+    "moments": (lambda state: first_state(state).pop("momentum"), "misses momentum"),
+    "moment": (lambda state: first_state(state).update(momentum=torch.ones(9)), "momentum must be"),
     "sums": (lambda state: state["totals"].update(sums=torch.ones(2)), "totals: sums must be"),
     "generator": (
         lambda state: state["random"][0].update(cpu=torch.ones(2)),

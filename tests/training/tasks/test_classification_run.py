@@ -26,8 +26,9 @@ from pres_dist.training.trainer import Trainer
 from tests.support.small_run import MakeConfig, labelled_stream, saved_state, train_until
 from tests.support.states import assert_same
 
-EDGES = {"task__kind": "edge_classification", "task__missing_label": -1}
-NODES = {"task__kind": "node_classification", "task__missing_label": -1}
+FEW_STEPS = {"task__missing_label": -1, "training__optimizer": "adamw"}
+EDGES = {"task__kind": "edge_classification", **FEW_STEPS}
+NODES = {"task__kind": "node_classification", **FEW_STEPS}
 
 
 @pytest.mark.parametrize("kind", [EDGES, NODES], ids=["edges", "nodes"])
@@ -112,7 +113,7 @@ def test_a_resumed_run_ends_in_the_same_bits(make_config: MakeConfig, tmp_path: 
 def test_a_frozen_encoder_keeps_its_weights_and_only_the_classifier_learns(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    train(make_config(model__dropout=0.2), tmp_path / "links")
+    train(make_config(model__dropout=0.2, training__optimizer="adamw"), tmp_path / "links")
     frozen = {**EDGES, "task__pretrained": tmp_path / "links", "training__weight_decay": 0.1}
     config = make_config(**frozen, model__dropout=0.2, training__epochs=3)
     results = train(config, tmp_path / "run")
