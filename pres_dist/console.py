@@ -35,7 +35,7 @@ def prepare_output() -> None:
         out.reconfigure(encoding=None if out.isatty() else "utf-8", errors="backslashreplace")
     logger = logging.getLogger("pres_dist")
     if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
-        logger.addHandler(_StderrHandler())
+        logger.addHandler(_StderrHandler(logging.WARNING))
 
 
 class _StderrHandler(logging.Handler):

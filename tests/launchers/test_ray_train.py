@@ -42,7 +42,9 @@ class Undisturbed:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("ray")
     habitual_stream().save(folder / "habits")
-    config = small_config(Path("habits"))(training__epochs=4, training__checkpoint_every=2)
+    config = small_config(Path("habits"))(
+        training__epochs=4, training__checkpoint_every=2, training__optimizer="adamw"
+    )
     (folder / "run.yaml").write_text(dump_yaml(config))
     shared_memory = set(os.listdir("/dev/shm"))
     run = ray_run("run.yaml", "--num-workers", "2", "--run-dir", "runs/two", cwd=folder)

@@ -37,7 +37,7 @@ FIRST = int(lines(TEXTS)[OLD].split(",")[2])
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def id_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs with text ids and with integers, of labelled events with one feature."""
     folder = tmp_path_factory.mktemp("poison")
     return {kind: run_over(folder / kind[:4], kind) for kind in (TEXTS, NUMBERS)}
@@ -96,9 +96,9 @@ POISONS = [
 
 @pytest.mark.parametrize(("change", "message"), POISONS)
 def test_poison_is_refused_before_it_is_journaled(
-    runs: dict[str, Path], change: dict[str, object], message: str
+    id_runs: dict[str, Path], change: dict[str, object], message: str
 ) -> None:
-    with opened(runs[TEXTS]) as service, InProcess(lambda: service) as api:
+    with opened(id_runs[TEXTS]) as service, InProcess(lambda: service) as api:
         size = service.journal.num_bytes
         status, answer = api("/v1/events", {"events": [event(**change)]})
         assert (status, service.journal.num_bytes) == (422, size)
@@ -107,9 +107,12 @@ def test_poison_is_refused_before_it_is_journaled(
 
 
 def test_ids_are_one_whatever_the_white_space_and_the_kind_of_number(
-    runs: dict[str, Path], tmp_path: Path
+    id_runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    with opened(copied(runs[TEXTS], tmp_path / "t")) as service, InProcess(lambda: service) as api:
+    with (
+        opened(copied(id_runs[TEXTS], tmp_path / "t")) as service,
+        InProcess(lambda: service) as api,
+    ):
         nodes = len(service.names)
         events = [event(src=" x1\n"), event(src="new"), event(src="\tnew "), event(src=7.0)]
         events += [event(src=7), event(src="7", t=float(FIRST))]
@@ -120,8 +123,8 @@ def test_ids_are_one_whatever_the_white_space_and_the_kind_of_number(
         )
 
 
-def test_kept_ids_far_beyond_the_nodes_are_refused(runs: dict[str, Path]) -> None:
-    with opened(runs[NUMBERS]) as service, pytest.raises(DataError, match="must be at most 10"):
+def test_kept_ids_far_beyond_the_nodes_are_refused(id_runs: dict[str, Path]) -> None:
+    with opened(id_runs[NUMBERS]) as service, pytest.raises(DataError, match="must be at most 10"):
         service.ingest(ingest([event(src=1_000_000, dst=2)]))
 
 
@@ -182,9 +185,9 @@ def test_labels_that_a_classifier_has_not_learned_are_refused(tmp_path: Path) ->
 
 
 def test_an_event_that_no_check_lets_pass_can_be_left_out(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    id_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = copied(runs[TEXTS], tmp_path / "run")
+    run_dir = copied(id_runs[TEXTS], tmp_path / "run")
     with opened(run_dir) as service:
         service.ingest(ingest([event(), event()]))
     path = journal_of(run_dir)
@@ -224,13 +227,13 @@ def test_an_event_that_no_check_lets_pass_can_be_left_out(
     ],
 )
 def test_mistakes_of_the_journal_command(
-    runs: dict[str, Path],
+    id_runs: dict[str, Path],
     tmp_path: Path,
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_dir = copied(runs[TEXTS], tmp_path / "run")
+    run_dir = copied(id_runs[TEXTS], tmp_path / "run")
     journal_of(run_dir).unlink(missing_ok=True)
     assert main(["journal", str(run_dir)]) == 2
     with opened(run_dir) as service:
@@ -240,9 +243,9 @@ def test_mistakes_of_the_journal_command(
 
 
 def test_a_torn_or_empty_journal_stops_nobody(
-    runs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    id_runs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_dir = copied(runs[TEXTS], tmp_path / "run")
+    run_dir = copied(id_runs[TEXTS], tmp_path / "run")
     more = pd.DataFrame({"src": ["x1"], "dst": ["x2"], "t": [FIRST], "f0": [0.5], "label": [1]})
     with opened(run_dir):
         pass  # a service that took in nothing
@@ -293,9 +296,9 @@ events = st.builds(dict.__or__, right, st.one_of(st.just({}), wild))
 )
 @pytest.mark.parametrize("kind", [TEXTS, NUMBERS])
 def test_what_is_acknowledged_is_appended_once_and_all_else_is_refused(
-    runs: dict[str, Path], tmp_path: Path, kind: str
+    id_runs: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
-    run_dir = copied(runs[kind], tmp_path / "run")
+    run_dir = copied(id_runs[kind], tmp_path / "run")
     journal_of(run_dir).unlink(missing_ok=True)
     known = Run(run_dir).stream.num_events
     sent: list[dict[str, Any]] = []
