@@ -208,6 +208,7 @@ def test_checkpoints_of_another_run_are_refused(
     shutil.rmtree(run_dir / "checkpoints")
     shutil.copytree(other / "checkpoints", run_dir / "checkpoints")
     ids = read_record(run_dir).run, read_record(other).run
+    capsys.readouterr()  # warnings of the training
     for name, options in commands(run_dir, tmp_path).items():
         assert main([name, str(run_dir), *options]) == 2, name
         (line,) = capsys.readouterr().err.strip().splitlines()
