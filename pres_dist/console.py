@@ -26,9 +26,9 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 def prepare_output() -> None:
-    """Write UTF-8 to files and pipes, and warnings of the library to stderr.
+    r"""Write UTF-8 to files and pipes, and warnings of the library to stderr.
 
-    A terminal keeps its encoding, with \\u escapes.
+    A terminal keeps its encoding, with \u escapes.
     """
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):

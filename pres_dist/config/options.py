@@ -29,6 +29,7 @@ class OptionParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with the message and the usage."""
         usage = self.format_usage().strip()
         raise ConfigError(f"{COMMAND_LINE}: {message}\n{usage}\n`{self.prog} --help` lists all")
 

@@ -69,6 +69,7 @@ class NodeClassifier(Classifier):
     """Classifies an event's source (TGN, section 4: dynamic node classification)."""
 
     def hidden(self, sources_BA: Tensor, destinations_BA: Tensor) -> Tensor:
+        """Return the [B, A] projections of the sources."""
         return self.source(sources_BA)
 
 
@@ -85,6 +86,7 @@ class EdgeClassifier(Classifier):
         self.difference = nn.Linear(dim, dim, bias=False)
 
     def hidden(self, sources_BA: Tensor, destinations_BA: Tensor) -> Tensor:
+        """Return the [B, A] sums of three projections: of both ends and their difference."""
         differences_BA = (sources_BA - destinations_BA).abs()
         return (
             self.source(sources_BA)

@@ -101,10 +101,12 @@ class TransitionStatistics:
         return TransitionRows(num_U, rate_UD, Mixture(count_UC / all_U1, mean_UCD, variance_UCD))
 
     def reset(self) -> None:
+        """Forget all transitions."""
         for sums in (self.count_NC, self.sum_NCD, self.sum_squares_NCD):
             sums.zero_()
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the [N, C] counts and the [N, C, D] sums and sums of squares."""
         return {
             "count": self.count_NC,
             "sum": self.sum_NCD,
@@ -112,5 +114,6 @@ class TransitionStatistics:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Copy the sums of `state_dict` into place."""
         for name, own in self.state_dict().items():
             own.copy_(state[name])

@@ -25,6 +25,7 @@ class Line:
     slope: float
 
     def __call__(self, x: float) -> float:
+        """Return y at x."""
         return self.at_zero + self.slope * x
 
 
