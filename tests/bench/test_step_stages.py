@@ -40,7 +40,12 @@ def work_of_a_step(folder: Path, **settings: object) -> tuple[int, dict[str, Wor
     """Distinct nodes and work of one step."""
     habitual_stream(700).save(folder / "habits")
     config = _for_one_worker(
-        small_config(folder / "habits")(preset="none", model__decoder="embeddings", **settings)
+        small_config(folder / "habits")(
+            preset="none",
+            model__decoder="embeddings",
+            training__optimizer="adamw",
+            **settings,
+        )
     )
     with assembled(config, torch.device("cpu"), World()) as parts:
         parts.model.train()
