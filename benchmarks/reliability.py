@@ -33,7 +33,7 @@ class CpuTimes:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.first: dict[str, float] = {}
-        """When a method was called first, in CPU seconds of the process."""
+        """CPU seconds of the process at the first call of a method."""
 
     def watch(self, kind: type, method: str) -> None:
         """Add up the time in a method of a class from now on."""

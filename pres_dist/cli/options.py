@@ -115,7 +115,7 @@ class AheadOptions(Config):
     """The bound on the times of new events."""
 
     max_ahead: Annotated[str, Argument("TIME")] = "auto"
-    """How far after the run's last event the next one may be: a number in the unit of the input,
+    """Longest time from the run's last event to the next: a number in the unit of the input,
     90d, 12h, 30m, 45s, 500ms, or none. auto allows 100 times the length of the stream; if the
     unit is known, also at least a year, until tomorrow, and nothing after the year 9999."""
 

@@ -20,7 +20,7 @@ CONFIGS = {
     "shared": ModelConfig(**IN_MAIL, message_endpoint="embedding"),
 }
 Mail = dict[tuple[int, int], torch.Tensor]
-"""What the message of an event holds, by node and event."""
+"""Content of the message of an event, by node and event."""
 
 
 @pytest.fixture(params=CONFIGS)
