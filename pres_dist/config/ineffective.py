@@ -97,6 +97,11 @@ _RULES: list[Rule] = [
         for name in ("training.vector_rate", "training.momentum")
     ),
     (
+        "training.gradient_clip",
+        lambda c: c.training.optimizer == "muon",
+        "training.optimizer is muon, which normalizes the gradient",
+    ),
+    (
         "training.scaling_base",
         lambda c: c.training.learning_rate_scaling == "none",
         "training.learning_rate_scaling is none",

@@ -53,7 +53,7 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay of the optimizer."""
     gradient_clip: float = Field(0.0, ge=0)
-    """Largest norm of the gradient; 0 disables clipping."""
+    """Largest norm of the gradient with adamw; 0 disables clipping. muon normalizes gradients."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 runs matrix products in bfloat16 (autocast); node state stays float32."""
     compile: bool = False

@@ -83,6 +83,12 @@ class LogReads:
         # One column at a time: a list of places would be copied to the device.
         return torch.stack([self.numbers_BMF[:, :, place] for place in shares]).sum(0)
 
+    @property
+    def known_BM(self) -> Tensor:
+        """True if the source has an earlier event: [B, M] bool."""
+        place = list(numbers_of(bipartite=True)).index("source count")
+        return self.numbers_BMF[:, :, place] > 0
+
 
 class PairLog:
     """Counts and latest events of pairs (source, destination) before an event id.

@@ -138,15 +138,16 @@ class MixedNegatives(Negatives):
         ]
         return torch.stack(drawn).gather(0, kind_BM[None])[0]
 
-    def log_density(self, share_BM: Tensor) -> Tensor | None:
+    def log_density(self, share_BM: Tensor, known_BM: Tensor) -> Tensor | None:
         """Return [B, M] logs of how much likelier candidates are as negatives than at random.
 
         A historical negative is the partner in a random earlier event of the source, so its
-        probability is the candidate's share in these events; a random one has 1 / n. Kinds
-        without a known density count as random. Excluding the true destination would scale
-        both kinds almost alike, and is left out.
+        probability is the candidate's share in these events; a random one has 1 / n. A source
+        without earlier events has random negatives only. Kinds without a known density count as
+        random. Excluding the true destination would scale both kinds almost alike, and is left
+        out.
         """
         if not self._historical:
             return None
         ratio_BM = share_BM * (self._historical * self._num_destinations)
-        return torch.log(ratio_BM + (1 - self._historical))
+        return torch.log(torch.where(known_BM, ratio_BM + (1 - self._historical), 1.0))

@@ -60,11 +60,12 @@ class Negatives(ABC):
         """Return a [B, M] bool mask of missing negatives; None if none are missing."""
         return None
 
-    def log_density(self, share_BM: Tensor) -> Tensor | None:
+    def log_density(self, share_BM: Tensor, known_BM: Tensor) -> Tensor | None:
         """Return [B, M] logs of how much likelier candidates are as negatives than at random.
 
         Args:
             share_BM: share of each candidate in the earlier events of its source.
+            known_BM: True if its source has earlier events.
 
         Returns:
             None if the ratio is 1, or unknown.

@@ -1,4 +1,4 @@
-"""Optimizer construction, trainable parameters and the gradient norm."""
+"""Optimizer construction, trainable parameters and the scale of the gradient."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from pres_dist.config.training import TrainingConfig
 from pres_dist.model.decoder import Classifier, LinkDecoder
 from pres_dist.training.muon import Muon
+
+_TINY = 1e-12
+"""Smallest norm to divide by: a gradient of zeros stays zero."""
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -58,9 +61,18 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def gradient_norm(model: nn.Module, largest: float) -> Tensor:
-    """Return the norm of the whole gradient before clipping it to `largest` (0: no clipping)."""
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    if largest:
-        return nn.utils.clip_grad_norm_(parameters, largest)
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+def scale_gradient(model: nn.Module, config: TrainingConfig) -> Tensor:
+    """Scale the whole gradient as its optimizer needs it; return its norm before.
+
+    For Muon the norm becomes 1. Its step has the same length whatever the gradient's, but its
+    momentum is a mean over steps: one temporal batch with an outlying gradient, such as the first
+    of an epoch, before any event is known, would decide the next ten steps. For AdamW, which
+    divides by a mean of squares, the gradient is clipped to `training.gradient_clip`.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if config.optimizer == "muon":
+        torch._foreach_div_(gradients, norm.clamp(min=_TINY))
+    elif config.gradient_clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), config.gradient_clip, norm)
+    return norm

@@ -20,7 +20,7 @@ from pres_dist.step.mail import pending_events
 from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
-from pres_dist.training.optimizer import build_optimizer, gradient_norm, trainable
+from pres_dist.training.optimizer import build_optimizer, scale_gradient, trainable
 from pres_dist.training.prefetch import Prefetch, StepIndex, StepInputs
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
@@ -33,7 +33,7 @@ class Update:
 
     Attributes:
         loss: loss over all workers' events.
-        norm: gradient norm before clipping.
+        norm: gradient norm before clipping or normalization.
         rate: learning rate.
     """
 
@@ -149,7 +149,7 @@ class TrainingStep:
                 *losses, memory = self._take_gradients(summed_n)
                 loss = Loss(*losses)
             with clock("optimizer"):
-                norm = gradient_norm(parts.model, self._config.gradient_clip)
+                norm = scale_gradient(parts.model, self._config)
                 where = partial(self._where, inputs, self.num_updates + update)
                 # Before the optimizer: a NaN in the weights could not be undone.
                 check_update(loss, norm, memory, where)
@@ -195,9 +195,9 @@ class TrainingStep:
             targets = parts.task.targets(inputs.plan.parts[part].batch.events_B)
             weight = parts.config.pres.coherence_weight
             reads = forward.gathered.reads
-            density_BC = (
-                None if reads is None else parts.train_negatives.log_density(reads.share_BM)
-            )
+            density_BC = None
+            if reads is not None:
+                density_BC = parts.train_negatives.log_density(reads.share_BM, reads.known_BM)
             kind = self._config.loss
             loss = batch_loss(forward, weight, num_events, targets, kind, density_BC)
         with clock("backward"):

@@ -102,7 +102,7 @@ def test_density_of_historical_negatives_is_that_of_the_draws() -> None:
     drawn = mixed.sample(ids([0]), ids([29]), ids([last]), draws, epoch=0)
     shares = torch.zeros(1, num)
     shares[0, :3] = torch.tensor([0.6, 0.3, 0.1])
-    density = mixed.log_density(shares)
+    density = mixed.log_density(shares, torch.ones_like(shares, dtype=torch.bool))
     assert density is not None
     expected = density[0].exp() / num
     assert float(expected.sum()) == pytest.approx(1)
@@ -115,7 +115,18 @@ def test_density_of_historical_negatives_is_that_of_the_draws() -> None:
 def test_negatives_without_a_density_ratio(negatives: str) -> None:
     src, dst = np.zeros(20, int), np.arange(1, 21) % 5 + 1
     case = Case(EventStream.from_arrays(src, dst, np.arange(20)), None, [])
-    assert sampler_of(case, negatives).log_density(torch.zeros(1, 2)) is None
+    known = torch.ones(1, 2, dtype=torch.bool)
+    assert sampler_of(case, negatives).log_density(torch.zeros(1, 2), known) is None
+
+
+def test_a_source_without_events_has_random_negatives_only() -> None:
+    src, dst = np.zeros(20, int), np.arange(1, 21) % 5 + 1
+    mixed = sampler_of(
+        Case(EventStream.from_arrays(src, dst, np.arange(20)), None, []), "random 3, historical"
+    )
+    density = mixed.log_density(torch.zeros(2, 1), torch.tensor([[False], [True]]))
+    assert density is not None
+    assert density.exp().flatten().tolist() == pytest.approx([1, 0.75])
 
 
 def test_shares_add_up_to_one() -> None:

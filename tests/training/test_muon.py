@@ -12,7 +12,7 @@ from pres_dist.config.ineffective import ineffective
 from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
 from pres_dist.training.muon import Muon, orthogonalize
-from pres_dist.training.optimizer import build_optimizer, trainable
+from pres_dist.training.optimizer import build_optimizer, scale_gradient, trainable
 from pres_dist.training.run import resume, train
 from pres_dist.training.setup import assemble, choose_device, load_data
 from tests.support.small_run import MakeConfig, saved_state, train_until
@@ -97,6 +97,23 @@ def test_other_parameters_move_as_by_adamw_at_their_own_rate() -> None:
     assert torch.equal(_trained(actual, ours), _trained(expected, theirs))
 
 
+def _scaled(optimizer: str, largest: float = 0.0) -> tuple[float, float]:
+    """Return the norm of a gradient of norm 5, as reported and as left for the optimizer."""
+    model = nn.Linear(1, 1)
+    model.weight.grad, model.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
+    training = {"optimizer": optimizer, "gradient_clip": largest}
+    config = RunConfig.model_validate({"data": {"stream": "x"}, "training": training})
+    norm = scale_gradient(model, config.training)
+    return float(norm), float(torch.cat([model.weight.grad[0], model.bias.grad]).norm())
+
+
+def test_muon_sees_gradients_of_norm_one() -> None:
+    """An outlying gradient would dominate the momentum for many steps."""
+    assert _scaled("muon") == pytest.approx((5, 1))
+    assert _scaled("adamw") == pytest.approx((5, 5))
+    assert _scaled("adamw", largest=2) == pytest.approx((5, 2))
+
+
 @pytest.mark.parametrize("kind", ["tgn", "jodie", "dyrep", "apan"])
 def test_every_parameter_belongs_to_one_group(kind: str, make_config: MakeConfig) -> None:
     config = make_config(model__kind=kind, training__optimizer="muon")
@@ -143,6 +160,11 @@ def test_settings_of_muon_have_no_effect_on_adamw(make_config: MakeConfig) -> No
     lines = ineffective(
         make_config(training__optimizer="adamw", training__momentum=0.9, training__vector_rate=1.0)
     )
+    clipped = ineffective(make_config(training__optimizer="muon", training__gradient_clip=1.0))
+    assert clipped == [
+        "training.gradient_clip = 1.0 has no effect: training.optimizer is muon, which normalizes "
+        "the gradient",
+    ]
     assert lines == [
         "training.vector_rate = 1.0 has no effect: training.optimizer is adamw",
         "training.momentum = 0.9 has no effect: training.optimizer is adamw",

@@ -101,6 +101,7 @@ def test_without_pres_nothing_of_it_is_computed(make_config: MakeConfig) -> None
         {"pres__prediction": False},
         {"training__precision": "bf16"},
         {
+            "training__optimizer": "adamw",
             "training__gradient_clip": 1.0,
             "training__warmup_steps": 5,
             "training__weight_decay": 0.1,
