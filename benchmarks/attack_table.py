@@ -1,4 +1,4 @@
-"""Writes the table of attacks into docs/reliability.md, from the `attack` markers of the tests.
+"""Write the table of attacks into docs/explanation/reliability.md from the tests' markers.
 
     python benchmarks/attack_table.py
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from pres_dist.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs/explanation/reliability.md"
 BEGIN, END = "<!-- attacks: begin -->\n", "<!-- attacks: end -->\n"
 HEADER = "| attack | before | after | test |\n|---|---|---|---|\n"
 COLUMNS = ("name", "before", "after")

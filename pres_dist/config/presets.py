@@ -1,4 +1,4 @@
-"""Named presets for training with large temporal batches (docs/pres.md)."""
+"""Named presets for training with large temporal batches (docs/explanation/pres.md)."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class TrainingConfig(Config):
     """bf16 runs matrix products in bfloat16 (autocast); node state stays float32."""
     compile: bool = False
     """Compile the memory update with torch.compile: costs about 15 CPU seconds at start-up; steps
-    are 2 to 10% faster (docs/performance.md)."""
+    are 2 to 10% faster (docs/explanation/performance.md)."""
     patience: int = Field(0, ge=0)
     """Early-stopping patience, in epochs without a better validation metric; 0 disables it."""
     seed: int = Field(0, ge=0)

@@ -27,7 +27,7 @@ class LiveRun(MemoryWalker):
     Args:
         run_dir: folder of the run.
         replay: rebuild the memory from the first event with the final weights, which allows
-            times inside the training split and costs accuracy (docs/pres.md).
+            times inside the training split and costs accuracy (docs/explanation/pres.md).
         opened: state to start from that is not in the folder yet.
         device: device to compute on, as in `training.device`. None uses the device that the run
             was trained on, or the best device of this machine if that one is missing.

@@ -35,7 +35,7 @@ class Recommendation:
     Attributes:
         src, dst: the user's own ids.
         rank: rank from 1, the most likely first.
-        probability: probability of a link by the model alone (docs/use.md).
+        probability: probability of a link by the model alone (docs/guides/use.md).
         events: number of earlier events between the two.
     """
 

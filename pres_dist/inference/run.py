@@ -54,7 +54,7 @@ class Run:
     Args:
         path: folder of the run.
         replay: rebuild the memory from the first event with the final weights, which allows
-            times inside the training split and costs accuracy (docs/pres.md).
+            times inside the training split and costs accuracy (docs/explanation/pres.md).
         stream: current path of the run's stream, if it was moved; its events must be the same.
 
     Raises:

@@ -291,7 +291,7 @@ def _why(best: Choice, fitting: list[Choice], fewer: list[Choice], bounds: Bound
     if layout.replicas > 1:
         lines.append(
             f"{layout.replicas} memory replicas give each step {layout.replicas} times the "
-            "events; two cost 0.3 to 0.7 points of AP on wikipedia (docs/distributed.md)"
+            "events; two cost 0.3 to 0.7 points of AP on wikipedia (docs/guides/distributed.md)"
         )
     if layout.epochs > 1:
         lines.append(

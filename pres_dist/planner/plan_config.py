@@ -60,11 +60,11 @@ class PlanConfig(Config):
     bundled machine that was calibrated with the most similar model."""
     largest_batch: Count = Field(0, ge=0)
     """Largest temporal batch, in events, that accuracy allows; 0 takes the value measured for
-    the preset (docs/pres.md)."""
+    the preset (docs/explanation/pres.md)."""
     largest_epochs: Count = Field(2, ge=1)
     """Largest number of groups that draw their own negatives."""
     largest_replicas: Count = Field(1, ge=1)
-    """Largest number of memory replicas; each costs accuracy (docs/distributed.md)."""
+    """Largest number of memory replicas; each costs accuracy (docs/guides/distributed.md)."""
     efficiency: float = Field(0.5, gt=0, lt=1)
     """Efficiency for which to report the temporal batch that reaches it."""
     spread: Annotated[list[SpreadPart], BeforeValidator(_parts)] = Field(default_factory=list)

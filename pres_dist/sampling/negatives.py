@@ -4,7 +4,7 @@ Random negatives are drawn from the nodes that occur as destinations, so that so
 do not make a bipartite task easy. Historical and inductive negatives follow Poursafaei
 et al. (NeurIPS 2022): earlier partners of the same source, from the training split, or
 only from after it. Partners that the source also has at the time of the event are
-excluded, since they are true destinations. docs/evaluation.md lists the differences
+excluded, since they are true destinations. docs/explanation/evaluation.md lists the differences
 from other implementations.
 
 Shapes: B events, M negatives an event.

@@ -4,7 +4,7 @@ Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024);
 scaled as in Liu et al., "Muon is scalable for LLM training" (2025), so that one learning rate
 suits both groups. A temporal batch of thousands of events allows few optimizer steps. Adam scales
 each matrix entry separately; orthogonalization moves all directions of the matrix by the same
-length, which needs a tenth of the steps for the same progress (docs/pres.md).
+length, which needs a tenth of the steps for the same progress (docs/explanation/pres.md).
 
 `torch.optim.Muon` iterates in bfloat16, which most CPUs emulate, handles one matrix at a time, and
 would treat the stacked gates of a recurrent cell as one matrix.

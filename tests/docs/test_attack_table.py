@@ -1,4 +1,4 @@
-"""The table of attacks in docs/reliability.md is the one that the tests' markers make."""
+"""The table of attacks in docs/explanation/reliability.md is generated from the tests' markers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = "before\n{BEGIN}old\n{END}after\n".format(**TABLE)
 
 
 def test_the_table_is_up_to_date() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/explanation/reliability.md").read_text(encoding="utf-8")
     assert page == TABLE["with_table"](page, ROOT / "tests"), (
         "run python benchmarks/attack_table.py"
     )

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "launch/README.md",
     ROOT / "docker/README.md",
 ]
@@ -30,8 +30,8 @@ def test_links_lead_to_files(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert pages <= set(re.findall(r"\b([a-z]+\.md)\b", navigation))
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages <= set(re.findall(r"\b([a-z_/]+\.md)\b", navigation))
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -45,7 +45,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         timeout=110,
     )
     assert done.returncode == 0, done.stderr
-    settings = (tmp_path / "site/settings/index.html").read_text(encoding="utf-8")
+    settings = (tmp_path / "site/reference/settings/index.html").read_text(encoding="utf-8")
     assert "training.batch_size" in settings
-    api = (tmp_path / "site/api/index.html").read_text(encoding="utf-8")
+    commands = (tmp_path / "site/reference/cli/index.html").read_text(encoding="utf-8")
+    assert "--unknown" in commands
+    api = (tmp_path / "site/reference/api/index.html").read_text(encoding="utf-8")
     assert "pres_dist.inference.run.Run" in api
