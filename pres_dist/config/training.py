@@ -41,11 +41,12 @@ class TrainingConfig(Config):
     learning_rate: float = Field(0.01, gt=0)
     """Peak learning rate; with scaling, for optimizer steps of `scaling_base` events. The default
     with adamw is 0.001."""
-    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
-    """Growth of the learning rate with the ratio of events per optimizer step to scaling_base. The
-    default with adamw is sqrt."""
-    scaling_base: int = Field(200, ge=1)
-    """Events per optimizer step at which `learning_rate` applies unscaled."""
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "linear"
+    """Growth of the learning rate with the ratio of events per optimizer step to scaling_base, if
+    it is above 1. The default with adamw is sqrt."""
+    scaling_base: int = Field(3200, ge=1)
+    """Largest number of events per optimizer step at which `learning_rate` applies unscaled. The
+    default with adamw is 200."""
     warmup_steps: int = Field(0, ge=0)
     """Optimizer steps over which the learning rate rises linearly from zero."""
     learning_rate_decay: Literal["none", "linear", "cosine"] = "linear"
@@ -81,9 +82,10 @@ class TrainingConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _rate_suits_the_optimizer(cls, values: Any) -> Any:
-        """Fill in the learning rate and its scaling for AdamW if they are not given."""
+        """Fill in the learning rate and its scaling for AdamW where they are not given."""
         if isinstance(values, dict) and values.get("optimizer") == "adamw":
-            return {"learning_rate": 0.001, "learning_rate_scaling": "sqrt", **values}
+            usual = {"learning_rate": 0.001, "learning_rate_scaling": "sqrt", "scaling_base": 200}
+            return usual | values
         return values
 
     @property

@@ -48,8 +48,9 @@ def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -
 def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: float = 0.0) -> float:
     """Return the learning rate of an optimizer step.
 
-    It is scaled by (events per step / scaling_base) to the power 0, 1/2 or 1, rises linearly
-    over the first `warmup_steps` steps, and decays with the finished share of the run.
+    If a step has more events than `scaling_base`, the rate is scaled by their ratio to the power
+    0, 1/2 or 1. It rises linearly over the first `warmup_steps` steps, and decays with the
+    finished share of the run.
     A step takes a temporal batch of each memory replica, or `events_per_step` of it.
 
     Args:
@@ -60,7 +61,7 @@ def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: fl
     """
     whole = config.events_per_batch
     events = min(whole, config.events_per_step or whole)
-    ratio = events * replicas / config.scaling_base
+    ratio = max(events * replicas / config.scaling_base, 1.0)
     rate = config.learning_rate * ratio ** _EXPONENTS[config.learning_rate_scaling]
     if config.warmup_steps:
         rate *= min(1.0, (step + 1) / config.warmup_steps)

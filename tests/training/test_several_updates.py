@@ -101,8 +101,26 @@ def test_the_learning_rate_follows_the_events_of_an_optimizer_step(
         training__events_per_step=each,
         training__learning_rate_scaling="linear",
         training__learning_rate=0.001,
+        training__scaling_base=50,
     ).training
-    assert learning_rate(config, 0) == pytest.approx(0.001 * events / config.scaling_base)
+    assert learning_rate(config, 0) == pytest.approx(0.001 * events / 50)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch", "expected"),
+    [
+        ("muon", 200, 0.01),
+        ("muon", 3200, 0.01),
+        ("muon", 12_800, 0.04),
+        ("adamw", 50, 0.001),
+        ("adamw", 200, 0.001),
+        ("adamw", 3200, 0.004),
+    ],
+)
+def test_learning_rates_of_the_defaults(optimizer: str, batch: int, expected: float) -> None:
+    training = {"optimizer": optimizer, "batch_size": batch}
+    config = RunConfig.model_validate({"data": {"stream": "x"}, "training": training}).training
+    assert learning_rate(config, 0) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
