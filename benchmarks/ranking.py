@@ -4,8 +4,9 @@
 
 Trains each run of the sweep and evaluates it against random, historical and inductive negatives
 (`pres-dist evaluate --all-negatives`). With `--rank` it also ranks the destinations of sampled test
-events (`pres-dist bench ranking`). Runs that the output file has already are skipped, so an
-interrupted command goes on where it was, and several commands may fill one file.
+events (`pres-dist bench ranking`). The baselines of each stream stand beside them. Runs that the
+output file has already are skipped, so an interrupted command goes on where it was, and several
+commands may fill one file.
 """
 
 from __future__ import annotations
@@ -46,11 +47,14 @@ def main() -> None:
     for run in first_runs(sweep, only) + other_runs(sweep, untuned, only):
         with _results(arguments.out) as results:
             done = run.fingerprint in {row["fingerprint"] for row in results["runs"]}
+            scored = run.cell.stream in results["baselines"]
         if done:
             continue
         with tempfile.TemporaryDirectory() as scratch:
+            baselines = {} if scored else {run.cell.stream: _baselines(run, Path(scratch))}
             row = _measure(run, Path(scratch), arguments.rank)
         with _results(arguments.out) as results:
+            results["baselines"] |= baselines
             results["sweep"] = sweep.config.model_dump(mode="json")
             results["environment"] = describe_environment(sweep.config.seeds[0])
             results["runs"].append(row)
@@ -63,7 +67,21 @@ def _results(path: Path) -> Iterator[dict[str, Any]]:
     """Read the output file, which no other command can read or write until the block ends."""
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield json.loads(path.read_text()) if path.exists() else {"runs": []}
+        yield json.loads(path.read_text()) if path.exists() else {"runs": [], "baselines": {}}
+
+
+def _baselines(run: SweepRun, scratch: Path) -> dict[str, Any]:
+    """Score the baselines; return AP and MRR on the test split, by negatives and name."""
+    file = scratch / "config.yaml"
+    file.write_text(dump_yaml(run.config))
+    by_kind = json.loads(_pres_dist("baselines", file, "--json"))
+    return {
+        kind: {
+            name: {figure: of[figure] for figure in ("ap", "mrr")}
+            for name, of in result["test"]["baselines"].items()
+        }
+        for kind, result in by_kind.items()
+    }
 
 
 def _measure(run: SweepRun, scratch: Path, rank: bool) -> dict[str, Any]:
@@ -96,11 +114,13 @@ def _figures(split: dict[str, Any]) -> dict[str, Any]:
     return figures | {"unseen": {name: unseen.get(name) for name in ("num_events", "ap", "mrr")}}
 
 
-def _pres_dist(*arguments: str | Path) -> None:
+def _pres_dist(*arguments: str | Path) -> str:
+    """Run a command of pres-dist; return its output."""
     command = [sys.executable, "-m", "pres_dist", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr}")
+    return done.stdout
 
 
 if __name__ == "__main__":
