@@ -14,7 +14,6 @@ from pres_dist.cli.options import (
     WorkerOptions,
     parse,
 )
-from pres_dist.cli.terminable import terminable
 
 
 class EmbedOptions(WorkerOptions, TimeOptions, RunOptions):
@@ -41,13 +40,12 @@ def main(argv: list[str]) -> int:
 
     started = time.perf_counter()
     check_place(options.out, NODE_SUFFIXES)
-    with terminable():
-        live = LiveRun(options.run, options.replay, stream=options.stream)
-        t, nodes = options.chosen_time(live), None
-        if options.nodes is not None:
-            nodes = find_nodes(live.lookup, *read_ids(options.nodes), side=options.side)
-        with options.sharing(live) as share, show_progress("embedding") as report:
-            rows = write_embeddings(live, options.out, t, nodes, report, share)
+    live = LiveRun(options.run, options.replay, stream=options.stream)
+    t, nodes = options.chosen_time(live), None
+    if options.nodes is not None:
+        nodes = find_nodes(live.lookup, *read_ids(options.nodes), side=options.side)
+    with options.sharing(live) as share, show_progress("embedding") as report:
+        rows = write_embeddings(live, options.out, t, nodes, report, share)
     seconds = time.perf_counter() - started
     print(
         f"{options.out}: {rows:,} nodes at time {shown(live.stream, t)}, "

@@ -6,7 +6,6 @@ import time
 from typing import Annotated
 
 from pres_dist.cli.options import Argument, RunOptions, UserPath, parse
-from pres_dist.cli.terminable import terminable
 
 
 class ExportOptions(RunOptions):
@@ -30,7 +29,7 @@ def main(argv: list[str]) -> int:
     from pres_dist.inference.export.archive import export_run
 
     started = time.perf_counter()
-    with terminable(), show_progress("exporting") as report:
+    with show_progress("exporting") as report:
         export_run(options.run, options.out, options.memory, report, options.stream)
     names = sorted(file.name for file in options.out.iterdir())
     print(f"{options.out}: {', '.join(names)} ({time.perf_counter() - started:.1f} s)")

@@ -13,7 +13,6 @@ from pres_dist.cli.options import (
     RunOptions,
     parse,
 )
-from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import option
 from pres_dist.errors import ConfigError
 
@@ -97,7 +96,7 @@ def main(argv: list[str]) -> int:
         options.sort,
         options.delimiter,
     )
-    with terminable(), show_progress("extending") as report:
+    with show_progress("extending") as report:
         if options.events is None:
             done = fold(options.run, report, options.stream)
         else:

@@ -9,7 +9,6 @@ from typing import Annotated
 from pydantic import Field
 
 from pres_dist.cli.options import Argument, RunOptions, parse
-from pres_dist.cli.terminable import terminable
 from pres_dist.errors import ConfigError
 
 FIELDS = ("src", "dst", "t", "features", "label")
@@ -51,32 +50,30 @@ def main(argv: list[str]) -> int:
     path = options.run / EXTENDED / JOURNAL
     if not path.exists():
         raise ConfigError(f"{path}: no service has taken in events since the last extension")
-    with terminable():
-        if options.drop is not None and options.reason is not None:
-            numbers = event_numbers(options.drop)
-            if not options.reason.strip():
-                raise ConfigError("--reason must say why, is empty")
-            with lock_run(options.run):
-                for number, row in drop_events(path, numbers, options.reason).items():
-                    print(f"left out: event {number}, {json.dumps(row)}")
-        elif options.rescue:
-            with lock_run(options.run):
-                lost, aside = rescue_journal(path)
-            lines = ", ".join(map(str, lost)) or "none"
-            print(
-                f"{path}: all intact records are kept; lost lines: {lines}; the damaged file is "
-                f"{aside}"
-            )
-        elif options.verify:
-            _verify(options.run, path)
-        else:
-            contents = read_journal(path)
-            numbers = list(contents.rows)
-            for number in numbers[-options.last :] if options.last else numbers:
-                event = {"number": number, **dict(zip(FIELDS, contents.rows[number], strict=True))}
-                if number in contents.dropped:
-                    event["dropped"] = contents.dropped[number]
-                print(json.dumps(event))
+    if options.drop is not None and options.reason is not None:
+        numbers = event_numbers(options.drop)
+        if not options.reason.strip():
+            raise ConfigError("--reason must say why, is empty")
+        with lock_run(options.run):
+            for number, row in drop_events(path, numbers, options.reason).items():
+                print(f"left out: event {number}, {json.dumps(row)}")
+    elif options.rescue:
+        with lock_run(options.run):
+            lost, aside = rescue_journal(path)
+        lines = ", ".join(map(str, lost)) or "none"
+        print(
+            f"{path}: all intact records are kept; lost lines: {lines}; the damaged file is {aside}"
+        )
+    elif options.verify:
+        _verify(options.run, path)
+    else:
+        contents = read_journal(path)
+        numbers = list(contents.rows)
+        for number in numbers[-options.last :] if options.last else numbers:
+            event = {"number": number, **dict(zip(FIELDS, contents.rows[number], strict=True))}
+            if number in contents.dropped:
+                event["dropped"] = contents.dropped[number]
+            print(json.dumps(event))
     return 0
 
 

@@ -18,7 +18,7 @@ from pres_dist.errors import (
 )
 from pres_dist.exit_codes import BROKEN_PIPE, DIVERGED, INTERRUPTED, WORKER_LOST
 from pres_dist.parallel.parent import end_with_agent
-from pres_dist.parallel.shutdown import TERMINATED
+from pres_dist.parallel.signals import TERMINATED, terminable
 from pres_dist.parallel.supervise import supervised
 from pres_dist.version import __version__
 
@@ -80,9 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     prepare_output()
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        with terminable():
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
         return code
+    except SystemExit as stop:  # of `terminable`, and of argparse after --help
+        return stop.code if isinstance(stop.code, int) else 0
     except TerminatedError:  # already reported
         return TERMINATED
     except PresDistError as error:
@@ -132,11 +135,7 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"pres-dist {__version__}")
         return 0
-    command = _command(argv[0])
-    try:
-        return command(argv[1:])
-    except SystemExit as stop:  # argparse leaves this way after --help
-        return stop.code if isinstance(stop.code, int) else 0
+    return _command(argv[0])(argv[1:])
 
 
 def _command(name: str) -> Callable[[list[str]], int]:

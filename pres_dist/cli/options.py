@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from pres_dist.cli.terminable import terminable
 from pres_dist.config.base import Config
 from pres_dist.config.fields import Leaf, leaves
 from pres_dist.config.options import COMMAND_LINE, OptionParser, add_overrides, normalized, option
@@ -222,8 +221,7 @@ def run_subcommand(
         summary = (inspect.getdoc(command) or "").split("\n")[0].rstrip(".")
         subparser = subparsers.add_parser(name, help=summary[:1].lower() + summary[1:])
         subparser.set_defaults(command=command)
-    with terminable():
-        code: int = parser.parse_args(argv[:1]).command([*argv[1:]])
+    code: int = parser.parse_args(argv[:1]).command([*argv[1:]])
     return code
 
 

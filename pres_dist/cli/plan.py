@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 from pres_dist.cli.options import Argument, UserPath, parse_with_settings
-from pres_dist.cli.terminable import terminable
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.errors import ConfigError
 from pres_dist.exit_codes import NO_LAYOUT
@@ -37,21 +36,20 @@ def main(argv: list[str]) -> int:
     for path in (options.calibrate, options.json_file):
         if path is not None and not path.absolute().parent.is_dir():
             raise ConfigError(f"{path}: the folder to write to does not exist")
-    with terminable():
-        if options.calibrate is not None:
-            from pres_dist.planner.calibrate import calibrate
+    if options.calibrate is not None:
+        from pres_dist.planner.calibrate import calibrate
 
-            machine = calibrate(config, tell=lambda text: print(text, file=sys.stderr))
-            write_atomically(options.calibrate, dump_yaml(machine, with_help=True))
-            print(f"{options.calibrate}: {machine.name}")
-            return 0
+        machine = calibrate(config, tell=lambda text: print(text, file=sys.stderr))
+        write_atomically(options.calibrate, dump_yaml(machine, with_help=True))
+        print(f"{options.calibrate}: {machine.name}")
+        return 0
 
-        from pres_dist.console import result_console
-        from pres_dist.planner.advice import make_plan
-        from pres_dist.planner.tables import print_plan, to_json
+    from pres_dist.console import result_console
+    from pres_dist.planner.advice import make_plan
+    from pres_dist.planner.tables import print_plan, to_json
 
-        plan = make_plan(config, options)
-        print_plan(plan, result_console())
-        if options.json_file is not None:
-            write_atomically(options.json_file, json.dumps(to_json(plan), indent=1))
+    plan = make_plan(config, options)
+    print_plan(plan, result_console())
+    if options.json_file is not None:
+        write_atomically(options.json_file, json.dumps(to_json(plan), indent=1))
     return NO_LAYOUT if plan.advice.best is None else 0

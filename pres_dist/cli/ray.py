@@ -6,7 +6,6 @@ import importlib.util
 from typing import Annotated
 
 from pres_dist.cli.options import Argument, ConfigOptions, UserPath, parse_with_settings
-from pres_dist.cli.terminable import terminable
 from pres_dist.config.load import load_config
 from pres_dist.errors import ConfigError
 
@@ -43,7 +42,7 @@ def main(argv: list[str]) -> int:
     require_ray()
 
     from pres_dist.launchers.ray_run import RayOptions, train_on_ray
-    from pres_dist.parallel.shutdown import PROCESS_SHUTDOWN
+    from pres_dist.parallel.shutdown import announced_shutdown
     from pres_dist.report.progress import make_progress
 
     launch = RayOptions(
@@ -53,11 +52,10 @@ def main(argv: list[str]) -> int:
     )
     progress = make_progress()
     try:
-        with terminable(PROCESS_SHUTDOWN):
+        with announced_shutdown():
             train_on_ray(config, launch, options.address, options.run_dir, progress)
     finally:
         progress.stop()
-        PROCESS_SHUTDOWN.clear()
     return 0
 
 

@@ -19,7 +19,6 @@ from pres_dist.cli.options import (
     WorkerOptions,
     parse,
 )
-from pres_dist.cli.terminable import terminable
 from pres_dist.config.options import option
 from pres_dist.errors import ConfigError
 from pres_dist.wording import printable
@@ -80,12 +79,11 @@ def main(argv: list[str]) -> int:
 
     if options.out is not None:
         check_place(options.out, SUFFIXES)
-    with terminable():
-        live = LiveRun(options.run, options.replay, stream=options.stream)
-        if options.evaluate:
-            _evaluate(live, options)
-        else:
-            _recommend(live, options)
+    live = LiveRun(options.run, options.replay, stream=options.stream)
+    if options.evaluate:
+        _evaluate(live, options)
+    else:
+        _recommend(live, options)
     return 0
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 from pydantic import Field
 
 from pres_dist.cli.options import Argument, LocalPath, RunOptions, Side, UserPath, parse
-from pres_dist.cli.terminable import terminable
 
 
 class ReportOptions(RunOptions):
@@ -53,14 +52,13 @@ def main(argv: list[str]) -> int:
     check_place(out, (".html",))
     require_page_libraries()
     limits = Limits(nodes=options.nodes, events=options.events)
-    with terminable():
-        live, chosen = LiveRun(options.run, options.replay, stream=options.stream), None
-        if options.ids is not None:
-            found = find_nodes(live.lookup, *read_ids(options.ids), side=options.side)
-            chosen = torch.tensor(list(dict.fromkeys(found.tolist())))
-        with show_progress("exploring") as report:
-            explored = explore(live, limits, chosen, report)
-        write_explore_page(out, live, explored, limits)
+    live, chosen = LiveRun(options.run, options.replay, stream=options.stream), None
+    if options.ids is not None:
+        found = find_nodes(live.lookup, *read_ids(options.ids), side=options.side)
+        chosen = torch.tensor(list(dict.fromkeys(found.tolist())))
+    with show_progress("exploring") as report:
+        explored = explore(live, limits, chosen, report)
+    write_explore_page(out, live, explored, limits)
     print(
         f"{out}: {len(explored.nodes_n):,} of {explored.num_known:,} nodes, "
         f"{len(explored.watched):,} events watched, {out.stat().st_size / 1e6:.1f} MB "

@@ -15,7 +15,6 @@ from pres_dist.cli.options import (
     WorkerOptions,
     parse,
 )
-from pres_dist.cli.terminable import terminable
 from pres_dist.errors import ConfigError
 
 
@@ -57,16 +56,15 @@ def main(argv: list[str]) -> int:
             f"{options.pairs}: has times (column {options.time!r}), so --at and --latest "
             "cannot be given; --time '' leaves the column out"
         )
-    with terminable():
-        live = LiveRun(options.run, options.replay, stream=options.stream)
-        live.require_links()
-        pairs, places = file.pairs(live, options.chosen_time(live), options.unknown)
-        probability = np.full(file.num_rows, np.nan, np.float32)
-        with options.sharing(live) as share, show_progress("scoring", unit="done") as report:
-            probability[places] = score_pairs(live, pairs, options.batched, report, share)
-        with table_file(options.out) as out:
-            for table in file.with_probabilities(probability):
-                out.write(table)
+    live = LiveRun(options.run, options.replay, stream=options.stream)
+    live.require_links()
+    pairs, places = file.pairs(live, options.chosen_time(live), options.unknown)
+    probability = np.full(file.num_rows, np.nan, np.float32)
+    with options.sharing(live) as share, show_progress("scoring", unit="done") as report:
+        probability[places] = score_pairs(live, pairs, options.batched, report, share)
+    with table_file(options.out) as out:
+        for table in file.with_probabilities(probability):
+            out.write(table)
     skipped = len(probability) - len(pairs)
     print(
         f"{options.out or 'scored'}: {len(pairs):,} pairs"

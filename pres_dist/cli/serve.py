@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pres_dist.cli.options import AheadOptions, Argument, Order, RunOptions, UserPath, parse
-from pres_dist.cli.terminable import hang_up_as_sigterm, terminable
 from pres_dist.errors import ConfigError
+from pres_dist.parallel.signals import hang_up_as_sigterm
 
 if TYPE_CHECKING:
     from pres_dist.inference.serve.access import Access
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
 
     worker = Worker(open_service, options.max_waiting)
     connections = most_connections(options.max_connections)
-    with terminable(), _listening(options.host, options.port) as listener:
+    with _listening(options.host, options.port) as listener:
         config = uvicorn.Config(
             make_app(worker, access),
             http=connection_class(connections),

@@ -18,7 +18,7 @@ import psutil
 
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.loopback import INTERFACES
-from pres_dist.parallel.shutdown import shutdown_signals
+from pres_dist.parallel.signals import shutdown_signals
 from pres_dist.parallel.supervise import ray_processes, report
 from pres_dist.report.run_lock import LOCK, is_locked, lock_run
 

@@ -33,6 +33,7 @@ from pres_dist.launchers.ray_relay import Call, Mailbox, RelayHandler, RelayProg
 from pres_dist.launchers.ray_run import FAILURE_LOG, RayOptions
 from pres_dist.parallel.ray_group import GroupConfig
 from pres_dist.parallel.ray_shutdown import forward_shutdown, watch_for_shutdown
+from pres_dist.parallel.signals import forget_interrupt
 from pres_dist.records import Results
 from pres_dist.report.environment import LAUNCH
 from pres_dist.report.progress import Progress
@@ -256,6 +257,7 @@ def _showing(mailbox: ActorHandle, console: Progress) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if failures:
+            forget_interrupt()
             raise failures[0] from None
         raise
     finally:

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-TERMINATED = 143
-"""Exit code of a command that SIGTERM ended, as in a shell."""
+from pres_dist.parallel.signals import TERMINATED, end, handling, leave_terminal
+
 _SAME_REQUEST_S = 2.0
 
 
@@ -77,56 +75,40 @@ def graceful_shutdown() -> Iterator[None]:
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = {number: signal.signal(number, _end_unless_training) for number in shutdown_signals()}
-    for number in before:
-        signal.siginterrupt(number, False)
-    woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(
-        target=_listen, args=(reader, frozenset(before)), name="signals", daemon=True
-    ).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(woken_before)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(writer)
-        PROCESS_SHUTDOWN.clear()
+    with handling(_end_unless_training) as numbers:
+        for number in numbers:
+            signal.siginterrupt(number, False)
+        woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(
+            target=_listen, args=(reader, frozenset(numbers)), name="signals", daemon=True
+        ).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(woken_before)
+            os.close(writer)
+            PROCESS_SHUTDOWN.clear()
 
 
-def shutdown_signals() -> list[signal.Signals]:
-    """Return the signals that request a shutdown of this process."""
-    hang_up = getattr(signal, "SIGHUP", None)
-    if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN:
-        return [signal.SIGTERM]
-    return [signal.SIGTERM, hang_up]
+@contextmanager
+def announced_shutdown() -> Iterator[None]:
+    """Record the first SIGTERM as a shutdown request; only the second unwinds the stack."""
 
+    def receive(number: int, _frame: object) -> None:
+        leave_terminal(number)
+        if not PROCESS_SHUTDOWN.receive():
+            end(number)
 
-def leave_terminal(number: int) -> None:
-    """Drop further output if the signal means that the terminal is gone.
-
-    Every write to it would fail, and so would the run on its last step.
-    """
-    if number == getattr(signal, "SIGHUP", None):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in (1, 2):
-            if _is_terminal(descriptor):
-                os.dup2(nowhere, descriptor)
-        os.close(nowhere)
-
-
-def _is_terminal(descriptor: int) -> bool:
-    """Return True for a terminal, also for one that is gone, where `isatty` returns False."""
-    try:
-        return stat.S_ISCHR(os.fstat(descriptor).st_mode)
-    except OSError:
-        return False
+    with handling(receive):
+        try:
+            yield
+        finally:
+            PROCESS_SHUTDOWN.clear()
 
 
 def _end_unless_training(number: int, _frame: object) -> None:
-    leave_terminal(number)
     if not PROCESS_SHUTDOWN.training:
-        sys.exit(TERMINATED)
+        end(number)
 
 
 def _listen(reader: int, numbers: frozenset[int]) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pres_dist.console import print_error
 from pres_dist.parallel.parent import become_reaper, end_with
-from pres_dist.parallel.shutdown import leave_terminal, shutdown_signals
+from pres_dist.parallel.signals import leave_terminal, shutdown_signals
 from pres_dist.report.run_lock import is_locked
 
 if TYPE_CHECKING:
