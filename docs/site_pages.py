@@ -33,6 +33,16 @@ SUBCOMMANDS = {
 }
 
 
+def on_config(config: Any) -> Any:
+    """List the generated pages of results in the navigation."""
+    index = (ROOT / "docs/results/index.md").read_text(encoding="utf-8")
+    pages = ["index.md", *re.findall(r"\((\w+\.md)\)", index)]
+    for section in config.nav:
+        if "Results" in section:
+            section["Results"] = [f"results/{page}" for page in pages]
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are not in docs/."""
     pages = {page: (ROOT / file).read_text(encoding="utf-8") for file, page in ELSEWHERE.items()}

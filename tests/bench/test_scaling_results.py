@@ -13,7 +13,7 @@ from pres_dist.bench.scaling.run_figures import QUANTITIES
 from pres_dist.bench.scaling.scaling_report import scaling_report, write_scaling_reports
 from tests.bench.fake_scaling import EVENTS, World, fail_run, make_ledger, make_plan, play, play_run
 
-DOCS = Path(__file__).parents[2] / "docs/guides/scaling.md"
+DOCS = Path(__file__).parents[2] / "docs/reference/scaling_report.md"
 
 
 def reported(tmp_path: Path, world: World, **asked: object) -> ScalingReport:

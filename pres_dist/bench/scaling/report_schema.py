@@ -92,7 +92,7 @@ class Run(SetupPart):
     oversubscribed: bool = False
     """True if workers times threads on a machine exceeded its usable cores."""
     figures: dict[str, float | None] = {}
-    """Figures by the names in docs/guides/scaling.md."""
+    """Figures by the names in docs/reference/scaling_report.md."""
     time_to: dict[str, float | None] = {}
     """Seconds of training until validation AP reached each target; None if it never did."""
     epochs: list[Epoch] = []

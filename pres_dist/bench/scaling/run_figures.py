@@ -228,7 +228,7 @@ QUANTITIES: dict[str, Quantity] = {
     "coherence": Quantity(_best("coherence")),
     "prediction_ratio": Quantity(_best("prediction_ratio"), "less"),
 }
-"""Figures of a run, described in docs/guides/scaling.md.
+"""Figures of a run, described in docs/reference/scaling_report.md.
 
 Figures of PRES and pending events are of the best epoch in validation.
 """

@@ -1,0 +1,308 @@
+"""Tables of measurements, by the schema of their JSON file."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+MARKS = {"better": " ▲", "worse": " ▼", "equal within interval": " ="}
+METRICS = {"ap": "AP", "auc": "AUC", "accuracy": "accuracy", "macro_f1": "macro F1"}
+Json = dict[str, Any]
+
+
+def section(content: Any, path: Path, command: str | None = None) -> str:
+    """Return the part of a page for one file; empty if its schema is not known.
+
+    Args:
+        path: file, from the root of the repository.
+        command: command that repeats the file; by default the one that it records.
+    """
+    settings: Json = {}
+    match content:
+        case {"format": "pres_dist.scaling/1"}:
+            training = content["config"]["training"]
+            keys = ("optimizer", "batch_size", "events_per_step", "epochs")
+            settings = {"data.stream": content["config"]["data"]["stream"]}
+            settings |= {f"training.{key}": training[key] for key in keys if key in training}
+            parts = [_scaling(content)]
+        case {"sweep": {"base": settings} as sweep, "cells": cells}:
+            parts = _sweep(sweep, cells)
+        case {"runs": [{"preset": _, "test": _, **_others}, *_rest]}:
+            parts = _classification(content["runs"])
+        case {"sweep": {"base": settings} as sweep, "runs": [{"negatives": _, **_others}, *_rest]}:
+            parts = _ranking(sweep, content["runs"])
+        case {"lengths": lengths, "options": options}:
+            settings = {key: options[key] for key in ("nodes", "batch_size", "preset")}
+            parts = [_lengths(lengths)]
+        case {"figures": {"help": _, **_others} as figures}:
+            rows = [
+                [name, one["seconds"], one["cpu_seconds"], one["peak_mib"]]
+                for name, one in figures.items()
+            ]
+            parts = [table(["", "s", "CPU s", "peak MiB"], rows)]
+        case {"rows": [{"kind": _, "survived": _, **_others}, *_rest]}:
+            parts = [_faults(content["rows"])]
+        case {"faults": _, "held": _}:
+            parts = [_soak(content)]
+        case _:
+            return ""
+    told = command or content["environment"]["command"]
+    head = _head(
+        content,
+        [
+            ["configuration", _settings(settings) if settings else ""],
+            ["command", f"`{'python ' if told.startswith('benchmarks/') else ''}{told}`"],
+            ["file", f"`{path}`"],
+        ],
+    )
+    return "\n\n".join(part for part in [head, *parts] if part)
+
+
+def measured(one: Json) -> str:
+    """Return the part of the page of figures that no JSON file holds."""
+    head = table(
+        ["", ""], [[key, one[key]] for key in ("date", "hardware", "configuration") if key in one]
+    )
+    commands = "\n".join(f"    {line}" for line in one["command"].splitlines())
+    parts = [f"## {one['title']}", one.get("note", "").strip(), head, commands]
+    return "\n\n".join([part for part in parts if part] + [table(one["columns"], one["rows"])])
+
+
+def _head(content: Json, rows: list[list[str]]) -> str:
+    """Return a table of date and hardware, and these rows unless they are empty."""
+    about, own = content["environment"], content["environment"]["hardware"]
+    runs = content.get("runs", [])
+    records = [run.get("record") or run for run in runs] if isinstance(runs, list) else []
+    dates = {run["date"][:10] for run in records if run.get("date")} | {about["date"][:10]}
+    versions = f"torch {about['versions']['torch']}, Python {about['versions']['python']}"
+    hardware = [f"{own['usable_cores']} cores of {own['cpu']}", f"{own['memory_gib']} GiB"]
+    rows = [
+        ["date", " to ".join(sorted({min(dates), max(dates)}))],
+        ["hardware", ", ".join([*hardware, *map(str, own["gpus"]), versions])],
+        *rows,
+    ]
+    return table(["", ""], [row for row in rows if row[1]])
+
+
+def _settings(values: Json) -> str:
+    """Format settings as `training.epochs: 5`, separated by commas."""
+    return ", ".join(f"`{key}: {value}`" for key, value in _flat(values)) or "defaults"
+
+
+def _flat(values: Json, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _sweep(sweep: Json, cells: list[Json]) -> list[str]:
+    """Return tables of test AP and of cost: streams by methods, or by batches and methods."""
+    found = {(c["cell"]["stream"], c["cell"]["batch_size"], c["cell"]["method"]): c for c in cells}
+    rows = [(stream, size) for stream in sweep["streams"] for size in sweep["batch_sizes"]]
+    rows = [row for row in rows if any(_done(found.get((*row, m))) for m in sweep["methods"])]
+
+    def of(form: Any) -> str:
+        lines = [
+            [stream, f"{size:,}", *(form(found.get((stream, size, m))) for m in sweep["methods"])]
+            for stream, size in rows
+        ]
+        return table(["stream", "batch", *sweep["methods"]], lines)
+
+    return [
+        _methods(sweep),
+        "**Test AP** (mean and 95% interval over seeds; ▲ better, ▼ worse, = no difference from "
+        f"`{sweep['baseline']}` beyond the interval):",
+        of(_ap),
+        "**Optimizer steps of a run; CPU microseconds per training event:**",
+        of(_cost),
+    ]
+
+
+def _methods(sweep: Json) -> str:
+    lines = [f"- `{name}`: {_settings(one)}" for name, one in sweep["methods"].items() if one]
+    return "\n".join(lines)
+
+
+def _done(cell: Json | None) -> bool:
+    return bool(cell and cell["figures"].get("ap"))
+
+
+def _ap(cell: Json | None) -> str:
+    if cell is None or not _done(cell):
+        return ""
+    seeds = "" if cell["done"] == cell["planned"] else f" (n = {cell['done']})"
+    return interval(cell["figures"]["ap"]) + MARKS.get(cell["verdict"], "") + seeds
+
+
+def _cost(cell: Json | None) -> str:
+    if cell is None or not _done(cell):
+        return ""
+    figures = cell["figures"]
+    steps, cpu = figures["optimizer_steps"]["mean"], figures["cpu_microseconds_per_event"]["mean"]
+    return f"{steps:,.0f}; {cpu:.0f}"
+
+
+def _ranking(sweep: Json, runs: list[Json]) -> list[str]:
+    """Return tables of AP and MRR by kind of negatives, on all events and on unseen nodes."""
+    kinds = list(runs[0]["negatives"])
+    groups: dict[tuple[str, int, str], list[Json]] = {}
+    for run in sorted(runs, key=lambda run: _place(sweep, run)):
+        groups.setdefault((run["stream"], run["batch_size"], run["method"]), []).append(run)
+
+    def of(unseen: bool) -> str:
+        lines = []
+        for (stream, size, method), own in groups.items():
+            line = [stream, f"{size:,}", method, len(own)]
+            for kind in kinds:
+                each = [run["negatives"][kind] for run in own]
+                each = [one["unseen"] for one in each] if unseen else each
+                line.append(f"{_mean(each, 'ap')} / {_mean(each, 'mrr')}")
+            if not unseen:
+                line += _ranked([run for run in own if "ranking" in run])
+                cpu = [run["train_cpu_seconds"] for run in own]
+                line.append(f"{statistics.mean(cpu):.0f}")
+            lines.append(line)
+        extra = [] if unseen else ["all destinations: MRR", "best baseline", "CPU s of training"]
+        return table(["stream", "batch", "method", "seeds", *kinds, *extra], lines)
+
+    told = "AP / MRR of the test split by kind of negatives, means over seeds"
+    return [
+        _methods(sweep),
+        f"**{told}:**",
+        of(unseen=False),
+        "**The same, of events with a node that training never saw:**",
+        of(unseen=True),
+    ]
+
+
+def _place(sweep: Json, run: Json) -> tuple[int, int, int]:
+    streams, methods = list(sweep["streams"]), list(sweep["methods"])
+    return streams.index(run["stream"]), run["batch_size"], methods.index(run["method"])
+
+
+def _mean(values: list[Json], name: str) -> str:
+    numbers = [one[name] for one in values if one.get(name) is not None]
+    return f"{statistics.mean(numbers):.4f}" if numbers else "-"
+
+
+def _ranked(runs: list[Json]) -> list[str]:
+    """Return the MRR of the model and of the best baseline among all destinations."""
+    if not runs:
+        return ["", ""]
+    (model, *_), *baselines = [list(item) for item in runs[0]["ranking"]["ranked"].items()]
+    own = statistics.mean(run["ranking"]["ranked"][model]["mrr"] for run in runs)
+    best, figures = max(baselines, key=lambda item: item[1]["mrr"])
+    candidates = runs[0]["ranking"]["candidates"]
+    return [f"{own:.4f} ({candidates})", f"{figures['mrr']:.4f} ({best})"]
+
+
+def _classification(runs: list[Json]) -> list[str]:
+    """Return a table of the test metrics of presets and baselines for each configuration."""
+    parts = []
+    for config in dict.fromkeys(run["config"] for run in runs):
+        own = [run for run in runs if run["config"] == config]
+        metrics = [name for name in METRICS if name in own[0]["test"]]
+        groups = {f"preset `{run['preset']}`": [] for run in own}
+        for run in own:
+            groups[f"preset `{run['preset']}`"].append(run["test"])
+        groups |= {name: [one] for name, one in own[0]["test"]["baselines"].items()}
+        rows = [
+            [name, *(_mean(each, metric) for metric in metrics)] for name, each in groups.items()
+        ]
+        parts += [f"**`{config}`**", table(["", *(METRICS[metric] for metric in metrics)], rows)]
+    return parts
+
+
+def _scaling(content: Json) -> str:
+    rows = []
+    for point in content["points"]:
+        figures = {key: value or {"mean": 0.0} for key, value in point["figures"].items()}
+        rows.append(
+            [
+                point["launcher"],
+                f"{point['workers']}{'°' if point['oversubscribed'] else ''}",
+                f"{point['batch_size']:,}",
+                interval(figures["events_per_second"], 0),
+                interval(point["speed_up"], 2) if point["speed_up"] else "",
+                f"{figures['cpu_microseconds_per_event']['mean']:.0f}",
+                f"{figures['remote_bytes_per_step']['mean'] / 1e6:.1f}",
+                f"{figures['gradient_bytes_per_step']['mean'] / 1e6:.1f}",
+                interval(figures["test_ap"]),
+            ]
+        )
+    head = ["launcher", "workers", "batch", "events/s", "speedup", "CPU us an event"]
+    head += ["MB of rows a step", "MB of gradients a step", "test AP"]
+    return table(head, rows)
+
+
+def _lengths(lengths: list[Json]) -> str:
+    rows = []
+    for one in lengths:
+        steps = one["steps"] or {}
+        row = [f"{one['events']:,}", one["build"]["cpu_seconds"], one["build"]["private_mib"]]
+        row += [one["open"]["seconds"], one["in_memory"]["private_mib"]]
+        row += [steps.get("cpu_ms", ""), steps.get("nodes", "")]
+        rows.append(row)
+    head = ["events", "adjacency built, CPU s", "MiB", "opened again, s", "sorted in memory, MiB"]
+    return table([*head, "CPU ms a step", "distinct nodes a step"], rows)
+
+
+def _faults(rows: list[Json]) -> str:
+    head = ["fault", "injected", "runs survived", "identical bits", "events lost", "applied twice"]
+    lines = [
+        [
+            row["kind"],
+            row["injected"],
+            f"{row['survived']} of {row['runs']}",
+            f"{row['same_bits']} of {row['runs']}",
+            row["lost"],
+            row["twice"],
+            "" if row["recovery_s"] is None else row["recovery_s"],
+        ]
+        for row in rows
+    ]
+    return table([*head, "median s to recover"], lines)
+
+
+def _soak(content: Json) -> str:
+    own, quiet = content["events_per_second"], content["undisturbed_events_per_second"]
+    held = content["held"]
+    rows = [
+        ["faults", content["faults"]],
+        ["median recovery, s", content["recovery_s"]],
+        ["events/s between faults; undisturbed", f"{own:,.0f}; {quiet:,.0f} ({own / quiet:.0%})"],
+        *(
+            [
+                f"{name}: first, last, most",
+                "; ".join(f"{held[i][key]:,.0f}" for i in (0, -1))
+                + f"; {max(one[key] for one in held):,.0f}",
+            ]
+            for name, key in (
+                ("resident MB", "rss_mb"),
+                ("descriptors", "descriptors"),
+                ("processes", "processes"),
+            )
+        ),
+    ]
+    return table(["", ""], rows)
+
+
+def interval(value: Json, decimals: int = 4) -> str:
+    """Format as `0.9857 ± 0.0038`; without the interval if there is a single value."""
+    mean = f"{value['mean']:,.{decimals}f}"
+    return mean if value.get("half") is None else f"{mean} ± {value['half']:,.{decimals}f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:,.{1 if value >= 10 else 2}f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|") if not text.startswith("`") else text

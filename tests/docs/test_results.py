@@ -1,0 +1,53 @@
+"""docs/results/ and the results in README.md are generated from the kept JSON files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, root / "docs/results.py", "--check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_pages_are_up_to_date() -> None:
+    done = check(ROOT)
+    assert done.returncode == 0, f"run python docs/results.py\n{done.stderr}"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Copy of the files that the generator reads and writes."""
+    for folder in ("benchmarks/results", "docs/results"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for file in ("README.md", "docs/results.py", "docs/results_tables.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def test_a_changed_figure_makes_its_page_and_the_readme_stale(copy: Path) -> None:
+    file = copy / "benchmarks/results/batch_size.json"
+    report = json.loads(file.read_text())
+    for cell in report["cells"]:
+        cell["figures"]["ap"]["mean"] -= 0.01
+    file.write_text(json.dumps(report))
+    done = check(copy)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["stale: docs/results/batch_size.md", "stale: README.md"]
+
+
+def test_a_new_report_becomes_a_page(copy: Path) -> None:
+    shutil.copy(copy / "benchmarks/results/growth.json", copy / "benchmarks/results/new_idea.json")
+    subprocess.run([sys.executable, copy / "docs/results.py"], check=True, timeout=60)
+    assert "[New idea](new_idea.md)" in (copy / "docs/results/index.md").read_text()
+    assert "growth_4" in (copy / "docs/results/new_idea.md").read_text()
+    (copy / "benchmarks/results/new_idea.json").unlink()
+    assert "stale: docs/results/new_idea.md" in check(copy).stderr.splitlines()
