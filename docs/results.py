@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from results_plot import accuracy_plot
 from results_tables import measured, section, table
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,7 @@ def generated() -> dict[Path, str]:
     files[TARGET / "index.md"] = "\n\n".join(index) + "\n"
     readme = _read(ROOT / "README.md")
     before, after = readme.split(BEGIN)[0], readme.split(END)[1]
+    files[TARGET / "accuracy.svg"] = _plot(about["readme"])
     files[ROOT / "README.md"] = f"{before}{BEGIN}{_overview(about['readme'])}\n{END}{after}"
     return files
 
@@ -77,17 +79,43 @@ def _notes(about: Json, key: str = "note") -> list[str]:
     return [about[key].strip()] if key in about else []
 
 
+def _default(about: Json) -> tuple[str, str, int]:
+    """Return file, method and batch of the first default that has all streams of the table."""
+    file, method, size = about["alone"]
+    streams = _means(file, method, size).keys()
+    return next(tuple(one) for one in about["defaults"] if streams <= _means(*one).keys())
+
+
 def _overview(about: Json) -> str:
     """Return README's table: the model alone in small batches, and the default settings."""
-    file, method, size = about["alone"]
-    alone = _means(file, method, size)
-    for name, how, batch in about["defaults"]:
-        default = _means(name, how, batch)
-        if alone.keys() <= default.keys():
-            break
+    (file, method, size), chosen = about["alone"], _default(about)
+    alone, default = _means(file, method, size), _means(*chosen)
     rows = [[stream, f"{ap:.4f}", f"{default[stream]:.4f}"] for stream, ap in alone.items()]
-    head = [f"TGN alone, batch {size:,}", f"default settings, batch {batch:,}"]
+    head = [f"TGN alone, batch {size:,}", f"default settings, batch {chosen[2]:,}"]
     return table(["stream", *head], rows)
+
+
+def _plot(about: Json) -> str:
+    """Return the plot of accuracy against the temporal batch."""
+    (file, _, smallest), (name, how, batch) = about["alone"], _default(about)
+    sizes = json.loads(_read(SOURCE / f"{file}.json"))["sweep"]["batch_sizes"]
+    methods = {
+        "TGN alone": (file, "none", sizes),
+        "PRES as published": (file, "paper", sizes),
+        "default settings": (name, how, [smallest, batch]),
+    }
+    found = {
+        label: {size: _means(where, method, size) for size in sizes}
+        for label, (where, method, sizes) in methods.items()
+    }
+    streams = {
+        stream: {
+            label: {size: means[stream] for size, means in by_size.items() if stream in means}
+            for label, by_size in found.items()
+        }
+        for stream in _means(*about["alone"])
+    }
+    return accuracy_plot("Test AP against the temporal batch", streams)
 
 
 def _means(file: str, method: str, size: int) -> dict[str, float]:

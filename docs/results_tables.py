@@ -31,8 +31,8 @@ def section(content: Any, path: Path, command: str | None = None) -> str:
             parts = _sweep(sweep, cells)
         case {"runs": [{"preset": _, "test": _, **_others}, *_rest]}:
             parts = _classification(content["runs"])
-        case {"sweep": {"base": settings} as sweep, "runs": [{"negatives": _, **_others}, *_rest]}:
-            parts = _ranking(sweep, content["runs"])
+        case {"sweep": {"base": settings}, "runs": [{"negatives": _, **_others}, *_rest]}:
+            parts = _ranking(content)
         case {"lengths": lengths, "options": options}:
             settings = {key: options[key] for key in ("nodes", "batch_size", "preset")}
             parts = [_lengths(lengths)]
@@ -146,37 +146,43 @@ def _cost(cell: Json | None) -> str:
     return f"{steps:,.0f}; {cpu:.0f}"
 
 
-def _ranking(sweep: Json, runs: list[Json]) -> list[str]:
-    """Return tables of AP and MRR by kind of negatives, on all events and on unseen nodes."""
+def _ranking(content: Json) -> list[str]:
+    """Return tables of AP and MRR by kind of negatives, beside baselines, and of ranking."""
+    sweep, runs = content["sweep"], content["runs"]
     kinds = list(runs[0]["negatives"])
     groups: dict[tuple[str, int, str], list[Json]] = {}
     for run in sorted(runs, key=lambda run: _place(sweep, run)):
         groups.setdefault((run["stream"], run["batch_size"], run["method"]), []).append(run)
-
-    def of(unseen: bool) -> str:
-        lines = []
-        for (stream, size, method), own in groups.items():
-            line = [stream, f"{size:,}", method, len(own)]
-            for kind in kinds:
-                each = [run["negatives"][kind] for run in own]
-                each = [one["unseen"] for one in each] if unseen else each
-                line.append(f"{_mean(each, 'ap')} / {_mean(each, 'mrr')}")
-            if not unseen:
-                line += _ranked([run for run in own if "ranking" in run])
-                cpu = [run["train_cpu_seconds"] for run in own]
-                line.append(f"{statistics.mean(cpu):.0f}")
-            lines.append(line)
-        extra = [] if unseen else ["all destinations: MRR", "best baseline", "CPU s of training"]
-        return table(["stream", "batch", "method", "seeds", *kinds, *extra], lines)
-
-    told = "AP / MRR of the test split by kind of negatives, means over seeds"
-    return [
+    first = ["stream", "batch", "method", "seeds"]
+    everything, unseen, ranked = [], [], []
+    for stream in dict.fromkeys(group[0] for group in groups):
+        for (_, size, method), own in ((g, runs) for g, runs in groups.items() if g[0] == stream):
+            line = [stream, f"{size:,}", f"`{method}`", len(own)]
+            by_kind = [[run["negatives"][kind] for run in own] for kind in kinds]
+            cpu = statistics.mean(run["train_cpu_seconds"] for run in own)
+            everything.append([*line, *map(_both, by_kind), f"{cpu:.0f}"])
+            unseen.append([*line, *(_both([one["unseen"] for one in each]) for each in by_kind)])
+            if with_ranks := [run["ranking"] for run in own if "ranking" in run]:
+                ranked.append([*line[:3], len(with_ranks), *_ranked(with_ranks)])
+        baselines = content.get("baselines", {}).get(stream, {})
+        for name in baselines.get(kinds[0], {}):
+            each = (_both([baselines[kind][name]]) for kind in kinds)
+            everything.append([stream, "", name, "", *each, ""])
+        found = [own[0]["negatives"][kind]["negatives_found"] for kind in kinds]
+        everything.append(
+            [stream, "", "negatives of that kind", "", *(f"{one:.1%}" for one in found), ""]
+        )
+    parts = [
         _methods(sweep),
-        f"**{told}:**",
-        of(unseen=False),
+        "**AP / MRR of the test split by kind of negatives, means over seeds:**",
+        table([*first, *kinds, "CPU s of training"], everything),
         "**The same, of events with a node that training never saw:**",
-        of(unseen=True),
+        table([*first, *kinds], unseen),
     ]
+    if ranked:
+        head = ["candidates", "hit@10", "MRR", "best baseline", "its MRR"]
+        parts += ["**Ranking of the true destination:**", table([*first, *head], ranked)]
+    return parts
 
 
 def _place(sweep: Json, run: Json) -> tuple[int, int, int]:
@@ -189,15 +195,17 @@ def _mean(values: list[Json], name: str) -> str:
     return f"{statistics.mean(numbers):.4f}" if numbers else "-"
 
 
-def _ranked(runs: list[Json]) -> list[str]:
-    """Return the MRR of the model and of the best baseline among all destinations."""
-    if not runs:
-        return ["", ""]
-    (model, *_), *baselines = [list(item) for item in runs[0]["ranking"]["ranked"].items()]
-    own = statistics.mean(run["ranking"]["ranked"][model]["mrr"] for run in runs)
-    best, figures = max(baselines, key=lambda item: item[1]["mrr"])
-    candidates = runs[0]["ranking"]["candidates"]
-    return [f"{own:.4f} ({candidates})", f"{figures['mrr']:.4f} ({best})"]
+def _both(values: list[Json]) -> str:
+    return f"{_mean(values, 'ap')} / {_mean(values, 'mrr')}"
+
+
+def _ranked(rankings: list[Json]) -> list[str]:
+    """Return the mean ranking of the model, which stands first, and the best baseline."""
+    model, *others = rankings[0]["ranked"]
+    own = [ranking["ranked"][model] for ranking in rankings]
+    best = max(others, key=lambda name: rankings[0]["ranked"][name]["mrr"])
+    baseline = _mean([rankings[0]["ranked"][best]], "mrr")
+    return [rankings[0]["candidates"], _mean(own, "hit@10"), _mean(own, "mrr"), best, baseline]
 
 
 def _classification(runs: list[Json]) -> list[str]:

@@ -28,8 +28,8 @@ def copy(tmp_path: Path) -> Path:
     """Copy of the files that the generator reads and writes."""
     for folder in ("benchmarks/results", "docs/results"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    for file in ("README.md", "docs/results.py", "docs/results_tables.py"):
-        shutil.copy(ROOT / file, tmp_path / file)
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("results*.py")]:
+        shutil.copy(file, tmp_path / file.relative_to(ROOT))
     return tmp_path
 
 
@@ -41,7 +41,8 @@ def test_a_changed_figure_makes_its_page_and_the_readme_stale(copy: Path) -> Non
     file.write_text(json.dumps(report))
     done = check(copy)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["stale: docs/results/batch_size.md", "stale: README.md"]
+    stale = ["docs/results/batch_size.md", "docs/results/accuracy.svg", "README.md"]
+    assert done.stderr.splitlines() == [f"stale: {file}" for file in stale]
 
 
 def test_a_new_report_becomes_a_page(copy: Path) -> None:
