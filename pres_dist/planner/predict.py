@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from pres_dist.memory.exchange import ID_BYTES, block_numbers
+from pres_dist.memory.all_to_all import ID_BYTES, block_numbers
+from pres_dist.memory.exchange import KINDS
 from pres_dist.planner.footprint import RowBytes, gradient_numbers, row_bytes
 from pres_dist.planner.layout import Layout
 from pres_dist.planner.machine import Link, Machine
@@ -157,7 +158,7 @@ def step_bytes(workload: Workload, layout: Layout, touch: TouchModel, rows: RowB
     """Return the bytes that a worker moves in a step."""
     touched, sharers = of_slice(workload, layout, touch), layout.memory_workers
     remote = 1 - 1 / sharers
-    block = block_numbers(largest_block(touched.pulled, sharers)) * ID_BYTES
+    block = block_numbers(largest_block(touched.pulled, sharers), KINDS) * ID_BYTES
     numbers = gradient_numbers(workload.config, workload.edge_dim, workload.node_dim) + _LOSSES
     share = 2 * (layout.workers - 1) / layout.workers
     return StepBytes(
