@@ -33,31 +33,72 @@ from pres_dist.model.pending import Unread
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.clock import TransitionClock
+from pres_dist.pres.coherence import incoherence
 from pres_dist.pres.correction import Corrected, PresCorrection
 from pres_dist.pres.transitions import TransitionRows
 
 
 @dataclass(frozen=True)
-class UpdatedMemory:
+class NodeMemory:
     """Memory of a batch's distinct nodes after applying their mail.
 
     Attributes:
         memory_UD: memory to write to the store, with gradient.
         read_UD: memory that the embedding reads; differs only for nodes with unread mail.
         last_update_U: int64 time of the newest applied event, or NEVER.
+    """
+
+    memory_UD: Tensor
+    read_UD: Tensor
+    last_update_U: Tensor
+
+
+@dataclass(frozen=True)
+class UpdatedMemory(NodeMemory):
+    """Memory that this process has updated.
+
+    Attributes:
         previous_UD: memory before the mail.
         measured_UD: the updater's own result, before the correction.
         updated_U: bool, nodes whose mail updated an earlier state.
         corrected: the prediction and correction; None if disabled.
     """
 
-    memory_UD: Tensor
-    read_UD: Tensor
-    last_update_U: Tensor
     previous_UD: Tensor
     measured_UD: Tensor
     updated_U: Tensor
     corrected: Corrected | None
+
+    @property
+    def incoherence_U(self) -> Tensor:
+        """Incoherence of each node's update, with gradient."""
+        return incoherence(self.previous_UD, self.memory_UD.float(), self.updated_U)
+
+
+@dataclass(frozen=True)
+class ReceivedMemory(NodeMemory):
+    """Memory that other processes have updated, as a leaf of the graph.
+
+    Attributes:
+        incoherence_U: incoherence of each node's update, also a leaf.
+    """
+
+    incoherence_U: Tensor
+
+    @classmethod
+    def of(
+        cls, memory_UD: Tensor, incoherence_U: Tensor, last_update_U: Tensor, requires_grad: bool
+    ) -> ReceivedMemory:
+        """Return received columns, as leaves that collect a gradient if required."""
+        memory_UD, incoherence_U = (
+            each.detach().requires_grad_(requires_grad) for each in (memory_UD, incoherence_U)
+        )
+        return cls(memory_UD, memory_UD, last_update_U, incoherence_U)
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients of memory and incoherence; zeros where nothing reads them."""
+        leaves = (self.memory_UD, self.incoherence_U)
+        return [torch.zeros_like(each) if each.grad is None else each.grad for each in leaves]
 
 
 def _initialize(module: nn.Module) -> None:

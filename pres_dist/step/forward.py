@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pres_dist.events.tables import EventTables
 from pres_dist.model.history import Past
-from pres_dist.model.tgn import TGN, UpdatedMemory
+from pres_dist.model.tgn import TGN, ReceivedMemory, UpdatedMemory
 from pres_dist.step.gather import Gathered
 from pres_dist.step.plan import PlannedPart
 
@@ -23,7 +23,7 @@ class Forward:
 
     Attributes:
         gathered: the distinct nodes and the queries' indices into them.
-        updated: their memory after mail and correction.
+        updated: their memory after mail and correction, from here or from its owners.
         positive_B: logits of the events; empty in a replay.
         negative_BM: logits of the negatives; empty in a replay.
         class_BC: logits of the classes; None without a classifier, and in a replay.
@@ -32,7 +32,7 @@ class Forward:
     """
 
     gathered: Gathered
-    updated: UpdatedMemory
+    updated: UpdatedMemory | ReceivedMemory
     positive_B: Tensor
     negative_BM: Tensor
     class_BC: Tensor | None = None

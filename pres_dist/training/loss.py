@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pres_dist.pres.coherence import incoherence
 from pres_dist.step.forward import Forward
 
 LinkLoss = Literal["cross_entropy", "ranking", "both"]
@@ -90,12 +89,8 @@ def batch_loss(
     if targets is not None:
         label = _label_loss(forward, targets) / num_events
         learned = label + targets.link_weight * link if targets.link_weight else label
-    updated = forward.updated
     with torch.set_grad_enabled(coherence_weight > 0):
-        incoherence_U = incoherence(
-            updated.previous_UD, updated.memory_UD.float(), updated.updated_U
-        )
-        mean = incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
+        mean = forward.updated.incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
     total = learned + coherence_weight * mean if coherence_weight else learned
     return Loss(total, link, mean, label)
 

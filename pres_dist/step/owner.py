@@ -1,0 +1,195 @@
+"""Memory update at the owners: each node once, for all time slices that read it.
+
+Like `BatchPipeline`, with other reads and writes: `plan` requests nodes from their owners, `read`
+takes an owner's rows from its own shard, `update` applies their mail and sends the results to the
+slices, `backward` takes the gradients back through the update, and `commit` writes each owner's
+own nodes. No mail is sent: an owner knows the events of the whole batch, and reads the memory of
+its nodes' partners like a slice.
+
+Shapes: P nodes that this worker updates, E endpoints among them, F partners of these at other
+workers, U nodes of a slice, B events, R mailbox slots, D memory size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pres_dist.memory.sharded import ShardedStore
+from pres_dist.memory.state import NO_EVENT, NodeState, Pulled
+from pres_dist.memory.updated_rows import ReadRows, UpdatedRows
+from pres_dist.model.tgn import ReceivedMemory, UpdatedMemory
+from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.mail import BatchMail, collect_mail
+from pres_dist.step.pipeline import BatchPipeline
+from pres_dist.step.plan import Plan
+
+
+@dataclass(frozen=True)
+class OwnerPlan:
+    """Nodes that this worker updates and writes in a step.
+
+    Attributes:
+        rows: nodes that the slices of all workers read.
+        place_E: endpoints of the batch that this worker owns, as indices into its rows.
+        mail: their mail; `other_PR` are indices into this worker's rows and then the partners'.
+    """
+
+    rows: ReadRows
+    place_E: Tensor
+    mail: BatchMail
+
+
+@dataclass(frozen=True)
+class OwnUpdate:
+    """Updated memory of this worker's nodes, and of the nodes its slices read.
+
+    Attributes:
+        by_shard: memory of this worker's nodes, with the graph of the update.
+        received: memory of the nodes of each slice, as leaves of their own graphs.
+        partners_FD: memory of the partners of endpoints.
+    """
+
+    by_shard: Sequence[UpdatedMemory]
+    received: Sequence[ReceivedMemory]
+    partners_FD: Tensor
+
+
+class OwnerSide:
+    """Updates the memory of this worker's nodes in training steps.
+
+    Args:
+        pipeline: pipeline of the training events.
+        rows: exchange of updated rows.
+        learns: whether the update has trainable weights.
+    """
+
+    def __init__(self, pipeline: BatchPipeline, rows: UpdatedRows, learns: bool) -> None:
+        self._pipeline, self._rows, self._learns = pipeline, rows, learns
+        store = pipeline.store
+        self._shard = store.shard if isinstance(store, ShardedStore) else store
+
+    def plan(self, plan: Plan, batch: TemporalBatch) -> OwnerPlan:
+        """Request the nodes of this worker's slices; a collective that reads no state.
+
+        Args:
+            plan: plan of the slices.
+            batch: the whole temporal batch.
+        """
+        placement, rank = self._rows.placement, self._rows.rank
+        ends_2B = torch.cat([batch.src_B, batch.dst_B])
+        nodes_E, endpoint_2B = torch.unique(ends_2B, return_inverse=True)
+        num_slots = 0 if self._pipeline.store.rolling else self._pipeline.store.num_slots
+        mail = collect_mail(endpoint_2B, ends_2B, batch.events_B, nodes_E.numel(), num_slots)
+        own_E = (placement.owner(nodes_E) == rank).nonzero().flatten()
+        nodes_E = nodes_E.index_select(0, own_E)
+        event_ER, other_ER = (each.index_select(0, own_E) for each in (mail.event_PR, mail.other_PR))
+        full_ER = event_ER != NO_EVENT
+        others_Y = other_ER[full_ER]
+        remote_Y = placement.owner(others_Y) != rank
+        others_F, place_Y = torch.unique(others_Y[remote_Y], return_inverse=True)
+        parts = [part.gathered.nodes_U for part in plan.parts]
+        rows = self._rows.request(parts, self._observed(plan), others_F)
+        index_Y = self._rows.places(rows, others_Y)
+        index_Y[remote_Y] = rows.nodes_P.numel() + place_Y
+        index_ER = torch.zeros_like(other_ER)
+        index_ER[full_ER] = index_Y
+        count_E = mail.count_P.index_select(0, own_E)
+        return OwnerPlan(
+            rows, self._rows.places(rows, nodes_E), BatchMail(event_ER, index_ER, count_E)
+        )
+
+    def read(self, own: OwnerPlan) -> Pulled:
+        """Return the state of this worker's nodes, from its own shard."""
+        mixture = self._pipeline.reads_mixture
+        return self._shard.pull(self._places(own.rows.nodes_P), mixture)
+
+    def update(self, own: OwnerPlan, pulled: Pulled, now: Tensor | None) -> OwnUpdate:
+        """Apply the mail of this worker's nodes, and exchange the results; a collective."""
+        by_shard, first = [], 0
+        for size in own.rows.shards:  # a shard has the same shapes on any number of workers
+            rows = slice(first, first + size)
+            part = pulled if size == own.rows.nodes_P.numel() else _narrow(pulled, rows)
+            by_shard.append(self._pipeline.update(own.rows.nodes_P[rows], part, now))
+            first += size
+        with self._pipeline.clock("pull"):
+            columns = zip(*([*sent(one), one.last_update_U] for one in by_shard), strict=True)
+            joined = [column[0] if len(column) == 1 else torch.cat(column) for column in columns]
+            memory, incoherence, last_update = self._rows.send(own.rows, joined)
+            sizes = [*own.rows.sizes, len(memory) - sum(own.rows.sizes)]
+            *parts, partners = zip(
+                *(column.split(sizes) for column in (memory, incoherence, last_update)),
+                strict=True,
+            )
+            received = [
+                ReceivedMemory.of(*part, requires_grad=self._learns) for part in parts
+            ]
+        return OwnUpdate(by_shard, received, partners[0])
+
+    def backward(self, own: OwnerPlan, update: OwnUpdate) -> list[list[Tensor]]:
+        """Send the gradients of received memory to the owners; a collective.
+
+        Returns:
+            the gradients of `sent` of each shard, or nothing if the update does not learn.
+        """
+        if not self._learns:
+            return []
+        with self._pipeline.clock("push"):
+            gradients = zip(*(part.gradients() for part in update.received), strict=True)
+            joined = [column[0] if len(column) == 1 else torch.cat(column) for column in gradients]
+            summed = self._rows.send_back(own.rows, joined)
+        by_shard = zip(*(column.split(own.rows.shards) for column in summed), strict=True)
+        return [list(columns) for columns in by_shard]
+
+    @torch.no_grad()
+    def commit(self, own: OwnerPlan, pulled: Pulled, update: OwnUpdate) -> None:
+        """Write this worker's endpoints, and learn from the transitions of its nodes."""
+        with self._pipeline.clock("push"):
+            memory_PD = torch.cat([one.memory_UD.float() for one in update.by_shard])
+            last_update_P = torch.cat([one.last_update_U for one in update.by_shard])
+            places_P = self._places(own.rows.nodes_P)
+            if own.rows.observed_P is not None:
+                # Before the push: a transition is measured from the memory of before the batch.
+                observed = own.rows.observed_P.nonzero().flatten()
+                self._shard.observe(
+                    *(each.index_select(0, observed) for each in (places_P, memory_PD, last_update_P))
+                )
+            mail, known_XD = own.mail, torch.cat([memory_PD, update.partners_FD])
+            held_ERD = known_XD.index_select(0, mail.other_PR.flatten())
+            held_ERD = held_ERD.view(*mail.other_PR.shape, known_XD.shape[1])
+            state = NodeState(
+                memory_UD=memory_PD.index_select(0, own.place_E),
+                last_update_U=last_update_P.index_select(0, own.place_E),
+                mail_memory_URD=held_ERD * (mail.event_PR != NO_EVENT)[:, :, None],
+                mail_event_UR=mail.event_PR,
+                mail_count_U=mail.count_P,
+            )
+            rows_E = places_P.index_select(0, own.place_E)
+            self._shard.push(rows_E, state, True, pulled.version)
+
+    def _places(self, nodes_P: Tensor) -> Tensor:
+        """Return the rows of this worker's shard that hold the nodes."""
+        return self._rows.placement.row(nodes_P)
+
+    def _observed(self, plan: Plan) -> list[Tensor] | None:
+        """Return masks of the negatives of each slice, if their transitions are observed."""
+        if plan.observes_V is None or not self._pipeline.store.observes:
+            return None
+        marks = []
+        for part in plan.parts:
+            mark_U = torch.zeros_like(part.gathered.nodes_U, dtype=torch.bool)
+            mark_U[part.gathered.index_BM.flatten()] = True
+            marks.append(mark_U)
+        return marks
+
+
+def sent(updated: UpdatedMemory) -> list[Tensor]:
+    """Return the columns with gradient that owners send to readers."""
+    return [updated.memory_UD.float(), updated.incoherence_U]
+
+
+def _narrow(pulled: Pulled, rows: slice) -> Pulled:
+    return Pulled.from_columns([column[rows] for column in pulled.columns()], pulled.version)
