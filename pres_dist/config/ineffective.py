@@ -19,6 +19,7 @@ _NO_MEMORY = (
     "memory.dim",
     "memory.mailbox_slots",
     "memory.shards",
+    "memory.update",
     "memory.staleness",
     "parallel.handover",
     "evaluation.memory",
@@ -116,6 +117,11 @@ _RULES: list[Rule] = [
     ),
     ("training.patience", lambda c: c.data.validation_share == 0, "there is no validation split"),
     ("parallel.handover", lambda c: c.parallel.replicas == 1, "parallel.replicas is 1"),
+    (
+        "memory.update",
+        lambda c: c.parallel.slices == 1 and c.parallel.epochs == 1,
+        "parallel.slices is 1, and a node is updated once",
+    ),
     ("memory.shards", lambda c: c.memory.store != "server", "memory.store is not server"),
     *(
         (f"data.{name}", lambda c: c.data.split == "official", "data.split is official")

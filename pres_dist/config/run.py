@@ -95,6 +95,30 @@ class RunConfig(Config):
             )
         return self
 
+    @property
+    def against_owner_updates(self) -> str | None:
+        """Setting with which the owners of nodes cannot update them for others; None without."""
+        if not self.model.has_memory:
+            return f"model.kind {self.model.kind}"
+        unfit = {
+            "memory.store server": self.memory.store == "server",
+            f"memory.staleness {self.memory.staleness}": self.memory.staleness,
+            f"training.events_per_step {self.training.events_per_step}": (
+                self.training.events_per_step
+            ),
+            "model.message_endpoint embedding": self.model.message_endpoint == "embedding",
+            "pres.pending predict": self.pres.pending == "predict",
+        }
+        return next((setting for setting, found in unfit.items() if found), None)
+
+    @model_validator(mode="after")
+    def _owners_can_update(self) -> RunConfig:
+        if self.memory.update == "owner" and self.against_owner_updates is not None:
+            raise ValueError(
+                f"memory.update must be auto or reader with {self.against_owner_updates}, got owner"
+            )
+        return self
+
     @model_validator(mode="after")
     def _embedding_fits_into_mail(self) -> RunConfig:
         carried, dim = self.model.embedding_dim, self.memory.dim

@@ -117,9 +117,7 @@ class UpdatedRows:
         everything, of_slices = slice(0, num_kinds), slice(0, num_kinds - 1)
         nodes_XF = cut(blocks, received, everything)
         nodes_P, shards, place_XF = self._distinct(nodes_XF)
-        place_X = cut(
-            place_XF.split([sum(counts) for counts in received]), received, of_slices
-        )
+        place_X = cut(place_XF.split([sum(counts) for counts in received]), received, of_slices)
         return ReadRows(
             order_U=cut(order_UF.split([sum(counts) for counts in sent]), sent, of_slices),
             order_UF=order_UF,
@@ -154,9 +152,7 @@ class UpdatedRows:
             return [column.detach().index_select(0, place_UF) for column in columns]
         layout = RowLayout(columns)
         self._volume.add_rows(read.all_received_W, self.rank, layout.num_bytes)
-        rows = self._rows.move(
-            layout, columns, read.place_XF, read.all_sent_W, read.all_received_W
-        )
+        rows = self._rows.move(layout, columns, read.place_XF, read.all_sent_W, read.all_received_W)
         return layout.unpack(rows, back_UF)
 
     def send_back(self, read: ReadRows, gradients: Sequence[Tensor]) -> list[Tensor]:

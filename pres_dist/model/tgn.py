@@ -85,19 +85,9 @@ class ReceivedMemory(NodeMemory):
 
     incoherence_U: Tensor
 
-    @classmethod
-    def of(
-        cls, memory_UD: Tensor, incoherence_U: Tensor, last_update_U: Tensor, requires_grad: bool
-    ) -> ReceivedMemory:
-        """Return received columns, as leaves that collect a gradient if required."""
-        memory_UD, incoherence_U = (
-            each.detach().requires_grad_(requires_grad) for each in (memory_UD, incoherence_U)
-        )
-        return cls(memory_UD, memory_UD, last_update_U, incoherence_U)
-
     def gradients(self) -> list[Tensor]:
-        """Return the gradients of memory and incoherence; zeros where nothing reads them."""
-        leaves = (self.memory_UD, self.incoherence_U)
+        """Return the gradients of the leaves; zeros for a leaf that nothing reads."""
+        leaves = [each for each in (self.memory_UD, self.incoherence_U) if each.requires_grad]
         return [torch.zeros_like(each) if each.grad is None else each.grad for each in leaves]
 
 

@@ -12,20 +12,24 @@ workers, U nodes of a slice, B events, R mailbox slots, D memory size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pres_dist.memory.local import LocalStore
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import NO_EVENT, NodeState, Pulled
 from pres_dist.memory.updated_rows import ReadRows, UpdatedRows
 from pres_dist.model.tgn import ReceivedMemory, UpdatedMemory
+from pres_dist.pres.statistics import NEGATIVE
 from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.forward import Forward
 from pres_dist.step.mail import BatchMail, collect_mail
 from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
+from pres_dist.step.writing import deliver_mail
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,13 @@ class OwnUpdate:
 
     Attributes:
         by_shard: memory of this worker's nodes, with the graph of the update.
+        sent: the memory that was sent, and if it has a gradient the incoherence, of each shard.
         received: memory of the nodes of each slice, as leaves of their own graphs.
         partners_FD: memory of the partners of endpoints.
     """
 
     by_shard: Sequence[UpdatedMemory]
+    sent: Sequence[Sequence[Tensor]]
     received: Sequence[ReceivedMemory]
     partners_FD: Tensor
 
@@ -65,12 +71,17 @@ class OwnerSide:
         pipeline: pipeline of the training events.
         rows: exchange of updated rows.
         learns: whether the update has trainable weights.
+        coheres: whether the loss includes the incoherence.
     """
 
-    def __init__(self, pipeline: BatchPipeline, rows: UpdatedRows, learns: bool) -> None:
-        self._pipeline, self._rows, self._learns = pipeline, rows, learns
-        store = pipeline.store
-        self._shard = store.shard if isinstance(store, ShardedStore) else store
+    def __init__(
+        self, pipeline: BatchPipeline, rows: UpdatedRows, learns: bool, coheres: bool
+    ) -> None:
+        self._pipeline, self._rows = pipeline, rows
+        self._learns, self._coheres = learns, learns and coheres
+        shard = pipeline.store.shard if isinstance(pipeline.store, ShardedStore) else pipeline.store
+        assert isinstance(shard, LocalStore)
+        self._shard = shard
 
     def plan(self, plan: Plan, batch: TemporalBatch) -> OwnerPlan:
         """Request the nodes of this worker's slices; a collective that reads no state.
@@ -86,7 +97,9 @@ class OwnerSide:
         mail = collect_mail(endpoint_2B, ends_2B, batch.events_B, nodes_E.numel(), num_slots)
         own_E = (placement.owner(nodes_E) == rank).nonzero().flatten()
         nodes_E = nodes_E.index_select(0, own_E)
-        event_ER, other_ER = (each.index_select(0, own_E) for each in (mail.event_PR, mail.other_PR))
+        event_ER, other_ER = (
+            each.index_select(0, own_E) for each in (mail.event_PR, mail.other_PR)
+        )
         full_ER = event_ER != NO_EVENT
         others_Y = other_ER[full_ER]
         remote_Y = placement.owner(others_Y) != rank
@@ -109,43 +122,56 @@ class OwnerSide:
 
     def update(self, own: OwnerPlan, pulled: Pulled, now: Tensor | None) -> OwnUpdate:
         """Apply the mail of this worker's nodes, and exchange the results; a collective."""
-        by_shard, first = [], 0
+        updated, sent, first = [], [], 0
         for size in own.rows.shards:  # a shard has the same shapes on any number of workers
             rows = slice(first, first + size)
             part = pulled if size == own.rows.nodes_P.numel() else _narrow(pulled, rows)
-            by_shard.append(self._pipeline.update(own.rows.nodes_P[rows], part, now))
+            one = self._pipeline.update(own.rows.nodes_P[rows], part, now)
+            with torch.set_grad_enabled(self._coheres):
+                incoherence_P = one.incoherence_U
+            updated.append(one)
+            sent.append([one.memory_UD.float(), incoherence_P])
             first += size
         with self._pipeline.clock("pull"):
-            columns = zip(*([*sent(one), one.last_update_U] for one in by_shard), strict=True)
-            joined = [column[0] if len(column) == 1 else torch.cat(column) for column in columns]
-            memory, incoherence, last_update = self._rows.send(own.rows, joined)
-            sizes = [*own.rows.sizes, len(memory) - sum(own.rows.sizes)]
-            *parts, partners = zip(
-                *(column.split(sizes) for column in (memory, incoherence, last_update)),
-                strict=True,
-            )
-            received = [
-                ReceivedMemory.of(*part, requires_grad=self._learns) for part in parts
-            ]
-        return OwnUpdate(by_shard, received, partners[0])
+            columns = [*zip(*sent, strict=True), [one.last_update_U for one in updated]]
+            arrived = self._rows.send(own.rows, [_joined(column) for column in columns])
+            sizes = [*own.rows.sizes, len(arrived[0]) - sum(own.rows.sizes)]
+            *parts, partners = zip(*(column.split(sizes) for column in arrived), strict=True)
+        received = []
+        for memory_UD, incoherence_U, last_update_U in parts:
+            memory_UD = memory_UD.detach().requires_grad_(self._learns)
+            incoherence_U = incoherence_U.detach().requires_grad_(self._coheres)
+            received.append(ReceivedMemory(memory_UD, memory_UD, last_update_U, incoherence_U))
+        return OwnUpdate(updated, sent, received, partners[0])
 
-    def backward(self, own: OwnerPlan, update: OwnUpdate) -> list[list[Tensor]]:
-        """Send the gradients of received memory to the owners; a collective.
+    def backward(self, own: OwnerPlan, update: OwnUpdate) -> Iterator[None]:
+        """Take the gradients of received memory back through the update; a collective.
 
-        Returns:
-            the gradients of `sent` of each shard, or nothing if the update does not learn.
+        Yields:
+            after the backward pass of each shard, whose gradients are then in the weights.
         """
         if not self._learns:
-            return []
+            return
         with self._pipeline.clock("push"):
             gradients = zip(*(part.gradients() for part in update.received), strict=True)
-            joined = [column[0] if len(column) == 1 else torch.cat(column) for column in gradients]
-            summed = self._rows.send_back(own.rows, joined)
+            summed = self._rows.send_back(own.rows, [_joined(column) for column in gradients])
         by_shard = zip(*(column.split(own.rows.shards) for column in summed), strict=True)
-        return [list(columns) for columns in by_shard]
+        for sent, arrived in zip(update.sent, by_shard, strict=True):
+            with self._pipeline.clock("backward"):
+                learned = [each for each in sent if each.requires_grad]
+                if learned:  # nothing of a shard without mail has a gradient
+                    torch.autograd.backward(learned, [*arrived[: len(learned)]])
+            yield
 
     @torch.no_grad()
-    def commit(self, own: OwnerPlan, pulled: Pulled, update: OwnUpdate) -> None:
+    def commit(
+        self,
+        plan: Plan,
+        own: OwnerPlan,
+        pulled: Pulled,
+        update: OwnUpdate,
+        forwards: Sequence[Forward],
+    ) -> None:
         """Write this worker's endpoints, and learn from the transitions of its nodes."""
         with self._pipeline.clock("push"):
             memory_PD = torch.cat([one.memory_UD.float() for one in update.by_shard])
@@ -155,7 +181,10 @@ class OwnerSide:
                 # Before the push: a transition is measured from the memory of before the batch.
                 observed = own.rows.observed_P.nonzero().flatten()
                 self._shard.observe(
-                    *(each.index_select(0, observed) for each in (places_P, memory_PD, last_update_P))
+                    *(
+                        each.index_select(0, observed)
+                        for each in (places_P, memory_PD, last_update_P)
+                    )
                 )
             mail, known_XD = own.mail, torch.cat([memory_PD, update.partners_FD])
             held_ERD = known_XD.index_select(0, mail.other_PR.flatten())
@@ -169,6 +198,7 @@ class OwnerSide:
             )
             rows_E = places_P.index_select(0, own.place_E)
             self._shard.push(rows_E, state, True, pulled.version)
+            deliver_mail(self._pipeline.store, plan, forwards)
 
     def _places(self, nodes_P: Tensor) -> Tensor:
         """Return the rows of this worker's shard that hold the nodes."""
@@ -176,7 +206,8 @@ class OwnerSide:
 
     def _observed(self, plan: Plan) -> list[Tensor] | None:
         """Return masks of the negatives of each slice, if their transitions are observed."""
-        if plan.observes_V is None or not self._pipeline.store.observes:
+        statistics = self._shard.statistics
+        if statistics is None or statistics.num_components <= NEGATIVE:
             return None
         marks = []
         for part in plan.parts:
@@ -186,9 +217,8 @@ class OwnerSide:
         return marks
 
 
-def sent(updated: UpdatedMemory) -> list[Tensor]:
-    """Return the columns with gradient that owners send to readers."""
-    return [updated.memory_UD.float(), updated.incoherence_U]
+def _joined(column: Sequence[Tensor]) -> Tensor:
+    return column[0] if len(column) == 1 else torch.cat([*column])
 
 
 def _narrow(pulled: Pulled, rows: slice) -> Pulled:

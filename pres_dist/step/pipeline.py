@@ -20,7 +20,13 @@ from pres_dist.memory.state import NEVER, MemoryStore, Pulled
 from pres_dist.model.history import Past
 from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
-from pres_dist.model.tgn import TGN, UpdatedMemory, predict_unread
+from pres_dist.model.tgn import (
+    TGN,
+    NodeMemory,
+    ReceivedMemory,
+    UpdatedMemory,
+    predict_unread,
+)
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.transitions import TransitionRows
@@ -115,18 +121,34 @@ class BatchPipeline:
 
     def read(self, plan: Plan) -> Pulled:
         """Pull the state that the plan's nodes had before its batch."""
-        return self.store.pull(plan.nodes_V, self._reads_mixture, plan.writes_V, plan.observes_V)
+        return self.store.pull(plan.nodes_V, self.reads_mixture, plan.writes_V, plan.observes_V)
 
-    def forward(self, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
-        """Update memory and score the events and negatives of one part."""
-        part, own = plan.parts[number], plan.parts[number].pulled(pulled)
-        gathered = part.gathered
-        updated = self._update(gathered.nodes_U, own, plan.now, plan.unread_before)
+    def forward(
+        self,
+        plan: Plan,
+        pulled: Pulled,
+        number: int = 0,
+        received: ReceivedMemory | None = None,
+    ) -> Forward:
+        """Update memory and score the events and negatives of one part.
+
+        Args:
+            plan: plan of the step.
+            pulled: state that was read for it; unused if the memory is received.
+            number: the part.
+            received: memory of its nodes if their owners update it; None to update it here.
+        """
+        part, transitions = plan.parts[number], None
+        gathered, updated = part.gathered, received
+        if updated is None:
+            own = part.pulled(pulled)
+            updated = self.update(gathered.nodes_U, own, plan.now, plan.unread_before)
+            transitions = own.transitions
         if not gathered.hops:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            read = self._seen(gathered, updated, own.transitions)
+            read = self._seen(gathered, updated, transitions)
             embedded_QA, endpoints_2BD = self._embed(gathered, *read)
             past = self._past(gathered, *read[1:])
             scored = score_part(self.model, self.tables, part, embedded_QA, past)
@@ -147,7 +169,7 @@ class BatchPipeline:
         if self.model.message_endpoint == "memory":
             written = written_of(plan, numbers)
             own = pulled.rows(written.rows_U)
-            updated = self._update(written.nodes_U, own, plan.now, plan.unread_before)
+            updated = self.update(written.nodes_U, own, plan.now, plan.unread_before)
             return [
                 replace(forwards[number], gathered=gathered, updated=updated)
                 for number, gathered in zip(numbers, written.by_part, strict=True)
@@ -155,7 +177,7 @@ class BatchPipeline:
         refreshed = []
         for number in numbers:  # mail holds embeddings, which read neighbors as well
             part, own = plan.parts[number], plan.parts[number].pulled(pulled)
-            updated = self._update(part.gathered.nodes_U, own, plan.now, plan.unread_before)
+            updated = self.update(part.gathered.nodes_U, own, plan.now, plan.unread_before)
             read = self._seen(part.gathered, updated, own.transitions)
             _, endpoints_2BD = self._embed(part.gathered, *read)
             refreshed.append(
@@ -171,8 +193,8 @@ class BatchPipeline:
             nodes_U: int64 nodes.
             now: int64 reference time for the age of mail, with FIFO mailboxes.
         """
-        pulled = self.store.pull(nodes_U, self._reads_mixture)
-        return self._update(nodes_U, pulled, now if self.store.rolling else None)
+        pulled = self.store.pull(nodes_U, self.reads_mixture)
+        return self.update(nodes_U, pulled, now if self.store.rolling else None)
 
     @torch.no_grad()
     def query(self, nodes_Q: Tensor, t_Q: Tensor, now: Tensor) -> Queries:
@@ -187,8 +209,8 @@ class BatchPipeline:
             now: as for `memory`; in evaluation the time of the first event of the batch.
         """
         gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self.num_hops)
-        pulled = self.store.pull(gathered.nodes_U, self._reads_mixture)
-        updated = self._update(gathered.nodes_U, pulled, now if self.store.rolling else None)
+        pulled = self.store.pull(gathered.nodes_U, self.reads_mixture)
+        updated = self.update(gathered.nodes_U, pulled, now if self.store.rolling else None)
         _, seen, hops = self._seen(gathered, updated, pulled.transitions)
         around = None
         if self.log is not None and self.log.common:
@@ -237,12 +259,12 @@ class BatchPipeline:
         return replace(found, reads=self.log.read(batch.src_B, candidates_BM, batch.t_B))
 
     @property
-    def _reads_mixture(self) -> bool:
+    def reads_mixture(self) -> bool:
         """True if the mixture components of the transitions are needed."""
         correction = self.model.correction
         return self.rates_seed is not None or (correction is not None and correction.needs_mixture)
 
-    def _update(
+    def update(
         self,
         nodes_U: Tensor,
         pulled: Pulled,
@@ -296,7 +318,7 @@ class BatchPipeline:
         return past_of(gathered.reads, candidates_of(around, *gathered.index_BM.shape))
 
     def _seen(
-        self, gathered: Gathered, updated: UpdatedMemory, transitions: TransitionRows | None
+        self, gathered: Gathered, updated: NodeMemory, transitions: TransitionRows | None
     ) -> tuple[NodeInputs, NodeInputs, Sequence[Hop]]:
         """Return the inputs of the distinct nodes, and those the queries read, each at its time."""
         features = self.tables.node_features(gathered.nodes_U)

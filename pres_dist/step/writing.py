@@ -48,16 +48,22 @@ def write_step(
         nothing = nodes.new_empty(0)
         nodes, state = nothing, state.rows(nothing)
     store.push(nodes, state, learn, pulled.version)
+    deliver_mail(store, plan, forwards)
+
+
+def deliver_mail(store: MemoryStore, plan: Plan, forwards: Sequence[Forward]) -> None:
+    """Send mail to FIFO mailboxes: for an event, the sum of its endpoints' updated memory."""
     mail = plan.deliveries
-    if mail is not None:  # the mail of an event is the sum of its endpoints' updated memory
-        both_BD = [
-            forward.updated.memory_UD.float()
-            .index_select(0, forward.gathered.index_2B)
-            .view(2, -1, store.dim)
-            .sum(0)
-            for forward in forwards
-        ]
-        store.deliver(mail.nodes_X, mail.events_X, torch.cat(both_BD).index_select(0, mail.place_X))
+    if mail is None:
+        return
+    both_BD = [
+        forward.updated.memory_UD.float()
+        .index_select(0, forward.gathered.index_2B)
+        .view(2, -1, store.dim)
+        .sum(0)
+        for forward in forwards
+    ]
+    store.deliver(mail.nodes_X, mail.events_X, torch.cat(both_BD).index_select(0, mail.place_X))
 
 
 def _observe_negatives(store: MemoryStore, forwards: Sequence[Forward]) -> None:

@@ -90,7 +90,8 @@ def batch_loss(
         label = _label_loss(forward, targets) / num_events
         learned = label + targets.link_weight * link if targets.link_weight else label
     with torch.set_grad_enabled(coherence_weight > 0):
-        mean = forward.updated.incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
+        incoherence_U = forward.updated.incoherence_U
+        mean = incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
     total = learned + coherence_weight * mean if coherence_weight else learned
     return Loss(total, link, mean, label)
 

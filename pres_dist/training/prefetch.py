@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pres_dist.memory.state import MemoryStore, Pulled
 from pres_dist.step.batches import TemporalBatch
+from pres_dist.step.owner import OwnerPlan
 from pres_dist.step.plan import Plan
 from pres_dist.step.stages import StageClock
 
@@ -40,7 +41,9 @@ class StepInputs:
         batch: temporal batch of this worker's replica; empty after the end of its segment.
         parts: this worker's events of the batch, by slice and then by optimizer step.
         plan: reads and writes of the parts.
-        pulled: state of the plan's nodes from before the batch.
+        pulled: state of the plan's nodes from before the batch, or of those that this worker
+            updates.
+        own: nodes that this worker updates; None if slices update what they read.
     """
 
     index: StepIndex
@@ -48,6 +51,7 @@ class StepInputs:
     parts: Sequence[slice]
     plan: Plan
     pulled: Pulled
+    own: OwnerPlan | None = None
 
 
 class Prefetch:

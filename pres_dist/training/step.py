@@ -6,17 +6,20 @@ Shapes: B events, L parts of a worker, n weights and numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from pres_dist.model.tgn import ReceivedMemory, UpdatedMemory
 from pres_dist.model.updater import MemoryUpdater
 from pres_dist.parallel.grid import share
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.forward import Forward
 from pres_dist.step.mail import pending_events
+from pres_dist.step.owner import OwnUpdate
 from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
@@ -25,6 +28,7 @@ from pres_dist.training.prefetch import Prefetch, StepIndex, StepInputs
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
 from pres_dist.training.step_sizes import growth_of_steps, learning_rate, updates_of_batch
+from pres_dist.training.stores import owner_side
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class StepResult:
         updates: the optimizer steps, in order.
         forwards: forward passes of this worker's parts, by slice and then by optimizer step,
             each with the weights before that optimizer step.
+        updated: memory that this worker updated, for each part or for each of its shards.
         pending: for each part, [2B] pending events of each endpoint, within the whole batch.
     """
 
     updates: Sequence[Update]
     forwards: Sequence[Forward]
+    updated: Sequence[UpdatedMemory]
     pending: Sequence[Tensor]
 
 
@@ -76,6 +82,7 @@ class TrainingStep:
         self.schedule = Schedule(parts.train_loader, parts.world.grid.replicas)
         bound = parts.config.memory.staleness
         self.prefetch = Prefetch(self.prepare, bound, parts.store, parts.clock)
+        self._owner = owner_side(parts.config, parts.train_pipeline, parts.world)
         self.optimizer = build_optimizer(parts.model, self._config)
         self.num_updates = 0
         self._gradient_bytes = 0
@@ -112,7 +119,10 @@ class TrainingStep:
                 own_parts, negatives, index.epoch, writes=grid.epoch == 0, observes=True
             )
         with parts.clock("pull"):
-            return StepInputs(index, batch, events, plan, pipeline.read(plan))
+            if self._owner is None:
+                return StepInputs(index, batch, events, plan, pipeline.read(plan))
+            own = self._owner.plan(plan, batch)
+            return StepInputs(index, batch, events, plan, self._owner.read(own), own)
 
     def run(self, inputs: StepInputs) -> StepResult:
         """Run forward, backward, all-reduce and optimizer for each update, then commit memory.
@@ -134,10 +144,13 @@ class TrainingStep:
         for update in range(num_updates):
             shares = [share(size, update, num_updates) for size in sizes]
             num_events = sum(own.stop - own.start for own in shares) * world.grid.epochs
-            rows = []
+            rows, own = [], self._update_own(inputs)
             for part in range(update, num_parts, num_updates):
-                computed[part], row = self._forward_backward(inputs, part, num_events)
+                received = None if own is None else own.received[part]
+                computed[part], row = self._forward_backward(inputs, part, num_events, received)
                 rows.append(row)
+            if own is not None:
+                self._backward_own(inputs, own, rows)
             with clock("wait"):
                 world.host_barrier()
             with clock("all_reduce"):
@@ -171,26 +184,64 @@ class TrainingStep:
             ]
             check_written(written, world, where)
         self.prefetch.settle()  # no read may see a part of the push
-        pipeline.commit(plan, pulled, written, learn=True)
+        if own is None:
+            pipeline.commit(plan, pulled, written, learn=True)
+            updated = [forward.updated for forward in forwards]
+        else:
+            self._commit_own(inputs, own, forwards)
+            updated = own.by_shard
         pending_2B = pending_events(inputs.batch.src_B, inputs.batch.dst_B).view(2, -1)
         pending = [pending_2B[:, events].flatten() for events in inputs.parts]
         self.num_updates += num_updates
-        return StepResult(updates, forwards, pending)
+        return StepResult(updates, forwards, updated, pending)
 
     def take_gradient_bytes(self) -> int:
         """Return the bytes that this worker sent to all-reduce gradients since the last call."""
         taken, self._gradient_bytes = self._gradient_bytes, 0
         return taken
 
+    def _update_own(self, inputs: StepInputs) -> OwnUpdate | None:
+        """Update the memory of this worker's nodes for all slices; None if these do it."""
+        if self._owner is None or inputs.own is None:
+            return None
+        with self._autocast():
+            return self._owner.update(inputs.own, inputs.pulled, inputs.plan.now)
+
+    def _backward_own(self, inputs: StepInputs, own: OwnUpdate, rows: list[Tensor]) -> None:
+        """Add the gradients of each shard's update to the row of one part, in place."""
+        assert self._owner is not None
+        assert inputs.own is not None
+        weights = trainable(self.parts.model)
+        self.parts.model.zero_grad(set_to_none=True)
+        # A worker has as many shards as parts: the sum of a row does not depend on the worker.
+        for row, _ in zip(rows, self._owner.backward(inputs.own, own), strict=False):
+            first = 0
+            for weight in weights:
+                if weight.grad is not None:
+                    row[first : first + weight.numel()] += weight.grad.flatten()
+                first += weight.numel()
+            self.parts.model.zero_grad(set_to_none=True)
+
+    def _commit_own(self, inputs: StepInputs, own: OwnUpdate, forwards: Sequence[Forward]) -> None:
+        assert self._owner is not None
+        assert inputs.own is not None
+        self._owner.commit(inputs.plan, inputs.own, inputs.pulled, own, forwards)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        precision = self._config.precision
+        return torch.autocast(self.parts.device.type, torch.bfloat16, enabled=precision == "bf16")
+
     def _forward_backward(
-        self, inputs: StepInputs, part: int, num_events: int
+        self,
+        inputs: StepInputs,
+        part: int,
+        num_events: int,
+        received: ReceivedMemory | None = None,
     ) -> tuple[Forward, Tensor]:
         """Return a part's forward pass, and its gradients, losses and sum of memory in one row."""
         parts, clock = self.parts, self.parts.clock
-        with torch.autocast(
-            parts.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"
-        ):
-            forward = parts.train_pipeline.forward(inputs.plan, inputs.pulled, part)
+        with self._autocast():
+            forward = parts.train_pipeline.forward(inputs.plan, inputs.pulled, part, received)
         with clock("loss"):
             targets = parts.task.targets(inputs.plan.parts[part].batch.events_B)
             weight = parts.config.pres.coherence_weight

@@ -16,8 +16,12 @@ from pres_dist.memory.placement import Placement
 from pres_dist.memory.shard_layout import ShardLayout
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import MemoryStore
+from pres_dist.memory.updated_rows import UpdatedRows
+from pres_dist.parallel.grid import Grid
 from pres_dist.parallel.world import World
 from pres_dist.pres.clock import TransitionClock
+from pres_dist.step.owner import OwnerSide
+from pres_dist.step.pipeline import BatchPipeline
 
 Close = Callable[[], None]
 
@@ -57,9 +61,33 @@ def open_store(
         check_capacity(share, f"stream {stream.name}", layout.num_bytes(1))
     if sharers.size == 1:
         return layout.make(stream.num_nodes), _nothing
-    placement = Placement(stream.num_nodes, sharers.size)
+    placement = placement_of(stream.num_nodes, sharers.grid)
     shard = layout.make(len(placement.nodes_of(sharers.rank)))
     return ShardedStore(shard, placement, sharers.group), _nothing
+
+
+def placement_of(num_nodes: int, grid: Grid) -> Placement:
+    """Return the placement of nodes on the workers of a memory: as many shards as slices each."""
+    return Placement(num_nodes, grid.memory_workers, grid.slices_each)
+
+
+def owner_side(config: RunConfig, pipeline: BatchPipeline, world: World) -> OwnerSide | None:
+    """Return the owners' side of training steps; None if slices update what they read."""
+    sharers = world.own_replica()
+    several = sharers.grid.slices * sharers.grid.epochs > 1
+    chosen = config.memory.update != "reader" and config.against_owner_updates is None
+    if not (several and chosen):
+        return None
+    model, store = pipeline.model, pipeline.store
+    updates = [each for each in (model.updater, model.correction) if each is not None]
+    rows = UpdatedRows(
+        placement_of(store.num_nodes, sharers.grid),
+        sharers.rank,
+        sharers.group,
+        store.traffic.pull if isinstance(store, ShardedStore) else None,
+    )
+    learns = any(weight.requires_grad for each in updates for weight in each.parameters())
+    return OwnerSide(pipeline, rows, learns, config.pres.coherence_weight > 0)
 
 
 def _nothing() -> None:

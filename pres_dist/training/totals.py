@@ -50,10 +50,10 @@ class EpochTotals:
         that is not pinned, and would block the host.
         """
         rows = []
-        for part, (forward, pending_2B) in enumerate(zip(done.forwards, done.pending, strict=True)):
+        for part, pending_2B in enumerate(done.pending):
             update = done.updates[part % len(done.updates)]
             losses = update.loss.values() * (pending_2B.numel() // 2)
-            rows.append(torch.cat([losses, update.norm[None], *_errors(forward.updated)]))
+            rows.append(torch.cat([losses, update.norm[None], *_errors(done.updated[part])]))
         # Row by row, so that float sums do not depend on how a worker's parts are grouped.
         for row in torch.stack(rows).double():
             self._sums[_MEASURED] += row[:5]
@@ -102,7 +102,7 @@ class EpochTotals:
 
 def _num_predicted(done: StepResult, like: Tensor) -> Tensor:
     """Return the number of nodes of all parts that have a prediction; int64 scalar."""
-    corrected = [forward.updated.corrected for forward in done.forwards]
+    corrected = [updated.corrected for updated in done.updated]
     known = [one.known_U for one in corrected if one is not None]
     return torch.cat(known).sum() if known else like.new_zeros(())
 
