@@ -101,7 +101,6 @@ class RunConfig(Config):
         if not self.model.has_memory:
             return f"model.kind {self.model.kind}"
         unfit = {
-            "memory.store server": self.memory.store == "server",
             f"memory.staleness {self.memory.staleness}": self.memory.staleness,
             f"training.events_per_step {self.training.events_per_step}": (
                 self.training.events_per_step

@@ -90,8 +90,12 @@ class LocalStore:
     def deliver(self, nodes_X: Tensor, events_X: Tensor, memory_XD: Tensor) -> None:
         roll(self._rows, nodes_X, events_X, memory_XD)
 
+    @property
+    def observes(self) -> bool:
+        return self.statistics is not None and self.statistics.num_components > NEGATIVE
+
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
-        if self.statistics is not None and self.statistics.num_components > NEGATIVE:
+        if self.observes:
             self._observe(nodes_U, NEGATIVE, memory_UD, last_update_U)
 
     def _observe(

@@ -14,6 +14,7 @@ class NullStore:
     dim = 0
     num_slots = 0
     rolling = False
+    observes = False
 
     def __init__(self, num_nodes: int) -> None:
         self.num_nodes, self.version = num_nodes, 0

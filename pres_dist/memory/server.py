@@ -114,8 +114,12 @@ class ServerStore:
         with self._turn:
             self._write(Kind.DELIVER, nodes_X, [events_X, memory_XD], self.traffic.push)
 
+    @property
+    def observes(self) -> bool:
+        return self._layout.num_components > NEGATIVE
+
     def observe(self, nodes_U: Tensor, memory_UD: Tensor, last_update_U: Tensor) -> None:
-        if self._layout.num_components <= NEGATIVE:
+        if not self.observes:
             return  # on all workers alike
         with self._turn:
             columns = [memory_UD, last_update_U]

@@ -21,7 +21,6 @@ from pres_dist.memory.merge import first_of_each, merge_rows
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.state import NodeState, Pulled, Tables
 from pres_dist.memory.traffic import Traffic, Volume
-from pres_dist.pres.statistics import NEGATIVE
 
 
 class ShardedStore:
@@ -76,7 +75,7 @@ class ShardedStore:
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
-        observes_U = observes_U if self._observes else None
+        observes_U = observes_U if self.observes else None
         request = self._exchange.request(nodes_U, self.traffic.pull, writes_U, observes_U)
         if request.written is not None:
             self._writes.append(request.written)
@@ -112,7 +111,7 @@ class ShardedStore:
         Raises:
             ValueError: the nodes differ from the announced ones.
         """
-        if not self._observes:
+        if not self.observes:
             return  # on all workers alike
         rows_X, (memory_XD, last_update_X) = self._deliver(
             self._observations, nodes_U, [memory_UD, last_update_U], self.traffic.observe
@@ -136,9 +135,8 @@ class ShardedStore:
         return delivery.rows_X, self._exchange.deliver(delivery, columns, volume)
 
     @property
-    def _observes(self) -> bool:
-        statistics = self.shard.statistics
-        return statistics is not None and statistics.num_components > NEGATIVE
+    def observes(self) -> bool:
+        return self.shard.observes
 
     def reset(self) -> None:
         self._forget_announced()

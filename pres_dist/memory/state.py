@@ -131,6 +131,10 @@ class MemoryStore(Protocol):
     """True if mailboxes are FIFO: `deliver` fills them, and `push` does not change them."""
 
     @property
+    def observes(self) -> bool:
+        """True if the transitions of negatives have a mixture component of their own."""
+
+    @property
     def version(self) -> int:
         """Number of pushes since the last reset or load."""
 

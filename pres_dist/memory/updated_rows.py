@@ -22,7 +22,7 @@ from torch import Tensor
 from pres_dist.memory.all_to_all import IdBlocks, RowMover, cut
 from pres_dist.memory.packing import RowLayout
 from pres_dist.memory.placement import Placement
-from pres_dist.memory.traffic import Volume
+from pres_dist.memory.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class UpdatedRows:
         placement: owner and shard of each node; each worker has as many shards as slices.
         rank: rank of this worker.
         group: process group; None is the default one. A single worker needs none.
-        volume: counter of the traffic; None counts nothing.
+        traffic: counter of the rows and of their gradients, as pulled; None counts nothing.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class UpdatedRows:
         placement: Placement,
         rank: int,
         group: dist.ProcessGroup | None = None,
-        volume: Volume | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.placement, self.rank = placement, rank
-        self._num_slices, self._volume = placement.each, volume or Volume()
+        self._num_slices, self.traffic = placement.each, traffic or Traffic()
         self._blocks: IdBlocks | None = None
         if placement.world > 1:
             # Unmarked and marked rows of each slice, then rows without gradient.
@@ -113,7 +113,7 @@ class UpdatedRows:
             sent = received = sent_WK.tolist()
             blocks = [ids_UF]
         else:
-            sent, received, blocks, _ = self._blocks.swap(ids_UF, sent_WK, 0, self._volume)
+            sent, received, blocks, _ = self._blocks.swap(ids_UF, sent_WK, 0, self.traffic.pull)
         everything, of_slices = slice(0, num_kinds), slice(0, num_kinds - 1)
         nodes_XF = cut(blocks, received, everything)
         nodes_P, shards, place_XF = self._distinct(nodes_XF)
@@ -151,7 +151,7 @@ class UpdatedRows:
             place_UF = read.place_XF.index_select(0, back_UF)
             return [column.detach().index_select(0, place_UF) for column in columns]
         layout = RowLayout(columns)
-        self._volume.add_rows(read.all_received_W, self.rank, layout.num_bytes)
+        self.traffic.pull.add_rows(read.all_received_W, self.rank, layout.num_bytes)
         rows = self._rows.move(layout, columns, read.place_XF, read.all_sent_W, read.all_received_W)
         return layout.unpack(rows, back_UF)
 
@@ -165,7 +165,7 @@ class UpdatedRows:
             arrived = [each.index_select(0, read.order_U) for each in gradients]
         else:
             layout = RowLayout(gradients)
-            self._volume.add_rows(read.received_W, self.rank, layout.num_bytes)
+            self.traffic.pull.add_rows(read.received_W, self.rank, layout.num_bytes)
             arrived = layout.columns(
                 self._rows.move(layout, gradients, read.order_U, read.received_W, read.sent_W)
             )

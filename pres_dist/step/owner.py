@@ -1,7 +1,7 @@
 """Memory update at the owners: each node once, for all time slices that read it.
 
 Like `BatchPipeline`, with other reads and writes: `plan` requests nodes from their owners, `read`
-takes an owner's rows from its own shard, `update` applies their mail and sends the results to the
+takes an owner's rows from the store, `update` applies their mail and sends the results to the
 slices, `backward` takes the gradients back through the update, and `commit` writes each owner's
 own nodes. No mail is sent: an owner knows the events of the whole batch, and reads the memory of
 its nodes' partners like a slice.
@@ -18,12 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pres_dist.memory.local import LocalStore
 from pres_dist.memory.sharded import ShardedStore
-from pres_dist.memory.state import NO_EVENT, NodeState, Pulled
+from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState, Pulled
 from pres_dist.memory.updated_rows import ReadRows, UpdatedRows
 from pres_dist.model.tgn import ReceivedMemory, UpdatedMemory
-from pres_dist.pres.statistics import NEGATIVE
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.forward import Forward
 from pres_dist.step.mail import BatchMail, collect_mail
@@ -79,9 +77,9 @@ class OwnerSide:
     ) -> None:
         self._pipeline, self._rows = pipeline, rows
         self._learns, self._coheres = learns, learns and coheres
-        shard = pipeline.store.shard if isinstance(pipeline.store, ShardedStore) else pipeline.store
-        assert isinstance(shard, LocalStore)
-        self._shard = shard
+        store = pipeline.store
+        # The shard of a sharded store is at hand; other stores are asked for the nodes.
+        self._shard: MemoryStore = store.shard if isinstance(store, ShardedStore) else store
 
     def plan(self, plan: Plan, batch: TemporalBatch) -> OwnerPlan:
         """Request the nodes of this worker's slices; a collective that reads no state.
@@ -116,7 +114,7 @@ class OwnerSide:
         )
 
     def read(self, own: OwnerPlan) -> Pulled:
-        """Return the state of this worker's nodes, from its own shard."""
+        """Return the state of this worker's nodes from before the batch."""
         mixture = self._pipeline.reads_mixture
         return self._shard.pull(self._places(own.rows.nodes_P), mixture)
 
@@ -198,16 +196,18 @@ class OwnerSide:
             )
             rows_E = places_P.index_select(0, own.place_E)
             self._shard.push(rows_E, state, True, pulled.version)
+            self._rows.traffic.push.local_rows += rows_E.numel()
             deliver_mail(self._pipeline.store, plan, forwards)
 
     def _places(self, nodes_P: Tensor) -> Tensor:
-        """Return the rows of this worker's shard that hold the nodes."""
+        """Return the ids by which the store of this worker's rows knows the nodes."""
+        if self._shard is self._pipeline.store:
+            return nodes_P
         return self._rows.placement.row(nodes_P)
 
     def _observed(self, plan: Plan) -> list[Tensor] | None:
         """Return masks of the negatives of each slice, if their transitions are observed."""
-        statistics = self._shard.statistics
-        if statistics is None or statistics.num_components <= NEGATIVE:
+        if not self._shard.observes:
             return None
         marks = []
         for part in plan.parts:

@@ -84,7 +84,7 @@ def owner_side(config: RunConfig, pipeline: BatchPipeline, world: World) -> Owne
         placement_of(store.num_nodes, sharers.grid),
         sharers.rank,
         sharers.group,
-        store.traffic.pull if isinstance(store, ShardedStore) else None,
+        store.traffic if isinstance(store, ShardedStore) else None,
     )
     learns = any(weight.requires_grad for each in updates for weight in each.parameters())
     return OwnerSide(pipeline, rows, learns, config.pres.coherence_weight > 0)

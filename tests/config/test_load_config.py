@@ -239,3 +239,22 @@ def test_former_spellings_are_read(tmp_path: Path) -> None:
     assert (config.sampling.num_neighbors, config.data.standardize) == (7, False)
     assert config.pres.gate == "learned"
     assert load_config(file, ["--sampling.num_neighbours", "5"]).sampling.num_neighbors == 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "memory.staleness 1",
+        "training.events_per_step 200",
+        "model.kind tgat",
+        "pres.pending predict",
+        "model.message_endpoint embedding",
+    ],
+)
+def test_owners_do_not_update_nodes_with_every_setting(other: str) -> None:
+    option, value = other.split()
+    arguments = [f"--{option}", value]
+    assert load_config(None, arguments).against_owner_updates == other
+    (problem,) = problems(None, *arguments, "--memory.update", "owner")
+    assert f"memory.update must be auto or reader with {other}, got owner" in problem
+    assert load_config(None, ["--memory.update", "owner"]).against_owner_updates is None

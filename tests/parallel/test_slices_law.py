@@ -64,11 +64,13 @@ VARIANTS = {
         *("--sampling.negatives", "random 2, historical, inductive, popular"),
         *("--sampling.num_negatives", "2", "--training.loss", "both"),
     ],
+    "reader": ["--memory.update", "reader"],
+    "two components": ["--preset", "paper"],
     "history, tiny batches": ["--model.decoder", "history", "--training.batch_size", "2"],
 }
 DAILY = [
     *("pres", "two hops", "drawn rates", "four updates"),
-    *("apan", "jodie", "dyrep", "tgat", "history"),
+    *("apan", "jodie", "dyrep", "tgat", "history", "reader", "two components"),
 ]
 """One variant of each kind of model, sampling and update; the others run nightly."""
 ADAMW = ["--training.optimizer", "adamw"]
@@ -149,12 +151,24 @@ def test_reads_that_lag_lag_alike_on_all_workers(
         assert differs == (step > 0), step  # the first read has nothing to miss
 
 
+def test_owners_compute_what_readers_compute(gloo: GlooWorld, stream_path: Path) -> None:
+    """Up to rounding: owners add the gradients of a row before they take them further."""
+    coheres = [*ADAMW, "--pres.coherence_weight", "0.1", "--parallel.slices", "4"]
+    states = []
+    for update in ("reader", "owner"):
+        config = _config(stream_path, [*coheres, "--memory.update", update])
+        states.append(gloo.run(2, _train_as, config)[0])
+    _assert_close(*states, "owner")
+    assert any((states[0][-1][name] != value).any() for name, value in states[1][-1].items())
+
+
+@pytest.mark.parametrize("update", ["owner", "reader"])
 def test_groups_with_negatives_of_their_own_are_more_negatives(
-    gloo: GlooWorld, stream_path: Path
+    gloo: GlooWorld, stream_path: Path, update: str
 ) -> None:
     config = _config(stream_path, ["--sampling.num_negatives", "2"])
     expected = _train(config, _alone(config))
-    shared = _config(stream_path, ["--parallel.epochs", "2"])
+    shared = _config(stream_path, ["--parallel.epochs", "2", "--memory.update", update])
     for size in (2, 4):
         actual = gloo.run(size, _train_as, shared)[0]
         _assert_close(expected, actual, f"{size} workers in 2 groups")
