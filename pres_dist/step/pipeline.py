@@ -138,9 +138,12 @@ class BatchPipeline:
             number: the part.
             received: memory of its nodes if their owners update it; None to update it here.
         """
-        part, transitions = plan.parts[number], None
-        gathered, updated = part.gathered, received
-        if updated is None:
+        part, gathered = plan.parts[number], plan.parts[number].gathered
+        updated: UpdatedMemory | ReceivedMemory
+        transitions: TransitionRows | None = None
+        if received is not None:
+            updated = received
+        else:
             own = part.pulled(pulled)
             updated = self.update(gathered.nodes_U, own, plan.now, plan.unread_before)
             transitions = own.transitions

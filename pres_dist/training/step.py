@@ -121,8 +121,8 @@ class TrainingStep:
         with parts.clock("pull"):
             if self._owner is None:
                 return StepInputs(index, batch, events, plan, pipeline.read(plan))
-            own = self._owner.plan(plan, batch)
-            return StepInputs(index, batch, events, plan, self._owner.read(own), own)
+            owned = self._owner.plan(plan, batch)
+            return StepInputs(index, batch, events, plan, self._owner.read(owned), owned)
 
     def run(self, inputs: StepInputs) -> StepResult:
         """Run forward, backward, all-reduce and optimizer for each update, then commit memory.
@@ -184,9 +184,11 @@ class TrainingStep:
             ]
             check_written(written, world, where)
         self.prefetch.settle()  # no read may see a part of the push
+        updated: Sequence[UpdatedMemory]
         if own is None:
             pipeline.commit(plan, pulled, written, learn=True)
-            updated = [forward.updated for forward in forwards]
+            found = [forward.updated for forward in forwards]
+            updated = [each for each in found if isinstance(each, UpdatedMemory)]
         else:
             self._commit_own(inputs, own, forwards)
             updated = own.by_shard

@@ -78,6 +78,7 @@ class TransitionLog:
         columns = []
         for forward in forwards:
             rows = torch.unique(forward.gathered.index_2B)
+            assert isinstance(forward.updated, UpdatedMemory)
             of_nodes = (forward.gathered.nodes_U, *_measured(forward.updated))
             columns.append([column.index_select(0, rows) for column in of_nodes])
         nodes, *rest = (torch.cat(column) for column in zip(*columns, strict=True))
