@@ -1,8 +1,9 @@
 """A simulated GPU: the device `sim` computes on the CPU, by the rules of CUDA.
 
 A tensor of `sim` wraps a tensor of the CPU that nothing else reaches. What CUDA refuses raises:
-operands of different devices, NumPy. What makes the host wait for a GPU is noted, with the line
-that asks for it: values, results whose size depends on values, and copies between host and device.
+operands of different devices, NumPy, operations without a CUDA kernel. Operations are counted
+(`counting.py`), and so is what makes the host wait for a GPU: values, results whose size depends
+on values, and copies between host and device.
 
 Importing this module registers the device with torch, for the life of the process. There are two
 devices, `sim:0` and `sim:1`. Torch knows one of them only where C++ asks for the current device:
@@ -12,79 +13,33 @@ devices, `sim:0` and `sim:1`. Torch knows one of them only where C++ asks for th
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
 
-import pres_dist
+from tests.gpu.counting import caller, note
+from tests.gpu.cuda_kernels import check_runs_on_cuda
 
 NAME = "sim"
 NUM_DEVICES = 2
 
-Kind = Literal["value", "size", "copy"]
-
-_PACKAGE = Path(pres_dist.__file__).parent
 _VALUES = {"_local_scalar_dense", "equal", "is_nonzero"}
 _SIZES = {
     *("nonzero", "masked_select", "bincount", "histc", "repeat_interleave"),
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "unique_dim_consecutive"),
 }
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
+_NO_KERNEL = {
+    *("empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided", "resize_"),
+    *("_unsafe_view", "detach", "alias", "lift", "lift_fresh", "_local_scalar_dense", "set_"),
+}
+"""Operations that launch nothing, besides views."""
 
-
-@dataclass(frozen=True, order=True)
-class Wait:
-    """A place at which the host waits for the device.
-
-    Attributes:
-        kind: a value is read, a size depends on values, or bytes are copied.
-        operation: of torch, without namespace and overload.
-        place: the innermost line of pres_dist, as `step/writing.py:_endpoints`.
-    """
-
-    kind: Kind
-    operation: str
-    place: str
-
-
-_noted: list[Counter[Wait]] = []
 _current = [0]
-
-
-@contextmanager
-def waits() -> Iterator[Counter[Wait]]:
-    """Count the waits of the block, in all threads."""
-    found: Counter[Wait] = Counter()
-    _noted.append(found)
-    try:
-        yield found
-    finally:
-        _noted.remove(found)
-
-
-def _note(kind: Kind, operation: str) -> None:
-    if _noted:
-        wait = Wait(kind, operation, _place())
-        for found in _noted:
-            found[wait] += 1
-
-
-def _place() -> str:
-    frame = sys._getframe(2)
-    while frame is not None:
-        file = Path(frame.f_code.co_filename)
-        if _PACKAGE in file.parents:
-            return f"{file.relative_to(_PACKAGE).as_posix()}:{frame.f_code.co_name}"
-        frame = frame.f_back
-    return "elsewhere"
 
 
 class SimTensor(Tensor):
@@ -127,12 +82,12 @@ class SimTensor(Tensor):
     __array__ = numpy
 
     def tolist(self) -> Any:
-        _note("copy", "tolist")
+        note("copy", "tolist")
         return self.host.tolist()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """As a tensor of the CPU: what is loaded with `map_location="cpu"`."""
-        _note("copy", "pickle")
+        note("copy", "pickle")
         return self.host.clone().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SimTensor:
@@ -149,7 +104,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Check, note and compute one operation of torch."""
     name = func.overloadpacket.__name__
     if func.namespace == "c10d":  # a group of torch's own: gloo
-        raise RuntimeError(f"No backend type associated with device type {NAME} ({_place()})")
+        raise RuntimeError(f"No backend type associated with device type {NAME} ({caller()[0]})")
     if name == "_to_copy":
         return _to_copy(*args, **kwargs)
     if name == "copy_":
@@ -158,6 +113,9 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     own = [each for each in tensors if isinstance(each, SimTensor)]
     _check_devices(func, name, tensors, own)
     _note_waits(name, args, kwargs)
+    if not func.is_view and name not in _NO_KERNEL:
+        check_runs_on_cuda(func, own[0].dtype if own else None)
+        note("launch", name)
     device = kwargs.get("device", own[0].device if own else None)
     if name in _FUSED:
         return _FUSED[name](*args, **kwargs)
@@ -179,7 +137,7 @@ def _check_devices(
     strangers = [each for each in tensors if not isinstance(each, SimTensor)]
     if name in _INDEXING:
         for _ in strangers:
-            _note("copy", name)
+            note("copy", name)
     elif strangers and not (
         torch.Tag.pointwise in func.tags and all(each.dim() == 0 for each in strangers)
     ):
@@ -187,17 +145,17 @@ def _check_devices(
     if len(devices) > 1:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, "
-            f"{' and '.join(sorted(devices))}! ({func}, {_place()})"
+            f"{' and '.join(sorted(devices))}! ({func}, {caller()[0]})"
         )
 
 
 def _note_waits(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     if name in _VALUES:
-        _note("value", name)
+        note("value", name)
     if name in _SIZES and kwargs.get("output_size") is None:
-        _note("size", name)
+        note("size", name)
     if name in _INDEXING and any(each.dtype == torch.bool for each in _tensors(args[1])):
-        _note("size", name)
+        note("size", name)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -242,16 +200,18 @@ def _to_copy(source: Tensor, non_blocking: bool = False, **kwargs: Any) -> Tenso
     kwargs.pop("pin_memory", None)
     copied = torch.ops.aten._to_copy.default(_hosts(source), **kwargs)
     if device.type == NAME and not isinstance(source, SimTensor):
-        _note("copy", "to")
+        note("copy", "to")
     if device.type != NAME:
-        _note("copy", "cpu")
+        note("copy", "cpu")
         return copied
+    note("launch", "_to_copy")
     return _on(device, copied)
 
 
 def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     if isinstance(target, SimTensor) != isinstance(source, SimTensor):
-        _note("copy", "copy_")
+        note("copy", "copy_")
+    note("launch", "copy_")
     _hosts(target).copy_(_hosts(source))
     return target
 
@@ -309,7 +269,7 @@ class _Stream:
     device_type = NAME
 
     def synchronize(self) -> None:
-        _note("value", "synchronize")
+        note("value", "synchronize")
 
     def wait_stream(self, other: _Stream) -> None: ...
 
@@ -338,7 +298,7 @@ class _Module(backend_registration._DummyBackendModule):
         return nullcontext()
 
     def synchronize(self, device: torch.device | int | None = None) -> None:
-        _note("value", "synchronize")
+        note("value", "synchronize")
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
@@ -352,6 +312,8 @@ def _factory(make: Callable[..., Tensor]) -> Callable[..., SimTensor]:
         kwargs.pop("layout", None)
         if kwargs.get("memory_format", 0) is None:
             kwargs.pop("memory_format")
+        if make is torch.arange:
+            note("launch", "arange")
         return _on(device, make(*sizes, **kwargs))
 
     return made

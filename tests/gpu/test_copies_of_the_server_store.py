@@ -12,6 +12,7 @@ from pres_dist.memory.placement import Placement
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_group import join_group
 from pres_dist.memory.state import NodeState
+from tests.gpu.counting import counted
 from tests.support.shard_hosts import TIMEOUT_S, Shards, shard_layout
 from tests.support.store_rows import Layout, assert_same_rows, ids, random_state
 
@@ -24,8 +25,6 @@ def moved(state: NodeState, device: torch.device | str) -> NodeState:
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_a_push_and_a_pull(num_shards: int, sim: torch.device) -> None:
-    from tests.gpu.simulated import waits
-
     placement, reference = Placement(7, num_shards), shard_layout(LAYOUT).make(7)
     shards = Shards(1, LAYOUT, placement)
     group = join_group(shards.rendezvous, 0, 1 + num_shards, TIMEOUT_S)
@@ -36,14 +35,14 @@ def test_a_push_and_a_pull(num_shards: int, sim: torch.device) -> None:
             state = random_state(LAYOUT, len(nodes), seed, [100 + seed] * len(nodes))
             own, on_device = nodes.to(sim), moved(state, sim)
             reference.push(nodes, state, learn=True)
-            with waits() as pushed:
+            with counted() as pushed:
                 store.push(own, on_device, learn=True)
-            assert sum(pushed.values()) == 1
+            assert pushed.waits.total() == 1
             asked = ids(6, 0, 4)
             expected, there = reference.pull(asked, True), asked.to(sim)
-            with waits() as pulled:
+            with counted() as pulled:
                 found = store.pull(there, with_mixture=True)
-            assert sum(pulled.values()) == 2  # nodes to the host, rows back
+            assert pulled.waits.total() == 2  # nodes to the host, rows back
             assert found.state.memory_UD.device == sim
             assert_same_rows(moved(found.state, "cpu"), expected.state)
             known = found.transitions

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.gpu.counting import counted
+
 
 @pytest.fixture
 def one(sim: torch.device) -> Tensor:
@@ -64,23 +66,19 @@ ASKS: dict[str, tuple[str, Callable[[Tensor], object]]] = {
 
 @pytest.mark.parametrize("name", ASKS)
 def test_a_wait_is_noted(name: str, one: Tensor) -> None:
-    from tests.gpu.simulated import waits
-
     kind, ask = ASKS[name]
-    with waits() as found:
+    with counted() as found:
         ask(one)
-    assert [wait.kind for wait in found.elements()] == [kind]
+    assert [wait.kind for wait in found.waits.elements()] == [kind]
 
 
 def test_what_needs_no_wait_is_none(one: Tensor) -> None:
-    from tests.gpu.simulated import waits
-
-    with waits() as found:
+    with counted() as found:
         picked = one.index_select(0, one.flip(0)) + one.new_full((), 3)
         picked += torch.arange(4, device=one.device)
         torch.where(picked > 4, picked, 0).sort()
         one.repeat_interleave(2)
-    assert not found
+    assert not found.waits
 
 
 def test_gradients_are_those_of_the_cpu(sim: torch.device) -> None:
