@@ -10,6 +10,7 @@ whose products wrap around modulo 2^64 on every device.
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -55,11 +56,17 @@ class CounterRNG:
         state = 0
         for part in key:
             state = _mix_int(state + _GOLDEN + _mix_int(part))
-        self._key = _signed(state)
+        self._key: int | Tensor = _signed(state)
+
+    def at(self, *counters: Tensor) -> CounterRNG:
+        """Return the generator with more counters in its key: `at(a).bits(b)` is `bits(a, b)`."""
+        other = copy(self)
+        other._key = self.bits(*counters)
+        return other
 
     def bits(self, *counters: Tensor) -> Tensor:
         """Return 64 random bits for each element of the broadcast int64 counters."""
-        state: Tensor | int = self._key
+        state = self._key
         for counter in counters:
             # Without the 1, a counter of 0 would not step the generator.
             state = _mix(state + (counter + 1) * _signed(_GOLDEN))

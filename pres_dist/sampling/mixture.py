@@ -19,7 +19,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_log import RECENT_EVENTS
-from pres_dist.sampling.negatives import Negatives, NegativeSampler
+from pres_dist.sampling.negatives import DrawnNegatives, Negatives, NegativeSampler, Slots
 
 _PURPOSE_KIND = 0x6D6978
 _PURPOSE_POPULAR = 0x706F70
@@ -44,98 +44,86 @@ def training_negatives(
     """
     shares = shares_of(negatives)
 
-    def sampler(kind: TrainingNegatives) -> Negatives:
+    def sampler(kind: TrainingNegatives) -> DrawnNegatives:
         if kind == "popular":
-            random = NegativeSampler("random", stream, destinations, adjacency, train_end, seed)
-            return PopularNegatives(random, adjacency, kept, seed)
+            return PopularNegatives(destinations, adjacency, kept, seed)
         end = None if kind == "inductive" else train_end
         return NegativeSampler(kind, stream, destinations, adjacency, end, seed)
 
     samplers = [sampler(kind) for kind in shares]
     if len(samplers) == 1:
         return samplers[0]
-    return MixedNegatives(samplers, shares, destinations.numel(), seed)
+    return MixedNegatives(samplers, shares, destinations.to(adjacency.device), seed)
 
 
-class PopularNegatives(Negatives):
+class PopularNegatives(DrawnNegatives):
     """Destinations of the last 1,000 events that training may see.
 
-    If an event's own destination is drawn, a negative of the sampler `random` replaces it.
+    If an event's own destination is drawn, a random negative replaces it.
     """
 
     def __init__(
         self,
-        random: NegativeSampler,
+        destinations: Tensor,
         adjacency: TemporalAdjacency,
         kept: range | np.ndarray,
         seed: int,
     ) -> None:
-        super().__init__(adjacency.device)
-        self._random, self._adjacency, self._seed = random, adjacency, seed
+        super().__init__(destinations.to(adjacency.device), seed)
+        self._adjacency = adjacency
         self._kept_n: Tensor | None = None
         if not isinstance(kept, range):
             self._kept_n = torch.from_numpy(kept).to(adjacency.device)
 
-    def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
-    ) -> Tensor:
-        """Return [B, M] negatives of the events, for slots starting at `first`."""
-        random_BM = self._random.sample(src_B, dst_B, events_B, num, epoch, first)
-        slot_M = torch.arange(first, first + num, device=src_B.device)
-        rng = CounterRNG(self._seed, _PURPOSE_POPULAR, epoch)
+    def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
+        """Return [B, M] negatives of the events."""
+        rng = CounterRNG(self._seed, _PURPOSE_POPULAR, slots.epoch)
         before_B = self._adjacency.first_event_at(self._adjacency.times(events_B))
         if self._kept_n is not None:
             before_B = torch.searchsorted(self._kept_n, before_B)
         window_B1 = before_B.clamp(max=RECENT_EVENTS)[:, None]
-        back_BM = rng.integers(window_B1, events_B[:, None], slot_M)
+        back_BM = rng.integers(window_B1, events_B[:, None], slots.slot_M)
         place_BM = (before_B[:, None] - 1 - back_BM).clamp(min=0)
         event_BM = place_BM if self._kept_n is None else self._kept_n[place_BM]
         _, dst_E = self._adjacency.endpoints
         drawn_BM = dst_E[event_BM]
         valid_BM = (window_B1 > 0) & (drawn_BM != dst_B[:, None])
         self._count(valid_BM.numel(), valid_BM.sum())
-        return torch.where(valid_BM, drawn_BM, random_BM)
+        return torch.where(valid_BM, drawn_BM, slots.random_BM)
 
 
-class MixedNegatives(Negatives):
+class MixedNegatives(DrawnNegatives):
     """Negatives of several kinds.
 
     Args:
         samplers: one sampler for each kind.
         shares: shares of the kinds, which sum to 1.
-        num_destinations: number of nodes that a random negative is drawn from.
+        destinations: [n] sorted ids that may be drawn, on the device.
         seed: seed of the draws.
     """
 
     def __init__(
         self,
-        samplers: Sequence[Negatives],
+        samplers: Sequence[DrawnNegatives],
         shares: Mapping[TrainingNegatives, float],
-        num_destinations: int,
+        destinations: Tensor,
         seed: int,
     ) -> None:
-        device = samplers[0].counts.device
-        super().__init__(device)
-        self._samplers, self._seed = samplers, seed
-        self._historical, self._num_destinations = shares.get("historical", 0), num_destinations
-        self._bounds = torch.from_numpy(np.cumsum(list(shares.values()))[:-1]).to(device)
+        super().__init__(destinations, seed)
+        self._samplers, self._historical = samplers, shares.get("historical", 0)
+        bounds = torch.from_numpy(np.cumsum(list(shares.values()))[:-1])
+        self._bounds = bounds.to(destinations.device)
 
-    @property
-    def counts(self) -> Tensor:
-        """Numbers of negatives that all samplers drew, and of their kinds: [2] int64."""
-        return torch.stack([sampler.counts for sampler in self._samplers]).sum(0)
+    def take_counts(self) -> Tensor:
+        """Count the negatives that all samplers drew, and those of their kinds: [2] int64."""
+        return torch.stack([sampler.take_counts() for sampler in self._samplers]).sum(0)
 
-    def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
-    ) -> Tensor:
-        """Return [B, M] negatives of the events, for slots starting at `first`."""
-        slot_M = torch.arange(first, first + num, device=src_B.device)
-        rng = CounterRNG(self._seed, _PURPOSE_KIND, epoch)
-        kind_BM = torch.searchsorted(self._bounds, rng.uniform(events_B[:, None], slot_M))
+    def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
+        """Return [B, M] negatives of the events."""
+        rng = CounterRNG(self._seed, _PURPOSE_KIND, slots.epoch)
+        kind_BM = torch.searchsorted(self._bounds, rng.uniform(events_B[:, None], slots.slot_M))
         # All kinds draw all slots: a choice by mask would make shapes depend on the data.
-        drawn = [
-            sampler.sample(src_B, dst_B, events_B, num, epoch, first) for sampler in self._samplers
-        ]
+        drawn = [sampler.draw(src_B, dst_B, events_B, slots) for sampler in self._samplers]
         return torch.stack(drawn).gather(0, kind_BM[None])[0]
 
     def log_density(self, share_BM: Tensor, known_BM: Tensor) -> Tensor | None:
@@ -149,5 +137,5 @@ class MixedNegatives(Negatives):
         """
         if not self._historical:
             return None
-        ratio_BM = share_BM * (self._historical * self._num_destinations)
+        ratio_BM = share_BM * (self._historical * self._destinations.numel())
         return torch.log(torch.where(known_BM, ratio_BM + (1 - self._historical), 1.0))

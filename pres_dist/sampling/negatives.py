@@ -13,6 +13,7 @@ Shapes: B events, M negatives an event.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,12 +37,15 @@ class Negatives(ABC):
     """Negatives that each event is ranked against, or trained with."""
 
     def __init__(self, device: torch.device) -> None:
-        self._counts = torch.zeros(2, dtype=torch.int64, device=device)
+        self._zero = torch.zeros((), dtype=torch.int64, device=device)
+        self._drawn: int | Tensor = 0
+        self._found: int | Tensor = 0
 
-    @property
-    def counts(self) -> Tensor:
-        """Number of negatives so far, and number of the requested kind: [2] int64."""
-        return self._counts
+    def take_counts(self) -> Tensor:
+        """Count negatives since the last call, and those of the requested kind: [2] int64."""
+        counts = torch.stack([self._zero + self._drawn, self._zero + self._found])
+        self._drawn = self._found = 0
+        return counts
 
     @abstractmethod
     def sample(
@@ -73,11 +77,66 @@ class Negatives(ABC):
         return None
 
     def _count(self, drawn: int | Tensor, found: int | Tensor) -> None:
-        self._counts[0] += drawn
-        self._counts[1] += found
+        self._drawn, self._found = self._drawn + drawn, self._found + found
 
 
-class NegativeSampler(Negatives):
+@dataclass(frozen=True)
+class Slots:
+    """Slots of the negatives of events, with the random draws that all kinds share.
+
+    Attributes:
+        epoch: epoch of the draws.
+        slot_M: int64 numbers of the slots.
+        rng: generator keyed by event and slot.
+        random_BM: random negatives, for slots without one of the requested kind.
+    """
+
+    epoch: int
+    slot_M: Tensor
+    rng: CounterRNG
+    random_BM: Tensor
+
+
+class DrawnNegatives(Negatives):
+    """Negatives that are drawn slot by slot, or replaced by random ones.
+
+    Args:
+        destinations: [n] sorted ids that may be drawn, on the device.
+        seed: seed of the draws.
+
+    Raises:
+        DataError: fewer than two destinations to choose from.
+    """
+
+    def __init__(self, destinations: Tensor, seed: int) -> None:
+        if destinations.numel() < 2:
+            raise DataError(
+                f"negatives need at least 2 distinct destinations, got {destinations.numel()}"
+            )
+        super().__init__(destinations.device)
+        self._destinations, self._seed = destinations, seed
+
+    def sample(
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+    ) -> Tensor:
+        """Return [B, M] negatives of the events, for slots starting at `first`."""
+        slot_M = torch.arange(first, first + num, device=src_B.device)
+        rng = CounterRNG(self._seed, _PURPOSE, epoch).at(events_B[:, None], slot_M)
+        slots = Slots(epoch, slot_M, rng, self._random(rng, dst_B[:, None]))
+        return self.draw(src_B, dst_B, events_B, slots)
+
+    @abstractmethod
+    def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
+        """Return [B, M] negatives of the events."""
+
+    def _random(self, rng: CounterRNG, dst_B1: Tensor) -> Tensor:
+        """Draw uniformly from the destinations except the true one, by skipping its index."""
+        place_B1, listed_B1 = find(self._destinations, dst_B1)
+        drawn_BM = rng.integers(self._destinations.numel() - listed_B1.long())
+        return self._destinations[drawn_BM + (listed_B1 & (drawn_BM >= place_B1))]
+
+
+class NegativeSampler(DrawnNegatives):
     """Sampler of M destinations other than the true one for each event.
 
     If a source has no historical or inductive negative, a random one replaces it.
@@ -104,16 +163,10 @@ class NegativeSampler(Negatives):
         train_end: int | None,
         seed: int,
     ) -> None:
-        if destinations.numel() < 2:
-            raise DataError(
-                f"negatives need at least 2 distinct destinations, got {destinations.numel()}"
-            )
-        super().__init__(adjacency.device)
+        super().__init__(destinations.to(adjacency.device), seed)
         self._kind = kind
-        self._destinations = destinations.to(adjacency.device)
         self._adjacency = adjacency
         self._train_end = train_end
-        self._seed = seed
         if kind != "random":
             src_E, dst_E = adjacency.endpoints
             self._keys = PairKeys(stream, src_E, dst_E)
@@ -122,62 +175,46 @@ class NegativeSampler(Negatives):
         if kind == "inductive" and train_end is not None:
             self._train_pairs = self._keys.unordered(src_E[:train_end], dst_E[:train_end]).unique()
 
-    def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
-    ) -> Tensor:
-        """Return [B, M] negatives of the events, for slots starting at `first`."""
-        slot_BM = torch.arange(first, first + num, device=src_B.device)
-        slot_BM = slot_BM.expand(src_B.numel(), num)
-        event_BM = events_B[:, None].expand_as(slot_BM)
-        rng = CounterRNG(self._seed, _PURPOSE, epoch)
-        negatives_BM = self._random(rng, dst_B[:, None], event_BM, slot_BM)
+    def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
+        """Return [B, M] negatives of the events."""
+        random_BM = slots.random_BM
         if self._kind == "random":
-            self._count(negatives_BM.numel(), negatives_BM.numel())
-            return negatives_BM
-        history = self._history(src_B, events_B)[:, :, None].expand(-1, -1, num).flatten(1)
-        src_Q, dst_Q, event_Q = (
-            column[:, None].expand_as(slot_BM).flatten() for column in (src_B, dst_B, events_B)
-        )
-        negatives_Q, slot_Q = negatives_BM.flatten(), slot_BM.flatten()
-        open_Q = torch.ones_like(negatives_Q, dtype=torch.bool)
+            self._count(random_BM.numel(), random_BM.numel())
+            return random_BM
         # Every slot draws by (event, slot, attempt), so that neither the batch nor the draws of
-        # other slots can change its negative. All attempts are made for all negatives: to select
-        # the open ones, a GPU would wait.
-        for attempt in range(_ATTEMPTS):
-            draw_Q = rng.uniform(event_Q, slot_Q, torch.full_like(slot_Q, attempt))
-            partner_Q, valid_Q = self._partners(src_Q, dst_Q, history, draw_Q)
-            negatives_Q = torch.where(open_Q & valid_Q, partner_Q, negatives_Q)
-            open_Q &= ~valid_Q
-        self._count(negatives_Q.numel(), negatives_Q.numel() - open_Q.sum())
-        return negatives_Q.view_as(negatives_BM)
-
-    def _random(self, rng: CounterRNG, dst: Tensor, event_BM: Tensor, slot_BM: Tensor) -> Tensor:
-        """Draw uniformly from the destinations except the true one, by skipping its index."""
-        place, listed = find(self._destinations, dst)
-        drawn_BM = rng.integers(self._destinations.numel() - listed.long(), event_BM, slot_BM)
-        return self._destinations[drawn_BM + (listed & (drawn_BM >= place)).long()]
+        # other slots can change its negative. All attempts are made for all negatives at once: to
+        # select those that still lack one, a GPU would wait.
+        attempt_A11 = torch.arange(_ATTEMPTS, device=src_B.device)[:, None, None]
+        partner_ABM, valid_ABM = self._partners(
+            src_B[:, None], dst_B[:, None], self._history(src_B, events_B), slots.rng, attempt_A11
+        )
+        # The first valid attempt: `argmax` returns the first of equal values.
+        first_1BM = valid_ABM.to(torch.uint8).argmax(0, keepdim=True)
+        found_BM = valid_ABM.gather(0, first_1BM)[0]
+        self._count(found_BM.numel(), found_BM.sum())
+        return torch.where(found_BM, partner_ABM.gather(0, first_1BM)[0], random_BM)
 
     def _partners(
-        self, src_Q: Tensor, dst_Q: Tensor, history: Tensor, draw_Q: Tensor
+        self, src_B1: Tensor, dst_B1: Tensor, history: Tensor, rng: CounterRNG, attempt_A11: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Draw a past partner of each source, uniformly over its events, with a validity mask."""
-        start_Q, end_Q, now_Q, later_Q = history
-        length_Q = end_Q - start_Q
-        some_Q = length_Q > 0
+        start_B1, end_B1, now_B1, later_B1 = history[:, :, None]
+        length_B1 = end_B1 - start_B1
+        some_B1 = length_B1 > 0
         # A partner is as likely as its events are frequent: draw an event, not a partner.
-        position_Q = torch.where(some_Q, start_Q + (draw_Q * length_Q).long(), 0)
-        event_Q = torch.where(some_Q, self._adjacency.event_at(src_Q, position_Q), 0)
-        partner_Q = self._adjacency.other_endpoint(src_Q, event_Q)
-        valid_Q = some_Q & (partner_Q != dst_Q) & find(self._destinations, partner_Q)[1]
-        pair_Q = self._keys.ordered(src_Q, partner_Q)
-        valid_Q &= self._pairs.counts(pair_Q, later_Q, now_Q)[1] == 0
+        position = start_B1 + rng.integers(length_B1, attempt_A11)
+        position = torch.where(some_B1, position, 0)
+        event = torch.where(some_B1, self._adjacency.event_at(src_B1, position), 0)
+        partner = self._adjacency.other_endpoint(src_B1, event)
+        valid = some_B1 & (partner != dst_B1) & find(self._destinations, partner)[1]
+        pair = self._keys.ordered(src_B1, partner)
+        valid &= self._pairs.counts(pair, later_B1, now_B1)[1] == 0
         if self._kind == "inductive" and self._train_end is None:
-            both_2Q = torch.cat([pair_Q, self._keys.ordered(partner_Q, src_Q)])
-            (met_2Q,) = self._pairs.counts(both_2Q, (now_Q // 2).repeat(2))
-            valid_Q &= met_2Q.view(2, -1).sum(0) == 0
+            for either in (pair, self._keys.ordered(partner, src_B1)):
+                valid &= self._pairs.counts(either, now_B1 // 2)[0] == 0
         elif self._kind == "inductive":
-            valid_Q &= ~find(self._train_pairs, self._keys.unordered(src_Q, partner_Q))[1]
-        return partner_Q, valid_Q
+            valid &= ~find(self._train_pairs, self._keys.unordered(src_B1, partner))[1]
+        return partner, valid
 
     def _history(self, src_B: Tensor, events_B: Tensor) -> Tensor:
         """Return the events to draw from, as the kind allows: [4, B].
@@ -231,7 +268,8 @@ class OfficialNegatives(Negatives):
         """
         rows_BM = self._rows(events_B, num, first)
         missing_BM = rows_BM < 0
-        self._counts += (~missing_BM).sum()  # all are of the requested kind
+        num = (~missing_BM).sum()
+        self._count(num, num)  # all are of the requested kind
         return torch.where(missing_BM, dst_B[:, None], rows_BM)
 
     def missing(self, events_B: Tensor, num: int) -> Tensor | None:

@@ -171,8 +171,7 @@ def stream_baselines(
 
 def _measured(baselines: LinkBaselines, events: range, negatives: Negatives, num: int) -> Metrics:
     by_name = baselines.metrics(events, negatives, num)
-    drawn, found = negatives.counts.tolist()
-    negatives.counts.zero_()
+    drawn, found = negatives.take_counts().tolist()
     return {
         "num_events": len(events),
         "baselines": by_name,

@@ -59,9 +59,9 @@ class LinkEvaluator:
     def final(self, events: range, world: World) -> Metrics:
         """Return AP, AUC, MRR, the share of negatives of the requested kind, and the baselines."""
         negatives = self._negatives
-        negatives.counts.zero_()
+        negatives.take_counts()
         metrics = self._measure(events, self._num_negatives, world)
-        drawn, found = world.all_reduce(negatives.counts).tolist()
+        drawn, found = world.all_reduce(negatives.take_counts()).tolist()
         metrics["negatives_found"] = found / drawn if drawn else None
         if self._config.baselines:
 
