@@ -115,8 +115,10 @@ class TrainingStep:
                 )
                 for part in own_parts
             ]
+            pres = parts.config.pres
+            observes = pres.prediction and pres.components > 1
             plan = pipeline.plan(
-                own_parts, negatives, index.epoch, writes=grid.epoch == 0, observes=True
+                own_parts, negatives, index.epoch, writes=grid.epoch == 0, observes=observes
             )
         with parts.clock("pull"):
             if self._owner is None:
