@@ -34,6 +34,8 @@ def next_memory(cell: Cell, own_XD: Tensor, given: Tensor) -> Tensor:
     own_weights = cell.weight_ih[:, :dim]
     if isinstance(cell, nn.RNNCell):
         return torch.tanh(given + F.linear(own_XD, own_weights + cell.weight_hh, cell.bias_hh))
+    if own_XD.device.type != "cpu":
+        return _fused(cell, own_XD, torch.addmm(given, own_XD, own_weights.t()))
     # Reset and update gate, then the candidate's two parts: the reset gate scales only one.
     gates, rest = cell.weight_hh.split([2 * dim, dim])
     weights = torch.cat([own_weights[: 2 * dim] + gates, rest, own_weights[2 * dim :]])
@@ -45,3 +47,11 @@ def next_memory(cell: Cell, own_XD: Tensor, given: Tensor) -> Tensor:
     reset, update = torch.sigmoid(own_gates + given_gates).chunk(2, dim=1)
     candidate = torch.tanh(own_candidate + given_candidate + reset * own_kept)
     return torch.lerp(candidate, own_XD.to(candidate.dtype), update)
+
+
+def _fused(cell: nn.GRUCell, own_XD: Tensor, input_gates: Tensor) -> Tensor:
+    """Return the state of a GRU by CUDA's kernel for all gates, instead of one kernel for each."""
+    hidden_gates = F.linear(own_XD, cell.weight_hh, cell.bias_hh)
+    own_XD = own_XD.to(input_gates.dtype)  # which autocast lowers
+    new_XD: Tensor = torch.ops.aten._thnn_fused_gru_cell(input_gates, hidden_gates, own_XD)[0]
+    return new_XD
