@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class TemporalAttention(nn.Module):
         """
         read = [states, times]
         if edges is not None:
-            read.insert(1, Rows(edges.table_Xd.detach(), edges.index_QK))
+            read.insert(1, replace(edges, table_Xd=edges.table_Xd.detach()))
         queries = self._into_neighbor_space(own_PS, now_1T, [rows.dim for rows in read])
         return self._values(
             attend([at_queries(part, place_Q, dim=1) for part in queries], read, mask_QK)
@@ -133,7 +134,10 @@ def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> 
     wide = [*queries, *(rows.table_Xd for rows in read)]
     with torch.autocast(device, enabled=False):
         attended: Sequence[Tensor] = _Attend.apply(  # type: ignore[no-untyped-call]
-            mask_QK, *(each.to(dtype) for each in wide), *(rows.index_QK for rows in read)
+            mask_QK,
+            [rows.in_order for rows in read],
+            *(each.to(dtype) for each in wide),
+            *(rows.index_QK for rows in read),
         )
     return attended
 
@@ -147,34 +151,31 @@ class _Attend(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, mask: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        queries, read = _apart(given)
+    def forward(
+        ctx: Any, mask: Tensor, in_order: Sequence[bool], *given: Tensor
+    ) -> tuple[Tensor, ...]:
+        num = len(in_order)
+        queries, tables, indices = given[:num], given[num : 2 * num], given[2 * num :]
+        read = [Rows(*each) for each in zip(tables, indices, in_order, strict=True)]
         scores = _scores(queries, read)
         wide = torch.promote_types(scores.dtype, torch.float32)
         weights = masked_softmax(scores.to(wide), mask).to(scores.dtype)
-        ctx.save_for_backward(weights, *given)
+        ctx.save_for_backward(weights, *queries)
+        ctx.read = read  # with the copies that a GPU reads from
         return tuple(sums(weights, rows) for rows in read)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        weights, *given = ctx.saved_tensors
-        queries, read = _apart(given)
+        (weights, *queries), read = ctx.saved_tensors, ctx.read
         weighted = _scores(grads, read) * weights
         grad_scores = weighted - weights * weighted.sum(dim=2, keepdim=True)
-        needed = ctx.needs_input_grad[1 + len(read) :]
+        needed = ctx.needs_input_grad[2 + len(read) :]
         grad_tables = [
             spread([(grad_scores, query), (weights, grad)], rows) if needs else None
             for query, grad, rows, needs in zip(queries, grads, read, needed, strict=False)
         ]
         grad_queries = (sums(grad_scores, rows) for rows in read)
-        return None, *grad_queries, *grad_tables, *(None for _ in read)
-
-
-def _apart(given: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rows]]:
-    """Split arguments into queries, and rows made of the tables and indices that follow."""
-    num = len(given) // 3
-    pairs = zip(given[num : 2 * num], given[2 * num :], strict=True)
-    return given[:num], [Rows(*pair) for pair in pairs]
+        return None, None, *grad_queries, *grad_tables, *(None for _ in read)
 
 
 def _scores(queries: Sequence[Tensor], read: Sequence[Rows]) -> Tensor:

@@ -62,7 +62,7 @@ class DglLayer(nn.Module):
         own_QS = at_queries(own_PS, place_Q)
         parts = neighbor_parts(states, hop, time)
         neighbors_Xx = torch.cat([part[hop.mask_QK] for part in parts], dim=1)
-        now_QT = time(hop.t_Q.new_zeros(1)).expand(own_QS.shape[0], -1)
+        now_QT = time.now().expand(own_QS.shape[0], -1)
         queries_Qx = torch.cat([own_QS, now_QT], dim=1)
         block = message_flow_block(hop.mask_QK)
         convolved_QA = self.convolution(block, (neighbors_Xx, queries_Qx)).flatten(1)

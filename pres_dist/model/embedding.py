@@ -44,7 +44,7 @@ class AttentionLayer(nn.Module):
         """Return [Q, A] embeddings of the hop's queries."""
         attended_QA = self.attention(
             own_PS,
-            time(hop.t_Q.new_zeros(1)),
+            time.now(),
             states,
             hop.edges,
             time.rows(hop.t_Q[:, None] - hop.t_QK),
@@ -90,7 +90,7 @@ class SumLayer(nn.Module):
         sums_Qx = torch.cat([torch.bmm(weight_Q1K, part)[:, 0] for part in parts], dim=1)
         summed_QA = torch.relu(self.project(sums_Qx))
         summed_QA = F.dropout(summed_QA, self.dropout, self.training)
-        now_QT = time(hop.t_Q.new_zeros(1)).expand(own_QS.shape[0], -1)
+        now_QT = time.now().expand(own_QS.shape[0], -1)
         return self.merge(torch.cat([summed_QA, own_QS, now_QT], dim=1))
 
 

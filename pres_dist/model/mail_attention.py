@@ -60,7 +60,7 @@ class MailAttention(nn.Module):
             edges_URd = torch.cat([context.edge_features_URd, edges_URd], dim=2)
         attended_UD = self.attention(
             state.memory_UD,
-            self.time_encoding(age_UR.new_zeros(1)),
+            self.time_encoding.now(),
             Rows.of(state.mail_memory_URD),
             Rows.of(edges_URd),
             self.time_encoding.rows(age_UR),

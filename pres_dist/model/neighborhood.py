@@ -73,5 +73,5 @@ class NodeInputs:
 
 def neighbor_parts(states: Rows, hop: Hop, time: TimeEncoding) -> list[Tensor]:
     """Return the [Q, K, ...] parts of each neighbor: state, event features, encoded age."""
-    edges = [] if hop.edges is None else [hop.edges.dense()]
-    return [states.dense(), *edges, time(hop.t_Q[:, None] - hop.t_QK)]
+    edges = [] if hop.edges is None else [hop.edges.dense_QKd]
+    return [states.dense_QKd, *edges, time(hop.t_Q[:, None] - hop.t_QK)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,12 @@ class Rows:
     Attributes:
         table_Xd: the table.
         index_QK: row indices into the table.
+        in_order: True if the indices are 0, 1, 2 and so on.
     """
 
     table_Xd: Tensor
     index_QK: Tensor
+    in_order: bool = False
 
     @property
     def dim(self) -> int:
@@ -43,18 +45,21 @@ class Rows:
         """Return rows without sharing between queries."""
         table_Xd = dense_QKd.flatten(0, 1)
         index_X = torch.arange(table_Xd.shape[0], device=dense_QKd.device)
-        return Rows(table_Xd, index_X.view(dense_QKd.shape[:2]))
+        return Rows(table_Xd, index_X.view(dense_QKd.shape[:2]), in_order=True)
 
-    def dense(self) -> Tensor:
-        """Copy the rows to [Q, K, d] by index_select: the backward of [] is far more expensive."""
-        rows = self.table_Xd.index_select(0, self.index_QK.flatten())
-        return rows.view(*self.index_QK.shape, self.table_Xd.shape[1])
+    @cached_property
+    def dense_QKd(self) -> Tensor:
+        """The rows, copied by index_select: the backward of [] is far more expensive."""
+        rows = self.table_Xd
+        if not self.in_order:
+            rows = rows.index_select(0, self.index_QK.flatten())
+        return rows.view(*self.index_QK.shape, self.dim)
 
 
 def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
     """Return [H, Q, K] inner products of each head's query and its rows; not differentiable."""
     if not _in_place(queries_HQd, rows):
-        return torch.einsum("hqd,qkd->hqk", queries_HQd, rows.dense())
+        return torch.einsum("hqd,qkd->hqk", queries_HQd, rows.dense_QKd)
     num_heads, num_queries, dim = queries_HQd.shape
     index_NK, table_Xd = _for_heads(rows, num_heads), rows.table_Xd
     num, each = index_NK.shape
@@ -74,7 +79,7 @@ def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
 def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
     """Return [H, Q, d] sums of each query's rows, weighted per head; not differentiable."""
     if not _in_place(weights_HQK, rows):
-        return torch.einsum("hqk,qkd->hqd", weights_HQK, rows.dense())
+        return torch.einsum("hqk,qkd->hqd", weights_HQK, rows.dense_QKd)
     num_heads, num_queries, each = weights_HQK.shape
     summed_Nd = F.embedding_bag(
         _for_heads(rows, num_heads),

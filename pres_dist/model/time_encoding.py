@@ -50,6 +50,12 @@ class TimeEncoding(nn.Module):
         dt_X, place_QK = torch.unique(dt_QK, return_inverse=True)
         return Rows(self(dt_X), place_QK)
 
+    def now(self) -> Tensor:
+        """Return phi(0) as a row: [1, dim]."""
+        if self.learnable:
+            return torch.cos(self.phases)[None]
+        return torch.ones_like(self.frequencies)[None]
+
     def forward(self, dt: Tensor) -> Tensor:
         """Return [..., dim] encodings of the int64 time differences [...].
 

@@ -34,9 +34,7 @@ class TransitionClock:
             elapsed: int64 time from the old state to the new one.
             count: int64 events of the node in that time.
         """
-        units = elapsed.to(torch.float32) / self.time_unit
-        if self.kind == "log":
-            return torch.log1p(units)
         if self.kind == "event":
             return torch.where(elapsed > 0, count, 0).to(torch.float32)
-        return units
+        units = elapsed.to(torch.float32) / self.time_unit
+        return torch.log1p(units) if self.kind == "log" else units

@@ -56,7 +56,7 @@ class Predictor(nn.Module):
             change_UD = length_U[:, None] * rate_UD
         else:
             log_left_D = F.logsigmoid(-self.share_logit)  # log(1 - a)
-            change_UD = -torch.expm1(length_U[:, None] * log_left_D) * (rate_UD - state_UD)
+            change_UD = torch.expm1(length_U[:, None] * log_left_D) * (state_UD - rate_UD)
         observed_U = known.num_observed_U.to(torch.float32)
         if self._shrinkage:
             change_UD = change_UD * (observed_U / (observed_U + self._shrinkage))[:, None]

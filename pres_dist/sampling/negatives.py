@@ -268,8 +268,8 @@ class OfficialNegatives(Negatives):
         """
         rows_BM = self._rows(events_B, num, first)
         missing_BM = rows_BM < 0
-        num = (~missing_BM).sum()
-        self._count(num, num)  # all are of the requested kind
+        present = (~missing_BM).sum()
+        self._count(present, present)  # all are of the requested kind
         return torch.where(missing_BM, dst_B[:, None], rows_BM)
 
     def missing(self, events_B: Tensor, num: int) -> Tensor | None:

@@ -156,7 +156,7 @@ def test_masked_slots_have_no_influence(kind):
         last,
         index_QK=poison(last, last.index_QK, 0),
         t_QK=poison(last, last.t_QK, 3),
-        edges=Rows.of(last.edges.dense() + 1e3 * ~last.mask_QK[:, :, None]),
+        edges=Rows.of(last.edges.dense_QKd + 1e3 * ~last.mask_QK[:, :, None]),
     )
     before = world.model.embed(nodes, gathered.hops)
     after = world.model.embed(nodes, [*gathered.hops[:-1], other])

@@ -44,8 +44,8 @@ def test_products_are_those_with_a_copy_of_the_rows(
     half = 0.5 * weights
     spread_out = spread([(half, queries), (half, queries)], rows)
     torch.testing.assert_close(spread_out, given)
-    assert torch.equal(rows.dense(), copied)
-    assert torch.equal(Rows.of(copied).dense(), copied)
+    assert torch.equal(rows.dense_QKd, copied)
+    assert torch.equal(Rows.of(copied).dense_QKd, copied)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

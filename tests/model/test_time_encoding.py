@@ -99,4 +99,4 @@ def test_rows_are_the_encodings_of_distinct_differences(learnable: bool) -> None
     dt = torch.randint(0, 9, (12, 5)) * 1000
     rows = encoding.rows(dt)
     assert rows.table_Xd.shape[0] == dt.unique().numel() < dt.numel()
-    assert torch.equal(rows.dense(), encoding(dt))
+    assert torch.equal(rows.dense_QKd, encoding(dt))

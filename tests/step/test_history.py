@@ -84,7 +84,7 @@ def test_queries_of_several_parts_keep_their_neighbors() -> None:
     assert both.nodes_Q.tolist() == [11, 1]
     assert both.around is not None
     assert both.around.nodes_QK.flatten().tolist() == [11, 1]
-    assert both.around.states.dense().flatten().tolist() == [11, 1]
+    assert both.around.states.dense_QKd.flatten().tolist() == [11, 1]
 
 
 def test_numbers_are_standardized_and_rare_ones_are_not_blown_up() -> None:

@@ -162,7 +162,7 @@ def test_edge_features_are_those_of_the_events(case):
             assert hop.edges is None
             continue
         assert hop.edges is not None
-        features_QKd = hop.edges.dense()
+        features_QKd = hop.edges.dense_QKd
         assert features_QKd.shape == (*hop.mask_QK.shape, 2)
         # The first feature of an event is twice its id.
         events = (features_QKd[..., 0] / 2).long()[hop.mask_QK]
