@@ -6,6 +6,7 @@ none waits for another. A sum is finite only if all of its terms are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -32,7 +33,7 @@ def check_update(loss: Loss, norm: Tensor, memory: Tensor, where: Where) -> None
     Raises:
         NonFiniteError: one of them is not finite; raised on all workers.
     """
-    if bool(torch.isfinite(loss.total + norm + memory)):
+    if math.isfinite(float(loss.total + norm + memory)):
         return
     raise NonFiniteError(
         f"{where()}: loss, gradient and memory must be finite, got loss {float(loss.total)}, "
@@ -48,7 +49,7 @@ def check_written(written: Sequence[Forward], world: World, where: Where) -> Non
         NonFiniteError: the memory is not finite; raised on all workers.
     """
     memory = world.all_reduce(torch.stack([forward.sum_of_state() for forward in written]).sum())
-    if bool(torch.isfinite(memory)):
+    if math.isfinite(float(memory)):
         return
     raise NonFiniteError(
         f"{where()}: memory must be finite, got a sum of {float(memory)} after that step; memory "

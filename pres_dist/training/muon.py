@@ -62,6 +62,7 @@ class Muon(torch.optim.Optimizer):
             # `fused` makes torch load the step counts of a checkpoint onto the device.
             {"params": list(others), "blocks": None, "ratio": other_ratio, "fused": True},
         ]
+        self._padded: _Padding | None = None
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], defaults)
 
@@ -76,26 +77,45 @@ class Muon(torch.optim.Optimizer):
                 self._step_matrices(group)
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter, blocks in zip(group["params"], group["blocks"], strict=True):
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            momentum = state["momentum"]
-            momentum.lerp_(parameter.grad, 1 - group["momentum"])
-            # Nesterov momentum: mix the gradient in once more.
-            ahead = torch.lerp(parameter.grad, momentum, group["momentum"])
-            for target, update in zip(parameter.chunk(blocks), ahead.chunk(blocks), strict=True):
-                by_shape[update.shape].append((target, update))
+        trained = [
+            (parameter, parameter.grad, blocks)
+            for parameter, blocks in zip(group["params"], group["blocks"], strict=True)
+            if parameter.grad is not None
+        ]
+        if not trained:
+            return
+        for parameter, _, _ in trained:
+            if not self.state[parameter]:
+                self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
+        momenta = [self.state[parameter]["momentum"] for parameter, _, _ in trained]
+        gradients = [gradient for _, gradient, _ in trained]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        # Nesterov momentum: mix the gradient in once more.
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        targets = [one for parameter, _, blocks in trained for one in parameter.chunk(blocks)]
+        updates = [
+            one
+            for update, (_, _, blocks) in zip(ahead, trained, strict=True)
+            for one in update.chunk(blocks)
+        ]
         rate = group["lr"] * group["ratio"]
-        for (rows, columns), pairs in by_shape.items():
-            updates = orthogonalize(torch.stack([update for _, update in pairs]))
-            targets = [target for target, _ in pairs]
-            torch._foreach_mul_(targets, 1 - rate * group["weight_decay"])
-            scale = _ADAM_RMS * max(rows, columns) ** 0.5
-            torch._foreach_add_(targets, updates.unbind(), alpha=-rate * scale)
+        torch._foreach_mul_(targets, 1 - rate * group["weight_decay"])
+        if targets[0].device.type != "cpu":
+            torch._foreach_add_(targets, self._padding(updates).orthogonal(updates), alpha=-rate)
+            return
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for target, update in zip(targets, updates, strict=True):
+            by_shape[update.shape].append((target, update))
+        for shape, pairs in by_shape.items():
+            found = orthogonalize(torch.stack([update for _, update in pairs]))
+            chosen = [target for target, _ in pairs]
+            torch._foreach_add_(chosen, found.unbind(), alpha=-rate * _scale(shape))
+
+    def _padding(self, blocks: Sequence[Tensor]) -> _Padding:
+        shapes = [block.shape for block in blocks]
+        if self._padded is None or self._padded.shapes != shapes:
+            self._padded = _Padding(shapes, blocks[0].device)
+        return self._padded
 
     def _step_adamw(self, group: dict[str, Any]) -> None:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -125,6 +145,51 @@ class Muon(torch.optim.Optimizer):
             eps=1e-8,
             maximize=False,
         )
+
+
+class _Padding:
+    """Matrices of several shapes as one stack, filled up with zeros.
+
+    The iteration keeps rows and columns of zeros, and its norm ignores them. A GPU computes the
+    whole stack in the kernels that one shape needs.
+
+    Args:
+        shapes: rows and columns of the matrices.
+        device: device of the matrices.
+    """
+
+    def __init__(self, shapes: Sequence[torch.Size], device: torch.device) -> None:
+        self.shapes = list(shapes)
+        self._sizes = [shape.numel() for shape in shapes]
+        numbers = torch.arange(sum(self._sizes)).split(self._sizes)
+        wide = [
+            own.view(shape).T if shape[0] > shape[1] else own.view(shape)
+            for own, shape in zip(numbers, shapes, strict=True)
+        ]
+        num_rows, num_columns = (max(each.shape[axis] for each in wide) for axis in (0, 1))
+        # The place after all numbers holds a zero.
+        source = torch.full((len(wide), num_rows, num_columns), sum(self._sizes))
+        for stacked, each in zip(source, wide, strict=True):
+            stacked[: each.shape[0], : each.shape[1]] = each
+        self._source_nrc = source.to(device)
+        place = torch.empty(sum(self._sizes) + 1, dtype=torch.int64)
+        place[source.flatten()] = torch.arange(source.numel())
+        self._place = place[:-1].to(device)
+        scales = [torch.full((shape.numel(),), _scale(shape)) for shape in shapes]
+        self._scale = torch.cat(scales).to(device)
+
+    def orthogonal(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """Return the orthogonalized matrices, each times the scale of its shape."""
+        flat = torch.cat([*(each.flatten() for each in matrices), self._scale.new_zeros(1)])
+        stacked = flat.index_select(0, self._source_nrc.flatten()).view(self._source_nrc.shape)
+        found = orthogonalize(stacked).flatten().index_select(0, self._place) * self._scale
+        parts = zip(found.split(self._sizes), self.shapes, strict=True)
+        return [part.view(shape) for part, shape in parts]
+
+
+def _scale(shape: torch.Size) -> float:
+    """Return the factor that gives an orthogonal matrix the size of Adam's updates."""
+    return float(_ADAM_RMS * max(shape) ** 0.5)
 
 
 def orthogonalize(matrices_nrc: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import backend_registration
+from torch.utils import _foreach_utils, backend_registration
 
 from tests.gpu.counting import caller, note
 from tests.gpu.cuda_kernels import check_runs_on_cuda
@@ -323,6 +323,7 @@ _library = torch.library.Library("aten", "IMPL")
 
 
 def _register() -> None:
+    _foreach_utils._foreach_supported_types.append(SimTensor)  # as tensors of CUDA
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     for operation, make in {
         "empty.memory_format": torch.empty,
