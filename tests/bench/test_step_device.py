@@ -11,7 +11,7 @@ from torch.autograd import DeviceType
 
 from pres_dist.bench.step.device_work import DeviceWork, covered, kernels_of, measure_device
 from pres_dist.bench.step.machine_limits import Limits
-from pres_dist.bench.step.step_profile import Stage, StepReport, _for_one_worker, _in_a_row
+from pres_dist.bench.step.step_profile import Stage, StepReport, for_one_worker, steps_in_a_row
 from pres_dist.cli.bench_step import lines
 from pres_dist.parallel.world import World
 from pres_dist.training.setup import assembled
@@ -58,10 +58,10 @@ def test_kernels_are_what_the_device_ran() -> None:
 
 def test_steps_in_a_row_are_the_same_each_time(tmp_path: Path) -> None:
     habitual_stream(1500).save(tmp_path / "habits")
-    config = _for_one_worker(small_config(tmp_path / "habits")())
+    config = for_one_worker(small_config(tmp_path / "habits")())
     with assembled(config, torch.device("cpu"), World()) as parts:
         parts.model.train()
-        run = _in_a_row(parts, 3)
+        run = steps_in_a_row(parts, 3)
         assert run() == run() == pytest.approx(300, abs=15)  # events of one time stay together
         assert parts.store.version == 3  # memory was empty before
         assert measure_device(run, 3, torch.device("cpu")) is None

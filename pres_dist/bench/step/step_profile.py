@@ -96,7 +96,7 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         ConfigError, DataError: one worker cannot run the configuration, or its training split has
             too few temporal batches.
     """
-    config = _for_one_worker(config)
+    config = for_one_worker(config)
     device = choose_device(config)
     now = device_clock(device)
     with assembled(config, device, World()) as parts:
@@ -116,7 +116,7 @@ def measure(config: RunConfig, num_steps: int, tell: Callable[[str], None]) -> S
         timed = list(_steps(parts, num_steps, counts=False))
         limits = before.best(measure_limits(*of))
         stages = _stages(timed, worked, limits)
-        on_device = measure_device(_in_a_row(parts, num_steps), len(timed), device)
+        on_device = measure_device(steps_in_a_row(parts, num_steps), len(timed), device)
         name = parts.data.stream.name
         return StepReport(name, events, nodes, len(timed), stages, limits, on_device)
 
@@ -157,7 +157,7 @@ def _steps(parts: Parts, num_steps: int, counts: bool) -> Iterator[_Step]:
             yield _Step(events, nodes, seconds, counter.work)
 
 
-def _in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
+def steps_in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
     """Return a function that runs the measured steps from empty memory, without device syncs."""
     parts.clock.now = time.perf_counter
     step = TrainingStep(parts)
@@ -191,7 +191,7 @@ def _stages(timed: list[_Step], worked: list[_Step], limits: Limits) -> list[Sta
     return [stage for stage in found if stage.bytes or stage.name == OTHER]
 
 
-def _for_one_worker(config: RunConfig) -> RunConfig:
+def for_one_worker(config: RunConfig) -> RunConfig:
     """Return the configuration for one worker: one thread, one slice, and local memory."""
     if config.training.batch_size == "auto":
         raise ConfigError("training.batch_size must be a number here, got auto")
