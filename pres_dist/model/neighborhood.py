@@ -30,7 +30,7 @@ class Repeated:
 def repeated(index_Q: Tensor, num_rows: int) -> Repeated:
     """Return the distinct indices, all below `num_rows`, without a costly sort."""
     read_U = torch.zeros(num_rows, dtype=torch.bool, device=index_Q.device)
-    read_U[index_Q] = True
+    read_U.index_fill_(0, index_Q, True)
     place_U = read_U.cumsum(0) - 1
     return Repeated(read_U.nonzero().flatten(), place_U.index_select(0, index_Q))
 

@@ -70,8 +70,10 @@ class TemporalAdjacency:
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
         """Return positions [start, end) of each node's events with since <= event id < before."""
         base_Q, known_Q = self._base(nodes_Q)
-        # One search for both bounds; a bound below `since` must give an empty history.
-        bounds = torch.stack([base_Q + since, base_Q + before_Q.clamp(min=since)])
+        first_Q = base_Q
+        if since:  # a bound below it must give an empty history
+            first_Q, before_Q = base_Q + since, before_Q.clamp(min=since)
+        bounds = torch.stack([first_Q, base_Q + before_Q])  # one search for both
         start_Q, end_Q = torch.searchsorted(self._keys_H, bounds)
         return start_Q, torch.where(known_Q, end_Q, start_Q) if known_Q is not None else end_Q
 

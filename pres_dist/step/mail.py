@@ -88,10 +88,7 @@ def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
     owner_2B = torch.stack([src_B, torch.where(loops_B, -1, dst_B)], dim=1).flatten()
     sorted_2B, order_2B = torch.sort(owner_2B, stable=True)
     place_2B = torch.arange(sorted_2B.numel(), device=src_B.device)
-    begins_2B = torch.ones_like(sorted_2B, dtype=torch.bool)
-    begins_2B[1:] = sorted_2B[1:] != sorted_2B[:-1]
-    # In sorted order, a run of equal ids begins at the largest beginning so far.
-    first_2B = torch.where(begins_2B, place_2B, 0).cummax(0).values
+    first_2B = torch.searchsorted(sorted_2B, sorted_2B)  # of the run of equal ids
     pending_2B = torch.empty_like(place_2B)
     pending_2B[order_2B] = place_2B - first_2B
     pending_B2 = pending_2B.view(-1, 2)

@@ -141,5 +141,5 @@ def written_of(plan: Plan, numbers: Sequence[int]) -> Written:
 def _mask(nodes_V: Tensor, places: Sequence[Tensor]) -> Tensor:
     mask_V = torch.zeros_like(nodes_V, dtype=torch.bool)
     for place in places:
-        mask_V[place] = True
+        mask_V.index_fill_(0, place, True)
     return mask_V
