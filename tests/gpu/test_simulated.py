@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pres_dist.step.stages import StageClock
 from tests.gpu.counting import counted
 
 
@@ -38,6 +39,25 @@ def test_numpy_is_refused(one: Tensor) -> None:
     for ask in (one.numpy, lambda: np.asarray(one)):
         with pytest.raises(TypeError, match="can't convert sim:0 device type tensor to numpy"):
             ask()
+
+
+def test_operations_without_a_cuda_kernel_are_refused(one: Tensor) -> None:
+    with pytest.raises(NotImplementedError, match="Could not run 'histogram'"):
+        torch.histogram(one.float(), 2)
+    square = one.view(2, 2)
+    with pytest.raises(NotImplementedError, match=r'"mm_cuda" not implemented for torch\.int64'):
+        torch.mm(square, square)
+    assert torch.mm(square.float(), square.float()).tolist() == [[2, 3], [6, 11]]
+
+
+def test_operations_are_counted_by_stage(one: Tensor) -> None:
+    clock = StageClock()
+    with counted(clock) as found:
+        with clock("loss"):
+            (one.view(2, 2).T + 1).sort()
+        torch.empty(2, device=one.device).zero_()
+    assert found.operations() == {"loss": 2, "other": 1}
+    assert found.kernels() > 3
 
 
 def test_numbers_of_the_host_are_taken_element_by_element(one: Tensor) -> None:
