@@ -43,7 +43,7 @@ def test_popular_ones_are_destinations_of_the_last_kept_events(case: Case, seed:
     with mock.patch.object(mixture, "RECENT_EVENTS", 3):
         sampler = sampler_of(case, "popular", seed)
         negatives = draw_all(sampler, stream, 3)
-        drawn, found = sampler.counts.tolist()
+        drawn, found = sampler.take_counts().tolist()
         halves = torch.arange(stream.num_events).split(max(1, stream.num_events // 2))
         again = [draw_all(sampler, stream, 3, events=half.tolist()) for half in halves]
     assert torch.equal(torch.cat(again), negatives)  # however the events are cut
@@ -71,7 +71,7 @@ def test_inductive_ones_were_met_first_in_the_later_half(case: Case, seed: int) 
             if earlier < before and src in (stream.src[earlier], stream.dst[earlier]):
                 met.setdefault(partner(stream, src, int(earlier)), int(earlier))
         new += sum(met.get(one, -1) >= before // 2 for one in row)
-    assert new >= int(sampler.counts[1])
+    assert new >= int(sampler.take_counts()[1])
 
 
 def test_kinds_are_drawn_by_their_shares_and_by_counter() -> None:
