@@ -62,9 +62,8 @@ def section(content: Any, path: Path, command: str | None = None) -> str:
 
 def measured(one: Json) -> str:
     """Return the part of the page of figures that no JSON file holds."""
-    head = table(
-        ["", ""], [[key, one[key]] for key in ("date", "hardware", "configuration") if key in one]
-    )
+    others = [[key, one[key]] for key in ("hardware", "configuration") if key in one]
+    head = table(["date", str(one["date"])], others)
     commands = "\n".join(f"    {line}" for line in one["command"].splitlines())
     parts = [f"## {one['title']}", one.get("note", "").strip(), head, commands]
     return "\n\n".join([part for part in parts if part] + [table(one["columns"], one["rows"])])
@@ -83,7 +82,8 @@ def _head(content: Json, rows: list[list[str]]) -> str:
         ["hardware", ", ".join([*hardware, *map(str, own["gpus"]), versions])],
         *rows,
     ]
-    return table(["", ""], [row for row in rows if row[1]])
+    first, *others = [row for row in rows if row[1]]
+    return table(first, others)
 
 
 def _settings(values: Json) -> str:
