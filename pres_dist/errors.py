@@ -21,6 +21,15 @@ class ConfigError(PresDistError):
     """A configuration that cannot be used; lists every problem at once."""
 
 
+class MissingPackageError(ConfigError):
+    """Error for a feature whose packages are not installed."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs {package}, which is not installed: pip install 'pres-dist[{extra}]'"
+        )
+
+
 class DataError(PresDistError):
     """Events that cannot be used: a file, a line or a stored stream is invalid."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pres_dist.cli.options import Argument, UserPath, parse
 from pres_dist.config.base import Config
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, MissingPackageError
 
 
 class PageOptions(Config):
@@ -30,6 +30,6 @@ def main(argv: list[str]) -> int:
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: the folder to write to does not exist")
     if not write_scaling_page(out, report):
-        raise ConfigError("a page needs plotly and jinja2: pip install 'pres-dist[report]'")
+        raise MissingPackageError("a page", "plotly and jinja2", "report")
     print(f"report: {out}")
     return 0

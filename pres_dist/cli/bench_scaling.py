@@ -16,7 +16,6 @@ from pres_dist.cli.options import (
     Listed,
     parse_with_settings,
 )
-from pres_dist.cli.ray import require_ray
 from pres_dist.exit_codes import UNFINISHED
 
 
@@ -55,9 +54,10 @@ def main(argv: list[str]) -> int:
     from pres_dist.bench.runner import Runner, Watch
     from pres_dist.bench.scaling.scaling_report import write_scaling_reports
     from pres_dist.bench.scaling.scaling_spec import ScalingSpec
+    from pres_dist.launchers.ray_cluster import require_ray
 
     if "ray" in options.launcher:
-        require_ray()
+        require_ray("--launcher ray")
     asked = ScalingConfig(
         workers=sorted(options.workers),
         modes=options.mode,

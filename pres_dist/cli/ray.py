@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Annotated
 
 from pres_dist.cli.options import Argument, ConfigOptions, UserPath, parse_with_settings
@@ -39,7 +38,10 @@ def main(argv: list[str]) -> int:
         raise ConfigError(MISSING_CONFIG)
     options, settings = parse_with_settings("ray", ClusterOptions, argv)
     config = load_config(options.config, settings)
-    require_ray()
+
+    from pres_dist.launchers.ray_cluster import require_ray
+
+    require_ray("`pres-dist ray`")
 
     from pres_dist.launchers.ray_run import RayOptions, train_on_ray
     from pres_dist.parallel.shutdown import announced_shutdown
@@ -57,15 +59,3 @@ def main(argv: list[str]) -> int:
     finally:
         progress.stop()
     return 0
-
-
-def require_ray() -> None:
-    """Raise ConfigError if Ray is not installed, without importing it."""
-    try:
-        found = importlib.util.find_spec("ray")
-    except ImportError:
-        found = None
-    if found is None:
-        raise ConfigError(
-            "`pres-dist ray` needs Ray, which is not installed: pip install 'ray>=2.52'"
-        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from pres_dist.cli.options import AheadOptions, Argument, Order, RunOptions, UserPath, parse
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, MissingPackageError
 from pres_dist.parallel.signals import hang_up_as_sigterm
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def main(argv: list[str]) -> int:
 
         from pres_dist.inference.serve.app import make_app
     except ImportError:
-        raise ConfigError(
-            "serve needs the packages starlette and uvicorn: pip install 'pres-dist[serve]'"
-        ) from None
+        raise MissingPackageError("serve", "starlette and uvicorn", "serve") from None
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.inference.serve.connections import (
         Server,

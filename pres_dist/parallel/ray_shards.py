@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, MissingPackageError
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.server import ServerStore
 from pres_dist.memory.shard_group import LOOPBACK, Rendezvous, join_group, open_rendezvous
@@ -118,10 +118,8 @@ class _ShardActors:
             import ray
             from ray.util import placement_group
             from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-        except ImportError as error:
-            raise ConfigError(
-                "memory.store: server keeps shards in Ray actors, and Ray is not installed"
-            ) from error
+        except ImportError:
+            raise MissingPackageError("memory.store: server", "Ray", "ray") from None
         if not ray.is_initialized():
             raise ConfigError(
                 "memory.store: server keeps shards in Ray actors, and Ray does not run here; "

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import MissingPackageError
 from pres_dist.records import Record
 from pres_dist.report.metrics_log import MetricsSink, plain
 
@@ -55,9 +55,7 @@ class TensorBoard(MetricsSink):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ConfigError(
-                "training.tensorboard needs TensorBoard: pip install 'pres-dist[report]'"
-            ) from None
+            raise MissingPackageError("training.tensorboard", "TensorBoard", "report") from None
         return SummaryWriter(str(self._folder), purge_step=purge_step)
 
 

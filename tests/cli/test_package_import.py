@@ -1,10 +1,11 @@
-"""The cost of importing pres_dist; a run needs neither Ray nor DGL."""
+"""The cost of importing pres_dist; a run needs neither Ray nor DGL nor pandas."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -15,7 +16,7 @@ import sys
 
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("ray", "dgl"):
+        if name.split(".")[0] in ("ray", "dgl", "pandas"):
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Block())
@@ -75,7 +76,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = pres_dist.xyzzy
 
 
-def test_a_run_needs_neither_ray_nor_dgl(tmp_path: Path) -> None:
+def test_a_run_needs_neither_ray_nor_dgl_nor_pandas(tmp_path: Path) -> None:
     python(BLOCK + TRAIN, tmp_path)
 
 
@@ -90,5 +91,18 @@ sys.exit(main(["ray", {str(quickstart)!r}]))
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "error: `pres-dist ray` needs Ray, which is not installed: pip install 'ray>=2.52'\n"
+        "error: `pres-dist ray` needs Ray, which is not installed: pip install 'pres-dist[ray]'\n"
     )
+
+
+def test_a_feature_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pres_dist.errors import MissingPackageError
+    from pres_dist.inference.node_table import NodeTable
+    from pres_dist.launchers.ray_cluster import cluster
+
+    for package in ("ray", "pandas"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=r"^a Ray cluster needs Ray.*pres-dist\[ray\]'$"):
+        cluster("local", 1).__enter__()
+    with pytest.raises(MissingPackageError, match=r"^to_pandas needs .*pres-dist\[pandas\]'$"):
+        NodeTable.to_pandas(mock.Mock())

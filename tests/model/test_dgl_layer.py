@@ -88,5 +88,5 @@ def test_names_of_other_packages_are_not_looked_up(tmp_path: Path) -> None:
 
 def test_without_dgl_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dgl", None)
-    with pytest.raises(ConfigError, match="needs the package dgl"):
+    with pytest.raises(ConfigError, match=r"needs DGL, which is not installed: .*dgl"):
         make_convolution("dgl.nn.GATv2Conv", (13, 10), OUT, HEADS)

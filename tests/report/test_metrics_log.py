@@ -116,7 +116,7 @@ def test_missing_tensorboard_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     import sys
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match="needs TensorBoard: pip install"):
+    with pytest.raises(ConfigError, match="needs TensorBoard, which is not installed"):
         TensorBoard(tmp_path)
 
 

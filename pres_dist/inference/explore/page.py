@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pres_dist.errors import ConfigError, DataError
+from pres_dist.errors import DataError, MissingPackageError
 from pres_dist.events.lookup import NodeLookup
 from pres_dist.events.stream import EventStream
 from pres_dist.inference.explore.gather import Explored, Limits
@@ -46,7 +46,7 @@ def require_page_libraries() -> None:
     """Raise ConfigError unless the libraries that pages need are installed."""
     for name in ("jinja2", "plotly"):
         if find_spec(name) is None:
-            raise ConfigError(f"a page needs {name}: pip install 'pres-dist[report]'")
+            raise MissingPackageError("a page", name, "report")
 
 
 def write_explore_page(path: Path, live: LiveRun, explored: Explored, limits: Limits) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.config.load import dump_yaml
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, MissingPackageError
 from pres_dist.files import new_folder, sha256
 from pres_dist.inference.export.programs import (
     Program,
@@ -70,9 +70,7 @@ def export_run(
     try:
         from safetensors.torch import save_file
     except ImportError:
-        raise ConfigError(
-            "export needs the package safetensors: pip install 'pres-dist[export]'"
-        ) from None
+        raise MissingPackageError("export", "safetensors", "export") from None
     if memory and not config.model.has_memory:
         raise ConfigError(f"--memory: model.kind {config.model.kind} has no memory")
     if out.exists() or out.is_symlink():

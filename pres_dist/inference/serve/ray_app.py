@@ -58,7 +58,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
     try:
         from ray import serve
     except ImportError as error:
-        raise ConfigError(f"needs Ray Serve, pip install 'ray[serve]': {error}") from None
+        raise ConfigError(f"needs Ray Serve, pip install 'pres-dist[ray-serve]': {error}") from None
 
     chosen = RayOptions.model_validate(options)
     access = _access(chosen)
