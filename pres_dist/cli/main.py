@@ -84,9 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
             sys.stdout.flush()
         return code
-    except SystemExit as stop:  # of `terminable`, and of argparse after --help
-        return stop.code if isinstance(stop.code, int) else 0
-    except TerminatedError:  # already reported
+    except (SystemExit, TerminatedError):  # of `terminable`, or already reported
         return TERMINATED
     except PresDistError as error:
         print_error(str(error))
@@ -135,7 +133,11 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"pres-dist {__version__}")
         return 0
-    return _command(argv[0])(argv[1:])
+    command = _command(argv[0])
+    try:
+        return command(argv[1:])
+    except SystemExit as stop:  # argparse leaves this way after --help
+        return stop.code if isinstance(stop.code, int) else 0
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
