@@ -34,7 +34,7 @@ prepare() {
     # PyPI has no build of torch for CPUs: it is taken where pip is told of a place that has it.
     has_torch || install --require-hashes -r "$locks/lock-torch-cpu.txt" ||
         echo "pip finds no build of torch for CPUs; taking PyPI's, with CUDA on Linux" >&2
-    has_torch || install --require-hashes -r "$locks/lock-torch.txt"
+    has_torch || install --require-hashes -r "$locks/lock-torch-gpu.txt"
     install --no-build-isolation -e "$repository"
     "$venv/bin/python" -m pip check >&2
 }

