@@ -114,7 +114,7 @@ def _commands() -> str:
 def _help(command: str, arguments: list[str]) -> str:
     """Return the --help of a command as a code block."""
     main = import_module(f"pres_dist.cli.{command}").main
-    environment = mock.patch.dict(os.environ, COLUMNS="100")
+    environment = mock.patch.dict(os.environ, COLUMNS="82")
     printed = contextlib.redirect_stdout(io.StringIO())
     with environment, printed as out, contextlib.suppress(SystemExit):
         main(arguments)
