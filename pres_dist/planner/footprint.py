@@ -42,12 +42,15 @@ class RowBytes:
         state: bytes in a store, including statistics.
         pull, push: packed bytes of a pull and of a push.
         observe: packed bytes of a negative's transition; 0 if none is sent.
+        at_owner: packed bytes of a row that its owner updates, and of its gradient; 0 if
+            slices update what they read.
     """
 
     state: int
     pull: int
     push: int
     observe: int
+    at_owner: int
 
 
 @cache
@@ -66,7 +69,17 @@ def row_bytes(config: RunConfig) -> RowBytes:
         RowLayout(pulled.columns()).num_bytes,
         RowLayout(state.columns()).num_bytes,
         RowLayout([state.memory_UD, state.last_update_U]).num_bytes if observes else 0,
+        _bytes_at_owner(config),
     )
+
+
+def _bytes_at_owner(config: RunConfig) -> int:
+    if config.memory.update == "reader" or config.against_owner_updates is not None:
+        return 0
+    coheres = config.pres.coherence_weight > 0
+    memory_UD, one_U = torch.zeros(1, config.memory.dim), torch.zeros(1)
+    there = RowLayout([memory_UD, one_U, torch.zeros(1, dtype=torch.int64)])
+    return there.num_bytes + RowLayout([memory_UD, one_U] if coheres else [memory_UD]).num_bytes
 
 
 def store_layout(config: RunConfig) -> ShardLayout:

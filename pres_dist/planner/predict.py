@@ -102,6 +102,9 @@ def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchMo
     # Each optimizer step computes its own events, and applies all pending messages.
     events = layout.local_batch / updates
     nodes, waiting = touch.touched(events).pulled, touch.waiting(events, layout.batch)
+    at_owner = rows.at_owner > 0 and sharers > 1
+    if at_owner:  # a worker updates its share of the nodes of the whole batch
+        nodes = touch.touched(layout.batch).pulled / sharers
     compute_s = updates * machine.compute.seconds(events, nodes, nodes * waiting.pulled)
     if updates > 1:  # the written rows are recomputed once per slice with the final weights
         messages = touched.written * touch.waiting(layout.local_batch, layout.batch).written
@@ -110,7 +113,8 @@ def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchMo
     rates = machine.local_store if sharers == 1 else machine.sharded_store
     store_s = rates.seconds(layout.local_batch, touched.pulled)
     link = link_between(machine, sharers)
-    reads, writes = 2, 1 + (rows.observe > 0)  # ids and rows; push and observation
+    # Ids and rows, or ids, rows and gradients; push and observation, or nothing.
+    reads, writes = (3, 0) if at_owner else (2, 1 + (rows.observe > 0))
     # The busiest owner sets the pace: the fullest of W owners, each with `pulled` rows on average.
     uneven = 1 + _largest_normal(sharers) / math.sqrt(max(touched.pulled, 1.0))
     read_s = _wall(link, sharers, reads, (moved.ids + moved.pull) * uneven)
@@ -161,13 +165,17 @@ def step_bytes(workload: Workload, layout: Layout, touch: TouchModel, rows: RowB
     block = block_numbers(largest_block(touched.pulled, sharers), KINDS) * ID_BYTES
     numbers = gradient_numbers(workload.config, workload.edge_dim, workload.node_dim) + _LOSSES
     share = 2 * (layout.workers - 1) / layout.workers
+    gradients = share * numbers * _FLOAT_BYTES * workload.num_updates(layout.batch)
+    if rows.at_owner:  # an owner also reads the partners of its nodes: left out, for they are few
+        pulled = touched.pulled * remote * rows.at_owner
+        return StepBytes((sharers - 1) * block, pulled, 0.0, 0.0, gradients)
     return StepBytes(
         ids=(sharers - 1) * block,
         pull=touched.pulled * remote * rows.pull,
         # Only one of the `epochs` groups writes.
         push=touched.written * remote * rows.push / layout.epochs,
         observe=touched.observed * remote * rows.observe,
-        gradients=share * numbers * _FLOAT_BYTES * workload.num_updates(layout.batch),
+        gradients=gradients,
     )
 
 

@@ -62,6 +62,7 @@ def small_model(**overrides: object) -> RunConfig:
         "sampling.num_neighbors": 4,
         "sampling.negatives": "random",
         "training.optimizer": "adamw",
+        "memory.update": "reader",
         **{name.replace("__", "."): value for name, value in overrides.items()},
     }
     return load_config(None, [text for name, v in values.items() for text in (f"--{name}", str(v))])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.sharded import ShardedStore
+from pres_dist.memory.updated_rows import UpdatedRows
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.planner.footprint import row_bytes, store_layout
 from pres_dist.planner.layout import Layout
@@ -197,6 +198,39 @@ def test_bytes_are_those_that_a_sharded_store_counts(tmp_path: Path) -> None:
             assert told.pull + told.ids == pytest.approx(pulls, rel=0.03)
             assert told.push == pytest.approx(pushes, rel=0.03)
             assert told.observe == pytest.approx(observes, rel=0.03)
+
+
+def owner_traffic_of(dim: int, worker: Worker) -> int:
+    """Bytes of the second of two equal steps of owners."""
+    placement = Placement(6000, worker.world)
+    rows = UpdatedRows(placement, worker.rank, worker.group)
+    nodes_U = torch.arange(ROWS) * 7 % 6000
+    for _ in range(2):
+        rows.traffic.reset()
+        read = rows.request([nodes_U], None, nodes_U[:0])
+        columns = [torch.zeros(read.nodes_P.numel(), *shape) for shape in ([dim], [])]
+        memory_UD, one_U, _ = rows.send(read, [*columns, read.nodes_P])
+        rows.send_back(read, [memory_UD, one_U])
+    return rows.traffic.pull.remote_bytes
+
+
+def test_bytes_of_owners_are_those_that_are_counted(tmp_path: Path) -> None:
+    work = workload(memory__update="owner", pres__pending="ignore")
+    layout, rows = Layout(3, 1, 1, 900), row_bytes(work.config)
+    with GlooWorld(3, tmp_path) as world:
+        counted = world.run(3, partial(owner_traffic_of, work.config.memory.dim))
+    told = step_bytes(work, layout, Fixed(), rows)
+    assert told.rows == told.pull + told.ids == pytest.approx(np.mean(counted), rel=0.03)
+
+
+def test_owners_update_their_share_of_the_nodes() -> None:
+    reader, owner = (
+        predict(workload(memory__update=update), Layout(4, 1, 1, 800), machine(), TOUCH)
+        for update in ("reader", "owner")
+    )
+    fewer = TOUCH.touched(200).pulled - TOUCH.touched(800).pulled / 4
+    assert reader.compute_s - owner.compute_s == pytest.approx(fewer * 2e-5)
+    assert owner.bytes.rows < reader.bytes.rows
 
 
 def test_one_worker_helper_is_the_plan_of_one() -> None:
