@@ -56,7 +56,7 @@ class Delivery(Route):
     def check(self, nodes_P: Tensor) -> None:
         """Raise ValueError unless the ids are the announced ones (on a GPU, only as many)."""
         same = nodes_P.numel() == self.nodes_P.numel()
-        if same and not nodes_P.is_cuda:  # comparing would synchronize with the GPU
+        if same and nodes_P.device.type == "cpu":  # comparing would synchronize with the GPU
             same = torch.equal(nodes_P.index_select(0, self.order_U), self.nodes_P)
         if not same:
             raise ValueError(

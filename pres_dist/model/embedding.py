@@ -201,7 +201,12 @@ def num_message_hops(config: ModelConfig) -> int:
 
 
 def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
-    """Return the distinct rows and each query's index into them; None if all are distinct."""
+    """Return the distinct rows and each query's index into them; None if all are distinct.
+
+    On a GPU all queries count as distinct, since counting them would synchronize.
+    """
+    if index_Q.device.type != "cpu":
+        return index_Q, None
     once = repeated(index_Q, num_rows)
     if once.rows_P.numel() == index_Q.numel():
         return index_Q, None

@@ -75,6 +75,8 @@ class MemoryUpdater(nn.Module):
         if state.mail_event_UR.shape[1] == 1:  # all three agree; this is cheapest
             return self._last(state, context)
         if self.aggregator == "sequential":
+            if state.memory_UD.device.type != "cpu":
+                return self._sequential_masked(state, context)
             return self._sequential(state, context)
         if self.aggregator == "mean":
             return self._mean(state, context)
@@ -111,6 +113,24 @@ class MemoryUpdater(nn.Module):
             given = given_M.index_select(0, place_UR[rows, slot])
             measured = self._applied(measured, rows, given, context.t_UR[rows, slot])
         return measured
+
+    def _sequential_masked(self, state: NodeState, context: MailContext) -> MeasuredMemory:
+        """Apply messages slot by slot to all nodes, and keep the results of full slots."""
+        full_UR = state.mail_event_UR != NO_EVENT
+        before_UR = torch.cat([state.last_update_U[:, None], context.t_UR[:, :-1]], dim=1)
+        features = context.edge_features_URd
+        given_URx = self._given(
+            state.mail_memory_URD.flatten(0, 1),
+            None if features is None else features.flatten(0, 1),
+            elapsed_since(before_UR, context.t_UR).flatten(),
+        ).unflatten(0, full_UR.shape)
+        memory_UD, last_update_U = state.memory_UD, state.last_update_U
+        slots = (each.unbind(1) for each in (full_UR, given_URx, context.t_UR))
+        for full_U, given_Ux, t_U in zip(*slots, strict=True):
+            updated_UD = self._next(memory_UD, given_Ux).to(memory_UD.dtype)
+            memory_UD = torch.where(full_U[:, None], updated_UD, memory_UD)
+            last_update_U = torch.where(full_U, t_U, last_update_U)
+        return MeasuredMemory(memory_UD, last_update_U)
 
     def advance(
         self,

@@ -144,9 +144,16 @@ def _index_hops(
 
 
 def _edge_rows(events_QK: Tensor, tables: EventTables) -> Rows | None:
-    """Look up features once per distinct event: queries share many neighbor events."""
+    """Look up features once per distinct event: queries share many neighbor events.
+
+    On a GPU they are looked up for each neighbor, since counting events would synchronize.
+    """
     if not tables.edge_dim:
         return None
+    if events_QK.device.type != "cpu":
+        features_QKd = tables.edge_features(events_QK)
+        assert features_QKd is not None
+        return Rows.of(features_QKd)
     events_X, place_QK = torch.unique(events_QK, return_inverse=True)
     features_Xd = tables.edge_features(events_X)
     assert features_Xd is not None

@@ -45,14 +45,13 @@ class Budget:
     operations: dict[str, int] | None = None
 
 
-ONE_EACH = {"sample": 2, "embed": 1, "optimizer": 1, "push": 1}
-"""Sizes of what is read and written, and whether the step is finite."""
-SLOTS = ONE_EACH | {"update": 8}
+ONE_EACH = {"sample": 1, "optimizer": 1, "push": 1}
+"""Numbers of nodes that are read and written, and whether the step is finite."""
 
 BUDGETS = {
     "default": Budget(
         {},
-        SLOTS,
+        ONE_EACH,
         {
             "sample": 368,
             "pull": 11,
@@ -83,11 +82,11 @@ BUDGETS = {
             "other": 53,
         },
     ),
-    "dyrep": Budget({"model__kind": "dyrep"}, SLOTS),
+    "dyrep": Budget({"model__kind": "dyrep"}, ONE_EACH),
     "apan": Budget({"model__kind": "apan"}, {"sample": 7, "optimizer": 1, "push": 5}),
-    "held-out nodes": Budget({"data__held_out_share": 0.1}, SLOTS),
-    "without a prediction": Budget({"pres__prediction": "false"}, SLOTS),
-    "popular": Budget({"sampling__negatives": "random, popular"}, SLOTS),
+    "held-out nodes": Budget({"data__held_out_share": 0.1}, ONE_EACH),
+    "without a prediction": Budget({"pres__prediction": "false"}, ONE_EACH),
+    "popular": Budget({"sampling__negatives": "random, popular"}, ONE_EACH),
     "several optimizer steps": Budget(
         {"training__events_per_step": 50},
         {"sample": 5, "update": 24, "embed": 2, "optimizer": 2, "other": 2, "push": 7},
