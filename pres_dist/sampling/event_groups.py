@@ -62,7 +62,7 @@ class EventGroups:
         if not self._key_H.numel():
             return torch.zeros_like(key_Q), torch.full_like(key_Q, -1)
         end_Q = self._first(start_Q, before_Q)
-        count_Q = torch.where(known_Q, end_Q - start_Q, 0)
+        count_Q = (end_Q - start_Q) * known_Q
         last_Q = self._event_H[(end_Q - 1).clamp(min=0)] - start_Q * self._base
         return count_Q, torch.where(count_Q > 0, last_Q, -1)
 

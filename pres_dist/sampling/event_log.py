@@ -140,10 +140,22 @@ class EventLog:
         other.tables, other.sampler, other.pairs = tables, sampler, pairs
         return other
 
-    def read(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor) -> LogReads:
-        """Compute the features of each source and its candidates from events strictly before t."""
+    def read(
+        self,
+        src_B: Tensor,
+        dst_BM: Tensor,
+        t_B: Tensor,
+        near: tuple[Tensor, Tensor] | None = None,
+    ) -> LogReads:
+        """Compute the features of each source and its candidates from events strictly before t.
+
+        Args:
+            src_B, t_B: sources and their times.
+            dst_BM: candidates.
+            near: [B, K] most recent neighbors of the sources and their mask, if they are known.
+        """
         before_B = self.sampler.adjacency.first_event_at(t_B)
-        around_BL = self.around(src_B, before_B) if self.common else None
+        around_BL = self.around(src_B, before_B, near) if self.common else None
         return LogReads(dst_BM, self.numbers(src_B, dst_BM, t_B, before_B), around_BL)
 
     def numbers(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor) -> Tensor:
@@ -152,15 +164,19 @@ class EventLog:
         names = numbers_of(self.bipartite)
         return torch.stack([columns[name].float() for name in names], dim=2)
 
-    def around(self, src_B: Tensor, before_B: Tensor) -> Tensor:
+    def around(
+        self, src_B: Tensor, before_B: Tensor, near: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Return the [B, L] sorted possible common neighbors of each source and a candidate.
 
         These are the source's most recent partners. In a bipartite stream they are the most
         recent partners of those, since only such nodes can be partners of a destination.
         """
         sampler, own_B1 = self.sampler, src_B[:, None]
-        near = sampler.recent(src_B, before_B)
-        nodes_BL, mask_BL = near.nodes_QK, near.mask_QK
+        if near is None:
+            recent = sampler.recent(src_B, before_B)
+            near = recent.nodes_QK, recent.mask_QK
+        nodes_BL, mask_BL = near
         if self.bipartite:
             bounds_BK = before_B[:, None].expand_as(nodes_BL)
             far = sampler.recent(nodes_BL.flatten(), bounds_BK.flatten())
@@ -227,7 +243,7 @@ class EventLog:
     def _last(self, nodes_Q: Tensor, start_Q: Tensor, end_Q: Tensor) -> Tensor:
         """Return the [Q] id of the last event of each node; -1 if it has none."""
         some_Q = end_Q > start_Q
-        last_Q = self.sampler.adjacency.event_at(nodes_Q, torch.where(some_Q, end_Q - 1, 0))
+        last_Q = self.sampler.adjacency.event_at(nodes_Q, (end_Q - 1).clamp(min=0))
         return torch.where(some_Q, last_Q, -1)
 
     def _log_age(self, event_Q: Tensor, t_Q: Tensor) -> Tensor:
@@ -246,8 +262,7 @@ class EventLog:
         mask_BW = position_BW >= start_B[:, None]
         own_BW = src_B[:, None].expand_as(position_BW)
         adjacency = self.sampler.adjacency
-        event_BW = adjacency.event_at(own_BW, torch.where(mask_BW, position_BW, 0))
-        event_BW = torch.where(mask_BW, event_BW, 0)
+        event_BW = adjacency.event_at(own_BW, position_BW.clamp(min=0)) * mask_BW
         partner_BW = adjacency.other_endpoint(own_BW, event_BW)
         place_BW = newest_of_each(partner_BW).cumsum(1)
         worth_BW = mask_BW / place_BW

@@ -203,8 +203,7 @@ class NegativeSampler(DrawnNegatives):
         some_B1 = length_B1 > 0
         # A partner is as likely as its events are frequent: draw an event, not a partner.
         position = start_B1 + rng.integers(length_B1, attempt_A11)
-        position = torch.where(some_B1, position, 0)
-        event = torch.where(some_B1, self._adjacency.event_at(src_B1, position), 0)
+        event = self._adjacency.event_at(src_B1, position * some_B1) * some_B1
         partner = self._adjacency.other_endpoint(src_B1, event)
         valid = some_B1 & (partner != dst_B1) & find(self._destinations, partner)[1]
         pair = self._keys.ordered(src_B1, partner)

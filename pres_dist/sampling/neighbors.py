@@ -47,6 +47,11 @@ class NeighborSampler:
         self._uniform = config.strategy == "uniform"
         self._seed = seed
 
+    @property
+    def is_recent(self) -> bool:
+        """True if `sample` returns the same neighbors as `recent`."""
+        return not self._uniform
+
     def over(self, adjacency: TemporalAdjacency) -> NeighborSampler:
         """Return the same sampler over other histories."""
         other = copy(self)
@@ -73,8 +78,8 @@ class NeighborSampler:
     def _at(self, nodes_Q: Tensor, start_Q: Tensor, positions_QK: Tensor) -> Neighbors:
         mask_QK = positions_QK >= start_Q[:, None]
         own_QK = nodes_Q[:, None].expand_as(positions_QK)
-        safe_QK = torch.where(mask_QK, positions_QK, 0)
-        events_QK = torch.where(mask_QK, self.adjacency.event_at(own_QK, safe_QK), 0)
+        # Positions before the start are of other nodes, and masked.
+        events_QK = self.adjacency.event_at(own_QK, positions_QK.clamp(min=0)) * mask_QK
         other_QK = self.adjacency.other_endpoint(own_QK, events_QK)
         return Neighbors(torch.where(mask_QK, other_QK, own_QK), events_QK, mask_QK)
 

@@ -259,7 +259,11 @@ class BatchPipeline:
         if self.log is None or not negatives_BM.shape[1]:
             return found
         candidates_BM = torch.cat([batch.dst_B[:, None], negatives_BM], dim=1)
-        return replace(found, reads=self.log.read(batch.src_B, candidates_BM, batch.t_B))
+        near = None
+        if found.hops and found.hops[0].index_QK.shape[1] and self.sampler.is_recent:
+            hop, sources = found.hops[0], slice(batch.num_events)
+            near = found.nodes_U[hop.index_QK[sources]], hop.mask_QK[sources]
+        return replace(found, reads=self.log.read(batch.src_B, candidates_BM, batch.t_B, near))
 
     @property
     def reads_mixture(self) -> bool:
