@@ -19,7 +19,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from pres_dist.pres.transitions import Mixture, TransitionRows

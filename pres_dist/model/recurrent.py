@@ -10,6 +10,8 @@ Shapes: X messages or nodes, D memory size, F numbers of the rest.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,36 +24,51 @@ def from_rest(cell: Cell, rest_XF: Tensor) -> Tensor:
     return F.linear(rest_XF, cell.weight_ih[:, -rest_XF.shape[1] :], cell.bias_ih)
 
 
-def next_memory(cell: Cell, own_XD: Tensor, given: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class OwnWeights:
+    """Weights of a cell for the own memory, over both inputs: merged once for all messages."""
+
+    weights: Tensor
+    bias: Tensor
+
+
+def own_weights(cell: Cell) -> OwnWeights:
+    """Merge the weights that a cell applies to its state and to the same values in its input."""
+    dim = cell.hidden_size
+    of_input, of_state, bias = cell.weight_ih[:, :dim], cell.weight_hh, cell.bias_hh
+    if isinstance(cell, nn.RNNCell):
+        return OwnWeights(of_input + of_state, bias)
+    if bias.device.type != "cpu":  # CUDA's kernel takes the gates of both inputs separately
+        return OwnWeights(
+            torch.cat([of_input, of_state]), torch.cat([torch.zeros_like(bias), bias])
+        )
+    # Reset and update gate, then the candidate's two parts: the reset gate scales only one.
+    gates, rest = of_state.split([2 * dim, dim])
+    weights = torch.cat([of_input[: 2 * dim] + gates, rest, of_input[2 * dim :]])
+    return OwnWeights(weights, torch.cat([bias, bias.new_zeros(dim)]))
+
+
+def next_memory(cell: Cell, own_XD: Tensor, given: Tensor, own: OwnWeights) -> Tensor:
     """Return the [X, D] state of the cell after the input [own | rest].
 
     Args:
         cell: a GRU (Cho et al., 2014, as torch computes it) or an Elman cell.
         own_XD: its state, and the first part of its input.
         given: result of `from_rest` for the rest.
+        own: result of `own_weights`.
     """
-    dim = own_XD.shape[1]
-    own_weights = cell.weight_ih[:, :dim]
+    dim, projected = own_XD.shape[1], F.linear(own_XD, own.weights, own.bias)
     if isinstance(cell, nn.RNNCell):
-        return torch.tanh(given + F.linear(own_XD, own_weights + cell.weight_hh, cell.bias_hh))
+        return torch.tanh(given + projected)
     if own_XD.device.type != "cpu":
-        return _fused(cell, own_XD, torch.addmm(given, own_XD, own_weights.t()))
-    # Reset and update gate, then the candidate's two parts: the reset gate scales only one.
-    gates, rest = cell.weight_hh.split([2 * dim, dim])
-    weights = torch.cat([own_weights[: 2 * dim] + gates, rest, own_weights[2 * dim :]])
-    bias = torch.cat([cell.bias_hh, cell.bias_hh.new_zeros(dim)])
-    own_gates, own_kept, own_candidate = F.linear(own_XD, weights, bias).split(
-        [2 * dim, dim, dim], dim=1
-    )
+        of_input, of_state = projected.chunk(2, dim=1)
+        state_XD = own_XD.to(projected.dtype)  # which autocast lowers
+        fused: tuple[Tensor, Tensor] = torch.ops.aten._thnn_fused_gru_cell(
+            given + of_input, of_state, state_XD
+        )
+        return fused[0]
+    own_gates, own_kept, own_candidate = projected.split([2 * dim, dim, dim], dim=1)
     given_gates, given_candidate = given.split([2 * dim, dim], dim=1)
     reset, update = torch.sigmoid(own_gates + given_gates).chunk(2, dim=1)
     candidate = torch.tanh(own_candidate + given_candidate + reset * own_kept)
     return torch.lerp(candidate, own_XD.to(candidate.dtype), update)
-
-
-def _fused(cell: nn.GRUCell, own_XD: Tensor, input_gates: Tensor) -> Tensor:
-    """Return the state of a GRU by CUDA's kernel for all gates, instead of one kernel for each."""
-    hidden_gates = F.linear(own_XD, cell.weight_hh, cell.bias_hh)
-    own_XD = own_XD.to(input_gates.dtype)  # which autocast lowers
-    new_XD: Tensor = torch.ops.aten._thnn_fused_gru_cell(input_gates, hidden_gates, own_XD)[0]
-    return new_XD

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NO_EVENT, NodeState, elapsed_since
 from pres_dist.model.message import MessageFunction
-from pres_dist.model.recurrent import from_rest, next_memory
+from pres_dist.model.recurrent import OwnWeights, from_rest, next_memory, own_weights
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MemoryUpdater(nn.Module):
             None if features is None else _slot(features, slot_U),
             elapsed_since(state.last_update_U, t_U),
         )
-        updated_UD = self._next(state.memory_UD, given)
+        updated_UD = self._next(state.memory_UD, given, self._own_weights())
         return self._where_full(
             full_UR.any(1), updated_UD, t_U, state.memory_UD, state.last_update_U
         )
@@ -108,10 +108,11 @@ class MemoryUpdater(nn.Module):
         )
         place_UR = full_UR.flatten().cumsum(0).view(full_UR.shape) - 1
         measured = MeasuredMemory(state.memory_UD, state.last_update_U)
+        own = self._own_weights()
         for slot in range(full_UR.shape[1]):
             rows = full_UR[:, slot].nonzero().flatten()
             given = given_M.index_select(0, place_UR[rows, slot])
-            measured = self._applied(measured, rows, given, context.t_UR[rows, slot])
+            measured = self._applied(measured, rows, given, own, context.t_UR[rows, slot])
         return measured
 
     def _sequential_masked(self, state: NodeState, context: MailContext) -> MeasuredMemory:
@@ -125,9 +126,10 @@ class MemoryUpdater(nn.Module):
             elapsed_since(before_UR, context.t_UR).flatten(),
         ).unflatten(0, full_UR.shape)
         memory_UD, last_update_U = state.memory_UD, state.last_update_U
+        own = self._own_weights()
         slots = (each.unbind(1) for each in (full_UR, given_URx, context.t_UR))
         for full_U, given_Ux, t_U in zip(*slots, strict=True):
-            updated_UD = self._next(memory_UD, given_Ux).to(memory_UD.dtype)
+            updated_UD = self._next(memory_UD, given_Ux, own).to(memory_UD.dtype)
             memory_UD = torch.where(full_U[:, None], updated_UD, memory_UD)
             last_update_U = torch.where(full_U, t_U, last_update_U)
         return MeasuredMemory(memory_UD, last_update_U)
@@ -151,16 +153,21 @@ class MemoryUpdater(nn.Module):
         """
         elapsed_M = elapsed_since(measured.last_update_U.index_select(0, rows_M), t_M)
         given = self._given(other_MD, edge_features_Md, elapsed_M)
-        return self._applied(measured, rows_M, given, t_M)
+        return self._applied(measured, rows_M, given, self._own_weights(), t_M)
 
     def _applied(
-        self, measured: MeasuredMemory, rows_M: Tensor, given: Tensor, t_M: Tensor
+        self,
+        measured: MeasuredMemory,
+        rows_M: Tensor,
+        given: Tensor,
+        own: OwnWeights | None,
+        t_M: Tensor,
     ) -> MeasuredMemory:
         if not torch.compiler.is_compiling() and not rows_M.numel():
             return measured
         own_MD = measured.memory_UD.index_select(0, rows_M)
         # Under autocast the cell returns bfloat16.
-        updated_MD = self._next(own_MD, given).to(own_MD.dtype)
+        updated_MD = self._next(own_MD, given, own).to(own_MD.dtype)
         return MeasuredMemory(
             measured.memory_UD.index_copy(0, rows_M, updated_MD),
             measured.last_update_U.index_copy(0, rows_M, t_M),
@@ -171,11 +178,15 @@ class MemoryUpdater(nn.Module):
         rest = self.message_function.rest(other, edge_features, elapsed)
         return rest if self.message_function.mlp is not None else from_rest(self.cell, rest)
 
-    def _next(self, own: Tensor, given: Tensor) -> Tensor:
+    def _own_weights(self) -> OwnWeights | None:
+        """Merge the cell's weights for the own memory; None if a message is not linear in it."""
+        return None if self.message_function.mlp is not None else own_weights(self.cell)
+
+    def _next(self, own_XD: Tensor, given: Tensor, own: OwnWeights | None) -> Tensor:
         """Return the memory after a message that `_given` has precomputed."""
-        if self.message_function.mlp is not None:
-            return self.cell(self.message_function(own, given), own)
-        return next_memory(self.cell, own, given)
+        if own is None:
+            return self.cell(self.message_function(own_XD, given), own_XD)
+        return next_memory(self.cell, own_XD, given, own)
 
     def _mean(self, state: NodeState, context: MailContext) -> MeasuredMemory:
         full_UR = state.mail_event_UR != NO_EVENT

@@ -11,7 +11,7 @@ from pres_dist.config.memory import MemoryConfig
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER, NO_EVENT, NodeState, elapsed_since
 from pres_dist.model.message import MessageFunction
-from pres_dist.model.recurrent import from_rest, next_memory
+from pres_dist.model.recurrent import from_rest, next_memory, own_weights
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
@@ -232,7 +232,7 @@ def test_split_cells_are_those_of_torch(kind):
     weigh = torch.randn(7, MEMORY_DIM, dtype=torch.float64)
     inputs = [own, rest, *cell.parameters()]
     expected = cell(torch.cat([own, rest], dim=1), own)
-    actual = next_memory(cell, own, from_rest(cell, rest))
+    actual = next_memory(cell, own, from_rest(cell, rest), own_weights(cell))
     torch.testing.assert_close(actual, expected)
     for mine, theirs in zip(
         torch.autograd.grad((actual * weigh).sum(), inputs),
