@@ -146,7 +146,6 @@ _RULES: list[Rule] = [
         for name in (
             "sampling.num_negatives",
             "sampling.negatives",
-            "training.loss",
             "parallel.epochs",
         )
     ),

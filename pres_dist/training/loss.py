@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pres_dist.step.forward import Forward
-
-LinkLoss = Literal["cross_entropy", "ranking", "both"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,6 @@ def batch_loss(
     coherence_weight: float,
     num_events: int,
     targets: Targets | None = None,
-    link_loss: LinkLoss = "cross_entropy",
     log_density_BC: Tensor | None = None,
 ) -> Loss:
     """Return the loss of links, the cross-entropy of labels and the PRES coherence loss.
@@ -71,7 +67,6 @@ def batch_loss(
         num_events: events of the whole step; an event that several groups of workers
             train on counts once for each group.
         targets: labels of the events of `forward`; None if only links are learned.
-        link_loss: as in `TrainingConfig.loss`.
         log_density_BC: `Negatives.log_density` of each event's destination and negatives. It is
             subtracted from the scores, so that they converge to log-odds against random
             negatives however the negatives were drawn (Bengio and Senécal, 2008).
@@ -84,7 +79,7 @@ def batch_loss(
         )
     # Sums over the part, divided by the events of the whole step, so that parts add up.
     num_events = max(num_events, 1)
-    link = _link_loss(forward, link_loss, num_events)
+    link = _link_loss(forward, num_events)
     learned, label = link, torch.zeros_like(link)
     if targets is not None:
         label = _label_loss(forward, targets) / num_events
@@ -96,21 +91,12 @@ def batch_loss(
     return Loss(total, link, mean, label)
 
 
-def _link_loss(forward: Forward, kind: LinkLoss, num_events: int) -> Tensor:
+def _link_loss(forward: Forward, num_events: int) -> Tensor:
     """Return the sum over the events of `forward`, divided by the events of the step."""
-    if kind == "ranking":
-        return _ranking(forward) / num_events
     # Positives and negatives have the same total weight.
     num_negatives = max(forward.negative_BM.shape[-1], 1)
     link = _cross_entropy(forward.positive_B, 1.0) / num_events
-    link = link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
-    return link if kind == "cross_entropy" else (link + _ranking(forward) / num_events) / 2
-
-
-def _ranking(forward: Forward) -> Tensor:
-    """Return the sum over events of -log softmax of the event among its negatives."""
-    logits_BC = torch.cat([forward.positive_B[:, None], forward.negative_BM], dim=1)
-    return (logits_BC.logsumexp(1) - logits_BC[:, 0]).sum()
+    return link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:

@@ -253,8 +253,7 @@ class TrainingStep:
             density_BC = None
             if reads is not None:
                 density_BC = parts.train_negatives.log_density(reads.share_BM, reads.known_BM)
-            kind = self._config.loss
-            loss = batch_loss(forward, weight, num_events, targets, kind, density_BC)
+            loss = batch_loss(forward, weight, num_events, targets, density_BC)
         with clock("backward"):
             # Each part has its own gradient, see `run`.
             parts.model.zero_grad(set_to_none=True)

@@ -52,9 +52,8 @@ def test_defaults_say_nothing() -> None:
         (
             [
                 *("--task.kind", "node_classification", "--model.decoder", "embeddings"),
-                *("--training.loss", "ranking"),
             ],
-            ["training.loss", "model.decoder"],
+            ["model.decoder"],
         ),
         (
             [

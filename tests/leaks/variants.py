@@ -73,7 +73,6 @@ VARIANTS: dict[str, dict[str, object]] = {
         "parallel.slices": 2,
         "sampling.negatives": "random 2, historical, inductive, popular",
         "sampling.num_negatives": 2,
-        "training.loss": "both",
     },
     "tgat": {"model.kind": "tgat", "sampling.num_neighbors": 2},
 }

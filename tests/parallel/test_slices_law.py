@@ -62,7 +62,7 @@ VARIANTS = {
     "history": [
         *("--model.decoder", "history", "--training.events_per_step", "8"),
         *("--sampling.negatives", "random 2, historical, inductive, popular"),
-        *("--sampling.num_negatives", "2", "--training.loss", "both"),
+        *("--sampling.num_negatives", "2"),
     ],
     "reader": ["--memory.update", "reader"],
     "two components": ["--preset", "paper"],

@@ -25,7 +25,6 @@ def settings_of(kind: str) -> dict[str, object]:
             "model.decoder": "history",
             "sampling.negatives": "random 2, historical, popular",
             "sampling.num_negatives": 2,
-            "training.loss": "both",
         },
     }
     return {"model.decoder": "embeddings", **kinds.get(kind, {"model.kind": kind})}

@@ -85,7 +85,6 @@ def test_a_resumed_run_that_reads_the_log_ends_in_the_same_bits(
     config = make_config(
         model__decoder="history",
         sampling__negatives="random, historical, popular",
-        training__loss="both",
         training__checkpoint_every=3,
     )
     whole = train(config, tmp_path / "whole")
