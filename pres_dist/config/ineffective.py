@@ -73,14 +73,11 @@ _RULES: list[Rule] = [
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (
-            *("predictor", "corrects", "gate", "initial_gate", "shrinkage", "clip", "pending"),
+            *("predictor", "corrects", "initial_gate", "shrinkage", "clip", "pending"),
             *("transition", "components", "clock"),
         )
     ),
-    *(
-        (f"pres.{name}", lambda c: c.pres.corrects == "lost", "nothing is weighed")
-        for name in ("gate", "initial_gate")
-    ),
+    ("pres.initial_gate", lambda c: c.pres.corrects == "lost", "nothing is weighed"),
     (
         "training.events_per_step",
         lambda c: (

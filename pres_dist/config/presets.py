@@ -24,7 +24,6 @@ _RATES: dict[str, Any] = {
     "prediction": True,
     "predictor": "drift",
     "corrects": "update",
-    "gate": "learned",
     "initial_gate": 0.9,
     "shrinkage": 0.0,
     "clip": 0.0,

@@ -45,16 +45,12 @@ class RunConfig(Config):
         """Rename settings in their former spelling; the last of two spellings counts."""
         if not isinstance(values, dict):
             return values
-        renamed = {
+        return {
             section: {SPELLINGS.get(key, key): value for key, value in part.items()}
             if isinstance(part, dict)
             else part
             for section, part in values.items()
         }
-        pres = renamed.get("pres")
-        if isinstance(pres, dict) and pres.get("gate") == "learnt":
-            pres["gate"] = "learned"
-        return renamed
 
     @model_validator(mode="before")
     @classmethod

@@ -24,9 +24,6 @@ from pres_dist.sampling.counter_rng import CounterRNG
 
 _PURPOSE = 0x7072
 
-_TYPICAL_VARIANCE = 0.01
-"""Typical variance of a predicted change; initializes the noise of a Kalman gate."""
-
 
 @dataclass(frozen=True)
 class Corrected:
@@ -36,7 +33,7 @@ class Corrected:
         memory_UD: the corrected state, with gradient.
         predicted_UD: s(t1) + (t2 - t1) * d; the measured state for nodes without a d.
         known_U: bool, whether the node had a transition to predict from.
-        gate: weight of the measured state, [] or [U, D]; None if the states are not mixed.
+        gate: weight of the measured state; None if the states are not mixed.
     """
 
     memory_UD: Tensor
@@ -63,23 +60,16 @@ class PresCorrection(nn.Module):
         self.predict = Predictor(config, dim, clock)
         self.replaces_lost = config.corrects == "lost"
         logit = math.log(config.initial_gate / (1 - config.initial_gate))
-        self.gate_logit = self.noise_log = self.pending_weight = None
-        if config.gate == "kalman":
-            self.noise_log = nn.Parameter(torch.full((dim,), math.log(_TYPICAL_VARIANCE) - logit))
-        elif not self.replaces_lost:
+        self.gate_logit = self.pending_weight = None
+        if not self.replaces_lost:
             self.gate_logit = nn.Parameter(torch.tensor(logit))
         if config.pending == "predict":
             self.pending_weight = nn.Parameter(torch.zeros(()))
 
     @property
     def gate(self) -> Tensor | None:
-        """Weight of the measured state, in (0, 1); None if it is not a single number."""
+        """Weight of the measured state, in (0, 1); None if the states are not mixed."""
         return None if self.gate_logit is None else torch.sigmoid(self.gate_logit)
-
-    @property
-    def needs_mixture(self) -> bool:
-        """True if the variance of transitions is needed, not only their mean."""
-        return self.noise_log is not None
 
     def forward(
         self,
@@ -102,34 +92,11 @@ class PresCorrection(nn.Module):
         known_U = (transitions.num_observed_U > 0) & (length_U > 0)
         predicted_UD = previous_UD + self.predict(previous_UD, length_U, transitions, rate_UD)
         predicted_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
-        if self.replaces_lost:
+        gate = self.gate
+        if gate is None:
             return Corrected(measured_UD, predicted_UD, known_U, None)
-        gate = self._gate(length_U, transitions)
         # lerp(a, b, g) = (1 - g) * a + g * b
         return Corrected(torch.lerp(predicted_UD, measured_UD, gate), predicted_UD, known_U, gate)
-
-    def _gate(self, length_U: Tensor, transitions: TransitionRows) -> Tensor:
-        """Return the weight of the measured state: a scalar, or the [U, D] Kalman gain P / (P + R).
-
-        P is the variance of the predicted change, from the node's past transitions, and R a
-        learned measurement noise.
-        """
-        if self.gate_logit is not None:
-            return torch.sigmoid(self.gate_logit)
-        assert self.noise_log is not None
-        assert transitions.mixture is not None
-        variance_UD = _variance(transitions.mixture)
-        if self.predict.share_logit is None:
-            variance_UD = variance_UD * length_U.square()[:, None]
-        return torch.sigmoid((variance_UD + 1e-12).log() - self.noise_log)
-
-
-def _variance(mixture: Mixture) -> Tensor:
-    """Return the [U, D] variance of a mixture: E[x^2], averaged over components, minus E[x]^2."""
-    weight_UC1 = mixture.weight_UC[:, :, None]
-    squares_UD = (weight_UC1 * (mixture.variance_UCD + mixture.mean_UCD.square())).sum(1)
-    mean_UD = (weight_UC1 * mixture.mean_UCD).sum(1)
-    return (squares_UD - mean_UD.square()).clamp(min=0)
 
 
 def draw_rates(mixture: Mixture, nodes_U: Tensor, events_U: Tensor, seed: int) -> Tensor:

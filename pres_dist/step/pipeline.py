@@ -268,8 +268,7 @@ class BatchPipeline:
     @property
     def reads_mixture(self) -> bool:
         """True if the mixture components of the transitions are needed."""
-        correction = self.model.correction
-        return self.rates_seed is not None or (correction is not None and correction.needs_mixture)
+        return self.rates_seed is not None
 
     def update(
         self,

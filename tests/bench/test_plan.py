@@ -99,8 +99,8 @@ def test_a_filter_takes_the_values_of_the_sweep(tmp_path: Path) -> None:
 
 
 def test_a_preset_is_laid_where_it_is_named(tmp_path: Path) -> None:
-    text = SWEEP.replace("full: {}", "full: {preset: paper, pres: {gate: kalman}}")
+    text = SWEEP.replace("full: {}", "full: {preset: paper, pres: {shrinkage: 1.0}}")
     sweep = small_sweep(tmp_path, text.replace("base: {", "base: {pres: {clock: log}, "))
     none, full = (sweep.run(Cell("a", 100, name), 0, ()).config.pres for name in sweep.methods)
     assert (none.clock, none.components) == ("log", 1)
-    assert (full.clock, full.components, full.gate) == ("time", 2, "kalman")
+    assert (full.clock, full.components, full.shrinkage) == ("time", 2, 1.0)

@@ -356,7 +356,7 @@ class SlowStep:
         if weighs and state.seen and length > 0:
             drawn = None if self.draw is None else self.draw(node, state.mail[-1][0], state)
             change = self._change(state.memory, state, elapsed, state.count, drawn)
-            gate = self._gate(state, length)
+            gate = _sigmoid(self.model.weights["correction.gate_logit"])
             memory = (1 - gate) * (state.memory + change) + gate * measured
         return SlowUpdate(state.memory, memory, last_update, elapsed, elapsed > 0)
 
@@ -375,14 +375,6 @@ class SlowStep:
             change = length * mean
         change = change * num / (num + self.pres.shrinkage)
         return np.clip(change, -self.pres.clip, self.pres.clip) if self.pres.clip else change
-
-    def _gate(self, state: SlowNode, length: float) -> Vector:
-        if self.pres.gate == "learned":
-            return _sigmoid(self.model.weights["correction.gate_logit"])
-        variance = np.var(np.array(state.seen), axis=0)
-        if self.pres.predictor == "drift":
-            variance = variance * length**2
-        return variance / (variance + np.exp(self.model.weights["correction.noise_log"]))
 
     def _pending(self, node: int, t: int) -> Vector | float:
         if self.pres.pending == "ignore":

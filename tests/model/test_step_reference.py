@@ -73,9 +73,9 @@ CASES = {
         {"node_dim": 2},
     ),
     "pres-pending-applied": (ModelConfig(**SMALL), by_rates(pending="apply"), 1, {}),
-    "pres-level-kalman-pending": (
+    "pres-level-pending": (
         ModelConfig(**SMALL, num_layers=2),
-        by_rates(predictor="level", gate="kalman", pending="predict", shrinkage=1.5),
+        by_rates(predictor="level", pending="predict", shrinkage=1.5),
         1,
         {"node_dim": 2},
     ),
@@ -85,9 +85,9 @@ CASES = {
         2,
         {},
     ),
-    "pres-drift-kalman-clipped": (
+    "pres-drift-clipped": (
         ModelConfig(**SMALL, embedding="time"),
-        by_rates(gate="kalman", pending="predict", clip=0.01, clock="event"),
+        by_rates(pending="predict", clip=0.01, clock="event"),
         1,
         {},
     ),

@@ -188,7 +188,7 @@ def updater_inputs(pipeline: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dic
             mailboxes.
     """
     correction, tables = pipeline.model.correction, pipeline.tables
-    pulled = pipeline.store.pull(nodes_U, correction is not None and correction.needs_mixture)
+    pulled = pipeline.store.pull(nodes_U)
     state, transitions = pulled.state, pulled.transitions
     events_UR = state.mail_event_UR.clamp(min=0)
     found = {
