@@ -85,11 +85,6 @@ _RULES: list[Rule] = [
         ),
         "an optimizer step takes the whole batch",
     ),
-    (
-        "training.step_growth",
-        lambda c: not c.training.events_per_step or c.training.learning_rate_decay == "none",
-        "an optimizer step takes the whole batch, or the learning rate does not fall",
-    ),
     *(
         (name, lambda c: c.training.optimizer != "muon", "training.optimizer is adamw")
         for name in ("training.vector_rate", "training.momentum")

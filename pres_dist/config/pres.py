@@ -18,8 +18,8 @@ class PresConfig(Config):
     """Extrapolate at the mean rate of past transitions (paper), or revert to the mean of past
     states."""
     corrects: Literal["update", "lost"] = "lost"
-    """Use of the prediction: combined with every measured state by a learned gate (paper), or only in
-    place of messages that the mailbox had no slot for."""
+    """Use of the prediction: combined with every measured state by a learned gate (paper), or only
+    in place of messages that the mailbox had no slot for."""
     initial_gate: float = Field(0.9, gt=0, lt=1)
     """Initial weight of the measured state in the correction; training learns the gate."""
     shrinkage: float = Field(2.0, ge=0)

@@ -25,9 +25,6 @@ class TrainingConfig(Config):
     events_per_step: int = Field(0, ge=0)
     """Events of a temporal batch in one optimizer step; 0 takes the whole batch. With fewer,
     weights are updated several times for one read and one write of memory."""
-    step_growth: float = Field(1.0, ge=1)
-    """Largest factor by which optimizer steps grow while `learning_rate_decay` lowers the rate: a
-    step takes N times the events at N times the rate (Smith et al., 2018). 1 disables growth."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: orthogonalized momentum for matrices and AdamW for vectors, which trains as far in a
     sixteenth of the steps (Jordan et al., 2024); or adamw for all parameters."""

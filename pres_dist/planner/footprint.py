@@ -153,7 +153,7 @@ def footprint(
     state = store_layout(config).num_bytes(-(-nodes // sharers))
     state -= nodes * _INT64 if sharers == 1 else 0
     numbers = gradient_numbers(config, workload.edge_dim, workload.node_dim)
-    step_events = layout.local_batch / workload.fewest_updates(layout.batch)
+    step_events = layout.local_batch / workload.num_updates(layout.batch)
     whole, one = of_slice(workload, layout, touch), touch.touched(step_events)
     messages = one.pulled * touch.waiting(step_events, layout.batch).pulled
     saved = saved_bytes(config, workload.edge_dim, workload.node_dim)

@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from pres_dist.config.run import RunConfig
 from pres_dist.training.step_sizes import updates_of_batch
 
-_PLACES = 50
-"""Number of evenly spread points of a run to average over."""
-
 
 @dataclass(frozen=True)
 class Workload:
@@ -42,15 +39,6 @@ class Workload:
         training = self.config.training.model_copy(update={"events_per_step": 0})
         return replace(self, config=self.config.model_copy(update={"training": training}))
 
-    def num_updates(self, batch: float) -> float:
-        """Return the optimizer steps per temporal batch, averaged over the run."""
-        places = [(place + 0.5) / _PLACES for place in range(_PLACES)]
-        updates = [updates_of_batch(self.config.training, int(batch), done) for done in places]
-        return sum(updates) / _PLACES
-
-    def fewest_updates(self, batch: float) -> int:
-        """Return the optimizer steps per temporal batch at the end of the run.
-
-        Optimizer steps cover the most events then.
-        """
-        return updates_of_batch(self.config.training, int(batch), 1.0)
+    def num_updates(self, batch: float) -> int:
+        """Return the optimizer steps per temporal batch."""
+        return updates_of_batch(self.config.training, int(batch))

@@ -27,7 +27,7 @@ from pres_dist.training.optimizer import build_optimizer, scale_gradient, traina
 from pres_dist.training.prefetch import Prefetch, StepIndex, StepInputs
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
-from pres_dist.training.step_sizes import growth_of_steps, learning_rate, updates_of_batch
+from pres_dist.training.step_sizes import learning_rate, updates_of_batch
 from pres_dist.training.stores import owner_side
 
 
@@ -140,7 +140,6 @@ class TrainingStep:
         pipeline, plan, pulled = parts.train_pipeline, inputs.plan, inputs.pulled
         num_parts, num_updates = len(plan.parts), self._updates_in(inputs.index)
         sizes = self.schedule.sizes(inputs.index.number)
-        growth = growth_of_steps(self._config, max(sizes), num_updates)
         computed: dict[int, Forward] = {}
         updates = []
         for update in range(num_updates):
@@ -170,7 +169,7 @@ class TrainingStep:
                 check_update(loss, norm, memory, where)
                 done = self._share_done(inputs.index, update / num_updates)
                 step, replicas = self.num_updates + update, world.grid.replicas
-                rate = growth * learning_rate(self._config, step, replicas, done)
+                rate = learning_rate(self._config, step, replicas, done)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 self.optimizer.step()
@@ -274,10 +273,9 @@ class TrainingStep:
 
     def _updates_in(self, index: StepIndex) -> int:
         """Return the number of optimizer steps over a temporal batch."""
-        events = max(self.schedule.sizes(index.number))
-        return updates_of_batch(self._config, events, self._share_done(index))
+        return updates_of_batch(self._config, max(self.schedule.sizes(index.number)))
 
-    def _share_done(self, index: StepIndex, of_batch: float = 0.0) -> float:
+    def _share_done(self, index: StepIndex, of_batch: float) -> float:
         """Return the finished share of the run, with a share `of_batch` of the step's batch."""
         each = self.schedule.num_steps
         return ((index.epoch - 1) * each + (index.number + of_batch)) / (self._config.epochs * each)

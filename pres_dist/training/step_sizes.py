@@ -15,34 +15,9 @@ _DECAYS: dict[str, Callable[[float], float]] = {
 }
 
 
-def updates_of_batch(config: TrainingConfig, num_events: int, done: float = 0.0) -> int:
-    """Return the number of optimizer steps over a temporal batch.
-
-    Steps grow as the learning rate falls, at most by `step_growth`: a step of N times the events at
-    N times the rate moves the weights about as far as N steps do (Smith et al., "Don't decay the
-    learning rate, increase the batch size", ICLR 2018).
-
-    Args:
-        config: settings, with the events per optimizer step.
-        num_events: number of events of the batch.
-        done: finished share of the run's temporal batches, from 0 to 1.
-    """
-    if not config.events_per_step:
-        return 1
-    growth = min(config.step_growth, 1 / max(_DECAYS[config.learning_rate_decay](done), 1e-9))
-    return max(math.ceil(num_events / (config.events_per_step * growth)), 1)
-
-
-def growth_of_steps(config: TrainingConfig, num_events: int, num_updates: int) -> float:
-    """Return how much larger a step is than `events_per_step` (>= 1); scales the learning rate.
-
-    Args:
-        config: settings, with the events per optimizer step at the start of the run.
-        num_events: events of the temporal batch.
-        num_updates: optimizer steps over it.
-    """
-    each = config.events_per_step * num_updates
-    return max(num_events / each, 1.0) if each else 1.0
+def updates_of_batch(config: TrainingConfig, num_events: int) -> int:
+    """Return the number of optimizer steps over a temporal batch of `num_events` events."""
+    return max(math.ceil(num_events / config.events_per_step), 1) if config.events_per_step else 1
 
 
 def learning_rate(config: TrainingConfig, step: int, replicas: int = 1, done: float = 0.0) -> float:

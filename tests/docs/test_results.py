@@ -46,9 +46,9 @@ def test_a_changed_figure_makes_its_page_and_the_readme_stale(copy: Path) -> Non
 
 
 def test_a_new_report_becomes_a_page(copy: Path) -> None:
-    shutil.copy(copy / "benchmarks/results/growth.json", copy / "benchmarks/results/new_idea.json")
+    shutil.copy(copy / "benchmarks/results/one_step.json", copy / "benchmarks/results/new_idea.json")
     subprocess.run([sys.executable, copy / "docs/results.py"], check=True, timeout=60)
     assert "[New idea](new_idea.md)" in (copy / "docs/results/index.md").read_text()
-    assert "growth_4" in (copy / "docs/results/new_idea.md").read_text()
+    assert "muon" in (copy / "docs/results/new_idea.md").read_text()
     (copy / "benchmarks/results/new_idea.json").unlink()
     assert "stale: docs/results/new_idea.md" in check(copy).stderr.splitlines()

@@ -44,7 +44,7 @@ VARIANTS = {
     "drawn rates": ["--pres.transition", "sample", "--sampling.strategy", "uniform"],
     "tiny batches": ["--training.batch_size", "2"],
     "four updates": [
-        *("--training.events_per_step", "8", "--training.step_growth", "4"),
+        *("--training.events_per_step", "8"),
         *("--pres.corrects", "lost", "--pres.clock", "event"),
         *("--model.aggregator", "sequential", "--memory.mailbox_slots", "2"),
     ],
