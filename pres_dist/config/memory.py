@@ -25,9 +25,8 @@ class MemoryConfig(Config):
     """Number of Ray actors that hold the memory, with `store: server`; 0 means one per worker."""
     update: Literal["auto", "owner", "reader"] = "auto"
     """Worker that updates a node's memory in training: its owner, once for all time slices, or each
-    slice that reads it. `owner` needs one optimizer step per temporal batch, no staleness, messages
-    that hold memory, and `pres.pending` other than predict; `auto` is `owner` for several slices
-    where that holds."""
+    slice that reads it. `owner` needs one optimizer step per temporal batch, no staleness, and
+    messages that hold memory; `auto` is `owner` for several slices where that holds."""
     staleness: int = Field(0, ge=0)
     """Steps by which memory reads may be stale in training, to overlap them with computation.
     Must be 0 if several workers on GPUs share a memory, unless `store` is `server`."""

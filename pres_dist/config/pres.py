@@ -26,9 +26,9 @@ class PresConfig(Config):
     """Number of transitions without change to add to the statistics of every node (a prior)."""
     clip: float = Field(0.0, ge=0)
     """Largest predicted change of one memory dimension; 0 sets no bound."""
-    pending: Literal["ignore", "predict", "apply"] = "ignore"
-    """Treatment of earlier events of a queried node in the same batch: ignore them; predict their
-    effect; or apply the last `memory.mailbox_slots` of them with the updater."""
+    pending: Literal["ignore", "apply"] = "ignore"
+    """Treatment of earlier events of a queried node in the same batch: ignore them, or apply the
+    last `memory.mailbox_slots` of them with the updater."""
     transition: Literal["mean", "sample"] = "mean"
     """Use the mean of the mixture over transitions, or a sample from it."""
     components: Literal[1, 2] = 1

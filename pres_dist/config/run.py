@@ -102,7 +102,6 @@ class RunConfig(Config):
                 self.training.events_per_step
             ),
             "model.message_endpoint embedding": self.model.message_endpoint == "embedding",
-            "pres.pending predict": self.pres.pending == "predict",
         }
         return next((setting for setting, found in unfit.items() if found), None)
 
@@ -140,7 +139,7 @@ class RunConfig(Config):
             unfit = f"{slots} memory.mailbox_slots for {num} sampling.num_neighbors"
         if unfit is None:
             return self
-        raise ValueError(f"pres.pending must be ignore or predict with {unfit}, got apply")
+        raise ValueError(f"pres.pending must be ignore with {unfit}, got apply")
 
     @model_validator(mode="after")
     def _mail_attention_fits(self) -> RunConfig:
@@ -165,7 +164,7 @@ class RunConfig(Config):
             )
         if self.pres.pending == "apply":
             raise ValueError(
-                f"pres.pending must be ignore or predict {because}, which cannot apply single "
+                f"pres.pending must be ignore {because}, which cannot apply single "
                 "messages; got apply"
             )
         return self

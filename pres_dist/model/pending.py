@@ -1,9 +1,9 @@
 """Query states that include the pending events of their node.
 
 The memory that a temporal batch reads is from before the batch. A query's node may have
-events between that time and the query. Their effect can be predicted from earlier events
-(PRES), or the updater can apply them for this query only. The written state does not
-change: the messages of the batch are applied when the next batch reads them.
+events between that time and the query. The updater can apply them for this query only. The
+written state does not change: the messages of the batch are applied when the next batch reads
+them.
 
 Shapes: U distinct nodes, Q queries, K neighbors, D memory size.
 """
@@ -11,61 +11,12 @@ Shapes: U distinct nodes, Q queries, K neighbors, D memory size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.updater import MeasuredMemory, MemoryUpdater
-from pres_dist.pres.correction import PresCorrection
-from pres_dist.pres.transitions import TransitionRows
-
-
-@dataclass(frozen=True)
-class Unread:
-    """Events of nodes that their memory does not include yet (any shape).
-
-    Attributes:
-        elapsed: int64 time from the last update to the newest of these events; 0 if none.
-        count: int64 number of these events.
-    """
-
-    elapsed: Tensor
-    count: Tensor
-
-
-def predict_pending(
-    correction: PresCorrection,
-    nodes: NodeInputs,
-    index_Q: Tensor,
-    transitions: TransitionRows,
-    unread_Q: Unread,
-) -> MeasuredMemory:
-    """Return the memory of each query's node with the predicted effect of pending events.
-
-    The change is predicted from earlier events, times a learned weight that starts at 0.
-
-    Args:
-        correction: predicts the change.
-        nodes: the distinct nodes.
-        index_Q: the node of each query.
-        transitions: stored transition statistics of the nodes.
-        unread_Q: events of each query's node from the last update to the query.
-    """
-    assert correction.pending_weight is not None
-    known = TransitionRows(
-        transitions.num_observed_U.index_select(0, index_Q),
-        transitions.rate_UD.index_select(0, index_Q),
-        None,
-    )
-    state_QD = nodes.memory_UD.index_select(0, index_Q)
-    length_Q = correction.clock(unread_Q.elapsed, unread_Q.count)
-    change_QD = correction.predict(state_QD, length_Q, known, known.rate_UD)
-    return MeasuredMemory(
-        state_QD + correction.pending_weight * change_QD,
-        nodes.last_update_U.index_select(0, index_Q),
-    )
 
 
 def apply_pending(updater: MemoryUpdater, nodes: NodeInputs, hop: Hop, num: int) -> MeasuredMemory:

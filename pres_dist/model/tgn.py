@@ -29,7 +29,6 @@ from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.mail_attention import MailAttention
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.neighborhood import Hop, NodeInputs
-from pres_dist.model.pending import Unread
 from pres_dist.model.time_encoding import TimeEncoding
 from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.clock import TransitionClock
@@ -292,6 +291,19 @@ def _after_lost(
     rate_UD = transitions.rate_UD if rate_UD is None else rate_UD
     change_UD = correction.predict(state.memory_UD, length_U, transitions, rate_UD)
     return replace(state, memory_UD=state.memory_UD + change_UD)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Events of nodes that their memory does not include yet (any shape).
+
+    Attributes:
+        elapsed: int64 time from the last update to the newest of these events; 0 if none.
+        count: int64 number of these events.
+    """
+
+    elapsed: Tensor
+    count: Tensor
 
 
 def predict_unread(

@@ -60,11 +60,9 @@ class PresCorrection(nn.Module):
         self.predict = Predictor(config, dim, clock)
         self.replaces_lost = config.corrects == "lost"
         logit = math.log(config.initial_gate / (1 - config.initial_gate))
-        self.gate_logit = self.pending_weight = None
+        self.gate_logit = None
         if not self.replaces_lost:
             self.gate_logit = nn.Parameter(torch.tensor(logit))
-        if config.pending == "predict":
-            self.pending_weight = nn.Parameter(torch.zeros(()))
 
     @property
     def gate(self) -> Tensor | None:

@@ -19,17 +19,17 @@ from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import NEVER, MemoryStore, Pulled
 from pres_dist.model.history import Past
 from pres_dist.model.neighborhood import Hop, NodeInputs
-from pres_dist.model.pending import Unread, apply_pending, predict_pending, with_own_rows
+from pres_dist.model.pending import apply_pending, with_own_rows
 from pres_dist.model.tgn import (
     TGN,
     NodeMemory,
     ReceivedMemory,
+    Unread,
     UpdatedMemory,
     predict_unread,
 )
-from pres_dist.model.updater import MailContext, MeasuredMemory, MemoryUpdater
+from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
-from pres_dist.pres.transitions import TransitionRows
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.event_log import EventLog, PairLog
 from pres_dist.sampling.neighbors import NeighborSampler
@@ -140,18 +140,16 @@ class BatchPipeline:
         """
         part, gathered = plan.parts[number], plan.parts[number].gathered
         updated: UpdatedMemory | ReceivedMemory
-        transitions: TransitionRows | None = None
         if received is not None:
             updated = received
         else:
             own = part.pulled(pulled)
             updated = self.update(gathered.nodes_U, own, plan.now, plan.unread_before)
-            transitions = own.transitions
         if not gathered.hops:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            read = self._seen(gathered, updated, transitions)
+            read = self._seen(gathered, updated)
             embedded_QA, endpoints_2BD = self._embed(gathered, *read)
             past = self._past(gathered, *read[1:])
             scored = score_part(self.model, self.tables, part, embedded_QA, past)
@@ -181,7 +179,7 @@ class BatchPipeline:
         for number in numbers:  # mail holds embeddings, which read neighbors as well
             part, own = plan.parts[number], plan.parts[number].pulled(pulled)
             updated = self.update(part.gathered.nodes_U, own, plan.now, plan.unread_before)
-            read = self._seen(part.gathered, updated, own.transitions)
+            read = self._seen(part.gathered, updated)
             _, endpoints_2BD = self._embed(part.gathered, *read)
             refreshed.append(
                 replace(forwards[number], updated=updated, endpoints_2BD=endpoints_2BD)
@@ -214,7 +212,7 @@ class BatchPipeline:
         gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self.num_hops)
         pulled = self.store.pull(gathered.nodes_U, self.reads_mixture)
         updated = self.update(gathered.nodes_U, pulled, now if self.store.rolling else None)
-        _, seen, hops = self._seen(gathered, updated, pulled.transitions)
+        _, seen, hops = self._seen(gathered, updated)
         around = None
         if self.log is not None and self.log.common:
             around = around_hop(self.model.states(seen), hops[0], gathered.nodes_U)
@@ -299,12 +297,9 @@ class BatchPipeline:
             if unread_before is None or self.model.correction is None or transitions is None:
                 return updated
             before_U = torch.full_like(nodes_U, unread_before)
-            unread_U = self._unread(nodes_U, before_U, updated.last_update_U)
+            adjacency, last_update_U = self.sampler.adjacency, updated.last_update_U
+            unread_U = unread_events(adjacency, self.tables, nodes_U, before_U, last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
-
-    def _unread(self, nodes_Q: Tensor, before_Q: Tensor, last_update_Q: Tensor) -> Unread:
-        adjacency = self.sampler.adjacency
-        return unread_events(adjacency, self.tables, nodes_Q, before_Q, last_update_Q)
 
     def _embed(
         self, gathered: Gathered, nodes: NodeInputs, seen: NodeInputs, hops: Sequence[Hop]
@@ -324,32 +319,17 @@ class BatchPipeline:
         return past_of(gathered.reads, candidates_of(around, *gathered.index_BM.shape))
 
     def _seen(
-        self, gathered: Gathered, updated: NodeMemory, transitions: TransitionRows | None
+        self, gathered: Gathered, updated: NodeMemory
     ) -> tuple[NodeInputs, NodeInputs, Sequence[Hop]]:
         """Return the inputs of the distinct nodes, and those the queries read, each at its time."""
         features = self.tables.node_features(gathered.nodes_U)
         nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
-        own = self._at_queries(gathered, nodes, transitions)
-        return nodes, *(
-            (nodes, gathered.hops) if own is None else with_own_rows(nodes, gathered.hops, own)
-        )
-
-    def _at_queries(
-        self, gathered: Gathered, nodes: NodeInputs, transitions: TransitionRows | None
-    ) -> MeasuredMemory | None:
-        """Return memory of each query's node at its time; None if pending events are ignored."""
-        hop, correction = gathered.hops[0], self.model.correction
-        if self.model.pending == "apply":
-            assert isinstance(self.model.updater, MemoryUpdater)
-            return apply_pending(self.model.updater, nodes, hop, self.store.num_slots)
-        if self.model.pending == "ignore" or correction is None or transitions is None:
-            return None
-        unread_Q = self._unread(
-            gathered.nodes_U.index_select(0, hop.index_Q),
-            self.sampler.adjacency.first_event_at(hop.t_Q),
-            nodes.last_update_U.index_select(0, hop.index_Q),
-        )
-        return predict_pending(correction, nodes, hop.index_Q, transitions, unread_Q)
+        if self.model.pending == "ignore":
+            return nodes, nodes, gathered.hops
+        updater, hop = self.model.updater, gathered.hops[0]
+        assert isinstance(updater, MemoryUpdater)
+        own = apply_pending(updater, nodes, hop, self.store.num_slots)
+        return nodes, *with_own_rows(nodes, gathered.hops, own)
 
 
 def unread_events(

@@ -244,7 +244,6 @@ def test_former_spellings_are_read(tmp_path: Path) -> None:
         "memory.staleness 1",
         "training.events_per_step 200",
         "model.kind tgat",
-        "pres.pending predict",
         "model.message_endpoint embedding",
     ],
 )

@@ -46,7 +46,8 @@ def test_a_changed_figure_makes_its_page_and_the_readme_stale(copy: Path) -> Non
 
 
 def test_a_new_report_becomes_a_page(copy: Path) -> None:
-    shutil.copy(copy / "benchmarks/results/one_step.json", copy / "benchmarks/results/new_idea.json")
+    kept = copy / "benchmarks/results"
+    shutil.copy(kept / "one_step.json", kept / "new_idea.json")
     subprocess.run([sys.executable, copy / "docs/results.py"], check=True, timeout=60)
     assert "[New idea](new_idea.md)" in (copy / "docs/results/index.md").read_text()
     assert "muon" in (copy / "docs/results/new_idea.md").read_text()

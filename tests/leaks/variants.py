@@ -51,8 +51,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "sampling.num_negatives": 2,
         "evaluation.negatives": "inductive",
     },
-    "several steps, pending events predicted": {
-        "pres.pending": "predict",
+    "several steps": {
         "pres.coherence_weight": 0.01,
         "training.events_per_step": 4,
     },

@@ -386,21 +386,14 @@ class SlowStep:
             for event in range(self.first, self.stream.num_events)
             if self.stream.t[event] < t and node in (src[event], dst[event])
         ]
-        if self.pres.pending == "apply":
-            memory, last_update = update.memory, update.last_update
-            for event in events[-self.num_slots :]:
-                other = self._updated(int(dst[event] if src[event] == node else src[event]))
-                t_event = int(self.stream.t[event])
-                mail = SlowMail(other.memory, edge_of(self.stream, event), t_event)
-                memory = self.model.cell(self.model.message(memory, mail, last_update), memory)
-                last_update = t_event
-            return memory - update.memory
-        times = [int(self.stream.t[event]) for event in events]
-        if not times or update.last_update is None:
-            return 0.0
-        weight = self.model.weights["correction.pending_weight"]
-        elapsed = times[-1] - update.last_update
-        return weight * self._change(update.memory, self.nodes[node], elapsed, len(times))
+        memory, last_update = update.memory, update.last_update
+        for event in events[-self.num_slots :]:
+            other = self._updated(int(dst[event] if src[event] == node else src[event]))
+            t_event = int(self.stream.t[event])
+            mail = SlowMail(other.memory, edge_of(self.stream, event), t_event)
+            memory = self.model.cell(self.model.message(memory, mail, last_update), memory)
+            last_update = t_event
+        return memory - update.memory
 
     def _observe(self, node: int, component: int) -> None:
         update = self._updated(node)

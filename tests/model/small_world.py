@@ -152,8 +152,6 @@ def build_world(
     memory = MemoryConfig(dim=MEMORY_DIM, mailbox_slots=num_slots)
     shape = StreamShape(stream.edge_dim, stream.node_dim, TIME_UNIT)
     model = TGN(model_config, memory, pres, shape).eval()
-    if model.correction is not None and model.correction.pending_weight is not None:
-        torch.nn.init.constant_(model.correction.pending_weight, 0.4)
     if model.correction is not None and model.correction.predict.share_logit is not None:
         torch.nn.init.normal_(model.correction.predict.share_logit)
     statistics = None

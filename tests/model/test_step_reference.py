@@ -73,27 +73,27 @@ CASES = {
         {"node_dim": 2},
     ),
     "pres-pending-applied": (ModelConfig(**SMALL), by_rates(pending="apply"), 1, {}),
-    "pres-level-pending": (
+    "pres-level": (
         ModelConfig(**SMALL, num_layers=2),
-        by_rates(predictor="level", pending="predict", shrinkage=1.5),
+        by_rates(predictor="level", shrinkage=1.5),
         1,
         {"node_dim": 2},
     ),
     "pres-level-lost": (
         ModelConfig(**SMALL, aggregator="sequential"),
-        by_rates(predictor="level", corrects="lost", pending="predict", clock="event"),
+        by_rates(predictor="level", corrects="lost", clock="event"),
         2,
         {},
     ),
     "pres-drift-clipped": (
         ModelConfig(**SMALL, embedding="time"),
-        by_rates(pending="predict", clip=0.01, clock="event"),
+        by_rates(clip=0.01, clock="event"),
         1,
         {},
     ),
     "pres-for-what-is-lost": (
         ModelConfig(**SMALL, aggregator="sequential"),
-        by_rates(corrects="lost", clock="event", pending="predict", shrinkage=0.5),
+        by_rates(corrects="lost", clock="event", shrinkage=0.5),
         2,
         {},
     ),
@@ -113,7 +113,7 @@ CASES = {
     ),
     "embeddings-of-scores-in-messages": (
         ModelConfig(**IN_MAIL, message_endpoint="embedding", aggregator="mean"),
-        by_rates(initial_gate=0.6, pending="predict"),
+        by_rates(initial_gate=0.6),
         2,
         {},
     ),

@@ -8,8 +8,7 @@ import torch
 
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NEVER
-from pres_dist.model.pending import Unread
-from pres_dist.model.tgn import UpdatedMemory, predict_unread
+from pres_dist.model.tgn import Unread, UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.correction import PresCorrection
 from pres_dist.pres.transitions import TransitionRows

@@ -52,7 +52,7 @@ VARIANTS = {
         *("--model.updater", "attention", "--model.embedding", "identity"),
         *("--model.mail_hops", "1", "--memory.mailbox_slots", "3", "--pres.clock", "event"),
     ],
-    "level": ["--pres.predictor", "level", "--pres.pending", "predict"],
+    "level": ["--pres.predictor", "level"],
     "jodie": ["--model.kind", "jodie"],
     "dyrep": [
         *("--model.kind", "dyrep", "--training.events_per_step", "16"),
