@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from pres_dist.config.base import Config
-from pres_dist.config.fields import Leaf, leaves
+from pres_dist.config.fields import Leaf, leaves, with_article
 from pres_dist.config.options import COMMAND_LINE, OptionParser, add_overrides, normalized, option
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
@@ -301,8 +301,7 @@ def _validated(options: type[Options], arguments: Namespace) -> Options:
         leaf = next(leaf for leaf in leaves(options) if leaf.key == first["loc"][0])
         name = _metavar(leaf) if _form(leaf).positional else _name(leaf)
         allowed = _allowed(leaf)
-        article = {"integer": "an ", "number": "a "}.get(allowed.split()[0], "")
-        rule = f"must be {article}{allowed}"
+        rule = f"must be {with_article(allowed)}"
         if first["type"] == "value_error":  # a validator's own rule
             rule = str(first["msg"]).removeprefix("Value error, ")
         raise ConfigError(f"{COMMAND_LINE}: {name} {rule}, got {first['input']!r}") from None

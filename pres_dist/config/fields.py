@@ -119,3 +119,9 @@ def _bound(part: Any) -> str:
         return f"{sign} {getattr(part, attribute)}"
     pattern = getattr(part, "pattern", None)
     return f"matching {pattern}" if pattern else ""
+
+
+def with_article(allowed: str) -> str:
+    """Return a description of allowed values for use after `must be`, e.g. `an integer >= 1`."""
+    article = {"integer": "an ", "number": "a "}.get(allowed.split()[0], "")
+    return f"{article}{allowed}"

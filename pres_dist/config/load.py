@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pres_dist.config.base import Config
 from pres_dist.config.dump import dump_yaml
-from pres_dist.config.fields import KeyPath, Leaf, leaves, section_model
+from pres_dist.config.fields import KeyPath, Leaf, leaves, section_model, with_article
 from pres_dist.config.options import parse_overrides
 from pres_dist.config.places import find_beside_file
 from pres_dist.config.presets import with_preset
@@ -107,7 +107,7 @@ def _describe(model: type[Config], path: KeyPath, problem: Any) -> str:
         return f"{key} {problem['msg']}, got {got}"
     beyond = problem["loc"][len(leaf.path) :]  # an item of a list, or an alternative of a union
     item = "".join(f".{part}" for part in beyond if isinstance(part, int))
-    return f"{leaf.key}{item} must be {leaf.allowed}, got {got}"
+    return f"{leaf.key}{item} must be {with_article(leaf.allowed)}, got {got}"
 
 
 def _leaf(model: type[Config], path: KeyPath) -> Leaf | None:

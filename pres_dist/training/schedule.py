@@ -44,10 +44,6 @@ class Schedule:
         own = self._segments[replica]
         return own.start + step if own.start + step < own.stop else None
 
-    def first_event(self, replica: int) -> int:
-        """Return the number of training events before a replica's segment."""
-        return self._loader.events_before(self._segments[replica].start)
-
     def events_before(self, step: int) -> int:
         """Return the number of events that all replicas together train before a step."""
         total = 0

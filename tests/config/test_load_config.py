@@ -85,12 +85,12 @@ def test_every_problem_is_told_at_once_and_with_its_place(tmp_path: Path) -> Non
     assert sorted(problems(path, *arguments)) == sorted(
         [
             f"{path}:1: name must be text matching ^[A-Za-z0-9._-]+$, got 'a b'",
-            f"{path}:3: data.max_events must be integer >= 10, or null, got 3",
+            f"{path}:3: data.max_events must be an integer >= 10, or null, got 3",
             f"{path}:4: unknown key data.streem; did you mean `stream`?",
             f"{path}:5: pres must hold `key: value` lines, as it does elsewhere, got 5",
             f"{path}:6: model: embedding_dim must be a multiple of num_heads (3), got 100",
             f"{path}:8: sampling.strategy must be recent | uniform, got 'recnt'",
-            "command line: training.epochs must be integer >= 1, got 'zero'",
+            "command line: training.epochs must be an integer >= 1, got 'zero'",
             "command line: unknown option --training.batchsize; "
             "did you mean `--training.batch-size`?",
         ]
@@ -135,7 +135,10 @@ def test_a_key_that_is_set_twice_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("training:\n  epochs: {a: 1}\n", ":2: training.epochs must be integer >= 1, got {'a': 1}"),
+        (
+            "training:\n  epochs: {a: 1}\n",
+            ":2: training.epochs must be an integer >= 1, got {'a': 1}",
+        ),
         ("training: 5\n", ":1: training must hold `key: value` lines, got 5"),
         ("training: [1]\n", ":1: training must hold `key: value` lines, got [1]"),
     ],
@@ -194,7 +197,7 @@ def test_extends_lays_a_file_over_another(tmp_path: Path) -> None:
 def test_a_problem_in_an_extended_file_names_that_file(tmp_path: Path) -> None:
     base = write(tmp_path, "name: x\ntraining:\n  epochs: 0\n", "base.yaml")
     path = write(tmp_path, "extends: base.yaml\n")
-    assert problems(path) == [f"{base}:3: training.epochs must be integer >= 1, got 0"]
+    assert problems(path) == [f"{base}:3: training.epochs must be an integer >= 1, got 0"]
 
 
 def test_extending_in_a_circle_is_an_error(tmp_path: Path) -> None:

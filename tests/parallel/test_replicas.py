@@ -85,9 +85,10 @@ def sweep_epochs(worker: Worker, config: RunConfig, num_epochs: int) -> list[dic
         seen = []
         for epoch in range(1, num_epochs + 1):
             begin_epoch(parts.store, world, config.parallel.handover)
-            at_start, scores = memory_of(parts.store), []
+            at_start, scores, firsts = memory_of(parts.store), [], []
             indices = [StepIndex(epoch, number) for number in range(trainer.schedule.num_steps)]
             for inputs in trainer.step.prefetch.steps(indices):
+                firsts.append(inputs.batch.first_event)
                 done = trainer.step.run(inputs)
                 scores += [forward.positive_B.detach().numpy() for forward in done.forwards]
             seen.append(
@@ -95,7 +96,7 @@ def sweep_epochs(worker: Worker, config: RunConfig, num_epochs: int) -> list[dic
                     "start": at_start,
                     "scores": np.concatenate(scores),
                     "end": memory_of(parts.store),
-                    "first": trainer.schedule.first_event(world.grid.replica),
+                    "first": firsts[0],
                 }
             )
         return seen

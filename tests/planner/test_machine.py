@@ -35,7 +35,7 @@ def test_a_wrong_machine_is_told_with_its_place(tmp_path: Path) -> None:
     file.write_text(dump_yaml(machine()).replace("jitter: 0.0", "jitter: -1\njiter: 2"))
     with pytest.raises(ConfigError) as caught:
         load_machine(str(file))
-    assert "jitter must be number >= 0, got -1" in str(caught.value)
+    assert "jitter must be a number >= 0, got -1" in str(caught.value)
     assert "did you mean `jitter`" in str(caught.value)
     with pytest.raises(ConfigError, match=r"must be a YAML file or one of .*two-cores"):
         load_machine("cray")

@@ -185,7 +185,7 @@ def test_only_numbers_and_auto(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError) as raised:
         make_config(training__batch_size="big")
     assert str(raised.value).count("\n") == 0
-    assert "training.batch_size must be integer >= 1 | auto, got 'big'" in str(raised.value)
+    assert "training.batch_size must be an integer >= 1 | auto, got 'big'" in str(raised.value)
 
 
 def test_calibration_without_auto_is_told(make_config: MakeConfig) -> None:
