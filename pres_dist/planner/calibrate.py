@@ -174,7 +174,7 @@ def device_clock(device: torch.device) -> Callable[[], float]:
         return time.process_time
 
     def waited() -> float:
-        torch.cuda.synchronize(device)
+        torch.get_device_module(device).synchronize(device)
         return time.perf_counter()
 
     return waited

@@ -37,7 +37,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture
 def gpu(device: torch.device) -> torch.device:
-    """A GPU that is none of the simulation, which would take too long."""
+    """A GPU that is none of the simulation, which has no autocast."""
     if device.type == "sim":
         pytest.skip("needs an NVIDIA GPU")
     return device

@@ -103,11 +103,14 @@ def test_bf16_learns(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=3e-3)
 
 
-@pytest.mark.gpu
-def test_a_run_goes_on_from_its_checkpoint(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
-    config = small_config(stream)(training__device=gpu, training__checkpoint_every=5)
+def test_a_run_goes_on_from_its_checkpoint(
+    habits: Path, device: torch.device, tmp_path: Path
+) -> None:
+    config = small_config(habits)(
+        training__device=device, training__checkpoint_every=2, training__epochs=1
+    )
     whole = train(config, tmp_path / "whole")
-    train_until(config, tmp_path / "half", 8)
+    train_until(config, tmp_path / "half", 3)
     resumed = resume(tmp_path / "half")
     # Sums on a GPU are in no fixed order.
     runs = [epochs_of(tmp_path / name) for name in ("half", "whole")]
@@ -116,15 +119,14 @@ def test_a_run_goes_on_from_its_checkpoint(stream: Path, gpu: torch.device, tmp_
     assert resumed["test"]["ap"] == pytest.approx(whole["test"]["ap"], abs=0.01)
 
 
-@pytest.mark.gpu
-def test_step_report(stream: Path, gpu: torch.device, tmp_path: Path) -> None:
+def test_step_report(habits: Path, device: torch.device, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text(f"data: {{stream: {stream}}}\ntraining: {{batch_size: 100}}\n")
+    config.write_text(f"data: {{stream: {habits}}}\ntraining: {{batch_size: 50}}\n")
     out = tmp_path / "step.json"
-    arguments = ["bench", "step", str(config), "--steps", "2", "--json", str(out)]
-    assert main([*arguments, f"--training.device={gpu}"]) == 0
+    arguments = ["bench", "step", str(config), "--steps", "1", "--json", str(out)]
+    assert main([*arguments, f"--training.device={device}"]) == 0
     told = json.loads(out.read_text())["device"]
-    if gpu.type == "cuda":
+    if device.type == "cuda":
         assert told["kernels"] > 100
         assert 0 < told["busy"] <= 1
         assert told["events_per_s"] > 0
