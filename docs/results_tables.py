@@ -44,6 +44,8 @@ def section(content: Any, path: Path, command: str | None = None) -> str:
             parts = [table(["", "s", "CPU s", "peak MiB"], rows)]
         case {"rows": [{"kind": _, "survived": _, **_others}, *_rest]}:
             parts = [_faults(content["rows"])]
+        case {"schema": "gpu"}:
+            parts = _gpu(content)
         case {"faults": _, "held": _}:
             parts = [_soak(content)]
         case _:
@@ -297,6 +299,36 @@ def _soak(content: Json) -> str:
         ),
     ]
     return table(["", ""], rows)
+
+
+def _gpu(content: Json) -> list[str]:
+    """Return the tables of `benchmarks/gpu.py`: steps, the time to an accuracy, and waits."""
+    columns = {
+        "events_per_s": "events/s",
+        "kernels": "kernels",
+        "busy": "busy",
+        "peak_bytes": "peak bytes",
+        "epoch_seconds": "epoch s",
+    }
+    parts = []
+    for name, found in content.items():
+        if not isinstance(found, dict) or name == "environment":
+            continue
+        if "error" in found:
+            parts.append(f"### {name.capitalize()}\n\nFailed: `{found['error'][-1]}`")
+            continue
+        steps = {key: one for key, one in found.items() if isinstance(one, dict)}
+        if steps and all("events_per_s" in one for one in steps.values()):
+            shown = [key for key in columns if any(key in one for one in steps.values())]
+            rows = [[step, *(one.get(key, "") for key in shown)] for step, one in steps.items()]
+            lines = table(["", *(columns[key] for key in shown)], rows)
+        elif name == "waits":
+            rows = [[key, place, num] for key, one in steps.items() for place, num in one.items()]
+            lines = table(["settings", "line", "waits"], rows)
+        else:
+            lines = table(["", ""], [[key, f"{one}"] for key, one in found.items()])
+        parts.append(f"### {name.capitalize()}\n\n{lines}")
+    return parts
 
 
 def interval(value: Json, decimals: int = 4) -> str:

@@ -45,6 +45,24 @@ def test_a_changed_figure_makes_its_page_and_the_readme_stale(copy: Path) -> Non
     assert done.stderr.splitlines() == [f"stale: {file}" for file in stale]
 
 
+def test_figures_of_a_gpu_become_a_page(copy: Path) -> None:
+    report = json.loads((copy / "benchmarks/results/growth.json").read_text())
+    steps = {"default, 600": {"events_per_s": 1234.0, "kernels": 900.0, "busy": 0.5}}
+    found = {
+        "schema": "gpu",
+        "environment": report["environment"],
+        "steps": steps | {"seconds": 3.0},
+        "waits": {"default": {"/step/gather.py:100": 1}, "seconds": 1.0},
+        "accuracy": {"goal": 0.98, "seconds_to_goal": None},
+        "epochs": {"error": ["Traceback", "RuntimeError: out of memory"]},
+    }
+    (copy / "benchmarks/results/gpu.json").write_text(json.dumps(found))
+    subprocess.run([sys.executable, copy / "docs/results.py"], check=True, timeout=60)
+    page = (copy / "docs/results/gpu.md").read_text()
+    for expected in ("| default, 600 |", "/step/gather.py:100 | 1 |", "0.98", "out of memory"):
+        assert expected in page
+
+
 def test_a_new_report_becomes_a_page(copy: Path) -> None:
     kept = copy / "benchmarks/results"
     shutil.copy(kept / "one_step.json", kept / "new_idea.json")
