@@ -15,6 +15,9 @@ from copy import copy
 import torch
 from torch import Tensor
 
+Key = int | Tensor
+"""Part of a generator's key: a number, or an int64 scalar tensor."""
+
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -38,25 +41,30 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def _mix_int(x: int) -> int:
+def _mixed(x: Key) -> Key:
+    """Apply the finalizer to a number, or to a tensor with the same result."""
+    if isinstance(x, Tensor):
+        return _mix(x)
     x &= _MASK
     x = ((x ^ (x >> 30)) * _MIX_1) & _MASK
     x = ((x ^ (x >> 27)) * _MIX_2) & _MASK
-    return x ^ (x >> 31)
+    return _signed(x ^ (x >> 31))
 
 
 class CounterRNG:
     """Random generator keyed by integers fixed at construction and by tensors of counters.
 
     Args:
-        key: e.g. (seed, purpose, epoch); different keys give independent draws.
+        key: e.g. (seed, purpose, epoch); different keys give independent draws. A part may be an
+            int64 scalar tensor, with the same draws as the number: a recorded step is replayed
+            with other epochs.
     """
 
-    def __init__(self, *key: int) -> None:
-        state = 0
+    def __init__(self, *key: Key) -> None:
+        state: Key = 0
         for part in key:
-            state = _mix_int(state + _GOLDEN + _mix_int(part))
-        self._key: int | Tensor = _signed(state)
+            state = _mixed(_mixed(part) + state + _signed(_GOLDEN))
+        self._key = state
 
     def at(self, *counters: Tensor) -> CounterRNG:
         """Return the generator with more counters in its key: `at(a).bits(b)` is `bits(a, b)`."""

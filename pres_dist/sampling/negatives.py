@@ -23,7 +23,7 @@ from pres_dist.config.sampling import NegativeKind
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.counter_rng import CounterRNG
+from pres_dist.sampling.counter_rng import CounterRNG, Key
 from pres_dist.sampling.event_groups import EventGroups, PairKeys, find
 
 _PURPOSE, _OFFICIAL = 0x6E67, 0x746762
@@ -49,7 +49,7 @@ class Negatives(ABC):
 
     @abstractmethod
     def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: Key, first: int = 0
     ) -> Tensor:
         """Return [B, M] negatives of the events, for slots starting at `first`.
 
@@ -91,7 +91,7 @@ class Slots:
         random_BM: random negatives, for slots without one of the requested kind.
     """
 
-    epoch: int
+    epoch: Key
     slot_M: Tensor
     rng: CounterRNG
     random_BM: Tensor
@@ -117,7 +117,7 @@ class DrawnNegatives(Negatives):
         self._destinations, self._seed = destinations, seed
 
     def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: Key, first: int = 0
     ) -> Tensor:
         """Return [B, M] negatives of the events, for slots starting at `first`."""
         slot_M = torch.arange(first, first + num, device=src_B.device)
@@ -259,7 +259,7 @@ class OfficialNegatives(Negatives):
         return int(self._negatives.shape[1])
 
     def sample(
-        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: int, first: int = 0
+        self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, num: int, epoch: Key, first: int = 0
     ) -> Tensor:
         """Return [B, M] negatives, padded with the true destination.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pres_dist.config.sampling import SamplingConfig
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.counter_rng import CounterRNG
+from pres_dist.sampling.counter_rng import CounterRNG, Key
 
 # Key that makes neighbor draws independent of all other draws with the same seed.
 _PURPOSE = 0x6E65
@@ -58,7 +58,7 @@ class NeighborSampler:
         other.adjacency = adjacency
         return other
 
-    def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: int = 0) -> Neighbors:
+    def sample(self, nodes_Q: Tensor, before_Q: Tensor, epoch: Key = 0) -> Neighbors:
         """Sample neighbors of each node among its events with id < before."""
         start_Q, end_Q = self.adjacency.history(nodes_Q, before_Q)
         if self._uniform:

@@ -177,3 +177,10 @@ def test_other_keys_give_other_draws(one, other):
 def test_same_key_gives_same_draws():
     counters = torch.arange(50)
     assert torch.equal(CounterRNG(4, 2).bits(counters), CounterRNG(4, 2).bits(counters))
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2**31))
+def test_a_tensor_in_the_key_draws_as_its_number(seed: int, epoch: int) -> None:
+    counters = torch.arange(20)
+    of_tensor = CounterRNG(seed, 7, torch.tensor(epoch)).bits(counters)
+    assert torch.equal(of_tensor, CounterRNG(seed, 7, epoch).bits(counters))
