@@ -29,8 +29,11 @@ class _Push:
 class LocalStore:
     """Node state as dense tensors in this process. See `MemoryStore` for the methods.
 
+    A row more than there are nodes is never saved. It is the node `num_nodes`, with which a step
+    of fixed shapes (`step/fixed.py`) fills up the nodes that it reads and writes.
+
     Args:
-        num_nodes: number of rows.
+        num_nodes: number of nodes.
         dim: memory size D.
         num_slots: mailbox slots R.
         statistics: transition statistics to update with the memory; None for none.
@@ -49,12 +52,13 @@ class LocalStore:
     ) -> None:
         self.num_nodes, self.dim, self.num_slots = num_nodes, dim, num_slots
         self.rolling, self.statistics = rolling, statistics
+        num_rows = num_nodes + 1
         self._rows = NodeState(
-            memory_UD=torch.zeros(num_nodes, dim, device=device),
-            last_update_U=torch.full((num_nodes,), NEVER, device=device),
-            mail_memory_URD=torch.zeros(num_nodes, num_slots, dim, device=device),
-            mail_event_UR=torch.full((num_nodes, num_slots), NO_EVENT, device=device),
-            mail_count_U=torch.zeros(num_nodes, dtype=torch.int64, device=device),
+            memory_UD=torch.zeros(num_rows, dim, device=device),
+            last_update_U=torch.full((num_rows,), NEVER, device=device),
+            mail_memory_URD=torch.zeros(num_rows, num_slots, dim, device=device),
+            mail_event_UR=torch.full((num_rows, num_slots), NO_EVENT, device=device),
+            mail_count_U=torch.zeros(num_rows, dtype=torch.int64, device=device),
         )
         self.version = 0
         # Pushes that a later push may not have read. Not saved: pulls after a load read it.
@@ -131,14 +135,18 @@ class LocalStore:
 
     def state_dict(self) -> Tables:
         statistics = {} if self.statistics is None else self.statistics.state_dict()
-        return {"rows": self._rows.named(), "statistics": statistics}
+        parts = {"rows": self._rows.named(), "statistics": statistics}
+        return {
+            part: {name: table[: self.num_nodes] for name, table in tables.items()}
+            for part, tables in parts.items()
+        }
 
     def load_state_dict(self, state: Tables) -> None:
-        check_tables(self.state_dict(), state, self.num_nodes)
-        for name, table in self._rows.named().items():
-            table.copy_(state["rows"][name])
-        if self.statistics is not None:
-            self.statistics.load_state_dict(state["statistics"])
+        own = self.state_dict()  # which shares memory with the store
+        check_tables(own, state, self.num_nodes)
+        for part, tables in own.items():
+            for name, table in tables.items():
+                table.copy_(state[part][name])
         self.version, self._recent = 0, []
 
 

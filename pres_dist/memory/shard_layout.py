@@ -57,7 +57,7 @@ class ShardLayout:
         if self.num_components:
             assert self.clock is not None
             statistics = TransitionStatistics(
-                num_rows, self.dim, self.num_components, self.clock, self.device, self.of_states
+                num_rows + 1, self.dim, self.num_components, self.clock, self.device, self.of_states
             )
         return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device, self.rolling)
 

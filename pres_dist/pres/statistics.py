@@ -112,8 +112,3 @@ class TransitionStatistics:
             "sum": self.sum_NCD,
             "sum_squares": self.sum_squares_NCD,
         }
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Copy the sums of `state_dict` into place."""
-        for name, own in self.state_dict().items():
-            own.copy_(state[name])

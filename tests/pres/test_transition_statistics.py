@@ -198,10 +198,8 @@ def test_sums_of_two_parts_of_a_stream_add_up(steps, cut):
     observe(first, transitions[:cut])
     observe(second, transitions[cut:])
     merged = make("event", 2)
-    merged.load_state_dict(
-        {name: table + second.state_dict()[name] for name, table in first.state_dict().items()}
-    )
     for name, table in merged.state_dict().items():
+        table.copy_(first.state_dict()[name] + second.state_dict()[name])
         assert torch.equal(table, whole.state_dict()[name]), name
     rows, expected = (s.rows(torch.arange(N), with_mixture=True) for s in (merged, whole))
     assert torch.equal(rows.rate_UD, expected.rate_UD)
@@ -238,12 +236,9 @@ def test_variance_is_never_negative():
     assert rows.mixture.variance_UCD.min() >= 0
 
 
-def test_reset_and_reload():
+def test_reset():
     statistics = make("log", 2)
     observe(statistics, random_transitions(2))
-    saved = {name: table.clone() for name, table in statistics.state_dict().items()}
+    assert all(table.any() for table in statistics.state_dict().values())
     statistics.reset()
     assert all(not table.any() for table in statistics.state_dict().values())
-    statistics.load_state_dict(saved)
-    for name, table in statistics.state_dict().items():
-        assert torch.equal(table, saved[name]), name
