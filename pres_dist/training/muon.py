@@ -42,6 +42,10 @@ class Muon(torch.optim.Optimizer):
         other_ratio: learning rate of `others` over that of `matrices`.
         momentum: share of the old momentum to keep in each step.
         weight_decay: decoupled weight decay of both groups.
+
+    As in torch's fused optimizers, a step changes nothing if the attribute `found_inf` is a scalar
+    tensor of 1. With this attribute, `lr` must be a tensor too, and the gradients of a step that
+    changes nothing must be finite.
     """
 
     def __init__(
@@ -89,7 +93,15 @@ class Muon(torch.optim.Optimizer):
                 self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
         momenta = [self.state[parameter]["momentum"] for parameter, _, _ in trained]
         gradients = [gradient for _, gradient, _ in trained]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
+        rate: float | Tensor = group["lr"] * group["ratio"]
+        if found_inf is None:
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        else:
+            kept = 1 - found_inf
+            rate = rate * kept
+            torch._foreach_mul_(momenta, 1 - kept * (1 - group["momentum"]))
+            torch._foreach_add_(momenta, gradients, alpha=1 - group["momentum"])
         # Nesterov momentum: mix the gradient in once more.
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
         targets = [one for parameter, _, blocks in trained for one in parameter.chunk(blocks)]
@@ -98,8 +110,12 @@ class Muon(torch.optim.Optimizer):
             for update, (_, _, blocks) in zip(ahead, trained, strict=True)
             for one in update.chunk(blocks)
         ]
-        rate = group["lr"] * group["ratio"]
-        torch._foreach_mul_(targets, 1 - rate * group["weight_decay"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(targets, 1 - rate * group["weight_decay"])
+        if isinstance(rate, Tensor):
+            updates = self._padding(updates).orthogonal(updates, -rate)
+            torch._foreach_add_(targets, updates)
+            return
         if targets[0].device.type != "cpu":
             torch._foreach_add_(targets, self._padding(updates).orthogonal(updates), alpha=-rate)
             return
@@ -144,6 +160,7 @@ class Muon(torch.optim.Optimizer):
             weight_decay=group["weight_decay"],
             eps=1e-8,
             maximize=False,
+            found_inf=getattr(self, "found_inf", None),
         )
 
 
@@ -178,11 +195,12 @@ class _Padding:
         scales = [torch.full((shape.numel(),), _scale(shape)) for shape in shapes]
         self._scale = torch.cat(scales).to(device)
 
-    def orthogonal(self, matrices: Sequence[Tensor]) -> list[Tensor]:
-        """Return the orthogonalized matrices, each times the scale of its shape."""
+    def orthogonal(self, matrices: Sequence[Tensor], times: float | Tensor = 1.0) -> list[Tensor]:
+        """Return the orthogonalized matrices, each times the scale of its shape and `times`."""
         flat = torch.cat([*(each.flatten() for each in matrices), self._scale.new_zeros(1)])
         stacked = flat.index_select(0, self._source_nrc.flatten()).view(self._source_nrc.shape)
-        found = orthogonalize(stacked).flatten().index_select(0, self._place) * self._scale
+        found = orthogonalize(stacked).flatten().index_select(0, self._place)
+        found = found * (self._scale * times)
         parts = zip(found.split(self._sizes), self.shapes, strict=True)
         return [part.view(shape) for part, shape in parts]
 
