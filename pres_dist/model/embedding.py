@@ -17,6 +17,7 @@ from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention, at_queries
 from pres_dist.model.neighborhood import Hop, NodeInputs, neighbor_parts, repeated
 from pres_dist.model.rows import Rows
+from pres_dist.model.shapes import shapes_are_fixed
 from pres_dist.model.time_encoding import TimeEncoding
 
 
@@ -205,7 +206,7 @@ def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
 
     On a GPU all queries count as distinct, since counting them would synchronize.
     """
-    if index_Q.device.type != "cpu":
+    if index_Q.device.type != "cpu" or shapes_are_fixed():
         return index_Q, None
     once = repeated(index_Q, num_rows)
     if once.rows_P.numel() == index_Q.numel():

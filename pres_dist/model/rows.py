@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pres_dist.model.shapes import shapes_are_fixed
+
 _QUERIES_AT_A_TIME = 512
 
 
@@ -113,8 +115,9 @@ def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
         rows: rows that each query reads.
     """
     table_Xd = torch.zeros_like(rows.table_Xd)
-    on_cpu, num_queries = table_Xd.device.type == "cpu", rows.index_QK.shape[0]
-    at_a_time = _QUERIES_AT_A_TIME if on_cpu else max(num_queries, 1)
+    num_queries = rows.index_QK.shape[0]
+    in_cache = table_Xd.device.type == "cpu" and not shapes_are_fixed()
+    at_a_time = _QUERIES_AT_A_TIME if in_cache else max(num_queries, 1)
     for first in range(0, num_queries, at_a_time):
         some = slice(first, first + at_a_time)
         given_QKd = _product(pairs, some)
@@ -136,7 +139,8 @@ def _product(pairs: Sequence[tuple[Tensor, Tensor]], some: slice) -> Tensor:
 
 def _in_place(left: Tensor, rows: Rows) -> bool:
     """Return True if there is a kernel that reads rows by index, faster than copying them."""
-    if torch.compiler.is_exporting():  # export does not support sparse tensors
+    # Neither torch.export nor make_fx supports sparse tensors.
+    if shapes_are_fixed() or torch.compiler.is_exporting():
         return False
     wide = left.dtype in (torch.float32, torch.float64)
     # A sparse row cannot have more entries than columns, even if entries repeat.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pres_dist.model.rows import Rows
+from pres_dist.model.shapes import shapes_are_fixed
 
 
 class TimeEncoding(nn.Module):
@@ -45,7 +46,8 @@ class TimeEncoding(nn.Module):
 
         On a GPU all are encoded: counting the distinct ones would synchronize.
         """
-        if dt_QK.device.type != "cpu" or torch.compiler.is_exporting():
+        on_gpu = dt_QK.device.type != "cpu"
+        if on_gpu or shapes_are_fixed() or torch.compiler.is_exporting():
             return Rows.of(self(dt_QK))
         dt_X, place_QK = torch.unique(dt_QK, return_inverse=True)
         return Rows(self(dt_X), place_QK)

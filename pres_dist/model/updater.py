@@ -14,6 +14,7 @@ from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import NO_EVENT, NodeState, elapsed_since
 from pres_dist.model.message import MessageFunction
 from pres_dist.model.recurrent import OwnWeights, from_rest, next_memory, own_weights
+from pres_dist.model.shapes import shapes_are_fixed
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class MemoryUpdater(nn.Module):
         if state.mail_event_UR.shape[1] == 1:  # all three agree; this is cheapest
             return self._last(state, context)
         if self.aggregator == "sequential":
-            if state.memory_UD.device.type != "cpu":
+            if state.memory_UD.device.type != "cpu" or shapes_are_fixed():
                 return self._sequential_masked(state, context)
             return self._sequential(state, context)
         if self.aggregator == "mean":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +26,7 @@ class TemporalBatch:
         src_B: sources.
         dst_B: destinations.
         t_B: int64 times.
+        valid_B: bool, False for padding, which repeats the last event; None if there is none.
     """
 
     first_event: int
@@ -33,6 +34,7 @@ class TemporalBatch:
     src_B: Tensor
     dst_B: Tensor
     t_B: Tensor
+    valid_B: Tensor | None = None
 
     @property
     def num_events(self) -> int:
@@ -90,14 +92,39 @@ class TemporalLoader:
 
     def batch(self, tables: EventTables, number: int) -> TemporalBatch:
         """Return the batch with the given number."""
-        start, stop = self._bounds[number : number + 2]
+        start, stop = self.bounds(number)
         own, device = self._events[start:stop], tables.device
         if isinstance(own, range):
             return batch_of(tables, torch.arange(own.start, own.stop, device=device), own.start)
-        # All ids are copied to the device once: a copy per batch would wait for a GPU.
+        return batch_of(tables, self._ids(device)[start:stop], int(own[0]))
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return the positions of a batch's first event and after its last, among all events."""
+        return self._bounds[number], self._bounds[number + 1]
+
+    def padded(self, tables: EventTables, start: Tensor, stop: Tensor, num: int) -> TemporalBatch:
+        """Return the batch with the given bounds, padded to `num` events.
+
+        Args:
+            tables: columns of the stream.
+            start, stop: int64 scalars; at least one event.
+            num: size of the result.
+        """
+        position_B = start + torch.arange(num, device=tables.device)
+        safe_B = torch.minimum(position_B, stop - 1)
+        if isinstance(self._events, range):
+            events_B = self._events.start + safe_B
+        else:
+            events_B = self._ids(tables.device).index_select(0, safe_B)
+        # `first_event` serves stale reads and FIFO mailboxes, which have no fixed shapes.
+        batch = batch_of(tables, events_B, first_event=0)
+        return replace(batch, valid_B=position_B < stop)
+
+    def _ids(self, device: torch.device) -> Tensor:
+        """Return the event ids on the device: a copy per batch would wait for a GPU."""
         if self._own_ids is None or self._own_ids.device != device:
             self._own_ids = torch.as_tensor(self._events).to(device)
-        return batch_of(tables, self._own_ids[start:stop], int(own[0]))
+        return self._own_ids
 
     def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
         """Yield the batches, starting with number `first`."""

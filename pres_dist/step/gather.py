@@ -15,6 +15,8 @@ from torch import Tensor
 from pres_dist.events.tables import EventTables
 from pres_dist.model.neighborhood import Hop
 from pres_dist.model.rows import Rows
+from pres_dist.model.shapes import Room, distinct_within, shapes_are_fixed
+from pres_dist.sampling.counter_rng import Key
 from pres_dist.sampling.event_log import LogReads
 from pres_dist.sampling.neighbors import Neighbors, NeighborSampler
 from pres_dist.step.batches import TemporalBatch
@@ -25,7 +27,7 @@ class Gathered:
     """The distinct nodes of a batch, and indices into them.
 
     Attributes:
-        nodes_U: sorted ids.
+        nodes_U: sorted ids; with a `Room`, followed by padding.
         index_2B: rows of the sources, then of the destinations.
         index_BM: rows of the negatives; M is 0 if nothing is scored.
         hops: hops that the embedding reads, outermost first; empty if nothing is embedded.
@@ -33,6 +35,8 @@ class Gathered:
             their embeddings for scores.
         reads: event-log inputs of each event's destination and negatives, for a decoder that
             reads the log.
+        num_nodes: int64 scalar, number of distinct nodes, which may exceed the room; None without
+            a room.
     """
 
     nodes_U: Tensor
@@ -41,6 +45,7 @@ class Gathered:
     hops: Sequence[Hop]
     message_hops: Sequence[Hop] = ()
     reads: LogReads | None = None
+    num_nodes: Tensor | None = None
 
 
 def gather_endpoints(batch: TemporalBatch) -> Gathered:
@@ -55,13 +60,15 @@ def gather(
     sampler: NeighborSampler,
     tables: EventTables,
     num_hops: int,
-    epoch: int,
+    epoch: Key,
     num_message_hops: int = 0,
+    room: Room | None = None,
 ) -> Gathered:
     """Sample the hops of sources, destinations and negatives and index their nodes.
 
     Every query has its event's time. Neighbors of a neighbor are sampled at the time of
-    the event that connects it. Message hops cover only sources and destinations.
+    the event that connects it. Message hops cover only sources and destinations. With a
+    room, the number of distinct nodes is fixed.
     """
     num_events, num_negatives = negatives_BM.shape
     roots_Q = torch.cat([batch.src_B, batch.dst_B, negatives_BM.flatten()])
@@ -69,7 +76,7 @@ def gather(
     ends = slice(2 * num_events)
     sampled = _sample_hops(roots_Q, t_Q, sampler, tables, num_hops, epoch)
     for_messages = _sample_hops(roots_Q[ends], t_Q[ends], sampler, tables, num_message_hops, epoch)
-    nodes_U, index_Q, index_hops = _distinct(roots_Q, sampled + for_messages)
+    nodes_U, index_Q, index_hops, num_nodes = _distinct(roots_Q, sampled + for_messages, room)
     hops = _index_hops(index_Q, t_Q, sampled, index_hops[:num_hops], tables)
     message_hops: Sequence[Hop] = ()
     if for_messages:
@@ -77,7 +84,7 @@ def gather(
             index_Q[ends], t_Q[ends], for_messages, index_hops[num_hops:], tables
         )
     index_BM = index_Q[2 * num_events :].view(num_events, num_negatives)
-    return Gathered(nodes_U, index_Q[ends], index_BM, hops, message_hops)
+    return Gathered(nodes_U, index_Q[ends], index_BM, hops, message_hops, num_nodes=num_nodes)
 
 
 def gather_queries(
@@ -85,21 +92,25 @@ def gather_queries(
 ) -> Gathered:
     """Sample the hops of nodes, each at its own time: queries without events."""
     sampled = _sample_hops(nodes_Q, t_Q, sampler, tables, num_hops, epoch=0)
-    nodes_U, index_Q, index_hops = _distinct(nodes_Q, sampled)
+    nodes_U, index_Q, index_hops, _ = _distinct(nodes_Q, sampled)
     nothing = index_Q.new_empty(0)
     hops = _index_hops(index_Q, t_Q, sampled, index_hops, tables)
     return Gathered(nodes_U, nothing, nothing.view(0, 0), hops)
 
 
 def _distinct(
-    roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbors]]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return the distinct nodes of queries and hops, and the index of each into them."""
+    roots_Q: Tensor, sampled: list[tuple[Tensor, Neighbors]], room: Room | None = None
+) -> tuple[Tensor, Tensor, list[Tensor], Tensor | None]:
+    """Return the distinct nodes of queries and hops, the indices of each, and their number."""
     # One `unique` over everything: each call sorts, and waits for a GPU to learn the size.
     around = [neighbors.nodes_QK.flatten() for _, neighbors in sampled]
-    nodes_U, index = torch.unique(torch.cat([roots_Q, *around]), return_inverse=True)
+    flat, num_nodes = torch.cat([roots_Q, *around]), None
+    if room is None:
+        nodes_U, index = torch.unique(flat, return_inverse=True)
+    else:
+        nodes_U, index, num_nodes = distinct_within(flat, room)
     index_Q, *index_hops = index.split([roots_Q.numel(), *(part.numel() for part in around)])
-    return nodes_U, index_Q, index_hops
+    return nodes_U, index_Q, index_hops, num_nodes
 
 
 def _sample_hops(
@@ -108,7 +119,7 @@ def _sample_hops(
     sampler: NeighborSampler,
     tables: EventTables,
     num_hops: int,
-    epoch: int,
+    epoch: Key,
 ) -> list[tuple[Tensor, Neighbors]]:
     """Return the query times and the sampled neighbors of each hop."""
     sampled = []
@@ -150,7 +161,7 @@ def _edge_rows(events_QK: Tensor, tables: EventTables) -> Rows | None:
     """
     if not tables.edge_dim:
         return None
-    if events_QK.device.type != "cpu":
+    if events_QK.device.type != "cpu" or shapes_are_fixed():
         features_QKd = tables.edge_features(events_QK)
         assert features_QKd is not None
         return Rows.of(features_QKd)

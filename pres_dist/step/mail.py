@@ -36,7 +36,12 @@ class BatchMail:
 
 
 def collect_mail(
-    endpoint_2B: Tensor, index_2B: Tensor, events_B: Tensor, num_endpoints: int, num_slots: int
+    endpoint_2B: Tensor,
+    index_2B: Tensor,
+    events_B: Tensor,
+    num_endpoints: int,
+    num_slots: int,
+    valid_B: Tensor | None = None,
 ) -> BatchMail:
     """Sort a batch's events by endpoint and keep the last R of each.
 
@@ -46,10 +51,13 @@ def collect_mail(
         events_B: event ids, ascending.
         num_endpoints: P.
         num_slots: R.
+        valid_B: False for padding, which is not an event; None if there is none.
     """
     num_events = events_B.numel()
     src_B, dst_B = endpoint_2B.view(2, num_events)
-    # The second endpoint of a self-loop goes to an extra row, which is dropped below.
+    # Padding and the second endpoint of a self-loop go to an extra row, which is dropped below.
+    if valid_B is not None:
+        src_B, dst_B = (torch.where(valid_B, end_B, num_endpoints) for end_B in (src_B, dst_B))
     dst_B = torch.where(src_B == dst_B, num_endpoints, dst_B)
     owner_2B = torch.stack([src_B, dst_B], dim=1).flatten()
     other_2B = index_2B.view(2, num_events).flip(0).t().flatten()

@@ -20,6 +20,7 @@ from pres_dist.memory.state import NEVER, MemoryStore, Pulled
 from pres_dist.model.history import Past
 from pres_dist.model.neighborhood import Hop, NodeInputs
 from pres_dist.model.pending import apply_pending, with_own_rows
+from pres_dist.model.shapes import Room
 from pres_dist.model.tgn import (
     TGN,
     NodeMemory,
@@ -31,6 +32,7 @@ from pres_dist.model.tgn import (
 from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.counter_rng import Key
 from pres_dist.sampling.event_log import EventLog, PairLog
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import TemporalBatch, joined
@@ -57,6 +59,7 @@ class BatchPipeline:
         rates_seed: seed for sampling the transition mixture; None uses its mean.
         reads_lag: whether state may be read before the previous batches are written.
         log: event log, for a decoder that reads it.
+        room: fixed number of distinct nodes of a batch; None for as many as there are.
         clock: accumulates the time of each stage.
     """
 
@@ -69,6 +72,7 @@ class BatchPipeline:
     rates_seed: int | None = None
     reads_lag: bool = False
     log: EventLog | None = None
+    room: Room | None = None
     clock: StageClock = field(default_factory=StageClock)
 
     def over(
@@ -91,7 +95,7 @@ class BatchPipeline:
         self,
         parts: Sequence[TemporalBatch],
         negatives: Sequence[Tensor],
-        epoch: int = 0,
+        epoch: Key = 0,
         writes: bool = True,
         observes: bool = False,
     ) -> Plan:
@@ -251,9 +255,18 @@ class BatchPipeline:
         mail = plan_deliveries(batch, self.sampler, self.mail_hops, self.store.num_slots)
         return replace(plan, deliveries=mail, now=now)
 
-    def _gather(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: int) -> Gathered:
+    def _gather(self, batch: TemporalBatch, negatives_BM: Tensor, epoch: Key) -> Gathered:
         hops, message_hops = self.num_hops, self.model.num_message_hops
-        found = gather(batch, negatives_BM, self.sampler, self.tables, hops, epoch, message_hops)
+        found = gather(
+            batch,
+            negatives_BM,
+            self.sampler,
+            self.tables,
+            hops,
+            epoch,
+            message_hops,
+            self.room,
+        )
         if self.log is None or not negatives_BM.shape[1]:
             return found
         candidates_BM = torch.cat([batch.dst_B[:, None], negatives_BM], dim=1)
@@ -322,7 +335,13 @@ class BatchPipeline:
         self, gathered: Gathered, updated: NodeMemory
     ) -> tuple[NodeInputs, NodeInputs, Sequence[Hop]]:
         """Return the inputs of the distinct nodes, and those the queries read, each at its time."""
-        features = self.tables.node_features(gathered.nodes_U)
+        # Padding has no features: any row does.
+        known_U = (
+            gathered.nodes_U
+            if self.room is None
+            else gathered.nodes_U.clamp(max=self.room.padding - 1)
+        )
+        features = self.tables.node_features(known_U)
         nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
         if self.model.pending == "ignore":
             return nodes, nodes, gathered.hops

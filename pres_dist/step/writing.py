@@ -83,23 +83,41 @@ def _endpoints(
     store: MemoryStore, batch: TemporalBatch, forward: Forward
 ) -> tuple[Tensor, NodeState]:
     """Return the endpoints of a part, and their new rows."""
-    gathered, updated = forward.gathered, forward.updated
+    gathered = forward.gathered
     rows_P, endpoint_2B = torch.unique(gathered.index_2B, return_inverse=True)
+    num_slots = 0 if store.rolling else store.num_slots
+    state = new_rows(batch, forward, rows_P, endpoint_2B, num_slots)
+    return gathered.nodes_U.index_select(0, rows_P), state
+
+
+def new_rows(
+    batch: TemporalBatch, forward: Forward, rows_P: Tensor, endpoint_2B: Tensor, num_slots: int
+) -> NodeState:
+    """Return the new rows of some distinct nodes of a part, with the mail of its events.
+
+    Args:
+        batch: events of the part.
+        forward: its forward pass.
+        rows_P: the nodes, as indices into the part's.
+        endpoint_2B: index of each endpoint among these nodes.
+        num_slots: R.
+    """
+    gathered, updated = forward.gathered, forward.updated
     # A node has one memory for all events of the batch, but one embedding per event.
     noted_2B, held_XD = gathered.index_2B, updated.memory_UD
     if forward.endpoints_2BD is not None:
         # Created on the device: copying it with `.to` would block.
         noted_2B = torch.arange(noted_2B.numel(), device=noted_2B.device)
         held_XD = forward.endpoints_2BD
-    num_slots = 0 if store.rolling else store.num_slots
-    mail = collect_mail(endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), num_slots)
+    mail = collect_mail(
+        endpoint_2B, noted_2B, batch.events_B, rows_P.numel(), num_slots, batch.valid_B
+    )
     held_PRD = held_XD.float().index_select(0, mail.other_PR.flatten())
     held_PRD = held_PRD.view(*mail.other_PR.shape, held_XD.shape[1])
-    state = NodeState(
+    return NodeState(
         memory_UD=updated.memory_UD.float().index_select(0, rows_P),
         last_update_U=updated.last_update_U.index_select(0, rows_P),
         mail_memory_URD=held_PRD * (mail.event_PR != NO_EVENT)[:, :, None],
         mail_event_UR=mail.event_PR,
         mail_count_U=mail.count_P,
     )
-    return gathered.nodes_U.index_select(0, rows_P), state

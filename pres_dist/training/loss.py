@@ -51,9 +51,10 @@ class Targets:
 def batch_loss(
     forward: Forward,
     coherence_weight: float,
-    num_events: int,
+    num_events: int | Tensor,
     targets: Targets | None = None,
     log_density_BC: Tensor | None = None,
+    valid_B: Tensor | None = None,
 ) -> Loss:
     """Return the loss of links, the cross-entropy of labels and the PRES coherence loss.
 
@@ -70,6 +71,7 @@ def batch_loss(
         log_density_BC: `Negatives.log_density` of each event's destination and negatives. It is
             subtracted from the scores, so that they converge to log-odds against random
             negatives however the negatives were drawn (Bengio and Senécal, 2008).
+        valid_B: False for padding, which has no loss; None if there is none.
     """
     if log_density_BC is not None:
         forward = replace(
@@ -78,30 +80,34 @@ def batch_loss(
             negative_BM=forward.negative_BM - log_density_BC[:, 1:],
         )
     # Sums over the part, divided by the events of the whole step, so that parts add up.
-    num_events = max(num_events, 1)
-    link = _link_loss(forward, num_events)
+    num_events = max(num_events, 1) if isinstance(num_events, int) else num_events
+    link = _link_loss(forward, num_events, valid_B)
     learned, label = link, torch.zeros_like(link)
     if targets is not None:
         label = _label_loss(forward, targets) / num_events
         learned = label + targets.link_weight * link if targets.link_weight else label
     with torch.set_grad_enabled(coherence_weight > 0):
-        incoherence_U = forward.updated.incoherence_U
-        mean = incoherence_U.index_select(0, forward.gathered.index_2B).sum() / (2 * num_events)
+        incoherence_2B = forward.updated.incoherence_U.index_select(0, forward.gathered.index_2B)
+        if valid_B is not None:
+            incoherence_2B = torch.where(valid_B.repeat(2), incoherence_2B, 0.0)
+        mean = incoherence_2B.sum() / (2 * num_events)
     total = learned + coherence_weight * mean if coherence_weight else learned
     return Loss(total, link, mean, label)
 
 
-def _link_loss(forward: Forward, num_events: int) -> Tensor:
+def _link_loss(forward: Forward, num_events: int | Tensor, valid_B: Tensor | None) -> Tensor:
     """Return the sum over the events of `forward`, divided by the events of the step."""
     # Positives and negatives have the same total weight.
     num_negatives = max(forward.negative_BM.shape[-1], 1)
-    link = _cross_entropy(forward.positive_B, 1.0) / num_events
-    return link + _cross_entropy(forward.negative_BM, 0.0) / (num_events * num_negatives)
+    link = _cross_entropy(forward.positive_B[:, None], 1.0, valid_B) / num_events
+    negative = _cross_entropy(forward.negative_BM, 0.0, valid_B)
+    return link + negative / (num_events * num_negatives)
 
 
-def _cross_entropy(logits: Tensor, target: float) -> Tensor:
-    target_like = torch.full_like(logits, target)
-    return F.binary_cross_entropy_with_logits(logits, target_like, reduction="sum")
+def _cross_entropy(logits_BM: Tensor, target: float, valid_B: Tensor | None) -> Tensor:
+    target_BM = torch.full_like(logits_BM, target)
+    weight_B1 = None if valid_B is None else valid_B.to(logits_BM.dtype)[:, None]
+    return F.binary_cross_entropy_with_logits(logits_BM, target_BM, weight_B1, reduction="sum")
 
 
 def _label_loss(forward: Forward, targets: Targets) -> Tensor:

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pres_dist.memory.state import Pulled
 from pres_dist.model.tgn import ReceivedMemory, UpdatedMemory
 from pres_dist.model.updater import MemoryUpdater
 from pres_dist.parallel.grid import share
@@ -20,6 +21,8 @@ from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.forward import Forward
 from pres_dist.step.mail import pending_events
 from pres_dist.step.owner import OwnUpdate
+from pres_dist.step.pipeline import BatchPipeline
+from pres_dist.step.plan import Plan
 from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
@@ -148,7 +151,8 @@ class TrainingStep:
             rows, own = [], self._update_own(inputs)
             for part in range(update, num_parts, num_updates):
                 received = None if own is None else own.received[part]
-                computed[part], row = self._forward_backward(inputs, part, num_events, received)
+                read = pipeline, plan, pulled, part
+                computed[part], row = self.forward_backward(*read, num_events, received)
                 rows.append(row)
             if own is not None:
                 self._backward_own(inputs, own, rows)
@@ -160,16 +164,13 @@ class TrainingStep:
                 parts_Ln = torch.stack(rows)
                 summed_n = world.all_reduce_parts(parts_Ln)
                 self._gradient_bytes += world.bytes_to_all_reduce(parts_Ln)
-                *losses, memory = self._take_gradients(summed_n)
-                loss = Loss(*losses)
+                loss, memory = self.take_gradients(summed_n)
             with clock("optimizer"):
                 norm = scale_gradient(parts.model, self._config)
                 where = partial(self._where, inputs, self.num_updates + update)
                 # Before the optimizer: a NaN in the weights could not be undone.
                 check_update(loss, norm, memory, where)
-                done = self._share_done(inputs.index, update / num_updates)
-                step, replicas = self.num_updates + update, world.grid.replicas
-                rate = learning_rate(self._config, step, replicas, done)
+                rate = self.learning_rate(inputs.index, update, num_updates)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 self.optimizer.step()
@@ -234,25 +235,42 @@ class TrainingStep:
         precision = self._config.precision
         return torch.autocast(self.parts.device.type, torch.bfloat16, enabled=precision == "bf16")
 
-    def _forward_backward(
+    def learning_rate(self, index: StepIndex, update: int = 0, num_updates: int = 1) -> float:
+        """Return the learning rate of an optimizer step."""
+        done = self._share_done(index, update / num_updates)
+        step, replicas = self.num_updates + update, self.parts.world.grid.replicas
+        return learning_rate(self._config, step, replicas, done)
+
+    def forward_backward(
         self,
-        inputs: StepInputs,
+        pipeline: BatchPipeline,
+        plan: Plan,
+        pulled: Pulled,
         part: int,
-        num_events: int,
+        num_events: int | Tensor,
         received: ReceivedMemory | None = None,
     ) -> tuple[Forward, Tensor]:
-        """Return a part's forward pass, and its gradients, losses and sum of memory in one row."""
-        parts, clock = self.parts, self.parts.clock
+        """Return a part's forward pass, and its gradients, losses and sum of memory in one row.
+
+        Args:
+            pipeline: the pipeline that planned and read the step.
+            plan: plan of the step.
+            pulled: state that was read for it.
+            part: number of the part.
+            num_events: events of the optimizer step, over all workers.
+            received: as in `BatchPipeline.forward`.
+        """
+        parts, clock, batch = self.parts, self.parts.clock, plan.parts[part].batch
         with self._autocast():
-            forward = parts.train_pipeline.forward(inputs.plan, inputs.pulled, part, received)
+            forward = pipeline.forward(plan, pulled, part, received)
         with clock("loss"):
-            targets = parts.task.targets(inputs.plan.parts[part].batch.events_B)
+            targets = parts.task.targets(batch.events_B)
             weight = parts.config.pres.coherence_weight
             reads = forward.gathered.reads
             density_BC = None
             if reads is not None:
                 density_BC = parts.train_negatives.log_density(reads.share_BM, reads.known_BM)
-            loss = batch_loss(forward, weight, num_events, targets, density_BC)
+            loss = batch_loss(forward, weight, num_events, targets, density_BC, batch.valid_B)
         with clock("backward"):
             # Each part has its own gradient, see `run`.
             parts.model.zero_grad(set_to_none=True)
@@ -262,14 +280,15 @@ class TrainingStep:
             flat = [gradient.flatten() for gradient in gradients]
             return forward, torch.cat([*flat, loss.values(), forward.sum_of_state()[None]])
 
-    def _take_gradients(self, row_n: Tensor) -> Tensor:
-        """Store summed gradients in the weights; return the [5] numbers that follow them."""
+    def take_gradients(self, row_n: Tensor) -> tuple[Loss, Tensor]:
+        """Store summed gradients in the weights; return the losses and the sum of memory."""
         weights = trainable(self.parts.model)
         sizes = [weight.numel() for weight in weights]
         *gradients, numbers = row_n.split([*sizes, row_n.numel() - sum(sizes)])
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient.view_as(weight)
-        return numbers
+        *losses, memory = numbers
+        return Loss(*losses), memory
 
     def _updates_in(self, index: StepIndex) -> int:
         """Return the number of optimizer steps over a temporal batch."""

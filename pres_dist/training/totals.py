@@ -10,7 +10,7 @@ from torch import Tensor
 from pres_dist.model.tgn import UpdatedMemory
 from pres_dist.parallel.world import World
 from pres_dist.records import EpochMeans
-from pres_dist.training.step import StepResult
+from pres_dist.training.step import StepResult, Update
 
 _SUMS = (
     "batches",
@@ -27,8 +27,6 @@ _SUMS = (
     "persistence_error",
     "gate",
 )
-_MEASURED, _NUMBERS, _ERRORS = slice(2, 7), slice(7, 10), slice(10, 13)
-"""Slices of `_SUMS`: floats of losses and gradient, integers, and floats of the prediction."""
 
 
 class EpochTotals:
@@ -49,23 +47,16 @@ class EpochTotals:
         No Python number is converted to a tensor here: the copy to a GPU would be from memory
         that is not pinned, and would block the host.
         """
-        rows = []
+        # Part by part, so that float sums do not depend on how a worker's parts are grouped.
         for part, pending_2B in enumerate(done.pending):
             update = done.updates[part % len(done.updates)]
-            losses = update.loss.values() * (pending_2B.numel() // 2)
-            rows.append(torch.cat([losses, update.norm[None], *_errors(done.updated[part])]))
-        # Row by row, so that float sums do not depend on how a worker's parts are grouped.
-        for row in torch.stack(rows).double():
-            self._sums[_MEASURED] += row[:5]
-            self._sums[_ERRORS] += row[5:]
-        pending = torch.cat(list(done.pending))
-        self._sums[_NUMBERS] += torch.stack(
-            [pending.sum(), (pending > 0).sum(), _num_predicted(done, pending)]
-        )
-        self._sums[0] += len(rows)
-        self._sums[1] += pending.numel() // 2
-        if pending.numel():
-            self._pending_max = torch.maximum(self._pending_max, pending.max())
+            num_events = pending_2B.numel() // 2
+            self.add_sums(*part_sums(update, done.updated[part], pending_2B, num_events))
+
+    def add_sums(self, sums: Tensor, pending_max: Tensor) -> None:
+        """Add the results of `part_sums`."""
+        self._sums += sums
+        self._pending_max = torch.maximum(self._pending_max, pending_max)
 
     def all_reduce(self, world: World) -> None:
         """All-reduce the sums over workers, in place."""
@@ -100,11 +91,28 @@ class EpochTotals:
         self._pending_max.copy_(state["pending_max"])
 
 
-def _num_predicted(done: StepResult, like: Tensor) -> Tensor:
-    """Return the number of nodes of all parts that have a prediction; int64 scalar."""
-    corrected = [updated.corrected for updated in done.updated]
-    known = [one.known_U for one in corrected if one is not None]
-    return torch.cat(known).sum() if known else like.new_zeros(())
+@torch.no_grad()
+def part_sums(
+    update: Update, updated: UpdatedMemory, pending_2B: Tensor, num_events: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return a part's sums, in the order of the epoch's, and its most pending events.
+
+    Args:
+        update: optimizer step that trained the part.
+        updated: memory of the part's nodes.
+        pending_2B: pending events of each endpoint; 0 for padding.
+        num_events: number of events, without padding.
+    """
+    losses = update.loss.values() * num_events
+    floats = torch.cat([losses, update.norm[None], *_errors(updated)]).double()
+    corrected = updated.corrected
+    known = pending_2B.new_zeros(()) if corrected is None else corrected.known_U.sum()
+    events = num_events if isinstance(num_events, Tensor) else known.new_full((), num_events)
+    most = pending_2B.amax() if pending_2B.numel() else known.new_zeros(())
+    batches = torch.ones_like(known)
+    integers = torch.stack([batches, events, pending_2B.sum(), (pending_2B > 0).sum(), known])
+    head, tail = integers.double().split([2, 3])
+    return torch.cat([head, floats[:5], tail, floats[5:]]), most
 
 
 def _errors(updated: UpdatedMemory) -> Sequence[Tensor]:
