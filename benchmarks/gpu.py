@@ -92,6 +92,7 @@ class Slot:
         return {
             "tests": self.tests,
             "steps": self.steps,
+            "recorded steps": self.recorded_steps,
             "waits": self.waits,
             "accuracy": self.accuracy,
             "epochs": self.epochs,
@@ -111,6 +112,10 @@ class Slot:
             for name, options in SETTINGS.items()
             for batch in self._sizes.batches
         }
+
+    def recorded_steps(self) -> dict[str, Any]:
+        """Measure replays of a recorded step in a row, by temporal batch."""
+        return {str(batch): self._in_a_row(batch, recorded=True) for batch in self._sizes.batches}
 
     def waits(self) -> dict[str, Any]:
         """Count the waits of a step by line, as CUDA reports them."""
@@ -168,10 +173,10 @@ class Slot:
         own = ["--data.stream", str(self._stream), "--training.batch_size", str(batch)]
         return load_config(None, [*own, *self._options, *options])
 
-    def _in_a_row(self, batch: int, *options: str) -> dict[str, Any]:
+    def _in_a_row(self, batch: int, *options: str, recorded: bool = False) -> dict[str, Any]:
         """Measure steps one after the other."""
         with assembled_for_one(self._config(batch, *options)) as parts:
-            run = steps_in_a_row(parts, self._sizes.steps)
+            run = steps_in_a_row(parts, self._sizes.steps, recorded)
             run()  # warm-up
             start = time.perf_counter()
             events = run()

@@ -135,6 +135,7 @@ class EpochRecord(EpochMeans, EpochCosts, total=False):
     optimizer_steps: int
     largest_batch: int
     staleness: dict[str, int]
+    captured: dict[str, int]
     checkpoints: dict[str, float]
     validation: Metrics
 

@@ -54,6 +54,9 @@ class TrainingConfig(Config):
     compile: bool = False
     """Compile the memory update with torch.compile: costs about 15 CPU seconds at start-up; steps
     are 2 to 10% faster (docs/explanation/performance.md)."""
+    capture: Literal["auto", "off"] = "auto"
+    """auto records the training step once as a CUDA graph and replays it, on one GPU and with
+    settings that allow it (docs/explanation/performance.md); off computes every step anew."""
     patience: int = Field(0, ge=0)
     """Early-stopping patience, in epochs without a better validation metric; 0 disables it."""
     seed: int = Field(0, ge=0)

@@ -14,6 +14,7 @@ from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.records import EpochRecord, Losses, Metrics
 from pres_dist.report.metrics_log import MetricsSink
 from pres_dist.report.progress import Progress
+from pres_dist.training.captured import CapturedSteps, refusal
 from pres_dist.training.checkpoint import BEST, Checkpoint, Checkpoints, NoCheckpoints
 from pres_dist.training.prefetch import StepIndex, StepInputs
 from pres_dist.training.schedule import stretches
@@ -24,6 +25,8 @@ from pres_dist.training.tasks.pretrained import begin_training
 from pres_dist.training.timing import EpochTimer, Throughput, so_far
 from pres_dist.training.totals import EpochTotals
 
+RECORDED_DEVICES = ("cuda",)
+"""Devices that `training.capture: auto` records steps for: it is no faster on others."""
 _LOG_SHARE = 50
 """Approximate number of step records per epoch."""
 
@@ -52,7 +55,9 @@ class Trainer:
         self.config = parts.config.training
         self._has_memory = parts.config.model.has_memory
         self.step = TrainingStep(parts)
+        self.captured: CapturedSteps | None = None
         self.schedule, self.optimizer = self.step.schedule, self.step.optimizer
+        self._last: Update | None = None
         self._evaluator = parts.task.evaluator(parts, parts.config.evaluation)
         self.totals = EpochTotals(parts.device)
         self.state = TrainState()
@@ -61,6 +66,8 @@ class Trainer:
     def fit(self) -> None:
         """Train until the last epoch, or until the validation metric stops improving."""
         self.progress.start(self.config.epochs, self.schedule.num_events)
+        if self.config.capture == "auto" and self.parts.device.type in RECORDED_DEVICES:
+            self._capture()
         patience = self.config.patience
         while self.state.epoch <= self.config.epochs:
             if patience and self.state.epoch - 1 - self.state.best_epoch >= patience:
@@ -91,13 +98,16 @@ class Trainer:
             begin_epoch(parts.store, parts.world, parts.config.parallel.handover)
             self.totals = EpochTotals(parts.device)
             self.step.prefetch.staleness.clear()
+            if self.captured is not None:
+                self.captured.trained.clear()
         begin_training(parts.model)
         meter = Throughput(self.schedule.events_before(first))
         # No prefetch crosses a checkpoint, so that a run resumed from it reads the same state.
         every, end = self.config.checkpoint_every, self.schedule.num_steps
         for numbers in stretches(first, end, state.step, every):
             indices = [StepIndex(state.epoch, number) for number in numbers]
-            for inputs in self.step.prefetch.steps(indices):
+            steps = indices if self.captured else self.step.prefetch.steps(indices)
+            for inputs in steps:
                 failpoint("before_step", state.step)
                 self._train_step(inputs, meter)
                 failpoint("after_step", state.step - 1)
@@ -118,20 +128,43 @@ class Trainer:
         self.progress.note(text)
         raise TerminatedError(text)
 
-    def _train_step(self, inputs: StepInputs, meter: Throughput) -> None:
-        result, state = self.step.run(inputs), self.state
-        self.totals.add(result)
+    def _capture(self) -> None:
+        """Train by replays of a recorded step from now on, if all settings allow it."""
+        unsupported = refusal(self.parts)
+        if unsupported is None:
+            self.captured = CapturedSteps(self.step)
+        else:
+            self.progress.note(f"training.capture: no recorded steps with {unsupported}")
+
+    def _train_step(self, inputs: StepInputs | StepIndex, meter: Throughput) -> None:
+        state = self.state
+        if isinstance(inputs, StepInputs):
+            result = self.step.run(inputs)
+            self.totals.add(result)
+            self._last = result.updates[-1]
+        else:
+            assert self.captured is not None
+            self.captured.train(inputs, self.totals)
         state.batch += 1
         state.step += 1
         state.updates = self.step.num_updates
         self.parts.clock.step_ended(state.batch, self.schedule.num_steps)
-        self._report(result.updates[-1], meter)
+        self._report(meter)
 
-    def _report(self, update: Update, meter: Throughput) -> None:
+    def _settle(self) -> None:
+        """Wait for the last replay, before any result of the step is read or saved."""
+        if self.captured is not None:
+            self.captured.settle(self.totals)
+            self._last = self.captured.last
+
+    def _report(self, meter: Throughput) -> None:
         """Write a step record at intervals only, since reading the loss waits for the device."""
-        state, parts, loss = self.state, self.parts, update.loss
+        state, parts = self.state, self.parts
         if state.batch % max(self.schedule.num_steps // _LOG_SHARE, 1):
             return
+        self._settle()
+        assert self._last is not None
+        update, loss = self._last, self._last.loss
         done, total = self.schedule.events_before(state.batch), float(loss.total)
         rate, correction = meter.rate(done), parts.model.correction
         gate = None if correction is None else correction.gate
@@ -182,11 +215,15 @@ class Trainer:
             "coherence": means["coherence"] if self._has_memory else None,
             **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
             "staleness": self._staleness(),
+            **self._captured_steps(),
             "checkpoints": vars(self.checkpoints.take_totals()),
             "validation": validation,
         }
         self.log.write(record)
         self.progress.epoch(record)
+
+    def _captured_steps(self) -> EpochRecord:
+        return {} if self.captured is None else {"captured": dict(self.captured.trained)}
 
     def _staleness(self) -> dict[str, int]:
         """Return the number of steps of the epoch by the staleness of their read, in pushes."""
@@ -202,6 +239,7 @@ class Trainer:
         state.epoch, state.batch = state.epoch + 1, 0
 
     def _save(self) -> None:
+        self._settle()
         failpoint("before_checkpoint", self.state.step)
         with self.checkpoints.blocking():
             memory = own_memory(self.parts.store, self.parts.world)

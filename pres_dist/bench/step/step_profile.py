@@ -19,10 +19,12 @@ from pres_dist.parallel.world import World
 from pres_dist.planner.calibrate import device_clock
 from pres_dist.report.environment import describe_environment
 from pres_dist.step.stages import STAGES
+from pres_dist.training.captured import CapturedSteps
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.step import TrainingStep
+from pres_dist.training.totals import EpochTotals
 
 OTHER = "other"
 _WARM_UP = 3
@@ -157,16 +159,29 @@ def _steps(parts: Parts, num_steps: int, counts: bool) -> Iterator[_Step]:
             yield _Step(events, nodes, seconds, counter.work)
 
 
-def steps_in_a_row(parts: Parts, num_steps: int) -> Callable[[], int]:
-    """Return a function that runs the measured steps from empty memory, without device syncs."""
+def steps_in_a_row(parts: Parts, num_steps: int, captured: bool = False) -> Callable[[], int]:
+    """Return a function that runs the measured steps from empty memory, without device syncs.
+
+    Args:
+        parts: model, store and data.
+        num_steps: number of steps.
+        captured: whether to replay a recorded step, see `training.capture`.
+    """
     parts.clock.now = time.perf_counter
     step = TrainingStep(parts)
+    replays = CapturedSteps(step) if captured else None
     first, num = _place(step.schedule, num_steps)
 
     def run() -> int:
         parts.store.reset()
-        for number in range(first, first + num):
-            step.run(step.prepare(StepIndex(1, number)))
+        totals = EpochTotals(parts.device)
+        for index in (StepIndex(1, number) for number in range(first, first + num)):
+            if replays is None:
+                step.run(step.prepare(index))
+            else:
+                replays.train(index, totals)
+        if replays is not None:
+            replays.settle(totals)
         return sum(step.schedule.sizes(number)[0] for number in range(first, first + num))
 
     return run
