@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
     ChunkStorageMetadata,
     Metadata,
     StorageMeta,
@@ -133,10 +134,19 @@ def _check_tensor(name: str, each: Any, length: int) -> None:
         raise ValueError(f"{name} must be stored in one piece")
 
 
+def _memory_format(kind: Any, name: str) -> Any:
+    """Stand in for getattr, with which early releases of Python 3.11 pickle an enum's member."""
+    if kind is not _MEM_FORMAT_ENCODING:
+        raise pickle.UnpicklingError("builtins.getattr is not allowed in a checkpoint")
+    return _MEM_FORMAT_ENCODING[name]
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if name in _ALLOWED.get(module, ()):
             return super().find_class(module, name)
+        if (module, name) == ("builtins", "getattr"):
+            return _memory_format
         found = getattr(torch, name, None) if module == "torch" else None
         if found is torch.Size or isinstance(found, torch.dtype | torch.layout):
             return found

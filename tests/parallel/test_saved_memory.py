@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -18,6 +19,7 @@ import torch
 
 from pres_dist.errors import CheckpointError
 from pres_dist.files import sha256
+from pres_dist.memory import saved_metadata
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.saved import SavedMemory
@@ -194,6 +196,20 @@ def test_a_planted_pickle_does_not_run_though_its_hash_is_right(tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"posix\.mkdir is not allowed in a checkpoint"):
         checkpoints.open()
     assert not target.exists()
+
+
+def test_only_memory_formats_are_read_by_getattr() -> None:
+    """Early releases of Python 3.11 pickle an enum's member as a call of getattr."""
+
+    def read(kind: str, name: str) -> Any:
+        text = f"cbuiltins\ngetattr\n(ctorch.distributed.checkpoint.metadata\n{kind}\nV{name}\ntR."
+        return saved_metadata._Unpickler(io.BytesIO(text.encode())).load()
+
+    assert read("_MEM_FORMAT_ENCODING", "TORCH_PRESERVE_FORMAT").name == "TORCH_PRESERVE_FORMAT"
+    with pytest.raises(pickle.UnpicklingError, match="is not allowed in a checkpoint"):
+        read("Metadata", "__init__")
+    with pytest.raises(KeyError):
+        read("_MEM_FORMAT_ENCODING", "__class__")
 
 
 @pytest.mark.parametrize("name", ["torch.load", "torch.hub.load", "torch.serialization.load"])
