@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from pres_dist.config.load import dump_yaml
+from pres_dist.errors import ConfigError
+from pres_dist.launchers import ray_cluster
 from tests.support.ray_runs import ray_run
 from tests.support.small_run import MakeConfig
 
@@ -150,3 +152,16 @@ def test_a_cluster_cannot_be_joined_with_another_token(
     error = done.err.splitlines()[-1]  # Ray's own log may say so before
     assert error.startswith(f"error: {two_nodes.address}: cannot join the Ray cluster")
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("address", ["local", "127.0.0.1:6379"])
+def test_a_cluster_that_does_not_start_is_one_error(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray raises it
+
+    monkeypatch.setattr(ray_cluster, "_init", slow)
+    told = "the Ray cluster|a cluster on this machine"
+    with pytest.raises(ConfigError, match=told), ray_cluster.cluster(address, 1):
+        pass
