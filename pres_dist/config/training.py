@@ -54,9 +54,10 @@ class TrainingConfig(Config):
     compile: bool = False
     """Compile the memory update with torch.compile: costs about 15 CPU seconds at start-up; steps
     are 2 to 10% faster (docs/explanation/performance.md)."""
-    capture: Literal["auto", "off"] = "auto"
+    capture: Literal["auto", "off"] = "off"
     """auto records the training step once as a CUDA graph and replays it, on one GPU and with
-    settings that allow it (docs/explanation/performance.md); off computes every step anew."""
+    settings that allow it; off computes every step anew, and is the default until a GPU has run
+    recorded steps (docs/explanation/performance.md)."""
     patience: int = Field(0, ge=0)
     """Early-stopping patience, in epochs without a better validation metric; 0 disables it."""
     seed: int = Field(0, ge=0)

@@ -32,7 +32,7 @@ from tests.support.small_run import small_config
 
 @dataclass(frozen=True)
 class Budget:
-    """What a step may cost.
+    """Largest cost of a step.
 
     Attributes:
         settings: of the run.

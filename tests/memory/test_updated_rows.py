@@ -30,7 +30,7 @@ def gradient_of(number: int, nodes: Tensor) -> Tensor:
 
 
 def exchange(rank: int, rows: UpdatedRows) -> dict[int, tuple[bool, list[float]]]:
-    """What a worker gets for its slices; by node it owns: its mark and the bits of its gradient."""
+    """Return what a worker gets for its slices, and mark and gradient bits of each node it owns."""
     each = rows.placement.each
     numbers = range(rank * each, (rank + 1) * each)
     slices = [reads_of(number) for number in numbers]
