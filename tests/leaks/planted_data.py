@@ -14,8 +14,9 @@ from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import Pulled
+from pres_dist.model.tgn import ReceivedMemory
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.sampling.negatives import DrawnNegatives, NegativeSampler, destinations_of
 from pres_dist.step.batches import TemporalLoader, batch_of
 from pres_dist.step.forward import Forward
 from pres_dist.step.pipeline import BatchPipeline
@@ -52,12 +53,10 @@ def negatives_from_all_nodes() -> Leak:
 def true_destination_as_negative() -> Leak:
     """A negative may be the event's own destination."""
 
-    def any_one(
-        self: NegativeSampler, rng: Any, dst: Tensor, event: Tensor, slot: Tensor
-    ) -> Tensor:
-        return self._destinations[rng.integers(self._destinations.numel(), event, slot)]
+    def any_one(self: DrawnNegatives, rng: Any, dst_B1: Tensor) -> Tensor:
+        return self._destinations[rng.integers(torch.full_like(dst_B1, self._destinations.numel()))]
 
-    return mock.patch.object(NegativeSampler, "_random", any_one)
+    return mock.patch.object(DrawnNegatives, "_random", any_one)
 
 
 @plant(
@@ -133,8 +132,14 @@ def features_of_the_scored_event() -> Leak:
     """The decoder is shown the event's own features, which negatives do not have."""
     score = BatchPipeline.forward
 
-    def told(self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
-        done = score(self, plan, pulled, number)
+    def told(
+        self: BatchPipeline,
+        plan: Plan,
+        pulled: Pulled,
+        number: int = 0,
+        received: ReceivedMemory | None = None,
+    ) -> Forward:
+        done = score(self, plan, pulled, number, received)
         if not done.positive_B.numel():
             return done
         features = self.tables.edge_features(plan.parts[number].batch.events_B)

@@ -66,7 +66,7 @@ def common_neighbors_of_the_future() -> Leak:
     """The source's partners include those of later events."""
     read = EventLog.around
 
-    def late(self: EventLog, src_B: Tensor, before_B: Tensor) -> Tensor:
+    def late(self: EventLog, src_B: Tensor, before_B: Tensor, near: Any = None) -> Tensor:
         return read(self, src_B, (before_B + _TOO_LATE).clamp(max=NUM_EVENTS))
 
     return mock.patch.object(EventLog, "around", late)
@@ -113,7 +113,7 @@ def numbers_centered_over_the_batch() -> Leak:
 @plant("popular negatives of the future", "later event", sampling__negatives="random, popular")
 def popular_negatives_of_the_future() -> Leak:
     """Popular negatives are destinations of events around the query, later ones too."""
-    sample = PopularNegatives.sample
+    draw = PopularNegatives.draw
 
     def late(
         self: PopularNegatives, src_B: Tensor, dst_B: Tensor, events_B: Tensor, *rest: Any
@@ -126,9 +126,9 @@ def popular_negatives_of_the_future() -> Leak:
             ),
         )
         with later:
-            return sample(self, src_B, dst_B, events_B, *rest)
+            return draw(self, src_B, dst_B, events_B, *rest)
 
-    return mock.patch.object(PopularNegatives, "sample", late)
+    return mock.patch.object(PopularNegatives, "draw", late)
 
 
 @plant("inductive negatives of the future", "later event", sampling__negatives="inductive")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.state import MemoryStore, Pulled
-from pres_dist.model.tgn import TGN
+from pres_dist.model.tgn import TGN, ReceivedMemory
 from pres_dist.parallel.world import World
 from pres_dist.pres.statistics import POSITIVE
 from pres_dist.sampling.adjacency import TemporalAdjacency
@@ -88,8 +88,14 @@ def own_event_mail() -> Leak:
     """Mail of a temporal batch is applied before the batch is scored."""
     score = BatchPipeline.forward
 
-    def late(self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
-        done = score(self, plan, pulled, number)
+    def late(
+        self: BatchPipeline,
+        plan: Plan,
+        pulled: Pulled,
+        number: int = 0,
+        received: ReceivedMemory | None = None,
+    ) -> Forward:
+        done = score(self, plan, pulled, number, received)
         with _as_it_was(self.store):
             self.commit(plan, pulled, [done], learn=False)
             again = score(self, plan, self.read(plan), number)
@@ -103,8 +109,14 @@ def pending_events() -> Leak:
     """Each event reads memory that earlier events of its temporal batch have written."""
     score = BatchPipeline.forward
 
-    def one_by_one(self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
-        done = score(self, plan, pulled, number)
+    def one_by_one(
+        self: BatchPipeline,
+        plan: Plan,
+        pulled: Pulled,
+        number: int = 0,
+        received: ReceivedMemory | None = None,
+    ) -> Forward:
+        done = score(self, plan, pulled, number, received)
         batch = plan.parts[number].batch
         if not done.gathered.hops:
             return done
@@ -214,13 +226,23 @@ def statistics_of_evaluation_negatives() -> Leak:
 
 
 @plant("negatives as transitions", "number of negatives", pres__components=1)
-def negatives_as_transitions() -> Leak:
+@contextmanager
+def negatives_as_transitions() -> Iterator[None]:
     """Transitions of negatives count as those of events."""
+
+    plan = BatchPipeline.plan
+
+    def of_all(*args: Any, observes: bool = False, **options: Any) -> Plan:
+        return plan(*args, observes=True, **options)
 
     def as_positive(self: LocalStore, nodes_U: Tensor, memory_UD: Tensor, last_U: Tensor) -> None:
         self._observe(nodes_U, POSITIVE, memory_UD, last_U)
 
-    return mock.patch.object(LocalStore, "observe", as_positive)
+    with (
+        mock.patch.object(BatchPipeline, "plan", of_all),
+        mock.patch.object(LocalStore, "observe", as_positive),
+    ):
+        yield
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
+from pres_dist.model.tgn import ReceivedMemory
 from pres_dist.parallel.world import World
 from pres_dist.report.progress import Progress
 from pres_dist.step.forward import Forward
@@ -157,8 +158,14 @@ class _Observer:
     def watching(self, company: bool) -> Iterator[None]:
         score = BatchPipeline.forward
 
-        def forward(step: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0) -> Forward:
-            done = score(step, plan, pulled, number)
+        def forward(
+            step: BatchPipeline,
+            plan: Plan,
+            pulled: Pulled,
+            number: int = 0,
+            received: ReceivedMemory | None = None,
+        ) -> Forward:
+            done = score(step, plan, pulled, number, received)
             alone = None
             if company and done.positive_B.numel() > 1:
                 alone = self._second_half(score, step, plan, done, number)
