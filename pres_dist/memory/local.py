@@ -29,9 +29,6 @@ class _Push:
 class LocalStore:
     """Node state as dense tensors in this process. See `MemoryStore` for the methods.
 
-    A row more than there are nodes is never saved. It is the node `num_nodes`, with which a step
-    of fixed shapes (`step/fixed.py`) fills up the nodes that it reads and writes.
-
     Args:
         num_nodes: number of nodes.
         dim: memory size D.
@@ -39,6 +36,8 @@ class LocalStore:
         statistics: transition statistics to update with the memory; None for none.
         device: device of the tensors.
         rolling: whether mailboxes are FIFO.
+        spare: True to keep one more row, which is never saved: the node `num_nodes`, with which a
+            step of fixed shapes (`step/fixed.py`) fills up the nodes that it reads and writes.
     """
 
     def __init__(
@@ -49,10 +48,11 @@ class LocalStore:
         statistics: TransitionStatistics | None = None,
         device: torch.device | str = "cpu",
         rolling: bool = False,
+        spare: bool = False,
     ) -> None:
         self.num_nodes, self.dim, self.num_slots = num_nodes, dim, num_slots
         self.rolling, self.statistics = rolling, statistics
-        num_rows = num_nodes + 1
+        num_rows = num_nodes + spare
         self._rows = NodeState(
             memory_UD=torch.zeros(num_rows, dim, device=device),
             last_update_U=torch.full((num_rows,), NEVER, device=device),

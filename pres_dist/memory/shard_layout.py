@@ -51,15 +51,21 @@ class ShardLayout:
     of_states: bool = False
     rolling: bool = False
 
-    def make(self, num_rows: int) -> LocalStore:
-        """Create a shard of `num_rows` empty rows."""
+    def make(self, num_rows: int, spare: bool = False) -> LocalStore:
+        """Create a shard of `num_rows` empty rows; `spare` as in `LocalStore`."""
         statistics = None
         if self.num_components:
             assert self.clock is not None
             statistics = TransitionStatistics(
-                num_rows + 1, self.dim, self.num_components, self.clock, self.device, self.of_states
+                num_rows + spare,
+                self.dim,
+                self.num_components,
+                self.clock,
+                self.device,
+                self.of_states,
             )
-        return LocalStore(num_rows, self.dim, self.num_slots, statistics, self.device, self.rolling)
+        sizes = num_rows, self.dim, self.num_slots
+        return LocalStore(*sizes, statistics, self.device, self.rolling, spare)
 
     def num_bytes(self, num_rows: int) -> int:
         """Return the bytes of host memory for a shard of `num_rows` rows."""

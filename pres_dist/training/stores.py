@@ -60,7 +60,7 @@ def open_store(
         share = -(-stream.num_nodes // sharers.size)
         check_capacity(share, f"stream {stream.name}", layout.num_bytes(1))
     if sharers.size == 1:
-        return layout.make(stream.num_nodes), _nothing
+        return layout.make(stream.num_nodes, spare=True), _nothing
     placement = placement_of(stream.num_nodes, sharers.grid)
     shard = layout.make(len(placement.nodes_of(sharers.rank)))
     return ShardedStore(shard, placement, sharers.group), _nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pres_dist.bench.sweep_runs import first_runs
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+SWEEPS = [path for path in RESULTS if "cells" in json.loads(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("name", ["nycflights13", "oss_commits_xl"])
@@ -25,9 +27,17 @@ def test_the_kept_scaling_reports_can_be_read(name: str) -> None:
     assert [run.state for run in report.runs] == ["done"] * 18
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_runs_of_the_first_seed_are_known(path: Path, tmp_path: Path) -> None:
     sweep = load_sweep(ROOT / "configs" / "bench" / f"{path.stem}.yaml")
     ledger = Ledger(tmp_path, known_runs([path]))
     tasks = first_runs(sweep, {})
     assert [task.key for task in tasks if ledger.state(task) != "done"] == []
+
+
+def test_the_runs_of_the_decoders_are_of_their_sweep() -> None:
+    content = json.loads((ROOT / "benchmarks/results/decoders.json").read_text(encoding="utf-8"))
+    sweep = load_sweep(ROOT / "configs/bench/decoders.yaml")
+    known = {task.fingerprint for task in first_runs(sweep, {})}
+    assert content["runs"]
+    assert {run["fingerprint"] for run in content["runs"]} <= known

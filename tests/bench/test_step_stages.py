@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pres_dist.bench.step import machine_limits as limits
 from pres_dist.bench.step.machine_limits import flops_of, measure_limits
-from pres_dist.bench.step.step_profile import _for_one_worker, _steps
+from pres_dist.bench.step.step_profile import _steps, for_one_worker
 from pres_dist.bench.step.work_counter import Work, WorkCounter
 from pres_dist.cli.main import main
 from pres_dist.parallel.world import World
@@ -39,7 +39,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def work_of_a_step(folder: Path, **settings: object) -> tuple[int, dict[str, Work]]:
     """Distinct nodes and work of one step."""
     habitual_stream(700).save(folder / "habits")
-    config = _for_one_worker(
+    config = for_one_worker(
         small_config(folder / "habits")(
             preset="none",
             model__decoder="embeddings",

@@ -238,7 +238,7 @@ def run_epochs(config: RunConfig, devices: tuple[str, ...]) -> tuple[Trainer, li
 def test_a_run_by_replays_equals_an_exact_one(
     fault: str | None, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(training__batch_size=30)
+    config = make_config(training__batch_size=30, training__capture="auto")
     exact, expected = run_epochs(config, ())
     with ExitStack() as stack:
         if fault == "nodes":  # the first batch of an epoch fits, without neighbors
@@ -269,7 +269,7 @@ def test_a_run_by_replays_equals_an_exact_one(
 
 
 def test_a_run_by_replays_names_the_step_that_is_not_finite(make_config: MakeConfig) -> None:
-    config = make_config(training__batch_size=60)
+    config = make_config(training__batch_size=60, training__capture="auto")
     with (
         assembled(config, CPU, World()) as parts,
         eager_recording(),
