@@ -14,7 +14,6 @@ from pres_dist.events.split import Split
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import Pulled
-from pres_dist.model.tgn import ReceivedMemory
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.negatives import DrawnNegatives, NegativeSampler, destinations_of
 from pres_dist.step.batches import TemporalLoader, batch_of
@@ -133,13 +132,9 @@ def features_of_the_scored_event() -> Leak:
     score = BatchPipeline.forward
 
     def told(
-        self: BatchPipeline,
-        plan: Plan,
-        pulled: Pulled,
-        number: int = 0,
-        received: ReceivedMemory | None = None,
+        self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0, *received: Any
     ) -> Forward:
-        done = score(self, plan, pulled, number, received)
+        done = score(self, plan, pulled, number, *received)
         if not done.positive_B.numel():
             return done
         features = self.tables.edge_features(plan.parts[number].batch.events_B)

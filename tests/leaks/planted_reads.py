@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pres_dist.memory.local import LocalStore
 from pres_dist.memory.state import MemoryStore, Pulled
-from pres_dist.model.tgn import TGN, ReceivedMemory
+from pres_dist.model.tgn import TGN
 from pres_dist.parallel.world import World
 from pres_dist.pres.statistics import POSITIVE
 from pres_dist.sampling.adjacency import TemporalAdjacency
@@ -89,13 +89,9 @@ def own_event_mail() -> Leak:
     score = BatchPipeline.forward
 
     def late(
-        self: BatchPipeline,
-        plan: Plan,
-        pulled: Pulled,
-        number: int = 0,
-        received: ReceivedMemory | None = None,
+        self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0, *received: Any
     ) -> Forward:
-        done = score(self, plan, pulled, number, received)
+        done = score(self, plan, pulled, number, *received)
         with _as_it_was(self.store):
             self.commit(plan, pulled, [done], learn=False)
             again = score(self, plan, self.read(plan), number)
@@ -110,13 +106,9 @@ def pending_events() -> Leak:
     score = BatchPipeline.forward
 
     def one_by_one(
-        self: BatchPipeline,
-        plan: Plan,
-        pulled: Pulled,
-        number: int = 0,
-        received: ReceivedMemory | None = None,
+        self: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0, *received: Any
     ) -> Forward:
-        done = score(self, plan, pulled, number, received)
+        done = score(self, plan, pulled, number, *received)
         batch = plan.parts[number].batch
         if not done.gathered.hops:
             return done

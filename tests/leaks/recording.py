@@ -26,7 +26,6 @@ from pres_dist.config.run import RunConfig
 from pres_dist.events.stream import EventStream
 from pres_dist.memory.saved import SavedMemory, write_tensors
 from pres_dist.memory.state import Pulled
-from pres_dist.model.tgn import ReceivedMemory
 from pres_dist.parallel.world import World
 from pres_dist.report.progress import Progress
 from pres_dist.step.forward import Forward
@@ -159,13 +158,9 @@ class _Observer:
         score = BatchPipeline.forward
 
         def forward(
-            step: BatchPipeline,
-            plan: Plan,
-            pulled: Pulled,
-            number: int = 0,
-            received: ReceivedMemory | None = None,
+            step: BatchPipeline, plan: Plan, pulled: Pulled, number: int = 0, *received: Any
         ) -> Forward:
-            done = score(step, plan, pulled, number, received)
+            done = score(step, plan, pulled, number, *received)
             alone = None
             if company and done.positive_B.numel() > 1:
                 alone = self._second_half(score, step, plan, done, number)
