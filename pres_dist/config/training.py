@@ -65,6 +65,9 @@ class TrainingConfig(Config):
     device: str = "auto"
     """Torch device; auto uses a GPU if there is one. With `auto`, or `cuda` without a number,
     several workers on a machine use one GPU each."""
+    deterministic: bool = False
+    """Use sums in a fixed order on a GPU, so that equal runs give equal bits there as they do on a
+    CPU; steps are slower (docs/explanation/performance.md)."""
     num_threads: int = Field(0, ge=0)
     """CPU threads of torch; 0 keeps torch's default."""
     checkpoint_every: int = Field(0, ge=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -268,7 +269,7 @@ def assembled(config: RunConfig, device: torch.device, world: World) -> Iterator
 
 
 def choose_device(config: RunConfig, trained: bool = False) -> torch.device:
-    """Return the torch device of the configuration; set this process's threads and memory.
+    """Return the torch device of the configuration; set this process's threads, memory and sums.
 
     Args:
         config: the settings.
@@ -278,5 +279,9 @@ def choose_device(config: RunConfig, trained: bool = False) -> torch.device:
     keep_freed_memory()
     if config.training.num_threads:
         torch.set_num_threads(config.training.num_threads)
+    if config.training.deterministic:
+        # cuBLAS reads this when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     name = config.training.device
     return device_of("auto" if trained and not is_here(name) else name)

@@ -18,7 +18,7 @@ from pres_dist.config.run import RunConfig
 from pres_dist.parallel.world import World
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.run import resume, train
-from pres_dist.training.setup import Parts, assembled
+from pres_dist.training.setup import Parts, assembled, choose_device
 from pres_dist.training.step import StepResult, TrainingStep
 from tests.support.small_run import habitual_stream, small_config, train_until
 from tests.support.states import epochs_of, tensors_of
@@ -42,12 +42,14 @@ def stream(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def steps(config: RunConfig, device: torch.device) -> Iterator[tuple[Parts, list[StepResult]]]:
+def steps(
+    config: RunConfig, device: torch.device, num: int = _STEPS
+) -> Iterator[tuple[Parts, list[StepResult]]]:
     """The first steps of an epoch."""
     with assembled(config, device, World()) as parts:
         parts.model.train()
         step = TrainingStep(parts)
-        done = [step.run(step.prepare(StepIndex(1, number))) for number in range(_STEPS)]
+        done = [step.run(step.prepare(StepIndex(1, number))) for number in range(num)]
         yield parts, done
 
 
@@ -75,6 +77,33 @@ def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.devic
             torch.testing.assert_close(found[column], expected_rows, rtol=loose, atol=0.1 * loose)
         else:  # times, events and counts: whatever the weights, they are the same
             assert torch.equal(found[column], expected_rows), column
+
+
+DETERMINISTIC = {
+    **MODELS,
+    "sample": {"preset": "paper", "pres__transition": "sample"},
+    "tgat": {"model__kind": "tgat"},
+}
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_equal_runs_give_equal_bits(name: str, habits: Path, device: torch.device) -> None:
+    """On a GPU, with sums in a fixed order; the simulated one refuses all others."""
+    config = small_config(habits)(
+        training__deterministic=True, training__device=device, **DETERMINISTIC[name]
+    )
+    found = []
+    try:
+        for _ in range(1 if device.type == "sim" else 2):
+            choose_device(config)
+            with steps(config, device, 2) as (parts, done):
+                found.append(
+                    [dict(tensors_of(parts.store.state_dict())), done[-1].updates[-1].loss.values()]
+                )
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, other in zip(found[0], found[-1], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_samples_are_those_of_the_cpu(stream: Path, device: torch.device) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pres_dist.step.stages import StageClock
 from tests.gpu.counting import counted
+from tests.gpu.cuda_kernels import fixed_order
 
 
 @pytest.fixture
@@ -48,6 +49,14 @@ def test_operations_without_a_cuda_kernel_are_refused(one: Tensor) -> None:
     with pytest.raises(NotImplementedError, match=r'"mm_cuda" not implemented for torch\.int64'):
         torch.mm(square, square)
     assert torch.mm(square.float(), square.float()).tolist() == [[2, 3], [6, 11]]
+
+
+def test_sums_in_no_fixed_order_are_refused_where_asked(one: Tensor) -> None:
+    with fixed_order():
+        assert one.cumsum(0).tolist() == [0, 1, 3, 6]
+        with pytest.raises(RuntimeError, match="cumsum_cuda does not have a deterministic impl"):
+            one.float().cumsum(0)
+    one.float().cumsum(0)
 
 
 def test_operations_are_counted_by_stage(one: Tensor) -> None:
