@@ -37,7 +37,6 @@ from pres_dist.parallel.signals import forget_interrupt
 from pres_dist.records import Results
 from pres_dist.report.environment import LAUNCH
 from pres_dist.report.progress import Progress
-from pres_dist.training.stores import check_reads_ahead
 
 START_TIMEOUT_S = 600
 """Maximum start-up skew of workers; after that, collectives wait parallel.timeout_s at most."""
@@ -102,7 +101,6 @@ def launch(
         WorkersFailedError: workers failed more than `options.max_failures` times.
     """
     on_gpu = _on_gpu(config, options, console)
-    check_reads_ahead(config, options.num_workers, on_gpu)
     _warn(options, console)
     (storage / _SHARED).touch()
     # On this node, so that it lives as long as the launcher.

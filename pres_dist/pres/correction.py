@@ -105,8 +105,8 @@ def draw_rates(mixture: Mixture, nodes_U: Tensor, events_U: Tensor, seed: int) -
     """
     rng = CounterRNG(seed, _PURPOSE)
     threshold_U = rng.uniform(nodes_U, events_U)
-    # Of two components at most, so that no sum of weights is needed: CUDA's has no fixed order.
-    chosen_U = (mixture.weight_UC[:, :-1] <= threshold_U[:, None]).sum(1)
+    passed_UC = mixture.weight_UC.cumsum(1) <= threshold_U[:, None]
+    chosen_U = passed_UC.sum(1).clamp(max=mixture.weight_UC.shape[1] - 1)
     rows_U = torch.arange(nodes_U.numel(), device=nodes_U.device)
     mean_UD = mixture.mean_UCD[rows_U, chosen_U]
     deviation_UD = mixture.variance_UCD[rows_U, chosen_U].sqrt()

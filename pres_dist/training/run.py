@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -44,7 +43,7 @@ from pres_dist.training.compiled import check_compiler
 from pres_dist.training.evaluate_run import final_metrics
 from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
-from pres_dist.training.stores import check_reads_ahead, ray_runs_here, without_servers
+from pres_dist.training.stores import ray_runs_here, without_servers
 from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
@@ -176,8 +175,6 @@ def _workers(
     device = choose_device(config)
     if config.training.compile:
         check_compiler(device)
-    workers = int(os.environ.get("WORLD_SIZE", "1"))
-    check_reads_ahead(config, workers, on_gpu=device.type != "cpu")
     grid_of = partial(training_grid, config.parallel)
     with join_world(device, grid_of, config.parallel.timeout_s) as world:
         yield device, world, (console or LogProgress()) if world.is_rank0 else Progress()

@@ -84,7 +84,7 @@ class TrainingStep:
         self.parts, self._config = parts, parts.config.training
         self.schedule = Schedule(parts.train_loader, parts.world.grid.replicas)
         bound = parts.config.memory.staleness
-        self.prefetch = Prefetch(self.prepare, bound, parts.store, parts.clock)
+        self.prefetch = Prefetch(self.prepare, bound, parts.store, parts.clock, parts.device)
         self._owner = owner_side(parts.config, parts.train_pipeline, parts.world)
         self.optimizer = build_optimizer(parts.model, self._config)
         self.num_updates = 0
@@ -156,6 +156,7 @@ class TrainingStep:
                 rows.append(row)
             if own is not None:
                 self._backward_own(inputs, own, rows)
+            self.prefetch.read_ahead()
             with clock("wait"):
                 world.host_barrier()
             with clock("all_reduce"):

@@ -104,27 +104,6 @@ def layout_of(config: RunConfig, time_unit: float, device: torch.device) -> Shar
     return ShardLayout(config.memory.dim, slots, components, clock, home, of_states, rolling)
 
 
-def check_reads_ahead(config: RunConfig, workers: int, on_gpu: bool) -> None:
-    """Raise ConfigError for stale reads of a memory that workers share over NCCL.
-
-    The prefetch thread and the step would launch collectives in a different order on each
-    worker. NCCL runs them in launch order, so that two workers would deadlock.
-
-    Args:
-        config: configuration of the run.
-        workers: number of workers of the run.
-        on_gpu: True if they compute on GPUs.
-    """
-    sharers = workers // config.parallel.replicas
-    shared = config.model.has_memory and config.memory.store != "server" and sharers > 1
-    if config.memory.staleness and on_gpu and shared:
-        raise ConfigError(
-            f"memory.staleness must be 0 where several workers on GPUs share a memory over NCCL "
-            f"(memory.store: server, or training.device: cpu, may read ahead); "
-            f"got {config.memory.staleness} for {sharers} workers"
-        )
-
-
 def ray_runs_here() -> bool:
     """Return True if this process is part of a Ray cluster; does not import Ray."""
     ray = sys.modules.get("ray")

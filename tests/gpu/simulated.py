@@ -5,8 +5,8 @@ operands of different devices, NumPy, operations without a CUDA kernel. Operatio
 (`counting.py`), and so is what makes the host wait for a GPU: values, results whose size depends
 on values, and copies between host and device.
 
-Importing this module registers the device with torch, for the life of the process. There are two
-devices, `sim:0` and `sim:1`. Torch knows one of them only where C++ asks for the current device:
+Importing this module registers the device with torch, for the life of the process. There are four
+devices, `sim:0` to `sim:3`. Torch knows one of them only where C++ asks for the current device:
 `.to("sim")` is always `sim:0`, and backward on `sim:1` needs
 `torch.autograd.set_multithreading_enabled(False)`.
 """
@@ -25,7 +25,7 @@ from tests.gpu.counting import caller, note
 from tests.gpu.cuda_kernels import check_runs_on_cuda
 
 NAME = "sim"
-NUM_DEVICES = 2
+NUM_DEVICES = 4
 
 _VALUES = {"_local_scalar_dense", "equal", "is_nonzero"}
 _SIZES = {
@@ -109,7 +109,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return _to_copy(*args, **kwargs)
     if name == "copy_":
         return _copy(*args, **kwargs)
-    tensors = list(_tensors([*args, *kwargs.values()]))
+    tensors = list(tensors_in([*args, *kwargs.values()]))
     own = [each for each in tensors if isinstance(each, SimTensor)]
     _check_devices(func, name, tensors, own)
     _note_waits(name, args, kwargs)
@@ -154,17 +154,17 @@ def _note_waits(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         note("value", name)
     if name in _SIZES and kwargs.get("output_size") is None:
         note("size", name)
-    if name in _INDEXING and any(each.dtype == torch.bool for each in _tensors(args[1])):
+    if name in _INDEXING and any(each.dtype == torch.bool for each in tensors_in(args[1])):
         note("size", name)
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
     """All tensors among arguments."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, (list, tuple)):
         for value in values:
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 def _hosts(value: Any) -> Any:
@@ -267,6 +267,11 @@ class _Stream:
     """The only stream: what was started is done."""
 
     device_type = NAME
+
+    def __init__(self, device: torch.device | None = None) -> None: ...
+
+    def record_event(self) -> object:
+        return object()
 
     def synchronize(self) -> None:
         note("value", "synchronize")

@@ -1,7 +1,8 @@
 """Simulated NCCL: collectives over tensors of the simulated device alone, carried out by gloo.
 
-What NCCL refuses raises: tensors of the host, two workers on one GPU, one worker on two. Importing
-this module makes it torch's backend for the device.
+What NCCL refuses raises: tensors of the host, two workers on one GPU, one worker on two, two
+threads on one communicator. `collective_order.py` notes the order of collectives. Importing this
+module makes it torch's backend for the device.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import distributed_c10d
 
-from tests.gpu.simulated import NAME, SimTensor
+from tests.gpu.collective_order import enqueuing
+from tests.gpu.simulated import NAME, SimTensor, tensors_in
 
 BACKEND = "simccl"
 
@@ -72,9 +74,8 @@ class SimulatedNCCL(dist.ProcessGroup):
         return self._run(self._gloo.gather, outs, ins, options)
 
     def all_gather_single(self, out: Tensor, own: Tensor, options: Any = None) -> _Done:
-        outs = list(self._hosts(out).view(self.size(), *own.shape).unbind(0))
-        self._gloo.allgather([outs], [self._hosts(own)]).wait()
-        return _Done()
+        outs = list(out.view(self.size(), *own.shape).unbind(0))
+        return self._run(self._gloo.allgather, [outs], [own])
 
     _allgather_base = all_gather_single
 
@@ -99,7 +100,10 @@ class SimulatedNCCL(dist.ProcessGroup):
 
     def _run(self, collective: Callable[..., dist.Work], *arguments: Any) -> _Done:
         given = [self._hosts(each) for each in arguments if each is not None]
-        collective(*given).wait()
+        what = f"{collective.__name__} {next(tensors_in(arguments)).dtype}"
+        name = distributed_c10d._get_process_group_name(self)
+        with enqueuing(name, dist.get_process_group_ranks(self), what):
+            collective(*given).wait()
         return _Done()
 
     def _hosts(self, value: Any) -> Any:

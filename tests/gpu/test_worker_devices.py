@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
 from pres_dist.errors import ConfigError
 from pres_dist.parallel.device import device_of, use_device
 from pres_dist.training.run import train
-from pres_dist.training.stores import check_reads_ahead
 from tests.support.small_run import small_config
 
 TIMEOUT_S = 100
@@ -58,10 +56,10 @@ def test_the_device_becomes_the_current_one(sim: torch.device) -> None:
 @pytest.mark.parametrize(
     ("name", "workers", "message"),
     [
-        ("sim:5", 1, r"one of the 2 GPUs of this machine \(sim:0 to sim:1\), got 'sim:5'"),
-        ("sim:5", 2, r"one of the 2 GPUs of this machine \(sim:0 to sim:1\), got 'sim:5'"),
-        ("sim", 3, r"got 3 workers and 2 GPUs on this machine: start at most 2"),
-        ("sim:1", 3, r"got 3 workers and 2 GPUs on this machine: start at most 2"),
+        ("sim:5", 1, r"one of the 4 GPUs of this machine \(sim:0 to sim:3\), got 'sim:5'"),
+        ("sim:5", 2, r"one of the 4 GPUs of this machine \(sim:0 to sim:3\), got 'sim:5'"),
+        ("sim", 5, r"got 5 workers and 4 GPUs on this machine: start at most 4"),
+        ("sim:1", 5, r"got 5 workers and 4 GPUs on this machine: start at most 4"),
         ("sim:0", 2, r"must be sim, without a number, .* got 'sim:0' for 2 workers"),
         ("cuda:-1", 1, r"must be auto or a device torch can use here"),
         ("quantum", 1, r"must be auto or a device torch can use here"),
@@ -82,35 +80,6 @@ def test_a_number_is_needed_where_the_launcher_tells_none(
     assert device_of("sim:1") == torch.device("sim", 1)
     with pytest.raises(ConfigError, match="LOCAL_RANK is not set"):
         device_of("sim")
-
-
-def test_reads_ahead_of_a_memory_shared_over_nccl_are_refused(
-    habits: Path,
-    sim: torch.device,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    make, message = small_config(habits), r"^memory\.staleness must be 0 .* got 1 for 2 workers$"
-    with pytest.raises(ConfigError, match=message):
-        check_reads_ahead(make(memory__staleness=1), 2, on_gpu=True)
-    for workers, on_gpu, settings in (
-        (1, True, {}),
-        (2, False, {}),
-        (2, True, {"memory__staleness": 0}),
-        (2, True, {"memory__store": "server"}),
-        (2, True, {"parallel__replicas": 2}),
-        (2, True, {"model__kind": "tgat"}),
-    ):
-        check_reads_ahead(make(**{"memory__staleness": 1} | settings), workers, on_gpu)
-
-    launched(monkeypatch, 0, 2)  # no other worker is waited for
-    (tmp_path / "run.yaml").write_text(dump_yaml(make(memory__staleness=1)))
-    command = ["train", str(tmp_path / "run.yaml"), "--training.device=sim"]
-    assert main([*command, "--run-dir", str(tmp_path / "run")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "memory.staleness must be 0" in line
-    assert not (tmp_path / "run").exists()
 
 
 def test_two_workers_train_on_two_devices(habits: Path, sim: torch.device, tmp_path: Path) -> None:

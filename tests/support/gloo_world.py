@@ -69,7 +69,7 @@ class GlooWorld:
     """
 
     def __init__(self, size: int, folder: Path) -> None:
-        self._size, self._folder = size, folder
+        self.size, self._folder = size, folder
         self._starts = 0
         self._processes: list[mp.process.BaseProcess] = []
         self._connections: list[Connection] = []
@@ -116,10 +116,10 @@ class GlooWorld:
         context = mp.get_context("forkserver")
         # Torch is imported once, before the fork, and not by every worker.
         context.set_forkserver_preload(["torch.distributed"])
-        for rank in range(self._size):
+        for rank in range(self.size):
             here, there = context.Pipe()
             process = context.Process(
-                target=_serve, args=(rank, self._size, str(rendezvous), there), daemon=True
+                target=_serve, args=(rank, self.size, str(rendezvous), there), daemon=True
             )
             process.start()
             there.close()

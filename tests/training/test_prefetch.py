@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 
 from pres_dist.step.stages import StageClock
 from pres_dist.training.prefetch import Prefetch
@@ -39,7 +40,11 @@ class Step:
         self.threads: set[str] = set()
 
     def prefetch(self, bound: int) -> Prefetch:
-        return Prefetch(lambda index: self.prepare(index), bound, self.store, self.clock)  # type: ignore[arg-type,return-value]
+        def prepare(index: Any) -> Any:
+            return self.prepare(index)
+
+        store: Any = self.store
+        return Prefetch(prepare, bound, store, self.clock, torch.device("cpu"))
 
     def prepare(self, index: Any) -> Inputs:
         self.threads.add(threading.current_thread().name)
