@@ -126,6 +126,11 @@ def block_numbers(largest: float, num_kinds: int) -> float:
     return num_kinds + 2 + max(_with_spare(int(largest)), _FIRST_CAPACITY)
 
 
+def occurrences(key_U: Tensor, size: int) -> Tensor:
+    """Count each number below `size`; `bincount` would synchronize with a GPU."""
+    return key_U.new_zeros(size).index_add_(0, key_U, torch.ones_like(key_U))
+
+
 def cut(blocks: Iterable[Tensor], counts_WK: list[list[int]], kinds: slice) -> Tensor:
     """Select the ids of some consecutive kinds from each worker's block, in rank order."""
     parts = []

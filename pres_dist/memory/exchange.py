@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pres_dist.memory.all_to_all import IdBlocks, RowMover, cut
+from pres_dist.memory.all_to_all import IdBlocks, RowMover, cut, occurrences
 from pres_dist.memory.packing import RowLayout
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.traffic import Volume
@@ -119,7 +119,7 @@ class RowExchange:
         # range of each block.
         key_U = self.placement.owner(nodes_U) * KINDS + kind_U
         order_U = torch.argsort(key_U, stable=True)
-        sent_WK = torch.bincount(key_U, minlength=self.world * KINDS).view(self.world, KINDS)
+        sent_WK = occurrences(key_U, self.world * KINDS).view(self.world, KINDS)
         announced = (writes_U is not None) + 2 * (observes_U is not None)
         rows_U = self.placement.row(nodes_U).index_select(0, order_U)
         sent, received, blocks, flags = self._blocks.swap(rows_U, sent_WK, announced, volume)

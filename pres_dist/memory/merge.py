@@ -36,10 +36,14 @@ def merge_rows(rows_X: Tensor, state: NodeState) -> tuple[Tensor, NodeState]:
     merged = state.rows(order_X.index_select(0, count_P.cumsum(0) - count_P))
     if rows_P.numel() == rows_X.numel():
         return rows_P, merged
-    contested_G = (count_P > 1).nonzero().flatten()
+    is_contested_P = count_P > 1
+    contested_G = is_contested_P.nonzero().flatten()
     count_G = count_P.index_select(0, contested_G)
-    write_M = order_X[(count_P > 1).repeat_interleave(count_P)]
-    group_M = torch.arange(count_G.numel(), device=rows_X.device).repeat_interleave(count_G)
+    # With its size, so that a repeat does not synchronize with a GPU.
+    row_X = torch.repeat_interleave(count_P, output_size=rows_X.numel())
+    place_M = is_contested_P.index_select(0, row_X).nonzero().flatten()
+    write_M = order_X.index_select(0, place_M)
+    group_M = (is_contested_P.cumsum(0) - 1).index_select(0, row_X.index_select(0, place_M))
     mail_count_G = count_G.new_zeros(count_G.numel())
     mail_count_G.index_add_(0, group_M, state.mail_count_U.index_select(0, write_M))
     merged.mail_count_U.index_copy_(0, contested_G, mail_count_G)

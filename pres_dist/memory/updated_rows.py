@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pres_dist.memory.all_to_all import IdBlocks, RowMover, cut
+from pres_dist.memory.all_to_all import IdBlocks, RowMover, cut, occurrences
 from pres_dist.memory.packing import RowLayout
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.traffic import Traffic
@@ -99,7 +99,7 @@ class UpdatedRows:
         """
         num_kinds, world = 2 * self._num_slices + 1, self.placement.world
         sizes = [part.numel() for part in slices]
-        nodes_UF, device = torch.cat([*slices, others_F]), others_F.device
+        nodes_UF = torch.cat([*slices, others_F])
         kind_UF = torch.cat(
             [torch.full_like(part, 2 * number) for number, part in enumerate([*slices, others_F])]
         )
@@ -107,7 +107,7 @@ class UpdatedRows:
             kind_UF[: sum(sizes)] += torch.cat([*marks])
         key_UF = self.placement.owner(nodes_UF) * num_kinds + kind_UF
         order_UF = torch.argsort(key_UF, stable=True)
-        sent_WK = torch.bincount(key_UF, minlength=world * num_kinds).view(world, num_kinds)
+        sent_WK = occurrences(key_UF, world * num_kinds).view(world, num_kinds)
         ids_UF = nodes_UF.index_select(0, order_UF)
         if self._blocks is None:
             sent = received = sent_WK.tolist()
@@ -135,9 +135,7 @@ class UpdatedRows:
                 for counts in received
                 for number in range(self._num_slices)
             ],
-            observed_P=None
-            if marks is None
-            else _marked(received, place_X, nodes_P.numel(), device),
+            observed_P=None if marks is None else _marked(received, place_X, nodes_P.numel()),
         )
 
     def send(self, read: ReadRows, columns: Sequence[Tensor]) -> list[Tensor]:
@@ -180,7 +178,7 @@ class UpdatedRows:
         return summed
 
     def places(self, read: ReadRows, nodes_X: Tensor) -> Tensor:
-        """Return the rows of `nodes_P` that hold the given nodes, which must be among them."""
+        """Return the rows of `nodes_P` that hold the given nodes; any number for other nodes."""
         return torch.searchsorted(self._key(read.nodes_P), self._key(nodes_X))
 
     def _distinct(self, nodes_X: Tensor) -> tuple[Tensor, list[int], Tensor]:
@@ -188,9 +186,9 @@ class UpdatedRows:
         keys_P, place_X = torch.unique(self._key(nodes_X), return_inverse=True)
         if self._num_slices == 1:
             return keys_P, [keys_P.numel()], place_X
-        shard_P = keys_P // self.placement.num_nodes
-        shards = torch.bincount(shard_P, minlength=self._num_slices).tolist()
-        return keys_P % self.placement.num_nodes, shards, place_X
+        num_nodes = self.placement.num_nodes
+        shards = occurrences(keys_P // num_nodes, self._num_slices).tolist()
+        return keys_P % num_nodes, shards, place_X
 
     def _key(self, nodes_X: Tensor) -> Tensor:
         """Return a key that sorts nodes by shard and then by id."""
@@ -199,15 +197,13 @@ class UpdatedRows:
         return self.placement.shard(nodes_X) * self.placement.num_nodes + nodes_X
 
 
-def _marked(
-    received: list[list[int]], place_X: Tensor, num_rows: int, device: torch.device
-) -> Tensor:
+def _marked(received: list[list[int]], place_X: Tensor, num_rows: int) -> Tensor:
     """Return a mask of the rows at places whose kind is odd."""
-    counts = [count for counts in received for count in counts[:-1]]
-    odd = torch.arange(len(counts), device=device) % (len(counts) // len(received)) % 2 == 1
-    marked_X = odd.repeat_interleave(
-        torch.tensor(counts, device=device), output_size=place_X.numel()
-    )
-    marked_P = torch.zeros(num_rows, dtype=torch.bool, device=device)
-    marked_P[place_X[marked_X]] = True
+    marked_P = torch.zeros(num_rows, dtype=torch.bool, device=place_X.device)
+    first = 0
+    for counts_K in received:
+        for kind, count in enumerate(counts_K[:-1]):
+            if kind % 2:
+                marked_P.index_fill_(0, place_X[first : first + count], True)
+            first += count
     return marked_P

@@ -7,7 +7,7 @@ own nodes. No mail is sent: an owner knows the events of the whole batch, and re
 its nodes' partners like a slice.
 
 Shapes: P nodes that this worker updates, E endpoints among them, F partners of these at other
-workers, U nodes of a slice, B events, R mailbox slots, D memory size.
+workers, Y endpoints of the batch, U nodes of a slice, B events, R mailbox slots, D memory size.
 """
 
 from __future__ import annotations
@@ -88,29 +88,31 @@ class OwnerSide:
             plan: plan of the slices.
             batch: the whole temporal batch.
         """
-        placement, rank = self._rows.placement, self._rows.rank
         ends_2B = torch.cat([batch.src_B, batch.dst_B])
-        nodes_E, endpoint_2B = torch.unique(ends_2B, return_inverse=True)
-        num_slots = 0 if self._pipeline.store.rolling else self._pipeline.store.num_slots
-        mail = collect_mail(endpoint_2B, ends_2B, batch.events_B, nodes_E.numel(), num_slots)
-        own_E = (placement.owner(nodes_E) == rank).nonzero().flatten()
-        nodes_E = nodes_E.index_select(0, own_E)
-        event_ER, other_ER = (
-            each.index_select(0, own_E) for each in (mail.event_PR, mail.other_PR)
+        nodes_Y, endpoint_2B = torch.unique(ends_2B, return_inverse=True)
+        num, store = nodes_Y.numel(), self._pipeline.store
+        num_slots = 0 if store.rolling else store.num_slots
+        mail = collect_mail(endpoint_2B, endpoint_2B, batch.events_B, num, num_slots)
+        is_own_Y = self._rows.placement.owner(nodes_Y) == self._rows.rank
+        own_E = is_own_Y.nonzero().flatten()
+        event_ER, other_ER, count_E = (
+            each.index_select(0, own_E) for each in (mail.event_PR, mail.other_PR, mail.count_P)
         )
         full_ER = event_ER != NO_EVENT
-        others_Y = other_ER[full_ER]
-        remote_Y = placement.owner(others_Y) != rank
-        others_F, place_Y = torch.unique(others_Y[remote_Y], return_inverse=True)
+        # Marks and `where`, because selections by a mask would synchronize with a GPU. An extra
+        # place takes the marks of others.
+        remote_ER = full_ER & ~is_own_Y[other_ER]
+        is_partner_Y = is_own_Y.new_zeros(num + 1)
+        is_partner_Y.index_fill_(0, torch.where(remote_ER, other_ER, num).flatten(), True)
+        is_partner_Y = is_partner_Y[:-1]
+        partners_F = nodes_Y.index_select(0, is_partner_Y.nonzero().flatten())
         parts = [part.gathered.nodes_U for part in plan.parts]
-        rows = self._rows.request(parts, self._observed(plan), others_F)
-        index_Y = self._rows.places(rows, others_Y)
-        index_Y[remote_Y] = rows.nodes_P.numel() + place_Y
-        index_ER = torch.zeros_like(other_ER)
-        index_ER[full_ER] = index_Y
-        count_E = mail.count_P.index_select(0, own_E)
+        rows = self._rows.request(parts, self._observed(plan), partners_F)
+        place_Y = rows.nodes_P.numel() + is_partner_Y.cumsum(0) - 1
+        place_Y = torch.where(is_own_Y, self._rows.places(rows, nodes_Y), place_Y)
+        index_ER = torch.where(full_ER, place_Y[other_ER], 0)
         return OwnerPlan(
-            rows, self._rows.places(rows, nodes_E), BatchMail(event_ER, index_ER, count_E)
+            rows, place_Y.index_select(0, own_E), BatchMail(event_ER, index_ER, count_E)
         )
 
     def read(self, own: OwnerPlan) -> Pulled:
