@@ -31,6 +31,9 @@ CASES: dict[str, dict[str, Any]] = {
     "replicas": {"parallel__replicas": 2, "memory__staleness": 2},
 }
 
+WAITS = {"sample": 3, "pull": 6, "optimizer": 1}
+"""Waits of a step with owner updates: sizes of what is read and written, and one header."""
+
 
 @pytest.fixture(scope="module", params=[2, 4])
 def workers(
@@ -64,6 +67,8 @@ def test_workers_enqueue_in_one_order(
 ) -> None:
     found = trained(workers, case)
     assert not faults([each.collectives for each in found])
+    if case == "owners":
+        assert found[0].waits == WAITS, found[0].listed
     config = config_of(case, habits)
     if config.parallel.replicas == 1:
         alone = World(training_grid(config.parallel, 0, 1))
