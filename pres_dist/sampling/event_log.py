@@ -4,8 +4,8 @@ A query (u, v, t) reads events strictly before t, including those of its own tem
 Every number is a function of the query and of these events only, so it does not depend on
 how events are divided into batches, slices or workers.
 
-Shapes: B sources, M candidates of each, Q = B * M, F numbers, W recent events of a source, K
-neighbors, L nodes around a source.
+Shapes: B sources, M candidates of each, Q = B * M, X = B + Q sources and candidates, F numbers, W
+recent events of a source, K neighbors, L nodes around a source.
 """
 
 from __future__ import annotations
@@ -189,25 +189,32 @@ class EventLog:
         self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor
     ) -> dict[str, Tensor]:
         """Return the [B, M] values of each number, by name."""
-        adjacency, shape = self.sampler.adjacency, dst_BM.shape
-        start_B, end_B = adjacency.history(src_B, before_B)
-        each = (column[:, None].expand(shape).flatten() for column in (src_B, before_B, t_B, end_B))
-        src_Q, before_Q, t_Q, end_Q = each
-        dst_Q = dst_BM.flatten()
+        shape, num = dst_BM.shape, src_B.numel()
+
+        def of_each(column_B: Tensor) -> Tensor:
+            return column_B[:, None].expand(shape).flatten()
+
+        src_Q, before_Q, t_Q, dst_Q = *map(of_each, (src_B, before_B, t_B)), dst_BM.flatten()
         recent_Q = (before_Q - RECENT_EVENTS).clamp(min=0)
-        # One search for both bounds, which on a GPU is one kernel less.
-        ends = adjacency.history(dst_Q.repeat(2), torch.cat([before_Q, recent_Q]))
-        (first_Q, _), (last_Q, recently_Q) = (end_2Q.view(2, -1) for end_2Q in ends)
-        count_B, age_B = end_B - start_B, self._log_age(self._last(src_B, start_B, end_B), t_B)
+        # Sources, destinations, and destinations at another bound, all at once: a GPU computes
+        # few large operations sooner than many small ones.
+        nodes_X = torch.cat([src_B, dst_Q])
+        bounds = torch.cat([before_B, before_Q, recent_Q])
+        starts, ends = self.sampler.adjacency.history(torch.cat([nodes_X, dst_Q]), bounds)
+        first_X, last_X = (each[: nodes_X.numel()] for each in (starts, ends))
+        age_X = self._log_age(self._last(nodes_X, first_X, last_X), torch.cat([t_B, t_Q]))
+        count_X, recently_Q = last_X - first_X, ends[nodes_X.numel() :]
+        log_count_X, count_B, end_B = count_X.log1p(), count_X[:num], last_X[:num]
         columns = {
-            "destination count": (last_Q - first_Q).log1p(),
-            "destination count, recent events": (last_Q - recently_Q).log1p(),
-            "destination age": self._log_age(self._last(dst_Q, first_Q, last_Q), t_Q),
-            "source count": count_B.log1p()[:, None].expand(shape),
-            "source age": age_B[:, None].expand(shape),
-            "rank among partners": self._rank(src_B, start_B, end_B, dst_BM),
+            "destination count": log_count_X[num:],
+            "destination count, recent events": (last_X[num:] - recently_Q).log1p(),
+            "destination age": age_X[num:],
+            "source count": log_count_X[:num, None].expand(shape),
+            "source age": age_X[:num, None].expand(shape),
+            "rank among partners": self._rank(src_B, first_X[:num], end_B, dst_BM),
         }
-        total_Q = count_B[:, None].expand(shape).flatten()
+        end_Q = of_each(end_B)
+        total_Q = of_each(count_B)
         columns |= self._of_pairs((src_Q, dst_Q), src_Q, t_Q, before_Q, end_Q, total_Q)
         if not self.bipartite:
             back = self._of_pairs((dst_Q, src_Q), src_Q, t_Q, before_Q, end_Q, total_Q)

@@ -53,7 +53,7 @@ BUDGETS = {
         {},
         ONE_EACH,
         {
-            "sample": 336,
+            "sample": 318,
             "pull": 11,
             "update": 100,
             "embed": 83,
