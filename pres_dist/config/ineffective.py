@@ -74,7 +74,7 @@ _RULES: list[Rule] = [
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (
             *("predictor", "corrects", "initial_gate", "shrinkage", "clip", "pending"),
-            *("transition", "components", "clock"),
+            *("components", "clock"),
         )
     ),
     ("pres.initial_gate", lambda c: c.pres.corrects == "lost", "nothing is weighed"),

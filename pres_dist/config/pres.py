@@ -29,8 +29,6 @@ class PresConfig(Config):
     pending: Literal["ignore", "apply"] = "ignore"
     """Treatment of earlier events of a queried node in the same batch: ignore them, or apply the
     last `memory.mailbox_slots` of them with the updater."""
-    transition: Literal["mean", "sample"] = "mean"
-    """Use the mean of the mixture over transitions, or a sample from it."""
     components: Literal[1, 2] = 1
     """Mixture components: one for all transitions, or separate ones for positive and negative
     events (paper)."""

@@ -28,7 +28,6 @@ _RATES: dict[str, Any] = {
     "shrinkage": 0.0,
     "clip": 0.0,
     "pending": "ignore",
-    "transition": "mean",
     "components": 2,
     "coherence_weight": 0.1,
 }

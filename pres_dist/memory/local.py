@@ -67,11 +67,10 @@ class LocalStore:
     def pull(
         self,
         nodes_U: Tensor,
-        with_mixture: bool = False,
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
-        known = None if self.statistics is None else self.statistics.rows(nodes_U, with_mixture)
+        known = None if self.statistics is None else self.statistics.rows(nodes_U)
         return Pulled(self._rows.rows(nodes_U), known, self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:

@@ -22,7 +22,6 @@ class NullStore:
     def pull(
         self,
         nodes_U: Tensor,
-        with_mixture: bool = False,
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:

@@ -94,14 +94,12 @@ class ServerStore:
     def pull(
         self,
         nodes_U: Tensor,
-        with_mixture: bool = False,
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
         # Announcements are ignored: ids are only a hundredth of a push's bytes.
-        like = self._columns.pulled[with_mixture]
         with self._turn:
-            found = self._read(Kind.PULL, nodes_U, like, self.traffic.pull, with_mixture)
+            found = self._read(Kind.PULL, nodes_U, self._columns.pulled, self.traffic.pull)
             return Pulled.from_columns(found, self.version)
 
     def push(self, nodes_U: Tensor, state: NodeState, learn: bool, seen: int | None = None) -> None:
@@ -176,11 +174,10 @@ class ServerStore:
         nodes_U: Tensor,
         like: Sequence[Tensor],
         volume: Volume,
-        flag: bool = False,
     ) -> list[Tensor]:
         """Read the rows of the nodes [U, ...], with the types and row shapes of `like`."""
         nodes = nodes_U.cpu()
-        header = Header(kind, self._incarnation, self._num_writes, flag=flag)
+        header = Header(kind, self._incarnation, self._num_writes)
         row_U = self._placement.row(nodes)
         # All shards look up their rows in parallel: ask all of them before the first wait.
         asked = []

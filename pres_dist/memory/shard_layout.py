@@ -77,7 +77,7 @@ class MessageColumns:
     """Types and row shapes of the columns in messages, as empty columns in host memory.
 
     Attributes:
-        pulled: columns of the answer to a pull, by whether it has the mixture.
+        pulled: columns of the answer to a pull.
         tables: columns of the answer to a dump.
         written: columns of each kind of write.
     """
@@ -85,7 +85,7 @@ class MessageColumns:
     def __init__(self, layout: ShardLayout) -> None:
         empty = replace(layout, device="cpu").make(0)
         nobody = torch.empty(0, dtype=torch.int64)
-        self.pulled = {mixture: empty.pull(nobody, mixture).columns() for mixture in (False, True)}
+        self.pulled = empty.pull(nobody).columns()
         self.tables = table_columns(empty.state_dict())
         state = empty.pull(nobody).state
         # FIFO mailboxes are filled by deliveries, so that the rows of a push have no slots.

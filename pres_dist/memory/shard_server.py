@@ -105,16 +105,14 @@ class ShardServer:
             while len(self._waiting.get(self.num_writes, ())) == self.world:
                 self._apply(self._waiting.pop(self.num_writes))
 
-    def pull(
-        self, required: int, incarnation: int, rows_X: Tensor, with_mixture: bool = False
-    ) -> Pulled:
+    def pull(self, required: int, incarnation: int, rows_X: Tensor) -> Pulled:
         """Wait for the first `required` writes, then return rows.
 
         Raises:
             StoreError: the incarnation differs, or the writes did not complete in time or
                 can no longer complete.
         """
-        return self._read(required, incarnation, lambda: self.shard.pull(rows_X, with_mixture))
+        return self._read(required, incarnation, lambda: self.shard.pull(rows_X))
 
     def dump(self, required: int, incarnation: int, rows_X: Tensor) -> list[Tensor]:
         """Return rows of all tables of the shard; wait and raise like `pull`."""

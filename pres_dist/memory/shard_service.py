@@ -80,7 +80,7 @@ def _read(server: ShardServer, header: Header, payload: Tensor) -> list[Tensor]:
     (rows_X,) = unpack_columns(payload, _ROWS, header.num_rows)
     if header.kind == Kind.DUMP:
         return server.dump(header.number, header.incarnation, rows_X)
-    return server.pull(header.number, header.incarnation, rows_X, bool(header.flag)).columns()
+    return server.pull(header.number, header.incarnation, rows_X).columns()
 
 
 def host_shard(

@@ -71,7 +71,6 @@ class ShardedStore:
     def pull(
         self,
         nodes_U: Tensor,
-        with_mixture: bool = False,
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
@@ -81,7 +80,7 @@ class ShardedStore:
             self._writes.append(request.written)
         if request.observed is not None:
             self._observations.append(request.observed)
-        columns = self.shard.pull(request.rows_X, with_mixture).columns()
+        columns = self.shard.pull(request.rows_X).columns()
         received = self._exchange.reply(request, columns, self.traffic.pull)
         return Pulled.from_columns(received, self.version)
 

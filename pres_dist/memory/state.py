@@ -21,7 +21,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pres_dist.pres.transitions import Mixture, TransitionRows
+from pres_dist.pres.transitions import TransitionRows
 
 NO_EVENT = -1
 """Event id of an empty mailbox slot."""
@@ -90,12 +90,10 @@ class Pulled:
     version: int
 
     def columns(self) -> list[Tensor]:
-        """Return the columns of the state, of its statistics and of their mixture."""
+        """Return the columns of the state and of its statistics."""
         columns, known = self.state.columns(), self.transitions
         if known is not None:
             columns += [known.num_observed_U, known.rate_UD]
-            if (mixture := known.mixture) is not None:
-                columns += [mixture.weight_UC, mixture.mean_UCD, mixture.variance_UCD]
         return columns
 
     @classmethod
@@ -105,9 +103,7 @@ class Pulled:
         state, known = NodeState.from_columns(columns[:num_columns]), columns[num_columns:]
         if not known:
             return cls(state, None, version)
-        num_U, rate_UD, *mixture = known
-        rows = TransitionRows(num_U, rate_UD, Mixture(*mixture) if mixture else None)
-        return cls(state, rows, version)
+        return cls(state, TransitionRows(*known), version)
 
     def rows(self, index: Tensor) -> Pulled:
         """Return the rows at the given indices, of the same version."""
@@ -141,7 +137,6 @@ class MemoryStore(Protocol):
     def pull(
         self,
         nodes_U: Tensor,
-        with_mixture: bool = False,
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
@@ -152,7 +147,6 @@ class MemoryStore(Protocol):
 
         Args:
             nodes_U: distinct ids.
-            with_mixture: whether to return the components of the transitions too.
             writes_U: bool, announces the rows that a later push of this worker will write,
                 exactly and in this order. Pushes must then follow the order of their pulls,
                 and need not send ids again. If None, nothing is announced. All workers

@@ -42,7 +42,7 @@ class Header:
         num_rows: number of rows in the payload.
         num_bytes: size of the payload.
         answer_bytes: size of the answer without its header; 0 for no answer.
-        flag: for a pull, whether to return the mixture; for a push, whether to learn.
+        flag: for a push, whether to learn.
         seen: for a push, the version it was computed from; -1 for the current one.
     """
 

@@ -179,7 +179,6 @@ class TGN(nn.Module):
         state: NodeState,
         context: MailContext,
         transitions: TransitionRows | None = None,
-        rate_UD: Tensor | None = None,
     ) -> UpdatedMemory:
         """Apply each node's mail to its memory, and correct the result by PRES.
 
@@ -187,14 +186,13 @@ class TGN(nn.Module):
             state: rows of the distinct nodes.
             context: times and features of the events in their mail.
             transitions: statistics to predict from; required with PRES prediction.
-            rate_UD: rates sampled from the mixture, instead of its mean.
         """
         if self.updater is None:
             return _without_update(state)
         correction = None if transitions is None else self.correction
         start = state
         if correction is not None and transitions is not None and correction.replaces_lost:
-            start = _after_lost(correction, state, context, transitions, rate_UD)
+            start = _after_lost(correction, state, context, transitions)
         measured = self.updater(start, context)
         elapsed_U = elapsed_since(state.last_update_U, measured.last_update_U)
         # Neither a node's first update nor an update without mail changes an earlier state.
@@ -202,9 +200,7 @@ class TGN(nn.Module):
         memory_UD, corrected = measured.memory_UD, None
         if correction is not None and transitions is not None:
             length_U = correction.clock(elapsed_U, state.mail_count_U)
-            corrected = correction(
-                state.memory_UD, measured.memory_UD, length_U, transitions, rate_UD
-            )
+            corrected = correction(state.memory_UD, measured.memory_UD, length_U, transitions)
             memory_UD = corrected.memory_UD
         return UpdatedMemory(
             memory_UD,
@@ -278,7 +274,6 @@ def _after_lost(
     state: NodeState,
     context: MailContext,
     transitions: TransitionRows,
-    rate_UD: Tensor | None,
 ) -> NodeState:
     """Add the predicted effect of lost messages, which had no slot, to the memory.
 
@@ -288,8 +283,7 @@ def _after_lost(
     lost_U = state.mail_count_U - num_kept_U
     until_oldest_U = elapsed_since(state.last_update_U, context.t_UR[:, 0])
     length_U = correction.clock(torch.where(lost_U > 0, until_oldest_U, 0), lost_U)
-    rate_UD = transitions.rate_UD if rate_UD is None else rate_UD
-    change_UD = correction.predict(state.memory_UD, length_U, transitions, rate_UD)
+    change_UD = correction.predict(state.memory_UD, length_U, transitions)
     return replace(state, memory_UD=state.memory_UD + change_UD)
 
 
@@ -326,5 +320,5 @@ def predict_unread(
         unread_U: events of the nodes from the last update to the batch.
     """
     length_U = correction.clock(unread_U.elapsed, unread_U.count)
-    change_UD = correction.predict(updated.memory_UD, length_U, transitions, transitions.rate_UD)
+    change_UD = correction.predict(updated.memory_UD, length_U, transitions)
     return replace(updated, read_UD=updated.memory_UD + change_UD)

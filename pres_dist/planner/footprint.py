@@ -58,8 +58,7 @@ def row_bytes(config: RunConfig) -> RowBytes:
     """Return the row sizes of a run."""
     layout = store_layout(config)
     shard = layout.make(1)
-    drawn = config.pres.prediction and config.pres.transition == "sample"
-    pulled = shard.pull(torch.zeros(1, dtype=torch.int64), with_mixture=drawn)
+    pulled = shard.pull(torch.zeros(1, dtype=torch.int64))
     state = pulled.state
     observes = layout.num_components > NEGATIVE
     return RowBytes(

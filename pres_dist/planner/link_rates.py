@@ -133,7 +133,7 @@ def _verbs(layout: ShardLayout, group: dist.ProcessGroup) -> list[Exchange]:
             writes_U: torch.Tensor = writes_U,
             observes_U: torch.Tensor = observes_U,
         ) -> None:
-            state = store.pull(nodes_U, False, writes_U, observes_U).state
+            state = store.pull(nodes_U, writes_U, observes_U).state
             seen = state.memory_UD[observes_U], state.last_update_U[observes_U]
             store.observe(nodes_U[observes_U], *seen)
             store.push(nodes_U[writes_U], state.rows(writes_U.nonzero().flatten()), True)

@@ -5,7 +5,7 @@ ICLR 2024. A large temporal batch measures a node's new state from only part of
 its events. The node's own past transitions predict that state, and a gate g
 weighs the two: s(t2) = (1 - g) * predicted + g * measured.
 
-Shapes: U nodes, C mixture components, D memory size.
+Shapes: U nodes, D memory size.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ from torch import Tensor, nn
 from pres_dist.config.pres import PresConfig
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.prediction import Predictor
-from pres_dist.pres.transitions import Mixture, TransitionRows
-from pres_dist.sampling.counter_rng import CounterRNG
-
-_PURPOSE = 0x7072
+from pres_dist.pres.transitions import TransitionRows
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,6 @@ class PresCorrection(nn.Module):
         measured_UD: Tensor,
         length_U: Tensor,
         transitions: TransitionRows,
-        rate_UD: Tensor | None = None,
     ) -> Corrected:
         """Correct the measured state.
 
@@ -84,34 +80,12 @@ class PresCorrection(nn.Module):
             measured_UD: the memory updater's state at t2.
             length_U: length of the transition, as measured by `clock`.
             transitions: stored transition statistics of the nodes.
-            rate_UD: sampled rates that replace the mixture's mean.
         """
-        rate_UD = transitions.rate_UD if rate_UD is None else rate_UD
         known_U = (transitions.num_observed_U > 0) & (length_U > 0)
-        predicted_UD = previous_UD + self.predict(previous_UD, length_U, transitions, rate_UD)
+        predicted_UD = previous_UD + self.predict(previous_UD, length_U, transitions)
         predicted_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
         gate = self.gate
         if gate is None:
             return Corrected(measured_UD, predicted_UD, known_U, None)
         # lerp(a, b, g) = (1 - g) * a + g * b
         return Corrected(torch.lerp(predicted_UD, measured_UD, gate), predicted_UD, known_U, gate)
-
-
-def draw_rates(mixture: Mixture, nodes_U: Tensor, events_U: Tensor, seed: int) -> Tensor:
-    """Sample [U, D] transition rates from each node's mixture.
-
-    The sample is a function of (seed, node, newest event of its mail), so it is the
-    same on every worker that reads the node.
-    """
-    rng = CounterRNG(seed, _PURPOSE)
-    threshold_U = rng.uniform(nodes_U, events_U)
-    passed_UC = mixture.weight_UC.cumsum(1) <= threshold_U[:, None]
-    chosen_U = passed_UC.sum(1).clamp(max=mixture.weight_UC.shape[1] - 1)
-    rows_U = torch.arange(nodes_U.numel(), device=nodes_U.device)
-    mean_UD = mixture.mean_UCD[rows_U, chosen_U]
-    deviation_UD = mixture.variance_UCD[rows_U, chosen_U].sqrt()
-    axis_D = torch.arange(mean_UD.shape[1], device=nodes_U.device)
-    normal_UD = rng.normal(
-        nodes_U[:, None].expand_as(mean_UD), events_U[:, None] + 0 * axis_D, axis_D
-    )
-    return mean_UD + deviation_UD * normal_UD.to(mean_UD.dtype)

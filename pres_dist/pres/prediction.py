@@ -41,22 +41,19 @@ class Predictor(nn.Module):
         if config.predictor == "level":
             self.share_logit = nn.Parameter(torch.full((dim,), _FIRST_SHARE_LOGIT))
 
-    def forward(
-        self, state_UD: Tensor, length_U: Tensor, known: TransitionRows, rate_UD: Tensor
-    ) -> Tensor:
+    def forward(self, state_UD: Tensor, length_U: Tensor, known: TransitionRows) -> Tensor:
         """Return the [U, D] change over transitions of the given lengths; 0 without statistics.
 
         Args:
             state_UD: memory at the start of the transitions.
             length_U: lengths, as measured by `clock`.
             known: statistics of the nodes' observed transitions.
-            rate_UD: mean of the observed rates or states, or a sample.
         """
         if self.share_logit is None:
-            change_UD = length_U[:, None] * rate_UD
+            change_UD = length_U[:, None] * known.rate_UD
         else:
             log_left_D = F.logsigmoid(-self.share_logit)  # log(1 - a)
-            change_UD = torch.expm1(length_U[:, None] * log_left_D) * (state_UD - rate_UD)
+            change_UD = torch.expm1(length_U[:, None] * log_left_D) * (state_UD - known.rate_UD)
         observed_U = known.num_observed_U.to(torch.float32)
         if self._shrinkage:
             change_UD = change_UD * (observed_U / (observed_U + self._shrinkage))[:, None]

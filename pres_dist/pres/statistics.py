@@ -1,7 +1,7 @@
 """The filter of PRES: per-node statistics of memory transitions, or of the states they led to.
 
 For a step of a node's memory from s(t1) to s(t2), d = (s(t2) - s(t1)) / (t2 - t1),
-and n += 1, sum += d, sumsq += d^2 (Su, Zou, Wu, ICLR 2024, section 5; the clock
+and n += 1, sum += d (Su, Zou, Wu, ICLR 2024, section 5; the clock
 defines t2 - t1). The sums over two parts of a stream add up to the sums over the
 whole, so they merge exactly across shards, replicas and restarts.
 
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.transitions import Mixture, TransitionRows
+from pres_dist.pres.transitions import TransitionRows
 
 POSITIVE, NEGATIVE = 0, 1
 """Indices of the mixture components: transitions by observed and by negative events."""
 
 
 class TransitionStatistics:
-    """Counts, sums and sums of squares of transition rates of every node.
+    """Counts and sums of transition rates of every node.
 
     Args:
         num_nodes: rows.
@@ -48,7 +48,6 @@ class TransitionStatistics:
         self.num_components = num_components
         self.count_NC = torch.zeros(num_nodes, num_components, dtype=torch.int64, device=device)
         self.sum_NCD = torch.zeros(num_nodes, num_components, dim, device=device)
-        self.sum_squares_NCD = torch.zeros(num_nodes, num_components, dim, device=device)
 
     def observe(
         self,
@@ -78,13 +77,11 @@ class TransitionStatistics:
         row_U = nodes_U * self.num_components + component
         self.count_NC.view(-1).index_add_(0, row_U, moved_U.long())
         self.sum_NCD.flatten(0, 1).index_add_(0, row_U, rate_UD)
-        self.sum_squares_NCD.flatten(0, 1).index_add_(0, row_U, rate_UD.square())
 
-    def rows(self, nodes_U: Tensor, with_mixture: bool) -> TransitionRows:
-        """Return the mixture over components of the nodes, and its mean.
+    def rows(self, nodes_U: Tensor) -> TransitionRows:
+        """Return the number of transitions of the nodes, and the mean over their components.
 
-        Components are weighted by their share of the node's transitions, so that the mean
-        of the mixture is the mean over all transitions.
+        Components are weighted by their share of the node's transitions.
         """
         count_UC = self.count_NC.index_select(0, nodes_U)
         sum_UCD = self.sum_NCD.index_select(0, nodes_U)
@@ -92,23 +89,13 @@ class TransitionStatistics:
         all_U1 = num_U.clamp(min=1).to(torch.float32)[:, None]
         # Not `sum(1)`, which is slow over one or two rows.
         rate_UD = reduce(torch.add, sum_UCD.unbind(1)) / all_U1
-        if not with_mixture:
-            return TransitionRows(num_U, rate_UD, None)
-        each_UC1 = count_UC.clamp(min=1).to(torch.float32)[:, :, None]
-        mean_UCD = sum_UCD / each_UC1
-        squares_UCD = self.sum_squares_NCD.index_select(0, nodes_U) / each_UC1
-        variance_UCD = (squares_UCD - mean_UCD.square()).clamp(min=0)
-        return TransitionRows(num_U, rate_UD, Mixture(count_UC / all_U1, mean_UCD, variance_UCD))
+        return TransitionRows(num_U, rate_UD)
 
     def reset(self) -> None:
         """Forget all transitions."""
-        for sums in (self.count_NC, self.sum_NCD, self.sum_squares_NCD):
+        for sums in (self.count_NC, self.sum_NCD):
             sums.zero_()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the [N, C] counts and the [N, C, D] sums and sums of squares."""
-        return {
-            "count": self.count_NC,
-            "sum": self.sum_NCD,
-            "sum_squares": self.sum_squares_NCD,
-        }
+        """Return the [N, C] counts and the [N, C, D] sums."""
+        return {"count": self.count_NC, "sum": self.sum_NCD}

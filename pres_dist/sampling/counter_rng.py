@@ -9,10 +9,8 @@ whose products wrap around modulo 2^64 on every device.
 
 from __future__ import annotations
 
-import math
 from copy import copy
 
-import torch
 from torch import Tensor
 
 Key = int | Tensor
@@ -89,9 +87,3 @@ class CounterRNG:
     def integers(self, high: Tensor | int, *counters: Tensor) -> Tensor:
         """Return uniform int64 in [0, high); 0 if high is 0. high must be below 2^53."""
         return (self.uniform(*counters) * high).long()
-
-    def normal(self, *counters: Tensor) -> Tensor:
-        """Return standard normal float64, one per element (Box and Muller)."""
-        first = self.uniform(*counters, torch.zeros_like(counters[-1]))
-        second = self.uniform(*counters, torch.ones_like(counters[-1]))
-        return torch.sqrt(-2 * torch.log1p(-first)) * torch.cos(2 * math.pi * second)

@@ -117,8 +117,7 @@ class OwnerSide:
 
     def read(self, own: OwnerPlan) -> Pulled:
         """Return the state of this worker's nodes from before the batch."""
-        mixture = self._pipeline.reads_mixture
-        return self._shard.pull(self._places(own.rows.nodes_P), mixture)
+        return self._shard.pull(self._places(own.rows.nodes_P))
 
     def update(self, own: OwnerPlan, pulled: Pulled, now: Tensor | None) -> OwnUpdate:
         """Apply the mail of this worker's nodes, and exchange the results; a collective."""

@@ -30,7 +30,6 @@ from pres_dist.model.tgn import (
     predict_unread,
 )
 from pres_dist.model.updater import MailContext, MemoryUpdater
-from pres_dist.pres.correction import draw_rates
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import Key
 from pres_dist.sampling.event_log import EventLog, PairLog
@@ -56,7 +55,6 @@ class BatchPipeline:
         sampler: samples temporal neighbors.
         num_hops: number of hops that the embedding reads.
         mail_hops: number of hops over which mail is delivered, with FIFO mailboxes.
-        rates_seed: seed for sampling the transition mixture; None uses its mean.
         reads_lag: whether state may be read before the previous batches are written.
         log: event log, for a decoder that reads it.
         room: fixed number of distinct nodes of a batch; None for as many as there are.
@@ -69,7 +67,6 @@ class BatchPipeline:
     sampler: NeighborSampler
     num_hops: int
     mail_hops: int = 0
-    rates_seed: int | None = None
     reads_lag: bool = False
     log: EventLog | None = None
     room: Room | None = None
@@ -125,7 +122,7 @@ class BatchPipeline:
 
     def read(self, plan: Plan) -> Pulled:
         """Pull the state that the plan's nodes had before its batch."""
-        return self.store.pull(plan.nodes_V, self.reads_mixture, plan.writes_V, plan.observes_V)
+        return self.store.pull(plan.nodes_V, plan.writes_V, plan.observes_V)
 
     def forward(
         self,
@@ -198,7 +195,7 @@ class BatchPipeline:
             nodes_U: int64 nodes.
             now: int64 reference time for the age of mail, with FIFO mailboxes.
         """
-        pulled = self.store.pull(nodes_U, self.reads_mixture)
+        pulled = self.store.pull(nodes_U)
         return self.update(nodes_U, pulled, now if self.store.rolling else None)
 
     @torch.no_grad()
@@ -214,7 +211,7 @@ class BatchPipeline:
             now: as for `memory`; in evaluation the time of the first event of the batch.
         """
         gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self.num_hops)
-        pulled = self.store.pull(gathered.nodes_U, self.reads_mixture)
+        pulled = self.store.pull(gathered.nodes_U)
         updated = self.update(gathered.nodes_U, pulled, now if self.store.rolling else None)
         _, seen, hops = self._seen(gathered, updated)
         around = None
@@ -276,11 +273,6 @@ class BatchPipeline:
             near = found.nodes_U[hop.index_QK[sources]], hop.mask_QK[sources]
         return replace(found, reads=self.log.read(batch.src_B, candidates_BM, batch.t_B, near))
 
-    @property
-    def reads_mixture(self) -> bool:
-        """True if the mixture components of the transitions are needed."""
-        return self.rates_seed is not None
-
     def update(
         self,
         nodes_U: Tensor,
@@ -296,17 +288,13 @@ class BatchPipeline:
             now: reference time for the age of mail, with FIFO mailboxes.
             unread_before: as in `Plan`.
         """
-        state, transitions, rate_UD = pulled.state, pulled.transitions, None
+        state, transitions = pulled.state, pulled.transitions
         with self.clock("update"):
             events_UR = state.mail_event_UR.clamp(min=0)
             own_UR = None if now is None else self.tables.is_endpoint(nodes_U[:, None], events_UR)
             times_UR, features = self.tables.times(events_UR), self.tables.edge_features(events_UR)
             context = MailContext(times_UR, features, own_UR, now)
-            if transitions is not None and self.rates_seed is not None:
-                assert transitions.mixture is not None
-                newest_U = state.mail_event_UR.amax(1)
-                rate_UD = draw_rates(transitions.mixture, nodes_U, newest_U, self.rates_seed)
-            updated = self.model.update_memory(state, context, transitions, rate_UD)
+            updated = self.model.update_memory(state, context, transitions)
             if unread_before is None or self.model.correction is None or transitions is None:
                 return updated
             before_U = torch.full_like(nodes_U, unread_before)

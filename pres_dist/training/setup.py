@@ -222,7 +222,6 @@ def assemble(config: RunConfig, data: Data, world: World | None = None) -> Parts
         sampler=sampler,
         num_hops=num_hops(config.model),
         mail_hops=config.model.mail_hops,
-        rates_seed=config.training.seed if config.pres.transition == "sample" else None,
         log=log,
         clock=clock,
     )

@@ -39,9 +39,9 @@ def test_a_push_and_a_pull(num_shards: int, sim: torch.device) -> None:
                 store.push(own, on_device, learn=True)
             assert pushed.waits.total() == 1
             asked = ids(6, 0, 4)
-            expected, there = reference.pull(asked, True), asked.to(sim)
+            expected, there = reference.pull(asked), asked.to(sim)
             with counted() as pulled:
-                found = store.pull(there, with_mixture=True)
+                found = store.pull(there)
             assert pulled.waits.total() == 2  # nodes to the host, rows back
             assert found.state.memory_UD.device == sim
             assert_same_rows(moved(found.state, "cpu"), expected.state)

@@ -33,10 +33,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "attention": {},
     "preset rates": {"preset": "rates"},
     "3 slots in order": {"model.aggregator": "sequential", "memory.mailbox_slots": 3},
-    "2 layers, uniform, drawn rates": {
+    "2 layers, uniform": {
         "model.num_layers": 2,
         "sampling.strategy": "uniform",
-        "pres.transition": "sample",
     },
     "time projection": {"model.embedding": "time", "pres.prediction": False},
     "memory alone, staleness 1": {"model.embedding": "identity", "memory.staleness": 1},

@@ -132,7 +132,7 @@ class MailContract(ContractBase):
             writes, observes = (
                 torch.from_numpy(random.random(nodes.numel()) < 0.6) for _ in range(2)
             )
-            pulled = store.pull(nodes, False, writes, observes)
+            pulled = store.pull(nodes, writes, observes)
             assert_same_rows(pulled.state, plain.pull(nodes).state)
             pulls.append((nodes[writes], nodes[observes]))
         assert any(len(written) for written, _ in pulls)
@@ -149,7 +149,7 @@ class MailContract(ContractBase):
     def test_starting_afresh_forgets_what_was_announced(self, layout: Layout, afresh: str) -> None:
         store, nodes = self.written(layout), ids(3, 1)
         saved = through_a_file(store.state_dict())
-        store.pull(nodes, False, nodes > 1, nodes > 1)
+        store.pull(nodes, nodes > 1, nodes > 1)
         store.reset() if afresh == "reset" else store.load_state_dict(saved)
         state = random_state(layout, 2, 5, [EPOCH_MS * 2] * 2)
         store.observe(nodes, state.memory_UD, state.last_update_U)
@@ -191,7 +191,7 @@ class MailContract(ContractBase):
         layout = replace(layout, rolling=True)
         store, pairs = self.make_store(layout), np.array([[2, 7], [5, 7], [2, 8], [0, 9]])
         store.deliver(*mail_of(layout, pairs, np.arange(4, dtype=np.float32)))
-        before = store.pull(layout.everyone, False, layout.everyone > 3)
+        before = store.pull(layout.everyone, layout.everyone > 3)
         state = without_mail(random_state(layout, 3, 1, [EPOCH_MS] * 3))
         store.push(ids(4, 5, 6), state, learn=True)
         store.push(ids(2), replace_rows(state, slice(1)), learn=True, seen=before.version)

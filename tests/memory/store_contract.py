@@ -74,12 +74,10 @@ class StoreContract(MailContract):
         assert not state.mail_memory_URD.any()
         assert state.mail_event_UR.tolist() == [[NO_EVENT] * layout.num_slots] * 2
         assert state.mail_count_U.tolist() == [0, 0]
-        rows = store.pull(ids(4, 0), True).transitions
+        rows = store.pull(ids(4, 0)).transitions
         assert rows is not None
-        assert rows.mixture is not None
         assert rows.num_observed_U.tolist() == [0, 0]
-        for zeros in (rows.rate_UD, *vars(rows.mixture).values()):
-            assert not zeros.any()
+        assert not rows.rate_UD.any()
 
     def test_types(self, layout: Layout) -> None:
         for store in (self.make_store(layout), self.written(layout)):
@@ -91,7 +89,7 @@ class StoreContract(MailContract):
                 "mail_event_UR": torch.int64,
                 "mail_count_U": torch.int64,
             }
-            rows = store.pull(ids(1), True).transitions
+            rows = store.pull(ids(1)).transitions
             assert rows is not None
             assert rows.num_observed_U.dtype == torch.int64
             assert rows.rate_UD.dtype == torch.float32
@@ -102,21 +100,18 @@ class StoreContract(MailContract):
         some = store.pull(order).state
         for name in FIELDS:
             assert torch.equal(getattr(some, name), getattr(whole, name)[order])
-        whole_rows = store.pull(layout.everyone, True).transitions
-        rows = store.pull(order, True).transitions
+        whole_rows = store.pull(layout.everyone).transitions
+        rows = store.pull(order).transitions
         assert rows is not None
         assert whole_rows is not None
         assert torch.equal(rows.rate_UD, whole_rows.rate_UD[order])
-        assert rows.mixture is not None
-        assert whole_rows.mixture is not None
-        assert torch.equal(rows.mixture.variance_UCD, whole_rows.mixture.variance_UCD[order])
 
     def test_nobody_can_be_asked_for_and_written(self, layout: Layout) -> None:
         store, untouched = self.written(layout), self.written(layout)
         nobody = store.pull(ids()).state
         assert nobody.memory_UD.shape == (0, layout.dim)
         assert nobody.mail_memory_URD.shape == (0, layout.num_slots, layout.dim)
-        rows = store.pull(ids(), True).transitions
+        rows = store.pull(ids()).transitions
         assert rows is not None
         assert rows.rate_UD.shape == (0, layout.dim)
         store.push(ids(), nobody, learn=True)
@@ -126,19 +121,18 @@ class StoreContract(MailContract):
     def test_pull_returns_copies(self, layout: Layout) -> None:
         store, untouched = self.written(layout), self.written(layout)
         pulled = [store.pull(nodes).state for nodes in (layout.everyone, ids(3))]
-        rows = store.pull(layout.everyone, True).transitions
+        rows = store.pull(layout.everyone).transitions
         assert rows is not None
-        assert rows.mixture is not None
         tensors = [getattr(state, name) for state in pulled for name in FIELDS]
-        tensors += [rows.num_observed_U, rows.rate_UD, *vars(rows.mixture).values()]
+        tensors += [rows.num_observed_U, rows.rate_UD]
         for tensor in tensors:
             tensor.fill_(77)
         assert_same_store(store, untouched, layout)
 
     def test_later_writes_do_not_reach_what_was_pulled(self, layout: Layout) -> None:
         store = self.written(layout)
-        pulled = store.pull(layout.everyone, True)
-        expected = self.written(layout).pull(layout.everyone, True)
+        pulled = store.pull(layout.everyone)
+        expected = self.written(layout).pull(layout.everyone)
         later = [EPOCH_MS * 2] * layout.num_nodes
         state = random_state(layout, layout.num_nodes, 9, later)
         store.push(layout.everyone, state, learn=True)
@@ -147,21 +141,11 @@ class StoreContract(MailContract):
         assert_same_rows(pulled.state, expected.state)
         assert_same_transitions(pulled.transitions, expected.transitions)
 
-    def test_a_mixture_is_given_only_when_asked_for(self, layout: Layout) -> None:
-        store = self.written(layout)
-        plain, full = (store.pull(layout.everyone, wish).transitions for wish in (False, True))
-        assert plain is not None
-        assert full is not None
-        assert plain.mixture is None
-        assert full.mixture is not None
-        assert torch.equal(plain.num_observed_U, full.num_observed_U)
-        assert torch.equal(plain.rate_UD, full.rate_UD)
-
     def test_without_statistics(self, layout: Layout) -> None:
         bare = replace(layout, num_components=0)
         store = self.written(bare)
-        assert store.pull(layout.everyone, True).transitions is None
-        assert store.pull(layout.everyone, False).transitions is None
+        assert store.pull(layout.everyone).transitions is None
+        assert store.pull(layout.everyone).transitions is None
         assert_same_rows(
             store.pull(layout.everyone).state, self.written(layout).pull(layout.everyone).state
         )
@@ -224,7 +208,7 @@ class StoreContract(MailContract):
     # ------------------------------------------------ statistics
 
     def observed(self, store: MemoryStore, layout: Layout) -> list[int]:
-        rows = store.pull(layout.everyone, False).transitions
+        rows = store.pull(layout.everyone).transitions
         assert rows is not None
         counts: list[int] = rows.num_observed_U.tolist()
         return counts
@@ -244,7 +228,7 @@ class StoreContract(MailContract):
             state = random_state(layout, 1, 0, [EPOCH_MS + t])
             state.memory_UD.fill_(value)
             store.push(ids(3), state, learn)
-        rows = store.pull(ids(3), True).transitions
+        rows = store.pull(ids(3)).transitions
         assert rows is not None
         assert rows.num_observed_U.tolist() == [1]
         assert rows.rate_UD.tolist() == [[3.0] * dim]  # (10 - 4) in two units of time
@@ -261,7 +245,7 @@ class StoreContract(MailContract):
         assert self.observed(store, layout) == [0, 1, 0, 0, 0, 0, 0]  # length 0; moved; unwritten
         store.push(ids(0, 1, 2), later, learn=True)
         assert self.observed(store, layout) == [0, 2, 0, 0, 0, 0, 0]
-        rows = store.pull(ids(0, 2), True).transitions
+        rows = store.pull(ids(0, 2)).transitions
         assert rows is not None
         assert not rows.rate_UD.any()
         assert rows.rate_UD.isfinite().all()
@@ -284,23 +268,15 @@ class StoreContract(MailContract):
             store.observe(ids(0), torch.full((1, dim), -6.0 * step), ids(EPOCH_MS + step))
         state = replace(state, memory_UD=torch.full((1, dim), 2.0), last_update_U=ids(EPOCH_MS + 9))
         store.push(ids(0), state, learn=True)
-        rows = store.pull(ids(0), True).transitions
+        rows = store.pull(ids(0)).transitions
         assert rows is not None
-        assert rows.mixture is not None
         assert rows.num_observed_U.tolist() == [4]
-        assert rows.mixture.weight_UC.tolist() == [[0.25, 0.75]]
-        assert rows.mixture.mean_UCD[0, :, 0].tolist() == [2.0, -12.0]
-        assert rows.mixture.variance_UCD[0, :, 0].tolist() == [0.0, 24.0]
         assert rows.rate_UD[0].tolist() == [-8.5] * dim  # (2 - 6 - 12 - 18) / 4
 
     def test_one_component_takes_no_negatives(self, layout: Layout) -> None:
         single = replace(layout, num_components=1)
         store = self.written(single)
         assert self.observed(store, single) == [1] * 7
-        rows = store.pull(ids(0), True).transitions
-        assert rows is not None
-        assert rows.mixture is not None
-        assert rows.mixture.weight_UC.tolist() == [[1.0]]
 
     # ------------------------------------------- reset and state
 

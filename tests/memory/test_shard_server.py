@@ -88,7 +88,7 @@ def make_server(layout: Layout, world: int = 2, timeout_s: float = 5.0) -> Shard
 
 
 def assert_same_stores(one: LocalStore, other: LocalStore, layout: Layout) -> None:
-    pulled = [store.pull(layout.everyone, with_mixture=True) for store in (one, other)]
+    pulled = [store.pull(layout.everyone) for store in (one, other)]
     assert_same_rows(pulled[0].state, pulled[1].state)
     assert_same_transitions(pulled[0].transitions, pulled[1].transitions)
     assert pulled[0].version == pulled[1].version
@@ -148,12 +148,12 @@ def test_workers_in_threads_read_what_they_must(layout: Layout, world: int, rand
     expected = []
     for write in writes:
         apply_in_order(oracle, write)
-        expected.append(oracle.pull(layout.everyone, with_mixture=True))
+        expected.append(oracle.pull(layout.everyone))
 
     def work(worker: int) -> None:
         for number, write in enumerate(writes):
             server.write(worker, number, INCARNATION, write.parts[worker])
-            pulled = server.pull(number + 1, INCARNATION, layout.everyone, with_mixture=True)
+            pulled = server.pull(number + 1, INCARNATION, layout.everyone)
             assert_same_rows(pulled.state, expected[number].state)
             assert_same_transitions(pulled.transitions, expected[number].transitions)
             assert pulled.version == expected[number].version

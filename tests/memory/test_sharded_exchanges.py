@@ -60,10 +60,10 @@ def count_exchanges(worker: Worker) -> dict[str, int]:
     nodes = ids(0, 1, 4) if worker.rank else ids(2)
     state, everything = store.pull(nodes).state, nodes >= 0
     verbs = {
-        "pull": lambda: store.pull(nodes.flip(0), True),
+        "pull": lambda: store.pull(nodes.flip(0)),
         "push": lambda: store.push(nodes, state, learn=True),
         "observe": lambda: store.observe(nodes, state.memory_UD, state.last_update_U),
-        "announcing pull": lambda: store.pull(nodes, False, everything, everything),
+        "announcing pull": lambda: store.pull(nodes, everything, everything),
         "announced push": lambda: store.push(nodes, state, learn=True),
         "announced observe": lambda: store.observe(nodes, state.memory_UD, state.last_update_U),
         "next push": lambda: store.push(nodes, state, learn=True),
@@ -193,7 +193,7 @@ def test_pushes_follow_the_order_of_their_pulls(gloo: GlooWorld, world: int) -> 
 def errors_of_delivering(worker: Worker) -> list[str]:
     store, layout, texts = make_store(worker, Layout()), Layout(), []
     nodes = ids(1, 4, 6)
-    store.pull(nodes, False, ids(1, 0, 1) > 0, ids(0, 0, 1) > 0)
+    store.pull(nodes, ids(1, 0, 1) > 0, ids(0, 0, 1) > 0)
     for wrong in (ids(1, 4), ids(6, 1), ids(1), ids(1, 4, 6)):
         state = random_state(layout, len(wrong), 0, [EPOCH_MS] * len(wrong))
         with pytest.raises(ValueError, match="announced") as caught:
@@ -232,7 +232,7 @@ def forget(worker: Worker) -> list[int]:
     store, nodes, seen = make_store(worker, Layout()), ids(2, 5), []
     saved = copied(store.state_dict())
     for afresh in (store.reset, lambda: store.load_state_dict(saved)):
-        state = store.pull(nodes, False, nodes > 2, nodes > 2).state
+        state = store.pull(nodes, nodes > 2, nodes > 2).state
         afresh()
         verbs = (
             lambda s=state: store.push(nodes, s, learn=True),
@@ -249,7 +249,7 @@ def test_reset_and_load_forget_what_was_announced(gloo: GlooWorld) -> None:
 def without_observations(worker: Worker) -> int:
     """A store that takes no observations has nothing to announce."""
     store, nodes = make_store(worker, Layout(num_components=1)), ids(2, 5)
-    pulled = store.pull(nodes, False, nodes > 2, nodes > 2)
+    pulled = store.pull(nodes, nodes > 2, nodes > 2)
     exchanges, _ = counted(
         lambda: store.observe(nodes, pulled.state.memory_UD, pulled.state.last_update_U)
     )

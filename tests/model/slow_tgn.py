@@ -240,10 +240,9 @@ class SlowStep:
         memory_dim: int,
         num_slots: int,
         num_neighbors: int,
-        draw: Callable[[int, int, SlowNode], Vector] | None = None,
     ) -> None:
         self.model, self.stream, self.pres = model, stream, pres
-        self.num_slots, self.num_neighbors, self.draw = num_slots, num_neighbors, draw
+        self.num_slots, self.num_neighbors = num_slots, num_neighbors
         self.nodes = [SlowNode(np.zeros(memory_dim)) for _ in range(stream.num_nodes)]
 
     def forward(self, events: Sequence[int], negatives: Sequence[Sequence[int]]) -> SlowScores:
@@ -354,20 +353,17 @@ class SlowStep:
         length = self._length(elapsed, state.count)
         weighs = self.pres.prediction and self.pres.corrects == "update"
         if weighs and state.seen and length > 0:
-            drawn = None if self.draw is None else self.draw(node, state.mail[-1][0], state)
-            change = self._change(state.memory, state, elapsed, state.count, drawn)
+            change = self._change(state.memory, state, elapsed, state.count)
             gate = _sigmoid(self.model.weights["correction.gate_logit"])
             memory = (1 - gate) * (state.memory + change) + gate * measured
         return SlowUpdate(state.memory, memory, last_update, elapsed, elapsed > 0)
 
-    def _change(
-        self, start: Vector, state: SlowNode, elapsed: int, count: int, drawn: Vector | None = None
-    ) -> Vector:
+    def _change(self, start: Vector, state: SlowNode, elapsed: int, count: int) -> Vector:
         """Return the change that the prediction adds to a memory."""
         length, num = self._length(elapsed, count), len(state.seen)
         if not (self.pres.prediction and num and length > 0):
             return np.zeros_like(start)
-        mean = sum(state.seen) / num if drawn is None else drawn
+        mean = sum(state.seen) / num
         if self.pres.predictor == "level":
             share = _sigmoid(self.model.weights["correction.predict.share_logit"])
             change = (1 - (1 - share) ** length) * (mean - start)

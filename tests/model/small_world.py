@@ -20,9 +20,7 @@ from pres_dist.memory.state import NEVER, Pulled
 from pres_dist.model.embedding import num_hops
 from pres_dist.model.tgn import TGN, StreamShape
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.correction import draw_rates
 from pres_dist.pres.statistics import TransitionStatistics
-from pres_dist.pres.transitions import Mixture
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import TemporalBatch, TemporalLoader
@@ -30,9 +28,9 @@ from pres_dist.step.forward import Forward
 from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 from tests.model.slow_apan import SlowApanModel, SlowApanStep
-from tests.model.slow_tgn import SlowModel, SlowNode, SlowStep
+from tests.model.slow_tgn import SlowModel, SlowStep
 
-MEMORY_DIM, TIME_UNIT, NUM_NEIGHBORS, SEED = 6, 4.0, 3, 17
+MEMORY_DIM, TIME_UNIT, NUM_NEIGHBORS = 6, 4.0, 3
 SMALL: dict[str, Any] = {
     **{"embedding_dim": 8, "time_dim": 5, "message_dim": 7},
     "decoder": "embeddings",
@@ -104,7 +102,6 @@ class World:
     store: LocalStore | NullStore
     step: BatchPipeline
     slow: SlowStep
-    rates_seed: int | None
 
     def __post_init__(self) -> None:
         self.single = SingleSteps(self.step)
@@ -113,8 +110,8 @@ class World:
         """The same model, and a copy of the store, over another stream of the same shape."""
         own, config = self.store, self.slow.model.config
         if isinstance(own, NullStore):
-            step = build_step(stream, self.model, own, config, self.rates_seed)
-            return World(stream, self.model, own, step, self.slow, self.rates_seed)
+            step = build_step(stream, self.model, own, config)
+            return World(stream, self.model, own, step, self.slow)
         statistics = None
         if own.statistics is not None:
             components, clock = own.statistics.num_components, own.statistics.clock
@@ -123,8 +120,8 @@ class World:
             )
         store = LocalStore(own.num_nodes, own.dim, own.num_slots, statistics, rolling=own.rolling)
         store.load_state_dict(own.state_dict())
-        step = build_step(stream, self.model, store, config, self.rates_seed)
-        return World(stream, self.model, store, step, self.slow, self.rates_seed)
+        step = build_step(stream, self.model, store, config)
+        return World(stream, self.model, store, step, self.slow)
 
     def batches(self, size: int = 15) -> list[TemporalBatch]:
         sweep = TemporalLoader(range(self.stream.num_events), self.stream.t, size)
@@ -167,8 +164,7 @@ def build_world(
     store: LocalStore | NullStore = NullStore(stream.num_nodes)
     if model_config.has_memory:
         store = LocalStore(stream.num_nodes, MEMORY_DIM, num_slots, statistics, rolling=rolling)
-    rates_seed = SEED if pres.prediction and pres.transition == "sample" else None
-    step = build_step(stream, model, store, model_config, rates_seed)
+    step = build_step(stream, model, store, model_config)
     slow_step, slow_model = (SlowApanStep, SlowApanModel) if rolling else (SlowStep, SlowModel)
     slow = slow_step(
         slow_model(weights_of(model), model_config, TIME_UNIT),
@@ -177,9 +173,8 @@ def build_world(
         MEMORY_DIM,
         num_slots,
         NUM_NEIGHBORS,
-        (lambda node, event, state: draw_one(node, event, state, pres)) if rates_seed else None,
     )
-    return World(stream, model, store, step, slow, rates_seed)
+    return World(stream, model, store, step, slow)
 
 
 def build_step(
@@ -187,7 +182,6 @@ def build_step(
     model: TGN,
     store: LocalStore | NullStore,
     config: ModelConfig,
-    rates_seed: int | None,
 ) -> BatchPipeline:
     tables = EventTables(stream)
     sampler = NeighborSampler(
@@ -201,22 +195,7 @@ def build_step(
         sampler=sampler,
         num_hops=hops,
         mail_hops=mail_hops,
-        rates_seed=rates_seed,
     )
-
-
-def draw_one(node: int, event: int, state: SlowNode, pres: PresConfig) -> np.ndarray:
-    """A draw for one node alone from the mixture of its transition rates."""
-    components = [state.rates[0], state.rates[1]][: pres.components]
-    total = sum(len(rates) for rates in components)
-    nothing = np.zeros((1, MEMORY_DIM))
-    tables = [np.array(rates) if rates else nothing for rates in components]
-    mixture = Mixture(
-        torch.tensor([[len(rates) / total for rates in components]], dtype=torch.float32),
-        torch.tensor(np.array([[table.mean(0) for table in tables]])),
-        torch.tensor(np.array([[table.var(0) for table in tables]])),
-    )
-    return draw_rates(mixture, torch.tensor([node]), torch.tensor([event]), SEED)[0].numpy()
 
 
 def last_update_of(slow: SlowStep) -> list[int]:

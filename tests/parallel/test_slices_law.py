@@ -41,7 +41,7 @@ VARIANTS = {
     "two hops": ["--model.num_layers", "2", "--sampling.num_neighbors", "2"],
     "mean of 3": ["--model.aggregator", "mean", "--memory.mailbox_slots", "3"],
     "3 in order": ["--model.aggregator", "sequential", "--memory.mailbox_slots", "3"],
-    "drawn rates": ["--pres.transition", "sample", "--sampling.strategy", "uniform"],
+    "uniform": ["--sampling.strategy", "uniform"],
     "tiny batches": ["--training.batch_size", "2"],
     "four updates": [
         *("--training.events_per_step", "8"),
@@ -69,7 +69,7 @@ VARIANTS = {
     "history, tiny batches": ["--model.decoder", "history", "--training.batch_size", "2"],
 }
 DAILY = [
-    *("pres", "two hops", "drawn rates", "four updates"),
+    *("pres", "two hops", "uniform", "four updates"),
     *("apan", "jodie", "dyrep", "tgat", "history", "reader", "two components"),
 ]
 """One variant of each kind of model, sampling and update; the others run nightly."""

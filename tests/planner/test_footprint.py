@@ -50,7 +50,7 @@ def test_row_sizes_follow_the_formulas(dim: int, slots: int, prediction: bool) -
     # Memory and mail in float32; last update, mail count and event ids in int64.
     state = 4 * (dim + slots * dim) + 8 * (2 + slots)
     known = 8 + 4 * dim  # transitions and their mean
-    sums = 2 * (8 + 4 * dim + 4 * dim)  # of two components: count, sum and squares
+    sums = 2 * (8 + 4 * dim)  # of two components: count and sum
     assert rows.push == state
     assert rows.pull == state + (known if prediction else 0)
     assert rows.state == state + (sums if prediction else 0)
@@ -62,14 +62,7 @@ def test_rows_of_the_default_have_four_mails_and_one_component() -> None:
     mailbox = 4 * (dim + 4 * dim) + 8 * (2 + 4)
     assert (rows.push, rows.observe) == (mailbox, 0)
     assert rows.pull == mailbox + 8 + 4 * dim
-    assert rows.state == mailbox + 8 + 2 * 4 * dim
-
-
-def test_a_mixture_that_is_drawn_from_travels() -> None:
-    dim, plain = 8, row_bytes(small_model())
-    drawn = row_bytes(small_model(pres__transition="sample"))
-    mixture = 2 * 4 * (1 + 2 * dim)  # of two components: weight, mean and variance
-    assert drawn.pull == plain.pull + mixture
+    assert rows.state == mailbox + 8 + 4 * dim
 
 
 @pytest.mark.parametrize("sharers", [1, 4])

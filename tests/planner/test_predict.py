@@ -167,7 +167,7 @@ def traffic_of(dim: int, worker: Worker) -> dict[str, int]:
     writes_U, observes_U = torch.arange(ROWS) % 2 == 0, torch.arange(ROWS) % 3 == 0
     for _ in range(2):
         store.traffic.reset()
-        state = store.pull(nodes_U, False, writes_U, observes_U).state
+        state = store.pull(nodes_U, writes_U, observes_U).state
         observed = (nodes_U[observes_U], state.memory_UD[observes_U])
         store.observe(*observed, state.last_update_U[observes_U])
         columns = {name: column[writes_U] for name, column in vars(state).items()}

@@ -103,8 +103,7 @@ def test_equals_lists_of_transitions(clock, components, seed):
     counts = [[len(rates[n][c]) for c in range(components)] for n in range(N)]
     assert statistics.count_NC.tolist() == counts
     order = torch.randperm(N)
-    rows = statistics.rows(order, with_mixture=True)
-    assert rows.mixture is not None
+    rows = statistics.rows(order)
     for row, node in enumerate(order.tolist()):
         total = sum(counts[node])
         assert int(rows.num_observed_U[row]) == total
@@ -112,36 +111,8 @@ def test_equals_lists_of_transitions(clock, components, seed):
         assert_near(rows.rate_UD[row], np.mean(every, axis=0) if every else np.zeros(D), 10)
         for c in range(components):
             own = np.array(rates[node][c]).reshape(-1, D)
-            squares = (own**2).sum(0)
-            scale = max(1.0, float(squares.max(initial=0)))
-            assert_near(statistics.sum_NCD[node, c], own.sum(0), scale)
-            assert_near(statistics.sum_squares_NCD[node, c], squares, scale)
-            share = len(own) / total if total else 0
-            assert float(rows.mixture.weight_UC[row, c]) == pytest.approx(share)
-            mean = own.mean(0) if len(own) else np.zeros(D)
-            variance = own.var(0) if len(own) else np.zeros(D)
-            assert_near(rows.mixture.mean_UCD[row, c], mean, 10)
-            assert_near(rows.mixture.variance_UCD[row, c], variance, scale)
+            assert_near(statistics.sum_NCD[node, c], own.sum(0), 10)
     assert counts[N - 1] == [0] * components
-
-
-@CLOCKS
-def test_mean_of_the_mixture_is_the_rate(clock):
-    statistics = make(clock, 2)
-    observe(statistics, random_transitions(2))
-    rows = statistics.rows(torch.arange(N), with_mixture=True)
-    assert rows.mixture is not None
-    mean = (rows.mixture.weight_UC[:, :, None] * rows.mixture.mean_UCD).sum(1)
-    torch.testing.assert_close(mean, rows.rate_UD, rtol=1e-5, atol=1e-5)
-
-
-def test_mixture_only_when_asked_for():
-    statistics = make("log", 2)
-    observe(statistics, random_transitions(2))
-    without, with_ = (statistics.rows(torch.arange(N), flag) for flag in (False, True))
-    assert without.mixture is None
-    assert torch.equal(without.rate_UD, with_.rate_UD)
-    assert torch.equal(without.num_observed_U, with_.num_observed_U)
 
 
 @CLOCKS
@@ -168,7 +139,6 @@ def test_only_the_given_component_counts():
     )
     assert statistics.count_NC.nonzero().tolist() == [[4, 1]]
     assert statistics.sum_NCD.sum(2).nonzero().tolist() == [[4, 1]]
-    assert statistics.sum_squares_NCD.sum(2).nonzero().tolist() == [[4, 1]]
 
 
 whole_step = st.tuples(
@@ -201,12 +171,8 @@ def test_sums_of_two_parts_of_a_stream_add_up(steps, cut):
     for name, table in merged.state_dict().items():
         table.copy_(first.state_dict()[name] + second.state_dict()[name])
         assert torch.equal(table, whole.state_dict()[name]), name
-    rows, expected = (s.rows(torch.arange(N), with_mixture=True) for s in (merged, whole))
+    rows, expected = (s.rows(torch.arange(N)) for s in (merged, whole))
     assert torch.equal(rows.rate_UD, expected.rate_UD)
-    assert rows.mixture is not None
-    assert expected.mixture is not None
-    for name, table in vars(rows.mixture).items():
-        assert torch.equal(table, getattr(expected.mixture, name)), name
 
 
 @CLOCKS
@@ -220,20 +186,6 @@ def test_parts_of_a_stream_add_up_for_any_clock(clock):
         merged = first.state_dict()[name] + second.state_dict()[name]
         torch.testing.assert_close(merged, table, rtol=1e-5, atol=1e-3)
     assert torch.equal(first.count_NC + second.count_NC, whole.count_NC)
-
-
-def test_variance_is_never_negative():
-    """Equal transitions have variance 0, which rounding must not turn below it."""
-    statistics = make("time", 1)
-    for _ in range(7):
-        nodes = torch.arange(N)
-        after = torch.linspace(0.1, 1_000, N * D).view(N, D)
-        statistics.observe(
-            nodes, 0, torch.zeros(N, D), after, torch.full((N,), 3), torch.ones(N).long()
-        )
-    rows = statistics.rows(torch.arange(N), with_mixture=True)
-    assert rows.mixture is not None
-    assert rows.mixture.variance_UCD.min() >= 0
 
 
 def test_reset():

@@ -94,11 +94,10 @@ class StoreOfAll:
     def pull(
         self,
         nodes_U: Tensor,
-        with_mixture: bool = False,
         writes_U: Tensor | None = None,
         observes_U: Tensor | None = None,
     ) -> Pulled:
-        first, *others = self._call(pull_rotated, nodes_U, with_mixture, writes_U, observes_U)
+        first, *others = self._call(pull_rotated, nodes_U, writes_U, observes_U)
         for other in others:
             assert_same_rows(first.state, other.state)
         pulled: Pulled = first
@@ -136,7 +135,6 @@ def pull_rotated(
     worker: Worker,
     key: int,
     nodes_U: Tensor,
-    with_mixture: bool,
     writes_U: Tensor | None,
     observes_U: Tensor | None,
 ) -> Pulled:
@@ -147,7 +145,7 @@ def pull_rotated(
     marks = {"writes_U": writes_U, "observes_U": observes_U}
     shares = {name: share_of(mask, worker) for name, mask in marks.items() if mask is not None}
     shift = 0 if shares else worker.rank
-    pulled: Pulled = worker.kept[key].pull(nodes_U.roll(shift), with_mixture, **shares)
+    pulled: Pulled = worker.kept[key].pull(nodes_U.roll(shift), **shares)
     rows = {name: getattr(pulled.state, name).roll(-shift, 0) for name in FIELDS}
     return replace(pulled, state=NodeState(**rows))
 

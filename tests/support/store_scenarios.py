@@ -92,7 +92,6 @@ def run_step(store: MemoryStore, batch: Batch, step: int) -> None:
     nodes_U, index = torch.unique(torch.cat([endpoints_2B, batch.negatives_B]), return_inverse=True)
     pulled = store.pull(
         nodes_U,
-        with_mixture=step % 2 == 0,
         writes_U=torch.isin(nodes_U, endpoints_2B) if step % 4 else None,
         observes_U=torch.isin(nodes_U, batch.negatives_B) if step % 3 else None,
     )
@@ -145,8 +144,6 @@ def updated(
         memory_UD = memory_UD + 0.25 * state.mail_memory_URD[:, slot]
     if rows is not None:
         memory_UD = memory_UD + 1e-3 * rows.rate_UD * rows.num_observed_U[:, None]
-        if rows.mixture is not None:
-            memory_UD = memory_UD + 1e-3 * rows.mixture.variance_UCD[:, 0]
     newest_U = state.mail_event_UR.amax(1) + state.mail_count_U
     t_U = EPOCH_MS + newest_U * 60_000
     return memory_UD, torch.where(state.mail_count_U > 0, t_U, state.last_update_U)

@@ -47,7 +47,6 @@ SETTINGS: dict[str, dict[str, object]] = {
     "two layers": {"model__num_layers": 2, "model__time_encoding": "learnable"},
     "held out": {"data__held_out_share": 0.1, "model__embedding": "sum"},
     "inductive": {"sampling__negatives": "inductive, popular"},
-    "sample": {"preset": "rates", "pres__transition": "sample"},
 }
 
 

@@ -62,7 +62,6 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         model__aggregator="sequential",
         memory__mailbox_slots=2,
         sampling__strategy="uniform",
-        pres__transition="sample",
     )
     return Whole(config, folder / "run", train(config, folder / "run"))
 

@@ -96,7 +96,7 @@ def test_without_pres_nothing_of_it_is_computed(make_config: MakeConfig) -> None
         {"model__time_encoding": "learnable", "model__dropout": 0.2},
         {"sampling__strategy": "uniform", "sampling__num_negatives": 3},
         {"sampling__negatives": "historical", "evaluation__negatives": "inductive"},
-        {"pres__transition": "sample", "pres__clock": "time"},
+        {"pres__clock": "time"},
         {"pres__components": 1, "pres__clock": "event"},
         {"pres__prediction": False},
         {"training__precision": "bf16"},

@@ -18,7 +18,7 @@ from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.tgn import TGN
 from pres_dist.model.updater import MailContext
-from pres_dist.pres.transitions import Mixture, TransitionRows
+from pres_dist.pres.transitions import TransitionRows
 from pres_dist.step.pipeline import BatchPipeline
 
 _EXAMPLES = 2
@@ -36,9 +36,6 @@ _MEANINGS = {
     "now": "time of the temporal batch",
     "num_observed": "transitions of the memory that were seen in training",
     "rate": "their mean rate",
-    "weights": "of the mixture over rates",
-    "means": "of the mixture over rates",
-    "variances": "of the mixture over rates",
 }
 
 
@@ -101,19 +98,13 @@ class MemoryProgram(nn.Module):
         now: Tensor | None = None,
         num_observed: Tensor | None = None,
         rate: Tensor | None = None,
-        weights: Tensor | None = None,
-        means: Tensor | None = None,
-        variances: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return [U, D] memory after the mail and PRES, and [U] times of its newest events."""
         state = NodeState(memory, last_update, mail_memory, mail_event, mail_count)
         context = MailContext(mail_t, mail_features, mail_own, now)
         transitions = None
         if num_observed is not None and rate is not None:
-            mixture = None
-            if weights is not None and means is not None and variances is not None:
-                mixture = Mixture(weights, means, variances)
-            transitions = TransitionRows(num_observed, rate, mixture)
+            transitions = TransitionRows(num_observed, rate)
         updated = self.model.update_memory(state, context, transitions)
         return updated.memory_UD, updated.last_update_U
 
@@ -207,11 +198,4 @@ def updater_inputs(pipeline: BatchPipeline, nodes_U: Tensor, now: Tensor) -> dic
         found["now"] = now
     if correction is not None and transitions is not None:
         found |= {"num_observed": transitions.num_observed_U, "rate": transitions.rate_UD}
-        if transitions.mixture is not None:
-            mixture = transitions.mixture
-            found |= {
-                "weights": mixture.weight_UC,
-                "means": mixture.mean_UCD,
-                "variances": mixture.variance_UCD,
-            }
     return found
