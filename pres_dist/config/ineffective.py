@@ -73,8 +73,8 @@ _RULES: list[Rule] = [
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (
-            *("predictor", "corrects", "initial_gate", "shrinkage", "clip", "pending"),
-            *("components", "clock"),
+            *("predictor", "corrects", "initial_gate", "shrinkage", "clip", "components"),
+            "clock",
         )
     ),
     ("pres.initial_gate", lambda c: c.pres.corrects == "lost", "nothing is weighed"),

@@ -26,9 +26,6 @@ class PresConfig(Config):
     """Number of transitions without change to add to the statistics of every node (a prior)."""
     clip: float = Field(0.0, ge=0)
     """Largest predicted change of one memory dimension; 0 sets no bound."""
-    pending: Literal["ignore", "apply"] = "ignore"
-    """Treatment of earlier events of a queried node in the same batch: ignore them, or apply the
-    last `memory.mailbox_slots` of them with the updater."""
     components: Literal[1, 2] = 1
     """Mixture components: one for all transitions, or separate ones for positive and negative
     events (paper)."""

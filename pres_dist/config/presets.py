@@ -27,7 +27,6 @@ _RATES: dict[str, Any] = {
     "initial_gate": 0.9,
     "shrinkage": 0.0,
     "clip": 0.0,
-    "pending": "ignore",
     "components": 2,
     "coherence_weight": 0.1,
 }

@@ -124,24 +124,6 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _pending_events_are_neighbors(self) -> RunConfig:
-        if self.pres.pending != "apply":
-            return self
-        slots, num = self.memory.mailbox_slots, self.sampling.num_neighbors
-        unfit = None
-        if not self.model.embeds_neighbors:
-            unfit = f"model.embedding {self.model.embedding}, which reads no neighbors"
-        elif self.sampling.strategy != "recent":
-            unfit = f"sampling.strategy {self.sampling.strategy}, which leaves recent events out"
-        elif self.model.message_endpoint != "memory" or not self.model.has_memory:
-            unfit = f"model.kind {self.model.kind}, whose messages hold no memory"
-        elif slots > num:
-            unfit = f"{slots} memory.mailbox_slots for {num} sampling.num_neighbors"
-        if unfit is None:
-            return self
-        raise ValueError(f"pres.pending must be ignore with {unfit}, got apply")
-
-    @model_validator(mode="after")
     def _mail_attention_fits(self) -> RunConfig:
         if self.model.updater != "attention":
             return self
@@ -161,10 +143,5 @@ class RunConfig(Config):
             raise ValueError(
                 f"pres.corrects must be update {because}: a rolling mailbox never drops "
                 "messages; got lost"
-            )
-        if self.pres.pending == "apply":
-            raise ValueError(
-                f"pres.pending must be ignore {because}, which cannot apply single "
-                "messages; got apply"
             )
         return self

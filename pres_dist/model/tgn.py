@@ -153,7 +153,6 @@ class TGN(nn.Module):
         self.time_encoding = TimeEncoding(
             model.time_dim, shape.time_unit, model.time_encoding == "learnable"
         )
-        self.pending = pres.pending
         self.updater: MemoryUpdater | MailAttention | None = None
         if model.has_memory:
             self.updater = _build_updater(model, memory.dim, shape.edge_dim, self.time_encoding)

@@ -135,27 +135,6 @@ class MemoryUpdater(nn.Module):
             last_update_U = torch.where(full_U, t_U, last_update_U)
         return MeasuredMemory(memory_UD, last_update_U)
 
-    def advance(
-        self,
-        measured: MeasuredMemory,
-        rows_M: Tensor,
-        other_MD: Tensor,
-        edge_features_Md: Tensor | None,
-        t_M: Tensor,
-    ) -> MeasuredMemory:
-        """Apply one message to each of some rows.
-
-        Args:
-            measured: all rows, after earlier messages.
-            rows_M: distinct rows that receive a message.
-            other_MD: memory of the other endpoint.
-            edge_features_Md: features of the event, or None.
-            t_M: int64 time of the event.
-        """
-        elapsed_M = elapsed_since(measured.last_update_U.index_select(0, rows_M), t_M)
-        given = self._given(other_MD, edge_features_Md, elapsed_M)
-        return self._applied(measured, rows_M, given, self._own_weights(), t_M)
-
     def _applied(
         self,
         measured: MeasuredMemory,

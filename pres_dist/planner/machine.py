@@ -150,7 +150,7 @@ def model_sizes(dump: dict[str, dict[str, object]]) -> dict[str, str]:
             "num_heads",
             "time_dim",
         ),
-        "pres": ("prediction", "predictor", "corrects", "components", "pending"),
+        "pres": ("prediction", "predictor", "corrects", "components"),
         "sampling": ("num_neighbors", "num_negatives"),
     }
     return {

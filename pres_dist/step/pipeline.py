@@ -18,8 +18,7 @@ from torch import Tensor
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import NEVER, MemoryStore, Pulled
 from pres_dist.model.history import Past
-from pres_dist.model.neighborhood import Hop, NodeInputs
-from pres_dist.model.pending import apply_pending, with_own_rows
+from pres_dist.model.neighborhood import NodeInputs
 from pres_dist.model.shapes import Room
 from pres_dist.model.tgn import (
     TGN,
@@ -29,7 +28,7 @@ from pres_dist.model.tgn import (
     UpdatedMemory,
     predict_unread,
 )
-from pres_dist.model.updater import MailContext, MemoryUpdater
+from pres_dist.model.updater import MailContext
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import Key
 from pres_dist.sampling.event_log import EventLog, PairLog
@@ -150,9 +149,9 @@ class BatchPipeline:
             nothing = self.tables.t_E.new_empty(0, dtype=torch.float32)
             return Forward(gathered, updated, nothing, nothing)
         with self.clock("embed"):
-            read = self._seen(gathered, updated)
-            embedded_QA, endpoints_2BD = self._embed(gathered, *read)
-            past = self._past(gathered, *read[1:])
+            nodes = self._seen(gathered, updated)
+            embedded_QA, endpoints_2BD = self._embed(gathered, nodes)
+            past = self._past(gathered, nodes)
             scored = score_part(self.model, self.tables, part, embedded_QA, past)
         return Forward(gathered, updated, *scored, endpoints_2BD)
 
@@ -180,8 +179,7 @@ class BatchPipeline:
         for number in numbers:  # mail holds embeddings, which read neighbors as well
             part, own = plan.parts[number], plan.parts[number].pulled(pulled)
             updated = self.update(part.gathered.nodes_U, own, plan.now, plan.unread_before)
-            read = self._seen(part.gathered, updated)
-            _, endpoints_2BD = self._embed(part.gathered, *read)
+            _, endpoints_2BD = self._embed(part.gathered, self._seen(part.gathered, updated))
             refreshed.append(
                 replace(forwards[number], updated=updated, endpoints_2BD=endpoints_2BD)
             )
@@ -213,11 +211,11 @@ class BatchPipeline:
         gathered = gather_queries(nodes_Q, t_Q, self.sampler, self.tables, self.num_hops)
         pulled = self.store.pull(gathered.nodes_U)
         updated = self.update(gathered.nodes_U, pulled, now if self.store.rolling else None)
-        _, seen, hops = self._seen(gathered, updated)
+        nodes, hops = self._seen(gathered, updated), gathered.hops
         around = None
         if self.log is not None and self.log.common:
-            around = around_hop(self.model.states(seen), hops[0], gathered.nodes_U)
-        return Queries(nodes_Q, t_Q, self.model.embed(seen, hops), around)
+            around = around_hop(self.model.states(nodes), hops[0], gathered.nodes_U)
+        return Queries(nodes_Q, t_Q, self.model.embed(nodes, hops), around)
 
     @torch.no_grad()
     def score(self, sources: Queries, candidates: Queries, place_BM: Tensor) -> Tensor:
@@ -302,27 +300,23 @@ class BatchPipeline:
             unread_U = unread_events(adjacency, self.tables, nodes_U, before_U, last_update_U)
             return predict_unread(self.model.correction, updated, transitions, unread_U)
 
-    def _embed(
-        self, gathered: Gathered, nodes: NodeInputs, seen: NodeInputs, hops: Sequence[Hop]
-    ) -> tuple[Tensor, Tensor | None]:
+    def _embed(self, gathered: Gathered, nodes: NodeInputs) -> tuple[Tensor, Tensor | None]:
         """Return [Q, A] embeddings of all queries, and the [2B, D] mail contents of endpoints."""
-        embedded_QA = self.model.embed(seen, hops)
+        embedded_QA = self.model.embed(nodes, gathered.hops)
         of_ends_2BA = embedded_QA[: gathered.index_2B.numel()]
         return embedded_QA, self.model.embed_for_messages(nodes, gathered.message_hops, of_ends_2BA)
 
-    def _past(self, gathered: Gathered, seen: NodeInputs, hops: Sequence[Hop]) -> Past | None:
+    def _past(self, gathered: Gathered, nodes: NodeInputs) -> Past | None:
         """Return the event-log inputs of destinations and negatives; None without an event log."""
         if gathered.reads is None:
             return None
         if gathered.reads.around_BL is None:
             return past_of(gathered.reads, None)
-        around = around_hop(self.model.states(seen), hops[0], gathered.nodes_U)
+        around = around_hop(self.model.states(nodes), gathered.hops[0], gathered.nodes_U)
         return past_of(gathered.reads, candidates_of(around, *gathered.index_BM.shape))
 
-    def _seen(
-        self, gathered: Gathered, updated: NodeMemory
-    ) -> tuple[NodeInputs, NodeInputs, Sequence[Hop]]:
-        """Return the inputs of the distinct nodes, and those the queries read, each at its time."""
+    def _seen(self, gathered: Gathered, updated: NodeMemory) -> NodeInputs:
+        """Return the embedding's inputs for the distinct nodes."""
         # Padding has no features: any row does.
         known_U = (
             gathered.nodes_U
@@ -330,13 +324,7 @@ class BatchPipeline:
             else gathered.nodes_U.clamp(max=self.room.padding - 1)
         )
         features = self.tables.node_features(known_U)
-        nodes = NodeInputs(updated.read_UD, updated.last_update_U, features)
-        if self.model.pending == "ignore":
-            return nodes, nodes, gathered.hops
-        updater, hop = self.model.updater, gathered.hops[0]
-        assert isinstance(updater, MemoryUpdater)
-        own = apply_pending(updater, nodes, hop, self.store.num_slots)
-        return nodes, *with_own_rows(nodes, gathered.hops, own)
+        return NodeInputs(updated.read_UD, updated.last_update_U, features)
 
 
 def unread_events(

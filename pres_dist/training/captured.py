@@ -45,7 +45,6 @@ def refusal(parts: Parts) -> str | None:
         f"task.kind {config.task.kind}": config.task.kind != "link_prediction",
         f"memory.store {config.memory.store}": config.memory.store == "server",
         f"memory.staleness {config.memory.staleness}": config.memory.staleness > 0,
-        f"pres.pending {config.pres.pending}": config.pres.pending == "apply",
         f"training.events_per_step {config.training.events_per_step}": (
             config.training.events_per_step > 0
         ),

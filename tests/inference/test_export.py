@@ -24,7 +24,7 @@ FILES = {"weights.safetensors", "link_decoder.pt2", "memory_updater.pt2", "confi
 FILES |= {"manifest.json", "README.md"}
 
 
-@pytest.mark.parametrize("kind", ["apan", "pending"])
+@pytest.mark.parametrize("kind", ["apan", "two slots"])
 def test_programs_compute_what_the_run_computes(runs: Path, tmp_path: Path, kind: str) -> None:
     from safetensors.torch import load_file
 

@@ -55,11 +55,6 @@ VARIANTS: dict[str, dict[str, object]] = {
         "training.events_per_step": 4,
     },
     "preset paper": {"preset": "paper"},
-    "pending events applied": {
-        "pres.pending": "apply",
-        "model.aggregator": "sequential",
-        "memory.mailbox_slots": 2,
-    },
     "jodie": {"model.kind": "jodie", "training.events_per_step": 6},
     "dyrep": {"model.kind": "dyrep", "memory.dim": 8, "memory.mailbox_slots": 2},
     "apan": {"model.kind": "apan", "memory.mailbox_slots": 3},

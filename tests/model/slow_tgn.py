@@ -119,11 +119,10 @@ class SlowEmbedding:
         self.name, self.how = name, how or model.config.embedding
         self._known: dict[tuple[int, int, int], Vector] = {}
 
-    def embed(self, node: int, t: int, pending: Vector | float = 0.0) -> Vector:
-        """`pending` is the change that the node's events of this batch before t have made."""
+    def embed(self, node: int, t: int) -> Vector:
         if self.how in ("attention", "sum"):
-            return self._layer(node, t, self.model.config.num_layers, pending)
-        state = self.state(node) + pending
+            return self._layer(node, t, self.model.config.num_layers)
+        state = self.state(node)
         if self.how == "time":
             last = self.last_update(node)
             silent = 0 if last is None else t - last
@@ -149,14 +148,11 @@ class SlowEmbedding:
             self._known[key] = self._layer(node, t, layer)
         return self._known[key]
 
-    def _layer(self, node: int, t: int, layer: int, pending: Vector | float = 0.0) -> Vector:
+    def _layer(self, node: int, t: int, layer: int) -> Vector:
         if layer == 0:
-            return self.state(node) + pending
+            return self.state(node)
         stream, model = self.stream, self.model
-        if isinstance(pending, float):
-            own = self._remembered(node, t, layer - 1)
-        else:
-            own = self._layer(node, t, layer - 1, pending)
+        own = self._remembered(node, t, layer - 1)
         around = []
         for event in self.history(node, t):
             src, dst, t_event = int(stream.src[event]), int(stream.dst[event]), int(stream.t[event])
@@ -253,9 +249,7 @@ class SlowStep:
         for event, drawn in zip(events, negatives, strict=True):
             t = int(self.stream.t[event])
             ends = int(self.stream.src[event]), int(self.stream.dst[event])
-            source, true, *others = (
-                embedding.embed(node, t, self._pending(node, t)) for node in (*ends, *drawn)
-            )
+            source, true, *others = (embedding.embed(node, t) for node in (*ends, *drawn))
             positive.append(self.model.logit(source, true))
             negative.append([self.model.logit(source, embedded) for embedded in others])
             incoherence += [_incoherence(self._updated(node)) for node in ends]
@@ -307,7 +301,7 @@ class SlowStep:
 
         def held(node: int, event: int) -> Vector:
             t = int(self.stream.t[event])
-            return shared.embed(node, t, self._pending(node, t))
+            return shared.embed(node, t)
 
         return held
 
@@ -371,25 +365,6 @@ class SlowStep:
             change = length * mean
         change = change * num / (num + self.pres.shrinkage)
         return np.clip(change, -self.pres.clip, self.pres.clip) if self.pres.clip else change
-
-    def _pending(self, node: int, t: int) -> Vector | float:
-        if self.pres.pending == "ignore":
-            return 0.0
-        update = self._updated(node)
-        src, dst = self.stream.src, self.stream.dst
-        events = [
-            event
-            for event in range(self.first, self.stream.num_events)
-            if self.stream.t[event] < t and node in (src[event], dst[event])
-        ]
-        memory, last_update = update.memory, update.last_update
-        for event in events[-self.num_slots :]:
-            other = self._updated(int(dst[event] if src[event] == node else src[event]))
-            t_event = int(self.stream.t[event])
-            mail = SlowMail(other.memory, edge_of(self.stream, event), t_event)
-            memory = self.model.cell(self.model.message(memory, mail, last_update), memory)
-            last_update = t_event
-        return memory - update.memory
 
     def _observe(self, node: int, component: int) -> None:
         update = self._updated(node)

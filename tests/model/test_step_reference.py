@@ -60,13 +60,12 @@ CASES = {
         3,
         {},
     ),
-    "pending-applied-two-layers": (
+    "sequential-two-layers-mlp": (
         ModelConfig(**SMALL, aggregator="sequential", num_layers=2, message="mlp"),
-        by_rates(prediction=False, pending="apply"),
+        OFF,
         2,
         {"node_dim": 2},
     ),
-    "pres-pending-applied": (ModelConfig(**SMALL), by_rates(pending="apply"), 1, {}),
     "pres-level": (
         ModelConfig(**SMALL, num_layers=2),
         by_rates(predictor="level", shrinkage=1.5),

@@ -7,17 +7,13 @@ from pathlib import Path
 from pres_dist.training.run import train
 from tests.support.small_run import small_config
 
-KINDS = ("tgn", "apan", "dyrep", "jodie", "tgat", "pending")
+KINDS = ("tgn", "apan", "dyrep", "jodie", "tgat", "two slots")
 
 
 def settings_of(kind: str) -> dict[str, object]:
     """Configurations that differ in what memory, mail and decoder read; one reads the event log."""
     kinds: dict[str, dict[str, object]] = {
-        "pending": {
-            "pres.pending": "apply",
-            "memory.mailbox_slots": 2,
-            "model.aggregator": "sequential",
-        },
+        "two slots": {"memory.mailbox_slots": 2, "model.aggregator": "sequential"},
         "rates": {"preset": "rates"},
         "labels": {"task.kind": "node_classification", "data.stream": "labelled"},
         "talk": {"data.stream": "talks"},

@@ -54,7 +54,6 @@ def test_pres_learns_and_speaks_of_memory(make_config: MakeConfig, tmp_path: Pat
     [
         ({"memory__dim": 9}, "memory.dim must be a multiple of model.num_heads"),
         ({"pres__corrects": "lost"}, "pres.corrects must be update"),
-        ({"pres__pending": "apply"}, "pres.pending must be ignore"),
         ({"model__updater": "gru"}, "mail_hops must be 0 unless updater is attention"),
     ],
 )

@@ -297,7 +297,6 @@ def test_a_run_by_replays_names_the_step_that_is_not_finite(make_config: MakeCon
         ({"model__kind": "apan"}, "model.kind apan"),
         ({"model__kind": "tgat"}, "model.kind tgat"),
         ({"memory__staleness": 1}, "memory.staleness 1"),
-        ({"pres__pending": "apply"}, "pres.pending apply"),
         ({"training__events_per_step": 50}, "training.events_per_step 50"),
     ],
 )

@@ -29,7 +29,7 @@ def frame(events: list[dict[str, object]]) -> pd.DataFrame:
     return pd.concat([table, features], axis=1)
 
 
-@pytest.mark.parametrize("kind", ["tgn", "apan", "dyrep", "tgat", "pending", "history"])
+@pytest.mark.parametrize("kind", ["tgn", "apan", "dyrep", "tgat", "two slots", "history"])
 def test_serving_is_extending_at_once(runs: Path, tmp_path: Path, kind: str) -> None:
     """However events are grouped, and whatever is asked in between."""
     run_dir = copied(trained(runs, kind), tmp_path / "served")
