@@ -1,6 +1,7 @@
-"""Speedup of a training step by `torch.compile`, and its cost at the start.
+r"""Speedup of a training step by `torch.compile`, and its cost at the start.
 
-    python benchmarks/compiled.py configs/wikipedia.yaml --preset rates --training.batch_size 600
+    python benchmarks/compiled.py configs/wikipedia.yaml --preset paper --pres.clock log \
+        --training.batch_size 600
 
 Compiles parts of the model for sizes that change from step to step, takes turns with the model as
 it is, and shows the CPU time of a temporal batch (medians, one thread) and of the first steps, in

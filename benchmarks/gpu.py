@@ -43,7 +43,7 @@ from pres_dist.training.step import TrainingStep
 
 SETTINGS = {
     "default": [],
-    "rates": ["--preset", "rates", "--model.decoder", "embeddings"],
+    "paper": ["--preset", "paper", "--model.decoder", "embeddings"],
     "bf16": ["--training.precision", "bf16"],
 }
 GOAL_AP = 0.98

@@ -1,9 +1,9 @@
 r"""Compare what the planner predicts of a step with what `pres-dist bench scaling` measured.
 
-    pres-dist bench scaling configs/quickstart.yaml --preset rates --workers 1,2,4,8 \
-        --parallel.slices null --out runs/measured
+    pres-dist bench scaling configs/quickstart.yaml --preset paper --pres.clock log \
+        --workers 1,2,4,8 --parallel.slices null --out runs/measured
     python benchmarks/plan_validation.py configs/quickstart.yaml \
-        runs/measured/report.json --preset rates
+        runs/measured/report.json --preset paper --pres.clock log
 
 Calibrates the machine first, on one worker. CPU time and bytes are medians over runs, wall-clock
 time is the shortest; beyond the machine's cores, only CPU time and bytes are compared. Also reads

@@ -76,7 +76,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--events", type=int, nargs="+", default=[10**6, 10**7, 10**8])
     parser.add_argument("--nodes", type=int, default=100_000, help="half of them users, half items")
     parser.add_argument("--batch-size", type=int, default=2000)
-    parser.add_argument("--preset", default="rates")
+    parser.add_argument("--preset", default="paper")
     parser.add_argument("--steps", type=int, default=60, help="measured in the middle")
     parser.add_argument("--rounds", type=int, default=2, help="0: no steps")
     parser.add_argument("--memory-mib", type=int, default=256, help="for keys, to build")

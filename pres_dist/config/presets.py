@@ -12,7 +12,7 @@ from pres_dist.config.pres import PresConfig
 from pres_dist.config.source import Source
 from pres_dist.config.training import TrainingConfig
 
-PresetName = Literal["best", "rates", "paper", "none"]
+PresetName = Literal["best", "paper", "none"]
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "memory": MemoryConfig,
@@ -20,7 +20,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "pres": PresConfig,
 }
 _ONE_STEP: dict[str, Any] = {"memory": {"mailbox_slots": 1}, "training": {"events_per_step": 0}}
-_RATES: dict[str, Any] = {
+_PAPER: dict[str, Any] = {
     "prediction": True,
     "predictor": "drift",
     "corrects": "update",
@@ -28,6 +28,7 @@ _RATES: dict[str, Any] = {
     "shrinkage": 0.0,
     "clip": 0.0,
     "components": 2,
+    "clock": "time",
     "coherence_weight": 0.1,
 }
 
@@ -39,17 +40,15 @@ def _defaults(section: str, fields: list[str]) -> dict[str, Any]:
 PRESETS: dict[str, dict[str, Any]] = {
     "best": {
         **{section: _defaults(section, [*fields]) for section, fields in _ONE_STEP.items()},
-        "pres": _defaults("pres", [*_RATES, "clock"]),
+        "pres": _defaults("pres", list(_PAPER)),
     },
-    "rates": {**_ONE_STEP, "pres": {**_RATES, "clock": "log"}},
-    "paper": {**_ONE_STEP, "pres": {**_RATES, "clock": "time"}},
+    "paper": {**_ONE_STEP, "pres": _PAPER},
     "none": {**_ONE_STEP, "pres": {"prediction": False, "coherence_weight": 0.0}},
 }
 """Settings of each preset.
 
 `best` (the default) measured best at large temporal batches. `paper` is PRES as published, with one
-message per node and one optimizer step per batch. `rates` is the same, but with transition rates
-per logarithm of elapsed time. `none` is the model without PRES."""
+message per node and one optimizer step per batch. `none` is the model without PRES."""
 
 
 def with_preset(source: Source, below: Source) -> Source:

@@ -26,8 +26,8 @@ class RunConfig(Config):
     name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$")
     """Prefix of the run folder's name."""
     preset: PresetName = "best"
-    """Defaults for PRES at large temporal batches: the best measured settings, transition rates in
-    log time, PRES as published, or neither prediction nor coherence."""
+    """Defaults for PRES at large temporal batches: the best measured settings, PRES as published,
+    or neither prediction nor coherence."""
     data: DataConfig = DataConfig()
     task: TaskConfig = TaskConfig()
     sampling: SamplingConfig = SamplingConfig()

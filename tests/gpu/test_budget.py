@@ -65,9 +65,9 @@ BUDGETS = {
             "other": 40,
         },
     ),
-    "rates": Budget({"preset": "rates"}, ONE_EACH | {"push": 2}),
+    "rates": Budget({"preset": "paper"}, ONE_EACH | {"push": 2}),
     "embeddings, by rates": Budget(
-        {"preset": "rates", "model__decoder": "embeddings", "sampling__negatives": "random"},
+        {"preset": "paper", "model__decoder": "embeddings", "sampling__negatives": "random"},
         ONE_EACH | {"push": 2},
         {
             "sample": 84,

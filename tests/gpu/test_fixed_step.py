@@ -38,7 +38,7 @@ def test_a_step_of_fixed_shapes_never_waits(kind: str, habits: Path, sim: torch.
     assert sum(counts.operations().values()) <= MOST_OPERATIONS[kind]
 
 
-@pytest.mark.parametrize("settings", [{}, {"preset": "rates", "training__optimizer": "adamw"}])
+@pytest.mark.parametrize("settings", [{}, {"preset": "paper", "training__optimizer": "adamw"}])
 def test_a_cuda_graph_replays_the_exact_step(
     settings: dict[str, object], habits: Path, gpu: torch.device
 ) -> None:

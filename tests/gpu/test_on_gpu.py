@@ -25,10 +25,10 @@ from tests.support.states import epochs_of, tensors_of
 
 MODELS = {
     "default": {},
-    "rates": {"preset": "rates"},
+    "rates": {"preset": "paper"},
     "jodie": {"model__kind": "jodie"},
-    "apan": {"model__kind": "apan", "preset": "rates"},
-    "dyrep": {"model__kind": "dyrep", "preset": "rates"},
+    "apan": {"model__kind": "apan", "preset": "paper"},
+    "dyrep": {"model__kind": "dyrep", "preset": "paper"},
     "historical": {"sampling__negatives": "historical"},
     "adjacency on disk": {"sampling__adjacency": "disk"},
 }

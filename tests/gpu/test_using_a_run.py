@@ -27,7 +27,7 @@ from tests.support.serving import ingest, later_events, recommend, score
 from tests.support.small_run import labelled_stream, small_config
 
 KINDS: dict[str, dict[str, object]] = {
-    "rates": {"preset": "rates", "model__decoder": "embeddings"},
+    "rates": {"preset": "paper", "model__decoder": "embeddings"},
     "apan": {"model__kind": "apan"},
 }
 

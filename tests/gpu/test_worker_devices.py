@@ -83,7 +83,7 @@ def test_a_number_is_needed_where_the_launcher_tells_none(
 
 
 def test_two_workers_train_on_two_devices(habits: Path, sim: torch.device, tmp_path: Path) -> None:
-    config = small_config(habits)(training__epochs=1, preset="rates")
+    config = small_config(habits)(training__epochs=1, preset="paper")
     alone = train(config, tmp_path / "alone")
     file = tmp_path / "run.yaml"
     file.write_text(dump_yaml(config))

@@ -206,7 +206,7 @@ def statistics_in_evaluation() -> Leak:
     return mock.patch.object(BatchPipeline, "commit", learning)
 
 
-@plant("statistics of evaluation's negatives", "trace of evaluation", preset="rates")
+@plant("statistics of evaluation's negatives", "trace of evaluation", preset="paper")
 def statistics_of_evaluation_negatives() -> Leak:
     """Negatives of validation and test enter the second mixture component."""
     make_plan = BatchPipeline.plan

@@ -31,7 +31,6 @@ SMALL = {
 }
 VARIANTS: dict[str, dict[str, object]] = {
     "attention": {},
-    "preset rates": {"preset": "rates"},
     "3 slots in order": {"model.aggregator": "sequential", "memory.mailbox_slots": 3},
     "2 layers, uniform": {
         "model.num_layers": 2,

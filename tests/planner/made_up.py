@@ -54,7 +54,7 @@ class RootTouches:
 def small_model(**overrides: object) -> RunConfig:
     """A small model, one message a node; keyword arguments override, with __ for dots."""
     values = {
-        "preset": "rates",
+        "preset": "paper",
         "memory.dim": 8,
         "model.embedding_dim": 8,
         "model.time_dim": 6,

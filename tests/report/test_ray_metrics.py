@@ -131,7 +131,7 @@ def test_prometheus_collects_the_figures_of_all_workers(
 ) -> None:
     environment, address, metrics = cluster_with_agent
     habitual_stream().save(tmp_path / "habits")
-    config = small_config(tmp_path / "habits")(preset="rates", training__epochs=2000)  # has a gate
+    config = small_config(tmp_path / "habits")(preset="paper", training__epochs=2000)  # has a gate
     (tmp_path / "run.yaml").write_text(dump_yaml(config))
     collected = ""
 

@@ -9,5 +9,5 @@ from pres_dist.config.presets import PRESETS
 
 
 def by_rates(**changes: Any) -> PresConfig:
-    """The preset `rates`, with changes."""
-    return PresConfig(**{**PRESETS["rates"]["pres"], **changes})
+    """The preset `paper` by the logarithm of elapsed time, with changes."""
+    return PresConfig(**{**PRESETS["paper"]["pres"], "clock": "log", **changes})

@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 Outputs = tuple[Tensor, ...]
 SETTINGS: dict[str, dict[str, object]] = {
     "default": {},
-    "rates": {"preset": "rates", "training__gradient_clip": 0.5, "training__optimizer": "adamw"},
+    "rates": {"preset": "paper", "training__gradient_clip": 0.5, "training__optimizer": "adamw"},
     "paper": {"preset": "paper", "training__weight_decay": 0.1, "model__aggregator": "mean"},
     "none": {"preset": "none", "model__decoder": "embeddings", "sampling__num_negatives": 3},
     "jodie": {"model__kind": "jodie", "sampling__strategy": "uniform"},
@@ -178,7 +178,7 @@ CONFIG = small_config(Path("stream"))
 
 @pytest.mark.parametrize("fault", ["nodes", "nan"])
 def test_a_step_that_fails_changes_nothing(fault: str, make_config: MakeConfig) -> None:
-    with assembled(make_config(preset="rates"), CPU, World()) as parts:
+    with assembled(make_config(preset="paper"), CPU, World()) as parts:
         exact = TrainingStep(parts)
         exact.run(exact.prepare(StepIndex(1, 0)))
         step = FixedStep(exact, 130, 20 if fault == "nodes" else parts.store.num_nodes)

@@ -65,7 +65,7 @@ def test_copying_memory_counts_as_time_that_training_stood_still(
 
 
 def test_epoch_records_say_what_pres_did(make_config: MakeConfig, tmp_path: Path) -> None:
-    train(make_config(preset="rates"), tmp_path / "run")
+    train(make_config(preset="paper"), tmp_path / "run")
     epochs = epochs_of(tmp_path / "run")
     for record in epochs:
         assert 0 < record["gate"] < 1
