@@ -46,7 +46,7 @@ def main() -> None:
         run_dir = Path(shutil.copytree(options.run, Path(folder) / options.run.name))
         events = drawn_events(Run(run_dir), 20 * ROUNDS)
         waiting = iter(events)
-        service = ScoringService(run_dir, order="model")
+        service = ScoringService(run_dir)
 
         def take_in(num: int) -> None:
             chosen = [next(waiting) for _ in range(num)]
@@ -77,7 +77,7 @@ def main() -> None:
         num = int(service.names.destinations()[known.cpu()].sum())
         service.close()
         began = time.process_time()
-        with ScoringService(run_dir, order="model") as again:
+        with ScoringService(run_dir) as again:
             spent = time.process_time() - began
             print(f"start with {again.num_events:,} events in the journal: {spent:.2f} s of CPU")
         print(f"{num:,} candidates, {service.memory.num_events:,} events in all")

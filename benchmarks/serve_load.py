@@ -50,11 +50,11 @@ class Client:
         return response.status, json.loads(response.read())
 
 
-def start(run_dir: Path, order: str) -> tuple[subprocess.Popen[str], int, float]:
+def start(run_dir: Path) -> tuple[subprocess.Popen[str], int, float]:
     """A service, its port, and the seconds until it was ready."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pres_dist", "serve", str(run_dir), "--port", "0", "--order", order],
+        [sys.executable, "-m", "pres_dist", "serve", str(run_dir), "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PRES_DIST_TOKEN": TOKEN},
@@ -157,13 +157,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10, help="pairs a score request (10)")
     parser.add_argument("--clients", type=int, default=1, help="that ask for each kind (1)")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between questions (0)")
-    parser.add_argument("--order", choices=("blend", "model"), default="model")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(shutil.copytree(options.run, Path(folder) / options.run.name))
         run = Run(run_dir)
         load = Load(options, drawn_events(run, options.events))
-        process, port, seconds = start(run_dir, options.order)
+        process, port, seconds = start(run_dir)
         print(f"ready after {seconds:.1f} s: {run.stream.num_events:,} events known")
         half = options.events // 2 // options.per_request * options.per_request
         load.run(port, 0, half)
@@ -171,7 +170,7 @@ def main() -> None:
         before = Client(port)(*question)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process, port, seconds = start(run_dir, options.order)
+        process, port, seconds = start(run_dir)
         after = Client(port)(*question)
         print(f"SIGKILL; ready again after {seconds:.1f} s, {half:,} events from the journal")
         print(f"the same bits: {before == after and before[0] == 200}")

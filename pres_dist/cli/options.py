@@ -46,7 +46,6 @@ LocalPath = Annotated[Path, BeforeValidator(local_path)]
 Listed = Annotated[list[Item], BeforeValidator(_split), AfterValidator(_distinct)]
 """Distinct values, separated by commas."""
 Side = Literal["source", "destination"] | None
-Order = Literal["blend", "model"] | None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pres_dist.cli.options import AheadOptions, Argument, Order, RunOptions, UserPath, parse
+from pres_dist.cli.options import AheadOptions, Argument, RunOptions, UserPath, parse
 from pres_dist.errors import ConfigError, MissingPackageError
 from pres_dist.parallel.signals import hang_up_as_sigterm
 
@@ -31,9 +31,6 @@ class ServeOptions(AheadOptions, RunOptions):
     """Address to listen at."""
     port: int = Field(8642, ge=0, le=65535)
     """Port to listen at; 0 takes a free one."""
-    order: Order = None
-    """Order of recommendations: blend of the model with earlier partners and popularity, learned
-    once, or the model alone; blend when unset, but model if the decoder reads the event log."""
     max_waiting: int = Field(256, ge=1)
     """Number of requests that may wait; further ones are answered 429."""
     token_file: Annotated[UserPath | None, Argument("FILE")] = None
@@ -76,9 +73,7 @@ def main(argv: list[str]) -> int:
 
     def open_service() -> ScoringService:
         with show_progress("opening") as report:
-            return ScoringService(
-                options.run, options.order, report, options.max_ahead, options.stream
-            )
+            return ScoringService(options.run, report, options.max_ahead, options.stream)
 
     worker = Worker(open_service, options.max_waiting)
     connections = most_connections(options.max_connections)

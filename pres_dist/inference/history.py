@@ -1,6 +1,6 @@
-"""Features of candidate destinations from past events, and baselines.
+"""Counts of past events of candidate destinations, and baselines.
 
-Shapes: n sources, C destinations of each, M destinations that a source has met, F features.
+Shapes: n sources, C destinations of each, M destinations that a source has met.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor
 from pres_dist.inference.walker import MemoryWalker
 from pres_dist.sampling.event_groups import find
 
-FEATURES = ("met", "last", "recency", "repeats", "popularity", "recent_popularity")
 RECENT_EVENTS = 1000
 """Window of recent popularity: the last events of the stream, as in the popularity baseline."""
 
@@ -26,37 +25,14 @@ class Past:
     Attributes:
         event: id of the first event that is not counted.
         latest_nC: id of the last event from each source to its destination; -1 if none.
-        rank_nC: rank of the destination among those that the source has met, the most recent
-            first, from 0.
-        repeats_nC: number of events from the source to the destination.
         popular_nC: number of events of the destination.
         lately_nC: number of its events among the last `RECENT_EVENTS` of the stream.
     """
 
     event: int
     latest_nC: Tensor
-    rank_nC: Tensor
-    repeats_nC: Tensor
     popular_nC: Tensor
     lately_nC: Tensor
-
-    def features(self) -> Tensor:
-        """Return [n, C, F] float32 features, in the order of `FEATURES`.
-
-        The features are: 1 if the source has met the destination; 1 if the destination was its
-        last one; 1 / rank of the destination, from 1; and log(1 + count) of the events between
-        the two, of all events of the destination, and of its recent events.
-        """
-        met_nC = self.latest_nC >= 0
-        columns = (
-            met_nC,
-            met_nC & (self.rank_nC == 0),
-            met_nC / (1 + self.rank_nC),
-            self.repeats_nC.float().log1p(),
-            self.popular_nC.float().log1p(),
-            self.lately_nC.float().log1p(),
-        )
-        return torch.stack([column.float() for column in columns], dim=2)
 
     def baselines(self) -> dict[str, Tensor]:
         """Return the [n, C] scores of each baseline by name; none of them is learned."""
@@ -92,30 +68,23 @@ class History:
             dst_C: [C] destinations for all sources, or [n, C] with those of each source.
         """
         dst_nC = dst_C.expand(src_n.numel(), -1)
-        pairs = [self._of_source(*each, event) for each in zip(src_n.tolist(), dst_nC, strict=True)]
+        latest = [self._latest(*each, event) for each in zip(src_n.tolist(), dst_nC, strict=True)]
         recent = self._walker.pipeline.tables.dst_E[max(event - RECENT_EVENTS, 0) : event]
         popular_N = self._popular_before(event)
         lately_N = torch.bincount(recent, minlength=popular_N.numel())
-        latest_nC, rank_nC, repeats_nC = (
-            torch.stack(column) for column in zip(*pairs, strict=True)
-        )
-        return Past(event, latest_nC, rank_nC, repeats_nC, popular_N[dst_nC], lately_N[dst_nC])
+        return Past(event, torch.stack(latest), popular_N[dst_nC], lately_N[dst_nC])
 
-    def _of_source(self, node: int, dst_C: Tensor, event: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return latest event, rank and number of events of a source with its destinations."""
+    def _latest(self, node: int, dst_C: Tensor, event: int) -> Tensor:
+        """Return the last event of a source with each destination; -1 if there is none."""
         tables = self._walker.pipeline.tables
         events = self._walker.events_of(node, event)
         events = events[tables.src_E[events] == node]  # it may be the destination of others
-        met_M, place, repeats_M = torch.unique(
-            tables.dst_E[events], return_inverse=True, return_counts=True
-        )
+        met_M, place = torch.unique(tables.dst_E[events], return_inverse=True)
         latest_M = torch.zeros_like(met_M).scatter_reduce_(0, place, events, "amax")
-        rank_M = latest_M.argsort(descending=True).argsort()  # the inverse of an order is the ranks
         at_C, met_C = find(met_M, dst_C)
         # A destination that was not met reads the row that is padded at the end.
         at_C = torch.where(met_C, at_C, met_M.numel())
-        padded = F.pad(latest_M, (0, 1), value=-1), F.pad(rank_M, (0, 1)), F.pad(repeats_M, (0, 1))
-        return padded[0][at_C], padded[1][at_C], padded[2][at_C]
+        return F.pad(latest_M, (0, 1), value=-1)[at_C]
 
     def _popular_before(self, event: int) -> Tensor:
         """Return the [N] number of events of each destination before an event.

@@ -1,12 +1,17 @@
-"""Evaluation of recommendations: rank each test event's destination among all destinations.
+"""Rank the true destination of test events with models and baselines.
 
-Shapes: n events, C destinations, A embedding size.
+Candidates are all destinations of the stream if there are few; otherwise, the true destination and
+100 random and 100 historical negatives. Every event is ranked at its own time: models and baselines
+read all events strictly before it.
+
+Shapes: n events, C candidates.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,109 +19,196 @@ from torch import Tensor
 
 from pres_dist.errors import DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
-from pres_dist.inference.blend import NAMES, destinations_of_run, learn_blend, scored_events
 from pres_dist.inference.history import History
 from pres_dist.inference.live import LiveRun
-from pres_dist.inference.sharing import Share
+from pres_dist.inference.sharing import Alone, Share
 from pres_dist.inference.walker import Report, quiet
+from pres_dist.sampling.negatives import NegativeSampler, destinations_of
+from pres_dist.step.batches import TemporalBatch, batch_of
 
 TOP = 10
+MOST_DESTINATIONS = 5000
+"""Largest number of destinations for which all of them are ranked."""
+NEGATIVES = 100
+"""Number of negatives of each kind if not all destinations are ranked."""
 MAX_EVENTS = 2000
-Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
-"""[n] hits and [n] reciprocal ranks, by the name of the model or baseline."""
+_PAIRS = 1 << 15
+"""Number of pairs scored at a time, which bounds memory."""
 
 
-class Ranking(TypedDict):
-    """Metrics of recommendations on the test split.
+Ranking = TypedDict("Ranking", {"hit@10": float, "mrr": float})
 
-    Attributes:
-        ranked: num_events, hit@10 and mrr by model or baseline, and of the events whose pair is
-            new under `new_pairs`.
-        blend: weights of the blend by name; None without validation events.
-    """
 
+class ModelRanking(Ranking):
+    """Means over all events, and over events whose pair is new; empty without any."""
+
+    new_pairs: Ranking | dict[str, float]
+
+
+class RunRanking(TypedDict):
+    """Ranks of the destinations of a run's test events, by model or baseline."""
+
+    run: str
+    stream: str
+    model: str
     num_events: int
-    num_destinations: int
-    ranked: dict[str, dict[str, Any]]
-    blend: dict[str, float] | None
+    num_new: int
+    candidates: str
+    ranked: dict[str, ModelRanking]
     seconds: float
 
 
-def evaluate_ranking(
+@dataclass(frozen=True)
+class Candidates:
+    """Candidate destinations of some events.
+
+    Attributes:
+        nodes_nC: int64 nodes, the true destination first.
+        hidden_nC: bool, True for entries to ignore: repetitions of a node in its row.
+    """
+
+    nodes_nC: Tensor
+    hidden_nC: Tensor
+
+
+class CandidateSets:
+    """Sampler of the candidates of events.
+
+    Args:
+        live: the run to rank with.
+    """
+
+    def __init__(self, live: LiveRun) -> None:
+        split, adjacency = live.parts.data.split, live.pipeline.sampler.adjacency
+        everything = range(split.num_events)
+        self._destinations = destinations_of(live.stream, everything).to(live.device)
+        self._samplers: list[NegativeSampler] = []
+        if len(self._destinations) > MOST_DESTINATIONS:
+            seed = live.config.evaluation.seed
+            stream, listed = live.stream, self._destinations
+            self._samplers = [
+                NegativeSampler("random", stream, listed, adjacency, split.train_end, seed),
+                NegativeSampler("historical", stream, listed, adjacency, split.train_end, seed),
+            ]
+
+    def __str__(self) -> str:
+        if self._samplers:
+            return f"{NEGATIVES} random and {NEGATIVES} historical destinations"
+        return f"all {len(self._destinations):,} destinations"
+
+    def of(self, batch: TemporalBatch) -> Candidates:
+        """Return the candidates of some events."""
+        others = [
+            sampler.sample(batch.src_B, batch.dst_B, batch.events_B, NEGATIVES, epoch=0)
+            for sampler in self._samplers
+        ] or [self._destinations.expand(batch.num_events, -1)]
+        nodes_nC = torch.cat([batch.dst_B[:, None], *others], dim=1)
+        # Of equal nodes the stable sort leaves the first visible: never is the true one hidden.
+        order = nodes_nC.sort(dim=1, stable=True)
+        again_nC = torch.zeros_like(nodes_nC, dtype=torch.bool)
+        again_nC[:, 1:] = order.values[:, 1:] == order.values[:, :-1]
+        return Candidates(nodes_nC, torch.zeros_like(again_nC).scatter(1, order.indices, again_nC))
+
+
+@dataclass(frozen=True)
+class EventsAt:
+    """Task that scores the events of one time with their candidates.
+
+    Attributes:
+        events: [n] ids.
+        nodes_nC: int64 candidates.
+    """
+
+    events: np.ndarray
+    nodes_nC: np.ndarray
+
+    def compute(self, live: LiveRun, report: Report) -> np.ndarray:
+        """Return [n, C] float32 logits, from memory of all events before the events' time."""
+        batch = _batch(live, self.events)
+        t = int(batch.t_B[0])
+        live.move_to(live.first_event_at(t), report)
+        nodes_nC = torch.from_numpy(self.nodes_nC).to(live.device)
+        distinct, place_nC = nodes_nC.unique(return_inverse=True)  # each is embedded once
+        candidates = live.query(distinct, torch.full_like(distinct, t), t)
+        sources = live.query(batch.src_B, batch.t_B, t)
+        rows = torch.arange(len(sources), device=live.device)
+        blocks = rows.split(max(1, _PAIRS // place_nC.shape[1]))
+        scored = [live.pipeline.score(sources.at(own), candidates, place_nC[own]) for own in blocks]
+        return torch.cat(scored).cpu().numpy()
+
+
+def rank_run(
     live: LiveRun,
     max_events: int = MAX_EVENTS,
     report: Report = quiet,
     share: Share | None = None,
-) -> Ranking:
-    """Return hit@10 and MRR of the model and of baselines over the test split.
-
-    The destination of an event is ranked among all destinations of the stream, including those
-    that the source has met before, at the event's own time. Model and baselines see every event
-    before that time, as in `recommend`.
+) -> RunRanking:
+    """Rank the destinations of a run's test events.
 
     Args:
         live: the run.
-        max_events: approximate number of events to rank, spread evenly over the test split; if
-            there are no more than that, all are ranked.
-        report: progress callback that counts events, first those that the blend is learned from.
-        share: scores the events; the run itself when None.
+        max_events: approximate number of events to rank, spread evenly over the test split; all if
+            there are no more.
+        report: called with the number of ranked events.
+        share: computes the logits; the run itself when None.
 
     Raises:
-        ConfigError: the run has not learned to score links.
+        ConfigError: the run was not trained on link prediction.
         DataError: the run has no test events.
     """
-    live.require_links()
     started = time.perf_counter()
-    split = live.parts.data.split
-    if not len(split.test):
+    live.require_links()
+    events = live.parts.data.split.test
+    if not len(events):
         raise DataError(f"{live.stream.name}: has no test events to rank")
-    kind, destinations = str(live.config.model.kind), destinations_of_run(live)
-    blend, alone = learn_blend(live, report, share) if len(split.validation) else (None, None)
-    history = History(live)
-    ranked: list[Ranks] = []
+    chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
+    t_n = np.asarray(live.stream.t[chosen])
+    groups = np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1)
+    sets, history = CandidateSets(live), History(live)
+    tasks = (EventsAt(same, sets.of(_batch(live, same)).nodes_nC.cpu().numpy()) for same in groups)
+    name = f"{live.config.model.kind}, {live.config.model.decoder}"
+    ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     is_new: list[np.ndarray] = []
-    scored = scored_events(live, split.test, destinations, max_events, report, share)
-    for batch, event, logits in scored:
-        scores: dict[str, Tensor] = {kind: logits}
-        past = history.before(event, batch.src_B, destinations)
-        if blend is not None and alone is not None:
-            features = past.features()
-            scores |= {f"{kind} and the past": blend.scores(logits, features)}
-            scores |= {"the past alone": alone.scores(logits, features)}
-        scores |= past.baselines()
-        true_n1 = torch.searchsorted(destinations, batch.dst_B)[:, None]
-        ranked.append({name: _ranks(score, true_n1) for name, score in scores.items()})
-        is_new.append((past.latest_nC.gather(1, true_n1)[:, 0] < 0).cpu().numpy())
-    new_n = np.concatenate(is_new)
-    metrics: dict[str, dict[str, Any]] = {}
-    for name in ranked[0]:
-        parts = zip(*(part[name] for part in ranked), strict=True)
-        hit_n, reciprocal_n = (np.concatenate(part) for part in parts)
-        metrics[name] = {
-            **_means(hit_n, reciprocal_n),
-            "new_pairs": _means(hit_n[new_n], reciprocal_n[new_n]),
+    for same, logits_nC in zip(groups, (share or Alone(live))(tasks), strict=True):
+        batch = _batch(live, same)
+        candidates = sets.of(batch)
+        event = live.first_event_at(int(batch.t_B[0]))
+        past = history.before(event, batch.src_B, candidates.nodes_nC)
+        scores = {
+            name: torch.from_numpy(logits_nC).to(live.device),
+            "EdgeBank": past.latest_nC >= 0,
+            **past.baselines(),
+            "most popular, last 1,000": past.lately_nC,
         }
+        for what, score_nC in scores.items():
+            lowest = score_nC.double().masked_fill(candidates.hidden_nC, -torch.inf).cpu().numpy()
+            true_n, others_nC = lowest[:, 0], lowest[:, 1:]
+            pair = hits(true_n, others_nC, TOP), reciprocal_ranks(true_n, others_nC)
+            ranks.setdefault(what, []).append(pair)
+        is_new.append((past.latest_nC[:, 0] < 0).cpu().numpy())
+        report(sum(map(len, is_new)), sum(map(len, is_new)), len(chosen))
+    new_n = np.concatenate(is_new)
     return {
-        "num_events": new_n.size,
-        "num_destinations": destinations.numel(),
-        "ranked": metrics,
-        "blend": None if blend is None else dict(zip(NAMES, blend.weights, strict=True)),
+        "run": str(live.run_dir),
+        "stream": live.stream.name,
+        "model": name,
+        "num_events": int(new_n.size),
+        "num_new": int(new_n.sum()),
+        "candidates": str(sets),
+        "ranked": {what: _metrics(parts, new_n) for what, parts in ranks.items()},
         "seconds": time.perf_counter() - started,
     }
 
 
-def _ranks(score_nC: Tensor, true_n1: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return hits and reciprocal ranks of the true destinations."""
-    positive_n = score_nC.gather(1, true_n1)[:, 0].double().cpu().numpy()
-    others_nC = score_nC.double().scatter(1, true_n1, -torch.inf).cpu().numpy()
-    return hits(positive_n, others_nC, TOP), reciprocal_ranks(positive_n, others_nC)
+def _batch(live: LiveRun, events: np.ndarray) -> TemporalBatch:
+    return batch_of(live.pipeline.tables, torch.from_numpy(events).to(live.device))
 
 
-def _means(hit_n: np.ndarray, reciprocal_n: np.ndarray) -> dict[str, Any]:
-    if not hit_n.size:
-        return {"num_events": 0}
-    return {
-        "num_events": int(hit_n.size),
-        f"hit@{TOP}": float(hit_n.mean()),
-        "mrr": float(reciprocal_n.mean()),
-    }
+def _metrics(parts: list[tuple[np.ndarray, np.ndarray]], new_n: np.ndarray) -> ModelRanking:
+    hit_n, reciprocal_n = (np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def of(events: np.ndarray) -> Ranking:
+        return {"hit@10": float(hit_n[events].mean()), "mrr": float(reciprocal_n[events].mean())}
+
+    everything = of(np.ones_like(new_n))
+    return {**everything, "new_pairs": of(new_n) if new_n.any() else {}}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,15 +14,11 @@ from torch import Tensor
 
 from pres_dist.errors import DataError
 from pres_dist.events.raw_ids import RawId
-from pres_dist.inference.blend import Blend, blend_of
-from pres_dist.inference.history import History
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import all_logits
 from pres_dist.inference.walker import MemoryWalker, Report, quiet
 from pres_dist.step.history import Queries
 
-Order = Literal["blend", "model"]
-"""Ranking by the model's logit blended with the past (`inference/blend.py`), or by the logit."""
 _CELLS = 1 << 20
 """Most scores that are computed at once, which bounds memory use."""
 
@@ -35,7 +30,7 @@ class Recommendation:
     Attributes:
         src, dst: the user's own ids.
         rank: rank from 1, the most likely first.
-        probability: probability of a link by the model alone (docs/guides/use.md).
+        probability: probability of a link (docs/guides/use.md).
         events: number of earlier events between the two.
     """
 
@@ -46,24 +41,12 @@ class Recommendation:
     events: int
 
 
-def order_of(live: LiveRun, order: Order | None) -> Order:
-    """Return the requested order, or the default for the run.
-
-    The default is the blend, unless the decoder reads the event log: it then already uses the
-    information that the blend would add.
-    """
-    if order is not None:
-        return order
-    return "blend" if live.pipeline.log is None else "model"
-
-
 def recommend(
     live: LiveRun,
     sources: Tensor,
     top: int,
     t: int,
     exclude_seen: bool = False,
-    order: Order | None = None,
     report: Report = quiet,
 ) -> Iterator[Recommendation]:
     """Yield the top destinations of each source at a time, source by source.
@@ -77,18 +60,14 @@ def recommend(
         top: maximum number of destinations per source; fewer if there are fewer candidates.
         t: events strictly before it are seen.
         exclude_seen: exclude destinations that the source has met before.
-        order: score to rank candidates by; None chooses by run (`order_of`). The blend is
-            learned when first needed.
         report: progress callback, first over events and then over sources.
 
     Raises:
-        ConfigError: the run has not learned to score links, or has no validation events to
-            learn the blend from.
+        ConfigError: the run has not learned to score links.
         DataError: no node has an event before the time.
     """
     live.require_links()
-    blend = blend_of(live, report) if order_of(live, order) == "blend" else None
-    ranker = Ranker(live, blend, live.stream.raw_ids)
+    ranker = Ranker(live, live.stream.raw_ids)
     event = live.first_event_at(t)
     live.move_to(event, report)
     known = live.known_nodes(event)
@@ -109,18 +88,15 @@ class Ranker:
 
     Args:
         walker: walker over the events.
-        blend: score to rank by; None ranks by the model's logit.
         raw_ids: returns the user's own ids of nodes.
     """
 
     def __init__(
         self,
         walker: MemoryWalker,
-        blend: Blend | None,
         raw_ids: Callable[[Sequence[int]], Iterable[RawId | np.integer]],
     ) -> None:
-        self._walker, self._blend, self._raw_ids = walker, blend, raw_ids
-        self._history = History(walker)
+        self._walker, self._raw_ids = walker, raw_ids
 
     def best(
         self, sources_S: Tensor, candidates: Queries, t: int, top: int, exclude_seen: bool
@@ -137,17 +113,14 @@ class Ranker:
         walker, candidates_C = self._walker, candidates.nodes_Q
         event = walker.first_event_at(t)
         sources = walker.query(sources_S, torch.full_like(sources_S, t), t)
-        logits_SC = scores_SC = all_logits(walker.pipeline, sources, candidates)
-        if self._blend is not None:
-            past = self._history.before(event, sources_S, candidates_C)
-            scores_SC = self._blend.scores(logits_SC, past.features())
-        for node, logits_C, scores_C in zip(sources_S.tolist(), logits_SC, scores_SC, strict=True):
+        logits_SC = all_logits(walker.pipeline, sources, candidates)
+        for node, logits_C in zip(sources_S.tolist(), logits_SC, strict=True):
             met, times_met = walker.partners(node, event)
             hidden_C = candidates_C == node
             if exclude_seen:
                 hidden_C |= torch.isin(candidates_C, met)
             # topk also returns hidden candidates if fewer than `top` are left.
-            shown_C = scores_C.masked_fill(hidden_C, -torch.inf)
+            shown_C = logits_C.masked_fill(hidden_C, -torch.inf)
             scores, places = shown_C.topk(min(top, shown_C.numel()))
             best = places[scores > -torch.inf]
             nodes = candidates_C[best].tolist()

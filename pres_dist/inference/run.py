@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -30,9 +30,9 @@ from pres_dist.inference.live import LiveRun
 from pres_dist.inference.new_events import EventColumns
 from pres_dist.inference.node_table import NodeTable, joined, table_of
 from pres_dist.inference.pairs import score_pairs
-from pres_dist.inference.ranking import MAX_EVENTS, Ranking, evaluate_ranking
+from pres_dist.inference.ranking import MAX_EVENTS, RunRanking, rank_run
 from pres_dist.inference.read_pairs import pairs_of
-from pres_dist.inference.recommend import Order, Recommendation, recommend
+from pres_dist.inference.recommend import Recommendation, recommend
 from pres_dist.inference.times import MaxAhead, time_of
 from pres_dist.records import Results
 from pres_dist.report.progress import make_progress
@@ -182,7 +182,6 @@ class Run:
         top: int = 20,
         at: object = None,
         exclude_seen: bool = False,
-        order: Order | None = None,
     ) -> list[Recommendation]:
         """Return the most likely destinations of one or several sources, best first.
 
@@ -191,9 +190,6 @@ class Run:
             top: maximum number of destinations per source.
             at: time, as in `embed`.
             exclude_seen: exclude destinations that a source has met before.
-            order: rank by `blend`, the model blended with counts of past events, whose weights
-                are learned on the validation split when first needed; or by `model`. None is
-                `model` if its decoder reads the event log, otherwise `blend`.
 
         Raises:
             ConfigError: the run has not learned links.
@@ -201,13 +197,11 @@ class Run:
         """
         top = arguments.count("top", top)
         exclude_seen = arguments.flag("exclude_seen", exclude_seen)
-        if order is not None:
-            arguments.one_of("order", order, get_args(Order))
         ids = ids_given("src", [src] if is_id(src) else src)
         live = self._live
         where = [f"src[{place}]" for place in range(len(ids))]
         sources = find_nodes(live.lookup, ids, where, live.lookup.source_side)
-        return list(recommend(live, sources, top, self._time(at), exclude_seen, order))
+        return list(recommend(live, sources, top, self._time(at), exclude_seen))
 
     @checked_call
     def extend(
@@ -251,12 +245,12 @@ class Run:
         return export_run(self.path, arguments.path("out", out), memory, stream=self._stream)
 
     @checked_call
-    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> Ranking:
+    def evaluate_ranking(self, max_events: int = MAX_EVENTS) -> RunRanking:
         """Return hit@10 and MRR of recommendations on the test split, and of baselines.
 
-        See `pres_dist.inference.ranking.evaluate_ranking` for the metrics.
+        See `pres_dist.inference.ranking.rank_run` for the metrics.
         """
-        return evaluate_ranking(self._live, arguments.count("max_events", max_events))
+        return rank_run(self._live, arguments.count("max_events", max_events))
 
     @cached_property
     def _live(self) -> LiveRun:

@@ -21,8 +21,7 @@ from tests.support.trained_runs import trained
 
 @pytest.fixture
 def run_dir(runs: Path, tmp_path: Path) -> Path:
-    # Another test may have left the figures of the shared run there.
-    kept = shutil.ignore_patterns("blend.json", "evaluation.json", "ranking.json")
+    kept = shutil.ignore_patterns("evaluation.json")  # of another test
     return Path(shutil.copytree(trained(runs), tmp_path / "run", ignore=kept))
 
 
@@ -41,7 +40,7 @@ def refusing(run_dir: Path, request: pytest.FixtureRequest, monkeypatch: Any) ->
 
 
 @pytest.mark.attack(
-    "a read-only run folder, or a full disk, under evaluate and recommend",
+    "a read-only run folder, or a full disk, under evaluate",
     before="the figures were computed and lost: traceback",
     after="the figures, and a warning about what was not kept",
 )
@@ -51,8 +50,6 @@ def test_figures_are_shown_where_they_cannot_be_kept(
     for command, file, shown in (
         (["evaluate"], "evaluation.json", "AP"),
         (["evaluate", "--all-negatives"], "evaluation.json", "historical"),
-        (["recommend", "--src", "1"], "blend.json", "probability"),
-        (["recommend", "--evaluate", "--max-events", "20"], "ranking.json", "hit@10"),
     ):
         name, *options = command
         assert main([name, str(run_dir), *options]) == 0, command
@@ -65,7 +62,6 @@ def test_figures_are_shown_where_they_cannot_be_kept(
 
 def test_python_gets_the_figures_too(run_dir: Path, refusing: str) -> None:
     assert Run(run_dir).evaluate()["test"]
-    assert Run(run_dir).recommend(1)
 
 
 def test_what_must_be_written_is_one_error(

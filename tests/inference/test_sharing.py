@@ -23,7 +23,7 @@ from pres_dist.inference.embeddings import embed_nodes
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, score_pairs
 from pres_dist.inference.processes import Processes
-from pres_dist.inference.ranking import evaluate_ranking
+from pres_dist.inference.ranking import rank_run
 from pres_dist.inference.sharing import Alone, Opening, Share
 from pres_dist.inference.walker import Report
 
@@ -69,8 +69,8 @@ def test_workers_compute_the_same_bits(tgn_run: Path) -> None:
             np.testing.assert_array_equal(
                 score_pairs(live, asked, batched, share=share), score_pairs(alone, asked, batched)
             )
-        ranked = evaluate_ranking(live, 20, share=share)
-        expected = evaluate_ranking(alone, 20)
+        ranked = rank_run(live, 20, share=share)
+        expected = rank_run(alone, 20)
         assert ranked | {"seconds": 0} == expected | {"seconds": 0}
         check_turns(share)
         with pytest.raises(ConfigError, match=r"task . must be another"):
@@ -241,8 +241,6 @@ def test_options_that_do_not_fit(
 ) -> None:
     assert main(["embed", str(tgn_run), "--out", "e.csv", *extra]) == 2
     assert message in capsys.readouterr().err
-    assert main(["recommend", str(tgn_run), "--src", "1", "--workers", "2"]) == 2
-    assert "--workers needs --evaluate" in capsys.readouterr().err
 
 
 def test_alone_reports_memory_once(tgn_run: Path) -> None:

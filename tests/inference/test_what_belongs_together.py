@@ -16,7 +16,6 @@ from pres_dist.cli.main import main
 from pres_dist.config.load import dump_yaml
 from pres_dist.errors import CheckpointError
 from pres_dist.events.stream import EventStream
-from pres_dist.inference.blend import BLEND
 from pres_dist.inference.journal import Journal, JournalError, events_record
 from pres_dist.inference.run import Run
 from pres_dist.inference.serve.fold import fold, journal_header
@@ -38,7 +37,6 @@ def without_a_word(stream: EventStream, column: str) -> EventStream:
 
 
 SETTINGS = {"training__epochs": 1, "model__decoder": "embeddings"}
-"""A decoder that does not read the log: a blend with the past is fitted to its scores."""
 CHANGES: dict[str, Change] = {
     "dst": lambda stream: without_a_word(stream, "dst"),
     "edge features": lambda stream: without_a_word(stream, "edge_features"),
@@ -234,15 +232,6 @@ def test_an_extension_of_another_run_is_refused(
     stored.path.rename(version / "stream")  # type: ignore[union-attr]
     assert main(["embed", str(other), *options["embed"]]) == 2
     assert "extended to, and holds other events: different edge features" in capsys.readouterr().err
-
-
-def test_a_blend_of_another_run_is_fitted_anew(run_dir: Path, shared: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    train(small_config(shared / "habits")(**SETTINGS, training__seed=9), other)
-    Run(other).recommend("1")
-    shutil.copy(other / BLEND, run_dir / BLEND)
-    Run(run_dir).recommend("1")
-    assert (run_dir / BLEND).read_text() != (other / BLEND).read_text()
 
 
 def test_a_run_says_which_checkpoint_it_began_with(tmp_path: Path) -> None:

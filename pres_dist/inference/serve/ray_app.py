@@ -10,7 +10,7 @@ replica releases the lock of the run, a new one fails, and Ray retries it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -30,8 +30,6 @@ class RayOptions(Config):
 
     run: Path
     """Folder of the run, as the replica sees it."""
-    order: Literal["blend", "model"] | None = None
-    """Ranking of recommendations; chosen by run when unset."""
     max_waiting: int = Field(256, ge=1)
     """Maximum number of waiting requests; more are rejected with 429."""
     max_ahead: str = "auto"
@@ -70,7 +68,7 @@ def application(options: RayOptions | dict[str, Any]) -> Any:
         from pres_dist.inference.serve.worker import Worker
 
         def make() -> ScoringService:
-            return ScoringService(chosen.run, chosen.order, max_ahead=chosen.max_ahead)
+            return ScoringService(chosen.run, max_ahead=chosen.max_ahead)
 
         workers.append(Worker(make, chosen.max_waiting))
         return make_app(workers[-1], access)

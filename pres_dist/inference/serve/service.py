@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, get_args
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -22,12 +22,11 @@ from pres_dist import arguments
 from pres_dist.errors import DataError, PresDistError
 from pres_dist.events.chunk import EventChunk
 from pres_dist.events.raw_ids import RawId
-from pres_dist.inference.blend import Blend, blend_of
 from pres_dist.inference.extend import JOURNAL, learned_labels
 from pres_dist.inference.journal import Journal, JournalError, Row, events_record
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, link_logits
-from pres_dist.inference.recommend import Order, Ranker, Recommendation, order_of
+from pres_dist.inference.recommend import Ranker, Recommendation
 from pres_dist.inference.serve.checks import ConflictError, EventChecks
 from pres_dist.inference.serve.fold import in_pieces, journal_header, put_aside_if_appended
 from pres_dist.inference.serve.names import NodeNames
@@ -61,7 +60,6 @@ class Status(TypedDict):
     model: str
     checkpoint: str
     stream: str
-    order: Order
     num_events: int
     """Events ingested since the journal began."""
     num_known_events: int
@@ -83,8 +81,6 @@ class ScoringService:
     Args:
         run_dir: folder of the run; no other service and no `pres-dist extend` may use it at the
             same time.
-        order: ranking of recommendations; None chooses by run
-            (`pres_dist.inference.recommend.order_of`).
         report: progress callback.
         max_ahead: how far after the last event the next may be; see `latest_allowed`.
         stream: current path of the run's stream; None if it was not moved.
@@ -103,36 +99,29 @@ class ScoringService:
     def __init__(
         self,
         run_dir: Path | str,
-        order: Order | None = None,
         report: Report = quiet,
         max_ahead: MaxAhead = "auto",
         stream: Path | None = None,
     ) -> None:
         self.run_dir = arguments.path("run_dir", run_dir)
-        if order is not None:
-            arguments.one_of("order", order, get_args(Order))
         live = LiveRun(self.run_dir, stream=stream)
         live.require_links()
         self._stack = ExitStack()
         try:
             self._stack.enter_context(lock_run(self.run_dir))
-            self._begin(live, order, report, max_ahead)
+            self._begin(live, report, max_ahead)
         except BaseException:
             self._stack.close()
             raise
 
-    def _begin(
-        self, live: LiveRun, order: Order | None, report: Report, max_ahead: MaxAhead
-    ) -> None:
+    def _begin(self, live: LiveRun, report: Report, max_ahead: MaxAhead) -> None:
         self.model_kind, self.checkpoint = live.config.model.kind, live.checkpoint
         self._stream = live.stream
-        blended = order_of(live, order) == "blend"
-        self._blend: Blend | None = blend_of(live, report) if blended else None
         live.move_to(live.stream.num_events, report)
         live.let_grow()
         self.memory: MemoryWalker = live
         self.names = NodeNames(live.stream)
-        self._ranker = Ranker(live, self._blend, lambda nodes: map(self.names.raw, nodes))
+        self._ranker = Ranker(live, lambda nodes: map(self.names.raw, nodes))
         self._checks = EventChecks(live.stream, self.names, learned_labels(live), max_ahead)
         self._num_known = live.stream.num_events
         self.num_events = 0
@@ -250,13 +239,12 @@ class ScoringService:
         return best
 
     def status(self) -> Status:
-        """Return the run, model and order that are served, and counts of events and nodes."""
+        """Return the run and model that are served, and counts of events and nodes."""
         return {
             "run": self.run_dir.absolute().name,
             "model": self.model_kind,
             "checkpoint": self.checkpoint,
             "stream": self._stream.name,
-            "order": "model" if self._blend is None else "blend",
             "num_events": self.num_events,
             "num_known_events": self._num_known,
             "num_nodes": len(self.names),

@@ -33,7 +33,7 @@ pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 @pytest.fixture(scope="module")
 def service(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScoringService]:
     run_dir = copied(trained(runs), tmp_path_factory.mktemp("access") / "run")
-    with ScoringService(run_dir, order="model") as service:
+    with ScoringService(run_dir) as service:
         yield service
 
 

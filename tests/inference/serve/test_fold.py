@@ -32,12 +32,12 @@ def test_new_ids_come_through_serving_starting_again_and_appending(
     whole = imported(tmp_path / "all", kind, lines(kind))
     events = [event_of(line) for line in lines(kind)[OLD:]]
     pairs = [(event["src"], event["dst"]) for event in events]
-    with ScoringService(run_dir, order="model") as service:
+    with ScoringService(run_dir) as service:
         service.ingest(ingest(events[: MIDDLE - OLD]))
         service.ingest(ingest(events[MIDDLE - OLD :]))
         asked = service.score(score(pairs)), service.recommend(recommend(pairs[-1][0], top=99))
         assert len(asked[1]) == whole.num_nodes - (whole.num_sources or 0)
-    with ScoringService(run_dir, order="model") as service:
+    with ScoringService(run_dir) as service:
         np.testing.assert_array_equal(service.score(score(pairs)), asked[0])
         assert service.recommend(recommend(pairs[-1][0], top=99)) == asked[1]
     assert main(["extend", str(run_dir), "--served"]) == 0
@@ -49,7 +49,7 @@ def test_new_ids_come_through_serving_starting_again_and_appending(
     assert list(longer.raw_ids(nodes)) == list(whole.raw_ids(nodes))
     # Nodes have other numbers now, and the open batch has ended: the same but for rounding.
     np.testing.assert_allclose(Run(run_dir).score(pairs), asked[0], atol=1e-5)
-    with ScoringService(run_dir, order="model") as service:
+    with ScoringService(run_dir) as service:
         assert service.num_events == 0
         np.testing.assert_allclose(service.score(score(pairs)), asked[0], atol=1e-5)
 
@@ -68,7 +68,7 @@ def test_dates_are_times_where_the_stream_knows_its_unit(tmp_path: Path) -> None
     )
     EventStream.from_pandas(frame, bipartite=True, out=tmp_path / "dates")
     train(small_config(tmp_path / "dates")(training__epochs=1), tmp_path / "run")
-    with ScoringService(tmp_path / "run", order="model") as service:
+    with ScoringService(tmp_path / "run") as service:
         done = service.ingest(ingest([{"src": "u1", "dst": "i1", "t": "2024-05-01T00:10:00"}]))
         assert done.t == pd.Timestamp("2024-05-01T00:10").value // 10**6
         expected = service.score(score([("u1", "i1")], t=done.t + 1000))

@@ -70,7 +70,7 @@ def served(
     """
     command = [sys.executable, "-m", "pres_dist", "serve", str(run_dir), "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--order", "model", *options],
+        [*command, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -80,7 +80,7 @@ def test_malformed_bodies_get_one_line(runs: Path, raw: bytes, status: int, mess
 
 
 def _opened(runs: Path) -> ScoringService:
-    return ScoringService(trained(runs), order="model")
+    return ScoringService(trained(runs))
 
 
 @pytest.mark.attack(
@@ -252,7 +252,7 @@ def test_a_full_journal_makes_the_service_unready(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = copied(trained(runs), tmp_path / "run")
-    with ScoringService(run_dir, order="model") as service, InProcess(lambda: service) as api:
+    with ScoringService(run_dir) as service, InProcess(lambda: service) as api:
         events = {"events": later_events(service.memory.latest, 1)}
 
         def full(_: int) -> None:

@@ -44,7 +44,7 @@ def id_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def opened(run_dir: Path, **options: Any) -> ScoringService:
-    return ScoringService(run_dir, order="model", **options)
+    return ScoringService(run_dir, **options)
 
 
 def event(**changes: object) -> dict[str, object]:

@@ -61,7 +61,7 @@ def test_a_replica_that_dies_comes_back_with_all_events(ray_serve: Any, served_r
     import ray
 
     (served_run / "token").write_text("s3cret")
-    options = RayOptions(run=served_run, order="model", token_file=served_run / "token")
+    options = RayOptions(run=served_run, token_file=served_run / "token")
     ray_serve.run(application(options))
     first = ask("/v1/status")["last_time"] + 1
     events = {"events": later_events(first, 1)}

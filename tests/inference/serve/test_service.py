@@ -34,7 +34,7 @@ def test_serving_is_extending_at_once(runs: Path, tmp_path: Path, kind: str) -> 
     """However events are grouped, and whatever is asked in between."""
     run_dir = copied(trained(runs, kind), tmp_path / "served")
     offline = copied(run_dir, tmp_path / "offline")
-    service = ScoringService(run_dir, order="model")
+    service = ScoringService(run_dir)
     events = later_events(service.memory.latest, 260)
     first = 0
     for size in (1, 2, 40, 7, 150, 60):  # over several temporal batches of 50
@@ -48,23 +48,18 @@ def test_serving_is_extending_at_once(runs: Path, tmp_path: Path, kind: str) -> 
     assert run._live.latest == service.memory.latest
     np.testing.assert_array_equal(service.score(score(PAIRS)), run.score(PAIRS))
     found = service.recommend(recommend(5, top=4))
-    expected = run.recommend(5, top=4, order="model")
+    expected = run.recommend(5, top=4)
     assert [(one.dst, one.events) for one in found] == [(one.dst, one.events) for one in expected]
     chances = [one.probability for one in expected]
     np.testing.assert_allclose([one.probability for one in found], chances, rtol=1e-6)
     service.close()
 
     # A time within the batch that is still open, too.
-    again = ScoringService(run_dir, order="model")
+    again = ScoringService(run_dir)
     at = int(again.memory.pipeline.tables.t_E[-3])
     assert again.memory.earliest <= at
     np.testing.assert_array_equal(again.score(score(PAIRS, t=at)), run.score(PAIRS, at=at))
     again.close()
-
-
-@pytest.fixture(autouse=True)
-def _quick_blend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pres_dist.inference.blend.FIT_EVENTS", 40)
 
 
 def test_a_service_that_starts_again_gives_the_same_bits(served_run: Path) -> None:
@@ -86,7 +81,7 @@ def test_a_service_that_starts_again_gives_the_same_bits(served_run: Path) -> No
     again.close()
 
 
-def test_the_blend_is_that_of_the_past(runs: Path, tmp_path: Path) -> None:
+def test_recommendations_are_those_of_an_extended_run(runs: Path, tmp_path: Path) -> None:
     """Also where sources are destinations, and events loops."""
     for kind in ("tgn", "talk"):
         run_dir = copied(trained(runs, kind), tmp_path / kind)
@@ -171,7 +166,7 @@ def test_events_that_are_not_valid_change_nothing(
 
 
 def opened(runs: Path) -> ScoringService:
-    return ScoringService(trained(runs), order="model")
+    return ScoringService(trained(runs))
 
 
 def test_questions_that_cannot_be_answered(runs: Path) -> None:
@@ -201,7 +196,7 @@ def test_questions_that_cannot_be_answered(runs: Path) -> None:
     after="409; the events count once",
 )
 def test_a_request_that_is_sent_again_does_not_count_twice(served_run: Path) -> None:
-    service = ScoringService(served_run, order="model")
+    service = ScoringService(served_run)
     events = later_events(service.memory.latest, 4)
     assert service.ingest(ingest(events[:2], after=0)).num_events == 2
     with pytest.raises(ConflictError, match=r"after must be .* so far, 2, got 0"):
@@ -213,9 +208,9 @@ def test_a_request_that_is_sent_again_does_not_count_twice(served_run: Path) -> 
 
 
 def test_one_service_at_a_time(served_run: Path, tmp_path: Path) -> None:
-    service = ScoringService(served_run, order="model")
+    service = ScoringService(served_run)
     with pytest.raises(ConfigError, match=r"only one process .* in use by"):
-        ScoringService(served_run, order="model")
+        ScoringService(served_run)
     events = later_events(service.memory.latest, 3)
     with pytest.raises(ConfigError, match=r"only one process .* in use by"):
         extend_run(served_run, frame(events), EventColumns())
