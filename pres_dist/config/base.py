@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-SPELLINGS = {"num_neighbours": "num_neighbors", "standardise": "standardize"}
-"""Former spellings of settings, which are still read."""
-
 
 class Config(BaseModel):
     """Immutable, keyword-only model that rejects unknown keys.

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel
 
-from pres_dist.config.base import SPELLINGS
 from pres_dist.config.dump import scalar
 from pres_dist.config.fields import KeyPath, Leaf, leaves
 from pres_dist.config.source import Source
@@ -76,11 +75,9 @@ def normalized(arguments: Sequence[str]) -> list[str]:
     result = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        is_option = name.startswith("--")
-        if is_option:
-            section, dot, key = name.replace("-", "_").rpartition(".")
-            name = f"{section}{dot}{SPELLINGS.get(key, key)}".replace("_", "-")
-        result.append(f"{name}{equals}{value}" if is_option else argument)
+        if name.startswith("--"):
+            argument = f"{name.replace('_', '-')}{equals}{value}"
+        result.append(argument)
     return result
 
 

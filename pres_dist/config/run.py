@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from pres_dist.config.base import SPELLINGS, Config
+from pres_dist.config.base import Config
 from pres_dist.config.data import DataConfig
 from pres_dist.config.evaluation import EvaluationConfig
 from pres_dist.config.kinds import KINDS
@@ -38,19 +38,6 @@ class RunConfig(Config):
     training: TrainingConfig = TrainingConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _former_spellings(cls, values: Any) -> Any:
-        """Rename settings in their former spelling; the last of two spellings counts."""
-        if not isinstance(values, dict):
-            return values
-        return {
-            section: {SPELLINGS.get(key, key): value for key, value in part.items()}
-            if isinstance(part, dict)
-            else part
-            for section, part in values.items()
-        }
 
     @model_validator(mode="before")
     @classmethod

@@ -233,14 +233,6 @@ def test_shipped_configurations_load(path: Path) -> None:
     assert config.pres.prediction == (config.model.has_memory and not without)
 
 
-def test_former_spellings_are_read(tmp_path: Path) -> None:
-    file = tmp_path / "old.yaml"
-    file.write_text("sampling: {num_neighbours: 7}\ndata: {standardise: false}\n")
-    config = load_config(file)
-    assert (config.sampling.num_neighbors, config.data.standardize) == (7, False)
-    assert load_config(file, ["--sampling.num_neighbours", "5"]).sampling.num_neighbors == 5
-
-
 @pytest.mark.parametrize(
     "other",
     [
