@@ -73,7 +73,7 @@ _RULES: list[Rule] = [
     *(
         (f"pres.{name}", lambda c: not c.pres.prediction, "pres.prediction is off")
         for name in (
-            *("predictor", "corrects", "initial_gate", "shrinkage", "clip", "components"),
+            *("predictor", "corrects", "initial_gate", "shrinkage", "components"),
             "clock",
         )
     ),

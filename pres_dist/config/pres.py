@@ -24,8 +24,6 @@ class PresConfig(Config):
     """Initial weight of the measured state in the correction; training learns the gate."""
     shrinkage: float = Field(2.0, ge=0)
     """Number of transitions without change to add to the statistics of every node (a prior)."""
-    clip: float = Field(0.0, ge=0)
-    """Largest predicted change of one memory dimension; 0 sets no bound."""
     components: Literal[1, 2] = 1
     """Mixture components: one for all transitions, or separate ones for positive and negative
     events (paper)."""

@@ -26,7 +26,6 @@ _PAPER: dict[str, Any] = {
     "corrects": "update",
     "initial_gate": 0.9,
     "shrinkage": 0.0,
-    "clip": 0.0,
     "components": 2,
     "clock": "time",
     "coherence_weight": 0.1,

@@ -28,7 +28,7 @@ class Predictor(nn.Module):
     closes the fraction 1 - (1 - a)^length of the distance, with a learned per dimension.
 
     Args:
-        config: kind of predictor, its shrinkage and its clipping.
+        config: kind of predictor, and its shrinkage.
         dim: D.
         clock: length of a transition; must be the clock of the statistics.
     """
@@ -36,7 +36,7 @@ class Predictor(nn.Module):
     def __init__(self, config: PresConfig, dim: int, clock: TransitionClock) -> None:
         super().__init__()
         self.clock = clock
-        self._shrinkage, self._clip = config.shrinkage, config.clip
+        self._shrinkage = config.shrinkage
         self.share_logit: nn.Parameter | None = None
         if config.predictor == "level":
             self.share_logit = nn.Parameter(torch.full((dim,), _FIRST_SHARE_LOGIT))
@@ -57,7 +57,5 @@ class Predictor(nn.Module):
         observed_U = known.num_observed_U.to(torch.float32)
         if self._shrinkage:
             change_UD = change_UD * (observed_U / (observed_U + self._shrinkage))[:, None]
-        if self._clip:
-            change_UD = change_UD.clamp(-self._clip, self._clip)
         counts_U = (known.num_observed_U > 0) & (length_U > 0)
         return torch.where(counts_U[:, None], change_UD, 0.0)

@@ -50,16 +50,14 @@ def test_what_is_set_by_hand_stays(tmp_path: Path) -> None:
 
 
 def test_the_saved_configuration_loads_to_the_same(tmp_path: Path) -> None:
-    config = load_config(None, ["--preset", "paper", "--pres.clip", "0.3"])
+    config = load_config(None, ["--preset", "paper", "--pres.shrinkage", "0.3"])
     path = tmp_path / "config.yaml"
     path.write_text(dump_yaml(config))
     assert load_config(path) == config
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"preset must be best . rates . paper . none, got 'bset'"
-    ):
+    with pytest.raises(ConfigError, match=r"preset must be best . paper . none, got 'bset'"):
         load_config(None, ["--preset", "bset"])
 
 

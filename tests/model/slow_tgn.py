@@ -363,8 +363,7 @@ class SlowStep:
             change = (1 - (1 - share) ** length) * (mean - start)
         else:
             change = length * mean
-        change = change * num / (num + self.pres.shrinkage)
-        return np.clip(change, -self.pres.clip, self.pres.clip) if self.pres.clip else change
+        return change * num / (num + self.pres.shrinkage)
 
     def _observe(self, node: int, component: int) -> None:
         update = self._updated(node)

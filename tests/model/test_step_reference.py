@@ -78,9 +78,9 @@ CASES = {
         2,
         {},
     ),
-    "pres-drift-clipped": (
+    "pres-drift": (
         ModelConfig(**SMALL, embedding="time"),
-        by_rates(clip=0.01, clock="event"),
+        by_rates(clock="event"),
         1,
         {},
     ),
