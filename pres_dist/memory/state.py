@@ -21,7 +21,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 
 NO_EVENT = -1
 """Event id of an empty mailbox slot."""

@@ -34,7 +34,7 @@ from pres_dist.model.updater import MailContext, MemoryUpdater
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.coherence import incoherence
 from pres_dist.pres.correction import Corrected, PresCorrection
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 
 
 @dataclass(frozen=True)

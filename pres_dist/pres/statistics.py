@@ -10,16 +10,29 @@ Shapes: N nodes, U nodes of a request, C mixture components, D memory size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor
 
 from pres_dist.pres.clock import TransitionClock
-from pres_dist.pres.transitions import TransitionRows
 
 POSITIVE, NEGATIVE = 0, 1
 """Indices of the mixture components: transitions by observed and by negative events."""
+
+
+@dataclass(frozen=True)
+class TransitionRows:
+    """Stored statistics of the past transitions of nodes (for PRES prediction).
+
+    Attributes:
+        num_observed_U: int64 number of observed transitions; 0 means no prediction.
+        rate_UD: mean of their rates, per unit of the clock, or of the states that they led to.
+    """
+
+    num_observed_U: Tensor
+    rate_UD: Tensor
 
 
 class TransitionStatistics:

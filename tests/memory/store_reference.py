@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pres_dist.memory.state import NEVER, NO_EVENT, MemoryStore, NodeState
 from pres_dist.pres.clock import ClockKind
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 from tests.support.store_rows import FIELDS, TIME_UNIT, Layout, ids
 
 

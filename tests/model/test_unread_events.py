@@ -11,7 +11,7 @@ from pres_dist.memory.state import NEVER
 from pres_dist.model.tgn import Unread, UpdatedMemory, predict_unread
 from pres_dist.pres.clock import TransitionClock
 from pres_dist.pres.correction import PresCorrection
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 from pres_dist.step.pipeline import unread_events
 from tests.model.small_world import SMALL, build_world, random_stream
 from tests.support.by_rates import by_rates

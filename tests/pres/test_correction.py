@@ -10,7 +10,7 @@ import torch
 
 from pres_dist.pres.clock import ClockKind, TransitionClock
 from pres_dist.pres.correction import PresCorrection
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 from tests.support.by_rates import by_rates
 
 U, D, UNIT = 30, 5, 6.0

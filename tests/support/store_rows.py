@@ -14,8 +14,7 @@ from torch import Tensor
 
 from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState
 from pres_dist.pres.clock import ClockKind, TransitionClock
-from pres_dist.pres.statistics import TransitionStatistics
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows, TransitionStatistics
 
 EPOCH_MS = 1_700_000_000_000
 TIME_UNIT = 60_000.0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 from pres_dist.step.mail import collect_mail
 from tests.support.store_of_all import make_local
 from tests.support.store_rows import EPOCH_MS, Layout, ids, random_state

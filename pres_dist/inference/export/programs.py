@@ -18,7 +18,7 @@ from pres_dist.model.decoder import LinkDecoder
 from pres_dist.model.history import HistoryDecoder, Past
 from pres_dist.model.tgn import TGN
 from pres_dist.model.updater import MailContext
-from pres_dist.pres.transitions import TransitionRows
+from pres_dist.pres.statistics import TransitionRows
 from pres_dist.step.pipeline import BatchPipeline
 
 _EXAMPLES = 2
