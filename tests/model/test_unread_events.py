@@ -24,7 +24,7 @@ def updated(last_update: list[int]) -> UpdatedMemory:
 
 
 def test_a_node_with_unread_events_drifts_until_its_newest_one() -> None:
-    rates = TransitionRows(torch.tensor([3, 3, 3, 0, 3]), torch.full((5, 2), 0.5), None)
+    rates = TransitionRows(torch.tensor([3, 3, 3, 0, 3]), torch.full((5, 2), 0.5))
     rates.rate_UD[3] = 0
     before = updated([100, 100, NEVER, 100, NEVER])
     correction = PresCorrection(by_rates(), 2, TransitionClock("time", 10.0))

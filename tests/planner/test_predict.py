@@ -215,7 +215,7 @@ def owner_traffic_of(dim: int, worker: Worker) -> int:
 
 
 def test_bytes_of_owners_are_those_that_are_counted(tmp_path: Path) -> None:
-    work = workload(memory__update="owner", pres__pending="ignore")
+    work = workload(memory__update="owner")
     layout, rows = Layout(3, 1, 1, 900), row_bytes(work.config)
     with GlooWorld(3, tmp_path) as world:
         counted = world.run(3, partial(owner_traffic_of, work.config.memory.dim))
