@@ -113,7 +113,8 @@ def _usual() -> dict[str, dict[str, Any]]:
     Defaults may change. These values must not, or the fingerprints of existing runs change.
     """
     fixed = {
-        "preset": "rates",
+        "preset": "paper",
+        "pres.clock": "log",
         "sampling.negatives": "random",
         "model.aggregator": "last",
         "model.decoder": "embeddings",

@@ -222,7 +222,7 @@ def test_an_adjacency_from_disk_answers_as_one_in_memory(
 def test_runs_baselines_and_the_planner_go_through_it(
     stream: EventStream, cache: Path, made: list[Path]
 ) -> None:
-    options = [f"--data.stream={stream.path}", "--sampling.adjacency=disk", "--preset=rates"]
+    options = [f"--data.stream={stream.path}", "--sampling.adjacency=disk", "--preset=paper"]
     small = ["--memory.dim=4", "--model.embedding_dim=4", "--model.time_dim=4"]
     held_out = ["--data.held_out_share=0.1", "--training.device=cpu"]
     config = load_config(None, [*options, *small, *held_out])
