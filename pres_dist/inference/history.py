@@ -47,7 +47,7 @@ class Past:
 
 
 class History:
-    """Counts of past events, also of a stream that grows.
+    """Counts of past events.
 
     Args:
         walker: walker over the events.
@@ -91,11 +91,10 @@ class History:
 
         Only the events since the last call are counted: queries come mostly in order of time.
         """
-        num_nodes, dst_E = self._walker.num_nodes, self._walker.pipeline.tables.dst_E
-        self._popular_N = F.pad(self._popular_N, (0, num_nodes - self._popular_N.numel()))
+        dst_E = self._walker.pipeline.tables.dst_E
         # Counts are integers, so going back subtracts exactly what going forward has added.
         between = dst_E[min(event, self._counted) : max(event, self._counted)]
-        counts_N = torch.bincount(between, minlength=num_nodes)
+        counts_N = torch.bincount(between, minlength=self._popular_N.numel())
         self._popular_N += counts_N if event > self._counted else -counts_N
         self._counted = event
         return self._popular_N

@@ -14,7 +14,7 @@ def settings_of(kind: str) -> dict[str, object]:
     """Configurations that differ in what memory, mail and decoder read; one reads the event log."""
     kinds: dict[str, dict[str, object]] = {
         "two slots": {"memory.mailbox_slots": 2, "model.aggregator": "sequential"},
-        "rates": {"preset": "paper"},
+        "rates": {"preset": "paper", "pres.clock": "log"},
         "labels": {"task.kind": "node_classification", "data.stream": "labelled"},
         "talk": {"data.stream": "talks"},
         "history": {

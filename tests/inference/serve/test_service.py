@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from pres_dist.errors import ConfigError, DataError
 from pres_dist.inference.extend import JOURNAL, extend_run
-from pres_dist.inference.history import History
 from pres_dist.inference.new_events import EventColumns
 from pres_dist.inference.run import Run
 from pres_dist.inference.serve.checks import ConflictError
@@ -103,13 +101,6 @@ def test_recommendations_are_those_of_an_extended_run(runs: Path, tmp_path: Path
                 assert [(one.dst, one.rank) for one in found] == [
                     (one.dst, one.rank) for one in expected
                 ]
-        grown, whole = History(service.memory), History(run._live)
-        candidates = torch.arange(run.stream.num_sources or 0, run.stream.num_nodes)
-        for event in (run.stream.num_events, run.stream.num_events - 13, 777 - 400):
-            one, other = (
-                history.before(event, torch.tensor([7]), candidates) for history in (grown, whole)
-            )
-            assert torch.equal(one.features(), other.features())
         chosen = [one.dst for one in run.recommend(7, top=9)][::-2]
         ranked = service.recommend(recommend(7, candidates=chosen))
         assert [one.dst for one in ranked] == chosen[::-1]
