@@ -89,7 +89,7 @@ BUDGETS = {
     "popular": Budget({"sampling__negatives": "random, popular"}, ONE_EACH),
     "several optimizer steps": Budget(
         {"training__events_per_step": 50},
-        {"sample": 3, "optimizer": 2, "other": 2, "push": 7},
+        {"sample": 3, "optimizer": 2, "other": 2, "push": 5},
     ),
 }
 
