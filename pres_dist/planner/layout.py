@@ -11,7 +11,7 @@ TOLERANCE = 0.003
 """Largest accepted loss of test AP against the same method at a batch of 200."""
 TOLERATED: dict[str, int] = {"best": 3200}
 """Largest temporal batch within the tolerance of the model alone at 200, by preset; a test
-derives it from benchmarks/results/one_step.json and batch_size.json."""
+derives it from benchmarks/results/decoders.json and batch_size.json."""
 SMALL_BATCH = 200
 """Largest temporal batch for all other presets: none stays within the tolerance beyond it on
 all streams."""
