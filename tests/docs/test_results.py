@@ -46,7 +46,7 @@ def test_a_changed_figure_makes_its_page_and_the_readme_stale(copy: Path) -> Non
 
 
 def test_figures_of_a_gpu_become_a_page(copy: Path) -> None:
-    report = json.loads((copy / "benchmarks/results/one_step.json").read_text())
+    report = json.loads((copy / "benchmarks/results/decoders.json").read_text())
     steps = {"default, 600": {"events_per_s": 1234.0, "kernels": 900.0, "busy": 0.5}}
     found = {
         "schema": "gpu",
