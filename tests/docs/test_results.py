@@ -65,7 +65,7 @@ def test_figures_of_a_gpu_become_a_page(copy: Path) -> None:
 
 def test_a_new_report_becomes_a_page(copy: Path) -> None:
     kept = copy / "benchmarks/results"
-    shutil.copy(kept / "one_step.json", kept / "new_idea.json")
+    shutil.copy(kept / "decoders.json", kept / "new_idea.json")
     subprocess.run([sys.executable, copy / "docs/results.py"], check=True, timeout=60)
     assert "[New idea](new_idea.md)" in (copy / "docs/results/index.md").read_text()
     assert "muon" in (copy / "docs/results/new_idea.md").read_text()
