@@ -1,11 +1,13 @@
-"""CPU time and bytes of a training step whose node memory is updated at owners or by readers.
+"""CPU time, bytes and collectives of a step that updates node memory at owners or at readers.
 
     python benchmarks/owner_updates.py [STREAM ...] [--workers 2] [--steps 10] [--SECTION.FIELD V]
 
 One worker, W workers with `memory.update: reader` and W with `owner` train the same steps in
 turn, in the same processes. So what else the machine does falls on all alike, and the medians
 over steps of ratios of CPU time hold on a busy machine. Wall-clock time is not measured: on a
-free core for each worker, the busiest worker's CPU time is what it cannot be below.
+free core for each worker, the busiest worker's CPU time is what it cannot be below. `other` is
+the time of the training thread outside all stages, `threads` that of gloo's threads, which move
+the bytes. The collectives of one more step are counted, with the bytes of their buffers.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pres_dist.config.load import load_config
@@ -27,6 +30,7 @@ from pres_dist.host_memory import keep_freed_memory
 from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.whole_memory import begin_epoch
 from pres_dist.parallel.world import World
+from pres_dist.step.stages import STAGES
 from pres_dist.training.prefetch import StepIndex
 from pres_dist.training.setup import Parts, assemble, load_data
 from pres_dist.training.step import TrainingStep
@@ -37,7 +41,28 @@ gloo_world.CALL_S = gloo_world.LIFETIME_S = 3600
 gloo_world.COLLECTIVE_S = 600
 WARM_UP = 2
 ALONE, READER, OWNER = "one worker", "reader", "owner"
-STAGES = ("sample", "pull", "update", "embed", "backward", "all_reduce", "optimizer", "push")
+TIMES = (*STAGES, "other", "threads")
+
+
+class Collectives(TorchDispatchMode):
+    """Lists the collectives that are called meanwhile, as (name, bytes of the sent buffer)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function.namespace == "c10d":
+            buffers = [one for one in _flat(args) if isinstance(one, torch.Tensor)]
+            name = function.__name__.partition(".")[0].strip("_")
+            self.called.append((name, buffers[-1].nbytes if buffers else 0))
+        return function(*args, **(kwargs or {}))
+
+
+def _flat(args: Any) -> list[Any]:
+    return [one for arg in args for one in (arg if isinstance(arg, list | tuple) else [arg])]
 
 
 def measure(worker: Worker, arguments: list[str], steps: int) -> dict[str, list[dict[str, Any]]]:
@@ -66,6 +91,10 @@ def measure(worker: Worker, arguments: list[str], steps: int) -> dict[str, list[
             if way in runs:
                 figures = _step(*runs[way], StepIndex(1, number))
                 found[way] += [figures] if number >= WARM_UP else []
+    for way, (_, step) in runs.items():
+        with Collectives() as collectives:  # not timed: the mode takes time of its own
+            step.run(step.prepare(StepIndex(1, WARM_UP + steps)))
+        found[way][-1]["collectives"] = collectives.called
     return found
 
 
@@ -73,12 +102,15 @@ def _step(parts: Parts, step: TrainingStep, index: StepIndex) -> dict[str, Any]:
     parts.clock.reset()
     if parts.traffic is not None:
         parts.traffic.reset()
-    before = time.process_time()
+    before, before_in_thread = time.process_time(), time.thread_time()
     inputs = step.prepare(index)
     step.run(inputs)
+    cpu, in_thread = time.process_time() - before, time.thread_time() - before_in_thread
     return {
-        **{stage: parts.clock.seconds[stage] for stage in STAGES},
-        "cpu": time.process_time() - before,
+        **parts.clock.seconds,
+        "other": in_thread - sum(parts.clock.seconds.values()),
+        "threads": cpu - in_thread,
+        "cpu": cpu,
         "events": inputs.batch.num_events,
         "rows": 0 if parts.traffic is None else parts.traffic.remote_bytes,
         "gradients": step.take_gradient_bytes(),
@@ -98,7 +130,7 @@ def show(stream: str, workers: list[dict[str, list[dict[str, Any]]]]) -> None:
         ]
         per_event = {
             name: [sum(one[name] for one in step) / step[0]["events"] for step in steps]
-            for name in (*STAGES, "cpu", "rows", "gradients")
+            for name in (*TIMES, "cpu", "rows", "gradients")
         }
         middle = {name: statistics.median(values) for name, values in per_event.items()}
         print(
@@ -107,8 +139,11 @@ def show(stream: str, workers: list[dict[str, list[dict[str, Any]]]]) -> None:
             f"one / busiest worker {statistics.median(busiest):.2f}; bytes an event: "
             f"{middle['rows']:.0f} of rows, {middle['gradients']:.0f} of gradients"
         )
-        stages = (f"{name} {middle[name] * 1e6:.1f}" for name in STAGES)
-        print("   us an event:", *stages, flush=True)
+        stages = (f"{name} {middle[name] * 1e6:.1f}" for name in TIMES)
+        print("   us an event:", *stages)
+        called = workers[0][way][-1]["collectives"]
+        each = (f"{name} {num_bytes:,} B" for name, num_bytes in called)
+        print(f"   {len(called)} collectives:", ", ".join(each), flush=True)
 
 
 def main() -> None:
