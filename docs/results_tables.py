@@ -228,9 +228,11 @@ def _classification(runs: list[Json]) -> list[str]:
 
 
 def _scaling(content: Json) -> str:
-    rows = []
+    rows, targets = [], content["targets"]
+    epochs = content["config"]["training"]["epochs"]
     for point in content["points"]:
         figures = {key: value or {"mean": 0.0} for key, value in point["figures"].items()}
+        reached = [point["time_to"].get(target) for target in targets]
         rows.append(
             [
                 point["launcher"],
@@ -238,13 +240,16 @@ def _scaling(content: Json) -> str:
                 f"{point['batch_size']:,}",
                 interval(figures["events_per_second"], 0),
                 interval(point["speed_up"], 2) if point["speed_up"] else "",
+                f"{figures['train_seconds']['mean'] / epochs:.1f}",
+                *(interval(found, 1) if found else "" for found in reached),
                 f"{figures['cpu_microseconds_per_event']['mean']:.0f}",
                 f"{figures['remote_bytes_per_step']['mean'] / 1e6:.1f}",
                 f"{figures['gradient_bytes_per_step']['mean'] / 1e6:.1f}",
                 interval(figures["test_ap"]),
             ]
         )
-    head = ["launcher", "workers", "batch", "events/s", "speedup", "CPU us an event"]
+    head = ["launcher", "workers", "batch", "events/s", "speedup", "s an epoch"]
+    head += [*(f"s to validation AP {ap:.3f}" for ap in targets.values()), "CPU us an event"]
     head += ["MB of rows a step", "MB of gradients a step", "test AP"]
     return table(head, rows)
 
