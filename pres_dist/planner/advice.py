@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pres_dist.config.run import RunConfig
@@ -109,6 +110,9 @@ def make_plan(config: RunConfig, asked: PlanConfig) -> Plan:
         return Plan(planner, notes, advice)
     layout, machine = advice.best.layout, planner.machine
     advice.why.append(planner.batch_needed(layout, asked.efficiency))
+    quicker = _quicker(advice.best, advice.fewer)
+    if quicker is not None:
+        advice.why.extend(planner.pays_if(layout, quicker.layout))
     if not asked.simulate:
         return Plan(planner, notes, advice)
     rows = disturbed(cluster_of(advice.best.cost, layout, machine))
@@ -226,14 +230,12 @@ class Planner:
 
         None if no batch reaches it.
         """
-        batch = max(layout.slices, SMALLEST_BATCH)
-        while batch * layout.replicas <= self.workload.train_events:
+        for batch in self._batches(layout, max(layout.slices, SMALLEST_BATCH)):
             tried = replace(layout, batch=batch)
             cost = predict(self.workload, tried, self.machine, self.touch)
             alone = one_worker(self.workload, batch, self.machine, self.touch)
             if efficiency(cost, layout.workers, alone) >= wanted:
                 return batch
-            batch += max(batch // 8, 1)
         return None
 
     def batch_needed(self, layout: Layout, wanted: float) -> str:
@@ -257,6 +259,38 @@ class Planner:
                 f"{relation} the {self.bounds.batch:,} that are allowed"
             )
         return f"for an efficiency of {wanted:.0%}: {'; '.join(told)}"
+
+    def pays_if(self, layout: Layout, quicker: Layout) -> list[str]:
+        """Describe the temporal batch and the stream for which more workers pay."""
+
+        def faster(batch: int) -> bool:
+            more, fewer = (self.choice(replace(one, batch=batch)) for one in (layout, quicker))
+            return more.epoch_s < fewer.epoch_s
+
+        number = f"{layout.workers:,} workers"
+        batch = next((one for one in self._batches(layout, layout.batch) if faster(one)), None)
+        lines = [
+            f"no temporal batch of this stream makes {number} faster"
+            if batch is None
+            else f"{number} are faster from a temporal batch of {batch:,} events on"
+        ]
+        num_nodes = self.workload.num_nodes
+        for larger in (num_nodes << power for power in range(1, 40)):
+            stream = replace(self, workload=replace(self.workload, num_nodes=larger))
+            if not stream.choice(quicker).fits:
+                if stream.choice(layout).fits:
+                    lines.append(
+                        f"{number} are needed for a stream of {larger:,} nodes, whose memory does "
+                        f"not fit {quicker.workers:,}"
+                    )
+                break
+        return lines
+
+    def _batches(self, layout: Layout, batch: int) -> Iterator[int]:
+        """Yield temporal batches from the given one up to the training split."""
+        while batch * layout.replicas <= self.workload.train_events:
+            yield batch
+            batch += max(batch // 8, 1)
 
     def _choices(self, workers: int) -> tuple[list[Choice], list[Choice]]:
         """Return the layouts that fit and those that do not, fastest first."""
@@ -300,8 +334,8 @@ def _why(best: Choice, fitting: list[Choice], fewer: list[Choice], bounds: Bound
         )
     shares = (f"{seconds / cost.step_s:.0%} {name}" for name, seconds in cost.phases.items())
     lines.append(f"of a step: {', '.join(shares)}")
-    quicker = min(fewer, key=lambda choice: choice.epoch_s, default=best)
-    if quicker.epoch_s < best.epoch_s:
+    quicker = _quicker(best, fewer)
+    if quicker is not None:
         number = quicker.layout.workers
         lines.append(
             f"{'1 worker is' if number == 1 else f'{number:,} workers are'} faster than "
@@ -309,6 +343,12 @@ def _why(best: Choice, fitting: list[Choice], fewer: list[Choice], bounds: Bound
             f"{duration(best.epoch_s)}"
         )
     return lines
+
+
+def _quicker(best: Choice, fewer: list[Choice]) -> Choice | None:
+    """Return the fastest layout of fewer workers if it is faster than the best of all workers."""
+    quicker = min(fewer, key=lambda choice: choice.epoch_s, default=best)
+    return quicker if quicker.epoch_s < best.epoch_s else None
 
 
 def _why_none(workers: int, refused: list[Choice], bounds: Bounds) -> list[str]:

@@ -103,9 +103,10 @@ def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchMo
     events = layout.local_batch / updates
     nodes, waiting = touch.touched(events).pulled, touch.waiting(events, layout.batch)
     at_owner = rows.at_owner > 0 and sharers > 1
-    if at_owner:  # a worker updates its share of the nodes of the whole batch
-        nodes = touch.touched(layout.batch).pulled / sharers
-    compute_s = updates * machine.compute.seconds(events, nodes, nodes * waiting.pulled)
+    # A worker embeds the nodes of its slice, and updates those or its share of the whole batch's.
+    updated = touch.touched(layout.batch).pulled / sharers if at_owner else nodes
+    compute_s = updates * machine.compute.seconds(events, nodes, updated * waiting.pulled)
+    compute_s -= updates * (nodes - updated) * machine.update.node_s
     if updates > 1:  # the written rows are recomputed once per slice with the final weights
         messages = touched.written * touch.waiting(layout.local_batch, layout.batch).written
         compute_s += machine.update.seconds(layout.local_batch, touched.written, messages)

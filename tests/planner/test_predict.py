@@ -223,13 +223,15 @@ def test_bytes_of_owners_are_those_that_are_counted(tmp_path: Path) -> None:
     assert told.rows == told.pull + told.ids == pytest.approx(np.mean(counted), rel=0.03)
 
 
-def test_owners_update_their_share_of_the_nodes() -> None:
+def test_owners_update_their_share_of_the_nodes_and_slices_embed_their_own() -> None:
+    rates = machine(compute=Rates(node_s=3e-5, message_s=1e-6), update=Rates(node_s=1e-5))
     reader, owner = (
-        predict(workload(memory__update=update), Layout(4, 1, 1, 800), machine(), TOUCH)
+        predict(workload(memory__update=update), Layout(4, 1, 1, 800), rates, TOUCH)
         for update in ("reader", "owner")
     )
     fewer = TOUCH.touched(200).pulled - TOUCH.touched(800).pulled / 4
-    assert reader.compute_s - owner.compute_s == pytest.approx(fewer * 2e-5)
+    update_s = 1e-5 + TOUCH.waiting(200, 800).pulled * 1e-6
+    assert reader.compute_s - owner.compute_s == pytest.approx(fewer * update_s)
     assert owner.bytes.rows < reader.bytes.rows
 
 

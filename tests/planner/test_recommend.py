@@ -150,6 +150,28 @@ def test_fewer_workers_that_are_faster_are_told() -> None:
     assert not any("are faster" in reason for reason in quick.why)
 
 
+def test_a_plan_tells_what_would_make_its_workers_pay() -> None:
+    slow = LINK.model_copy(update={"latency_s": 0.02})
+    machines = machine(loopback=slow, network=slow, worker_memory_bytes=5e8)
+    planner = Planner(workload(), machines, TOUCH, Bounds(800))
+    layout, alone = Layout(4, 1, 1, 800), Layout(1, 1, 1, 800)
+    batch, stream = planner.pays_if(layout, alone)
+    found = int(batch.split()[-3].replace(",", ""))
+    assert batch == f"4 workers are faster from a temporal batch of {found:,} events on"
+
+    def gain(events: int) -> float:
+        times = [planner.choice(replace(one, batch=events)).epoch_s for one in (alone, layout)]
+        return times[0] - times[1]
+
+    assert gain(found) > 0 > gain(found * 4 // 5)
+    nodes = int(stream.split()[8].replace(",", ""))
+    larger = replace(planner, workload=workload(nodes))
+    assert not larger.choice(alone).fits
+    assert larger.choice(layout).fits
+    hopeless = replace(planner, machine=machine(loopback=LINK.model_copy(update={"latency_s": 9})))
+    assert "no temporal batch" in hopeless.pays_if(layout, alone)[0]
+
+
 def test_reasons_count_plans_in_english() -> None:
     one = Planner(workload(), machine(), TOUCH, Bounds(100))
     assert one.advise(1).why[0] == "1 plan fits; 1 x 1 x 1, batch 100 is the fastest"
