@@ -149,9 +149,11 @@ def model_sizes(dump: dict[str, dict[str, object]]) -> dict[str, str]:
             "num_layers",
             "num_heads",
             "time_dim",
+            "decoder",
         ),
         "pres": ("prediction", "predictor", "corrects", "components"),
         "sampling": ("num_neighbors", "num_negatives"),
+        "training": ("optimizer",),
     }
     return {
         f"{section}.{name}": str(dump[section][name])
