@@ -72,7 +72,12 @@ def main(argv: list[str]) -> int:
     access, token_place = _access(options)
 
     def open_service() -> ScoringService:
-        with show_progress("opening") as report:
+        with show_progress("opening") as show:
+
+            def report(events: int, done: int, total: int) -> None:
+                worker.check_wanted()
+                show(events, done, total)
+
             return ScoringService(options.run, report, options.max_ahead, options.stream)
 
     worker = Worker(open_service, options.max_waiting)

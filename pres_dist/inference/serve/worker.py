@@ -72,6 +72,11 @@ class Worker:
         opened = self.opened.done() and self.opened.exception() is None
         return opened and self.failure is None and not self._stopping
 
+    def check_wanted(self) -> None:
+        """Raise NotReadyError if the worker is being stopped, to abandon a long opening."""
+        if self._stopping:
+            raise NotReadyError("the service was stopped while it was being opened")
+
     @property
     def is_alive(self) -> bool:
         """True while the thread runs."""
@@ -124,12 +129,12 @@ class Worker:
         """
         with self._lock:
             self._stopping = True
-        if self._service is None:  # not open: no job waits, and nothing was acknowledged
-            return
         if self.failure is None:
             with suppress(queue.Full):
                 self._jobs.put(None, timeout=within_s)
-        self._thread.join(within_s)
+        # Also while the service is being opened: Python may not exit during a thread's torch code.
+        if self.is_alive:
+            self._thread.join(within_s)
 
     def _run(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -109,3 +110,20 @@ def test_a_service_that_cannot_be_opened() -> None:
     with pytest.raises(NotReadyError):
         events(worker, 0)
     worker.stop()
+
+
+def test_stopped_while_it_opens_it_ends_at_the_next_report() -> None:
+    begun = threading.Event()
+
+    def opens() -> Any:
+        begun.set()
+        for _ in range(1000):
+            worker.check_wanted()
+            time.sleep(0.01)
+
+    worker = Worker(opens, 2)
+    worker.start()
+    assert begun.wait(10)
+    worker.stop(10)
+    assert not worker.is_alive
+    assert isinstance(worker.opened.exception(0), NotReadyError)
