@@ -11,7 +11,7 @@ from pres_dist.bench.ledger import Ledger
 from pres_dist.bench.read_reports import read_scaling
 from pres_dist.bench.sweep_file import load_sweep
 from pres_dist.bench.sweep_report import known_runs
-from pres_dist.bench.sweep_runs import first_runs
+from pres_dist.bench.sweep_runs import first_runs, other_runs
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
@@ -38,6 +38,8 @@ def test_the_runs_of_the_first_seed_are_known(path: Path, tmp_path: Path) -> Non
 def test_the_runs_of_the_decoders_are_of_their_sweep() -> None:
     content = json.loads((ROOT / "benchmarks/results/decoders.json").read_text(encoding="utf-8"))
     sweep = load_sweep(ROOT / "configs/bench/decoders.yaml")
-    known = {task.fingerprint for task in first_runs(sweep, {})}
+    untuned = dict.fromkeys(sweep.cells, sweep.grid[0])
+    tasks = [*first_runs(sweep, {}), *other_runs(sweep, untuned, {})]
+    known = {task.fingerprint for task in tasks}
     assert content["runs"]
     assert {run["fingerprint"] for run in content["runs"]} <= known
