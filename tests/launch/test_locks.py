@@ -36,7 +36,7 @@ def wanted(*extras: str) -> list[Requirement]:
 
 
 def of_python(version: str) -> dict[str, str]:
-    """What markers know of a late release of a Python version."""
+    """Return the facts that markers may ask of a late release of a Python version."""
     return {"python_version": version, "python_full_version": f"{version}.99"}
 
 
