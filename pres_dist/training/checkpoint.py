@@ -153,7 +153,8 @@ class Checkpoints:
         content = io.BytesIO()
         if self._world.is_rank0:
             torch.save(state, content)
-        self._background.begin(lambda: self._write(step, content.getbuffer(), memory))
+        # Not a view of the buffer: Python 3.12.1 crashes when a failed write leaves one.
+        self._background.begin(lambda: self._write(step, content.getvalue(), memory))
         self._totals.saves += 1
 
     def go_on_from(self, name: str) -> None:
@@ -256,7 +257,7 @@ class Checkpoints:
         self._shared = all(world.gather(self.folder.is_dir()))
         return World(world.grid, dist.new_group(backend="gloo", timeout=_LONGEST))
 
-    def _write(self, step: int, state: memoryview, memory: Mapping[str, Tensor]) -> None:
+    def _write(self, step: int, state: bytes, memory: Mapping[str, Tensor]) -> None:
         """Write a checkpoint into a temporary folder, on all workers, and publish it on rank 0."""
         started = time.perf_counter()
         final = self.folder / f"step-{step:08d}"

@@ -24,7 +24,7 @@ STATE, MEMORY, MANIFEST = "state.pt", "memory", "manifest.json"
 VERSION = 3
 
 
-def write_state(folder: Path, content: memoryview) -> None:
+def write_state(folder: Path, content: bytes) -> None:
     """Create an empty folder, replacing an old one, and write the state into it durably."""
     shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir()  # no parents=True: do not recreate a run folder that was moved away
