@@ -29,7 +29,7 @@ COMMANDS = {
     "evaluate": "evaluate a trained run again, e.g. with other negatives",
     "embed": "write node embeddings as of a given time",
     "score": "write link probabilities for pairs, each at its own time",
-    "recommend": "rank the most likely destinations of a source, or evaluate the ranking",
+    "recommend": "rank the most likely destinations of a source",
     "report": "write an HTML page for inspecting nodes",
     "extend": "append events to a run and update its memory (with --train, its weights too)",
     "export": "export weights as safetensors and modules as torch.export programs",
