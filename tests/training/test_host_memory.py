@@ -21,7 +21,7 @@ def step():
     return [torch.ones(size * 100_000) for size in (100, 150)]
 
 
-for _ in range(3):
+for _ in range(10):  # until the heap has settled
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
