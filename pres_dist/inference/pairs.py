@@ -178,16 +178,27 @@ def all_logits(pipeline: BatchPipeline, sources: Queries, candidates: Queries) -
         rows = max(1, _HIDDEN_VALUES // max(candidates_CA.numel(), 1))
         parts = [pipeline.model.score(part, candidates_CA[None]) for part in sources_SA.split(rows)]
         return torch.cat(parts).float()
-    # A decoder that reads the event log looks up every pair: one block of pairs at a time.
-    place_S, place_C = (
-        torch.arange(len(queries), device=sources_SA.device) for queries in (sources, candidates)
-    )
+    # A decoder that reads the event log looks up every pair.
+    place_C = torch.arange(len(candidates), device=sources_SA.device)
+    return placed_logits(pipeline, sources, candidates, place_C.expand(len(sources), -1))
+
+
+def placed_logits(
+    pipeline: BatchPipeline, sources: Queries, candidates: Queries, place_SC: Tensor
+) -> Tensor:
+    """Return the [S, C] logits of sources with candidates of their own, by blocks of pairs.
+
+    Args:
+        pipeline: pipeline that scores.
+        sources: S sources.
+        candidates: candidates, embedded at the times of their sources.
+        place_SC: indices into the candidates.
+    """
     blocks = []
-    for rows_S in place_S.split(max(1, _LOG_PAIRS // max(len(candidates), 1))):
+    place_S = torch.arange(len(sources), device=place_SC.device)
+    for rows_S in place_S.split(max(1, _LOG_PAIRS // max(place_SC.shape[1], 1))):
         own = sources.at(rows_S)
-        parts = [
-            pipeline.score(own, candidates, columns_C.expand(len(own), -1))
-            for columns_C in place_C.split(_LOG_PAIRS)
-        ]
+        columns = place_SC[rows_S].split(_LOG_PAIRS, dim=1)
+        parts = [pipeline.score(own, candidates, place) for place in columns]
         blocks.append(torch.cat(parts, dim=1))
     return torch.cat(blocks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import tee
 from typing import TypedDict
 
 import numpy as np
@@ -21,6 +22,7 @@ from pres_dist.errors import DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
 from pres_dist.inference.history import History
 from pres_dist.inference.live import LiveRun
+from pres_dist.inference.pairs import placed_logits
 from pres_dist.inference.sharing import Alone, Share
 from pres_dist.inference.walker import Report, quiet
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
@@ -32,8 +34,6 @@ MOST_DESTINATIONS = 5000
 NEGATIVES = 100
 """Number of negatives of each kind if not all destinations are ranked."""
 MAX_EVENTS = 2000
-_PAIRS = 1 << 15
-"""Number of pairs scored at a time, which bounds memory."""
 
 
 Ranking = TypedDict("Ranking", {"hit@10": float, "mrr": float})
@@ -131,10 +131,7 @@ class EventsAt:
         distinct, place_nC = nodes_nC.unique(return_inverse=True)  # each is embedded once
         candidates = live.query(distinct, torch.full_like(distinct, t), t)
         sources = live.query(batch.src_B, batch.t_B, t)
-        rows = torch.arange(len(sources), device=live.device)
-        blocks = rows.split(max(1, _PAIRS // place_nC.shape[1]))
-        scored = [live.pipeline.score(sources.at(own), candidates, place_nC[own]) for own in blocks]
-        return torch.cat(scored).cpu().numpy()
+        return placed_logits(live.pipeline, sources, candidates, place_nC).cpu().numpy()
 
 
 def rank_run(
@@ -165,13 +162,18 @@ def rank_run(
     t_n = np.asarray(live.stream.t[chosen])
     groups = np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1)
     sets, history = CandidateSets(live), History(live)
-    tasks = (EventsAt(same, sets.of(_batch(live, same)).nodes_nC.cpu().numpy()) for same in groups)
+    batches = (_batch(live, same) for same in groups)
+    # Candidates wait for their logits: workers take tasks ahead of the results.
+    asked, awaited = tee((batch, sets.of(batch)) for batch in batches)
+    tasks = (
+        EventsAt(batch.events_B.cpu().numpy(), candidates.nodes_nC.cpu().numpy())
+        for batch, candidates in asked
+    )
     name = f"{live.config.model.kind}, {live.config.model.decoder}"
     ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     is_new: list[np.ndarray] = []
-    for same, logits_nC in zip(groups, (share or Alone(live))(tasks), strict=True):
-        batch = _batch(live, same)
-        candidates = sets.of(batch)
+    done = 0
+    for logits_nC, (batch, candidates) in zip((share or Alone(live))(tasks), awaited, strict=True):
         event = live.first_event_at(int(batch.t_B[0]))
         past = history.before(event, batch.src_B, candidates.nodes_nC)
         scores = {
@@ -186,7 +188,8 @@ def rank_run(
             pair = hits(true_n, others_nC, TOP), reciprocal_ranks(true_n, others_nC)
             ranks.setdefault(what, []).append(pair)
         is_new.append((past.latest_nC[:, 0] < 0).cpu().numpy())
-        report(sum(map(len, is_new)), sum(map(len, is_new)), len(chosen))
+        done += batch.num_events
+        report(done, done, len(chosen))
     new_n = np.concatenate(is_new)
     return {
         "run": str(live.run_dir),
