@@ -40,13 +40,13 @@ def main(argv: list[str]) -> int:
     ranked: list[RunRanking] = []
     for run_dir in options.runs:
         live = LiveRun(run_dir)
-        with options.sharing(live) as share, show_progress("ranking") as report:
-            ranked.append(rank_run(live, options.max_events, report, share))
-        if ranked[-1]["stream"] != ranked[0]["stream"]:
+        if ranked and live.stream.name != ranked[0]["stream"]:
             raise ConfigError(
                 f"{run_dir}: runs that are ranked together must be over one stream, "
-                f"{ranked[0]['stream']}, got {ranked[-1]['stream']}"
+                f"{ranked[0]['stream']}, got {live.stream.name}"
             )
+        with options.sharing(live) as share, show_progress("ranking") as report:
+            ranked.append(rank_run(live, options.max_events, report, share))
     models = {f"{one['model']} ({one['run']})": one["ranked"][one["model"]] for one in ranked}
     baselines = dict(ranked[0]["ranked"])  # all runs share them
     del baselines[ranked[0]["model"]]
