@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pres_dist.config.load import load_config
@@ -55,14 +56,10 @@ class Collectives(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if function.namespace == "c10d":
-            buffers = [one for one in _flat(args) if isinstance(one, torch.Tensor)]
+            buffers = [one for one in tree_leaves(args) if isinstance(one, torch.Tensor)]
             name = function.__name__.partition(".")[0].strip("_")
             self.called.append((name, buffers[-1].nbytes if buffers else 0))
         return function(*args, **(kwargs or {}))
-
-
-def _flat(args: Any) -> list[Any]:
-    return [one for arg in args for one in (arg if isinstance(arg, list | tuple) else [arg])]
 
 
 def measure(worker: Worker, arguments: list[str], steps: int) -> dict[str, list[dict[str, Any]]]:
