@@ -65,8 +65,8 @@ BUDGETS = {
             "other": 40,
         },
     ),
-    "rates": Budget({"preset": "paper"}, ONE_EACH | {"push": 2}),
-    "embeddings, by rates": Budget(
+    "paper": Budget({"preset": "paper"}, ONE_EACH | {"push": 2}),
+    "paper, embeddings": Budget(
         {"preset": "paper", "model__decoder": "embeddings", "sampling__negatives": "random"},
         ONE_EACH | {"push": 2},
         {

@@ -25,7 +25,7 @@ from tests.support.states import epochs_of, tensors_of
 
 MODELS = {
     "default": {},
-    "rates": {"preset": "paper"},
+    "paper": {"preset": "paper"},
     "jodie": {"model__kind": "jodie"},
     "apan": {"model__kind": "apan", "preset": "paper"},
     "dyrep": {"model__kind": "dyrep", "preset": "paper"},
@@ -80,8 +80,7 @@ def test_steps_are_those_of_the_cpu(name: str, stream: Path, device: torch.devic
 
 
 DETERMINISTIC = {
-    **{name: MODELS[name] for name in ("default", "rates", "apan", "dyrep")},
-    "paper": {"preset": "paper"},
+    **{name: MODELS[name] for name in ("default", "paper", "apan", "dyrep")},
     "tgat": {"model__kind": "tgat"},
 }
 

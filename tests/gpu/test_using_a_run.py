@@ -26,7 +26,7 @@ from tests.support.serving import ingest, later_events, recommend, score
 from tests.support.small_run import labelled_stream, small_config
 
 KINDS: dict[str, dict[str, object]] = {
-    "rates": {"preset": "paper", "model__decoder": "embeddings"},
+    "paper": {"preset": "paper", "model__decoder": "embeddings"},
     "apan": {"model__kind": "apan"},
 }
 
