@@ -159,13 +159,31 @@ def test_a_worker_that_dies_ends_the_command(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_worker_that_stops_is_given_up(tgn_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is slow gives signs of life meanwhile."""
-    monkeypatch.setattr(processes, "_BEAT_S", 0.2)
+def test_a_slow_worker_is_heard(tgn_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats arrive while it computes, and count as signs of life."""
+    monkeypatch.setattr(processes, "_BEAT_S", 0.05)
+    receive, heard = processes._Member.receive, []
+
+    def record(member: processes._Member) -> processes.Answer:
+        before = member.heard
+        said = receive(member)
+        heard.append((type(said), member.heard > before))
+        return said
+
+    monkeypatch.setattr(processes._Member, "receive", record)
     with Processes(LiveRun(tgn_run), 2) as share:
         list(share([Sleep(0, 0), Sleep(1, 0)]))  # they have opened the run, which takes seconds
+        heard.clear()
+        list(share([Sleep(0, 1.0), Sleep(1, 0)]))
+    assert (processes.Alive, True) in heard
+    assert all(later for _, later in heard)
+
+
+def test_a_worker_that_stops_is_given_up(tgn_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_BEAT_S", 0.2)
+    with Processes(LiveRun(tgn_run), 2) as share:
+        list(share([Sleep(0, 0), Sleep(1, 0)]))
         monkeypatch.setattr(processes, "_SILENT_S", 1.0)
-        list(share([Sleep(0, 2.0), Sleep(1, 2.0)]))
         with pytest.raises(WorkerLostError, match=r"worker . has given no sign of life for 1 s"):
             list(share(Stop(number) for number in range(4)))
 
