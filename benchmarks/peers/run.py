@@ -17,6 +17,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,12 +93,14 @@ def _run(
     for name in ("epochs", "threads", "max_events"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     command += ["--defaults"] if system == DEFAULTS else []
+    begun = time.monotonic()
     done = subprocess.run([*command, "--seed", str(seed)], capture_output=True, text=True)
+    spent = time.monotonic() - begun
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if not lines:
         sys.exit(f"{system} failed:\n{done.stderr}")
     result: dict[str, Any] = json.loads(lines[0].removeprefix(RESULT))
-    return result
+    return {**result, "process_seconds": spent}
 
 
 def _save(arguments: argparse.Namespace, results: Results) -> None:
@@ -108,10 +111,11 @@ def _save(arguments: argparse.Namespace, results: Results) -> None:
 
 
 def table(results: Results, targets: Sequence[float]) -> str:
-    """Markdown: rates, CPU time and memory, and seconds to each validation AP."""
+    """Markdown: rates, CPU time, memory, seconds of the process and to each validation AP."""
     reached = "".join(f" s to AP {target} |" for target in targets)
     head = (
-        "| batch | system | events/s | ours / theirs | CPU us an event | peak MiB | AP |" + reached
+        "| batch | system | events/s | ours / theirs | CPU us an event | peak MiB | AP "
+        "| process s |" + reached
     )
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
     for batch, systems in results.items():
@@ -142,11 +146,12 @@ def _row(
         epoch["cpu_seconds"] / run["events"] for run in runs for epoch in run["epochs"]
     )
     rss = max(run["peak_rss"] for run in runs) / 2**20
+    process = statistics.median(run["process_seconds"] for run in runs)
     ap = statistics.median(max(e["validation_ap"] for e in run["epochs"]) for run in runs)
     reached = "".join(f" {_reached(runs, target)} |" for target in targets)
     return (
         f"| {batch:,} | {system} | {rate:,.0f} | {ratio} | {cpu * 1e6:.0f} | {rss:,.0f} "
-        f"| {ap:.4f} |{reached}"
+        f"| {ap:.4f} | {process:.0f} |{reached}"
     )
 
 
