@@ -23,7 +23,7 @@ training: {{epochs: 2, batch_size: 200, learning_rate: 0.01}}
 parallel: {{slices: 2}}
 evaluation: {{num_negatives: 2}}
 """
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 STAGES = {"sample", "pull", "compute", "push", "all_reduce", "wait", "other"}
 
 

@@ -20,7 +20,7 @@ def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "pres_dist", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
         **settings,  # type: ignore[call-overload]
     )
@@ -101,7 +101,7 @@ def test_help_imports_no_heavy_library(arguments: list[str]) -> None:
         "assert not heavy, heavy\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
 
@@ -121,7 +121,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ["bash", "-c", f"set -o pipefail; {command}; exit ${{PIPESTATUS[0]}}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.stderr == ""

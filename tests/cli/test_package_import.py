@@ -44,7 +44,7 @@ def python(script: str, cwd: Path) -> None:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         cwd=cwd,
         check=False,
     )
@@ -83,7 +83,7 @@ from pres_dist.cli.main import main
 sys.exit(main(["ray", {str(quickstart)!r}]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", BLOCK + call], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", BLOCK + call], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 2
     assert done.stderr == (

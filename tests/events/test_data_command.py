@@ -87,7 +87,7 @@ def test_stopping_leaves_nothing(stop, tmp_path):
         process.send_signal(stop)
         # CPython ends itself by SIGINT where the interrupt came inside an exec() of a text, as
         # when a dataclass is made during an import, although it was caught further up.
-        assert process.wait(timeout=60) in (143, 130, -signal.SIGINT)
+        assert process.wait(timeout=240) in (143, 130, -signal.SIGINT)
     finally:
         process.kill()
         process.wait()
@@ -101,6 +101,6 @@ def test_an_exit_right_after_the_folder_was_made_leaves_nothing(tmp_path):
         "folder = PartialDirectory(Path(sys.argv[1]), False); folder.create(); "
         "assert folder.path.exists(); sys.exit(143)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "s")], timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "s")], timeout=240)
     assert done.returncode == 143
     assert list(tmp_path.iterdir()) == []

@@ -127,7 +127,7 @@ def test_system_calls_of_a_save(place: str, code: int, written: list[str], tmp_p
         [sys.executable, "-c", SAVES, str(tmp_path)],
         env={"PYTHONPATH": ":".join(sys.path), **plan.environment(tmp_path / "marks")},
         capture_output=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == -code, done.stderr
     files = [path for path in (tmp_path / "checkpoints").iterdir() if path.name[0] != "."]

@@ -19,8 +19,6 @@ from tests.support.lives import Lives, end_of
 from tests.support.nightly import NIGHTLY
 from tests.support.small_run import habitual_stream, small_config
 
-pytestmark = pytest.mark.timeout(300)
-
 POINTS = int(os.environ.get("PRES_DIST_KILL_POINTS", "20" if NIGHTLY else "8"))
 SEED = int(os.environ.get("PRES_DIST_KILL_SEED", "0"))
 POINTS_A_RUN = 8

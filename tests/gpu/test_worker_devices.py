@@ -19,7 +19,7 @@ from pres_dist.parallel.device import device_of, use_device
 from pres_dist.training.run import train
 from tests.support.small_run import small_config
 
-TIMEOUT_S = 100
+TIMEOUT_S = 240
 
 
 def launched(monkeypatch: pytest.MonkeyPatch, rank: int, workers: int) -> None:

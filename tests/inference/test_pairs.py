@@ -153,7 +153,7 @@ def test_standard_output_takes_a_pipe_that_closes(tgn_run: Path, tmp_path: Path)
         [sys.executable, "-m", "pres_dist", "score", str(tgn_run), str(pairs)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=True,
     )
     lines = done.stdout.splitlines()

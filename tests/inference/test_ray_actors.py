@@ -50,7 +50,7 @@ def test_actors_compute_the_same_bits_and_their_death_is_told(tgn_run: Path) -> 
         [sys.executable, "-c", SCRIPT, str(tgn_run)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     refused, died, same = done.stdout.splitlines()

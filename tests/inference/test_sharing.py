@@ -227,10 +227,10 @@ def test_workers_end_with_the_command(
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=240)
     assert process.returncode == code, told
     assert number == signal.SIGKILL or "Traceback" not in told
-    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    assert psutil.wait_procs(workers, timeout=240)[1] == []
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
 
 

@@ -124,7 +124,7 @@ def test_the_head_is_set_up_and_starts_with_the_token(name: str, machines: Machi
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     token = machines.home / ".ray/auth_token"
@@ -155,7 +155,7 @@ def test_a_worker_joins_the_head_with_the_token(name: str, machines: Machines) -
             ["ssh", "ubuntu@worker", f"source ~/.bashrc; export RAY_HEAD_IP=10.0.0.1; {command}"],
             env=machines.environment,
             check=True,
-            timeout=60,
+            timeout=240,
         )
     stopped, started = machines.noted[-2:]
     assert stopped.startswith("ray stop")

@@ -107,7 +107,7 @@ def test_the_scripts_install_by_hash_alone(script: str, lock: str, tmp_path: Pat
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert "installing the locked packages" in done.stderr
     installs = [line for line in log.read_text().splitlines() if "pip install" in line]

@@ -128,7 +128,7 @@ def test_torchrun_hands_a_signal_on(config_file: Path, tmp_path: Path) -> None:
 
 def test_an_error_of_the_user_is_one_line_before_any_worker_starts(tmp_path: Path) -> None:
     command = [str(LAUNCH / "torchrun.sh"), "2", str(tmp_path / "nowhere.yaml")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "nowhere.yaml" in result.stderr
@@ -157,7 +157,7 @@ def test_several_machines_need_to_be_told(
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert result.returncode == 2
     assert said in result.stderr
@@ -225,7 +225,7 @@ def test_slurm_counts_workers(variables: dict[str, str], workers: str, tmp_path:
         env={**os.environ, **slurm, **variables, "PATH": _fake_slurm(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     told = {f"{workers} localhost:21234 2 {is_head}" for is_head in (0, 1)}

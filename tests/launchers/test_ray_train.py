@@ -22,7 +22,7 @@ from tests.support.small_run import habitual_stream, saved_state, small_config
 from tests.support.states import assert_same, epochs_of, results_of
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from tests.support.launched import torchrun
 from tests.support.lives import end_of
 from tests.support.small_run import habitual_stream, small_config
 
-pytestmark = pytest.mark.timeout(180)
-
 QUICK = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "2"}
 """Seconds from SIGTERM, which a process that has stopped does not hear, to SIGKILL."""
 
@@ -32,7 +30,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = small_config(folder / "habits")(
         training__checkpoint_every=3,
         parallel__slices=2,
-        parallel__timeout_s=4,
+        parallel__timeout_s=8,
         evaluation__baselines=False,
     )
     (folder / "config.yaml").write_text(dump_yaml(config))
@@ -51,7 +49,7 @@ def test_a_stopped_worker_is_named_and_replaced(config_file: Path, tmp_path: Pat
         environment=plan.environment(tmp_path / "marks") | QUICK,
     ) as launched:
         assert launched.wait() == 0, launched.errors()
-    assert "worker 1 has not answered for 4 s (parallel.timeout_s)" in launched.errors()
+    assert "worker 1 has not answered for 8 s (parallel.timeout_s)" in launched.errors()
     assert "SIGTERM: ended after step 8" in launched.output()
     assert "resumed at epoch 2, batch 1, step 8" in launched.output()
     assert end_of(run) == end_of(undisturbed)

@@ -148,7 +148,7 @@ def test_the_driver_ends_with_its_supervisor(tmp_path: Path) -> None:
         child = driver(launched)
         launched.process.kill()
         launched.wait()
-        child.wait(10)
+        child.wait(240)
         part(tmp_path).kill()  # Ray binds these to the driver by itself
         for process in launched.processes():
             process.kill()

@@ -19,7 +19,7 @@ from pres_dist.training.run import resume, train
 from tests.support.small_run import MakeConfig, saved_state, train_until
 from tests.support.states import assert_same, epochs_of, results_of
 
-TIMEOUT_S = 100
+TIMEOUT_S = 240
 
 
 def torchrun(workers: int, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,8 +30,8 @@ import torch
 import torch.distributed as dist
 
 LIFETIME_S = 900
-COLLECTIVE_S = 20
-CALL_S = 60
+COLLECTIVE_S = 60
+CALL_S = 180
 
 
 class WorkerError(AssertionError):

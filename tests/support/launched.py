@@ -24,8 +24,8 @@ from pathlib import Path
 import psutil
 
 MARK = "PRES_DIST_TEST_LAUNCH"
-TIMEOUT_S = 90
-LEFT_AFTER_S = 10
+TIMEOUT_S = 240
+LEFT_AFTER_S = 60
 SHARED_MEMORY = Path("/dev/shm")
 
 

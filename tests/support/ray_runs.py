@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-TIMEOUT_S = 170
+TIMEOUT_S = 400
 MARK = "PRES_DIST_TEST_RUN"
 
 

@@ -22,7 +22,7 @@ from pres_dist.pres.clock import TransitionClock
 from tests.support.gloo_world import GlooWorld, Worker
 from tests.support.store_rows import Layout
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 40.0
 INCARNATIONS = itertools.count(1000)
 TIME_UNIT = 60_000.0
 

@@ -24,7 +24,6 @@ def stream(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_it_trains_the_same_model(
     stream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -33,7 +33,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def _page_faults(mode: str) -> int:
     """Of five rounds of two large tensors, freed together."""
     command = [sys.executable, "-c", PROGRAM, mode]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     return int(done.stdout)
 
 

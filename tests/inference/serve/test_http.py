@@ -40,7 +40,7 @@ class Api:
         if self.token is not None:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=240) as response:
                 return response.status, read(response.read())
         except urllib.error.HTTPError as error:
             return error.code, read(error.read())
@@ -81,11 +81,11 @@ def served(
         assert process.stdout is not None
         line = process.stdout.readline()
         found = re.fullmatch(r"serving .* at (http://127\.0\.0\.1:\d+)\n", line)
-        assert found, line + process.communicate(timeout=20)[1]
+        assert found, line + process.communicate(timeout=240)[1]
         yield process, Api(found[1])
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_killed_and_started_again_it_answers_in_the_same_bits(run_dir: Path) -> 
         assert expected != before
         assert all(status == 200 for status, _ in expected)
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        process.wait(240)
     with served(run_dir) as (process, api):
         assert [api(*question) for question in questions] == expected
         code, body = api("/v1/events", {"events": events[60:], "after": 60})
@@ -129,7 +129,7 @@ def test_killed_and_started_again_it_answers_in_the_same_bits(run_dir: Path) -> 
         check_refusals(api)
         check_counts(api)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(240) == 143
 
 
 def check_refusals(api: Api) -> None:

@@ -50,7 +50,7 @@ except DataError as error:
 )
 def test_the_first_mistake_ends_the_check(item: str, message: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SMALL_MEMORY % item], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", SMALL_MEMORY % item], capture_output=True, text=True, timeout=240
     )
     assert done.stdout.startswith(message), done.stderr
 
@@ -149,7 +149,7 @@ STALLED = (
 
 def connected(api: Api, content: bytes) -> socket.socket:
     host, port = api.address.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection = socket.create_connection((host, int(port)), timeout=240)
     connection.sendall(content)
     return connection
 

@@ -52,7 +52,7 @@ def events(worker: Worker, src: int) -> Future[Any]:
 def test_events_that_wait_are_taken_in_together_and_in_order() -> None:
     worker, service = started()
     go = threading.Event()
-    first = worker.submit(Job(lambda _: go.wait(10)))
+    first = worker.submit(Job(lambda _: go.wait(100)))
     waiting = [events(worker, src) for src in (0, 1, 2)]
     asked = worker.submit(Job(lambda service: list(service.taken)))
     later = events(worker, 4)
@@ -72,8 +72,8 @@ def test_events_that_wait_are_taken_in_together_and_in_order() -> None:
 def test_more_than_may_wait_are_refused_at_once() -> None:
     worker, _ = started(max_waiting=2)
     go, begun = threading.Event(), threading.Event()
-    worker.submit(Job(lambda _: begun.set() or go.wait(10)))
-    assert begun.wait(10)
+    worker.submit(Job(lambda _: begun.set() or go.wait(100)))
+    assert begun.wait(100)
     kept = [events(worker, 0), events(worker, 2)]
     with pytest.raises(BusyError, match="2 requests wait already"):
         events(worker, 4)
@@ -85,7 +85,7 @@ def test_more_than_may_wait_are_refused_at_once() -> None:
 def test_an_unexpected_error_ends_the_service_and_is_told_to_all() -> None:
     worker, service = started()
     go = threading.Event()
-    worker.submit(Job(lambda _: go.wait(10)))
+    worker.submit(Job(lambda _: go.wait(100)))
     broken = events(worker, 13)
     behind = worker.submit(Job(lambda _: 1))
     go.set()
@@ -123,7 +123,7 @@ def test_stopped_while_it_opens_it_ends_at_the_next_report() -> None:
 
     worker = Worker(opens, 2)
     worker.start()
-    assert begun.wait(10)
+    assert begun.wait(100)
     worker.stop(10)
     assert not worker.is_alive
     assert isinstance(worker.opened.exception(0), NotReadyError)
