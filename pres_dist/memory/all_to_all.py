@@ -38,8 +38,32 @@ class IdBlocks:
         self._world = dist.get_world_size(group)
         self._capacity = _FIRST_CAPACITY
 
+    def pack(self, ids_U: Tensor, sent_WK: Tensor, flag: int = 0) -> Tensor:
+        """Return a block for each worker. See `swap` for the arguments."""
+        num_kinds, world = self._num_kinds, self._world
+        header = num_kinds + 2
+        sent_W = sent_WK.sum(1)
+        to_U = torch.arange(world, device=ids_U.device).repeat_interleave(
+            sent_W, output_size=ids_U.numel()
+        )
+        start_U = (sent_W.cumsum(0) - sent_W).index_select(0, to_U)
+        place_U = torch.arange(ids_U.numel(), device=ids_U.device) - start_U
+        out = ids_U.new_zeros(world, header + self._capacity)
+        out[:, :num_kinds] = sent_WK
+        out[:, num_kinds] = sent_W.max()
+        out[:, num_kinds + 1] = flag
+        # If a block is too small, excess ids overwrite its last place. The block is not
+        # read then, and no check has to synchronize with the device.
+        out[to_U, header + place_U.clamp(max=self._capacity - 1)] = ids_U
+        return out
+
     def swap(
-        self, ids_U: Tensor, sent_WK: Tensor, flag: int, volume: Volume
+        self,
+        ids_U: Tensor,
+        sent_WK: Tensor,
+        flag: int,
+        volume: Volume,
+        carried: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[list[list[int]], list[list[int]], list[Tensor], list[int]]:
         """Send each worker its ids.
 
@@ -48,6 +72,7 @@ class IdBlocks:
             sent_WK: number of ids for each worker and kind.
             flag: a number for the receivers.
             volume: counter for the ids.
+            carried: blocks that another collective has sent and received for these arguments.
 
         Returns:
             numbers of sent and of received ids by worker and kind, the block received from each
@@ -55,30 +80,21 @@ class IdBlocks:
         """
         num_kinds, world = self._num_kinds, self._world
         header, needed_at = num_kinds + 2, num_kinds
-        sent_W = sent_WK.sum(1)
-        to_U = torch.arange(world, device=ids_U.device).repeat_interleave(
-            sent_W, output_size=ids_U.numel()
-        )
-        start_U = (sent_W.cumsum(0) - sent_W).index_select(0, to_U)
-        place_U = torch.arange(ids_U.numel(), device=ids_U.device) - start_U
         while True:
-            out = ids_U.new_zeros(world, header + self._capacity)
-            out[:, :num_kinds] = sent_WK
-            out[:, needed_at] = sent_W.max()
-            out[:, needed_at + 1] = flag
-            # If a block is too small, excess ids overwrite its last place. The block is not
-            # read then, and no check has to synchronize with the device.
-            out[to_U, header + place_U.clamp(max=self._capacity - 1)] = ids_U
-            blocks = torch.empty_like(out)
-            dist.all_to_all_single(blocks, out, group=self._group)
+            if carried is None:
+                out = self.pack(ids_U, sent_WK, flag)
+                blocks = torch.empty_like(out)
+                dist.all_to_all_single(blocks, out, group=self._group)
+            else:
+                (out, blocks), carried = carried, None
             volume.add_blocks(world, out.shape[1] * ID_BYTES)
             # One copy to the host gives all the sizes needed below.
             headers = torch.cat([out[:, :header], blocks[:, :header]]).tolist()
             # Every worker receives the needed capacity of every other one, so that all of them
             # repeat the exchange, or none does: a collective must have the same calls everywhere.
             needed = max(each[needed_at] for each in headers)
-            if needed > self._capacity:
-                self._capacity = _with_spare(needed)
+            if needed > out.shape[1] - header:
+                self._capacity = max(self._capacity, _with_spare(needed))
                 continue
             counts = [each[:num_kinds] for each in headers]
             flags = [each[needed_at + 1] for each in headers[world:]]

@@ -26,6 +26,25 @@ from pres_dist.memory.traffic import Traffic
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Rows that this worker will request.
+
+    Attributes:
+        sizes: number of rows of each slice of this worker.
+        order_UF: indices of all rows, sorted by owner and then by slice.
+        ids_UF: their ids, in this order.
+        sent_WK: number of them by owner and kind.
+        is_marked: whether slices mark rows.
+    """
+
+    sizes: list[int]
+    order_UF: Tensor
+    ids_UF: Tensor
+    sent_WK: Tensor
+    is_marked: bool
+
+
+@dataclass(frozen=True)
 class ReadRows:
     """Rows that slices of all workers read in a step, as seen by one worker.
 
@@ -87,10 +106,10 @@ class UpdatedRows:
             self._blocks = IdBlocks(2 * self._num_slices + 1, group)
             self._rows = RowMover(group)
 
-    def request(
+    def wanted(
         self, slices: Sequence[Tensor], marks: Sequence[Tensor] | None, others_F: Tensor
-    ) -> ReadRows:
-        """Tell the owners which rows this worker reads.
+    ) -> Wanted:
+        """Sort the rows that this worker reads by owner.
 
         Args:
             slices: distinct ids that each slice of this worker reads.
@@ -109,11 +128,29 @@ class UpdatedRows:
         order_UF = torch.argsort(key_UF, stable=True)
         sent_WK = occurrences(key_UF, world * num_kinds).view(world, num_kinds)
         ids_UF = nodes_UF.index_select(0, order_UF)
+        return Wanted(sizes, order_UF, ids_UF, sent_WK, marks is not None)
+
+    def blocks(self, wanted: Wanted) -> Tensor:
+        """Return the numbers [W, C] that tell each worker which of its rows this one reads."""
         if self._blocks is None:
-            sent = received = sent_WK.tolist()
-            blocks = [ids_UF]
+            return wanted.sent_WK[:, :0]
+        return self._blocks.pack(wanted.ids_UF, wanted.sent_WK)
+
+    def request(self, wanted: Wanted, carried: tuple[Tensor, Tensor] | None = None) -> ReadRows:
+        """Tell the owners which rows this worker reads.
+
+        Args:
+            wanted: the rows.
+            carried: result of `blocks`, and the blocks that were received for it. Then this is a
+                collective only if some block was too small.
+        """
+        sizes, order_UF, num_kinds = wanted.sizes, wanted.order_UF, wanted.sent_WK.shape[1]
+        if self._blocks is None:
+            sent = received = wanted.sent_WK.tolist()
+            blocks = [wanted.ids_UF]
         else:
-            sent, received, blocks, _ = self._blocks.swap(ids_UF, sent_WK, 0, self.traffic.pull)
+            ids_UF, sent_WK, volume = wanted.ids_UF, wanted.sent_WK, self.traffic.pull
+            sent, received, blocks, _ = self._blocks.swap(ids_UF, sent_WK, 0, volume, carried)
         everything, of_slices = slice(0, num_kinds), slice(0, num_kinds - 1)
         nodes_XF = cut(blocks, received, everything)
         nodes_P, shards, place_XF = self._distinct(nodes_XF)
@@ -135,7 +172,7 @@ class UpdatedRows:
                 for counts in received
                 for number in range(self._num_slices)
             ],
-            observed_P=None if marks is None else _marked(received, place_X, nodes_P.numel()),
+            observed_P=_marked(received, place_X, nodes_P.numel()) if wanted.is_marked else None,
         )
 
     def send(self, read: ReadRows, columns: Sequence[Tensor]) -> list[Tensor]:

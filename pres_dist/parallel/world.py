@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from pres_dist.parallel.shutdown import ShutdownRequest
 Result = TypeVar("Result")
 
 _STEPS_APART = 8
-"""Steps between agreements to stop, for backends whose barrier does not include one."""
+"""Steps between agreements to stop, for backends whose all-reduce does not include one."""
 
 ALONE = Grid(0, 1, 1)
 
@@ -79,15 +79,6 @@ class World:
             self.grid.own_replica(), self.memory_group, self.memory_group, self.memory_detector
         )
 
-    def host_barrier(self) -> None:
-        """Wait for all workers if collectives run on the host (gloo); with NCCL, do nothing.
-
-        NCCL would block the host, which could not launch the next kernels meanwhile. The
-        barrier is the all-reduce of the shutdown flag: one number costs no more.
-        """
-        if self.backend == "gloo":
-            self.agree()
-
     def agree(self) -> bool:
         """All-reduce the shutdown flag; return True if any worker was asked to end."""
         asked = self.shutdown.asked
@@ -116,32 +107,52 @@ class World:
             dist.all_reduce(values, dist.ReduceOp.MAX, group=self.group)
         return values
 
-    def all_reduce_parts(self, parts_Ln: Tensor) -> Tensor:
-        """Sum the parts of all workers in the order of ranks.
+    def all_reduce_parts(
+        self, parts_Ln: Tensor, blocks_WC: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Sum the parts of all workers in the order of ranks, and exchange blocks of numbers.
 
         The fixed order makes the sum bit-identical however the parts are spread over workers,
         which an all-reduce does not guarantee. It moves as many bytes as a ring all-reduce if
         each worker has one part: every worker sums one share of the numbers, and an all-gather
         collects the shares.
 
+        With gloo the sum also contains the shutdown flags, as in `agree`.
+
         Args:
             parts_Ln: float32, the L parts of this worker; L is equal on all workers.
+            blocks_WC: int64, a block for each worker, sent in the same all-to-all; None or given
+                on all workers.
 
         Returns:
-            [n] the sum, on all workers.
+            [n] the sum, on all workers; and [W, C] the block that each worker sent to this one.
         """
+        if blocks_WC is None:
+            blocks_WC = torch.empty(self.size, 0, dtype=torch.int64, device=parts_Ln.device)
         if self.size == 1:
-            return _sum_in_order(parts_Ln)
+            return _sum_in_order([*parts_Ln]), blocks_WC
         num_parts, length = parts_Ln.shape
-        share = self._share(length)
+        share, reads_flag = self._share(length), self.backend == "gloo"
         padded = F.pad(parts_Ln, (0, share * self.size - length))
-        sent = padded.view(num_parts, self.size, share).transpose(0, 1).contiguous()
+        if reads_flag:  # from a GPU, reading it would wait
+            padded[0, length] = float(self.shutdown.asked)
+        # Two floats of a share take the bits of one number of a block.
+        sizes = [num_parts * share // 2, blocks_WC.shape[1]]
+        sent = blocks_WC.new_empty(self.size, sum(sizes))
+        shares, blocks = sent.split(sizes, 1)
+        by_worker = padded.view(num_parts, self.size, share).transpose(0, 1)
+        shares.view(torch.float32).unflatten(1, (num_parts, share)).copy_(by_worker)
+        blocks.copy_(blocks_WC)
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent, group=self.group)
-        own = _sum_in_order(received.view(-1, share))
+        shares, blocks = received.split(sizes, 1)
+        by_part = shares.view(torch.float32).unflatten(1, (num_parts, share))
+        own = _sum_in_order([part for of_worker in by_part for part in of_worker])
         whole = own.new_empty(self.size * share)
         _all_gather(whole, own, group=self.group)
-        return whole[:length]
+        if reads_flag:
+            self.shutdown.agreed = bool(whole[length])
+        return whole[:length], blocks
 
     def bytes_to_all_reduce(self, parts_Ln: Tensor) -> int:
         """Return the bytes that `all_reduce_parts` sends: shares of parts, then of the sum."""
@@ -150,8 +161,8 @@ class World:
         return numbers * parts_Ln.element_size()
 
     def _share(self, length: int) -> int:
-        """Return how many of `length` numbers each worker sums."""
-        return -(-length // self.size)
+        """Return how many of `length` numbers and the shutdown flag each worker sums; even."""
+        return -(-(length + 1) // (2 * self.size)) * 2
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all workers in the order of ranks, on all workers."""
@@ -220,9 +231,9 @@ class World:
         return result
 
 
-def _sum_in_order(parts_Ln: Tensor) -> Tensor:
+def _sum_in_order(parts: Sequence[Tensor]) -> Tensor:
     # One by one: `sum` may add in another order, and floats would round otherwise.
-    total = parts_Ln[0].clone()
-    for part in parts_Ln[1:]:
+    total = parts[0].clone()
+    for part in parts[1:]:
         total += part
     return total

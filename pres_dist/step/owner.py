@@ -1,6 +1,6 @@
 """Memory update at the owners: each node once, for all time slices that read it.
 
-Like `BatchPipeline`, with other reads and writes: `plan` requests nodes from their owners, `read`
+Like `BatchPipeline`, with other reads and writes: `plan` exchanges requests for nodes, `read`
 takes an owner's rows from the store, `update` applies their mail and sends the results to the
 slices, `backward` takes the gradients back through the update, and `commit` writes each owner's
 own nodes. No mail is sent: an owner knows the events of the whole batch, and reads the memory of
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pres_dist.memory.sharded import ShardedStore
 from pres_dist.memory.state import NO_EVENT, MemoryStore, NodeState, Pulled
-from pres_dist.memory.updated_rows import ReadRows, UpdatedRows
+from pres_dist.memory.updated_rows import ReadRows, UpdatedRows, Wanted
 from pres_dist.model.tgn import ReceivedMemory, UpdatedMemory
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.forward import Forward
@@ -28,6 +28,25 @@ from pres_dist.step.mail import BatchMail, collect_mail
 from pres_dist.step.pipeline import BatchPipeline
 from pres_dist.step.plan import Plan
 from pres_dist.step.writing import deliver_mail
+
+
+@dataclass(frozen=True)
+class OwnerRequest:
+    """Rows that this worker requests for a step, and its endpoints; needs no other worker.
+
+    Attributes:
+        rows: nodes of its slices, and partners of its endpoints.
+        nodes_Y, is_own_Y, is_partner_Y: endpoints of the batch, which of them this worker owns,
+            and which partners of these it does not own.
+        mail: mail of its own endpoints; `other_PR` are endpoints of the batch.
+    """
+
+    rows: Wanted
+    nodes_Y: Tensor
+    is_own_Y: Tensor
+    is_partner_Y: Tensor
+    own_E: Tensor
+    mail: BatchMail
 
 
 @dataclass(frozen=True)
@@ -81,8 +100,8 @@ class OwnerSide:
         # The shard of a sharded store is at hand; other stores are asked for the nodes.
         self._shard: MemoryStore = store.shard if isinstance(store, ShardedStore) else store
 
-    def plan(self, plan: Plan, batch: TemporalBatch) -> OwnerPlan:
-        """Request the nodes of this worker's slices; a collective that reads no state.
+    def request(self, plan: Plan, batch: TemporalBatch) -> OwnerRequest:
+        """Collect the nodes that this worker's slices read.
 
         Args:
             plan: plan of the slices.
@@ -95,10 +114,9 @@ class OwnerSide:
         mail = collect_mail(endpoint_2B, endpoint_2B, batch.events_B, num, num_slots)
         is_own_Y = self._rows.placement.owner(nodes_Y) == self._rows.rank
         own_E = is_own_Y.nonzero().flatten()
-        event_ER, other_ER, count_E = (
-            each.index_select(0, own_E) for each in (mail.event_PR, mail.other_PR, mail.count_P)
-        )
-        full_ER = event_ER != NO_EVENT
+        columns = (mail.event_PR, mail.other_PR, mail.count_P)
+        mail = BatchMail(*(each.index_select(0, own_E) for each in columns))
+        other_ER, full_ER = mail.other_PR, mail.event_PR != NO_EVENT
         # Marks and `where`, because selections by a mask would synchronize with a GPU. An extra
         # place takes the marks of others.
         remote_ER = full_ER & ~is_own_Y[other_ER]
@@ -107,12 +125,32 @@ class OwnerSide:
         is_partner_Y = is_partner_Y[:-1]
         partners_F = nodes_Y.index_select(0, is_partner_Y.nonzero().flatten())
         parts = [part.gathered.nodes_U for part in plan.parts]
-        rows = self._rows.request(parts, self._observed(plan), partners_F)
-        place_Y = rows.nodes_P.numel() + is_partner_Y.cumsum(0) - 1
-        place_Y = torch.where(is_own_Y, self._rows.places(rows, nodes_Y), place_Y)
-        index_ER = torch.where(full_ER, place_Y[other_ER], 0)
+        rows = self._rows.wanted(parts, self._observed(plan), partners_F)
+        return OwnerRequest(rows, nodes_Y, is_own_Y, is_partner_Y, own_E, mail)
+
+    def blocks(self, request: OwnerRequest) -> Tensor:
+        """Return the numbers [W, C] that tell each worker what this one requests of it."""
+        return self._rows.blocks(request.rows)
+
+    def plan(
+        self, request: OwnerRequest, carried: tuple[Tensor, Tensor] | None = None
+    ) -> OwnerPlan:
+        """Exchange the requests of all workers; a collective that reads no state.
+
+        Args:
+            request: the request of this worker.
+            carried: result of `blocks`, and the blocks received for it, if another collective
+                has exchanged them.
+        """
+        rows, mail = self._rows.request(request.rows, carried), request.mail
+        place_Y = rows.nodes_P.numel() + request.is_partner_Y.cumsum(0) - 1
+        own_Y = self._rows.places(rows, request.nodes_Y)
+        place_Y = torch.where(request.is_own_Y, own_Y, place_Y)
+        index_ER = torch.where(mail.event_PR != NO_EVENT, place_Y[mail.other_PR], 0)
         return OwnerPlan(
-            rows, place_Y.index_select(0, own_E), BatchMail(event_ER, index_ER, count_E)
+            rows,
+            place_Y.index_select(0, request.own_E),
+            BatchMail(mail.event_PR, index_ER, mail.count_P),
         )
 
     def read(self, own: OwnerPlan) -> Pulled:

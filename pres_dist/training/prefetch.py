@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, pairwise
 
 import torch
+from torch import Tensor
 
 from pres_dist.memory.state import MemoryStore, Pulled
 from pres_dist.step.batches import TemporalBatch
-from pres_dist.step.owner import OwnerPlan
+from pres_dist.step.owner import OwnerPlan, OwnerRequest
 from pres_dist.step.plan import Plan
 from pres_dist.step.stages import StageClock
 
@@ -41,14 +42,34 @@ class StepIndex:
 
 
 @dataclass(frozen=True)
-class StepInputs:
-    """Everything a training step reads, before it computes.
+class PlannedStep:
+    """Plan of a training step, before any state is read.
 
     Attributes:
         index: the step.
         batch: temporal batch of this worker's replica; empty after the end of its segment.
         parts: this worker's events of the batch, by slice and then by optimizer step.
         plan: reads and writes of the parts.
+        request: nodes that this worker requests of their owners; None if slices update what
+            they read.
+        carried: blocks of all workers' requests that were sent and received with the gradients
+            of the previous step; None if they were not.
+    """
+
+    index: StepIndex
+    batch: TemporalBatch
+    parts: Sequence[slice]
+    plan: Plan
+    request: OwnerRequest | None = None
+    carried: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """Everything a training step reads, before it computes.
+
+    Attributes:
+        index, batch, parts, plan: as in `PlannedStep`.
         pulled: state of the plan's nodes from before the batch, or of those that this worker
             updates.
         own: nodes that this worker updates; None if slices update what they read.
@@ -86,22 +107,32 @@ class Prefetch:
     ) -> None:
         self._prepare, self._bound, self._store, self._clock = prepare, bound, store, clock
         self._under_way: deque[Future[StepInputs]] = deque()
-        self._side = SideStream(device) if bound and device.type != "cpu" else None
+        self._side = None if device.type == "cpu" else SideStream(device)
         self._unread: Iterator[StepIndex] = iter(())
         self._read: deque[StepInputs] = deque()
         self._num_due = 0
+        self.upcoming: StepIndex | None = None
+        """Step after the one that computes, if its state is read on demand."""
         self.staleness: Counter[int] = Counter()
         """Number of steps by the number of pushes that their read lacked."""
 
     def steps(self, indices: Iterable[StepIndex]) -> Iterator[StepInputs]:
         """Yield the inputs of each step. Push each step before requesting the next."""
         if not self._bound:
-            for index in indices:
-                yield self._counted(self._prepare(index))
+            for index, self.upcoming in pairwise(chain(indices, [None])):
+                assert index is not None
+                inputs = self._prepare(index)
+                if self._side is not None:
+                    self._side.follow()
+                yield self._counted(inputs)
         elif self._side is None:
             yield from self._read_by_thread(indices)
         else:
             yield from self._read_on_stream(indices, self._side)
+
+    def beside(self) -> AbstractContextManager[None]:
+        """Launch on a stream of its own what reads no state, such as the plan of `upcoming`."""
+        return nullcontext() if self._side is None else self._side()
 
     def read_ahead(self) -> None:
         """Read the steps that are due on a GPU; call once the kernels of a step are launched."""

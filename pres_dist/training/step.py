@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -27,7 +27,7 @@ from pres_dist.training.compiled import compile_update
 from pres_dist.training.finite import check_update, check_written
 from pres_dist.training.loss import Loss, batch_loss
 from pres_dist.training.optimizer import build_optimizer, scale_gradient, trainable
-from pres_dist.training.prefetch import Prefetch, StepIndex, StepInputs
+from pres_dist.training.prefetch import PlannedStep, Prefetch, StepIndex, StepInputs
 from pres_dist.training.schedule import Schedule
 from pres_dist.training.setup import Parts
 from pres_dist.training.step_sizes import learning_rate, updates_of_batch
@@ -86,6 +86,7 @@ class TrainingStep:
         bound = parts.config.memory.staleness
         self.prefetch = Prefetch(self.prepare, bound, parts.store, parts.clock, parts.device)
         self._owner = owner_side(parts.config, parts.train_pipeline, parts.world)
+        self._ahead: PlannedStep | None = None
         self.optimizer = build_optimizer(parts.model, self._config)
         self.num_updates = 0
         self._gradient_bytes = 0
@@ -101,6 +102,19 @@ class TrainingStep:
 
     def prepare(self, index: StepIndex) -> StepInputs:
         """Plan this worker's slices of the batch, and read their state."""
+        is_ahead = self._ahead is not None and self._ahead.index == index
+        planned = self._ahead if is_ahead else self._plan(index)
+        assert planned is not None
+        with self.parts.clock("pull"):
+            if self._owner is None or planned.request is None:
+                pulled, own = self.parts.train_pipeline.read(planned.plan), None
+            else:
+                own = self._owner.plan(planned.request, planned.carried)
+                pulled = self._owner.read(own)
+        return StepInputs(planned.index, planned.batch, planned.parts, planned.plan, pulled, own)
+
+    def _plan(self, index: StepIndex) -> PlannedStep:
+        """Plan this worker's slices of the batch; reads no state, and is no collective."""
         parts, grid, pipeline = self.parts, self.parts.world.grid, self.parts.train_pipeline
         with parts.clock("sample"):
             batch, num_updates = self.batch(index.number), self._updates_in(index)
@@ -124,10 +138,8 @@ class TrainingStep:
                 own_parts, negatives, index.epoch, writes=grid.epoch == 0, observes=observes
             )
         with parts.clock("pull"):
-            if self._owner is None:
-                return StepInputs(index, batch, events, plan, pipeline.read(plan))
-            owned = self._owner.plan(plan, batch)
-            return StepInputs(index, batch, events, plan, self._owner.read(owned), owned)
+            request = None if self._owner is None else self._owner.request(plan, batch)
+        return PlannedStep(index, batch, events, plan, request)
 
     def run(self, inputs: StepInputs) -> StepResult:
         """Run forward, backward, all-reduce and optimizer for each update, then commit memory.
@@ -157,13 +169,14 @@ class TrainingStep:
             if own is not None:
                 self._backward_own(inputs, own, rows)
             self.prefetch.read_ahead()
-            with clock("wait"):
-                world.host_barrier()
+            self._ahead, blocks = self._plan_ahead()
             with clock("all_reduce"):
                 # A row for each part, and not their sum: workers add all rows in the order of
                 # parts, so that the bits do not depend on the number of workers.
                 parts_Ln = torch.stack(rows)
-                summed_n = world.all_reduce_parts(parts_Ln)
+                summed_n, got = world.all_reduce_parts(parts_Ln, blocks)
+                if self._ahead is not None and blocks is not None:
+                    self._ahead = replace(self._ahead, carried=(blocks, got))
                 self._gradient_bytes += world.bytes_to_all_reduce(parts_Ln)
                 loss, memory = self.take_gradients(summed_n)
             with clock("optimizer"):
@@ -204,6 +217,21 @@ class TrainingStep:
         """Return the bytes that this worker sent to all-reduce gradients since the last call."""
         taken, self._gradient_bytes = self._gradient_bytes, 0
         return taken
+
+    def _plan_ahead(self) -> tuple[PlannedStep | None, Tensor | None]:
+        """Plan the next step, with the numbers that tell its owners what this worker requests.
+
+        They travel with the gradients. So a step has one collective less, and its plan, which
+        waits for a GPU several times, is made while the GPU still computes.
+        """
+        index = self.prefetch.upcoming
+        if index is None or self._owner is None or self.parts.world.grid.replicas > 1:
+            return None, None
+        with self.prefetch.beside():
+            planned = self._plan(index)
+            assert planned.request is not None
+            with self.parts.clock("pull"):
+                return planned, self._owner.blocks(planned.request)
 
     def _update_own(self, inputs: StepInputs) -> OwnUpdate | None:
         """Update the memory of this worker's nodes for all slices; None if these do it."""

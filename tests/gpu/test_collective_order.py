@@ -31,8 +31,8 @@ CASES: dict[str, dict[str, Any]] = {
     "replicas": {"parallel__replicas": 2, "memory__staleness": 2},
 }
 
-WAITS = {"sample": 3, "pull": 6, "optimizer": 1}
-"""Waits of a step with owner updates: sizes of what is read and written, and one header."""
+WAITS = {"pull": 3, "optimizer": 1}
+"""Waits of a step with owner updates that was planned beside the kernels of the previous step."""
 
 
 @pytest.fixture(scope="module", params=[2, 4])

@@ -35,7 +35,7 @@ def exchange(rank: int, rows: UpdatedRows) -> dict[int, tuple[bool, list[float]]
     numbers = range(rank * each, (rank + 1) * each)
     slices = [reads_of(number) for number in numbers]
     others = torch.tensor([5, 1, 20])[rank % 2 :]
-    read = rows.request(slices, [nodes % 3 == 0 for nodes in slices], others)
+    read = rows.request(rows.wanted(slices, [nodes % 3 == 0 for nodes in slices], others))
     got_D, got = rows.send(read, [row_of(read.nodes_P), read.nodes_P])
     wanted = torch.cat([*slices, others])
     assert torch.equal(got, wanted)

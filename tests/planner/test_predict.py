@@ -207,7 +207,7 @@ def owner_traffic_of(dim: int, worker: Worker) -> int:
     nodes_U = torch.arange(ROWS) * 7 % 6000
     for _ in range(2):
         rows.traffic.reset()
-        read = rows.request([nodes_U], None, nodes_U[:0])
+        read = rows.request(rows.wanted([nodes_U], None, nodes_U[:0]))
         columns = [torch.zeros(read.nodes_P.numel(), *shape) for shape in ([dim], [])]
         memory_UD, one_U, _ = rows.send(read, [*columns, read.nodes_P])
         rows.send_back(read, [memory_UD, one_U])
