@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pres_dist.parallel.grid import training_grid
 from pres_dist.parallel.whole_memory import begin_epoch
 from pres_dist.parallel.world import World
 from pres_dist.step.stages import STAGES
-from pres_dist.training.prefetch import StepIndex
+from pres_dist.training.prefetch import StepIndex, StepInputs
 from pres_dist.training.setup import Parts, assemble, load_data
 from pres_dist.training.step import TrainingStep
 from tests.support import gloo_world
@@ -66,7 +67,8 @@ def measure(worker: Worker, arguments: list[str], steps: int) -> dict[str, list[
     """Train the first steps in every way, in turn; return the figures of this worker's steps."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    runs: dict[str, tuple[Parts, TrainingStep]] = {}
+    runs: dict[str, tuple[Parts, TrainingStep, Iterator[StepInputs]]] = {}
+    indices = [StepIndex(1, number) for number in range(WARM_UP + steps + 2)]
     for way in (ALONE, READER, OWNER):
         update = "reader" if way == ALONE else way
         config = load_config(None, [*arguments, "--memory.update", update])
@@ -80,27 +82,28 @@ def measure(worker: Worker, arguments: list[str], steps: int) -> dict[str, list[
         parts.model.train()
         begin_epoch(parts.store, world, config.parallel.handover)
         parts.clock.now = time.thread_time
-        runs[way] = parts, TrainingStep(parts)
+        step = TrainingStep(parts)
+        runs[way] = parts, step, step.prefetch.steps(indices)
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in runs}
     for number in range(WARM_UP + steps):
         for way in (ALONE, READER, OWNER):
             dist.barrier(worker.group)
             if way in runs:
-                figures = _step(*runs[way], StepIndex(1, number))
+                figures = _step(*runs[way])
                 found[way] += [figures] if number >= WARM_UP else []
-    for way, (_, step) in runs.items():
+    for way, (_, step, inputs) in runs.items():
         with Collectives() as collectives:  # not timed: the mode takes time of its own
-            step.run(step.prepare(StepIndex(1, WARM_UP + steps)))
+            step.run(next(inputs))
         found[way][-1]["collectives"] = collectives.called
     return found
 
 
-def _step(parts: Parts, step: TrainingStep, index: StepIndex) -> dict[str, Any]:
+def _step(parts: Parts, step: TrainingStep, steps: Iterator[StepInputs]) -> dict[str, Any]:
     parts.clock.reset()
     if parts.traffic is not None:
         parts.traffic.reset()
     before, before_in_thread = time.process_time(), time.thread_time()
-    inputs = step.prepare(index)
+    inputs = next(steps)
     step.run(inputs)
     cpu, in_thread = time.process_time() - before, time.thread_time() - before_in_thread
     return {

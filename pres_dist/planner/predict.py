@@ -114,8 +114,10 @@ def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchMo
     rates = machine.local_store if sharers == 1 else machine.sharded_store
     store_s = rates.seconds(layout.local_batch, touched.pulled)
     link = link_between(machine, sharers)
-    # Ids and rows, or ids, rows and gradients; push and observation, or nothing.
-    reads, writes = (3, 0) if at_owner else (2, 1 + (rows.observe > 0))
+    # Ids, rows, push and observation; or rows and their gradients, where ids travel with the
+    # gradients of weights.
+    reads, writes = (2, 0) if at_owner else (2, 1 + (rows.observe > 0))
+    reads += at_owner and layout.replicas > 1
     # The busiest owner sets the pace: the fullest of W owners, each with `pulled` rows on average.
     uneven = 1 + _largest_normal(sharers) / math.sqrt(max(touched.pulled, 1.0))
     read_s = _wall(link, sharers, reads, (moved.ids + moved.pull) * uneven)
@@ -123,12 +125,9 @@ def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchMo
     # With prefetching, rows arrive while the previous step computes.
     hidden_s = min(compute_s, read_s) if workload.config.memory.staleness else 0.0
 
-    all_link = link_between(machine, workers)
-    barrier = 2 * updates * math.ceil(math.log2(workers))
-    reduce_s = _wall(all_link, workers, 2 * updates, moved.gradients)
-    reduce_s += barrier * all_link.latency_s
+    reduce_s = _wall(link_between(machine, workers), workers, 2 * updates, moved.gradients)
 
-    messages = (reads + writes) * (sharers - 1) + 2 * updates * (workers - 1) + barrier
+    messages = (reads + writes) * (sharers - 1) + 2 * updates * (workers - 1)
     cpu_s = compute_s + store_s + messages * link.overhead_s
     # `cpu_s_per_byte` covers both ends: a worker sends and receives about as many bytes.
     cpu_s += (moved.rows + moved.gradients) * link.cpu_s_per_byte
