@@ -17,6 +17,7 @@ from torch import Tensor
 from pres_dist.config.sampling import AdjacencyHome
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables, tensor_of
+from pres_dist.sampling.event_groups import find
 from pres_dist.sampling.sorted_keys import HalfEdges
 from pres_dist.sampling.stored_keys import keys_of
 
@@ -68,21 +69,33 @@ class TemporalAdjacency:
         return torch.searchsorted(self._tables.t_E, t_Q, right=True)
 
     def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
-        """Return positions [start, end) of each node's events with since <= event id < before."""
-        base_Q, known_Q = self._base(nodes_Q)
-        first_Q = base_Q
+        """Return positions [start, end) of each node's events with since <= event id < before.
+
+        Shapes broadcast.
+        """
         if since:  # a bound below it must give an empty history
-            first_Q, before_Q = base_Q + since, before_Q.clamp(min=since)
-        bounds = torch.stack([first_Q, base_Q + before_Q])  # one search for both
-        start_Q, end_Q = torch.searchsorted(self._keys_H, bounds)
-        return start_Q, torch.where(known_Q, end_Q, start_Q) if known_Q is not None else end_Q
+            before_Q = before_Q.clamp(min=since)
+        return self._start(nodes_Q, since), self.end(nodes_Q, before_Q)
+
+    def end(self, nodes_Q: Tensor, before_Q: Tensor) -> Tensor:
+        """Return the `end` that `history` returns."""
+        rank_Q, known_Q = self._rank(nodes_Q)
+        if known_Q is not None:
+            before_Q = before_Q * known_Q
+        return torch.searchsorted(self._keys_H, torch.add(before_Q, rank_Q, alpha=self.num_events))
+
+    def _start(self, nodes_Q: Tensor, since: int) -> Tensor:
+        rank_Q, known_Q = self._rank(nodes_Q)
+        first_Q = rank_Q * self.num_events
+        if since:
+            first_Q += since if known_Q is None else since * known_Q
+        return torch.searchsorted(self._keys_H, first_Q)
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
         """Return the event ids at positions of the nodes' histories (same shape)."""
         if not self.num_half_edges:  # no event was kept: there is no position to read
             return torch.zeros_like(positions)
-        base, _ = self._base(nodes)
-        return self._keys_H[positions] - base
+        return torch.sub(self._keys_H[positions], self._rank(nodes)[0], alpha=self.num_events)
 
     def other_endpoint(self, nodes: Tensor, events: Tensor) -> Tensor:
         """Return the endpoint of each event that is not the given one; itself for a self-loop."""
@@ -105,11 +118,6 @@ class TemporalAdjacency:
         """Device of queries and results."""
         return self._tables.device
 
-    def _base(self, nodes: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self._present is None:
-            return nodes * self.num_events, None
+    def _rank(self, nodes: Tensor) -> tuple[Tensor, Tensor | None]:
         # Nodes that do not occur have no rank: they get a valid one, and a mask that is False.
-        rank = torch.searchsorted(self._present, nodes.contiguous()).clamp(
-            max=self._present.numel() - 1
-        )
-        return rank * self.num_events, self._present[rank] == nodes
+        return (nodes, None) if self._present is None else find(self._present, nodes)

@@ -9,8 +9,10 @@ whose products wrap around modulo 2^64 on every device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
+import torch
 from torch import Tensor
 
 Key = int | Tensor
@@ -64,11 +66,19 @@ class CounterRNG:
             state = _mixed(_mixed(part) + state + _signed(_GOLDEN))
         self._key = state
 
-    def at(self, *counters: Tensor) -> CounterRNG:
-        """Return the generator with more counters in its key: `at(a).bits(b)` is `bits(a, b)`."""
-        other = copy(self)
-        other._key = self.bits(*counters)
-        return other
+    @staticmethod
+    def all_at(rngs: Sequence[CounterRNG], first: Tensor, *counters: Tensor) -> list[CounterRNG]:
+        """Return generators with counters added to their keys, in the operations that one needs.
+
+        With the counters (a, b), `bits(c)` of a result is `bits(a, b, c)` of its generator.
+        """
+        stepped = (first + 1) * _signed(_GOLDEN)
+        joint = copy(rngs[0])
+        joint._key = _mix(torch.stack([stepped + rng._key for rng in rngs]))
+        found = [copy(joint) for _ in rngs]
+        for rng, key in zip(found, joint.bits(*counters), strict=True):
+            rng._key = key
+        return found
 
     def bits(self, *counters: Tensor) -> Tensor:
         """Return 64 random bits for each element of the broadcast int64 counters."""

@@ -63,12 +63,13 @@ class EventGroups:
             return torch.zeros_like(key_Q), torch.full_like(key_Q, -1)
         end_Q = self._first(start_Q, before_Q)
         count_Q = (end_Q - start_Q) * known_Q
-        last_Q = self._event_H[(end_Q - 1).clamp(min=0)] - start_Q * self._base
-        return count_Q, torch.where(count_Q > 0, last_Q, -1)
+        event_Q = self._event_H[(end_Q - 1).clamp(min=0)]
+        # In place: `where` with a number of Python launches one kernel more on a GPU.
+        return count_Q, event_Q.sub_(start_Q, alpha=self._base).masked_fill_(count_Q == 0, -1)
 
     def _first(self, start_Q: Tensor, bound_Q: Tensor) -> Tensor:
         """Return the position of each key's first event with id >= bound."""
-        return torch.searchsorted(self._event_H, start_Q * self._base + bound_Q)
+        return torch.searchsorted(self._event_H, torch.add(bound_Q, start_Q, alpha=self._base))
 
 
 class PairKeys:
@@ -101,9 +102,9 @@ class PairKeys:
         return other
 
     def ordered(self, src: Tensor, dst: Tensor) -> Tensor:
-        """Return the keys of (src, dst), two tensors of the same shape."""
+        """Return the keys of (src, dst); shapes broadcast."""
         if self._present is None:
-            return src * self._num_nodes + dst
+            return torch.add(dst, src, alpha=self._num_nodes)
         (first, known), (second, also) = (find(self._present, ids) for ids in (src, dst))
         return torch.where(known & also, first * self._num_nodes + second, -1)
 
@@ -122,5 +123,6 @@ def find(sorted_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first index of each id among the sorted ids, and whether the id is present."""
     if sorted_ids.numel() == 0:
         return torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-    place = torch.searchsorted(sorted_ids, ids.contiguous()).clamp(max=sorted_ids.numel() - 1)
+    # Without the last id, so that an id above all others gets its place.
+    place = torch.searchsorted(sorted_ids[:-1], ids.contiguous())
     return place, sorted_ids[place] == ids

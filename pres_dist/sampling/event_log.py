@@ -160,9 +160,44 @@ class EventLog:
 
     def numbers(self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor) -> Tensor:
         """Return [B, M, F] float32 numbers from events with id < before; ages are relative to t."""
-        columns = self._columns(src_B, dst_BM, t_B, before_B)
-        names = numbers_of(self.bipartite)
-        return torch.stack([columns[name].float() for name in names], dim=2)
+        adjacency, src_B1, before_B1 = self.sampler.adjacency, src_B[:, None], before_B[:, None]
+        # The source and its candidates, and then all events, at once: a GPU computes few large
+        # operations sooner than many small ones.
+        nodes_BX = torch.cat([src_B1, dst_BM], dim=1)
+        start_BX, end_BX = adjacency.history(nodes_BX, before_B1)
+        count_BX, start_B1, end_B1 = end_BX - start_BX, start_BX[:, :1], end_BX[:, :1]
+        # 0 for a node without events; a pair without events has event -1 until below.
+        last_BX = adjacency.event_at(nodes_BX, (end_BX - 1).clamp(min=0)) * (count_BX > 0)
+        pair_count, pair_last = self._pairs(src_B1, dst_BM, before_B1)
+        event = torch.cat([last_BX, pair_last], dim=1).clamp(min=0)
+        # Times are integers, and an earlier event is at least 1 away, so the logarithm resolves
+        # gaps of any magnitude.
+        age = (t_B[:, None] - self.tables.times(event)).clamp(min=1).double().log().float()
+        source_age_B1, age_BM, pair_age = age.split([1, dst_BM.shape[1], pair_last.shape[1]], dim=1)
+        since = end_B1 - adjacency.end(src_B1, pair_last + 1)
+        met = (pair_count > 0).float()
+        of_pairs = {
+            "met": met,
+            "last": met * (since == 0),
+            "recency": met / (1 + since),
+            "count": pair_count.log1p(),
+            "share": pair_count / count_BX[:, :1].clamp(min=1),
+            "age": pair_age,
+        }
+        log_count_BX = count_BX.log1p()
+        recently_BM = adjacency.end(dst_BM, (before_B1 - RECENT_EVENTS).clamp(min=0))
+        columns = {
+            "destination count": log_count_BX[:, 1:],
+            "destination count, recent events": (end_BX[:, 1:] - recently_BM).log1p(),
+            "destination age": age_BM,
+            "source count": log_count_BX[:, :1].expand_as(dst_BM),
+            "source age": source_age_B1.expand_as(dst_BM),
+            "rank among partners": self._rank(src_B1, start_B1, end_B1, dst_BM),
+        }
+        for name, both in of_pairs.items():
+            columns[name], *answered = both.split(dst_BM.shape[1], dim=1)
+            columns |= {f"{name}, answered": column for column in answered}
+        return torch.stack([columns[name] for name in numbers_of(self.bipartite)], dim=2)
 
     def around(
         self, src_B: Tensor, before_B: Tensor, near: tuple[Tensor, Tensor] | None = None
@@ -185,89 +220,20 @@ class EventLog:
             nodes_BL = far.nodes_QK.view(shape)
         return torch.where(mask_BL & (nodes_BL != own_B1), nodes_BL, NOBODY).sort(dim=1).values
 
-    def _columns(
-        self, src_B: Tensor, dst_BM: Tensor, t_B: Tensor, before_B: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the [B, M] values of each number, by name."""
-        shape, num = dst_BM.shape, src_B.numel()
+    def _pairs(self, src_B1: Tensor, dst_BM: Tensor, before_B1: Tensor) -> tuple[Tensor, Tensor]:
+        """Count the pairs' events and find the last: [B, M], or [B, 2M] with both directions."""
+        if self.bipartite:
+            return self.pairs.before(src_B1, dst_BM, before_B1)
+        src_BM = src_B1.expand_as(dst_BM)
+        both = torch.cat([src_BM, dst_BM], dim=1), torch.cat([dst_BM, src_BM], dim=1)
+        return self.pairs.before(*both, before_B1)
 
-        def of_each(column_B: Tensor) -> Tensor:
-            return column_B[:, None].expand(shape).flatten()
-
-        src_Q, before_Q, t_Q, dst_Q = *map(of_each, (src_B, before_B, t_B)), dst_BM.flatten()
-        recent_Q = (before_Q - RECENT_EVENTS).clamp(min=0)
-        # Sources, destinations, and destinations at another bound, all at once: a GPU computes
-        # few large operations sooner than many small ones.
-        nodes_X = torch.cat([src_B, dst_Q])
-        bounds = torch.cat([before_B, before_Q, recent_Q])
-        starts, ends = self.sampler.adjacency.history(torch.cat([nodes_X, dst_Q]), bounds)
-        first_X, last_X = (each[: nodes_X.numel()] for each in (starts, ends))
-        age_X = self._log_age(self._last(nodes_X, first_X, last_X), torch.cat([t_B, t_Q]))
-        count_X, recently_Q = last_X - first_X, ends[nodes_X.numel() :]
-        log_count_X, count_B, end_B = count_X.log1p(), count_X[:num], last_X[:num]
-        columns = {
-            "destination count": log_count_X[num:],
-            "destination count, recent events": (last_X[num:] - recently_Q).log1p(),
-            "destination age": age_X[num:],
-            "source count": log_count_X[:num, None].expand(shape),
-            "source age": age_X[:num, None].expand(shape),
-            "rank among partners": self._rank(src_B, first_X[:num], end_B, dst_BM),
-        }
-        end_Q = of_each(end_B)
-        total_Q = of_each(count_B)
-        columns |= self._of_pairs((src_Q, dst_Q), src_Q, t_Q, before_Q, end_Q, total_Q)
-        if not self.bipartite:
-            back = self._of_pairs((dst_Q, src_Q), src_Q, t_Q, before_Q, end_Q, total_Q)
-            columns |= {f"{name}, answered": column for name, column in back.items()}
-        return {name: column.reshape(shape) for name, column in columns.items()}
-
-    def _of_pairs(
-        self,
-        pair: tuple[Tensor, Tensor],
-        src_Q: Tensor,
-        t_Q: Tensor,
-        before_Q: Tensor,
-        end_Q: Tensor,
-        total_Q: Tensor,
-    ) -> dict[str, Tensor]:
-        """Return [Q] numbers of a pair's events, relative to the history of the query's source.
-
-        The source's history has `total_Q` events and ends at position `end_Q`.
-        """
-        count_Q, latest_Q = self.pairs.before(*pair, before_Q)
-        met_Q = count_Q > 0
-        _, after_Q = self.sampler.adjacency.history(src_Q, latest_Q + 1)
-        since_Q = end_Q - after_Q
-        return {
-            "met": met_Q,
-            "last": met_Q & (since_Q == 0),
-            "recency": met_Q / (1 + since_Q),
-            "count": count_Q.log1p(),
-            "share": count_Q / total_Q.clamp(min=1),
-            "age": self._log_age(latest_Q, t_Q),
-        }
-
-    def _last(self, nodes_Q: Tensor, start_Q: Tensor, end_Q: Tensor) -> Tensor:
-        """Return the [Q] id of the last event of each node; -1 if it has none."""
-        some_Q = end_Q > start_Q
-        last_Q = self.sampler.adjacency.event_at(nodes_Q, (end_Q - 1).clamp(min=0))
-        return torch.where(some_Q, last_Q, -1)
-
-    def _log_age(self, event_Q: Tensor, t_Q: Tensor) -> Tensor:
-        """Return the [Q] float64 log of the time since an event, or since the stream began.
-
-        Times are integers, and an earlier event is at least 1 away, so the logarithm resolves
-        gaps of any magnitude.
-        """
-        t_event_Q = self.tables.times(event_Q.clamp(min=0))
-        return (t_Q - t_event_Q).clamp(min=1).double().log()
-
-    def _rank(self, src_B: Tensor, start_B: Tensor, end_B: Tensor, dst_BM: Tensor) -> Tensor:
+    def _rank(self, src_B1: Tensor, start_B1: Tensor, end_B1: Tensor, dst_BM: Tensor) -> Tensor:
         """Return [B, M] values of `rank among partners`."""
-        back_W = torch.arange(1, PARTNER_EVENTS + 1, device=src_B.device)
-        position_BW = end_B[:, None] - back_W
-        mask_BW = position_BW >= start_B[:, None]
-        own_BW = src_B[:, None].expand_as(position_BW)
+        back_W = torch.arange(1, PARTNER_EVENTS + 1, device=src_B1.device)
+        position_BW = end_B1 - back_W
+        mask_BW = position_BW >= start_B1
+        own_BW = src_B1.expand_as(position_BW)
         adjacency = self.sampler.adjacency
         event_BW = adjacency.event_at(own_BW, position_BW.clamp(min=0)) * mask_BW
         partner_BW = adjacency.other_endpoint(own_BW, event_BW)

@@ -130,14 +130,17 @@ class GrowingAdjacency(TemporalAdjacency):
         place += torch.arange(new.numel(), device=new.device)
         self._late_H, self.num_events = _merged(self._late_H, new, place), end
 
-    def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
-        """Return positions [start, end) as `TemporalAdjacency` does."""
+    def end(self, nodes_Q: Tensor, before_Q: Tensor) -> Tensor:
+        """Return the `end` that `history` returns."""
         first = self._num_known
-        start_Q, end_Q = self._known.history(nodes_Q, before_Q.clamp(max=first), since)
+        end_Q = self._known.end(nodes_Q, before_Q.clamp(max=first))
         if not self._late_H.numel():
-            return start_Q, end_Q
+            return end_Q
         late_start_Q, late_end_Q = self._late(nodes_Q, before_Q.clamp(min=first))
-        return start_Q, end_Q + late_end_Q - late_start_Q
+        return end_Q + late_end_Q - late_start_Q
+
+    def _start(self, nodes_Q: Tensor, since: int) -> Tensor:
+        return self._known._start(nodes_Q, since)
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
         """Return the event ids at positions of the nodes' histories (same shape)."""
@@ -147,7 +150,7 @@ class GrowingAdjacency(TemporalAdjacency):
         once = nodes[..., :1] if nodes.dim() > 1 and nodes.stride(-1) == 0 else nodes
         once = once.contiguous()
         last = torch.full_like(once, self._num_known)
-        _, known_end = self._known.history(once, last)
+        known_end = self._known.end(once, last)
         late_start, _ = self._late(once, last)
         late = positions >= known_end
         place = (late_start + positions - known_end).clamp(0, self._late_H.numel() - 1)
@@ -158,9 +161,8 @@ class GrowingAdjacency(TemporalAdjacency):
     def _late(self, nodes: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Return the positions [start, end) of the nodes' appended events before an event."""
         base = nodes * _STRIDE
-        bounds = torch.stack([base + self._num_known, base + before])
-        start, end = torch.searchsorted(self._late_H, bounds)
-        return start, end
+        start = torch.searchsorted(self._late_H, base + self._num_known)
+        return start, torch.searchsorted(self._late_H, base + before)
 
 
 class GrowingPairs(PairLog):

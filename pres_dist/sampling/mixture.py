@@ -17,7 +17,6 @@ from torch import Tensor
 from pres_dist.config.sampling import TrainingNegatives, shares_of
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.counter_rng import CounterRNG
 from pres_dist.sampling.event_log import RECENT_EVENTS
 from pres_dist.sampling.negatives import DrawnNegatives, Negatives, NegativeSampler, Slots
 
@@ -62,6 +61,8 @@ class PopularNegatives(DrawnNegatives):
     If an event's own destination is drawn, a random negative replaces it.
     """
 
+    purposes = (*DrawnNegatives.purposes, _PURPOSE_POPULAR)
+
     def __init__(
         self,
         destinations: Tensor,
@@ -77,12 +78,11 @@ class PopularNegatives(DrawnNegatives):
 
     def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
         """Return [B, M] negatives of the events."""
-        rng = CounterRNG(self._seed, _PURPOSE_POPULAR, slots.epoch)
         before_B = self._adjacency.first_event_at(self._adjacency.times(events_B))
         if self._kept_n is not None:
             before_B = torch.searchsorted(self._kept_n, before_B)
         window_B1 = before_B.clamp(max=RECENT_EVENTS)[:, None]
-        back_BM = rng.integers(window_B1, events_B[:, None], slots.slot_M)
+        back_BM = slots.rngs[_PURPOSE_POPULAR].integers(window_B1)
         place_BM = (before_B[:, None] - 1 - back_BM).clamp(min=0)
         event_BM = place_BM if self._kept_n is None else self._kept_n[place_BM]
         _, dst_E = self._adjacency.endpoints
@@ -111,6 +111,8 @@ class MixedNegatives(DrawnNegatives):
     ) -> None:
         super().__init__(destinations, seed)
         self._samplers, self._historical = samplers, shares.get("historical", 0)
+        needed = {purpose: None for sampler in samplers for purpose in sampler.purposes}
+        self.purposes = (*needed, _PURPOSE_KIND)
         bounds = torch.from_numpy(np.cumsum(list(shares.values()))[:-1])
         self._bounds = bounds.to(destinations.device)
 
@@ -120,8 +122,7 @@ class MixedNegatives(DrawnNegatives):
 
     def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
         """Return [B, M] negatives of the events."""
-        rng = CounterRNG(self._seed, _PURPOSE_KIND, slots.epoch)
-        kind_BM = torch.searchsorted(self._bounds, rng.uniform(events_B[:, None], slots.slot_M))
+        kind_BM = torch.searchsorted(self._bounds, slots.rngs[_PURPOSE_KIND].uniform())
         # All kinds draw all slots: a choice by mask would make shapes depend on the data.
         drawn = [sampler.draw(src_B, dst_B, events_B, slots) for sampler in self._samplers]
         return torch.stack(drawn).gather(0, kind_BM[None])[0]

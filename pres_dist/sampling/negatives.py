@@ -13,6 +13,7 @@ Shapes: B events, M negatives an event.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,15 +86,11 @@ class Slots:
     """Slots of the negatives of events, with the random draws that all kinds share.
 
     Attributes:
-        epoch: epoch of the draws.
-        slot_M: int64 numbers of the slots.
-        rng: generator keyed by event and slot.
+        rngs: generators keyed by event and slot, by purpose.
         random_BM: random negatives, for slots without one of the requested kind.
     """
 
-    epoch: Key
-    slot_M: Tensor
-    rng: CounterRNG
+    rngs: Mapping[int, CounterRNG]
     random_BM: Tensor
 
 
@@ -108,6 +105,9 @@ class DrawnNegatives(Negatives):
         DataError: fewer than two destinations to choose from.
     """
 
+    purposes: tuple[int, ...] = (_PURPOSE,)
+    """Purposes of its draws, which are independent."""
+
     def __init__(self, destinations: Tensor, seed: int) -> None:
         if destinations.numel() < 2:
             raise DataError(
@@ -121,8 +121,11 @@ class DrawnNegatives(Negatives):
     ) -> Tensor:
         """Return [B, M] negatives of the events, for slots starting at `first`."""
         slot_M = torch.arange(first, first + num, device=src_B.device)
-        rng = CounterRNG(self._seed, _PURPOSE, epoch).at(events_B[:, None], slot_M)
-        slots = Slots(epoch, slot_M, rng, self._random(rng, dst_B[:, None]))
+        rngs = [CounterRNG(self._seed, purpose, epoch) for purpose in self.purposes]
+        rngs = CounterRNG.all_at(rngs, events_B[:, None], slot_M)
+        slots = Slots(
+            dict(zip(self.purposes, rngs, strict=True)), self._random(rngs[0], dst_B[:, None])
+        )
         return self.draw(src_B, dst_B, events_B, slots)
 
     @abstractmethod
@@ -185,8 +188,9 @@ class NegativeSampler(DrawnNegatives):
         # other slots can change its negative. All attempts are made for all negatives at once: to
         # select those that still lack one, a GPU would wait.
         attempt_A11 = torch.arange(_ATTEMPTS, device=src_B.device)[:, None, None]
+        rng, history = slots.rngs[_PURPOSE], self._history(src_B, events_B)
         partner_ABM, valid_ABM = self._partners(
-            src_B[:, None], dst_B[:, None], self._history(src_B, events_B), slots.rng, attempt_A11
+            src_B[:, None], dst_B[:, None], history, rng, attempt_A11
         )
         # The first valid attempt: `argmax` returns the first of equal values.
         first_1BM = valid_ABM.to(torch.uint8).argmax(0, keepdim=True)
@@ -195,10 +199,15 @@ class NegativeSampler(DrawnNegatives):
         return torch.where(found_BM, partner_ABM.gather(0, first_1BM)[0], random_BM)
 
     def _partners(
-        self, src_B1: Tensor, dst_B1: Tensor, history: Tensor, rng: CounterRNG, attempt_A11: Tensor
+        self,
+        src_B1: Tensor,
+        dst_B1: Tensor,
+        history: Sequence[Tensor],
+        rng: CounterRNG,
+        attempt_A11: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Draw a past partner of each source, uniformly over its events, with a validity mask."""
-        start_B1, end_B1, now_B1, later_B1 = history[:, :, None]
+        start_B1, end_B1, now_B1, later_B1 = (each[:, None] for each in history)
         length_B1 = end_B1 - start_B1
         some_B1 = length_B1 > 0
         # A partner is as likely as its events are frequent: draw an event, not a partner.
@@ -215,8 +224,8 @@ class NegativeSampler(DrawnNegatives):
             valid &= ~find(self._train_pairs, self._keys.unordered(src_B1, partner))[1]
         return partner, valid
 
-    def _history(self, src_B: Tensor, events_B: Tensor) -> Tensor:
-        """Return the events to draw from, as the kind allows: [4, B].
+    def _history(self, src_B: Tensor, events_B: Tensor) -> list[Tensor]:
+        """Return the events to draw from, as the kind allows: [B] each.
 
         They are the start and end of their positions, the first event at the query's time, and
         the first event after it.
@@ -231,7 +240,7 @@ class NegativeSampler(DrawnNegatives):
             start_B, end_B = self._adjacency.history(src_B, now_B, since=train_end)
         else:
             start_B, end_B = self._adjacency.history(src_B, now_B.clamp(max=train_end))
-        return torch.stack([start_B, end_B, now_B, later_B])
+        return [start_B, end_B, now_B, later_B]
 
 
 class OfficialNegatives(Negatives):

@@ -122,14 +122,15 @@ def _sample_hops(
     epoch: Key,
 ) -> list[tuple[Tensor, Neighbors]]:
     """Return the query times and the sampled neighbors of each hop."""
-    sampled = []
+    sampled: list[tuple[Tensor, Neighbors]] = []
     for _ in range(num_hops):
+        if sampled:
+            last = sampled[-1][1]
+            nodes_Q = torch.cat([nodes_Q, last.nodes_QK.flatten()])
+            # An empty slot has the time of event 0, before which no node has a history.
+            t_Q = torch.cat([t_Q, tables.times(last.events_QK).flatten()])
         before_Q = sampler.adjacency.first_event_at(t_Q)
-        neighbors = sampler.sample(nodes_Q, before_Q, epoch)
-        sampled.append((t_Q, neighbors))
-        # An empty slot has the time of event 0, before which no node has a history.
-        nodes_Q = torch.cat([nodes_Q, neighbors.nodes_QK.flatten()])
-        t_Q = torch.cat([t_Q, tables.times(neighbors.events_QK).flatten()])
+        sampled.append((t_Q, sampler.sample(nodes_Q, before_Q, epoch)))
     return sampled
 
 
@@ -143,14 +144,15 @@ def _index_hops(
     if not sampled:
         nothing_QK = index_Q.new_empty(index_Q.numel(), 0)
         return [Hop(index_Q, t_Q, nothing_QK, nothing_QK, None, nothing_QK.bool())]
-    hops = []
+    hops: list[Hop] = []
     for (t_hop_Q, neighbors), index_flat in zip(sampled, index_hops, strict=True):
+        if hops:
+            index_Q = torch.cat([index_Q, hops[-1].index_QK.flatten()])
         events_QK = neighbors.events_QK
         index_QK = index_flat.view(events_QK.shape)
         t_QK = tables.times(events_QK)
         edges = _edge_rows(events_QK, tables)
         hops.append(Hop(index_Q, t_hop_Q, index_QK, t_QK, edges, neighbors.mask_QK))
-        index_Q = torch.cat([index_Q, index_flat])
     return hops
 
 

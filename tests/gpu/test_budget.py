@@ -53,7 +53,7 @@ BUDGETS = {
         {},
         ONE_EACH,
         {
-            "sample": 318,
+            "sample": 253,
             "pull": 11,
             "update": 100,
             "embed": 83,
@@ -61,7 +61,7 @@ BUDGETS = {
             "backward": 162,
             "all_reduce": 2,
             "optimizer": 36,
-            "push": 63,
+            "push": 61,
             "other": 40,
         },
     ),
@@ -70,7 +70,7 @@ BUDGETS = {
         {"preset": "paper", "model__decoder": "embeddings", "sampling__negatives": "random"},
         ONE_EACH | {"push": 2},
         {
-            "sample": 84,
+            "sample": 79,
             "pull": 12,
             "update": 52,
             "embed": 44,

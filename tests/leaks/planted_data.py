@@ -69,9 +69,9 @@ def historical_negatives_of_the_future() -> Leak:
 
     bounded = NegativeSampler._history
 
-    def unbounded(self: NegativeSampler, src_B: Tensor, events_B: Tensor) -> Tensor:
+    def unbounded(self: NegativeSampler, src_B: Tensor, events_B: Tensor) -> list[Tensor]:
         everything = self._adjacency.history(src_B, torch.full_like(events_B, NUM_EVENTS))
-        return torch.cat([torch.stack(everything), bounded(self, src_B, events_B)[2:]])
+        return [*everything, *bounded(self, src_B, events_B)[2:]]
 
     return mock.patch.object(NegativeSampler, "_history", unbounded)
 

@@ -136,7 +136,7 @@ def inductive_negatives_of_the_future() -> Leak:
     """Partners of the later half include those of later events."""
     history = NegativeSampler._history
 
-    def late(self: NegativeSampler, src_B: Tensor, events_B: Tensor) -> Tensor:
+    def late(self: NegativeSampler, src_B: Tensor, events_B: Tensor) -> list[Tensor]:
         found = history(self, src_B, events_B)
         if self._train_end is None:
             _, found[1] = self._adjacency.history(src_B, torch.full_like(events_B, TRAIN_END))
