@@ -281,7 +281,7 @@ def _after_lost(
     num_kept_U = (state.mail_event_UR != NO_EVENT).sum(1)
     lost_U = state.mail_count_U - num_kept_U
     until_oldest_U = elapsed_since(state.last_update_U, context.t_UR[:, 0])
-    length_U = correction.clock(torch.where(lost_U > 0, until_oldest_U, 0), lost_U)
+    length_U = correction.clock(until_oldest_U * (lost_U > 0), lost_U)
     change_UD = correction.predict(state.memory_UD, length_U, transitions)
     return replace(state, memory_UD=state.memory_UD + change_UD)
 

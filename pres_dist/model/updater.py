@@ -126,14 +126,13 @@ class MemoryUpdater(nn.Module):
             None if features is None else features.flatten(0, 1),
             elapsed_since(before_UR, context.t_UR).flatten(),
         ).unflatten(0, full_UR.shape)
-        memory_UD, last_update_U = state.memory_UD, state.last_update_U
-        own = self._own_weights()
-        slots = (each.unbind(1) for each in (full_UR, given_URx, context.t_UR))
-        for full_U, given_Ux, t_U in zip(*slots, strict=True):
+        memory_UD, own = state.memory_UD, self._own_weights()
+        for full_U, given_Ux in zip(full_UR.unbind(1), given_URx.unbind(1), strict=True):
             updated_UD = self._next(memory_UD, given_Ux, own).to(memory_UD.dtype)
             memory_UD = torch.where(full_U[:, None], updated_UD, memory_UD)
-            last_update_U = torch.where(full_U, t_U, last_update_U)
-        return MeasuredMemory(memory_UD, last_update_U)
+        # Messages are in the order of time.
+        t_UR = torch.where(full_UR, context.t_UR, state.last_update_U[:, None])
+        return MeasuredMemory(memory_UD, t_UR.amax(1))
 
     def _applied(
         self,

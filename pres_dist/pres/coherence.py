@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,4 +19,4 @@ def incoherence(previous_UD: Tensor, updated_UD: Tensor, counts_U: Tensor) -> Te
         counts_U: bool, nodes whose memory was updated from an earlier one.
     """
     cosine_U = F.cosine_similarity(previous_UD.detach(), updated_UD, dim=1)
-    return torch.where(counts_U, 1 - cosine_U, 0.0)
+    return (1 - cosine_U) * counts_U

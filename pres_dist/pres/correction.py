@@ -59,11 +59,10 @@ class Predictor(nn.Module):
         else:
             log_left_D = F.logsigmoid(-self.share_logit)  # log(1 - a)
             change_UD = torch.expm1(length_U[:, None] * log_left_D) * (state_UD - known.rate_UD)
-        observed_U = known.num_observed_U.to(torch.float32)
-        if self._shrinkage:
-            change_UD = change_UD * (observed_U / (observed_U + self._shrinkage))[:, None]
-        counts_U = (known.num_observed_U > 0) & (length_U > 0)
-        return torch.where(counts_U[:, None], change_UD, 0.0)
+        # 0 without statistics; and over a length of 0, the change is.
+        num_U, prior = known.num_observed_U, self._shrinkage
+        trust_U = num_U / (num_U + prior) if prior else num_U > 0
+        return change_UD * trust_U[:, None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Corrected:
 
     Attributes:
         memory_UD: the corrected state, with gradient.
-        predicted_UD: s(t1) + (t2 - t1) * d; the measured state for nodes without a d.
+        predicted_UD: s(t1) + (t2 - t1) * d; s(t1) for nodes without a d.
         known_U: bool, whether the node had a transition to predict from.
         gate: weight of the measured state; None if the states are not mixed.
     """
@@ -127,9 +126,9 @@ class PresCorrection(nn.Module):
         """
         known_U = (transitions.num_observed_U > 0) & (length_U > 0)
         predicted_UD = previous_UD + self.predict(previous_UD, length_U, transitions)
-        predicted_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
         gate = self.gate
         if gate is None:
             return Corrected(measured_UD, predicted_UD, known_U, None)
+        guess_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
         # lerp(a, b, g) = (1 - g) * a + g * b
-        return Corrected(torch.lerp(predicted_UD, measured_UD, gate), predicted_UD, known_U, gate)
+        return Corrected(torch.lerp(guess_UD, measured_UD, gate), predicted_UD, known_U, gate)

@@ -85,11 +85,11 @@ class TransitionStatistics:
         rate_UD = after_UD
         if not self.of_states:
             rate_UD = (after_UD - before_UD) / torch.where(moved_U, length_U, 1.0)[:, None]
-        rate_UD = torch.where(moved_U[:, None], rate_UD, 0.0)
         # Add into flat tables: `index_add_` into a part of each row takes three times as long.
-        row_U = nodes_U * self.num_components + component
-        self.count_NC.view(-1).index_add_(0, row_U, moved_U.long())
-        self.sum_NCD.flatten(0, 1).index_add_(0, row_U, rate_UD)
+        row_U = nodes_U * self.num_components
+        self.count_NC.view(-1)[component:].index_add_(0, row_U, moved_U.long())
+        rate_UD = rate_UD * moved_U[:, None]
+        self.sum_NCD.flatten(0, 1)[component:].index_add_(0, row_U, rate_UD)
 
     def rows(self, nodes_U: Tensor) -> TransitionRows:
         """Return the number of transitions of the nodes, and the mean over their components.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class LogReads:
         names = list(numbers_of(bipartite=False))[: self.numbers_BMF.shape[2]]
         shares = [place for place, name in enumerate(names) if name.startswith("share")]
         # One column at a time: a list of places would be copied to the device.
-        return torch.stack([self.numbers_BMF[:, :, place] for place in shares]).sum(0)
+        return reduce(torch.add, (self.numbers_BMF[:, :, place] for place in shares))
 
     @property
     def known_BM(self) -> Tensor:

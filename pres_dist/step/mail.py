@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.memory.state import NO_EVENT
+from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.step.batches import TemporalBatch
 
@@ -53,54 +54,34 @@ def collect_mail(
         num_slots: R.
         valid_B: False for padding, which is not an event; None if there is none.
     """
-    num_events = events_B.numel()
-    src_B, dst_B = endpoint_2B.view(2, num_events)
-    # Padding and the second endpoint of a self-loop go to an extra row, which is dropped below.
+    (src_B, dst_B), others = endpoint_2B.view(2, -1), index_2B.view(2, -1).flip(0)
+    owner_B2, device = torch.stack([src_B, dst_B], dim=1), events_B.device
+    # The second endpoint of a self-loop, and padding, get a number that no endpoint has.
+    owner_B2[:, 1].masked_fill_(src_B == dst_B, num_endpoints)
     if valid_B is not None:
-        src_B, dst_B = (torch.where(valid_B, end_B, num_endpoints) for end_B in (src_B, dst_B))
-    dst_B = torch.where(src_B == dst_B, num_endpoints, dst_B)
-    owner_2B = torch.stack([src_B, dst_B], dim=1).flatten()
-    other_2B = index_2B.view(2, num_events).flip(0).t().flatten()
-    event_2B = events_B.repeat_interleave(2)
-
-    # A stable sort by endpoint keeps each endpoint's events in the order of time: the place
-    # within the endpoint's run is the number of its events before.
-    order_2B = torch.argsort(owner_2B, stable=True)
-    # Not `bincount`, which synchronizes with the GPU to find the maximum.
-    count_P = owner_2B.new_zeros(num_endpoints + 1)
-    count_P.index_add_(0, owner_2B, torch.ones_like(owner_2B))
-    first_P = count_P.cumsum(0) - count_P
-    sorted_owner_2B = owner_2B[order_2B]
-    place_2B = torch.arange(2 * num_events, device=events_B.device) - first_P[sorted_owner_2B]
-    num_2B = count_P[sorted_owner_2B]
-    slot_2B = place_2B - (num_2B - num_slots).clamp(min=0)
-    # Events too old to be kept go to an extra slot, which is dropped below.
-    slot_2B = torch.where(slot_2B < 0, num_slots, slot_2B)
-
-    shape = (num_endpoints + 1, num_slots + 1)
-    event_PR = torch.full(shape, NO_EVENT, device=events_B.device)
-    other_PR = torch.zeros(shape, dtype=torch.int64, device=events_B.device)
-    event_PR[sorted_owner_2B, slot_2B] = event_2B[order_2B]
-    other_PR[sorted_owner_2B, slot_2B] = other_2B[order_2B]
-    kept = (slice(num_endpoints), slice(num_slots))
-    return BatchMail(event_PR[kept], other_PR[kept], count_P[:num_endpoints])
+        owner_B2.masked_fill_(~valid_B[:, None], num_endpoints)
+    # A stable sort by endpoint keeps each endpoint's events in the order of time.
+    sorted_2B, order_2B = owner_B2.flatten().sort(stable=True)
+    bounds = torch.searchsorted(sorted_2B, torch.arange(num_endpoints + 1, device=device))
+    first_P, end_P = bounds[:-1], bounds[1:]
+    start_P = torch.maximum(first_P, end_P - num_slots)
+    place_PR = start_P[:, None] + torch.arange(num_slots, device=device)
+    empty_PR = place_PR >= end_P[:, None]
+    kept_PR = order_2B[place_PR.masked_fill_(empty_PR, 0)]
+    event_PR = events_B[kept_PR // 2].masked_fill_(empty_PR, NO_EVENT)
+    other_PR = others.t().flatten()[kept_PR].masked_fill_(empty_PR, 0)
+    return BatchMail(event_PR, other_PR, end_P - first_P)
 
 
-def pending_events(src_B: Tensor, dst_B: Tensor) -> Tensor:
+def pending_events(batch: TemporalBatch, adjacency: TemporalAdjacency) -> Tensor:
     """Return the [2B] numbers of earlier events in the batch at each endpoint, sources first.
 
-    The memory of the endpoint does not include these events yet. Ids must not be negative.
+    The memory of the endpoint does not include these events yet. The adjacency must include all
+    events of the batch.
     """
-    loops_B = src_B == dst_B
-    # The second endpoint of a self-loop is not counted: it gets an id that no node has.
-    owner_2B = torch.stack([src_B, torch.where(loops_B, -1, dst_B)], dim=1).flatten()
-    sorted_2B, order_2B = torch.sort(owner_2B, stable=True)
-    place_2B = torch.arange(sorted_2B.numel(), device=src_B.device)
-    first_2B = torch.searchsorted(sorted_2B, sorted_2B)  # of the run of equal ids
-    pending_2B = torch.empty_like(place_2B)
-    pending_2B[order_2B] = place_2B - first_2B
-    pending_B2 = pending_2B.view(-1, 2)
-    return torch.where(loops_B[:, None], pending_B2[:, :1], pending_B2).t().flatten()
+    ends_2B, first = torch.stack([batch.src_B, batch.dst_B]), batch.events_B[:1]
+    before_2B = adjacency.end(ends_2B, batch.events_B) - adjacency.end(ends_2B, first)
+    return before_2B.flatten()
 
 
 @dataclass(frozen=True)

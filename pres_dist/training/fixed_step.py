@@ -78,8 +78,8 @@ class FixedStep:
             with _guarded(exact.optimizer, given[3].float(), (~ok).float()):
                 exact.optimizer.step()
             write_masked(store, plan, pulled, forward, ok)
-            pending_2B = pending_events(batch.src_B, batch.dst_B)
-            pending_2B = torch.where(batch.valid_B.repeat(2), pending_2B, 0)
+            pending_2B = pending_events(batch, pipeline.sampler.adjacency)
+            pending_2B = pending_2B * batch.valid_B.repeat(2)
             update, updated = Update(Loss(*losses), norm, rate=0.0), forward.updated
             assert isinstance(updated, UpdatedMemory)
             sums, most = part_sums(update, updated, pending_2B, stop - first)

@@ -208,7 +208,7 @@ class TrainingStep:
         else:
             self._commit_own(inputs, own, forwards)
             updated = own.by_shard
-        pending_2B = pending_events(inputs.batch.src_B, inputs.batch.dst_B).view(2, -1)
+        pending_2B = pending_events(inputs.batch, pipeline.sampler.adjacency).view(2, -1)
         pending = [pending_2B[:, events].flatten() for events in inputs.parts]
         self.num_updates += num_updates
         return StepResult(updates, forwards, updated, pending)

@@ -116,7 +116,7 @@ def part_sums(
 
 
 def _errors(updated: UpdatedMemory) -> Sequence[Tensor]:
-    """Return the last three entries of `_SUMS`, each a sum [1] or all together [3].
+    """Return the last three entries of `_SUMS`, together.
 
     They are sums over predicted nodes: the squared distance of the measured state from the
     prediction, its squared distance from the previous state, and the gate.
@@ -125,7 +125,7 @@ def _errors(updated: UpdatedMemory) -> Sequence[Tensor]:
     if corrected is None:
         return [updated.memory_UD.new_zeros(3)]
     known_U, gate = corrected.known_U, corrected.gate
-    guesses = (corrected.predicted_UD, updated.previous_UD)
-    values = [(guess_UD - updated.measured_UD).square().mean(1) for guess_UD in guesses]
-    values.append(known_U * 0.0 if gate is None else gate.expand_as(updated.memory_UD).mean(1))
-    return [(value_U * known_U).sum()[None] for value_U in values]
+    guesses = torch.stack([corrected.predicted_UD, updated.previous_UD])
+    errors_2U = (guesses - updated.measured_UD).square().mean(2)
+    gates = known_U.new_zeros(1) if gate is None else (known_U * gate).sum()[None]
+    return [(errors_2U * known_U).sum(1), gates]

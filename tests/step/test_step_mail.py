@@ -4,7 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pres_dist.events.stream import EventStream
+from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import NO_EVENT
+from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.step.batches import batch_of
 from pres_dist.step.mail import BatchMail, collect_mail, pending_events
 from tests.support.nightly import drawn
 
@@ -42,6 +46,15 @@ def batches(draw):
     return pairs, events, num_endpoints, draw(st.integers(1, 5))
 
 
+def pending(pairs) -> list[int]:
+    """Pending events of a batch of pairs that follows other events of the same pairs."""
+    src, dst = zip(*pairs + pairs, strict=True)
+    stream = EventStream.from_arrays(src, dst, range(len(src)))
+    tables = EventTables(stream)
+    batch = batch_of(tables, torch.arange(len(pairs), len(src)))
+    return pending_events(batch, TemporalAdjacency(stream, tables)).tolist()
+
+
 def past_of(endpoint, pairs, events):
     """(event id, other endpoint) of each event of an endpoint, in order; a self-loop once."""
     found = []
@@ -72,8 +85,7 @@ def test_against_a_loop(batch):
         for side in (0, 1)
         for place, pair in enumerate(pairs)
     ]
-    src, dst = (ids(*ends) for ends in zip(*pairs, strict=True))
-    assert pending_events(src, dst).tolist() == expected
+    assert pending(pairs) == expected
 
 
 def test_by_hand():
@@ -82,8 +94,7 @@ def test_by_hand():
     assert mail.event_PR.tolist() == [[11, 13], [10, 11], [12, NO_EVENT]]
     assert mail.other_PR.tolist() == [[997, 1000], [1000, 1000], [994, 0]]
     assert mail.count_P.tolist() == [3, 2, 1]
-    pending_2B = pending_events(ids(0, 1, 2, 0), ids(1, 0, 2, 0))
-    assert pending_2B.tolist() == [0, 1, 0, 2, 0, 1, 0, 2]
+    assert pending([(0, 1), (1, 0), (2, 2), (0, 0)]) == [0, 1, 0, 2, 0, 1, 0, 2]
 
 
 def test_the_last_event_is_kept_in_one_slot():
