@@ -21,7 +21,11 @@ Cell = nn.GRUCell | nn.RNNCell
 
 def from_rest(cell: Cell, rest_XF: Tensor) -> Tensor:
     """Project the part of a cell's input that follows the own memory."""
-    return F.linear(rest_XF, cell.weight_ih[:, -rest_XF.shape[1] :], cell.bias_ih)
+    given = F.linear(rest_XF, cell.weight_ih[:, -rest_XF.shape[1] :], cell.bias_ih)
+    if isinstance(cell, nn.RNNCell) or given.device.type == "cpu":
+        return given
+    # CUDA's kernel takes the gates of input and state side by side.
+    return torch.cat([given, cell.bias_hh.expand(len(given), -1)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class OwnWeights:
     """Weights of a cell for the own memory, over both inputs: merged once for all messages."""
 
     weights: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
 
 def own_weights(cell: Cell) -> OwnWeights:
@@ -38,10 +42,8 @@ def own_weights(cell: Cell) -> OwnWeights:
     of_input, of_state, bias = cell.weight_ih[:, :dim], cell.weight_hh, cell.bias_hh
     if isinstance(cell, nn.RNNCell):
         return OwnWeights(of_input + of_state, bias)
-    if bias.device.type != "cpu":  # CUDA's kernel takes the gates of both inputs separately
-        return OwnWeights(
-            torch.cat([of_input, of_state]), torch.cat([torch.zeros_like(bias), bias])
-        )
+    if bias.device.type != "cpu":  # the bias is in what `from_rest` returns
+        return OwnWeights(torch.cat([of_input, of_state]), None)
     # Reset and update gate, then the candidate's two parts: the reset gate scales only one.
     gates, rest = of_state.split([2 * dim, dim])
     weights = torch.cat([of_input[: 2 * dim] + gates, rest, of_input[2 * dim :]])
@@ -57,16 +59,16 @@ def next_memory(cell: Cell, own_XD: Tensor, given: Tensor, own: OwnWeights) -> T
         given: result of `from_rest` for the rest.
         own: result of `own_weights`.
     """
+    if own.bias is None:
+        gates = torch.addmm(given, own_XD, own.weights.t())
+        state_XD = own_XD.to(gates.dtype)  # which autocast lowers
+        fused: tuple[Tensor, Tensor] = torch.ops.aten._thnn_fused_gru_cell(
+            *gates.chunk(2, dim=1), state_XD
+        )
+        return fused[0]
     dim, projected = own_XD.shape[1], F.linear(own_XD, own.weights, own.bias)
     if isinstance(cell, nn.RNNCell):
         return torch.tanh(given + projected)
-    if own_XD.device.type != "cpu":
-        of_input, of_state = projected.chunk(2, dim=1)
-        state_XD = own_XD.to(projected.dtype)  # which autocast lowers
-        fused: tuple[Tensor, Tensor] = torch.ops.aten._thnn_fused_gru_cell(
-            given + of_input, of_state, state_XD
-        )
-        return fused[0]
     own_gates, own_kept, own_candidate = projected.split([2 * dim, dim, dim], dim=1)
     given_gates, given_candidate = given.split([2 * dim, dim], dim=1)
     reset, update = torch.sigmoid(own_gates + given_gates).chunk(2, dim=1)

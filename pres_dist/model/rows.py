@@ -114,6 +114,8 @@ def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
         pairs: weights [H, Q, K] and vectors [H, Q, d]; each row gets the sum of their products.
         rows: rows that each query reads.
     """
+    if rows.in_order:
+        return _product(pairs, slice(None)).flatten(0, 1)
     table_Xd = torch.zeros_like(rows.table_Xd)
     num_queries = rows.index_QK.shape[0]
     in_cache = table_Xd.device.type == "cpu" and not shapes_are_fixed()
