@@ -47,7 +47,7 @@ class Budget:
     operations: dict[str, int] | None = None
 
 
-ONE_EACH = {"sample": 254, "optimizer": 1, "push": 1}
+ONE_EACH = {"sample": 1, "optimizer": 1, "push": 1}
 """Numbers of nodes that are read and written, and whether the step is finite."""
 
 BUDGETS = {
@@ -57,10 +57,10 @@ BUDGETS = {
         {
             "sample": 254,
             "pull": 11,
-            "update": 82,
-            "embed": 83,
+            "update": 77,
+            "embed": 75,
             "loss": 32,
-            "backward": 160,
+            "backward": 138,
             "all_reduce": 2,
             "optimizer": 36,
             "push": 48,
@@ -74,10 +74,10 @@ BUDGETS = {
         {
             "sample": 79,
             "pull": 12,
-            "update": 47,
-            "embed": 44,
+            "update": 45,
+            "embed": 36,
             "loss": 26,
-            "backward": 123,
+            "backward": 107,
             "all_reduce": 2,
             "optimizer": 36,
             "push": 76,
