@@ -81,10 +81,10 @@ class EdgeBank:
         """Return [n, C] scores of 0 or 1 by the name of the bank."""
         src, dst, before = candidates.src, candidates.dst, candidates.before
         pair = self._keys.ordered(src, dst)
-        ever, lately = self._ordered.counts(pair, before, candidates.window)
+        ever, lately = self._ordered.counts(pair, before, None, candidates.window)
         scores = {"EdgeBank": ever > 0, "EdgeBank, time window": lately > 0}
         if self._unordered is not None:
-            (met,) = self._unordered.counts(self._keys.unordered(src, dst), before)
+            (met,) = self._unordered.counts(self._keys.unordered(src, dst), before, None)
             scores["EdgeBank, either direction"] = met > 0
         return {name: score.long() for name, score in scores.items()}
 
@@ -103,7 +103,7 @@ class Popularity:
         """Return [n, C] counts by the name of the window."""
         before = candidates.before
         recent = (before - RECENT_EVENTS).clamp(min=0)
-        counts = self._destinations.counts(candidates.dst, before, candidates.window, recent)
+        counts = self._destinations.counts(candidates.dst, before, None, candidates.window, recent)
         recently = f"most popular, last {RECENT_EVENTS:,}"
         names = ("most popular", "most popular, time window", recently)
         return dict(zip(names, counts, strict=True))

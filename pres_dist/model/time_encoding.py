@@ -63,7 +63,7 @@ class TimeEncoding(nn.Module):
 
         The difference is taken in int64 and becomes float only here.
         """
-        units = dt.to(torch.float32) / self.time_unit
+        units = dt / self.time_unit
         if self.learnable:
             return torch.cos(units[..., None] * self.frequencies + self.phases)
         # In place, and reduced to one turn first: the cosine of a large angle is slow.

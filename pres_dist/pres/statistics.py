@@ -98,11 +98,9 @@ class TransitionStatistics:
         """
         count_UC = self.count_NC.index_select(0, nodes_U)
         sum_UCD = self.sum_NCD.index_select(0, nodes_U)
-        num_U = count_UC.sum(1)
-        all_U1 = num_U.clamp(min=1).to(torch.float32)[:, None]
         # Not `sum(1)`, which is slow over one or two rows.
-        rate_UD = reduce(torch.add, sum_UCD.unbind(1)) / all_U1
-        return TransitionRows(num_U, rate_UD)
+        num_U, sum_UD = (reduce(torch.add, each.unbind(1)) for each in (count_UC, sum_UCD))
+        return TransitionRows(num_U, sum_UD / num_U.clamp(min=1)[:, None])
 
     def reset(self) -> None:
         """Forget all transitions."""

@@ -67,18 +67,23 @@ class CounterRNG:
         self._key = state
 
     @staticmethod
-    def all_at(rngs: Sequence[CounterRNG], first: Tensor, *counters: Tensor) -> list[CounterRNG]:
-        """Return generators with counters added to their keys, in the operations that one needs.
+    def joint(rngs: Sequence[CounterRNG], first: Tensor, *counters: Tensor) -> CounterRNG:
+        """Return one generator for several, with counters added to their keys.
 
-        With the counters (a, b), `bits(c)` of a result is `bits(a, b, c)` of its generator.
+        Its draws are those of the first, of the second and so on, stacked along a new axis.
         """
         stepped = (first + 1) * _signed(_GOLDEN)
         joint = copy(rngs[0])
         joint._key = _mix(torch.stack([stepped + rng._key for rng in rngs]))
-        found = [copy(joint) for _ in rngs]
-        for rng, key in zip(found, joint.bits(*counters), strict=True):
-            rng._key = key
-        return found
+        joint._key = joint.bits(*counters)
+        return joint
+
+    def __getitem__(self, number: int) -> CounterRNG:
+        """Return one of the generators that `joint` joined, with its counters."""
+        assert isinstance(self._key, Tensor)
+        one = copy(self)
+        one._key = self._key[number]
+        return one
 
     def bits(self, *counters: Tensor) -> Tensor:
         """Return 64 random bits for each element of the broadcast int64 counters."""
@@ -96,4 +101,9 @@ class CounterRNG:
 
     def integers(self, high: Tensor | int, *counters: Tensor) -> Tensor:
         """Return uniform int64 in [0, high); 0 if high is 0. high must be below 2^53."""
-        return (self.uniform(*counters) * high).long()
+        return integers(self.uniform(*counters), high)
+
+
+def integers(uniform: Tensor, high: Tensor | int) -> Tensor:
+    """Turn draws from [0, 1) into int64 in [0, high); 0 if high is 0. high must be below 2^53."""
+    return (uniform * high).long()

@@ -5,6 +5,7 @@ Shapes: E events, H events in the groups, Q queries.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
 
 import torch
@@ -44,17 +45,19 @@ class EventGroups:
         event_H.add_(torch.searchsorted(key_H, key_H), alpha=num_events)
         return cls(key_H, event_H, num_events)
 
-    def counts(self, key_Q: Tensor, before_Q: Tensor, *since: Tensor) -> tuple[Tensor, ...]:
+    def counts(self, key_Q: Tensor, before_Q: Tensor, *since: Tensor | None) -> Iterator[Tensor]:
         """Count each key's events with id < before, and those also with id >= each of `since`.
 
         Args:
             key_Q: int64 keys; a key without events counts 0.
             before_Q: id of the first event that the query must not see.
-            since: [Q] each, id of the first event of a window, at most `before_Q`.
+            since: [Q] each, id of the first event of a window, at most `before_Q`; None counts all.
         """
         start_Q, known_Q = find(self._key_H, key_Q)
-        end_Q, *since_Q = (self._first(start_Q, bound) for bound in (before_Q, *since))
-        return tuple((end_Q - first_Q) * known_Q for first_Q in (start_Q, *since_Q))
+        end_Q = self._first(start_Q, before_Q)
+        for first in since:
+            first_Q = start_Q if first is None else self._first(start_Q, first)
+            yield (end_Q - first_Q) * known_Q
 
     def last(self, key_Q: Tensor, before_Q: Tensor) -> tuple[Tensor, Tensor]:
         """Count each key's events with id < before; also return the id of the last, or -1."""

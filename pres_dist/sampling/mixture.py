@@ -17,6 +17,7 @@ from torch import Tensor
 from pres_dist.config.sampling import TrainingNegatives, shares_of
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.counter_rng import integers
 from pres_dist.sampling.event_log import RECENT_EVENTS
 from pres_dist.sampling.negatives import DrawnNegatives, Negatives, NegativeSampler, Slots
 
@@ -82,7 +83,7 @@ class PopularNegatives(DrawnNegatives):
         if self._kept_n is not None:
             before_B = torch.searchsorted(self._kept_n, before_B)
         window_B1 = before_B.clamp(max=RECENT_EVENTS)[:, None]
-        back_BM = slots.rngs[_PURPOSE_POPULAR].integers(window_B1)
+        back_BM = integers(slots.uniform[_PURPOSE_POPULAR], window_B1)
         place_BM = (before_B[:, None] - 1 - back_BM).clamp(min=0)
         event_BM = place_BM if self._kept_n is None else self._kept_n[place_BM]
         _, dst_E = self._adjacency.endpoints
@@ -122,7 +123,7 @@ class MixedNegatives(DrawnNegatives):
 
     def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
         """Return [B, M] negatives of the events."""
-        kind_BM = torch.searchsorted(self._bounds, slots.rngs[_PURPOSE_KIND].uniform())
+        kind_BM = torch.searchsorted(self._bounds, slots.uniform[_PURPOSE_KIND])
         # All kinds draw all slots: a choice by mask would make shapes depend on the data.
         drawn = [sampler.draw(src_B, dst_B, events_B, slots) for sampler in self._samplers]
         return torch.stack(drawn).gather(0, kind_BM[None])[0]

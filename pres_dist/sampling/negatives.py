@@ -24,7 +24,7 @@ from pres_dist.config.sampling import NegativeKind
 from pres_dist.errors import DataError
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
-from pres_dist.sampling.counter_rng import CounterRNG, Key
+from pres_dist.sampling.counter_rng import CounterRNG, Key, integers
 from pres_dist.sampling.event_groups import EventGroups, PairKeys, find
 
 _PURPOSE, _OFFICIAL = 0x6E67, 0x746762
@@ -86,11 +86,13 @@ class Slots:
     """Slots of the negatives of events, with the random draws that all kinds share.
 
     Attributes:
-        rngs: generators keyed by event and slot, by purpose.
+        rng: generator of `_PURPOSE`, keyed by event and slot.
+        uniform: [B, M] uniform draws in [0, 1), by purpose.
         random_BM: random negatives, for slots without one of the requested kind.
     """
 
-    rngs: Mapping[int, CounterRNG]
+    rng: CounterRNG
+    uniform: Mapping[int, Tensor]
     random_BM: Tensor
 
 
@@ -122,20 +124,19 @@ class DrawnNegatives(Negatives):
         """Return [B, M] negatives of the events, for slots starting at `first`."""
         slot_M = torch.arange(first, first + num, device=src_B.device)
         rngs = [CounterRNG(self._seed, purpose, epoch) for purpose in self.purposes]
-        rngs = CounterRNG.all_at(rngs, events_B[:, None], slot_M)
-        slots = Slots(
-            dict(zip(self.purposes, rngs, strict=True)), self._random(rngs[0], dst_B[:, None])
-        )
-        return self.draw(src_B, dst_B, events_B, slots)
+        joint = CounterRNG.joint(rngs, events_B[:, None], slot_M)
+        uniform = dict(zip(self.purposes, joint.uniform(), strict=True))
+        random_BM = self._random(uniform[_PURPOSE], dst_B[:, None])
+        return self.draw(src_B, dst_B, events_B, Slots(joint[0], uniform, random_BM))
 
     @abstractmethod
     def draw(self, src_B: Tensor, dst_B: Tensor, events_B: Tensor, slots: Slots) -> Tensor:
         """Return [B, M] negatives of the events."""
 
-    def _random(self, rng: CounterRNG, dst_B1: Tensor) -> Tensor:
+    def _random(self, uniform_BM: Tensor, dst_B1: Tensor) -> Tensor:
         """Draw uniformly from the destinations except the true one, by skipping its index."""
         place_B1, listed_B1 = find(self._destinations, dst_B1)
-        drawn_BM = rng.integers(self._destinations.numel() - listed_B1.long())
+        drawn_BM = integers(uniform_BM, self._destinations.numel() - listed_B1.long())
         return self._destinations[drawn_BM + (listed_B1 & (drawn_BM >= place_B1))]
 
 
@@ -188,9 +189,9 @@ class NegativeSampler(DrawnNegatives):
         # other slots can change its negative. All attempts are made for all negatives at once: to
         # select those that still lack one, a GPU would wait.
         attempt_A11 = torch.arange(_ATTEMPTS, device=src_B.device)[:, None, None]
-        rng, history = slots.rngs[_PURPOSE], self._history(src_B, events_B)
+        history = self._history(src_B, events_B)
         partner_ABM, valid_ABM = self._partners(
-            src_B[:, None], dst_B[:, None], history, rng, attempt_A11
+            src_B[:, None], dst_B[:, None], history, slots.rng, attempt_A11
         )
         # The first valid attempt: `argmax` returns the first of equal values.
         first_1BM = valid_ABM.to(torch.uint8).argmax(0, keepdim=True)
@@ -216,10 +217,12 @@ class NegativeSampler(DrawnNegatives):
         partner = self._adjacency.other_endpoint(src_B1, event)
         valid = some_B1 & (partner != dst_B1) & find(self._destinations, partner)[1]
         pair = self._keys.ordered(src_B1, partner)
-        valid &= self._pairs.counts(pair, later_B1, now_B1)[1] == 0
+        (num_now,) = self._pairs.counts(pair, later_B1, now_B1)
+        valid &= num_now == 0
         if self._kind == "inductive" and self._train_end is None:
             for either in (pair, self._keys.ordered(partner, src_B1)):
-                valid &= self._pairs.counts(either, now_B1 // 2)[0] == 0
+                (num_before,) = self._pairs.counts(either, now_B1 // 2, None)
+                valid &= num_before == 0
         elif self._kind == "inductive":
             valid &= ~find(self._train_pairs, self._keys.unordered(src_B1, partner))[1]
         return partner, valid

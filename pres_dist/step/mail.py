@@ -54,8 +54,9 @@ def collect_mail(
         num_slots: R.
         valid_B: False for padding, which is not an event; None if there is none.
     """
-    (src_B, dst_B), others = endpoint_2B.view(2, -1), index_2B.view(2, -1).flip(0)
+    (src_B, dst_B), (of_src_B, of_dst_B) = endpoint_2B.view(2, -1), index_2B.view(2, -1)
     owner_B2, device = torch.stack([src_B, dst_B], dim=1), events_B.device
+    other_B2 = torch.stack([of_dst_B, of_src_B], dim=1)
     # The second endpoint of a self-loop, and padding, get a number that no endpoint has.
     owner_B2[:, 1].masked_fill_(src_B == dst_B, num_endpoints)
     if valid_B is not None:
@@ -69,7 +70,7 @@ def collect_mail(
     empty_PR = place_PR >= end_P[:, None]
     kept_PR = order_2B[place_PR.masked_fill_(empty_PR, 0)]
     event_PR = events_B[kept_PR // 2].masked_fill_(empty_PR, NO_EVENT)
-    other_PR = others.t().flatten()[kept_PR].masked_fill_(empty_PR, 0)
+    other_PR = other_B2.flatten()[kept_PR].masked_fill_(empty_PR, 0)
     return BatchMail(event_PR, other_PR, end_P - first_P)
 
 

@@ -112,12 +112,9 @@ class Muon(torch.optim.Optimizer):
         ]
         if group["weight_decay"]:
             torch._foreach_mul_(targets, 1 - rate * group["weight_decay"])
-        if isinstance(rate, Tensor):
+        if isinstance(rate, Tensor) or targets[0].device.type != "cpu":
             updates = self._padding(updates).orthogonal(updates, -rate)
             torch._foreach_add_(targets, updates)
-            return
-        if targets[0].device.type != "cpu":
-            torch._foreach_add_(targets, self._padding(updates).orthogonal(updates), alpha=-rate)
             return
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for target, update in zip(targets, updates, strict=True):
@@ -194,10 +191,11 @@ class _Padding:
         self._place = place[:-1].to(device)
         scales = [torch.full((shape.numel(),), _scale(shape)) for shape in shapes]
         self._scale = torch.cat(scales).to(device)
+        self._zero = torch.zeros(1, device=device)
 
-    def orthogonal(self, matrices: Sequence[Tensor], times: float | Tensor = 1.0) -> list[Tensor]:
+    def orthogonal(self, matrices: Sequence[Tensor], times: float | Tensor) -> list[Tensor]:
         """Return the orthogonalized matrices, each times the scale of its shape and `times`."""
-        flat = torch.cat([*(each.flatten() for each in matrices), self._scale.new_zeros(1)])
+        flat = torch.cat([*(each.flatten() for each in matrices), self._zero])
         stacked = flat.index_select(0, self._source_nrc.flatten()).view(self._source_nrc.shape)
         found = orthogonalize(stacked).flatten().index_select(0, self._place)
         found = found * (self._scale * times)
