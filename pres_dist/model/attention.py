@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pres_dist.model.rows import Rows, dots, spread, sums
-from pres_dist.model.shapes import shapes_are_fixed
 
 
 class TemporalAttention(nn.Module):
@@ -76,8 +75,6 @@ class TemporalAttention(nn.Module):
         read = [states, times]
         if edges is not None:
             read.insert(1, replace(edges, table_Xd=edges.table_Xd.detach()))
-        if own_PS.device.type != "cpu" or shapes_are_fixed():  # few large products, not many small
-            read = [Rows.of(torch.cat([rows.dense_QKd for rows in read], dim=2))]
         queries = self._into_neighbor_space(own_PS, now_1T, [rows.dim for rows in read])
         return self._values(
             attend([at_queries(part, place_Q, dim=1) for part in queries], read, mask_QK)
@@ -120,7 +117,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 def attend(queries: Sequence[Tensor], read: Sequence[Rows], mask_QK: Tensor) -> Sequence[Tensor]:
     """Sum the neighbors x_k, weighted by softmax(q' . x_k).
 
-    On CPUs the parts of a neighbor, x_k = [state | edge | time], are never concatenated. Under
+    The parts of a neighbor, x_k = [state | edge | time], are never concatenated. Under
     autocast all inputs are cast to its type first, so that forward and backward agree.
 
     Args:
@@ -183,7 +180,8 @@ class _Attend(torch.autograd.Function):
 
 def _scores(queries: Sequence[Tensor], read: Sequence[Rows]) -> Tensor:
     """Return the [H, Q, K] scores q' . x_k."""
-    first, *others = (dots(query, rows) for query, rows in zip(queries, read, strict=True))
-    for other in others:
-        first += other
-    return first
+    scores: Tensor | None = None
+    for query, rows in zip(queries, read, strict=True):
+        scores = dots(query, rows, scores)
+    assert scores is not None
+    return scores

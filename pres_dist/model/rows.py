@@ -58,10 +58,16 @@ class Rows:
         return rows.view(*self.index_QK.shape, self.dim)
 
 
-def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
-    """Return [H, Q, K] inner products of each head's query and its rows; not differentiable."""
+def dots(queries_HQd: Tensor, rows: Rows, onto_HQK: Tensor | None = None) -> Tensor:
+    """Return [H, Q, K] inner products of each head's query and its rows; not differentiable.
+
+    With `onto_HQK`, they are added to it in place.
+    """
     if not _in_place(queries_HQd, rows):
-        return torch.einsum("hqd,qkd->hqk", queries_HQd, rows.dense_QKd)
+        factors = queries_HQd.transpose(0, 1), rows.dense_QKd.mT
+        if onto_HQK is None:
+            return torch.bmm(*factors).transpose(0, 1)
+        return onto_HQK.transpose(0, 1).baddbmm_(*factors).transpose(0, 1)
     num_heads, num_queries, dim = queries_HQd.shape
     index_NK, table_Xd = _for_heads(rows, num_heads), rows.table_Xd
     num, each = index_NK.shape
@@ -75,7 +81,8 @@ def dots(queries_HQd: Tensor, rows: Rows) -> Tensor:
     )
     flat_Nd = queries_HQd.reshape(num, dim)
     found = torch.sparse.sampled_addmm(sought, flat_Nd, table_Xd.t(), beta=0.0)
-    return found.values().view(num_heads, num_queries, each)
+    found_HQK = found.values().view(num_heads, num_queries, each)
+    return found_HQK if onto_HQK is None else onto_HQK.add_(found_HQK)
 
 
 def sums(weights_HQK: Tensor, rows: Rows) -> Tensor:
@@ -114,8 +121,6 @@ def spread(pairs: Sequence[tuple[Tensor, Tensor]], rows: Rows) -> Tensor:
         pairs: weights [H, Q, K] and vectors [H, Q, d]; each row gets the sum of their products.
         rows: rows that each query reads.
     """
-    if rows.in_order:
-        return _product(pairs, slice(None)).flatten(0, 1)
     table_Xd = torch.zeros_like(rows.table_Xd)
     num_queries = rows.index_QK.shape[0]
     in_cache = table_Xd.device.type == "cpu" and not shapes_are_fixed()

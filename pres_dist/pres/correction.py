@@ -71,7 +71,7 @@ class Corrected:
 
     Attributes:
         memory_UD: the corrected state, with gradient.
-        predicted_UD: s(t1) + (t2 - t1) * d; s(t1) for nodes without a d.
+        predicted_UD: s(t1) + (t2 - t1) * d; the measured state for nodes without a d.
         known_U: bool, whether the node had a transition to predict from.
         gate: weight of the measured state; None if the states are not mixed.
     """
@@ -126,9 +126,9 @@ class PresCorrection(nn.Module):
         """
         known_U = (transitions.num_observed_U > 0) & (length_U > 0)
         predicted_UD = previous_UD + self.predict(previous_UD, length_U, transitions)
+        predicted_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
         gate = self.gate
         if gate is None:
             return Corrected(measured_UD, predicted_UD, known_U, None)
-        guess_UD = torch.where(known_U[:, None], predicted_UD, measured_UD)
         # lerp(a, b, g) = (1 - g) * a + g * b
-        return Corrected(torch.lerp(guess_UD, measured_UD, gate), predicted_UD, known_U, gate)
+        return Corrected(torch.lerp(predicted_UD, measured_UD, gate), predicted_UD, known_U, gate)

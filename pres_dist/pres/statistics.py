@@ -88,7 +88,8 @@ class TransitionStatistics:
         # Add into flat tables: `index_add_` into a part of each row takes three times as long.
         row_U = nodes_U * self.num_components
         self.count_NC.view(-1)[component:].index_add_(0, row_U, moved_U.long())
-        rate_UD = rate_UD * moved_U[:, None]
+        # Not a product: a recorded step that changes nothing may have NaN here.
+        rate_UD = torch.where(moved_U[:, None], rate_UD, 0.0)
         self.sum_NCD.flatten(0, 1)[component:].index_add_(0, row_U, rate_UD)
 
     def rows(self, nodes_U: Tensor) -> TransitionRows:
