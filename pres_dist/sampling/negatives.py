@@ -188,11 +188,8 @@ class NegativeSampler(DrawnNegatives):
         # Every slot draws by (event, slot, attempt), so that neither the batch nor the draws of
         # other slots can change its negative. All attempts are made for all negatives at once: to
         # select those that still lack one, a GPU would wait.
-        attempt_A11 = torch.arange(_ATTEMPTS, device=src_B.device)[:, None, None]
         history = self._history(src_B, events_B)
-        partner_ABM, valid_ABM = self._partners(
-            src_B[:, None], dst_B[:, None], history, slots.rng, attempt_A11
-        )
+        partner_ABM, valid_ABM = self._partners(src_B[:, None], dst_B[:, None], history, slots.rng)
         # The first valid attempt: `argmax` returns the first of equal values.
         first_1BM = valid_ABM.to(torch.uint8).argmax(0, keepdim=True)
         found_BM = valid_ABM.gather(0, first_1BM)[0]
@@ -200,14 +197,10 @@ class NegativeSampler(DrawnNegatives):
         return torch.where(found_BM, partner_ABM.gather(0, first_1BM)[0], random_BM)
 
     def _partners(
-        self,
-        src_B1: Tensor,
-        dst_B1: Tensor,
-        history: Sequence[Tensor],
-        rng: CounterRNG,
-        attempt_A11: Tensor,
+        self, src_B1: Tensor, dst_B1: Tensor, history: Sequence[Tensor], rng: CounterRNG
     ) -> tuple[Tensor, Tensor]:
-        """Draw a past partner of each source, uniformly over its events, with a validity mask."""
+        """Draw past partners of each source, uniformly over its events, with a validity mask."""
+        attempt_A11 = torch.arange(_ATTEMPTS, device=src_B1.device)[:, None, None]
         start_B1, end_B1, now_B1, later_B1 = (each[:, None] for each in history)
         length_B1 = end_B1 - start_B1
         some_B1 = length_B1 > 0
