@@ -127,5 +127,5 @@ def _errors(updated: UpdatedMemory) -> Sequence[Tensor]:
     known_U, gate = corrected.known_U, corrected.gate
     guesses = torch.stack([corrected.predicted_UD, updated.previous_UD])
     errors_2U = (guesses - updated.measured_UD).square().mean(2)
-    gates = known_U.new_zeros(1) if gate is None else (known_U * gate).sum()[None]
+    gates = errors_2U.new_zeros(1) if gate is None else (known_U * gate).sum()[None]
     return [(errors_2U * known_U).sum(1), gates]
