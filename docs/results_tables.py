@@ -28,9 +28,8 @@ def section(content: Any, path: Path, command: str | None = None) -> str:
             settings |= {f"training.{key}": training[key] for key in keys if key in training}
             parts = [_scaling(content)]
         case {"sweep": {"base": settings} as sweep, "cells": cells}:
-            parts = _sweep(sweep, cells)
-        case {"runs": [{"preset": _, "test": _, **_others}, *_rest]}:
-            parts = _classification(content["runs"])
+            classifies = any("task" in one for one in sweep["streams"].values())
+            parts = _classification(sweep, content) if classifies else _sweep(sweep, cells)
         case {"sweep": {"base": settings}, "runs": [{"negatives": _, **_others}, *_rest]}:
             parts = _ranking(content)
         case {"lengths": lengths, "options": options}:
@@ -210,20 +209,21 @@ def _ranked(rankings: list[Json]) -> list[str]:
     return [rankings[0]["candidates"], _mean(own, "hit@10"), _mean(own, "mrr"), best, baseline]
 
 
-def _classification(runs: list[Json]) -> list[str]:
-    """Return a table of the test metrics of presets and baselines for each configuration."""
-    parts = []
-    for config in dict.fromkeys(run["config"] for run in runs):
-        own = [run for run in runs if run["config"] == config]
-        metrics = [name for name in METRICS if name in own[0]["test"]]
-        groups = {f"preset `{run['preset']}`": [] for run in own}
-        for run in own:
-            groups[f"preset `{run['preset']}`"].append(run["test"])
-        groups |= {name: [one] for name, one in own[0]["test"]["baselines"].items()}
-        rows = [
-            [name, *(_mean(each, metric) for metric in metrics)] for name, each in groups.items()
-        ]
-        parts += [f"**`{config}`**", table(["", *(METRICS[metric] for metric in metrics)], rows)]
+def _classification(sweep: Json, content: Json) -> list[str]:
+    """Return a table for each stream: test metrics by method and batch, and of baselines."""
+    parts = [_methods(sweep)]
+    for stream in sweep["streams"]:
+        rows = []
+        for cell in content["cells"]:
+            of = cell["cell"]
+            if of["stream"] == stream and _done(cell):
+                name = f"`{of['method']}`, batch {of['batch_size']:,}"
+                metrics = (interval(cell["figures"][metric]) for metric in METRICS)
+                rows.append([name, cell["done"], *metrics])
+        record = next(r["record"] for r in content["runs"] if r["stream"] == stream and r["record"])
+        for name, scores in record["baselines"].items():
+            rows.append([name, "", *(_mean([scores], metric) for metric in METRICS)])
+        parts += [f"**{stream}**", table(["", "seeds", *METRICS.values()], rows)]
     return parts
 
 
