@@ -15,6 +15,7 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.memory.state import Pulled
 from pres_dist.sampling.adjacency import TemporalAdjacency
+from pres_dist.sampling.counter_rng import integers
 from pres_dist.sampling.negatives import DrawnNegatives, NegativeSampler, destinations_of
 from pres_dist.step.batches import TemporalLoader, batch_of
 from pres_dist.step.forward import Forward
@@ -52,8 +53,8 @@ def negatives_from_all_nodes() -> Leak:
 def true_destination_as_negative() -> Leak:
     """A negative may be the event's own destination."""
 
-    def any_one(self: DrawnNegatives, rng: Any, dst_B1: Tensor) -> Tensor:
-        return self._destinations[rng.integers(torch.full_like(dst_B1, self._destinations.numel()))]
+    def any_one(self: DrawnNegatives, uniform_BM: Tensor, dst_B1: Tensor) -> Tensor:
+        return self._destinations[integers(uniform_BM, self._destinations.numel())]
 
     return mock.patch.object(DrawnNegatives, "_random", any_one)
 
