@@ -267,7 +267,7 @@ class _Counter:
         active_U = end_U > begin_U
         newest_U = self._adjacency.event_at(nodes_U, torch.where(active_U, end_U - 1, 0))
         batches_U = torch.where(active_U, (first - 1 - newest_U) // batch, 0)
-        _, before_U = self._adjacency.history(nodes_U, (first - (batches_U + 1) * batch).clamp(0))
+        before_U = self._adjacency.end(nodes_U, (first - (batches_U + 1) * batch).clamp(0))
         messages_U = torch.where(active_U, end_U - before_U, 0).clamp(max=self._slots)
         return float(messages_U.sum()), float(messages_U[written_U].sum())
 

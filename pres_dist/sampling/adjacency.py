@@ -73,23 +73,21 @@ class TemporalAdjacency:
 
         Shapes broadcast.
         """
+        rank_Q, known_Q = self._rank(nodes_Q)
+        first_Q = rank_Q * self.num_events
         if since:  # a bound below it must give an empty history
+            first_Q += since if known_Q is None else since * known_Q
             before_Q = before_Q.clamp(min=since)
-        return self._start(nodes_Q, since), self.end(nodes_Q, before_Q)
+        return torch.searchsorted(self._keys_H, first_Q), self._end(rank_Q, known_Q, before_Q)
 
     def end(self, nodes_Q: Tensor, before_Q: Tensor) -> Tensor:
         """Return the `end` that `history` returns."""
-        rank_Q, known_Q = self._rank(nodes_Q)
+        return self._end(*self._rank(nodes_Q), before_Q)
+
+    def _end(self, rank_Q: Tensor, known_Q: Tensor | None, before_Q: Tensor) -> Tensor:
         if known_Q is not None:
             before_Q = before_Q * known_Q
         return torch.searchsorted(self._keys_H, torch.add(before_Q, rank_Q, alpha=self.num_events))
-
-    def _start(self, nodes_Q: Tensor, since: int) -> Tensor:
-        rank_Q, known_Q = self._rank(nodes_Q)
-        first_Q = rank_Q * self.num_events
-        if since:
-            first_Q += since if known_Q is None else since * known_Q
-        return torch.searchsorted(self._keys_H, first_Q)
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
         """Return the event ids at positions of the nodes' histories (same shape)."""

@@ -130,17 +130,16 @@ class GrowingAdjacency(TemporalAdjacency):
         place += torch.arange(new.numel(), device=new.device)
         self._late_H, self.num_events = _merged(self._late_H, new, place), end
 
+    def history(self, nodes_Q: Tensor, before_Q: Tensor, since: int = 0) -> tuple[Tensor, Tensor]:
+        """Return positions [start, end) as `TemporalAdjacency` does."""
+        known_Q = before_Q.clamp(max=self._num_known)
+        start_Q, end_Q = self._known.history(nodes_Q, known_Q, since)
+        return start_Q, self._with_late(end_Q, nodes_Q, before_Q)
+
     def end(self, nodes_Q: Tensor, before_Q: Tensor) -> Tensor:
         """Return the `end` that `history` returns."""
-        first = self._num_known
-        end_Q = self._known.end(nodes_Q, before_Q.clamp(max=first))
-        if not self._late_H.numel():
-            return end_Q
-        late_start_Q, late_end_Q = self._late(nodes_Q, before_Q.clamp(min=first))
-        return end_Q + late_end_Q - late_start_Q
-
-    def _start(self, nodes_Q: Tensor, since: int) -> Tensor:
-        return self._known._start(nodes_Q, since)
+        end_Q = self._known.end(nodes_Q, before_Q.clamp(max=self._num_known))
+        return self._with_late(end_Q, nodes_Q, before_Q)
 
     def event_at(self, nodes: Tensor, positions: Tensor) -> Tensor:
         """Return the event ids at positions of the nodes' histories (same shape)."""
@@ -151,18 +150,23 @@ class GrowingAdjacency(TemporalAdjacency):
         once = once.contiguous()
         last = torch.full_like(once, self._num_known)
         known_end = self._known.end(once, last)
-        late_start, _ = self._late(once, last)
+        late_start = self._late_start(once)
         late = positions >= known_end
         place = (late_start + positions - known_end).clamp(0, self._late_H.numel() - 1)
         # Positions behind the stream's events are out of range there, hence replaced by 0.
         known = self._known.event_at(nodes, torch.where(late, 0, positions))
         return torch.where(late, self._late_H[place] - once * _STRIDE, known)
 
-    def _late(self, nodes: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the positions [start, end) of the nodes' appended events before an event."""
-        base = nodes * _STRIDE
-        start = torch.searchsorted(self._late_H, base + self._num_known)
-        return start, torch.searchsorted(self._late_H, base + before)
+    def _with_late(self, end_Q: Tensor, nodes_Q: Tensor, before_Q: Tensor) -> Tensor:
+        """Add the number of the nodes' appended events before an event."""
+        if not self._late_H.numel():
+            return end_Q
+        key_Q = nodes_Q * _STRIDE + before_Q.clamp(min=self._num_known)
+        return end_Q + torch.searchsorted(self._late_H, key_Q) - self._late_start(nodes_Q)
+
+    def _late_start(self, nodes: Tensor) -> Tensor:
+        """Return the position of the nodes' first appended event."""
+        return torch.searchsorted(self._late_H, nodes * _STRIDE + self._num_known)
 
 
 class GrowingPairs(PairLog):

@@ -230,8 +230,8 @@ class NegativeSampler(DrawnNegatives):
         now_B, later_B = self._adjacency.first_event_at(t_B), self._adjacency.first_event_after(t_B)
         train_end = self._train_end
         if self._kind == "inductive" and train_end is None:
-            _, start_B = self._adjacency.history(src_B, now_B // 2)
-            _, end_B = self._adjacency.history(src_B, now_B)
+            start_B = self._adjacency.end(src_B, now_B // 2)
+            end_B = self._adjacency.end(src_B, now_B)
         elif self._kind == "inductive" and train_end is not None:
             start_B, end_B = self._adjacency.history(src_B, now_B, since=train_end)
         else:

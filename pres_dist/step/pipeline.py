@@ -347,8 +347,8 @@ def unread_events(
     """
     written_Q = last_update_Q != NEVER
     seen_Q = adjacency.first_event_at(torch.where(written_Q, last_update_Q + 1, 0))
-    _, start_Q = adjacency.history(nodes_Q, torch.minimum(seen_Q, before_Q))
-    _, end_Q = adjacency.history(nodes_Q, before_Q)
+    start_Q = adjacency.end(nodes_Q, torch.minimum(seen_Q, before_Q))
+    end_Q = adjacency.end(nodes_Q, before_Q)
     count_Q = torch.where(written_Q, end_Q - start_Q, 0)
     newest_Q = adjacency.event_at(nodes_Q, torch.where(count_Q > 0, end_Q - 1, 0))
     t_Q = tables.times(torch.where(count_Q > 0, newest_Q, 0))
