@@ -29,7 +29,7 @@ def section(content: Any, path: Path, command: str | None = None) -> str:
             parts = [_scaling(content)]
         case {"sweep": {"base": settings} as sweep, "cells": cells}:
             classifies = any("task" in one for one in sweep["streams"].values())
-            parts = _classification(sweep, content) if classifies else _sweep(sweep, cells)
+            parts = _classification(content) if classifies else _sweep(sweep, cells)
         case {"sweep": {"base": settings}, "runs": [{"negatives": _, **_others}, *_rest]}:
             parts = _ranking(content)
         case {"lengths": lengths, "options": options}:
@@ -209,8 +209,9 @@ def _ranked(rankings: list[Json]) -> list[str]:
     return [rankings[0]["candidates"], _mean(own, "hit@10"), _mean(own, "mrr"), best, baseline]
 
 
-def _classification(sweep: Json, content: Json) -> list[str]:
+def _classification(content: Json) -> list[str]:
     """Return a table for each stream: test metrics by method and batch, and of baselines."""
+    sweep = content["sweep"]
     parts = [_methods(sweep)]
     for stream in sweep["streams"]:
         rows = []

@@ -116,8 +116,8 @@ def predict(workload: Workload, layout: Layout, machine: Machine, touch: TouchMo
     link = link_between(machine, sharers)
     # Ids, rows, push and observation; or rows and their gradients, where ids travel with the
     # gradients of weights.
-    reads, writes = (2, 0) if at_owner else (2, 1 + (rows.observe > 0))
-    reads += at_owner and layout.replicas > 1
+    reads = 2 + (at_owner and layout.replicas > 1)
+    writes = 0 if at_owner else 1 + (rows.observe > 0)
     # The busiest owner sets the pace: the fullest of W owners, each with `pulled` rows on average.
     uneven = 1 + _largest_normal(sharers) / math.sqrt(max(touched.pulled, 1.0))
     read_s = _wall(link, sharers, reads, (moved.ids + moved.pull) * uneven)

@@ -102,9 +102,9 @@ class TrainingStep:
 
     def prepare(self, index: StepIndex) -> StepInputs:
         """Plan this worker's slices of the batch, and read their state."""
-        is_ahead = self._ahead is not None and self._ahead.index == index
-        planned = self._ahead if is_ahead else self._plan(index)
-        assert planned is not None
+        planned = self._ahead
+        if planned is None or planned.index != index:
+            planned = self._plan(index)
         with self.parts.clock("pull"):
             if self._owner is None or planned.request is None:
                 pulled, own = self.parts.train_pipeline.read(planned.plan), None
