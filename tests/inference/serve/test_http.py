@@ -207,11 +207,19 @@ def test_a_run_that_cannot_be_opened_ends_in_one_line(
 
 
 def test_what_was_served_can_be_appended(
-    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After the first test: 90 events are in the journal."""
     from pres_dist.inference.serve import fold
 
+    run_dir = copied(trained(runs), tmp_path / "run")
+    with served(run_dir) as (_, api):
+        status = api("/v1/status")[1]
+        assert isinstance(status, dict)
+        events = later_events(status["last_time"] + 1, 90)
+        assert api("/v1/events", {"events": events})[0] == 200
     with monkeypatch.context() as patched:  # a crash before the journal could be put aside
         patched.setattr(fold, "_put_aside", lambda *_: None)
         assert main(["extend", str(run_dir), "--served"]) == 0
