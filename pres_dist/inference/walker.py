@@ -12,6 +12,7 @@ A stream may grow while it is served. Appended events are cut into the batches t
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ Watch = Callable[[TemporalBatch, Sequence[Forward]], None]
 
 MOST_QUERIES = 1 << 13
 """Most nodes that are embedded at once, which bounds memory use."""
+_NOWHERE = sys.maxsize
+"""Position of a memory from which no move can continue."""
 
 
 def quiet(events: int, done: int, total: int) -> None:
@@ -143,6 +146,7 @@ class MemoryWalker:
         """
         if not self.parts.config.model.has_memory or event == self._seen:
             return
+        self._seen = -1  # unknown if the move fails or is interrupted
         if self._undo is not None:
             # The last batch was cut short at an earlier query: it must be repeated as a whole.
             store = self.pipeline.store
@@ -151,6 +155,7 @@ class MemoryWalker:
             self._undo = None
         if event < self._position:
             assert self._growing is None, "the batches of a growing stream cannot be undone"
+            self._position = _NOWHERE
             self._position = self._start(self._reopen(event))
         start, borders = self._position, self._borders
         for number in range(bisect_left(borders, start), len(borders)):
@@ -257,7 +262,8 @@ class MemoryWalker:
     def _take_in(self, first: int, stop: int, end: int, watch: Watch | None) -> None:
         """Update the memory with the events from `first` to `stop` of a batch that ends at `end`.
 
-        An incomplete batch is undone by the next move, which then reads the memory before it.
+        An incomplete batch is undone by the next move, which then reads the memory before it. So
+        is one that is interrupted while it is written.
         """
         data, world = self.parts.data, self.parts.world
         learns = self.replayed and first < data.split.train_end
@@ -269,10 +275,10 @@ class MemoryWalker:
             events_B = torch.from_numpy(events).to(self.device)
             batch = batch_of(pipeline.tables, events_B, int(events[0]))
             plan = plan_of(pipeline, batch, world)
-            if stop < end and learns:  # statistics cannot be undone: the next move restarts
-                self._position = self.num_events + 1
-            elif stop < end:
+            if stop < end and not learns:
                 self._undo = _rows_before(pipeline, plan)
+            else:  # statistics cannot be undone: until the batch is whole, the next move restarts
+                self._position = _NOWHERE
             forwards = take_in(pipeline, batch, plan, world, learns)
             if watch is not None:
                 watch(batch, forwards)

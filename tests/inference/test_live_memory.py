@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pres_dist.errors import DataError
-from pres_dist.evaluation.scoring import sweep_forwards
+from pres_dist.evaluation.scoring import sweep_forwards, take_in
 from pres_dist.events.stream import EventStream
+from pres_dist.inference import walker
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import Pairs, score_pairs
 from pres_dist.inference.run import Run
@@ -90,6 +93,30 @@ def test_an_event_at_the_time_itself_is_not_seen(tgn_run: Path, tmp_path: Path) 
     at, later = before.embed(at=t), before.embed(at=t + 1)
     assert torch.equal(after.embed(at=t).values, at.values)
     assert not torch.equal(after.embed(at=t + 1).values, later.values)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_interrupted_move_leaves_no_trace(
+    tgn_run: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """As by Ctrl-C in a notebook, after a batch was written; then the same time is asked again."""
+    live, nodes = LiveRun(tgn_run), torch.arange(55)
+    event = live.batch_start(650) if whole else live.batch_start(650) + 3
+    live.move_to(event)
+    expected = live.memory(nodes, live.latest).memory_UD
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        taken.append(take_in(*given, **named))
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+
+    for later in (event + 5, 790):
+        taken: list[object] = []
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            patched.setattr(walker, "take_in", interrupted)
+            live.move_to(later)
+        live.move_to(event)
+        assert torch.equal(live.memory(nodes, live.latest).memory_UD, expected)
 
 
 def copy_over(run_dir: Path, stream: EventStream, dst: np.ndarray, folder: Path) -> Path:
