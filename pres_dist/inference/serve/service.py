@@ -34,6 +34,7 @@ from pres_dist.inference.serve.request_models import IngestRequest, RecommendReq
 from pres_dist.inference.times import MaxAhead, latest_allowed, shown, time_of
 from pres_dist.inference.versions import EXTENDED
 from pres_dist.inference.walker import MemoryWalker, Report, quiet
+from pres_dist.report.run_folder import read_config
 from pres_dist.report.run_lock import lock_run
 from pres_dist.step.history import Queries
 
@@ -104,11 +105,13 @@ class ScoringService:
         stream: Path | None = None,
     ) -> None:
         self.run_dir = arguments.path("run_dir", run_dir)
-        live = LiveRun(self.run_dir, stream=stream)
-        live.require_links()
+        read_config(self.run_dir)  # a lock would leave its file in any other folder
         self._stack = ExitStack()
         try:
+            # Before the run is opened: an extension in between would not be seen.
             self._stack.enter_context(lock_run(self.run_dir))
+            live = LiveRun(self.run_dir, stream=stream)
+            live.require_links()
             self._begin(live, report, max_ahead)
         except BaseException:
             self._stack.close()

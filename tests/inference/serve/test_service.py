@@ -15,6 +15,7 @@ from pres_dist.inference.run import Run
 from pres_dist.inference.serve.checks import ConflictError
 from pres_dist.inference.serve.service import ScoringService
 from pres_dist.inference.versions import EXTENDED
+from pres_dist.report.run_lock import RunLock, lock_run
 from tests.support.serving import copied, ingest, later_events, recommend, score
 from tests.support.trained_runs import trained
 
@@ -210,6 +211,26 @@ def test_one_service_at_a_time(served_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{JOURNAL}: holds events .*--served"):
         extend_run(served_run, frame(events), EventColumns())
     assert (served_run / EXTENDED / JOURNAL).exists()
+
+
+def test_a_run_extended_while_a_service_starts_is_served_with_its_new_events(
+    served_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the journal would go on from events that the run no longer ends with."""
+
+    def late_lock(run_dir: Path) -> RunLock:
+        monkeypatch.undo()
+        extend_run(run_dir, frame(later_events(Run(run_dir)._live.latest, 5)))
+        return lock_run(run_dir)
+
+    monkeypatch.setattr("pres_dist.inference.serve.service.lock_run", late_lock)
+    served = ScoringService(served_run)
+    num_events = Run(served_run).stream.num_events
+    assert served.status()["num_known_events"] == num_events
+    served.ingest(ingest(later_events(served.memory.latest, 3)))
+    served.close()
+    with ScoringService(served_run) as again:
+        assert again.num_events == 3
 
 
 def test_a_run_of_labels_alone_is_not_served(runs: Path, tmp_path: Path) -> None:
