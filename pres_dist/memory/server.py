@@ -151,6 +151,8 @@ class ServerStore:
             part = [table[first : first + len(nodes_U)].cpu() for table in tables]
             with self._turn:
                 self._write(Kind.LOAD, nodes_U, part, Volume())
+                # Wait for the other workers: a shard keeps only so many early writes.
+                self._read(Kind.PULL, nodes_U[:1], self._columns.pulled, Volume())
             first += len(nodes_U)
 
     def leave(self) -> None:

@@ -22,7 +22,7 @@ from pres_dist.errors import CheckpointError
 from pres_dist.memory.placement import Placement
 from pres_dist.memory.saved import Shard
 from pres_dist.memory.server import ServerStore
-from pres_dist.memory.shard_server import ShardServer
+from pres_dist.memory.shard_server import MAX_AHEAD, ShardServer
 from pres_dist.memory.state import MemoryStore, NodeState
 from tests.memory.store_contract import StoreContract, program_settings, random_programs
 from tests.support.gloo_world import GlooWorld, Worker
@@ -237,6 +237,21 @@ def in_chunks(worker: Worker, store: ServerStore, chunk: int, whole: dict[str, A
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pres_dist.memory.server._CHUNK_BYTES", chunk)
         return load_and_save(worker, store, whole)
+
+
+def load_at_own_pace(worker: Worker, store: ServerStore) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pres_dist.memory.server._CHUNK_BYTES", 1)
+        saved = store.state_dict()
+        time.sleep(0.5 * worker.rank)  # as if its part of the checkpoint were slower to read
+        store.load_state_dict(saved)
+    return store.pull(ids(0, 1)).version
+
+
+def test_a_worker_that_loads_faster_waits_for_the_others(gloo: GlooWorld) -> None:
+    num_nodes = 2 * (MAX_AHEAD + 5)
+    layout = Layout(num_nodes=num_nodes)
+    assert with_shards(gloo, 2, Placement(num_nodes, 2), layout, load_at_own_pace) == [0, 0]
 
 
 def load_wrong(worker: Worker, store: ServerStore, whole: dict[str, Any]) -> str:
