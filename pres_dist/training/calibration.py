@@ -83,7 +83,8 @@ def calibrate(
         progress: receives a note for every trial and for the choice.
 
     Raises:
-        ConfigError: there are too few events, or no validation split, to compare batch sizes.
+        ConfigError: there are too few events or labels, or no validation split, to compare batch
+            sizes.
         NonFiniteError: even the base batch diverges.
         DataError: the stream cannot be used.
     """
@@ -207,6 +208,12 @@ class _Trials:
             return None
         finally:
             parts.close()
+        if trainer.state.best_metric < 0:  # none was defined: all batch sizes would seem equal
+            raise ConfigError(
+                f"training.batch_size: auto needs an {self.metric} in the validation split of its "
+                "trials, which has too few labels for one: set a number, or calibrate on more "
+                f"events, got calibration.max_events {self._config.data.max_events}"
+            )
         return trainer.state.best_metric
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +26,7 @@ from pres_dist.training import calibration
 from pres_dist.training.calibration import largest_passing
 from pres_dist.training.run import resume, train
 from pres_dist.training.trainer import Trainer
-from tests.support.small_run import MakeConfig, small_config
+from tests.support.small_run import MakeConfig, labelled_stream, small_config
 
 AUTO = {
     "training__batch_size": "auto",
@@ -168,6 +169,17 @@ def test_what_cannot_be_calibrated(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         train(make_config(**{**AUTO, **settings}), tmp_path / "run")
+
+
+def test_a_metric_that_is_undefined_chooses_no_batch_size(tmp_path: Path) -> None:
+    """The run's own validation split has labels of both kinds, that of the trials has none."""
+    stream = labelled_stream(800)
+    labels = np.where(np.arange(800) % 560 < 380, stream.src % 2, -1)
+    replace(stream, labels=labels).save(tmp_path / "labelled")
+    task = {"task__kind": "node_classification", "task__missing_label": -1}
+    with pytest.raises(ConfigError, match="needs an auc in the validation split"):
+        train(small_config(tmp_path / "labelled")(**AUTO, **task), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_in_use_is_refused_before_the_calibration(
