@@ -63,3 +63,8 @@ class ArgumentError(ConfigError, DataError, TypeError):
 
 class PresDistWarning(UserWarning):
     """A problem of a newly built stream that the user should know about and may fix."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from pres_dist.errors import CheckpointError, ConfigError
+from pres_dist.errors import CheckpointError, ConfigError, first_line
 
 _PARTIAL = ".part"
 _MISSING = "needs fsspec: pip install 'pres-dist[mirror]'"
@@ -185,5 +185,5 @@ class RemoteFolder:
 
 
 def _reason(error: Any) -> str:
-    text = (str(error) or type(error).__name__).splitlines()[0]
+    text = first_line(error)
     return text if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}"

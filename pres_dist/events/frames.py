@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from pres_dist import arguments
 from pres_dist.config.suggest import suggest
-from pres_dist.errors import ArgumentError, DataError, PresDistWarning
+from pres_dist.errors import ArgumentError, DataError, PresDistWarning, first_line
 from pres_dist.events.import_config import ImportConfig
 from pres_dist.events.importer import import_stream
 from pres_dist.events.readers.source import joined_names
@@ -117,8 +117,7 @@ class FrameTable(ArrowTable):
                     f"{self.locate(row)}: a column has values of several types: {name} must be "
                     f"{kinds[given[0]]} as before, got {kinds[row]}"
                 )
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{FRAME}: column {name!r} cannot be read: {reason}") from None
+        raise DataError(f"{FRAME}: column {name!r} cannot be read: {first_line(error)}") from None
 
 
 def _is_frame(value: object) -> bool:

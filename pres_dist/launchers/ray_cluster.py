@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from pres_dist.errors import ConfigError, MissingPackageError
+from pres_dist.errors import ConfigError, MissingPackageError, first_line
 from pres_dist.parallel.loopback import INTERFACES
 from pres_dist.parallel.signals import shutdown_signals
 from pres_dist.parallel.supervise import ray_processes, report
@@ -106,7 +106,7 @@ def _local(num_cpus: int, folder: Path) -> Iterator[None]:
             )
         except Exception as error:  # Ray raises a plain Exception if a node starts too slowly
             raise ConfigError(
-                f"Ray cannot start a cluster on this machine: {_told(error)}"
+                f"Ray cannot start a cluster on this machine: {first_line(error).rstrip('.')}"
             ) from None
         if ray.util.get_node_ip_address() != _LOOPBACK:
             raise RuntimeError("Ray was imported before pres_dist could keep it on loopback")
@@ -132,16 +132,13 @@ def _joined(address: str) -> Iterator[None]:
             _init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # as above
             raise ConfigError(
-                f"{address}: cannot join the Ray cluster: {_told(error)}; does it run, and is its "
-                "token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token?"
+                f"{address}: cannot join the Ray cluster: {first_line(error).rstrip('.')}; does it "
+                "run, and is its token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, with "
+                "RAY_AUTH_MODE=token?"
             ) from None
         yield
     finally:
         ray.shutdown()
-
-
-def _told(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _init(**settings: Any) -> None:

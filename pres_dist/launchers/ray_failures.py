@@ -9,7 +9,7 @@ from typing import Any
 from ray.exceptions import RayActorError
 from ray.train import UserCallback, WorkerGroupError
 
-from pres_dist.errors import PresDistError, StoreError, WorkerLostError
+from pres_dist.errors import PresDistError, StoreError, WorkerLostError, first_line
 from pres_dist.launchers.ray_relay import Call
 from pres_dist.training.checkpoint import Checkpoints
 
@@ -64,10 +64,10 @@ def used_up(
 
 def controller_lost(error: Exception, folder: Path) -> WorkerLostError:
     """Return the error for a dead controller of Ray Train, whose workers died with it."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     how = "continues" if Checkpoints(folder).any() else "has nothing to continue from yet"
     return WorkerLostError(
-        f"Ray Train's controller was lost ({reason[:200]}); `pres-dist resume {folder}` {how}"
+        f"Ray Train's controller was lost ({first_line(error).rstrip('.')[:200]}); "
+        f"`pres-dist resume {folder}` {how}"
     )
 
 
@@ -84,5 +84,4 @@ def describe(errors: Mapping[int, Exception]) -> str:
     if dead:
         return f"{who} died"
     error = errors[ranks[0]]
-    reason = (str(error).strip() or "no reason given").splitlines()[0]
-    return f"{who} failed: {type(error).__name__}: {reason[:200]}"
+    return f"{who} failed: {type(error).__name__}: {first_line(error)[:200]}"

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from pres_dist.errors import CheckpointError
+from pres_dist.errors import CheckpointError, first_line
 from pres_dist.files import open_regular
 from pres_dist.tensor_files import Part, check_members
 
@@ -75,8 +75,7 @@ class Reader(dcp.FileSystemReader):
                 raise ValueError("must be the metadata of a checkpoint")
             _check(Path(self.path), metadata)
         except Exception as error:  # a damaged or hostile pickle raises many kinds
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"{file}: cannot be read: {reason}") from None
+            raise CheckpointError(f"{file}: cannot be read: {first_line(error)}") from None
         metadata.storage_meta = StorageMeta(load_id=self.load_id)
         return metadata
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 from torch import Tensor
 from torch.distributed import PrefixStore, ProcessGroupGloo, Store, TCPStore, Work
 
-from pres_dist.errors import StoreError
+from pres_dist.errors import StoreError, first_line
 
 LOOPBACK = "127.0.0.1"
 
@@ -110,8 +110,3 @@ def join_group(rendezvous: Rendezvous, rank: int, size: int, timeout_s: float) -
             f"all {size} workers and memory shards must meet at {rendezvous} within "
             f"{timeout_s:g} s; rank {rank} could not: {first_line(error)}"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or the name of its type."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

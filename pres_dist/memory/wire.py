@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.distributed import Work
 
-from pres_dist.errors import StoreError
+from pres_dist.errors import StoreError, first_line
 from pres_dist.memory.packing import fill_frame
-from pres_dist.memory.shard_group import Group, first_line
+from pres_dist.memory.shard_group import Group
 
 _FOREVER = timedelta(days=3650)
 """Timeout of a shard waiting for the next message; a worker's exit ends the wait."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pres_dist.config.model import ModelConfig
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, first_line
 from pres_dist.events.graph_libraries import load_dgl
 from pres_dist.model.attention import at_queries
 from pres_dist.model.neighborhood import Hop, neighbor_parts
@@ -115,10 +115,9 @@ def make_convolution(name: str, sizes: tuple[int, int], out_dim: int, num_heads:
         with torch.no_grad():
             result = module(block, (neighbors, queries)).flatten(1)
     except Exception as error:  # convolutions raise many kinds of errors on unsupported arguments
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"model.embedding must be a convolution that takes features of neighbors and queries "
-            f"as a pair, such as dgl.nn.GATv2Conv, got {name}: {reason}"
+            f"as a pair, such as dgl.nn.GATv2Conv, got {name}: {first_line(error)}"
         ) from None
     if result.shape != (2, out_dim):
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pres_dist.errors import ConfigError
+from pres_dist.errors import ConfigError, first_line
 
 
 def device_of(name: str) -> torch.device:
@@ -31,10 +31,9 @@ def device_of(name: str) -> torch.device:
             device = _of_this_worker(device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise ConfigError(
             f"training.device must be auto or a device torch can use here (cpu, cuda, cuda:1), "
-            f"got {name!r}: {reason}"
+            f"got {name!r}: {first_line(error)}"
         ) from None
     return device
 

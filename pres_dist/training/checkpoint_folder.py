@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pres_dist.errors import CheckpointError
+from pres_dist.errors import CheckpointError, first_line
 from pres_dist.files import read_regular, sha256, write_atomically
 from pres_dist.memory.saved_metadata import METADATA
 from pres_dist.staging import sync
@@ -121,8 +121,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
         if not isinstance(state, dict):
             raise TypeError(f"got {type(state).__name__}")
     except Exception as error:  # a damaged or foreign pickle raises many kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{file}: must hold tensors and plain values, cannot be read: {reason}"
+            f"{file}: must hold tensors and plain values, cannot be read: {first_line(error)}"
         ) from None
     return state

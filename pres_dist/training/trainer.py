@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from pres_dist.errors import CheckpointError, TerminatedError
+from pres_dist.errors import CheckpointError, TerminatedError, first_line
 from pres_dist.failpoint import failpoint
 from pres_dist.parallel.whole_memory import begin_epoch, own_memory
 from pres_dist.records import EpochRecord, Losses, Metrics
@@ -284,9 +284,8 @@ class Trainer:
         try:
             self._set_random_state(state.random)
         except (KeyError, RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
             raise CheckpointError(
-                f"{where}: random: not the state of a generator: {reason}"
+                f"{where}: random: not the state of a generator: {first_line(error)}"
             ) from None
 
     def _random_state(self) -> dict[str, torch.Tensor]:

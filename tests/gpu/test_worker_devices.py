@@ -73,6 +73,15 @@ def test_what_cannot_be_is_one_error(
         device_of(name)
 
 
+def test_an_error_without_a_text_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: Any, **named: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(ConfigError, match="got 'cpu': AssertionError"):
+        device_of("cpu")
+
+
 def test_a_number_is_needed_where_the_launcher_tells_none(
     sim: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

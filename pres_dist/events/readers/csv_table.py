@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from pres_dist.errors import DataError
+from pres_dist.errors import DataError, first_line
 from pres_dist.events.readers.table import check_source
 
 BLOCK_BYTES = 8 << 20
@@ -106,7 +106,7 @@ class CsvTable:
             return found
         except csv.Error as found:
             return DataError(f"{self.path}: is not CSV: {found}")
-        return DataError(f"{self.path}: cannot be read as CSV: {str(error).splitlines()[0]}")
+        return DataError(f"{self.path}: cannot be read as CSV: {first_line(error)}")
 
 
 def _unquoted(field: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pres_dist.errors import DataError
+from pres_dist.errors import DataError, first_line
 
 _PLAIN_KINDS = "biufcSU"
 _ONLY = "only numbers, texts, containers and NumPy arrays of them are read"
@@ -101,5 +101,6 @@ def read_plain_pickle(file: Path) -> Any:
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a damaged pickle raises many kinds of errors
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{file}: cannot be read as a pickle of plain data: {reason}") from None
+        raise DataError(
+            f"{file}: cannot be read as a pickle of plain data: {first_line(error)}"
+        ) from None

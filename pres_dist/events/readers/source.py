@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pres_dist.errors import DataError
+from pres_dist.errors import DataError, first_line
 from pres_dist.events.convert import WHITE_SPACE
 from pres_dist.events.import_config import COLUMN_OPTIONS, ImportConfig
 from pres_dist.events.readers.csv_table import CsvTable, first_rows
@@ -265,8 +265,7 @@ def read_tensor(file: Path) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:  # damaged archives and sparse tensors raise many kinds of errors
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{file}: cannot be read as a tensor: {reason}") from None
+        raise DataError(f"{file}: cannot be read as a tensor: {first_line(error)}") from None
     found = f"{tensor.dtype}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
     raise DataError(f"{file}: must hold one tensor of real numbers, got {found}")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from pres_dist.errors import DataError
+from pres_dist.errors import DataError, first_line
 from pres_dist.events.convert import WHITE_SPACE, is_list
 from pres_dist.wording import setting
 
@@ -141,5 +141,4 @@ class ParquetTable:
         return f"{self.path}: row {row}"
 
     def _damaged(self, error: BaseException) -> DataError:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return DataError(f"{self.path}: cannot be read as Parquet: {reason}")
+        return DataError(f"{self.path}: cannot be read as Parquet: {first_line(error)}")
