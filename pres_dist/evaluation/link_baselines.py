@@ -16,10 +16,9 @@ from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables
 from pres_dist.records import Metrics
 from pres_dist.sampling.event_groups import EventGroups, PairKeys
+from pres_dist.sampling.event_log import RECENT_EVENTS
 from pres_dist.sampling.negatives import Negatives
 
-RECENT_EVENTS = 1000
-"""Length of the window of recent events, short enough to reflect current popularity."""
 _CELLS = 1 << 19
 """Number of scores computed at a time; bounds the memory use."""
 

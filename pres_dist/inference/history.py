@@ -13,9 +13,7 @@ from torch import Tensor
 
 from pres_dist.inference.walker import MemoryWalker
 from pres_dist.sampling.event_groups import find
-
-RECENT_EVENTS = 1000
-"""Window of recent popularity: the last events of the stream, as in the popularity baseline."""
+from pres_dist.sampling.event_log import RECENT_EVENTS
 
 
 @dataclass(frozen=True)

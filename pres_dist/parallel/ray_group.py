@@ -19,8 +19,8 @@ from ray.train.torch import TorchConfig
 
 from pres_dist.memory.shard_group import Rendezvous, open_rendezvous
 from pres_dist.parallel.device import device_of, group_arguments
+from pres_dist.parallel.loopback import INTERFACES
 
-_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _held: list[dist.Store] = []
 """Store of this process, which must live as long as the group."""
 
@@ -79,7 +79,7 @@ def _join(rendezvous: Rendezvous, rank: int, size: int, device: str, timeout_s: 
     )
     interface = interface_of(ray.util.get_node_ip_address())
     if interface is not None:
-        for name in _INTERFACES:
+        for name in INTERFACES:
             os.environ.setdefault(name, interface)
     dist.init_process_group(
         store=rendezvous.connect(timeout_s),

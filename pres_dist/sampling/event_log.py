@@ -27,7 +27,7 @@ from pres_dist.sampling.sorted_keys import SortedPairs
 from pres_dist.sampling.stored_keys import keys_of
 
 RECENT_EVENTS = 1000
-"""Last events of the stream that measure current popularity, as in the baseline."""
+"""Last events of the stream that measure current popularity, here and in the baselines."""
 PARTNER_EVENTS = 32
 """Last events of a source whose partners are ranked."""
 NOBODY = -1

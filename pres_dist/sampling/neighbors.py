@@ -24,7 +24,7 @@ class Neighbors:
     """Sampled neighbors, oldest first; empty slots come first and are masked out.
 
     An empty slot repeats the query's own node (so that it adds no node to a
-    batch), with event 0 and the query's bound, and must not be read.
+    batch), with event 0, and must not be read.
     """
 
     nodes_QK: Tensor
