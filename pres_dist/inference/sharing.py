@@ -73,7 +73,8 @@ class Opening:
 
     Attributes:
         run_dir, replay: arguments of `LiveRun`.
-        num_events, checkpoint: number of events and checkpoint found by the main process.
+        num_events, weights: number of events, and digest of the weights, as opened by the main
+            process.
         num_threads: number of torch threads, if the run's configuration does not set it.
         stream: current path of the run's stream, if it was moved.
     """
@@ -81,7 +82,7 @@ class Opening:
     run_dir: Path
     replay: bool
     num_events: int
-    checkpoint: str
+    weights: str
     num_threads: int
     stream: Path | None = None
 
@@ -92,7 +93,7 @@ class Opening:
             live.run_dir,
             live.replayed,
             live.stream.num_events,
-            live.checkpoint,
+            live.digest,
             num_threads,
             live.moved_stream,
         )
@@ -101,7 +102,7 @@ class Opening:
         """Open the run; raise ConfigError if it changed since the main process opened it."""
         torch.set_num_threads(self.num_threads)
         live = LiveRun(self.run_dir, self.replay, stream=self.stream)
-        if (live.stream.num_events, live.checkpoint) != (self.num_events, self.checkpoint):
+        if (live.stream.num_events, live.digest) != (self.num_events, self.weights):
             raise ConfigError(
                 f"{self.run_dir}: must stay as it is while workers use it, and was extended or "
                 "trained on meanwhile: run the command again"

@@ -192,6 +192,8 @@ def test_a_run_that_has_changed_is_refused(tgn_run: Path) -> None:
     opening = Opening.of(LiveRun(tgn_run), 1)
     with pytest.raises(ConfigError, match="must stay as it is while workers use it"):
         replace(opening, num_events=700).open()
+    with pytest.raises(ConfigError, match="must stay as it is while workers use it"):
+        replace(opening, weights="of another training, in a checkpoint of the same name").open()
     assert opening.open().stream.num_events == opening.num_events
 
 
