@@ -141,6 +141,11 @@ def _with_held_out(
     return split
 
 
+def as_index(events: range | np.ndarray) -> slice | np.ndarray:
+    """Return an index of the columns of a stream; for a range a slice, which copies nothing."""
+    return slice(events.start, events.stop) if isinstance(events, range) else events
+
+
 def unseen_nodes(stream: EventStream, split: Split) -> np.ndarray:
     """Return an [N] bool mask of nodes without a training event, held-out events excluded."""
     unseen = np.ones(stream.num_nodes, dtype=bool)

@@ -24,7 +24,7 @@ from torch import Tensor
 from pres_dist.errors import NonFiniteError
 from pres_dist.evaluation.scoring import plan_of, take_in
 from pres_dist.events.chunk import EventChunk
-from pres_dist.events.split import batch_bounds
+from pres_dist.events.split import as_index, batch_bounds
 from pres_dist.inference.node_numbering import NodeNumbering, remap_nodes
 from pres_dist.inference.versions import RunState
 from pres_dist.memory.local import LocalStore
@@ -313,10 +313,10 @@ def _borders(parts: Parts, segments: Sequence[int], replay: bool) -> list[int]:
     t, size = parts.data.stream.t, parts.config.evaluation.batch_size
     borders = [parts.data.split.train_end]
     if replay:
-        kept = np.asarray(parts.data.kept)
-        starts = kept[batch_bounds(t[kept], size)[:-1]]
+        kept = parts.data.kept
+        bounds = batch_bounds(t[as_index(kept)], size)
         # Events of held-out nodes lie between the kept ones; the walk passes over them.
-        borders = [0, *starts[1:].tolist(), *borders]
+        borders = [0, *(int(kept[bound]) for bound in bounds[1:-1]), *borders]
     for end in segments:
         first = borders[-1]
         borders += [first + bound for bound in batch_bounds(t[first:end], size)[1:]]

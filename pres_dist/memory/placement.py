@@ -52,5 +52,7 @@ class Placement:
 
     def nodes_of(self, rank: int) -> Tensor:
         """Return the ids [S] of the nodes that a worker stores, in row order."""
-        nodes_N = torch.arange(self.num_nodes)
-        return nodes_N[self.owner(nodes_N) == rank]
+        first = torch.arange(0, self.num_nodes, self.num_shards)
+        own = torch.arange(rank * self.each, (rank + 1) * self.each)
+        nodes_S = (first[:, None] + own).flatten()
+        return nodes_S[nodes_S < self.num_nodes]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pres_dist.config.sampling import NegativeKind
 from pres_dist.errors import DataError
+from pres_dist.events.split import as_index
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling.adjacency import TemporalAdjacency
 from pres_dist.sampling.counter_rng import CounterRNG, Key, integers
@@ -255,8 +256,7 @@ class OfficialNegatives(Negatives):
     ) -> None:
         super().__init__(device)
         assert stream.negatives is not None
-        self._negatives, self._dst = stream.negatives, stream.dst
-        self._train_end, self._device = train_end, device
+        self._negatives, self._train_end, self._device = stream.negatives, train_end, device
         self._rng = CounterRNG(seed, _OFFICIAL)
 
     def num_slots(self, wanted: int) -> int:
@@ -299,7 +299,6 @@ def destinations_of(stream: EventStream, events: range | np.ndarray | None = Non
         events = range(stream.num_events)
     distinct = np.empty(0, dtype=np.int64)
     for first in range(0, len(events), _EVENTS_AT_A_TIME):
-        own = events[first : first + _EVENTS_AT_A_TIME]
-        rows = slice(own.start, own.stop) if isinstance(own, range) else own
-        distinct = np.union1d(distinct, stream.dst[rows])
+        own = as_index(events[first : first + _EVENTS_AT_A_TIME])
+        distinct = np.union1d(distinct, stream.dst[own])
     return torch.from_numpy(distinct)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pres_dist.events.split import batch_bounds
+from pres_dist.events.split import as_index, batch_bounds
 from pres_dist.events.tables import EventTables
 
 
@@ -70,8 +70,7 @@ class TemporalLoader:
     def __init__(self, events: range | np.ndarray, t: np.ndarray, batch_size: int) -> None:
         self._events = events
         self._own_ids: Tensor | None = None
-        own_t = t[events.start : events.stop] if isinstance(events, range) else t[events]
-        self._bounds = batch_bounds(own_t, batch_size)
+        self._bounds = batch_bounds(t[as_index(events)], batch_size)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1

@@ -19,6 +19,7 @@ from pres_dist.errors import ConfigError, NonFiniteError
 from pres_dist.evaluation.ranking_negatives import check_negatives
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.discontinuity import Discontinuity, discontinuity_profile
+from pres_dist.events.split import as_index
 from pres_dist.parallel.world import World
 from pres_dist.report.metrics_log import MetricsSink
 from pres_dist.report.progress import Progress
@@ -237,7 +238,7 @@ def _candidates(config: RunConfig, data: Data) -> list[Discontinuity]:
             f"{needs}, and calibration.largest_batch = {limits.largest_batch} no smaller than "
             f"that, got {end:,} training events to calibrate on"
         )
-    rows = slice(data.kept.start, data.kept.stop) if isinstance(data.kept, range) else data.kept
+    rows = as_index(data.kept)
     base, *larger = discontinuity_profile(stream.src[rows], stream.dst[rows], stream.t[rows], sizes)
     if base.num_batches < MIN_BATCHES:
         raise ConfigError(

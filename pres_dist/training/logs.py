@@ -71,7 +71,7 @@ def standardize_numbers(parts: Parts) -> None:
     assert isinstance(decoder, HistoryDecoder)
     kept, tables = parts.data.kept, parts.data.tables
     places = np.linspace(0, len(kept) - 1, min(_SAMPLE, len(kept))).astype(np.int64)
-    chosen = torch.from_numpy(np.asarray(kept)[places]).to(tables.device)
+    chosen = torch.tensor([int(kept[place]) for place in places], device=tables.device)
     src_n, dst_n = tables.src_E[chosen], tables.dst_E[chosen]
     negatives_n1 = parts.train_negatives.sample(src_n, dst_n, chosen, 1, epoch=0)
     candidates_n2 = torch.cat([dst_n[:, None], negatives_n1], dim=1)

@@ -17,7 +17,13 @@ from pres_dist.config.run import RunConfig
 from pres_dist.evaluation.ranking_negatives import check_negatives, negatives_of
 from pres_dist.events.builtin import load_stream
 from pres_dist.events.identity import check_same_events
-from pres_dist.events.split import Split, chronological_split, official_split, unseen_nodes
+from pres_dist.events.split import (
+    Split,
+    as_index,
+    chronological_split,
+    official_split,
+    unseen_nodes,
+)
 from pres_dist.events.stream import EventStream
 from pres_dist.events.tables import EventTables, standardize
 from pres_dist.host_memory import keep_freed_memory
@@ -171,7 +177,7 @@ def _tables(
     """Copy the columns to the device; scale features by statistics of the training events."""
     edges, nodes = stream.edge_features, stream.node_features
     if edges is not None:
-        edges = edges[kept.start : kept.stop] if isinstance(kept, range) else edges[kept]
+        edges = edges[as_index(kept)]
     return EventTables(
         stream,
         device,

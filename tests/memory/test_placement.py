@@ -20,6 +20,12 @@ def test_every_node_has_one_row(num_nodes: int, world: int, each: int) -> None:
         assert placement.row(nodes_S).tolist() == list(range(len(nodes_S)))
 
 
+def test_the_nodes_of_a_rank_take_the_memory_of_its_rows() -> None:
+    assert Placement(10**13 + 4, 10**12).nodes_of(3).tolist() == [
+        3 + 10**12 * row for row in range(11)
+    ]
+
+
 def test_shards_in_the_order_of_ranks_do_not_depend_on_the_number_of_workers() -> None:
     nodes_N = torch.arange(50)
     for world, each in ((1, 6), (2, 3), (3, 2), (6, 1)):

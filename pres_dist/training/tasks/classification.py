@@ -24,6 +24,7 @@ from pres_dist.errors import DataError
 from pres_dist.evaluation.label_baselines import LabelBaselines
 from pres_dist.evaluation.metrics import class_metrics
 from pres_dist.evaluation.scoring import classify
+from pres_dist.events.split import as_index
 from pres_dist.events.stream import EventStream
 from pres_dist.model.decoder import Classifier, EdgeClassifier, NodeClassifier
 from pres_dist.parallel.world import World
@@ -52,12 +53,12 @@ class Labels:
 
     @property
     def num_classes(self) -> int:
-        """Return the number of different labels."""
+        """Number of different labels."""
         return len(self.values_C)
 
     def shares(self, events: range | np.ndarray) -> np.ndarray:
         """Return [C] share of each class among the labelled events of `events`."""
-        class_n = self.class_E[np.asarray(events)]
+        class_n = self.class_E[as_index(events)]
         counts = np.bincount(class_n[class_n != UNLABELLED], minlength=self.num_classes)
         return counts / max(int(counts.sum()), 1)
 

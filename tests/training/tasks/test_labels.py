@@ -22,6 +22,7 @@ def test_classes_are_the_sorted_labels_less_the_missing_one() -> None:
     assert labels.class_E.tolist() == [1, 0, 1, -1, 2, 0]
     assert labels.shares(range(4)).tolist() == [1 / 3, 2 / 3, 0]
     assert labels.shares(range(3, 4)).tolist() == [0, 0, 0]
+    assert labels.shares(range(10**15)).tolist() == labels.shares(range(6)).tolist()  # lists no ids
 
 
 def test_a_missing_label_that_never_occurs_changes_nothing() -> None:
