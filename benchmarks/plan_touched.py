@@ -59,7 +59,7 @@ class Work:
 
     def batches(self) -> Iterator[TemporalBatch]:
         for number in self._chosen:
-            yield next(self._sweep.batches(self._tables, number))
+            yield self._sweep.batch(self._tables, number)
 
     def nodes(self, batch: TemporalBatch) -> Tensor:
         """Distinct nodes [U] that a worker pulls to compute these events."""

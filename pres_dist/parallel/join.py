@@ -31,7 +31,7 @@ _DETECTORS = count()
 @contextmanager
 def join_world(
     device: torch.device,
-    grid_of: Callable[[int, int], Grid] | None = None,
+    grid_of: Callable[[int, int], Grid],
     timeout_s: float = _TIMEOUT_S,
 ) -> Iterator[World]:
     """Join the workers that a launcher started; without a launcher, yield a world of one.
@@ -40,14 +40,13 @@ def join_world(
 
     Args:
         device: of this worker, made its current one; NCCL for a GPU, gloo for a CPU.
-        grid_of: returns the grid for a rank and a size; one slice per worker if None.
+        grid_of: returns the grid for a rank and a size.
         timeout_s: seconds to wait for a worker that does not answer.
 
     Raises:
         ConfigError: torchrun's variables are incomplete, or the grid does not fit.
         WorkerLostError: another worker died or does not answer; also raised within the block.
     """
-    grid_of = grid_of or (lambda rank, size: Grid(rank, size, size))
     use_device(device)
     outer = dist.is_initialized()
     if not outer and int(os.environ.get("WORLD_SIZE", "1")) == 1:

@@ -125,9 +125,9 @@ class TemporalLoader:
             self._own_ids = torch.as_tensor(self._events).to(device)
         return self._own_ids
 
-    def batches(self, tables: EventTables, first: int = 0) -> Iterator[TemporalBatch]:
-        """Yield the batches, starting with number `first`."""
-        return (self.batch(tables, number) for number in range(first, len(self)))
+    def batches(self, tables: EventTables) -> Iterator[TemporalBatch]:
+        """Yield all batches."""
+        return (self.batch(tables, number) for number in range(len(self)))
 
 
 def batch_of(

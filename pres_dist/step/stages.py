@@ -37,12 +37,11 @@ class StageClock:
     Measures host time: GPU work is asynchronous, so on a GPU it is the time to launch a
     stage and not the time to compute it.
 
-    Args:
-        now: returns the current time in seconds; may be replaced between steps.
     """
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.now = now
+    def __init__(self) -> None:
+        self.now: Callable[[], float] = time.perf_counter
+        """Returns the current time in seconds; may be replaced between steps."""
         self.stage: str | None = None
         """Stage that is running; None between stages."""
         self.reset()

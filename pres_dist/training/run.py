@@ -240,7 +240,7 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
             if grid.replicas > 1:
                 text += f", {grid.replicas} memory replicas"
             progress.note(text)
-        asked, largest = config.training.events_per_batch, trainer.schedule.largest_batch
+        asked, largest = config.training.events_per_batch, parts.train_loader.largest_batch
         if largest > asked:
             progress.note(
                 f"temporal batches have up to {largest:,} events, more than "

@@ -29,16 +29,6 @@ class Schedule:
         """Number of steps per epoch."""
         return max(own.stop - own.start for own in self._segments)
 
-    @property
-    def num_events(self) -> int:
-        """Number of events per epoch."""
-        return self._loader.num_events
-
-    @property
-    def largest_batch(self) -> int:
-        """Number of events in the largest temporal batch."""
-        return self._loader.largest_batch
-
     def batch_number(self, step: int, replica: int) -> int | None:
         """Return the batch that a replica trains in a step; None after the end of its segment."""
         own = self._segments[replica]

@@ -65,7 +65,7 @@ class Trainer:
 
     def fit(self) -> None:
         """Train until the last epoch, or until the validation metric stops improving."""
-        self.progress.start(self.config.epochs, self.schedule.num_events)
+        self.progress.start(self.config.epochs, self.parts.train_loader.num_events)
         if self.config.capture == "auto" and self.parts.device.type in RECORDED_DEVICES:
             self._capture()
         patience = self.config.patience
@@ -200,7 +200,11 @@ class Trainer:
         )
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
-        means, learned = self.totals.means(), self.parts.task.losses
+        means, learned, loader = (
+            self.totals.means(),
+            self.parts.task.losses,
+            self.parts.train_loader,
+        )
         if "link" not in learned:
             del means["link_loss"]
         if "label" not in learned:
@@ -210,10 +214,10 @@ class Trainer:
             "step": self.state.step,
             "epoch": self.state.epoch,
             "optimizer_steps": self.state.updates,
-            "largest_batch": self.schedule.largest_batch,
+            "largest_batch": loader.largest_batch,
             **means,
             "coherence": means["coherence"] if self._has_memory else None,
-            **timer.record(self.schedule.num_events - self.schedule.events_before(resumed_at)),
+            **timer.record(loader.num_events - self.schedule.events_before(resumed_at)),
             "staleness": self._staleness(),
             **self._captured_steps(),
             "checkpoints": vars(self.checkpoints.take_totals()),

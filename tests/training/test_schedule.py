@@ -26,7 +26,7 @@ def test_segments_hold_every_batch_once(replicas: int, num_events: int) -> None:
         now = [segment[step] for segment in segments]
         events = [sweep.events_before(n + 1) - sweep.events_before(n) for n in now if n is not None]
         assert sum(schedule.sizes(step)) == sum(events)
-    assert schedule.events_before(schedule.num_steps) == schedule.num_events == num_events
+    assert schedule.events_before(schedule.num_steps) == sweep.num_events == num_events
     for replica in range(1, replicas):
         start = segments[replica][0]
         border = num_events if start is None else sweep.events_before(start)
