@@ -1,7 +1,7 @@
 """Tasks on a trained run that several workers may share, with bit-identical results.
 
 Embeddings and scores only read memory, and the memory at a time does not depend on earlier
-queries (`inference/live.py`). So any worker may compute any task: it opens the run itself, and
+queries (`inference/walker.py`). So any worker may compute any task: it opens the run itself, and
 moves its own memory to the time that the task reads.
 """
 

@@ -38,6 +38,7 @@ class OwnerRequest:
         rows: nodes of its slices, and partners of its endpoints.
         nodes_Y, is_own_Y, is_partner_Y: endpoints of the batch, which of them this worker owns,
             and which partners of these it does not own.
+        own_E: indices of the endpoints that this worker owns.
         mail: mail of its own endpoints; `other_PR` are endpoints of the batch.
     """
 

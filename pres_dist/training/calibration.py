@@ -211,9 +211,9 @@ class _Trials:
             parts.close()
         if trainer.state.best_metric < 0:  # none was defined: all batch sizes would seem equal
             raise ConfigError(
-                f"training.batch_size: auto needs an {self.metric} in the validation split of its "
-                "trials, which has too few labels for one: set a number, or calibrate on more "
-                f"events, got calibration.max_events {self._config.data.max_events}"
+                f"training.batch_size must be a number where the first {config.data.max_events:,} "
+                f"events have too few labels for an {self.metric} in their validation split, "
+                "got auto"
             )
         return trainer.state.best_metric
 
