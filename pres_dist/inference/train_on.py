@@ -245,7 +245,7 @@ def _advance_memory(parts: Parts, batch: TemporalBatch) -> None:
 
 def _cut(t: np.ndarray, share: float) -> int:
     """Return the size of the first part: at least one event, not all, and no time is split."""
-    wanted = max(int(len(t) * share), 1)
+    wanted = min(max(int(len(t) * share), 1), len(t) - 1)
     cut = int(np.searchsorted(t, t[wanted], side="left"))
     return cut or int(np.searchsorted(t, t[0], side="right"))
 

@@ -192,6 +192,10 @@ def test_no_step_is_over_a_handful_of_events(num: int, expected: int) -> None:
     assert size == expected
 
 
+def test_the_smallest_share_scores_the_last_event() -> None:
+    assert train_on._cut(np.array([3, 4, 5]), 1 - 1e-17) == 2
+
+
 def test_without_replay_only_new_events_are_swept(run_dir: Path, new: Any) -> None:
     swept = []
     how = TrainOn(epochs=1, replay=0, keep="always")
