@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pres_dist.config.model import ModelConfig
 from pres_dist.memory.state import elapsed_since
 from pres_dist.model.attention import TemporalAttention, at_queries
-from pres_dist.model.neighborhood import Hop, NodeInputs, neighbor_parts, repeated
+from pres_dist.model.neighborhood import Hop, NodeInputs, distinct_rows, neighbor_parts
 from pres_dist.model.rows import Rows
 from pres_dist.model.shapes import shapes_are_fixed
 from pres_dist.model.time_encoding import TimeEncoding
@@ -208,7 +208,5 @@ def _distinct(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor | None]:
     """
     if index_Q.device.type != "cpu" or shapes_are_fixed():
         return index_Q, None
-    once = repeated(index_Q, num_rows)
-    if once.rows_P.numel() == index_Q.numel():
-        return index_Q, None
-    return once.rows_P, once.place_Q
+    rows_P, place_Q = distinct_rows(index_Q, num_rows)
+    return (index_Q, None) if rows_P.numel() == index_Q.numel() else (rows_P, place_Q)

@@ -14,25 +14,15 @@ from pres_dist.model.rows import Rows
 from pres_dist.model.time_encoding import TimeEncoding
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """Distinct rows among repeated reads, so that each row is processed once.
+def distinct_rows(index_Q: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """Return the distinct indices [P], ascending, and the place of each among them [Q].
 
-    Attributes:
-        rows_P: the distinct rows, ascending.
-        place_Q: index of each read's row in `rows_P`.
+    All are below `num_rows`, so that no costly sort is needed.
     """
-
-    rows_P: Tensor
-    place_Q: Tensor
-
-
-def repeated(index_Q: Tensor, num_rows: int) -> Repeated:
-    """Return the distinct indices, all below `num_rows`, without a costly sort."""
     read_U = torch.zeros(num_rows, dtype=torch.bool, device=index_Q.device)
     read_U.index_fill_(0, index_Q, True)
     place_U = read_U.cumsum(0) - 1
-    return Repeated(read_U.nonzero().flatten(), place_U.index_select(0, index_Q))
+    return read_U.nonzero().flatten(), place_U.index_select(0, index_Q)
 
 
 @dataclass(frozen=True)

@@ -317,12 +317,9 @@ class BatchPipeline:
 
     def _seen(self, gathered: Gathered, updated: NodeMemory) -> NodeInputs:
         """Return the embedding's inputs for the distinct nodes."""
-        # Padding has no features: any row does.
-        known_U = (
-            gathered.nodes_U
-            if self.room is None
-            else gathered.nodes_U.clamp(max=self.room.padding - 1)
-        )
+        known_U = gathered.nodes_U
+        if self.room is not None:  # padding has no features: any row does
+            known_U = known_U.clamp(max=self.room.padding - 1)
         features = self.tables.node_features(known_U)
         return NodeInputs(updated.read_UD, updated.last_update_U, features)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pres_dist.memory.state import Pulled
-from pres_dist.model.neighborhood import repeated
+from pres_dist.model.neighborhood import distinct_rows
 from pres_dist.step.batches import TemporalBatch
 from pres_dist.step.gather import Gathered
 from pres_dist.step.mail import Deliveries
@@ -128,14 +128,14 @@ def written_of(plan: Plan, numbers: Sequence[int]) -> Written:
         read.append((part.in_plan(part.gathered.index_2B), part.in_plan(index_BM)))
     # Each node once, also if several parts touch it: all writes of a node must be the same bits.
     flat = torch.cat([each.flatten() for pair in read for each in pair])
-    once = repeated(flat, plan.nodes_V.numel())
-    nodes_U = plan.nodes_V.index_select(0, once.rows_P)
-    places = iter(once.place_Q.split([each.numel() for pair in read for each in pair]))
+    rows_U, place = distinct_rows(flat, plan.nodes_V.numel())
+    nodes_U = plan.nodes_V.index_select(0, rows_U)
+    places = iter(place.split([each.numel() for pair in read for each in pair]))
     by_part = [
         Gathered(nodes_U, next(places), next(places).view(index_BM.shape), [])
         for _, index_BM in read
     ]
-    return Written(nodes_U, once.rows_P, by_part)
+    return Written(nodes_U, rows_U, by_part)
 
 
 def _mask(nodes_V: Tensor, places: Sequence[Tensor]) -> Tensor:

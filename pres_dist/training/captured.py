@@ -195,7 +195,7 @@ class CapturedSteps:
         numbers = {num - 1 - place * num // _COUNTED_BATCHES for place in range(_COUNTED_BATCHES)}
         counts = []
         for number in numbers:
-            batch = loader.batch(parts.data.tables, max(number, 0))
+            batch = loader.batch(parts.data.tables, number)
             ends = batch.src_B, batch.dst_B, batch.events_B
             negatives_BM = parts.train_negatives.sample(*ends, parts.task.num_negatives, epoch=1)
             plan = parts.train_pipeline.plan([batch], [negatives_BM], epoch=1)

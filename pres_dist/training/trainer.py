@@ -279,7 +279,7 @@ class Trainer:
                 f"got epoch {position.epoch}, batch {position.batch}"
             )
         load_optimizer(self.optimizer, state.optimizer, where)
-        sums = {"sums": state.totals.sums, "pending_max": state.totals.pending_max}
+        sums = dict(state.totals)
         check_tensors(self.totals.state_dict(), sums, f"{where}: totals")
         if self.parts.world.is_rank0:  # sums over all workers: only one may continue them
             self.totals.load_state_dict(sums)
