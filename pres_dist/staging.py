@@ -41,6 +41,8 @@ class Staged:
     """
 
     def __init__(self, target: Path, folder: bool = False) -> None:
+        if not target.name:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         self.target, self._folder = target, folder
         self.path = self._new_path()
         self._descriptor: int | None = None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pres_dist.bench.job import Job
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Seed
 from pres_dist.config.load import nothing_set, validated
 from pres_dist.config.presets import with_preset
 from pres_dist.config.run import RunConfig
@@ -51,7 +51,7 @@ class SweepConfig(Config):
     """Methods by name: run settings that each changes, and `like`, `against`, `equal_steps_to`."""
     baseline: str
     """Name of the method that all others are compared with."""
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1)
     """Values of training.seed, in the order of running."""
     tuning: TuningConfig = TuningConfig()
     tolerance: float = Field(0.003, ge=0)

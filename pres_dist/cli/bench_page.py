@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pres_dist.cli.options import Argument, UserPath, parse
+from pres_dist.cli.options import Argument, OutputFile, UserPath, parse
 from pres_dist.config.base import Config
-from pres_dist.errors import ConfigError, MissingPackageError
+from pres_dist.errors import MissingPackageError
 
 
 class PageOptions(Config):
@@ -15,7 +15,7 @@ class PageOptions(Config):
 
     report: Annotated[UserPath, Argument("REPORT", positional=True)]
     """report.json of bench scaling, or its folder."""
-    out: Annotated[UserPath, Argument("FILE")] = Path("report.html")
+    out: Annotated[OutputFile, Argument("FILE")] = Path("report.html")
     """Page to write."""
 
 
@@ -27,8 +27,6 @@ def main(argv: list[str]) -> int:
     from pres_dist.bench.scaling.scaling_page import write_scaling_page
 
     report, out = read_scaling(options.report), options.out
-    if not out.absolute().parent.is_dir():
-        raise ConfigError(f"{out}: the folder to write to does not exist")
     if not write_scaling_page(out, report):
         raise MissingPackageError("a page", "plotly and jinja2", "report")
     print(f"report: {out}")

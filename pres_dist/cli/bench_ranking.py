@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pres_dist.cli.options import Argument, UserPath, WorkerOptions, parse
+from pres_dist.cli.options import Argument, OutputFile, UserPath, WorkerOptions, parse
 from pres_dist.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ class RankingOptions(WorkerOptions):
     """Folder of a run."""
     max_events: int = Field(2000, ge=1)
     """Approximate number of test events to rank, spread evenly."""
-    json_file: Annotated[UserPath | None, Argument("FILE", name="--json")] = None
+    json_file: Annotated[OutputFile | None, Argument("FILE", name="--json")] = None
     """Also write the results to this file."""
 
 

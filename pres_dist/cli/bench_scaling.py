@@ -16,6 +16,7 @@ from pres_dist.cli.options import (
     Listed,
     parse_with_settings,
 )
+from pres_dist.config.base import Seed
 from pres_dist.exit_codes import UNFINISHED
 
 
@@ -32,7 +33,7 @@ class ScalingOptions(ConfigOptions, BenchOptions):
     """Launchers of the workers."""
     mode: Annotated[Listed[Mode], Argument("NAME,...")] = Field(default=["strong", "weak"])
     """strong: the configured temporal batch for all workers together; weak: for each worker."""
-    seeds: Annotated[Listed[Annotated[int, Field(ge=0)]], Argument("N,...")] = Field(default=[0, 1])
+    seeds: Annotated[Listed[Seed], Argument("N,...")] = Field(default=[0, 1])
     """Values of training.seed."""
     repeats: Positive = 1
     """Number of runs of each seed."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pres_dist.cli.options import Argument, ConfigOptions, UserPath, parse_with_settings
+from pres_dist.cli.options import Argument, ConfigOptions, OutputFile, parse_with_settings
 
 if TYPE_CHECKING:
     from pres_dist.bench.step.step_profile import StepReport
@@ -23,7 +23,7 @@ class StepOptions(ConfigOptions):
 
     steps: int = Field(20, ge=1)
     """Number of steps, from the middle of an epoch, whose medians are reported."""
-    json_file: Annotated[UserPath | None, Argument("FILE", name="--json")] = None
+    json_file: Annotated[OutputFile | None, Argument("FILE", name="--json")] = None
     """Also write the results to this file."""
 
 

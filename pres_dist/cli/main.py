@@ -54,7 +54,10 @@ commands:
 example:
   pres-dist train configs/quickstart.yaml --training.epochs 1"""
 _CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
 
 
 def entry() -> None:

@@ -41,7 +41,18 @@ def _distinct(values: list[Item]) -> list[Item]:
     return values
 
 
+def _output_file(text: str | Path) -> Path:
+    """Return a path to write to, checked before the work whose result it receives."""
+    path = user_path(text)
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: the folder to write to does not exist")
+    if path.is_dir():
+        raise ConfigError(f"{path}: must be a file to write, got a folder")
+    return path
+
+
 UserPath = Annotated[Path, BeforeValidator(user_path)]
+OutputFile = Annotated[Path, BeforeValidator(_output_file)]
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
 Listed = Annotated[list[Item], BeforeValidator(_split), AfterValidator(_distinct)]
 """Distinct values, separated by commas."""
@@ -269,6 +280,10 @@ def _name(leaf: Leaf) -> str:
     return _form(leaf).name or option(leaf.key)
 
 
+def _shown_name(leaf: Leaf) -> str:
+    return _metavar(leaf) if _form(leaf).positional else _name(leaf)
+
+
 def _metavar(leaf: Leaf) -> str:
     kind = _allowed(leaf).split()[0]
     return _form(leaf).metavar or {"integer": "N", "Path": "PATH"}.get(kind, "VALUE")
@@ -293,14 +308,19 @@ def _help(leaf: Leaf) -> str:
 
 def _validated(options: type[Options], arguments: Namespace) -> Options:
     given = {name: value for name, value in vars(arguments).items() if name in options.model_fields}
+    for leaf in leaves(options):
+        if "Path" in leaf.allowed and given.get(leaf.key) == "":
+            # `Path("")` is the current folder; more likely a shell variable is not set.
+            raise ConfigError(f"{COMMAND_LINE}: {_shown_name(leaf)} must be a path, got ''")
     try:
         return options(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         leaf = next(leaf for leaf in leaves(options) if leaf.key == first["loc"][0])
-        name = _metavar(leaf) if _form(leaf).positional else _name(leaf)
         allowed = _allowed(leaf)
         rule = f"must be {with_article(allowed)}"
         if first["type"] == "value_error":  # a validator's own rule
             rule = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"{COMMAND_LINE}: {name} {rule}, got {first['input']!r}") from None
+        raise ConfigError(
+            f"{COMMAND_LINE}: {_shown_name(leaf)} {rule}, got {first['input']!r}"
+        ) from None

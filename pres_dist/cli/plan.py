@@ -6,9 +6,8 @@ import json
 import sys
 from typing import Annotated
 
-from pres_dist.cli.options import Argument, UserPath, parse_with_settings
+from pres_dist.cli.options import Argument, OutputFile, UserPath, parse_with_settings
 from pres_dist.config.load import dump_yaml, load_config
-from pres_dist.errors import ConfigError
 from pres_dist.exit_codes import NO_LAYOUT
 from pres_dist.files import write_atomically
 from pres_dist.planner.plan_config import PlanConfig
@@ -25,7 +24,9 @@ class PlanOptions(PlanConfig):
 
     config: Annotated[UserPath | None, Argument("CONFIG", positional=True)] = None
     """YAML configuration of the model; TGN with preset best when unset."""
-    json_file: Annotated[UserPath | None, Argument("FILE", name="--json")] = None
+    calibrate: OutputFile | None = None
+    """Measure this machine on CONFIG's stream and write the YAML file."""
+    json_file: Annotated[OutputFile | None, Argument("FILE", name="--json")] = None
     """Also write the plan to this file."""
 
 
@@ -33,9 +34,6 @@ def main(argv: list[str]) -> int:
     """Plan a run, or calibrate this machine for plans."""
     options, settings = parse_with_settings("plan", PlanOptions, argv, SECTIONS)
     config = load_config(options.config, settings)
-    for path in (options.calibrate, options.json_file):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ConfigError(f"{path}: the folder to write to does not exist")
     if options.calibrate is not None:
         from pres_dist.planner.calibrate import calibrate
 

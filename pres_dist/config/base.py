@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Larger numbers do not fit into a tensor, or into the 64 bits of a generator's state.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Length of an axis of a tensor."""
 
 
 class Config(BaseModel):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Seed
 from pres_dist.config.places import Place
 
 
@@ -28,7 +28,7 @@ class DataConfig(Config):
     standardize: bool = True
     """Scale features, and the numbers that a decoder reads from the event log, to mean 0 and
     standard deviation 1 over the training events."""
-    split_seed: int = Field(2020, ge=0)
+    split_seed: Seed = 2020
     """Seed for choosing held-out nodes; deliberately separate from the training seed."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Seed, Size
 
 EvaluationNegatives = Literal["random", "historical", "inductive", "tgb"]
 
@@ -20,9 +20,9 @@ class EvaluationConfig(Config):
     """Initial memory: as training left it, or rebuilt from all events with the final weights."""
     negatives: EvaluationNegatives = "random"
     """Kind of negative destinations; tgb uses the negatives stored with an imported TGB stream."""
-    num_negatives: int = Field(20, ge=1)
+    num_negatives: Size = 20
     """Negatives per event for MRR in the final evaluation; AP and AUC use the first of them."""
     baselines: bool = True
     """Also score the EdgeBank and popularity baselines on the same events."""
-    seed: int = Field(12345, ge=0)
+    seed: Seed = 12345
     """Seed of the evaluation negatives, the same for every model and epoch."""

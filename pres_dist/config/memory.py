@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Size
 
 
 class MemoryConfig(Config):
@@ -16,9 +16,9 @@ class MemoryConfig(Config):
     """Location of node state: in the process (`local`, for one worker), sharded over the workers
     (`sharded`), or in Ray actors with host memory of their own (`server`). `auto` is
     `local` for one worker and `sharded` for several."""
-    dim: int = Field(100, ge=1)
+    dim: Size = 100
     """Dimension of a node's memory."""
-    mailbox_slots: int = Field(4, ge=1)
+    mailbox_slots: Size = 4
     """Number of a node's last messages within a temporal batch to keep, in time order; with
     `model.updater: attention`, number of its last mails to keep across batches."""
     shards: int = Field(0, ge=0)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Size
 from pres_dist.config.kinds import KINDS
 
 DglConvolution = Annotated[str, Field(pattern=r"^dgl\.nn\.[A-Za-z0-9]+$")]
@@ -19,7 +19,7 @@ class ModelConfig(Config):
     """Model: sets the parts that are not set here; tgat has no memory; tgn takes any parts."""
     message: Literal["identity", "mlp"] = "identity"
     """Message function: the concatenated raw message, or a two-layer perceptron of it."""
-    message_dim: int = Field(100, ge=1)
+    message_dim: Size = 100
     """Dimension of a message (mlp only; an identity message has the raw message's size)."""
     message_endpoint: Literal["memory", "embedding"] = "memory"
     """Representation of the other endpoint in a message: its memory, or its embedding at the
@@ -38,11 +38,11 @@ class ModelConfig(Config):
     or a DGL convolution, e.g. dgl.nn.GATv2Conv (CPU only)."""
     num_layers: int = Field(1, ge=1, le=2)
     """Hops of attention or graph sum, also in the messages of DyRep."""
-    num_heads: int = Field(2, ge=1)
+    num_heads: Size = 2
     """Number of attention heads."""
-    embedding_dim: int = Field(100, ge=1)
+    embedding_dim: Size = 100
     """Dimension of an embedding."""
-    time_dim: int = Field(100, ge=1)
+    time_dim: Size = 100
     """Dimension of a time encoding."""
     time_encoding: Literal["fixed", "learnable"] = "fixed"
     """Fixed geometric frequencies (GraphMixer), or learned ones that start from these (TGAT)."""

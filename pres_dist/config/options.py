@@ -122,9 +122,11 @@ def _value(leaf: Leaf, text: str) -> Any:
     if leaf.takes_text:
         return text
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         return text
+    # YAML reads an empty text as null; here it is more likely a shell variable that is not set.
+    return text if value is None else value
 
 
 def _suggest_option(name: str, known: list[str]) -> str:

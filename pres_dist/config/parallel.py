@@ -23,6 +23,6 @@ class ParallelConfig(Config):
     """Copies of the memory, each of which sweeps its own segment of the training events."""
     handover: Handover = "warm"
     """Memory at the start of a segment: as the preceding segment left it an epoch ago, or empty."""
-    timeout_s: float = Field(120.0, gt=0)
+    timeout_s: float = Field(120.0, gt=0, le=1e9)
     """Seconds after which a worker or memory shard that does not respond is considered failed, and
     all workers restart from the newest checkpoint."""

@@ -78,6 +78,15 @@ class RunConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_slice_has_events(self) -> RunConfig:
+        slices, batch = self.parallel.slices or 1, self.training.batch_size
+        if batch != "auto" and slices > batch:
+            raise ValueError(
+                f"parallel.slices must be at most training.batch_size ({batch}), got {slices}"
+            )
+        return self
+
     @property
     def against_owner_updates(self) -> str | None:
         """Setting with which the owners of nodes cannot update them for others; None without."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Size
 
 NegativeKind = Literal["random", "historical", "inductive"]
 TrainingNegatives = Literal["random", "historical", "inductive", "popular"]
@@ -52,7 +52,7 @@ def _checked_mixture(negatives: str) -> str:
 class SamplingConfig(Config):
     """Temporal neighbors of a query and negative destinations of an event."""
 
-    num_neighbors: int = Field(10, ge=1)
+    num_neighbors: Size = 10
     """Number of neighbors to sample for each query and hop."""
     strategy: Literal["recent", "uniform"] = "recent"
     """Sample the most recent earlier events of a node, or draw uniformly from all of them."""
@@ -62,7 +62,7 @@ class SamplingConfig(Config):
     earlier partners of the source, inductive ones first met in the later half of the events before;
     popular negatives are destinations of the last 1,000 events. With `model.decoder: history`,
     the loss corrects scores for the density of historical negatives in a mixture."""
-    num_negatives: int = Field(1, ge=1)
+    num_negatives: Size = 1
     """Number of negative destinations for each training event."""
     adjacency: AdjacencyHome = "auto"
     """Location of the sorted histories of nodes: in the memory of every worker, sorted at each

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Seed
 from pres_dist.remote import check_url
 
 
@@ -32,7 +32,7 @@ class TrainingConfig(Config):
     """Ratio of AdamW's learning rate (vectors, last decoder layer) to muon's, with muon."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Share of the old momentum that muon keeps in each step."""
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(0.01, gt=0, le=1e6)
     """Peak learning rate; with scaling, for optimizer steps of `scaling_base` events. The default
     with adamw is 0.001."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "linear"
@@ -60,7 +60,7 @@ class TrainingConfig(Config):
     recorded steps (docs/explanation/performance.md)."""
     patience: int = Field(0, ge=0)
     """Early-stopping patience, in epochs without a better validation metric; 0 disables it."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed for weights, negatives and all other random draws."""
     device: str = "auto"
     """Torch device; auto uses a GPU if there is one. With `auto`, or `cuda` without a number,
@@ -68,7 +68,7 @@ class TrainingConfig(Config):
     deterministic: bool = False
     """Use sums in a fixed order on a GPU, so that equal runs give equal bits there as they do on a
     CPU; steps are slower (docs/explanation/performance.md)."""
-    num_threads: int = Field(0, ge=0)
+    num_threads: int = Field(0, ge=0, le=1024)
     """CPU threads of torch; 0 keeps torch's default."""
     checkpoint_every: int = Field(0, ge=0)
     """Steps between checkpoints within an epoch; a checkpoint is always written at its end."""

@@ -35,10 +35,12 @@ def check_capacity(num_nodes: int, where: str, node_bytes: int = NODE_BYTES) -> 
     """
     needed, limit = num_nodes * node_bytes, memory_bytes()
     if needed > limit:
+        hint = f"an import with {setting('ids', 'map')} numbers nodes without gaps"
+        if num_nodes <= FEW_NODES:
+            hint = f"a row has {node_bytes:,} bytes (memory.dim, memory.mailbox_slots)"
         raise DataError(
             f"{where}: rows for {num_nodes:,} node numbers take at least {needed / 2**30:,.1f} GiB "
-            f"of memory, and there are {limit / 2**30:,.1f} GiB; an import with "
-            f"{setting('ids', 'map')} numbers nodes without gaps"
+            f"of memory, and there are {limit / 2**30:,.1f} GiB; {hint}"
         )
 
 

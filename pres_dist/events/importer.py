@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pres_dist.errors import DataError
 from pres_dist.events.capacity import check_capacity, is_sparse
@@ -29,6 +30,8 @@ _SINCE_1970 = {
     "microseconds": (10**14, 10**16),
     "nanoseconds": (10**17, 10**19),
 }
+_MISSING = ("NULL", "null", "NaN", "nan", "NA", "N/A", "<NA>", "None", "none", "\\N", "undefined")
+"""Texts that programs write in place of a missing id."""
 _PER_YEAR = {"s": 31_556_952, "ms": 31_556_952 * 10**3, "us": 31_556_952 * 10**6}
 
 Progress = Callable[[int, int, int], None]
@@ -213,6 +216,12 @@ class Converter:
 def _remarks(stream: EventStream, source: Source) -> list[str]:
     """Return notes on the sides and times of the events."""
     remarks = []
+    if stream.node_ids is not None and not pa.types.is_integer(stream.node_ids.type):
+        missing = pa.array(_MISSING, stream.node_ids.type)
+        found = stream.node_ids.filter(pc.is_in(stream.node_ids, value_set=missing))
+        if len(found):
+            shown = ", ".join(map(repr, dict.fromkeys(found.to_pylist())))
+            remarks.append(f"ids {shown} look like missing values, and each is one node")
     if stream.bipartite and not source.separate_ids:
         remarks.append(
             f"every src is below every dst: bipartite, {stream.num_sources} sources "

@@ -23,11 +23,19 @@ from pydantic import Field, ValidationError, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.errors import DataError
-from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256, user_path
+from pres_dist.files import (
+    META_FILE,
+    UNSEALED,
+    check_outside_streams,
+    read_regular,
+    seal_of,
+    sealed,
+    sha256,
+    user_path,
+)
 from pres_dist.staging import Staged, restore
 from pres_dist.wording import setting
 
-META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
 ADJACENCY, PAIRS = ".adjacency-", ".pairs-"
 """Name prefixes of the derived files that are cached in a stream's directory."""
@@ -209,6 +217,7 @@ class PartialDirectory:
 
     def __init__(self, target: Path, force: bool) -> None:
         self._target, self._force = target, force
+        self._refuse_existing()
         self._staged = Staged(target, folder=True)
 
     @property
@@ -221,6 +230,7 @@ class PartialDirectory:
         try:
             restore(self._target)
             self._refuse_existing()
+            check_outside_streams(self._target)
             self._target.parent.mkdir(parents=True, exist_ok=True)
             # A signal may end the process before the caller can call `remove`.
             atexit.register(self.remove)

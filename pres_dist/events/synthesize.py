@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Seed
 from pres_dist.events.stream import EventStream
 from pres_dist.events.writer import StreamWriter
 
@@ -22,7 +22,7 @@ class SynthesizeConfig(Config):
 
     out: Path
     """Directory to create."""
-    events: int = Field(1_000_000, ge=1)
+    events: int = Field(1_000_000, ge=1, le=10**12)
     """Number of events."""
     users: int = Field(10_000, ge=1, le=10**9)
     """Number of users: nodes 0 to users - 1."""
@@ -36,7 +36,7 @@ class SynthesizeConfig(Config):
     """0 is a Poisson process; 1 has long gaps and dense bursts. The mean gap stays 1 s."""
     features: int = Field(0, ge=0, le=100_000)
     """Number of edge features, standard normal."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of all draws."""
     name: str | None = None
     """Name of the stream; the directory's name when unset."""

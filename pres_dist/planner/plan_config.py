@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -14,11 +13,17 @@ SpreadPart = Literal["adjacency", "events", "destinations", "unseen"]
 
 
 def _count(value: Any) -> Any:
-    """Convert text such as `1e9` to an integer; return other values unchanged for validation."""
+    """Convert text such as `1e9` to an integer; return other values unchanged for validation.
+
+    Raises:
+        ValueError: the number is too large for any machine.
+    """
     try:
         number = float(value.replace(",", "")) if isinstance(value, str) else value
     except ValueError:
         return value
+    if isinstance(number, (int, float)) and number > 1e15:
+        raise ValueError("must be at most 1e15")
     return int(number) if isinstance(number, float) and number.is_integer() else value
 
 
@@ -79,5 +84,3 @@ class PlanConfig(Config):
     price_per_hour: float = Field(0.0, ge=0)
     """Price of a node of the machine per hour, in any currency, to estimate the price of an epoch
     without a head node, storage and traffic; 0 if unknown."""
-    calibrate: Path | None = None
-    """Measure this machine on CONFIG's stream and write the YAML file."""

@@ -246,6 +246,11 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
                 f"temporal batches have up to {largest:,} events, more than "
                 f"training.batch_size {asked:,}: events of equal time stay together"
             )
+        elif largest < asked:
+            progress.note(
+                f"an epoch is one temporal batch of {largest:,} events, at the learning rate for "
+                f"training.batch_size {asked:,}"
+            )
         if newest is not None:
             trainer.load(newest)
             checkpoints.go_on_from(newest.name)

@@ -57,6 +57,46 @@ def test_a_mistake_is_one_error_and_exit_code_2(
     assert message in captured.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", ""],
+        ["train", QUICKSTART, "--run-dir", ""],
+        ["train", QUICKSTART, "--data.stream", ""],
+        ["data", "import", "", "--out", "x"],
+        ["data", "import", "{events}", "--out", ""],
+        ["data", "describe", ""],
+        ["data", "verify", ""],
+        ["embed", "", "--out", "x.csv"],
+        ["resume", ""],
+        ["bench", "ranking", ""],
+        ["plan", "--nodes", "9", "--events", "9", "--json", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "events.csv").write_text("src,dst,t\na,b,1\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([part.format(events="events.csv") for part in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.endswith("got ''\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
+
+
+@pytest.mark.parametrize("name", ["nowhere/x.json", "/", "."])
+@pytest.mark.parametrize("command", [["bench", "ranking", "r"], ["bench", "step", QUICKSTART]])
+def test_an_output_file_is_checked_before_the_work(
+    command: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, "--json", name]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {name}: ")
+
+
 def test_a_mistake_leaves_nothing_behind(tmp_path: Path) -> None:
     done = run("train", QUICKSTART, "--run-dir", "run", "--training.epochs", "0", cwd=tmp_path)
     assert done.returncode == 2

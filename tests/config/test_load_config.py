@@ -249,3 +249,29 @@ def test_owners_do_not_update_nodes_with_every_setting(other: str) -> None:
     (problem,) = problems(None, *arguments, "--memory.update", "owner")
     assert f"memory.update must be auto or reader with {other}, got owner" in problem
     assert load_config(None, ["--memory.update", "owner"]).against_owner_updates is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("training.seed", str(2**63), "must be an integer >= 0 and < 9223372036854775808"),
+        ("data.split_seed", str(2**64), "must be an integer >= 0"),
+        ("evaluation.seed", "1" + "0" * 30, "must be an integer >= 0"),
+        ("training.learning_rate", "1e300", "must be a number > 0 and <= 1000000"),
+        ("training.num_threads", "100000", "must be an integer >= 0 and <= 1024"),
+        ("parallel.timeout_s", "1e300", "must be a number > 0"),
+        ("memory.dim", "100000000000", "must be an integer >= 1 and <= 1000000"),
+        ("memory.mailbox_slots", "1" + "0" * 30, "must be an integer >= 1"),
+        ("model.time_dim", "1" + "0" * 30, "must be an integer >= 1"),
+        ("model.embedding_dim", "1" + "0" * 30, "must be an integer >= 1"),
+        ("sampling.num_neighbors", "1" + "0" * 30, "must be an integer >= 1"),
+        ("sampling.num_negatives", "1" + "0" * 30, "must be an integer >= 1"),
+        ("evaluation.num_negatives", "1" + "0" * 30, "must be an integer >= 1"),
+        ("parallel.slices", "3201", "must be at most training.batch_size (3200), got 3201"),
+        ("data.max_events", "", "must be an integer >= 10, or null, got ''"),
+        ("parallel.slices", " ", "must be an integer >= 1, or null, got ' '"),
+    ],
+)
+def test_numbers_that_no_tensor_can_hold_are_refused(setting: str, value: str, told: str) -> None:
+    (problem,) = problems(None, f"--{setting}", value)
+    assert f"{setting} {told}" in problem

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,31 @@ def test_import_describe_verify(events, tmp_path, capsys):
     assert "3 sources + 5 destinations" in capsys.readouterr().out
     assert main(["data", "describe", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "toy"
+
+
+def test_a_stream_is_no_place_for_other_folders(events, tmp_path, capsys):
+    out = tmp_path / "s"
+    assert main(["data", "import", str(events), "--out", str(out)]) == 0
+    inside = ["--events", "5", "--out", str(out / "inner")]
+    config = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+    train = ["train", config, "--data.stream", str(out), "--run-dir", str(out / "run")]
+    for command in (["data", "synthesize", *inside], train):
+        assert main(command) == 2
+        assert "must not be in the directory of a stream" in capsys.readouterr().err
+    assert main(["data", "verify", str(out)]) == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_the_root_is_no_stream(events, more, capsys):
+    assert main(["data", "import", str(events), "--out", "/", *more]) == 2
+    assert capsys.readouterr().err.startswith("error: /: already exists")
+
+
+def test_ids_that_look_like_missing_values_are_noted(tmp_path, capsys):
+    file = tmp_path / "sql.csv"
+    file.write_text("src,dst,t\nann,NULL,1\nbob,nan,2\ncid,x,3\n")
+    assert main(["data", "import", str(file), "--out", str(tmp_path / "s")]) == 0
+    assert "note: ids 'NULL', 'nan' look like missing values" in capsys.readouterr().out
 
 
 def test_synthesize(tmp_path, capsys):

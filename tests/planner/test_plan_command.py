@@ -31,6 +31,8 @@ SIZE = ["--nodes", "1e5", "--events", "2e6"]
         ([*SIZE, "--spread", "adjacency,moon"], "got 'moon'"),
         ([*SIZE, "--efficiency", "2"], "--efficiency must be a number"),
         ([*SIZE, "--json", "nowhere/plan.json"], "nowhere/plan.json: the folder to write to"),
+        ([*SIZE, "--json", "."], "must be a file to write, got a folder"),
+        (["--nodes", "1e30", "--events", "1e40"], "--nodes must be at most 1e15, got '1e30'"),
         ([*SIZE, "--price-per-hour", "-1"], "--price-per-hour must be a number >= 0, got '-1'"),
         ([*SIZE, "--stream", "nowhere"], "nowhere"),
         ([*SIZE, "--workerz", "3"], "unknown option --workerz"),
