@@ -12,6 +12,7 @@ from pres_dist.cli.options import (
     Side,
     TimeOptions,
     WorkerOptions,
+    check_partner,
     parse,
 )
 
@@ -30,6 +31,7 @@ class EmbedOptions(WorkerOptions, TimeOptions, RunOptions):
 def main(argv: list[str]) -> int:
     """Write the embeddings of nodes at a point in time to a file."""
     options = parse("embed", EmbedOptions, argv)
+    check_partner(options, ["side"], "nodes")
 
     from pres_dist.cli.show_progress import show_progress
     from pres_dist.inference.embeddings import find_nodes, read_ids, write_embeddings

@@ -11,6 +11,7 @@ from pres_dist.cli.options import (
     ColumnOptions,
     LocalPath,
     RunOptions,
+    check_partner,
     parse,
 )
 from pres_dist.config.options import option
@@ -68,11 +69,8 @@ def main(argv: list[str]) -> int:
                 f"command line: {option(name)} says how a file of events is read: it has no "
                 "effect with --served, whose events the service has read and checked"
             )
+    check_partner(options, TRAINING, "train")
     training = {name: getattr(options, name) for name in TRAINING if name in given}
-    if training and not options.train:
-        raise ConfigError(
-            f"command line: {option(next(iter(training)))} is for --train, which is not given"
-        )
     if options.train and options.served:
         raise ConfigError(
             "command line: --train needs a file of events, and cannot be given with --served"

@@ -198,6 +198,16 @@ def parse(command: str, options: type[Options], argv: Sequence[str]) -> Options:
     return _validated(options, _parser(command, options).parse_intermixed_args(normalized(argv)))
 
 
+def check_partner(options: Config, names: Sequence[str], partner: str) -> None:
+    """Raise ConfigError for a given option of `names` that has no effect without `partner`."""
+    given = options.model_fields_set
+    for name in names:
+        if name in given and partner not in given:
+            raise ConfigError(
+                f"{COMMAND_LINE}: {option(name)} is for {option(partner)}, which is not given"
+            )
+
+
 def parse_with_settings(
     command: str, options: type[Options], argv: Sequence[str], sections: Sequence[str] = ()
 ) -> tuple[Options, list[str]]:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Annotated
 
-from pres_dist.cli.options import Argument, OutputFile, UserPath, parse_with_settings
+from pres_dist.cli.options import Argument, OutputFile, UserPath, check_partner, parse_with_settings
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.exit_codes import NO_LAYOUT
 from pres_dist.files import write_atomically
@@ -33,6 +33,7 @@ class PlanOptions(PlanConfig):
 def main(argv: list[str]) -> int:
     """Plan a run, or calibrate this machine for plans."""
     options, settings = parse_with_settings("plan", PlanOptions, argv, SECTIONS)
+    check_partner(options, ["mtbf_hours", "restart_seconds"], "simulate")
     config = load_config(options.config, settings)
     if options.calibrate is not None:
         from pres_dist.planner.calibrate import calibrate

@@ -7,7 +7,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pres_dist.cli.options import Argument, LocalPath, RunOptions, Side, UserPath, parse
+from pres_dist.cli.options import (
+    Argument,
+    LocalPath,
+    RunOptions,
+    Side,
+    UserPath,
+    check_partner,
+    parse,
+)
 
 
 class ReportOptions(RunOptions):
@@ -35,6 +43,7 @@ class ReportOptions(RunOptions):
 def main(argv: list[str]) -> int:
     """Write an HTML page for inspecting the nodes of a run."""
     options = parse("report", ReportOptions, argv)
+    check_partner(options, ["side"], "ids")
 
     import torch
 

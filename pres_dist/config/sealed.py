@@ -46,6 +46,11 @@ def read_sealed(file: Path, kind: type[Content]) -> Content:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["loc"] == ("version",):
+            raise CheckpointError(
+                f"{file}: was written by another version of pres_dist; its version must be "
+                f"{first['ctx']['expected']}, got {first['input']!r}"
+            ) from None
         where = ".".join(str(part) for part in first["loc"]) or "content"
         raise CheckpointError(f"{file}: damaged: {where}: {first['msg']}") from None
     digest = seal_of(content, found.sha256)

@@ -19,7 +19,7 @@ from pres_dist.config.load import load_config
 from pres_dist.config.options import option
 from pres_dist.config.run import RunConfig
 from pres_dist.config.suggest import suggest
-from pres_dist.errors import ConfigError, DataError
+from pres_dist.errors import ArgumentError, ConfigError, DataError
 from pres_dist.events.lookup import SIDES, Side
 from pres_dist.events.raw_ids import RawId
 from pres_dist.events.stream import EventStream
@@ -142,6 +142,8 @@ class Run:
             DataError: an id is unknown, or the memory cannot be moved to the time.
         """
         arguments.one_of("side", side, (None, *SIDES))
+        if side is not None and nodes is None:
+            raise ArgumentError("side is for nodes, which are not given")
         ids = None if nodes is None else ids_given("nodes", nodes)
         live, t, found = self._live, self._time(at), None
         if ids is not None:

@@ -88,6 +88,22 @@ def test_an_empty_path_is_not_the_current_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "r", "--out", "x.csv", "--side", "source"], "--side is for --nodes"),
+        (["report", "r", "--side", "source"], "--side is for --ids"),
+        (["extend", "r", "x.csv", "--epochs", "2"], "--epochs is for --train"),
+        (["plan", "--nodes", "9", "--events", "9", "--mtbf-hours", "5"], "--mtbf-hours is for --s"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    assert f"error: command line: {message}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["nowhere/x.json", "/", "."])
 @pytest.mark.parametrize("command", [["bench", "ranking", "r"], ["bench", "step", QUICKSTART]])
 def test_an_output_file_is_checked_before_the_work(

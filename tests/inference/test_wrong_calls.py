@@ -40,6 +40,7 @@ NOW = datetime.now(timezone.utc)
         (lambda run: run.embed(nodes=["\ud800"]), r"nodes\[0\] must be valid Unicode text"),
         (lambda run: run.embed(nodes=[10**30]), r"nodes\[0\]: a node must be one of"),
         (lambda run: run.embed(side="left"), "side must be one of None, 'source', 'destination'"),
+        (lambda run: run.embed(side="source"), "side is for nodes, which are not given"),
         (lambda run: run.embed(node=[1]), r"embed\(\): got an unexpected keyword argument 'node'"),
         (lambda run: run.embed(1, [1], "source", 4), r"embed\(\): too many positional arguments"),
         (lambda run: run.embed(at=True), "at: time must be a whole number, got True"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pres_dist.config.run import RunConfig
-from pres_dist.errors import ConfigError
+from pres_dist.errors import CheckpointError, ConfigError
 from pres_dist.files import write_atomically
 from pres_dist.report.run_folder import create_run_folder, read_config
 
@@ -25,6 +25,14 @@ def test_the_environment_is_described(tmp_path: Path) -> None:
     assert environment["versions"]["torch"]
     assert environment["hardware"]["cores"] >= 1
     assert environment["seed"] == 0
+
+
+def test_a_run_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
+    folder = create_run_folder(RunConfig(), tmp_path / "run").folder
+    record = folder / "run.json"
+    record.write_text(record.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(CheckpointError, match=r"another version of pres_dist; .* must be 1, got 2"):
+        read_config(folder)
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(
