@@ -20,11 +20,12 @@ from torch import Tensor
 
 from pres_dist.errors import DataError
 from pres_dist.evaluation.metrics import hits, reciprocal_ranks
-from pres_dist.inference.history import History
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.pairs import placed_logits
 from pres_dist.inference.sharing import Alone, Share
 from pres_dist.inference.walker import Report, quiet
+from pres_dist.sampling.event_groups import EventGroups, PairKeys
+from pres_dist.sampling.event_log import RECENT_EVENTS
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.step.batches import TemporalBatch, batch_of
 
@@ -110,6 +111,40 @@ class CandidateSets:
         return Candidates(nodes_nC, torch.zeros_like(again_nC).scatter(1, order.indices, again_nC))
 
 
+class Baselines:
+    """Scores of candidates that no model has learned, from the events before a given one."""
+
+    def __init__(self, live: LiveRun) -> None:
+        src_E, dst_E = live.pipeline.tables.src_E, live.pipeline.tables.dst_E
+        self._keys = PairKeys(live.stream, src_E, dst_E)
+        self._pairs = EventGroups.of(self._keys.ordered(src_E, dst_E))
+        self._destinations = EventGroups.of(dst_E)
+
+    def scores(self, event: int, src_n: Tensor, dst_nC: Tensor) -> dict[str, Tensor]:
+        """Return [n, C] scores by the name of the baseline.
+
+        Args:
+            event: id of the first event that is not read.
+            src_n: sources.
+            dst_nC: candidate destinations of each.
+        """
+        before_nC = torch.full_like(dst_nC, event)
+        recent_nC = (before_nC - RECENT_EVENTS).clamp(min=0)
+        # -1 for a destination that the source has not met.
+        _, latest_nC = self._pairs.last(self._keys.ordered(src_n[:, None], dst_nC), before_nC)
+        popular_nC, lately_nC = self._destinations.counts(dst_nC, before_nC, None, recent_nC)
+        # A count is at most the number of events, so destinations that were met rank above all
+        # others.
+        both_nC = torch.where(latest_nC >= 0, event + latest_nC, popular_nC)
+        return {
+            "EdgeBank": latest_nC >= 0,
+            "most popular": popular_nC,
+            "last destinations": latest_nC,
+            "last destinations, then most popular": both_nC,
+            f"most popular, last {RECENT_EVENTS:,}": lately_nC,
+        }
+
+
 @dataclass(frozen=True)
 class EventsAt:
     """Task that scores the events of one time with their candidates.
@@ -161,7 +196,7 @@ def rank_run(
     chosen = np.arange(events.start, events.stop, -(-len(events) // max_events))
     t_n = np.asarray(live.stream.t[chosen])
     groups = np.split(chosen, np.flatnonzero(t_n[1:] != t_n[:-1]) + 1)
-    sets, history = CandidateSets(live), History(live)
+    sets, baselines = CandidateSets(live), Baselines(live)
     batches = (_batch(live, same) for same in groups)
     # Candidates wait for their logits: workers take tasks ahead of the results.
     asked, awaited = tee((batch, sets.of(batch)) for batch in batches)
@@ -175,19 +210,16 @@ def rank_run(
     done = 0
     for logits_nC, (batch, candidates) in zip((share or Alone(live))(tasks), awaited, strict=True):
         event = live.first_event_at(int(batch.t_B[0]))
-        past = history.before(event, batch.src_B, candidates.nodes_nC)
         scores = {
             name: torch.from_numpy(logits_nC).to(live.device),
-            "EdgeBank": past.latest_nC >= 0,
-            **past.baselines(),
-            "most popular, last 1,000": past.lately_nC,
+            **baselines.scores(event, batch.src_B, candidates.nodes_nC),
         }
         for what, score_nC in scores.items():
             lowest = score_nC.double().masked_fill(candidates.hidden_nC, -torch.inf).cpu().numpy()
             true_n, others_nC = lowest[:, 0], lowest[:, 1:]
             pair = hits(true_n, others_nC, TOP), reciprocal_ranks(true_n, others_nC)
             ranks.setdefault(what, []).append(pair)
-        is_new.append((past.latest_nC[:, 0] < 0).cpu().numpy())
+        is_new.append((~scores["EdgeBank"][:, 0]).cpu().numpy())
         done += batch.num_events
         report(done, done, len(chosen))
     new_n = np.concatenate(is_new)
