@@ -25,7 +25,7 @@ from pres_dist.inference.pairs import placed_logits
 from pres_dist.inference.sharing import Alone, Share
 from pres_dist.inference.walker import Report, quiet
 from pres_dist.sampling.event_groups import EventGroups, PairKeys
-from pres_dist.sampling.event_log import RECENT_EVENTS
+from pres_dist.sampling.event_log import RECENT_EVENTS, first_in_row
 from pres_dist.sampling.negatives import NegativeSampler, destinations_of
 from pres_dist.step.batches import TemporalBatch, batch_of
 
@@ -104,11 +104,7 @@ class CandidateSets:
             for sampler in self._samplers
         ] or [self._destinations.expand(batch.num_events, -1)]
         nodes_nC = torch.cat([batch.dst_B[:, None], *others], dim=1)
-        # Of equal nodes the stable sort leaves the first visible: never is the true one hidden.
-        order = nodes_nC.sort(dim=1, stable=True)
-        again_nC = torch.zeros_like(nodes_nC, dtype=torch.bool)
-        again_nC[:, 1:] = order.values[:, 1:] == order.values[:, :-1]
-        return Candidates(nodes_nC, torch.zeros_like(again_nC).scatter(1, order.indices, again_nC))
+        return Candidates(nodes_nC, ~first_in_row(nodes_nC))  # so never is the true one hidden
 
 
 class Baselines:

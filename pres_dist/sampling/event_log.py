@@ -238,12 +238,12 @@ class EventLog:
         adjacency = self.sampler.adjacency
         event_BW = adjacency.event_at(own_BW, position_BW.clamp(min=0)) * mask_BW
         partner_BW = adjacency.other_endpoint(own_BW, event_BW)
-        place_BW = newest_of_each(partner_BW).cumsum(1)
+        place_BW = first_in_row(partner_BW).cumsum(1)
         worth_BW = mask_BW / place_BW
         return ((partner_BW[:, None] == dst_BM[:, :, None]) * worth_BW[:, None]).amax(2)
 
 
-def newest_of_each(nodes_BW: Tensor) -> Tensor:
+def first_in_row(nodes_BW: Tensor) -> Tensor:
     """Return a [B, W] bool mask of the first occurrence of each node in its row."""
     # A stable sort keeps the first of equal nodes first.
     order = nodes_BW.sort(dim=1, stable=True)

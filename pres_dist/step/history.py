@@ -15,7 +15,7 @@ from torch import Tensor
 from pres_dist.model.history import Past
 from pres_dist.model.neighborhood import Hop
 from pres_dist.model.rows import Rows, sums_of_few
-from pres_dist.sampling.event_log import LogReads, newest_of_each
+from pres_dist.sampling.event_log import LogReads, first_in_row
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Around:
             nodes_QK: ids of the neighbors.
             mask_QK: False for empty slots, which come first.
         """
-        first_QK = newest_of_each(nodes_QK.flip(1)).flip(1)
+        first_QK = first_in_row(nodes_QK.flip(1)).flip(1)
         return Around(states, nodes_QK, mask_QK & first_QK)
 
     def at(self, index: Tensor) -> Around:

@@ -16,7 +16,7 @@ from pres_dist.config.sampling import SamplingConfig
 from pres_dist.events.chunk import EventChunk
 from pres_dist.events.stream import EventStream
 from pres_dist.sampling import event_log
-from pres_dist.sampling.event_log import EventLog, PairLog, newest_of_each, numbers_of
+from pres_dist.sampling.event_log import EventLog, PairLog, first_in_row, numbers_of
 from pres_dist.sampling.growing import GrowingAdjacency, GrowingPairs, GrowingTables
 from pres_dist.sampling.neighbors import NeighborSampler
 from pres_dist.sampling.sorted_keys import SortedPairs
@@ -141,6 +141,6 @@ def test_the_index_of_a_large_stream_is_a_file_beside_it(tmp_path: Path) -> None
     EventStream.verify(stream.path)  # a hidden file is no damage
 
 
-def test_the_newest_of_each() -> None:
-    found = newest_of_each(ids([[3, 3, 5, 3, 5], [1, 2, 3, 4, 1]]))
+def test_the_first_in_row() -> None:
+    found = first_in_row(ids([[3, 3, 5, 3, 5], [1, 2, 3, 4, 1]]))
     assert found.tolist() == [[True, False, True, False, False], [True] * 4 + [False]]
