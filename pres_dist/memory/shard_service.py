@@ -90,7 +90,7 @@ def host_shard(
     shard: int,
     world: int,
     timeout_s: float,
-    answer_s: float | None = None,
+    answer_s: float,
 ) -> None:
     """Run a shard: join the workers, then answer them until all have left.
 
@@ -101,11 +101,10 @@ def host_shard(
         shard: number of this shard.
         world: number of workers, W.
         timeout_s: seconds to wait for the others to join.
-        answer_s: seconds to wait for writes that a read needs; None uses `timeout_s`.
+        answer_s: seconds to wait for writes that a read needs.
     """
     set_identity(shard=shard)
     group = join_group(rendezvous, world + shard, world + placement.world, timeout_s)
-    patience_s = timeout_s if answer_s is None else answer_s
     rows = layout.make(len(placement.nodes_of(shard)))
-    server = ShardServer(rows, world, rendezvous.incarnation, patience_s)
+    server = ShardServer(rows, world, rendezvous.incarnation, answer_s)
     serve_shard(server, layout, group)

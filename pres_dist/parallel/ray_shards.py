@@ -45,7 +45,6 @@ def start_shards(
     placement: Placement,
     layout: ShardLayout,
     timeout_s: float = 300.0,
-    num_cpus: float = 0.0,
     answer_s: float | None = None,
 ) -> tuple[ServerStore, Callable[[], None]]:
     """Start the shards of a store, `placement.world` of them; called by all workers.
@@ -57,8 +56,6 @@ def start_shards(
         placement: mapping of nodes to shards.
         layout: sizes of the rows.
         timeout_s: seconds to wait for Ray to place the shards, and for all processes to join.
-        num_cpus: CPUs that Ray reserves for each shard, besides the memory of its rows; none by
-            default, because a shard works while its workers wait.
         answer_s: seconds to wait for every later answer; None uses `timeout_s`.
 
     Returns:
@@ -72,14 +69,7 @@ def start_shards(
     actors, answer_s = _ShardActors(), timeout_s if answer_s is None else answer_s
     try:
         rendezvous = world.run_on_rank0(
-            lambda: actors.start(
-                world.size,
-                placement,
-                layout,
-                num_cpus,
-                timeout_s,
-                answer_s,
-            )
+            lambda: actors.start(world.size, placement, layout, timeout_s, answer_s)
         )
         group = join_group(rendezvous, world.rank, world.size + placement.world, timeout_s)
     except BaseException:
@@ -109,7 +99,6 @@ class _ShardActors:
         num_workers: int,
         placement: Placement,
         layout: ShardLayout,
-        num_cpus: float,
         timeout_s: float,
         answer_s: float,
     ) -> Rendezvous:
@@ -127,9 +116,8 @@ class _ShardActors:
             )
         num_shards = placement.world
         rows = [len(placement.nodes_of(shard)) for shard in range(num_shards)]
-        cpus = {"CPU": num_cpus} if num_cpus else {}
-        # Never empty, which Ray refuses.
-        bundles = [{"memory": float(max(layout.num_bytes(num), 1 << 20))} | cpus for num in rows]
+        # Never empty, which Ray refuses. No CPUs: a shard works while its workers wait.
+        bundles = [{"memory": float(max(layout.num_bytes(num), 1 << 20))} for num in rows]
         self.group = placement_group(bundles, strategy=_STRATEGY)
         if not self.group.wait(timeout_s):
             raise ConfigError(
@@ -141,7 +129,7 @@ class _ShardActors:
         self.meeting_point, rendezvous = open_rendezvous(host, timeout_s)
         for shard, bundle in enumerate(bundles):
             options = {
-                "num_cpus": num_cpus,
+                "num_cpus": 0,
                 "memory": bundle["memory"],
                 "max_restarts": 0,
                 "max_task_retries": 0,

@@ -128,7 +128,7 @@ def test_a_killed_shard_is_a_clear_error(gloo: GlooWorld, tmp_path: Path) -> Non
     processes = [
         mp.get_context("forkserver").Process(
             target=host_shard,
-            args=(rendezvous, shard_layout(layout), placement, shard, 2, TIMEOUT_S),
+            args=(rendezvous, shard_layout(layout), placement, shard, 2, TIMEOUT_S, TIMEOUT_S),
             daemon=True,
         )
         for shard in range(2)

@@ -155,6 +155,7 @@ def test_shards_end_and_new_ones_start_empty() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_shards_that_do_not_fit_are_a_clear_error() -> None:
-    with pytest.raises(ConfigError, match=r"room for 2 memory shards .*'CPU': 64"):
-        start_shards(World(), Placement(5, 2), LAYOUT, 1.0, num_cpus=64)
+def test_shards_that_do_not_fit_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShardLayout, "num_bytes", lambda layout, num_rows: 10**18)
+    with pytest.raises(ConfigError, match=r"room for 2 memory shards of {'memory': 1e\+18}"):
+        start_shards(World(), Placement(5, 2), LAYOUT, 1.0)
