@@ -70,12 +70,14 @@ class OwnUpdate:
     """Updated memory of this worker's nodes, and of the nodes its slices read.
 
     Attributes:
+        plan: plan of the update.
         by_shard: memory of this worker's nodes, with the graph of the update.
         sent: the memory that was sent, and if it has a gradient the incoherence, of each shard.
         received: memory of the nodes of each slice, as leaves of their own graphs.
         partners_FD: memory of the partners of endpoints.
     """
 
+    plan: OwnerPlan
     by_shard: Sequence[UpdatedMemory]
     sent: Sequence[Sequence[Tensor]]
     received: Sequence[ReceivedMemory]
@@ -180,9 +182,9 @@ class OwnerSide:
             memory_UD = memory_UD.detach().requires_grad_(self._learns)
             incoherence_U = incoherence_U.detach().requires_grad_(self._coheres)
             received.append(ReceivedMemory(memory_UD, memory_UD, last_update_U, incoherence_U))
-        return OwnUpdate(updated, sent, received, partners[0])
+        return OwnUpdate(own, updated, sent, received, partners[0])
 
-    def backward(self, own: OwnerPlan, update: OwnUpdate) -> Iterator[None]:
+    def backward(self, update: OwnUpdate) -> Iterator[None]:
         """Take the gradients of received memory back through the update; a collective.
 
         Yields:
@@ -191,9 +193,10 @@ class OwnerSide:
         if not self._learns:
             return
         with self._pipeline.clock("push"):
+            rows = update.plan.rows
             gradients = zip(*(part.gradients() for part in update.received), strict=True)
-            summed = self._rows.send_back(own.rows, [_joined(column) for column in gradients])
-        by_shard = zip(*(column.split(own.rows.shards) for column in summed), strict=True)
+            summed = self._rows.send_back(rows, [_joined(column) for column in gradients])
+        by_shard = zip(*(column.split(rows.shards) for column in summed), strict=True)
         for sent, arrived in zip(update.sent, by_shard, strict=True):
             with self._pipeline.clock("backward"):
                 learned = [each for each in sent if each.requires_grad]
@@ -203,15 +206,11 @@ class OwnerSide:
 
     @torch.no_grad()
     def commit(
-        self,
-        plan: Plan,
-        own: OwnerPlan,
-        pulled: Pulled,
-        update: OwnUpdate,
-        forwards: Sequence[Forward],
+        self, plan: Plan, pulled: Pulled, update: OwnUpdate, forwards: Sequence[Forward]
     ) -> None:
         """Write this worker's endpoints, and learn from the transitions of its nodes."""
         with self._pipeline.clock("push"):
+            own = update.plan
             memory_PD = torch.cat([one.memory_UD.float() for one in update.by_shard])
             last_update_P = torch.cat([one.last_update_U for one in update.by_shard])
             places_P = self._places(own.rows.nodes_P)

@@ -167,7 +167,7 @@ class TrainingStep:
                 computed[part], row = self.forward_backward(*read, num_events, received)
                 rows.append(row)
             if own is not None:
-                self._backward_own(inputs, own, rows)
+                self._backward_own(own, rows)
             self.prefetch.read_ahead()
             self._ahead, blocks = self._plan_ahead()
             with clock("all_reduce"):
@@ -206,7 +206,8 @@ class TrainingStep:
             found = [forward.updated for forward in forwards]
             updated = [each for each in found if isinstance(each, UpdatedMemory)]
         else:
-            self._commit_own(inputs, own, forwards)
+            assert self._owner is not None
+            self._owner.commit(plan, pulled, own, forwards)
             updated = own.by_shard
         pending_2B = pending_events(inputs.batch, pipeline.sampler.adjacency).view(2, -1)
         pending = [pending_2B[:, events].flatten() for events in inputs.parts]
@@ -240,25 +241,19 @@ class TrainingStep:
         with self._autocast():
             return self._owner.update(inputs.own, inputs.pulled, inputs.plan.now)
 
-    def _backward_own(self, inputs: StepInputs, own: OwnUpdate, rows: list[Tensor]) -> None:
+    def _backward_own(self, own: OwnUpdate, rows: list[Tensor]) -> None:
         """Add the gradients of each shard's update to the row of one part, in place."""
         assert self._owner is not None
-        assert inputs.own is not None
         weights = trainable(self.parts.model)
         self.parts.model.zero_grad(set_to_none=True)
         # A worker has as many shards as parts: the sum of a row does not depend on the worker.
-        for row, _ in zip(rows, self._owner.backward(inputs.own, own), strict=False):
+        for row, _ in zip(rows, self._owner.backward(own), strict=False):
             first = 0
             for weight in weights:
                 if weight.grad is not None:
                     row[first : first + weight.numel()] += weight.grad.flatten()
                 first += weight.numel()
             self.parts.model.zero_grad(set_to_none=True)
-
-    def _commit_own(self, inputs: StepInputs, own: OwnUpdate, forwards: Sequence[Forward]) -> None:
-        assert self._owner is not None
-        assert inputs.own is not None
-        self._owner.commit(inputs.plan, inputs.own, inputs.pulled, own, forwards)
 
     def _autocast(self) -> AbstractContextManager[None]:
         precision = self._config.precision
