@@ -71,7 +71,7 @@ def _number_or_text(allowed: str) -> Callable[[object], int | str]:
 def _features(value: object) -> tuple[float, ...]:
     if not isinstance(value, list | tuple):
         raise PydanticCustomError("features", "must be a list of numbers")
-    for kind in set(map(type, value)):
+    for kind in dict.fromkeys(map(type, value)):  # in the order of the values
         if kind is bool or not issubclass(kind, Real):
             place = next(place for place, one in enumerate(value) if type(one) is kind)
             raise _no_number(place, value[place])

@@ -137,6 +137,7 @@ def test_recommendations_are_those_of_an_extended_run(runs: Path, tmp_path: Path
         ({"label": 10**30}, r"events\[1\].label must be a whole number in int64, got 1000"),
         ({"features": [1, 2, True]}, r"features\[2\] must be a finite number, got True"),
         ({"features": [1, 2, "3"]}, r"features\[2\] must be a finite number, got '3'"),
+        ({"features": [1, "x", None]}, r"features\[1\] must be a finite number, got 'x'"),
         ({"features": [1, 2, 10**400]}, r"features\[2\] must be a finite number, got 1000"),
         ({"features": "123"}, r"events\[1\].features must be a list of numbers, got '123'"),
         ({"src": 44}, r"events\[1\].src must be a source of habits, got the destination 44"),
