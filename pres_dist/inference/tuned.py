@@ -96,9 +96,19 @@ class Tuned:
 
 
 def write_tensors(file: Path, content: Mapping[str, Any]) -> None:
-    """Save tensors and plain values to a file, atomically."""
-    with replacing(file) as opened:
-        torch.save(dict(content), opened)
+    """Save tensors and plain values to a file, atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing(file) as staged, staged.open("wb") as opened:
+        try:
+            torch.save(dict(content), opened)
+        except RuntimeError as error:
+            # On a full disk torch raises its own error while it closes the archive.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_checked(file: Path, digest: str) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +17,7 @@ from pres_dist.cli.main import main
 from pres_dist.files import sha256
 from pres_dist.inference.live import LiveRun
 from pres_dist.inference.run import Run
+from pres_dist.inference.tuned import write_tensors
 from pres_dist.sampling.event_log import numbers_of
 from pres_dist.step.history import past_of
 from tests.support.trained_runs import trained
@@ -117,6 +121,29 @@ def test_what_cannot_be_exported_leaves_nothing(
     assert main(["export", str(run_dir), "--out", str(tmp_path / "o")]) == 2
     assert "pip install 'pres-dist[export]'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_full_disk_is_one_error(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = trained(runs)
+    with largest_file(20_000):
+        assert main(["export", str(run_dir), "--out", str(tmp_path / "o")]) == 2
+        with pytest.raises(OSError, match="File too large"):
+            write_tensors(tmp_path / "memory.pt", {"table": torch.zeros(100_000)})
+    assert "o: cannot be written: File too large" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    """Limit the size of files, as `ulimit -f` does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_decoder_that_reads_the_log_says_what_it_needs(runs: Path, tmp_path: Path) -> None:

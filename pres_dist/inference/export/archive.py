@@ -12,6 +12,7 @@ README.md               how to use the files
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,7 @@ def export_run(
     """
     config = read_config(run_dir)
     try:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
     except ImportError:
         raise MissingPackageError("export", "safetensors", "export") from None
@@ -87,7 +89,10 @@ def export_run(
             if live.model.updater is not None:
                 programs[UPDATER] = memory_updater(live.pipeline)
             for name, program in programs.items():
-                torch.export.save(program.program, folder / name)
+                # On a full disk torch's own file writer aborts the process.
+                content = io.BytesIO()
+                torch.export.save(program.program, content)
+                (folder / name).write_bytes(content.getvalue())
             tensors = {WEIGHTS: dict(live.model.state_dict())}
             if memory:
                 live.move_to(live.stream.num_events, report)
@@ -110,8 +115,9 @@ def export_run(
                 for file in sorted(folder.iterdir())
             }
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{out}: cannot be written: {reason}") from None
     return out
 
 
