@@ -83,7 +83,13 @@ def _git(*arguments: str) -> str | None:
     folder = Path(__file__).parents[1]
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            # `git status` would otherwise lock the index, and leave the lock if it is killed.
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

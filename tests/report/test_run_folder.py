@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import pytest
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import CheckpointError, ConfigError
 from pres_dist.files import write_atomically
+from pres_dist.report import environment
 from pres_dist.report.run_folder import create_run_folder, read_config
+
+NAMED = ["-c", "user.name=x", "-c", "user.email=x@x"]
 
 
 def test_the_configuration_comes_back(tmp_path: Path) -> None:
@@ -33,6 +37,20 @@ def test_a_run_of_another_version_is_not_called_damaged(tmp_path: Path) -> None:
     record.write_text(record.read_text().replace('"version": 1', '"version": 2'))
     with pytest.raises(CheckpointError, match=r"another version of pres_dist; .* must be 1, got 2"):
         read_config(folder)
+
+
+def test_the_environment_is_read_without_a_lock_on_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    for command in (["init", "-q"], ["add", "."], [*NAMED, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "report" / "environment.py"))
+    os.utime(tmp_path / "__init__.py", (1, 1))  # a plain `git status` would now write the index
+    index = tmp_path / ".git" / "index"
+    before = index.read_bytes()
+    assert environment.git_commit()
+    assert index.read_bytes() == before
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(
