@@ -25,6 +25,7 @@ from pres_dist.report.metrics_log import MetricsSink
 from pres_dist.report.progress import Progress
 from pres_dist.training.checkpoint import NoCheckpoints
 from pres_dist.training.setup import Data, assemble, load_data, split_of
+from pres_dist.training.state import NONE_YET
 from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
 
@@ -209,7 +210,8 @@ class _Trials:
             return None
         finally:
             parts.close()
-        if trainer.state.best_metric < 0:  # none was defined: all batch sizes would seem equal
+        # Without a defined metric all batch sizes would seem equal.
+        if trainer.state.best_metric == NONE_YET:
             raise ConfigError(
                 f"training.batch_size must be a number where the first {config.data.max_events:,} "
                 f"events have too few labels for an {self.metric} in their validation split, "

@@ -157,10 +157,19 @@ class Checkpoints:
         self._background.begin(lambda: self._write(step, content.getvalue(), memory))
         self._totals.saves += 1
 
-    def go_on_from(self, name: str) -> None:
-        """Point LATEST at the checkpoint that a run resumes from; later ones get overwritten."""
-        if self._world.is_rank0:
+    def go_on_from(self, name: str) -> bool:
+        """Point LATEST at the checkpoint that a run resumes from; later ones get overwritten.
+
+        Returns:
+            True if the best checkpoint is not an earlier one: it will be overwritten or
+            evaluated again.
+        """
+
+        def point() -> bool:
             self._point(LATEST, name)
+            return (self.folder / BEST).exists() and self.name(BEST) >= name
+
+        return self._world.run_on_rank0(point)
 
     def mark_best(self) -> None:
         """Point BEST at the newest checkpoint, once that is written."""

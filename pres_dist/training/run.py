@@ -43,6 +43,7 @@ from pres_dist.training.compiled import check_compiler
 from pres_dist.training.evaluate_run import final_metrics
 from pres_dist.training.mirror import CheckpointMirror, check_mirror, open_mirror
 from pres_dist.training.setup import Parts, assembled, choose_device
+from pres_dist.training.state import NONE_YET
 from pres_dist.training.stores import ray_runs_here, without_servers
 from pres_dist.training.tasks.pretrained import load_encoder
 from pres_dist.training.trainer import Trainer
@@ -253,7 +254,9 @@ def _run(parts: Parts, place: _Place, progress: Progress, newest: Checkpoint | N
             )
         if newest is not None:
             trainer.load(newest)
-            checkpoints.go_on_from(newest.name)
+            if checkpoints.go_on_from(newest.name):
+                # Another device may measure other metrics: BEST must be of the epochs that follow.
+                trainer.state.best_metric = NONE_YET
             log.truncate_after(trainer.state.step)
             where = trainer.state
             progress.note(f"resumed at epoch {where.epoch}, batch {where.batch}, step {where.step}")

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from pres_dist.errors import CheckpointError
 
+NONE_YET = -1.0
+"""Best metric before any epoch: lower than every metric of a task."""
+
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
@@ -48,7 +51,7 @@ class TrainState(BaseModel):
     batch: Count = 0
     step: Count = 0
     updates: Count = 0
-    best_metric: float = -1.0
+    best_metric: float = NONE_YET
     best_epoch: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
 

@@ -131,6 +131,29 @@ def test_a_killed_process_can_be_resumed(whole: Whole, tmp_path: Path) -> None:
     _assert_same_states(tmp_path / "whole", run_dir)
 
 
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_the_best_epoch_is_one_of_those_that_follow(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """On another device, no epoch after the resume may be as good as those before."""
+    run_dir, original = tmp_path / "run", Trainer._validate
+    changed: dict[int, float] = {1: 0.1, 2: 0.2, 3: 0.3}
+
+    def validate(self: Trainer) -> Any:
+        return {**original(self), "ap": changed[self.state.epoch]}
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    train(make_config(training__epochs=3, training__keep_checkpoints=9), run_dir)
+    checkpoints = Checkpoints(run_dir)
+    ends = {
+        checkpoints.open(path.name).training_state().position.epoch: path.name
+        for path in sorted((run_dir / "checkpoints").glob("step-*"))
+    }
+    changed |= {2: 0.02, 3: 0.01}
+    assert resume(run_dir, checkpoint=ends[epoch])["best_epoch"] == epoch
+    assert checkpoints.open(BEST).name == ends[epoch]
+
+
 def test_resuming_a_finished_run_repeats_its_results(whole: Whole, tmp_path: Path) -> None:
     assert_same(resume(whole.copied(tmp_path / "run")), whole.results)
     kinds = [record["kind"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
