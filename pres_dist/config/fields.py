@@ -104,7 +104,7 @@ def _type_name(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         inner, *metadata = get_args(kind)
         parts = [part for field in metadata for part in getattr(field, "metadata", [field])]
-        return " ".join([_type_name(inner), *filter(None, map(_bound, parts))])
+        return f"{_type_name(inner)} {' and '.join(filter(None, map(_bound, parts)))}".strip()
     if get_origin(kind) is list:
         return f"list of {_type_name(get_args(kind)[0])}"
     if get_origin(kind) is dict:

@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_starts_anew_for_its_time_is_wanted(tmp_path: Pat
         (["--workers", "2,2"], "--workers must name each value once, got '2,2'"),
         (["--mode", "fast"], "--mode must be strong | weak, got 'fast'"),
         (["--launcher", "mpi"], "--launcher must be torchrun | ray, got 'mpi'"),
-        (["--seeds=-1"], "--seeds must be an integer >= 0, got '-1'"),
+        (["--seeds=-1"], "--seeds must be an integer >= 0 and < 9223372036854775808, got '-1'"),
         (["--targets", "high"], "--targets must be a number, got 'high'"),
         (["--reference", "fast"], "--reference takes NAME=VALUE,... of settings, got 'fast'"),
         (["--reference", "speed=2"], "unknown option --speed"),
