@@ -32,7 +32,7 @@ class TrainingConfig(Config):
     """Ratio of AdamW's learning rate (vectors, last decoder layer) to muon's, with muon."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Share of the old momentum that muon keeps in each step."""
-    learning_rate: float = Field(0.01, gt=0, le=1e6)
+    learning_rate: float = Field(0.01, gt=0, le=1e30)
     """Peak learning rate; with scaling, for optimizer steps of `scaling_base` events. The default
     with adamw is 0.001."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "linear"

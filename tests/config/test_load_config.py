@@ -257,7 +257,7 @@ def test_owners_do_not_update_nodes_with_every_setting(other: str) -> None:
         ("training.seed", str(2**63), "must be an integer >= 0 and < 9223372036854775808"),
         ("data.split_seed", str(2**64), "must be an integer >= 0"),
         ("evaluation.seed", "1" + "0" * 30, "must be an integer >= 0"),
-        ("training.learning_rate", "1e300", "must be a number > 0 and <= 1000000"),
+        ("training.learning_rate", "1e300", "must be a number > 0 and <= 1e+30"),
         ("training.num_threads", "100000", "must be an integer >= 0 and <= 1024"),
         ("parallel.timeout_s", "1e300", "must be a number > 0"),
         ("memory.dim", "100000000000", "must be an integer >= 1 and <= 1000000"),
