@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,8 +18,6 @@ from pres_dist.staging import Staged, sync
 
 UNSEALED = "0" * 64
 """Placeholder in a text for the SHA-256 that `sealed` inserts."""
-META_FILE = "meta.json"
-"""File that describes a stored stream."""
 
 _log = logging.getLogger(__name__)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -45,15 +43,6 @@ def local_path(text: str | Path) -> Path:
     if _ADDRESS.match(str(text)):
         raise DataError(f"{text}: must be a path on this machine, got an address")
     return user_path(text)
-
-
-def check_outside_streams(path: Path) -> None:
-    """Raise DataError if a new folder would be in a stream, which then could not be opened."""
-    with suppress(OSError):
-        if b'"pres_dist.events"' in read_regular(path.absolute().parent / META_FILE):
-            raise DataError(
-                f"{path}: must not be in the directory of a stream, which holds its own files alone"
-            )
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

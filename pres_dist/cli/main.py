@@ -55,8 +55,13 @@ example:
   pres-dist train configs/quickstart.yaml --training.epochs 1"""
 _CODES = {NonFiniteError: DIVERGED, WorkerLostError: WORKER_LOST}
 _DISK = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
-    *(errno.EROFS, errno.EACCES, errno.EPERM),
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
 )
 
 

@@ -23,19 +23,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from pres_dist.config.base import Config
 from pres_dist.errors import DataError
-from pres_dist.files import (
-    META_FILE,
-    UNSEALED,
-    check_outside_streams,
-    read_regular,
-    seal_of,
-    sealed,
-    sha256,
-    user_path,
-)
+from pres_dist.files import UNSEALED, read_regular, seal_of, sealed, sha256, user_path
 from pres_dist.staging import Staged, restore
 from pres_dist.wording import setting
 
+META_FILE = "meta.json"
 NODE_IDS_FILE = "node_ids.arrow"
 ADJACENCY, PAIRS = ".adjacency-", ".pairs-"
 """Name prefixes of the derived files that are cached in a stream's directory."""
@@ -212,13 +204,22 @@ def stored_at(path: str | Path) -> Path:
     return place
 
 
+def check_outside_streams(path: Path) -> None:
+    """Raise DataError if a new folder would be in a stream, which then could not be opened."""
+    # Also in a damaged stream, whose meta.json cannot be read as a whole.
+    mark = f'"{StreamMeta.model_fields["format"].default}"'.encode()
+    with suppress(OSError):
+        if mark in read_regular(path.absolute().parent / META_FILE):
+            raise DataError(
+                f"{path}: must not be in the directory of a stream, which holds its own files alone"
+            )
+
+
 class PartialDirectory:
     """Hidden directory next to ``target`` that is renamed to it once complete."""
 
     def __init__(self, target: Path, force: bool) -> None:
         self._target, self._force = target, force
-        self._refuse_existing()
-        self._staged = Staged(target, folder=True)
 
     @property
     def path(self) -> Path:
@@ -231,6 +232,7 @@ class PartialDirectory:
             restore(self._target)
             self._refuse_existing()
             check_outside_streams(self._target)
+            self._staged = Staged(self._target, folder=True)
             self._target.parent.mkdir(parents=True, exist_ok=True)
             # A signal may end the process before the caller can call `remove`.
             atexit.register(self.remove)

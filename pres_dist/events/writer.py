@@ -29,13 +29,14 @@ from pres_dist.events.columns import ColumnFile, ColumnReader, sort_by_time, wri
 from pres_dist.events.storage import (
     FLOAT,
     INT,
+    META_FILE,
     NODE_IDS_FILE,
     PartialDirectory,
     StoredFile,
     StreamMeta,
     meta_json,
 )
-from pres_dist.files import META_FILE, sha256, user_path
+from pres_dist.files import sha256, user_path
 from pres_dist.staging import sync
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import yaml
 from pres_dist.config.load import dump_yaml, load_config
 from pres_dist.config.run import RunConfig
 from pres_dist.errors import ConfigError
-from pres_dist.files import check_outside_streams, read_regular, write_atomically
+from pres_dist.files import read_regular, write_atomically
 from pres_dist.report.environment import describe_environment, launch_id
 from pres_dist.report.run_lock import LOCK, RunLock, lock_run
 from pres_dist.report.run_record import (
@@ -191,6 +191,8 @@ def _said(values: Mapping[str, Any], key: str) -> str:
 
 def check_given_folder(run_dir: Path) -> None:
     """Raise ConfigError unless `run_dir` is new or empty, DataError if it is in a stream."""
+    from pres_dist.events.storage import check_outside_streams  # imports numpy, which --help avoids
+
     check_outside_streams(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir}: the run folder must be a folder, this is a file")

@@ -36,7 +36,6 @@ class StageClock:
 
     Measures host time: GPU work is asynchronous, so on a GPU it is the time to launch a
     stage and not the time to compute it.
-
     """
 
     def __init__(self) -> None:

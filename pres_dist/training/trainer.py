@@ -200,11 +200,8 @@ class Trainer:
         )
 
     def _log_epoch(self, validation: Metrics, timer: EpochTimer, resumed_at: int) -> None:
-        means, learned, loader = (
-            self.totals.means(),
-            self.parts.task.losses,
-            self.parts.train_loader,
-        )
+        means, learned = self.totals.means(), self.parts.task.losses
+        loader = self.parts.train_loader
         if "link" not in learned:
             del means["link_loss"]
         if "label" not in learned:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pres_dist.config.base import Config
+from pres_dist.config.base import Config, Seed
 
 Mode = Literal["strong", "weak"]
 Launcher = Literal["torchrun", "ray"]
@@ -22,7 +22,7 @@ class ScalingConfig(Config):
     """strong: the configured temporal batch for all workers together; weak: for each worker."""
     launchers: list[Launcher] = Field(["torchrun"], min_length=1)
     """Launchers of the workers."""
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0, 1], min_length=1)
+    seeds: list[Seed] = Field([0, 1], min_length=1)
     """Values of training.seed."""
     repeats: int = Field(1, ge=1)
     """Number of runs of each seed."""
